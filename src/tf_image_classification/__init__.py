@@ -1,0 +1,38 @@
+"""Train, judge and ship image classifiers on TensorFlow and Keras 3.
+
+Importing this package imports no TensorFlow; each public name loads its module on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tf_image_classification.check_spec import check_spec as check_spec
+    from tf_image_classification.config import Settings as Settings
+    from tf_image_classification.config import make_settings as make_settings
+    from tf_image_classification.estimator_specs import EstimatorSpec as EstimatorSpec
+    from tf_image_classification.labels import Label as Label
+    from tf_image_classification.train_estimator import evaluate as evaluate
+    from tf_image_classification.train_estimator import train as train
+
+_HOMES = {
+    "EstimatorSpec": "estimator_specs",
+    "Label": "labels",
+    "Settings": "config",
+    "check_spec": "check_spec",
+    "evaluate": "train_estimator",
+    "make_settings": "config",
+    "train": "train_estimator",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

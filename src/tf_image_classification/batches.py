@@ -1,0 +1,42 @@
+"""The shape of what flows between the input, the step and the evaluation.
+
+B is the number of examples in a batch (of one device where the work is shared), H, W, C the size of
+an image, D the number of classes of a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+PADDING_ID = -1
+"""Id of a row that stands for no example: padding of a last batch, or a bad image left out."""
+
+
+class Batch(NamedTuple):
+    """Examples side by side; also a nest that TensorFlow can pass through a traced function.
+
+    Attributes:
+        images: [B, H, W, C], whatever dtype and range the preprocessing gives.
+        labels: by label name, int64 [B] class numbers or float32 [B] values; 0 where missing.
+        present: by label name, bool [B]; False where the label is missing or the row is no example.
+        ids: int64 [B], the example's number in its table, or PADDING_ID.
+    """
+
+    images: tf.Tensor
+    labels: Mapping[str, tf.Tensor]
+    present: Mapping[str, tf.Tensor]
+    ids: tf.Tensor
+
+
+def probabilities_key(name: str) -> str:
+    """Where ``predictions`` keeps a class label's probabilities, float32 [B, D]."""
+    return f"{name}_probabilities"
+
+
+def logits_key(name: str) -> str:
+    """Where ``predictions`` keeps a label's raw outputs, float32 [B, D] or [B]."""
+    return f"{name}_logits"

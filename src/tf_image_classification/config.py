@@ -1,0 +1,675 @@
+"""Every setting of a run, declared once: name, default, unit, range, help and when it applies.
+
+The command-line flags, the YAML file, the README's table and the record in the model folder all
+come from the dataclasses below. Nothing here needs TensorFlow.
+
+    settings = make_settings({"batch_size": 32, "epochs": 5})
+    settings.data.batch_size
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from tf_image_classification.errors import ConfigError, did_you_mean
+
+_Group = TypeVar("_Group")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One setting.
+
+    Attributes:
+        name: the flag's and the YAML key's name.
+        group: the attribute of ``Settings`` that holds it.
+        kind: bool, int, float, str or tuple (of strings).
+        default: value when nothing is given; None means "not set".
+        help: what it does, its unit and its meaning of 0 or None.
+        choices: allowed values, or empty.
+        minimum: least allowed number, or None.
+        maximum: greatest allowed number, or None.
+        applies: name of another setting and the values of it under which this one acts, or None.
+        excludes: another setting that may not be given together with this one.
+        resume: "same" when a run may not be continued with another value, else "free".
+        aliases: further names of the flag.
+    """
+
+    name: str
+    group: str
+    kind: type
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    applies: tuple[str, tuple[Any, ...]] | None = None
+    excludes: str | None = None
+    resume: str = "same"
+    aliases: tuple[str, ...] = ()
+
+    def check(self, value: Any) -> Any:
+        """The value in the option's type.
+
+        Raises:
+            ConfigError: wrong type, out of range or not among the choices.
+        """
+        if value is None:
+            if self.default is None:
+                return None
+            raise ConfigError(f"{self.name}: no value is given, expected {self._expected()}.")
+        value = self._converted(value)
+        if self.choices and value not in self.choices:
+            raise ConfigError(
+                f"{self.name} is {value!r}, expected one of {', '.join(self.choices)}. "
+                f"{did_you_mean(str(value), self.choices)}"
+            )
+        too_small = self.minimum is not None and not value >= self.minimum
+        too_large = self.maximum is not None and not value <= self.maximum
+        if self.kind in (int, float) and (too_small or too_large):
+            raise ConfigError(f"{self.name} is {value!r}, expected {self._expected()}.")
+        return value
+
+    def _converted(self, value: Any) -> Any:
+        if self.kind is tuple and isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        if self.kind is tuple and isinstance(value, Sequence):
+            return tuple(str(part) for part in value)
+        if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if self.kind is float and isinstance(value, str):  # YAML reads 1e-3 as a string
+            try:
+                return float(value)
+            except ValueError:
+                pass
+        if type(value) is not self.kind:
+            raise ConfigError(f"{self.name} is {value!r}, expected {self._expected()}.")
+        return value
+
+    def _expected(self) -> str:
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        kinds = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            str: "a text",
+            tuple: "a list",
+        }
+        text = kinds[self.kind]
+        if self.minimum is not None and self.maximum is not None:
+            return f"{text} from {self.minimum:g} to {self.maximum:g}"
+        if self.minimum is not None:
+            return f"{text} of at least {self.minimum:g}"
+        return text
+
+
+def _option(default: Any, help: str, **rules: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, **rules})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What is run, where it is kept and how exact it is."""
+
+    model_dir: str = _option(
+        "./models",
+        "Folder of the run: checkpoints, TensorBoard logs, settings, evaluations; may be gs://.",
+        resume="free",
+    )
+    evaluate: bool = _option(
+        False, "Only evaluate the model in model_dir, on the whole evaluation set.", resume="free"
+    )
+    plan: bool = _option(
+        False,
+        "Print what the run would do, with time and memory measured, and do none of it.",
+        resume="free",
+    )
+    seed: int = _option(
+        0,
+        "Decides initial weights, order of examples, augmentation and dropout.",
+        minimum=0,
+        maximum=2**31 - 1,
+    )
+    debug: bool = _option(False, "No shuffling: examples in the order of the files.")
+    deterministic: bool = _option(
+        True, "Use only operations that give the same bits every time; costs speed on GPUs."
+    )
+    allow_changes: bool = _option(
+        False,
+        "Continue a model folder although spec, data or settings differ from its record.",
+        resume="free",
+    )
+    strategy: str = _option(
+        "auto",
+        "Devices of this machine to use: all GPUs (auto), one device, or all devices mirrored.",
+        choices=("auto", "one_device", "mirrored"),
+        resume="free",
+    )
+    progress: bool = _option(True, "Show the progress bar.", resume="free")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which examples are used and how they are read."""
+
+    train_metadata: tuple[str, ...] = _option(
+        (),
+        "Training examples: TFRecord files or patterns, CSV files, or a folder of class folders; "
+        "local or gs://.",
+        resume="free",
+    )
+    eval_metadata: tuple[str, ...] = _option(
+        (), "Evaluation examples, in the same forms.", resume="free"
+    )
+    labels: tuple[str, ...] = _option(
+        (),
+        "File of class names, a line each; with several class labels name=file for each.",
+        resume="free",
+    )
+    batch_size: int = _option(64, "Examples in one step, over all devices.", minimum=1)
+    image_size: int = _option(
+        224, "Width and height in pixels that the preprocessing is asked for.", minimum=1
+    )
+    input_mode: str = _option(
+        "indexed",
+        "indexed: shuffle over the whole set, by random access; streaming: read TFRecord files in "
+        "sequence with bounded memory.",
+        choices=("indexed", "streaming"),
+    )
+    stream_block: int = _option(
+        4096,
+        "Encoded examples that are held and shuffled together when streaming.",
+        minimum=1,
+        applies=("input_mode", ("streaming",)),
+    )
+    image_feature: str = _option(
+        "",
+        "Feature of a TFRecord example that holds the encoded image; empty: told from the first "
+        "record.",
+        resume="free",
+    )
+    label_features: tuple[str, ...] = _option(
+        (),
+        "Feature of a TFRecord example for a label, as label=feature, when it has another name.",
+        resume="free",
+    )
+    on_bad_image: str = _option(
+        "fail",
+        "An image that cannot be decoded ends the run (fail), or is counted, listed in the "
+        "model folder and left out (skip).",
+        choices=("fail", "skip"),
+    )
+    max_image_pixels: int = _option(
+        100_000_000, "Images with more pixels than this are bad images.", minimum=1, resume="free"
+    )
+    cache_dir: str = _option(
+        "", "Folder for unpacked compressed records; empty: the user's cache folder.", resume="free"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """What the model starts from and which of its variables move."""
+
+    checkpoint_path: str = _option(
+        "",
+        "Pretrained checkpoint to start from; not read again when a run resumes.",
+        aliases=("warm_start_ckpt",),
+        resume="free",
+    )
+    checkpoint_restore_scopes: tuple[str, ...] = _option(
+        (), "Load only variables whose names begin with one of these.", resume="free"
+    )
+    checkpoint_exclude_scopes: tuple[str, ...] = _option(
+        (), "Do not load variables whose names begin with one of these.", resume="free"
+    )
+    trainable_scopes: tuple[str, ...] = _option(
+        (), "Train only variables whose names begin with one of these; empty: all."
+    )
+    moving_average_decay: float = _option(
+        0.0,
+        "Decay of the moving average of the weights, which is then evaluated and exported; 0: off.",
+        minimum=0.0,
+        maximum=0.999999,
+    )
+    precision: str = _option(
+        "float32",
+        "Number format of the computation; variables stay float32.",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How long and how one step is computed."""
+
+    train_steps: int | None = _option(
+        None, "Steps in all, counted over restarts.", minimum=1, excludes="epochs", resume="free"
+    )
+    epochs: float | None = _option(
+        None,
+        "Length of the run in passes over the training set; 10 if neither is given.",
+        minimum=0.001,
+        resume="free",
+    )
+    gradient_accumulation_steps: int = _option(
+        1, "Parts in which one batch is computed, to save memory; must divide the batch.", minimum=1
+    )
+    steps_per_call: int = _option(
+        1, "Steps inside one call of the compiled function.", minimum=1, resume="free"
+    )
+    jit_compile: str = _option(
+        "auto", "XLA: on GPUs only (auto), on or off.", choices=("auto", "on", "off")
+    )
+    gradient_clip_norm: float = _option(
+        0.0, "Largest global norm of the gradient; 0: no limit.", minimum=0.0
+    )
+    gradient_clip_value: float = _option(
+        0.0, "Largest magnitude of one number of the gradient; 0: no limit.", minimum=0.0
+    )
+    label_smoothing: float = _option(
+        0.0, "Share of the target spread evenly over all classes.", minimum=0.0, maximum=0.999
+    )
+    regression_loss: str = _option(
+        "mean_squared", "Loss of real-valued labels.", choices=("mean_squared", "huber")
+    )
+    huber_delta: float = _option(
+        1.0,
+        "Error beyond which the Huber loss grows linearly, in units of the label.",
+        minimum=1e-12,
+        applies=("regression_loss", ("huber",)),
+    )
+    early_stopping_patience: int = _option(
+        0,
+        "Stop after so many evaluations without a better best_metric; 0: never.",
+        minimum=0,
+        resume="free",
+    )
+
+
+_ADAM_LIKE = ("adam", "adamw", "lamb", "lion", "muon")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """The update rule."""
+
+    optimizer: str = _option(
+        "adamw",
+        "Update rule.",
+        choices=(
+            "adadelta",
+            "adagrad",
+            "adam",
+            "adamw",
+            "ftrl",
+            "lamb",
+            "lion",
+            "momentum",
+            "muon",
+            "rmsprop",
+            "sgd",
+        ),
+    )
+    weight_decay: float | None = _option(
+        None,
+        "Decoupled weight decay, times the learning rate; biases and normalisation are left "
+        "out. None: 0.05 for adamw, lamb, lion and muon, 4e-5 for momentum and sgd, else 0.",
+        minimum=0.0,
+    )
+    opt_epsilon: float | None = _option(
+        None,
+        "Term that keeps the division stable; None: the published value of the optimizer.",
+        minimum=0.0,
+        applies=("optimizer", ("adadelta", "adagrad", "adam", "adamw", "lamb", "muon", "rmsprop")),
+    )
+    adadelta_rho: float = _option(
+        0.95,
+        "Decay of adadelta's averages.",
+        minimum=0.0,
+        maximum=1.0,
+        applies=("optimizer", ("adadelta",)),
+    )
+    adagrad_initial_accumulator_value: float = _option(
+        0.1, "Start of adagrad's accumulators.", minimum=0.0, applies=("optimizer", ("adagrad",))
+    )
+    adam_beta1: float = _option(
+        0.9,
+        "Decay of the first moment.",
+        minimum=0.0,
+        maximum=1.0,
+        applies=("optimizer", _ADAM_LIKE),
+    )
+    adam_beta2: float = _option(
+        0.999,
+        "Decay of the second moment.",
+        minimum=0.0,
+        maximum=1.0,
+        applies=("optimizer", _ADAM_LIKE),
+    )
+    ftrl_learning_rate_power: float = _option(
+        -0.5,
+        "Power of the accumulators in ftrl's rate.",
+        maximum=0.0,
+        applies=("optimizer", ("ftrl",)),
+    )
+    ftrl_initial_accumulator_value: float = _option(
+        0.1, "Start of ftrl's accumulators.", minimum=0.0, applies=("optimizer", ("ftrl",))
+    )
+    ftrl_l1: float = _option(
+        0.0, "ftrl's L1 strength.", minimum=0.0, applies=("optimizer", ("ftrl",))
+    )
+    ftrl_l2: float = _option(
+        0.0, "ftrl's L2 strength.", minimum=0.0, applies=("optimizer", ("ftrl",))
+    )
+    momentum: float = _option(
+        0.9, "Momentum.", minimum=0.0, maximum=1.0, applies=("optimizer", ("momentum", "muon"))
+    )
+    nesterov: bool = _option(
+        False, "Nesterov's form of momentum.", applies=("optimizer", ("momentum",))
+    )
+    rmsprop_momentum: float = _option(
+        0.9, "rmsprop's momentum.", minimum=0.0, maximum=1.0, applies=("optimizer", ("rmsprop",))
+    )
+    rmsprop_decay: float = _option(
+        0.9,
+        "Decay of rmsprop's average.",
+        minimum=0.0,
+        maximum=1.0,
+        applies=("optimizer", ("rmsprop",)),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """The learning rate over the run."""
+
+    learning_rate: float = _option(1e-3, "Highest learning rate.", minimum=0.0)
+    learning_rate_decay_type: str = _option(
+        "cosine",
+        "How the rate falls from learning_rate.",
+        choices=("fixed", "exponential", "polynomial", "cosine", "one_cycle"),
+    )
+    end_learning_rate: float = _option(
+        0.0,
+        "Rate at the end of the run.",
+        minimum=0.0,
+        applies=("learning_rate_decay_type", ("polynomial", "cosine", "one_cycle")),
+    )
+    learning_rate_decay_factor: float = _option(
+        0.94,
+        "Factor at each decay.",
+        minimum=0.0,
+        maximum=1.0,
+        applies=("learning_rate_decay_type", ("exponential",)),
+    )
+    num_epochs_per_decay: float = _option(
+        2.0,
+        "Epochs from one decay to the next.",
+        minimum=1e-6,
+        applies=("learning_rate_decay_type", ("exponential",)),
+    )
+    polynomial_power: float = _option(
+        1.0,
+        "Power of the polynomial; 1: a straight line.",
+        minimum=1e-6,
+        applies=("learning_rate_decay_type", ("polynomial",)),
+    )
+    one_cycle_warmup: float = _option(
+        0.3,
+        "Share of the run in which the one-cycle rate rises.",
+        minimum=0.0,
+        maximum=0.99,
+        applies=("learning_rate_decay_type", ("one_cycle",)),
+    )
+    warmup_steps: int = _option(
+        0,
+        "Steps in which the rate first rises in a straight line from 0.",
+        minimum=0,
+        applies=("learning_rate_decay_type", ("fixed", "exponential", "polynomial", "cosine")),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """What is written while the run goes on, and how often."""
+
+    save_summary_steps: int = _option(
+        100,
+        "Steps between two points of the TensorBoard curves; 0: none.",
+        minimum=0,
+        resume="free",
+    )
+    save_checkpoints_steps: int | None = _option(
+        None,
+        "Steps between two checkpoints.",
+        minimum=1,
+        excludes="save_checkpoints_secs",
+        resume="free",
+    )
+    save_checkpoints_secs: float | None = _option(
+        None,
+        "Seconds between two checkpoints; 600 if neither is given.",
+        minimum=0.0,
+        resume="free",
+    )
+    keep_checkpoint_max: int = _option(
+        5, "Checkpoints kept besides the best one; -1 keeps all.", minimum=-1, resume="free"
+    )
+    export_saved_model: bool = _option(
+        True,
+        "Write a SavedModel that takes encoded images when the run is complete.",
+        resume="free",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """When and on how much the model is evaluated."""
+
+    eval_freq: int = _option(
+        0, "Batches in one evaluation; 0: the whole evaluation set.", minimum=0, resume="free"
+    )
+    eval_throttle_secs: float = _option(
+        120.0,
+        "Least seconds from one evaluation to the next while training.",
+        minimum=0.0,
+        resume="free",
+    )
+    eval_every_steps: int | None = _option(
+        None,
+        "Evaluate at these steps instead of by the clock.",
+        minimum=1,
+        excludes="eval_throttle_secs",
+        resume="free",
+    )
+    best_metric: str = _option(
+        "",
+        "Metric that chooses the best checkpoint; empty: the accuracy of the first class label, "
+        "or the loss.",
+        resume="free",
+    )
+    best_mode: str = _option(
+        "auto",
+        "Whether more or less of best_metric is better; auto: told from its name.",
+        choices=("auto", "max", "min"),
+        resume="free",
+    )
+    output_cm_folder: str = _option(
+        "", "Folder for the confusion matrix of each class label as a PNG.", resume="free"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a run, with where each came from.
+
+    Attributes:
+        origins: option name to "default", "flag", "argument" or the settings file's path.
+    """
+
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def values(self) -> dict[str, Any]:
+        """Every option's value by its name, in the order of declaration."""
+        return {o.name: getattr(getattr(self, o.group), o.name) for o in OPTIONS.values()}
+
+    def replace(self, **changes: Any) -> Settings:
+        """These settings with some options changed, checked again.
+
+        Raises:
+            ConfigError: as ``make_settings``.
+        """
+        given = {name: v for name, v in self.values().items() if self.origin(name) != "default"}
+        origins = {name: self.origin(name) for name in given} | dict.fromkeys(changes, "argument")
+        return _build({**given, **changes}, origins)
+
+    def origin(self, name: str) -> str:
+        """Where an option's value came from."""
+        return self.origins.get(name, "default")
+
+
+def _declared_options() -> Iterator[Option]:
+    for group in dataclasses.fields(Settings):
+        if group.name == "origins":
+            continue
+        group_class = type(group.default)
+        hints = typing.get_type_hints(group_class)
+        for field in dataclasses.fields(group_class):
+            yield Option(
+                name=field.name,
+                group=group.name,
+                kind=_plain_type(hints[field.name]),
+                default=field.default,
+                **field.metadata,
+            )
+
+
+def _plain_type(hint: Any) -> type:
+    if isinstance(hint, types.UnionType):
+        hint = next(arm for arm in hint.__args__ if arm is not type(None))
+    return typing.get_origin(hint) or hint
+
+
+OPTIONS: Mapping[str, Option] = {option.name: option for option in _declared_options()}
+ALIASES: Mapping[str, str] = {a: o.name for o in OPTIONS.values() for a in o.aliases}
+
+
+def make_settings(
+    given: Mapping[str, Any] | None = None,
+    *,
+    file: Mapping[str, Any] | None = None,
+    file_path: str = "",
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Settings from the defaults, overlaid by a file's values, then flags, then given values.
+
+    Args:
+        given: values from Python, by option name.
+        file: values read from a settings file.
+        file_path: the file's path, for messages and the record.
+        flags: values given on the command line.
+
+    Raises:
+        ConfigError: an unknown name, a wrong type, a value out of range, two settings that exclude
+            each other, or one that has no effect with the others.
+
+    Example:
+        >>> make_settings({"batch_size": 32}).data.batch_size
+        32
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer, origin in ((file, file_path), (flags, "flag"), (given, "argument")):
+        for name, value in (layer or {}).items():
+            name = ALIASES.get(name, name)
+            if name not in OPTIONS:
+                where = f" in {origin}" if origin == file_path and file_path else ""
+                raise ConfigError(f"Unknown setting {name!r}{where}. {did_you_mean(name, OPTIONS)}")
+            values[name], origins[name] = value, origin
+    return _build(values, origins)
+
+
+def _build(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
+    checked = {name: OPTIONS[name].check(value) for name, value in values.items()}
+    groups = {
+        field.name: _filled(type(field.default), checked)
+        for field in dataclasses.fields(Settings)
+        if field.name != "origins"
+    }
+    settings = Settings(**groups, origins=dict(origins))
+    _check_exclusions(settings)
+    _check_effects(settings)
+    return settings
+
+
+def _filled(group_class: type[_Group], values: Mapping[str, Any]) -> _Group:
+    names = {f.name for f in dataclasses.fields(group_class)}  # type: ignore[arg-type]
+    return group_class(**{name: value for name, value in values.items() if name in names})
+
+
+def _check_exclusions(settings: Settings) -> None:
+    values = settings.values()
+    for option in OPTIONS.values():
+        other = option.excludes
+        if other is None or values[option.name] is None:
+            continue
+        if settings.origin(option.name) != "default" and settings.origin(other) != "default":
+            raise ConfigError(
+                f"{option.name} ({settings.origin(option.name)}) and {other} "
+                f"({settings.origin(other)}) exclude each other. Give one of them."
+            )
+    if settings.training.gradient_clip_norm and settings.training.gradient_clip_value:
+        raise ConfigError(
+            "gradient_clip_norm and gradient_clip_value exclude each other. Give one of them."
+        )
+    batch, parts = settings.data.batch_size, settings.training.gradient_accumulation_steps
+    if batch % parts:
+        raise ConfigError(
+            f"gradient_accumulation_steps is {parts}, which does not divide batch_size {batch}. "
+            f"Nearest batch sizes: {batch - batch % parts or parts} and "
+            f"{batch - batch % parts + parts}."
+        )
+
+
+def _check_effects(settings: Settings) -> None:
+    values = settings.values()
+    for option in OPTIONS.values():
+        if settings.origin(option.name) == "default":
+            continue
+        if option.applies is not None and values[option.applies[0]] not in option.applies[1]:
+            other, wanted = option.applies
+            raise ConfigError(
+                f"{option.name} ({settings.origin(option.name)}) has no effect with {other} = "
+                f"{values[other]}; it acts with {', '.join(map(str, wanted))}. "
+                f"Remove it or change {other}."
+            )
+    needs = {
+        "checkpoint_restore_scopes": "checkpoint_path",
+        "checkpoint_exclude_scopes": "checkpoint_path",
+        "early_stopping_patience": "eval_metadata",
+        "eval_freq": "eval_metadata",
+        "eval_every_steps": "eval_metadata",
+        "eval_throttle_secs": "eval_metadata",
+        "best_metric": "eval_metadata",
+        "output_cm_folder": "eval_metadata",
+    }
+    for name, needed in needs.items():
+        if settings.origin(name) != "default" and values[name] and not values[needed]:
+            raise ConfigError(
+                f"{name} ({settings.origin(name)}) has no effect without {needed}. "
+                f"Give {needed} or remove {name}."
+            )

@@ -1,0 +1,83 @@
+"""Every error this package raises on purpose.
+
+    TficError
+    ├── ConfigError          a setting is unknown, out of range, contradictory or without effect
+    ├── SpecError            a subclass of EstimatorSpec breaks a promise
+    ├── DataError            a source of examples cannot be used
+    │   ├── LabelError       a label is unknown, out of range or of the wrong form
+    │   ├── BadRecordError   a TFRecord file or one of its records is damaged
+    │   └── BadImageError    an image cannot be decoded or is too large
+    ├── CheckpointError      a checkpoint cannot be written, found or read
+    ├── RunMismatchError     the model folder belongs to another run
+    ├── NonFiniteLossError   the loss became NaN or infinite
+    └── RunInterrupted       the run was asked to stop, saved its state and can be resumed
+
+A message says what was being done, what was found (value, file, record or row), what was expected
+and what to do now.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TficError(Exception):
+    """Base of every error raised on purpose; the command line prints it without a traceback."""
+
+
+class ConfigError(TficError, ValueError):
+    """A setting is unknown, out of range, contradictory or without effect."""
+
+
+class SpecError(TficError):
+    """A subclass of ``EstimatorSpec`` breaks a promise of its contract."""
+
+
+class DataError(TficError):
+    """A source of examples cannot be used."""
+
+
+class LabelError(DataError):
+    """A label is unknown, out of range or of the wrong form."""
+
+
+class BadRecordError(DataError):
+    """A TFRecord file or one of its records is damaged."""
+
+
+class BadImageError(DataError):
+    """An image cannot be decoded or has more pixels than allowed."""
+
+
+class CheckpointError(TficError):
+    """A checkpoint cannot be written, found or read."""
+
+
+class RunMismatchError(TficError):
+    """The model folder belongs to another spec, other data or other settings."""
+
+
+class NonFiniteLossError(TficError):
+    """The loss became NaN or infinite; the last checkpoint is from before that."""
+
+
+class RunInterrupted(TficError):
+    """The run was asked to stop, has saved its state and continues when started again."""
+
+    exit_code = 75
+    """The process's exit status, ``EX_TEMPFAIL`` of sysexits.h: start me again."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence naming the nearest of the known names, or all of them when none is near.
+
+    Example:
+        >>> did_you_mean("adm", ["adam", "sgd"])
+        'Did you mean adam?'
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return f"Known: {', '.join(known)}."

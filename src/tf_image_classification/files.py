@@ -1,0 +1,211 @@
+"""Local and gs:// paths behind one set of functions: list, read, write whole or not at all.
+
+Local paths never import TensorFlow; other schemes go through ``tf.io.gfile``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+from tf_image_classification.errors import DataError
+
+JUNK_NAMES = frozenset({"Thumbs.db", ".DS_Store", "desktop.ini"})
+
+
+def is_remote(path: str) -> bool:
+    """Whether the path names a scheme, such as gs://."""
+    return re.match(r"^[a-z][a-z0-9+.-]*://", path) is not None
+
+
+def _gfile() -> Any:
+    import tensorflow as tf  # late: local paths must not pay for it
+
+    return tf.io.gfile
+
+
+def join(folder: str, *parts: str) -> str:
+    """One path from its parts; an absolute or gs:// part replaces what came before it."""
+    for part in parts:
+        if is_remote(part) or os.path.isabs(part):
+            folder = part
+        else:
+            folder = (
+                f"{folder.rstrip('/')}/{part}" if is_remote(folder) else os.path.join(folder, part)
+            )
+    return folder
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is there."""
+    return bool(_gfile().exists(path)) if is_remote(path) else os.path.exists(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether the path is a folder."""
+    return bool(_gfile().isdir(path)) if is_remote(path) else os.path.isdir(path)
+
+
+def list_folder(path: str) -> list[str]:
+    """Sorted names in a folder, without hidden and system files."""
+    names = _gfile().listdir(path) if is_remote(path) else os.listdir(path)
+    names = (name.rstrip("/") for name in names)
+    return sorted(n for n in names if n and not n.startswith(".") and n not in JUNK_NAMES)
+
+
+def expand_patterns(patterns: Iterable[str], *, option: str) -> list[str]:
+    """The files that patterns name, sorted within each pattern, each file once.
+
+    A path that exists is taken as it is, even when its name holds ``[``, ``*`` or ``?``.
+
+    Args:
+        patterns: paths or glob patterns.
+        option: the setting they came from, for the message.
+
+    Raises:
+        DataError: a pattern or path names nothing.
+    """
+    files: dict[str, None] = {}
+    for pattern in patterns:
+        pattern = os.path.expanduser(pattern)
+        if exists(pattern):
+            found = [pattern]
+        elif is_remote(pattern):
+            found = sorted(_gfile().glob(pattern))
+        else:
+            found = sorted(glob.glob(pattern, recursive=True))
+        if not found:
+            raise DataError(
+                f"{option}: no file matches {pattern!r}. Check the path; quote a pattern only if "
+                "the shell should not expand it."
+            )
+        files.update(dict.fromkeys(found))
+    return list(files)
+
+
+def make_folder(path: str) -> None:
+    """Create a folder and its parents; one that exists is fine.
+
+    Raises:
+        DataError: the folder cannot be created or written to.
+    """
+    if is_remote(path):
+        _gfile().makedirs(path)
+        return
+    try:
+        os.makedirs(path, exist_ok=True)
+        probe = os.path.join(path, f".writable-{uuid.uuid4().hex}")
+        with open(probe, "wb"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise DataError(
+            f"The folder {path!r} cannot be written: {error.strerror or error}. "
+            "Choose another folder or change its permissions."
+        ) from error
+
+
+@contextlib.contextmanager
+def open_for_reading(path: str) -> Iterator[IO[bytes]]:
+    """The file's bytes as a stream."""
+    with _gfile().GFile(path, "rb") if is_remote(path) else open(path, "rb") as stream:
+        yield stream
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole file."""
+    with open_for_reading(path) as stream:
+        return stream.read()
+
+
+def read_text(path: str) -> str:
+    """The whole file as UTF-8, without a byte-order mark."""
+    return read_bytes(path).decode("utf-8-sig")
+
+
+@contextlib.contextmanager
+def atomic_write(path: str) -> Iterator[IO[bytes]]:
+    """A stream whose content appears under ``path`` only when the block ends without an error.
+
+    Locally: written under a temporary name in the same folder, flushed to the disk, renamed.
+    Objects in a bucket appear whole when they are closed.
+    """
+    if is_remote(path):
+        with _gfile().GFile(path, "wb") as stream:
+            yield stream
+        return
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        raise
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a whole file, atomically."""
+    with atomic_write(path) as stream:
+        stream.write(data)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write a value as readable JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: str) -> Any:
+    """Read a JSON file."""
+    return json.loads(read_text(path))
+
+
+def write_json_lines(path: str, values: Iterable[Any]) -> None:
+    """Write values as JSON, a line each, atomically."""
+    lines = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    write_bytes(path, lines.encode())
+
+
+def read_json_lines(path: str) -> list[Any]:
+    """The values of a file of JSON lines; empty when there is no such file."""
+    if not exists(path):
+        return []
+    return [json.loads(line) for line in read_text(path).splitlines() if line]
+
+
+def remove(path: str) -> None:
+    """Remove a file or a folder with its content; one that is not there is fine."""
+    if is_remote(path):
+        gfile = _gfile()
+        if gfile.isdir(path):
+            gfile.rmtree(path)
+        elif gfile.exists(path):
+            gfile.remove(path)
+    elif os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def rename(source: str, target: str) -> None:
+    """Give a file or folder another name, replacing a file that has it."""
+    if is_remote(source):
+        _gfile().rename(source, target, overwrite=True)
+    else:
+        os.replace(source, target)
+
+
+def size(path: str) -> int:
+    """Length of a file in bytes."""
+    return int(_gfile().stat(path).length) if is_remote(path) else os.path.getsize(path)

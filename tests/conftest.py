@@ -1,0 +1,32 @@
+"""Strict surroundings for every test: two CPU devices, deterministic operations, fixed seeds."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest
+import tensorflow as tf
+
+
+@pytest.fixture(scope="session", autouse=True)
+def strict_tensorflow():
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    tf.config.experimental.enable_op_determinism()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in list(os.environ):
+        if name == "TF_CONFIG" or name.startswith("GOOGLE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    import keras
+
+    keras.utils.set_random_seed(0)
