@@ -1,0 +1,416 @@
+"""Putting a run together: data, model, optimizer and loop from a spec and settings."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.batches import Batch
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.feed import Feed
+from tf_image_classification.dataset.given import GivenInput
+from tf_image_classification.dataset.pipeline import BadImage, Pipeline
+from tf_image_classification.dataset.sources import RawTable, SourceOptions, read_source, source_kind
+from tf_image_classification.dataset.stream import read_stream
+from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.estimator_specs import EstimatorSpec, schema_of, split_logits
+from tf_image_classification.evaluation.runner import Evaluation, evaluate_batches
+from tf_image_classification.hooks.base import Hook
+from tf_image_classification.labels import LabelSchema, read_class_names
+from tf_image_classification.optim.losses import label_losses
+from tf_image_classification.optim.optimizers import make_optimizer, prepare
+from tf_image_classification.optim.param_groups import trainable_variables
+from tf_image_classification.optim.schedules import make_schedule
+from tf_image_classification.training.cluster import check_batch_size, uses_xla
+from tf_image_classification.training.loop import Plan, TrainingRun, plan_length
+from tf_image_classification.training.state import TrainState, make_state
+from tf_image_classification.training.step import StepFunction
+
+Input = Pipeline | GivenInput
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run reads.
+
+    Attributes:
+        schema: the labels with their vocabularies.
+        train: the training examples, or None.
+        evaluation: the evaluation examples, or None.
+        notes: what the user should know of the data, in sentences.
+    """
+
+    schema: LabelSchema
+    train: Input | None
+    evaluation: Input | None
+    notes: tuple[str, ...] = ()
+
+
+def read_data(
+    spec: EstimatorSpec, settings: Settings, cache_dir: str, stored: LabelSchema | None = None
+) -> Data:
+    """Find, index and check all examples, and fix the vocabularies.
+
+    Args:
+        spec: the user's spec.
+        settings: all settings.
+        cache_dir: folder for indexes and unpacked records.
+        stored: the schema of the model folder, whose vocabularies then hold.
+
+    Raises:
+        DataError: something about the data is wrong; names the file, line or record.
+        SpecError: class_dict is inconsistent, or does not fit the class names.
+    """
+    schema = schema_of(spec)
+    vocabularies = _given_vocabularies(schema, settings, stored)
+    if spec.has_own_input:
+        schema = schema.with_vocabularies(vocabularies)
+        return Data(
+            schema,
+            _own_input(spec, schema, settings, True),
+            _own_input(spec, schema, settings, False),
+        )
+    notes: list[str] = []
+    train: Input | None = None
+    raw_eval = None
+    if settings.data.eval_metadata:
+        raw_eval = _read(settings.data.eval_metadata, "eval_metadata", schema, settings, cache_dir)
+    if settings.data.train_metadata and settings.data.input_mode == "streaming":
+        stream = read_stream(
+            settings.data.train_metadata,
+            schema,
+            _options("train_metadata", settings, cache_dir),
+            block=settings.data.stream_block,
+            vocabularies=vocabularies,
+        )
+        schema = stream.schema
+        train = _pipeline(spec, stream, settings, is_training=True)
+    elif settings.data.train_metadata:
+        raw = _read(settings.data.train_metadata, "train_metadata", schema, settings, cache_dir)
+        for label in schema.class_labels:
+            if label.name not in vocabularies:
+                vocabularies[label.name] = raw.vocabulary(label)
+        schema = schema.with_vocabularies(vocabularies)
+        train = _pipeline(spec, raw.encode(schema), settings, is_training=True)
+        notes += raw.notes
+    elif raw_eval is not None:
+        schema = schema.with_vocabularies(vocabularies)
+    evaluation = None
+    if raw_eval is not None:
+        evaluation = _pipeline(spec, raw_eval.encode(schema), settings, is_training=False)
+        notes += raw_eval.notes
+    return Data(schema, train, evaluation, tuple(notes))
+
+
+def _given_vocabularies(
+    schema: LabelSchema, settings: Settings, stored: LabelSchema | None
+) -> dict[str, Sequence[str]]:
+    vocabularies: dict[str, Sequence[str]] = {}
+    for label in stored.class_labels if stored else ():
+        if label.class_names and label.name in schema.names:
+            vocabularies[label.name] = label.class_names
+    vocabularies |= {x.name: x.class_names for x in schema.class_labels if x.class_names}
+    for entry in settings.data.labels:
+        name, equals, path = entry.partition("=")
+        if not equals:
+            if len(schema.class_labels) != 1:
+                raise ConfigError(
+                    f"--labels {entry}: class_dict has {len(schema.class_labels)} class labels. "
+                    "Give name=file for each of them."
+                )
+            name, path = schema.class_labels[0].name, entry
+        if not files.exists(path):
+            raise DataError(f"--labels: there is no file {path!r} of class names.")
+        vocabularies[name] = read_class_names(files.read_text(path), path)
+    schema.with_vocabularies(vocabularies)  # refuses a wrong depth before any data is read
+    return vocabularies
+
+
+def _options(option: str, settings: Settings, cache_dir: str) -> SourceOptions:
+    pairs = {}
+    for entry in settings.data.label_features:
+        name, equals, feature = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"label_features: {entry!r} is not of the form label=feature.")
+        pairs[name] = feature
+    return SourceOptions(
+        option=option,
+        cache_dir=cache_dir,
+        image_feature=settings.data.image_feature,
+        label_features=pairs,
+    )
+
+
+def _read(
+    patterns: Sequence[str], option: str, schema: LabelSchema, settings: Settings, cache_dir: str
+) -> RawTable:
+    return read_source(patterns, schema, _options(option, settings, cache_dir))
+
+
+def _pipeline(spec: EstimatorSpec, source: Any, settings: Settings, *, is_training: bool) -> Pipeline:
+    return Pipeline(
+        source=source,
+        preproc=spec.get_preproc_fn(is_training),
+        batch_size=settings.data.batch_size,
+        image_size=settings.data.image_size,
+        max_image_pixels=settings.data.max_image_pixels,
+        seed=settings.run.seed,
+        shuffle=not settings.run.debug,
+    )
+
+
+def _own_input(
+    spec: EstimatorSpec, schema: LabelSchema, settings: Settings, is_training: bool
+) -> GivenInput | None:
+    names = settings.data.train_metadata if is_training else settings.data.eval_metadata
+    if not names:
+        return None
+    make = spec.input_fn(
+        batch_size=settings.data.batch_size,
+        metadata=list(names),
+        class_dict=spec.class_dict,
+        is_tfrecord=not any(name.lower().endswith(".csv") for name in names),
+        epochs=None if is_training else 1,
+        image_size=settings.data.image_size,
+        preproc_fn=spec.get_preproc_fn(is_training),
+    )
+    return GivenInput(
+        make=make, schema=schema, batch_size=settings.data.batch_size, source_names=names
+    )
+
+
+def build_model(
+    spec: EstimatorSpec, settings: Settings, image_shape: tuple[int, int, int]
+) -> keras.Model:
+    """The spec's model with initial weights that the seed decides, under stable names.
+
+    Raises:
+        SpecError: ``model_fn`` does not return a Keras model.
+    """
+    from tf_image_classification.check_spec import call_model_fn
+
+    keras.utils.clear_session(free_memory=False)  # layer names count from one again
+    keras.utils.set_random_seed(settings.run.seed)
+    return call_model_fn(spec, settings, image_shape)
+
+
+@contextlib.contextmanager
+def precision_policy(name: str) -> Iterator[None]:
+    """Inside the block new layers compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def make_forward(
+    model: Callable[..., Any], schema: LabelSchema
+) -> Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]:
+    """Images and whether training, to float32 logits by label; traced by its callers."""
+
+    def forward(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+        if images.dtype.is_integer:
+            images = tf.cast(images, tf.float32)
+        return split_logits(schema, model(images, training=training))
+
+    return forward
+
+
+def make_losses(
+    spec: EstimatorSpec, schema: LabelSchema, settings: Settings
+) -> Callable[..., Mapping[str, tf.Tensor]]:
+    """Labels and logits to per-example losses: the spec's, or the default by label kind."""
+
+    def losses(
+        labels: Mapping[str, tf.Tensor], logits: Mapping[str, tf.Tensor]
+    ) -> Mapping[str, tf.Tensor]:
+        own = spec.losses(labels, logits)
+        return label_losses(schema, settings.training, labels, logits) if own is None else own
+
+    return losses
+
+
+def make_evaluate(
+    feed: Feed,
+    strategy: tf.distribute.Strategy,
+    forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]],
+    schema: LabelSchema,
+    *,
+    metric_fn: Any,
+    loss_fn: Any,
+    regularisation: Callable[[], float] = lambda: 0.0,
+    max_batches: int = 0,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Callable[[], Evaluation | None]:
+    """A function that evaluates; its graph is traced once, at the first call.
+
+    Args:
+        feed: evaluation batches.
+        strategy: whose devices compute.
+        forward: images to logits.
+        schema: the labels.
+        metric_fn: as ``evaluate_batches``.
+        loss_fn: as ``evaluate_batches``.
+        regularisation: the part of the loss that does not depend on examples.
+        max_batches: as ``Feed.evaluation``.
+        should_stop: asked between batches; when it says so the function returns None.
+    """
+    predict = tf.function(lambda images: strategy.run(forward, args=(images, False)))
+    traced_losses = None if loss_fn is None else tf.function(loss_fn)
+
+    def local_batches() -> Iterator[tuple[Batch, Mapping[str, tf.Tensor]]]:
+        for batch in feed.evaluation(max_batches):
+            if should_stop():
+                raise _Stopped
+            logits = predict(batch.images)
+            for replica in range(len(strategy.experimental_local_results(batch.ids))):
+                local = tf.nest.map_structure(
+                    lambda x, r=replica: strategy.experimental_local_results(x)[r], (batch, logits)
+                )
+                yield Batch(*local[0]), local[1]
+
+    def evaluate() -> Evaluation | None:
+        try:
+            return evaluate_batches(
+                local_batches(),
+                schema,
+                metric_fn=metric_fn,
+                loss_fn=traced_losses,
+                regularisation=regularisation(),
+            )
+        except _Stopped:
+            return None
+
+    return evaluate
+
+
+class _Stopped(Exception):
+    """An evaluation was left in the middle because the process is to stop."""
+
+
+def regularisation_of(model: keras.Model) -> float:
+    """The losses that the model's variables alone decide (weight regularisation)."""
+    regularised = [v for v in model.trainable_variables if v.regularizer is not None]
+    return float(sum(float(v.regularizer(v)) for v in regularised))
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+    """A run that can start.
+
+    Attributes:
+        run: the loop with its state.
+        state: the variables.
+        plan: the run's length.
+        schedule: step to learning rate.
+        train_feed: where training batches come from.
+        eval_feed: where evaluation batches come from, or None.
+        evaluate: evaluates the model as it is, or None without evaluation examples.
+    """
+
+    run: TrainingRun
+    state: TrainState
+    plan: Plan
+    schedule: Any
+    train_feed: Feed
+    eval_feed: Feed | None
+    evaluate: Callable[[], Evaluation | None] | None
+
+
+def assemble(
+    spec: EstimatorSpec,
+    settings: Settings,
+    data: Data,
+    strategy: tf.distribute.Strategy,
+    hooks: Sequence[Hook],
+    *,
+    on_bad_images: Callable[[Sequence[BadImage]], None] | None = None,
+) -> Assembly:
+    """Build model, optimizer, step and loop; nothing is read from the model folder.
+
+    Raises:
+        ConfigError: the settings do not fit the data or the devices.
+        SpecError: the spec breaks a promise.
+    """
+    assert data.train is not None
+    plan = _plan(settings, data.train)
+    schema, image_shape = data.schema, data.train.image_shape
+    num_replicas = strategy.num_replicas_in_sync
+    check_batch_size(
+        settings.data.batch_size, num_replicas, settings.training.gradient_accumulation_steps
+    )
+    with strategy.scope(), precision_policy(settings.model.precision):
+        model = build_model(spec, settings, image_shape)
+        trained = trainable_variables(model, settings.model.trainable_scopes)
+        schedule = make_schedule(
+            settings.schedule, train_steps=plan.train_steps, steps_per_epoch=plan.steps_per_epoch
+        )
+        optimizer = make_optimizer(
+            settings.optimizer, schedule, precision=settings.model.precision
+        )
+        prepare(optimizer, trained)
+        decay = settings.model.moving_average_decay
+        state = make_state(model, optimizer, trained, with_averages=decay > 0)
+    forward, losses = make_forward(model, schema), make_losses(spec, schema, settings)
+    skips = settings.data.on_bad_image == "skip"
+    train_feed = Feed(
+        data.train, strategy, is_training=True, skip_bad_images=skips, on_skip=on_bad_images
+    )
+    run = TrainingRun(
+        settings=settings,
+        schema=schema,
+        state=state,
+        step_function=StepFunction(
+            state=state,
+            schema=schema,
+            forward=forward,
+            losses=losses,
+            settings=settings.training,
+            average_decay=decay,
+            seed=settings.run.seed,
+            num_replicas=num_replicas,
+        ),
+        strategy=strategy,
+        inputs=train_feed,
+        hooks=hooks,
+        train_steps=plan.train_steps,
+        steps_per_epoch=plan.steps_per_epoch,
+        model_dir=settings.run.model_dir,
+        jit_compile=uses_xla(settings.training.jit_compile),
+    )
+    if data.evaluation is None:
+        return Assembly(run, state, plan, schedule, train_feed, None, None)
+    eval_feed = Feed(
+        data.evaluation, strategy, is_training=False, skip_bad_images=skips, on_skip=on_bad_images
+    )
+    evaluate = make_evaluate(
+        eval_feed,
+        strategy,
+        forward,
+        schema,
+        metric_fn=spec.metric_ops,
+        loss_fn=losses,
+        regularisation=lambda: regularisation_of(model),
+        max_batches=settings.evaluation.eval_freq,
+        should_stop=lambda: run.is_interrupted,
+    )
+    return Assembly(run, state, plan, schedule, train_feed, eval_feed, evaluate)
+
+
+def _plan(settings: Settings, train: Input) -> Plan:
+    if train.num_examples is not None:
+        return plan_length(settings, train.num_examples)
+    if settings.training.train_steps is None:
+        raise ConfigError(
+            "The spec has its own input_fn, so the number of examples is not known. Give "
+            "--train_steps."
+        )
+    return Plan(settings.training.train_steps, float(settings.training.train_steps))

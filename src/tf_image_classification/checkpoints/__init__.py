@@ -1,0 +1,1 @@
+"""Saving the state of a run, finding it again, and starting from the weights of another model."""

@@ -1,0 +1,151 @@
+"""Checkpoints of one folder: written whole or not at all, found by name, verified when read.
+
+A checkpoint is a pair of TensorBundle files, ``step-00000123.index`` and ``.data-00000-of-00001``,
+that ``tf.train.load_checkpoint`` reads; its tensors have plain names such as ``model/conv/kernel``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.errors import CheckpointError
+
+_NOTES = "notes"  # the tensor that holds everything that is no tensor, as JSON
+_NAME = re.compile(r"^step-(\d+)\.index$")
+_UNFINISHED = ".unfinished-"
+_DATA_SUFFIX = ".data-00000-of-00001"
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """The content of a checkpoint.
+
+    Attributes:
+        step: steps done when it was written.
+        tensors: values by name.
+        notes: everything that is no tensor.
+    """
+
+    step: int
+    tensors: Mapping[str, npt.NDArray[Any]]
+    notes: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointStore:
+    """The checkpoints of a folder.
+
+    Attributes:
+        folder: where they lie, local or remote; created by the first save.
+        keep: how many of the newest remain; -1 for all.
+    """
+
+    folder: str
+    keep: int = 5
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, ascending."""
+        if not files.exists(self.folder):
+            return []
+        found = (_NAME.match(name) for name in files.list_folder(self.folder))
+        return sorted(int(match[1]) for match in found if match)
+
+    def prefix(self, step: int) -> str:
+        """The path of a checkpoint, as TensorFlow names it: without ``.index``."""
+        return files.join(self.folder, f"step-{step:08d}")
+
+    def save(self, step: int, tensors: Mapping[str, Any], notes: Mapping[str, Any]) -> str:
+        """Write a checkpoint and remove those that are too many.
+
+        Both files are written under a name that no reader looks for and moved when they are
+        complete, the index last; a process killed at any instant leaves the older ones usable.
+
+        Args:
+            step: steps done.
+            tensors: values by name.
+            notes: values that JSON can hold.
+
+        Returns:
+            The checkpoint's path.
+
+        Raises:
+            CheckpointError: it cannot be written, for instance because the disk is full.
+        """
+        unfinished = files.join(self.folder, _UNFINISHED + uuid.uuid4().hex)
+        try:
+            files.make_folder(self.folder)
+            self._remove_unfinished()
+            tf.raw_ops.SaveV2(
+                prefix=files.join(unfinished, "step"),
+                tensor_names=[*tensors, _NOTES],
+                shape_and_slices=[""] * (len(tensors) + 1),
+                tensors=[*map(tf.convert_to_tensor, tensors.values()), json.dumps(dict(notes))],
+            )
+            for suffix in (_DATA_SUFFIX, ".index"):
+                written = files.join(unfinished, "step" + suffix)
+                _flush_to_disk(written)
+                files.rename(written, self.prefix(step) + suffix)
+        except (OSError, tf.errors.OpError, files.DataError) as error:
+            self._remove_unfinished()
+            message = getattr(error, "message", str(error)).splitlines()[0]
+            raise CheckpointError(
+                f"The checkpoint of step {step} cannot be written to {self.folder}: {message}. "
+                "Older checkpoints are untouched; free some space or correct the folder, and start "
+                "the same command again to resume."
+            ) from error
+        self._remove_unfinished()
+        self._remove_old()
+        return self.prefix(step)
+
+    def load(self, step: int) -> Saved:
+        """Read a checkpoint; every tensor's checksum is verified.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+        """
+        prefix = self.prefix(step)
+        try:
+            reader = tf.train.load_checkpoint(prefix)
+            names = reader.get_variable_to_shape_map()
+            tensors = {name: np.asarray(reader.get_tensor(name)) for name in names}
+            notes = json.loads(tensors.pop(_NOTES).item())
+        except (tf.errors.OpError, ValueError, KeyError, RuntimeError) as error:
+            raise CheckpointError(f"The checkpoint {prefix} is damaged: {error}") from error
+        return Saved(step, tensors, notes)
+
+    def remove(self, step: int) -> None:
+        """Remove a checkpoint, its index first, so that it is never half there."""
+        for suffix in (".index", _DATA_SUFFIX):
+            files.remove(self.prefix(step) + suffix)
+
+    def _remove_old(self) -> None:
+        if self.keep >= 0:
+            for step in self.steps()[: -max(self.keep, 1)]:
+                self.remove(step)
+
+    def _remove_unfinished(self) -> None:
+        if files.is_remote(self.folder) or not os.path.isdir(self.folder):
+            return
+        for name in os.listdir(self.folder):
+            if name.startswith(_UNFINISHED):
+                files.remove(files.join(self.folder, name))
+
+
+def _flush_to_disk(path: str) -> None:
+    if not files.is_remote(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,195 @@
+"""The command line: arguments to settings, and settings to text. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from absl import flags
+
+from tf_image_classification import files
+from tf_image_classification.config import ALIASES, OPTIONS, Option, Settings, make_settings
+from tf_image_classification.errors import ConfigError, DataError, did_you_mean
+
+FRONT_DOOR = {
+    "config": "File of settings in YAML, name: value; flags take precedence.",
+    "print_config": "Print the resolved settings as YAML, with where each came from, and end.",
+}
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Define every option as an absl flag, once; a flag that is not given stays None."""
+    if "config" in flag_values:
+        return
+    flags.DEFINE_string("config", None, FRONT_DOOR["config"], flag_values=flag_values)
+    flags.DEFINE_bool("print_config", False, FRONT_DOOR["print_config"], flag_values=flag_values)
+    for option in OPTIONS.values():
+        _define(option, option.name, flag_values)
+        for alias in option.aliases:
+            _define(option, alias, flag_values)
+
+
+def _define(option: Option, name: str, flag_values: flags.FlagValues) -> None:
+    common: dict[str, Any] = {"flag_values": flag_values}
+    if option.kind is bool:
+        flags.DEFINE_bool(name, None, option.help, **common)
+    elif option.kind is int:
+        flags.DEFINE_integer(name, None, option.help, **common)
+    elif option.kind is float:
+        flags.DEFINE_float(name, None, option.help, **common)
+    elif option.kind is tuple:
+        flags.DEFINE_multi_string(name, None, option.help, **common)
+    else:
+        flags.DEFINE_string(name, None, option.help, **common)
+
+
+def join_lists(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which every value after a list's flag has a flag of its own.
+
+    The shell expands an unquoted ``--train_metadata tfrecords/train*`` into several arguments; all
+    of them belong to the flag that they follow.
+
+    Example:
+        >>> join_lists(["--train_metadata", "a", "b", "--seed", "1"])
+        ['--train_metadata=a', '--train_metadata=b', '--seed', '1']
+    """
+    lists = {option.name for option in OPTIONS.values() if option.kind is tuple}
+    joined: list[str] = []
+    current = ""
+    for argument in arguments:
+        name, equals, _ = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and len(argument) > 1:
+            current = name if name in lists else ""
+            if not (current and not equals):
+                joined.append(argument)
+        elif current:
+            joined.append(f"--{current}={argument}")
+        else:
+            joined.append(argument)
+    return joined
+
+
+def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
+    """Parse arguments (without the program's name) into the flags.
+
+    Raises:
+        ConfigError: an unknown flag, a wrong value, or an argument that belongs to no flag.
+    """
+    try:
+        rest = flag_values(["", *join_lists(arguments)])[1:]
+    except flags.Error as error:
+        message = str(error)
+        if isinstance(error, flags.UnrecognizedFlagError):
+            known = [*OPTIONS, *ALIASES, *FRONT_DOOR]
+            message = f"Unknown flag --{error.flagname}. {did_you_mean(error.flagname, known)}"
+        raise ConfigError(f"{message} See --help.") from error
+    if rest:
+        raise ConfigError(
+            f"{rest[0]!r} belongs to no flag. Write --name value or --name=value; several files "
+            "may follow --train_metadata, --eval_metadata and --labels."
+        )
+
+
+def settings_from(flag_values: flags.FlagValues) -> Settings:
+    """The settings that parsed flags and their settings file give.
+
+    Raises:
+        ConfigError: as ``make_settings``; or the file is not readable as settings.
+    """
+    given = {}
+    for name in [*OPTIONS, *ALIASES]:
+        value = flag_values[name].value
+        if value is None:
+            continue
+        option = ALIASES.get(name, name)
+        if option in given:
+            raise ConfigError(f"--{name} and --{option} are two names of one setting. Give one.")
+        given[option] = _split_scopes(OPTIONS[option], value)
+    path = flag_values["config"].value or ""
+    return make_settings(file=read_settings_file(path) if path else None, file_path=path, flags=given)
+
+
+def _split_scopes(option: Option, value: Any) -> Any:
+    """Lists of name prefixes are comma-separated; lists of files may have commas in their names."""
+    if option.kind is tuple and not option.name.endswith("metadata"):
+        return tuple(part.strip() for text in value for part in text.split(",") if part.strip())
+    return tuple(value) if option.kind is tuple else value
+
+
+def read_settings_file(path: str) -> Mapping[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        ConfigError: there is no such file, or it holds no mapping.
+    """
+    try:
+        value = yaml.safe_load(files.read_text(path))
+    except (OSError, DataError) as error:
+        raise ConfigError(f"--config: {path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config: {path} is not YAML: {error}") from error
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"--config: {path} holds no settings, expected lines of name: value.")
+    return value
+
+
+def settings_text(settings: Settings) -> str:
+    """The settings as YAML that ``--config`` reads again, each with its origin as a comment."""
+    lines = []
+    for name, value in settings.values().items():
+        plain = list(value) if isinstance(value, tuple) else value
+        text = yaml.safe_dump({name: plain}, default_flow_style=True, allow_unicode=True, width=10**6)
+        inner = text.strip()[1:-1]
+        lines.append(inner if value is not None else f"# {name}:")
+        lines[-1] = f"{lines[-1]:<60} # {settings.origin(name)}"
+    return "\n".join(lines) + "\n"
+
+
+def flag_table() -> str:
+    """Every flag as a Markdown table, for the documentation."""
+    lines = ["| flag | default | meaning |", "|---|---|---|"]
+    for option in OPTIONS.values():
+        names = ", ".join(f"`{name}`" for name in (option.name, *option.aliases))
+        lines.append(f"| {names} | {_default_text(option)} | {_meaning(option)} |")
+    for name, help_text in FRONT_DOOR.items():
+        lines.append(f"| `{name}` | | {help_text} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default_text(option: Option) -> str:
+    if option.default is None or option.default in ("", ()):
+        return ""
+    if option.kind is bool:
+        return str(option.default).lower()
+    return f"{option.default:g}" if option.kind is float else str(option.default)
+
+
+def _meaning(option: Option) -> str:
+    text = option.help
+    if option.choices and not all(choice in text for choice in option.choices):
+        text += f" One of {', '.join(option.choices)}."
+    if option.applies:
+        text += f" Only with {option.applies[0]} {', '.join(option.applies[1])}."
+    return text
+
+
+def help_text(usage: str) -> str:
+    """Every flag by group, for ``--help``."""
+    lines = [usage, ""]
+    group = ""
+    for option in OPTIONS.values():
+        if option.group != group:
+            group = option.group
+            lines += ["", f"{group}:"]
+        default = _default_text(option)
+        shown = f"--{option.name}" + (f" (default {default})" if default else "")
+        lines.append(f"  {shown}")
+        lines += textwrap.wrap(
+            _meaning(option), 92, initial_indent="      ", subsequent_indent="      "
+        )
+    lines += ["", "settings file:"]
+    for name, text in FRONT_DOOR.items():
+        lines += [f"  --{name}", f"      {text}"]
+    return "\n".join(lines)

@@ -1,0 +1,516 @@
+"""Encoded image in, upright RGB out, with TensorFlow operations only.
+
+Works eagerly, inside ``tf.data``, ``tf.map_fn`` and an exported SavedModel. TensorFlow's own
+decoders do the heavy work; what they leave out is here: size checked before memory is spent, EXIF
+orientation, WebP with alpha, first frames, BMP palettes.
+
+    image = decode_image(tf.io.read_file("cat.jpg"), max_pixels=100_000_000)
+    reason = explain_bad_image(data, max_pixels=100_000_000)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from contextlib import AbstractContextManager
+
+import numpy as np
+import tensorflow as tf
+
+_FORMATS = ("unknown", "jpeg", "png", "gif", "bmp", "webp")
+_NAMES = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP", "webp": "WebP"}
+_FORMAT_OF_FIRST_BYTE = np.zeros(256, np.int32)
+_FORMAT_OF_FIRST_BYTE[np.frombuffer(b"\xff\x89GBR", np.uint8)] = range(1, 6)
+
+_TENSORFLOW_MAX_PIXELS = 2**27
+"""TensorFlow refuses JPEG images of 2**29 bytes and more, counting four bytes a pixel for CMYK."""
+
+_MAX_JPEG_SEGMENTS = 256
+_MAX_CHUNKS = 1024
+_MAX_GIF_BLOCKS = 100_000
+
+
+def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
+    """Decode one encoded image, upright.
+
+    Works eagerly and traced; the format is told from the bytes. Alpha is dropped; the first frame
+    of an animation is taken; a GIF frame smaller than its canvas, and what is transparent in a
+    GIF, is on black. 16-bit channels are scaled to 8 bits.
+
+    The EXIF orientation is applied where it stands in the places that the standards give: JPEG
+    before the first table or frame, PNG before the image data, WebP anywhere. Broken EXIF data and
+    an orientation other than 1 to 8 mean "as stored"; so does an orientation given in XMP only.
+
+    Args:
+        data: scalar string tensor, the file's bytes: JPEG, PNG, GIF, BMP (uncompressed; 1, 4, 8,
+            24 or 32 bits a pixel) or WebP.
+        max_pixels: greatest width times height, read from the header before anything is decoded;
+            above 134,217,728 TensorFlow's own limit counts.
+
+    Returns:
+        uint8 [H, W, 3], RGB, 0-255; the static shape is [None, None, 3].
+
+    Raises:
+        tf.errors.InvalidArgumentError: the bytes are not such an image, are damaged, or declare no
+            pixels or more than max_pixels; ``explain_bad_image`` says which.
+
+    Example:
+        >>> png = tf.io.encode_png(tf.zeros([2, 3, 1], tf.uint8))
+        >>> decode_image(png, max_pixels=6).shape
+        TensorShape([2, 3, 3])
+    """
+    limit = min(max_pixels, _TENSORFLOW_MAX_PIXELS)
+
+    def decode(data: tf.Tensor) -> tf.Tensor:
+        decoders = (_refuse, _decode_jpeg, _decode_png, _decode_gif, _decode_bmp, _decode_webp)
+        first = _bytes_at(data, 0, 1)[0]
+        return tf.switch_case(
+            tf.gather(_FORMAT_OF_FIRST_BYTE, first),
+            [lambda decoder=decoder: decoder(data, limit) for decoder in decoders],
+        )
+
+    with tf.device("CPU:0"):  # many small steps on strings, wherever a model's graph runs
+        image = tf.autograph.experimental.do_not_convert(decode)(tf.convert_to_tensor(data))
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
+    """What is wrong with an image, or None when ``decode_image`` accepts it; runs eagerly.
+
+    Args:
+        data: the file's bytes.
+        max_pixels: as given to ``decode_image``.
+
+    Returns:
+        A phrase that can follow a file's name and a colon.
+
+    Example:
+        >>> explain_bad_image(b"<html>", max_pixels=100)
+        "not an image of a known format (first bytes b'<html>', looks like HTML): convert it to
+        JPEG or PNG"
+    """
+    if not data:
+        return "0 bytes"
+    try:
+        decode_image(tf.constant(data), max_pixels=max_pixels)
+    except tf.errors.InvalidArgumentError:
+        pass
+    else:
+        return None
+    first_bytes = f"first bytes {data[:16]!r}"
+    kind = image_format(data)
+    if kind == "unknown":
+        guess = _guess_of_unknown(data)
+        return (
+            f"not an image of a known format ({first_bytes}{f', looks like {guess}' * bool(guess)})"
+            ": convert it to JPEG or PNG"
+        )
+    name = _NAMES[kind]
+    damaged = f"{name} data is cut short or damaged ({first_bytes}, {len(data):,} bytes)"
+    try:
+        height, width = (int(side) for side in _SIZES[kind](tf.constant(data)))
+    except tf.errors.InvalidArgumentError:
+        return damaged
+    pixels = f"{width} x {height} = {width * height:,} pixels"
+    if width <= 0 or height <= 0:
+        return f"{name} data of {width} x {height} pixels"
+    if width * height > max_pixels:
+        return f"{pixels}, more than max_image_pixels {max_pixels:,}"
+    if width * height > _TENSORFLOW_MAX_PIXELS:
+        return f"{pixels}, more than the {_TENSORFLOW_MAX_PIXELS:,} that TensorFlow decodes"
+    if kind == "bmp":
+        return f"{damaged}, or compressed, or of a colour depth other than 1, 4, 8, 24 and 32 bits"
+    return damaged
+
+
+def image_format(data: bytes) -> str:
+    """The format the bytes announce: jpeg, png, gif, bmp, webp or unknown."""
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    signatures = {
+        b"\xff\xd8\xff": "jpeg",
+        b"\x89PNG\r\n\x1a\n": "png",
+        b"GIF87a": "gif",
+        b"GIF89a": "gif",
+        b"BM": "bmp",
+    }
+    return next((name for start, name in signatures.items() if data.startswith(start)), "unknown")
+
+
+def _refuse(data: tf.Tensor, limit: int) -> tf.Tensor:
+    text = "not an image of a known format (JPEG, PNG, GIF, BMP, WebP)"
+    with _asserted(tf.equal(tf.strings.length(data), -1), text):
+        return tf.zeros([0, 0, 3], tf.uint8)
+
+
+# JPEG (ITU-T T.81, annex B; EXIF: CIPA DC-008, 4.7.2) ----------------------------------------
+
+
+def _decode_jpeg(data: tf.Tensor, limit: int) -> tf.Tensor:
+    data = _within_limit(data, _jpeg_size(data), limit)
+    # The accurate transform costs nothing measurable and gives the pixels that Pillow gives.
+    image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+    has_exif, at = _find_jpeg_exif(data)
+
+    def upright() -> tf.Tensor:
+        length = _integers(data, at, 1, tf.uint16, little=False)[0]
+        return _upright(image, tf.strings.substr(data, at + 2, tf.cast(length, tf.int32) - 2))
+
+    return tf.cond(has_exif, upright, lambda: image)
+
+
+def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
+    return tf.io.extract_jpeg_shape(data, output_type=tf.int64)[:2]
+
+
+def _find_jpeg_exif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Whether there is an EXIF segment before the first table or frame, and its length's place."""
+    size = tf.strings.length(data)
+    searched = 54  # bytes of junk that one step can skip; the ten after them hold a segment's start
+
+    def step(at: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        window = _bytes_at(data, at, searched + 10)
+        first, second = window[:searched], window[1 : searched + 1]
+        is_marker = (first == 0xFF) & (second >= 0xC0) & (second < 0xFF)
+        skipped = tf.argmax(is_marker, output_type=tf.int32)
+        segment = window[skipped : skipped + 10]
+        is_exif = tf.reduce_all(tf.gather(segment, _EXIF_PLACES) == _EXIF_BYTES)
+        after = at + skipped + 2 + segment[2] * 256 + segment[3]
+        after = tf.where(segment[1] < 0xE0, size, after)  # not APPn or a comment: no EXIF follows
+        after = tf.where(is_exif, at + skipped + 2, after)
+        after = tf.where(is_marker[skipped], after, at + searched)
+        return tf.minimum(after, size), is_exif
+
+    at, found = tf.while_loop(
+        lambda at, found: (at < size) & ~found,
+        step,
+        (tf.constant(2), tf.constant(False)),
+        maximum_iterations=_MAX_JPEG_SEGMENTS,
+    )
+    return found, at
+
+
+_EXIF_PLACES = np.array([0, 1, 4, 5, 6, 7, 8, 9], np.int32)
+_EXIF_BYTES = np.frombuffer(b"\xff\xe1Exif\0\0", np.uint8).astype(np.int32)
+
+
+# PNG (W3C PNG, third edition) ----------------------------------------------------------------
+
+
+def _decode_png(data: tf.Tensor, limit: int) -> tf.Tensor:
+    data = _within_limit(data, _png_size(data), limit)
+    image = tf.io.decode_png(data, channels=3)
+    second_chunk = tf.strings.substr(data, 37, 4)
+
+    def upright() -> tf.Tensor:
+        return _upright(image, _find_chunk(data, 33, "eXIf", last="IDAT", is_png=True))
+
+    return tf.cond(second_chunk == "IDAT", lambda: image, upright)
+
+
+def _png_size(data: tf.Tensor) -> tf.Tensor:
+    return tf.cast(_integers(data, 16, 2, tf.int32, little=False), tf.int64)[::-1]
+
+
+# WebP (RFC 9649) -----------------------------------------------------------------------------
+
+
+def _decode_webp(data: tf.Tensor, limit: int) -> tf.Tensor:
+    data = _within_limit(data, _webp_size(data), limit)
+    # channels=3 is refused for an image with alpha; without expand_animations: the first frame
+    image = tf.io.decode_image(data, expand_animations=False)[..., :3]
+    head = _bytes_at(data, 0, 21)
+    has_exif = (head[15] == ord("X")) & (tf.bitwise.bitwise_and(head[20], 8) > 0)
+
+    def upright() -> tf.Tensor:
+        return _upright(image, _find_chunk(data, 30, "EXIF", last="", is_png=False))
+
+    return tf.cond(has_exif, upright, lambda: image)
+
+
+def _webp_size(data: tf.Tensor) -> tf.Tensor:
+    head = _bytes_at(data, 0, 30)
+    lossy = [_little(head[28:30]) % 2**14, _little(head[26:28]) % 2**14]
+    packed = _little(head[21:25])
+    lossless = [packed // 2**14 % 2**14 + 1, packed % 2**14 + 1]
+    extended = [_little(head[27:30]) + 1, _little(head[24:27]) + 1]
+    sizes = tf.stack([lossy, lossless, extended])
+    is_kind = tf.cast(head[15] == [ord(" "), ord("L"), ord("X")], tf.int64)
+    return tf.reduce_sum(sizes * is_kind[:, None], axis=0)
+
+
+# GIF (CompuServe GIF89a) ---------------------------------------------------------------------
+
+
+def _decode_gif(data: tf.Tensor, limit: int) -> tf.Tensor:
+    """The first frame on its canvas; TensorFlow is shown no other, and told an offset of 0."""
+    at, frame, size = _gif_layout(data)
+    data = _within_limit(data, size, limit)
+    left, top, width, height = tf.unstack(tf.cast(frame, tf.int32))
+    flags = _bytes_at(data, at + 9, 1)[0]
+    end = _after_sub_blocks(data, at + 11 + _color_table_bytes(flags))
+    parts = [
+        tf.strings.substr(data, 0, at + 1),
+        tf.constant(b"\0\0\0\0"),
+        tf.strings.substr(data, at + 5, end - at - 5),
+        tf.constant(b";"),
+    ]
+    image = tf.io.decode_image(tf.strings.join(parts), channels=3, expand_animations=False)
+    below, right = tf.unstack(tf.cast(size, tf.int32) - tf.stack([top + height, left + width]))
+    return tf.pad(tf.ensure_shape(image, [None, None, 3]), [[top, below], [left, right], [0, 0]])
+
+
+def _gif_size(data: tf.Tensor) -> tf.Tensor:
+    return _gif_layout(data)[2]
+
+
+def _gif_layout(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Place of the first frame; its left, top, width, height; height and width of the canvas."""
+    size = tf.strings.length(data)
+    head = _bytes_at(data, 0, 13)
+    at = tf.while_loop(
+        lambda at: _bytes_at(data, at, 1)[0] == ord("!"),
+        lambda at: (_after_sub_blocks(data, tf.minimum(at + 2, size)),),
+        (tf.minimum(13 + _color_table_bytes(head[10]), size),),
+        maximum_iterations=_MAX_CHUNKS,
+    )[0]
+    descriptor = _bytes_at(data, at, 10)
+    with _asserted(descriptor[0] == ord(","), "GIF without a frame"):
+        frame = _little(tf.reshape(descriptor[1:9], [4, 2]))
+    screen = _little(tf.reshape(head[6:10], [2, 2]))
+    canvas = tf.where(frame[2:] > 0, tf.maximum(screen, frame[:2] + frame[2:]), 0)
+    return at, frame, canvas[::-1]
+
+
+def _color_table_bytes(flags: tf.Tensor) -> tf.Tensor:
+    return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
+
+
+def _after_sub_blocks(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+    """Where a chain of length-prefixed blocks ends; the end of the data when it is cut short."""
+    size = tf.strings.length(data)
+
+    def step(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # Most blocks have the full 255 bytes: look at 16 at once, jump over those that have.
+        lengths = _bytes_at(data, at, 16 * 256)[::256]
+        num_full = tf.reduce_sum(tf.math.cumprod(tf.cast(lengths == 255, tf.int32)))
+        length = tf.where(num_full < 16, lengths[tf.minimum(num_full, 15)] + 1, 0)
+        return tf.minimum(at + 256 * num_full + length, size), length == 1
+
+    return tf.while_loop(
+        lambda at, ended: ~ended & (at < size),
+        step,
+        (tf.minimum(at, size), tf.constant(False)),
+        maximum_iterations=_MAX_GIF_BLOCKS,
+    )[0]
+
+
+# BMP (Microsoft, BITMAPINFOHEADER) -----------------------------------------------------------
+
+
+def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
+    """Here and not with TensorFlow's decoder, which takes palette indices for grey values."""
+    data = _within_limit(data, _bmp_size(data), limit)
+    header = _integers(data, 10, 6, tf.int32)
+    pixels_at, header_bytes, width, height, bits, compression = tf.unstack(header)
+    bits //= 2**16  # below them stands the number of planes, always 1
+    masks = _integers(data, 54, 3, tf.int32)
+    is_known = (compression == 0) & tf.reduce_any(bits == [1, 4, 8, 24, 32])
+    is_known |= (compression == 3) & (bits == 32) & tf.reduce_all(masks == [0xFF0000, 0xFF00, 0xFF])
+    is_known &= (tf.strings.substr(data, 0, 2) == "BM") & (header_bytes >= 40) & (pixels_at >= 54)
+    with _asserted(is_known, "BMP of an unknown kind"):
+        num_rows = tf.abs(height)
+        row_bytes = (width * bits + 31) // 32 * 4
+    rows = tf.io.decode_raw(tf.strings.substr(data, pixels_at, row_bytes * num_rows), tf.uint8)
+    rows = tf.reshape(rows, [num_rows, row_bytes])
+
+    def indexed() -> tf.Tensor:
+        at = 14 + header_bytes
+        palette = tf.strings.substr(data, at, tf.maximum(pixels_at - at, 0))
+        palette = tf.io.decode_raw(palette, tf.uint8, fixed_length=4 * 256)
+        shifts = tf.range(8 - bits, -1, -bits)
+        index = tf.bitwise.right_shift(tf.cast(rows, tf.int32)[:, :, None], shifts)
+        index %= tf.bitwise.left_shift(1, bits)
+        index = tf.reshape(index, [num_rows, row_bytes * 8 // bits])[:, :width]
+        return tf.gather(tf.reshape(palette, [256, 4])[:, 2::-1], index)
+
+    def direct() -> tf.Tensor:
+        pixels = rows[:, : width * bits // 8]
+        return tf.reshape(pixels, [num_rows, width, bits // 8])[:, :, 2::-1]
+
+    image = tf.cond(bits <= 8, indexed, direct)
+    return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([height > 0, False, False]))
+
+
+def _bmp_size(data: tf.Tensor) -> tf.Tensor:
+    width, height = tf.unstack(tf.cast(_integers(data, 18, 2, tf.int32), tf.int64))
+    return tf.stack([tf.abs(height), width])  # rows from the top down have a negative height
+
+
+_SIZES = {
+    "jpeg": _jpeg_size,
+    "png": _png_size,
+    "gif": _gif_size,
+    "bmp": _bmp_size,
+    "webp": _webp_size,
+}
+"""For each format: the declared height and width, int64 [2], read without decoding."""
+
+
+# Orientation (TIFF 6.0, section 8; EXIF as above) --------------------------------------------
+
+_TURNS = np.array(
+    [[0, 0, 0]] * 2 + [[0, 0, 1], [0, 1, 1], [0, 1, 0], [1, 0, 0], [1, 0, 1], [1, 1, 1], [1, 1, 0]],
+    bool,
+)
+"""By orientation: whether rows become columns, then whether rows and whether columns turn over."""
+
+
+def _upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
+    orientation = _orientation(exif)
+
+    def turned() -> tf.Tensor:
+        is_transposed, turns_rows, turns_columns = tf.unstack(tf.gather(_TURNS, orientation))
+        order = tf.where(is_transposed, [1, 0, 2], [0, 1, 2])
+        flips = tf.stack([turns_rows, turns_columns, False])
+        return tf.raw_ops.Reverse(tensor=tf.transpose(image, order), dims=flips)
+
+    return tf.cond(orientation > 1, turned, lambda: image)
+
+
+def _orientation(exif: tf.Tensor) -> tf.Tensor:
+    """The orientation 1 to 8 in EXIF data, int32; 1 when there is none or it is broken."""
+    has_name = tf.strings.substr(exif, 0, 6) == b"Exif\0\0"  # always in JPEG, sometimes in WebP
+    exif = tf.strings.substr(exif, tf.where(has_name, 6, 0), tf.strings.length(exif))
+    size = tf.strings.length(exif, unit="BYTE")
+    head = _bytes_at(exif, 0, 8)
+    is_little = head[0] == ord("I")
+
+    def number(digits: tf.Tensor) -> tf.Tensor:  # [..., bytes] -> int64 [...]
+        return tf.where(is_little, _little(digits), _little(digits[..., ::-1]))
+
+    directory = tf.cast(tf.minimum(number(head[4:8]), tf.cast(size, tf.int64)), tf.int32)
+    num_entries = tf.cast(number(_bytes_at(exif, directory, 2)), tf.int32)
+    start = tf.minimum(directory + 2, size)
+    num_entries = tf.minimum(num_entries, (size - start) // 12)
+    entries = tf.io.decode_raw(tf.strings.substr(exif, start, 12 * num_entries), tf.uint8)
+    entries = tf.reshape(tf.cast(entries, tf.int32), [num_entries, 12])
+    tag, kind = number(entries[:, 0:2]), number(entries[:, 2:4])
+    value = tf.where(kind == 4, number(entries[:, 8:12]), number(entries[:, 8:10]))
+    is_orientation = (tag == 0x0112) & ((kind == 3) | (kind == 4))  # a short or a long
+    value = tf.reduce_max(tf.where(is_orientation, value, 0))  # empty: the least int64
+    is_sound = (
+        (head[0] == head[1]) & (is_little | (head[0] == ord("M"))) & (number(head[2:4]) == 42)
+    )
+    return tf.where(is_sound & (value >= 1) & (value <= 8), tf.cast(value, tf.int32), 1)
+
+
+def _find_chunk(data: tf.Tensor, first: int, name: str, *, last: str, is_png: bool) -> tf.Tensor:
+    """Content of the first chunk of a name; empty when the last, or the end, comes before it."""
+    size = tf.cast(tf.strings.length(data), tf.int64)
+    name_at, length_at, around = (4, 0, 12) if is_png else (0, 4, 8)
+
+    def part(at: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        return tf.strings.substr(data, tf.minimum(at, size), length)
+
+    def content_bytes(at: tf.Tensor) -> tf.Tensor:
+        length = tf.io.decode_raw(
+            part(at + length_at, 4), tf.int32, little_endian=not is_png, fixed_length=4
+        )
+        return tf.cast(tf.maximum(length[0], 0), tf.int64)
+
+    def has_next(at: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all(part(at + name_at, 4) != [name, last, ""])
+
+    def step(at: tf.Tensor) -> tuple[tf.Tensor]:
+        length = content_bytes(at)
+        return (at + around + length + (0 if is_png else length % 2),)  # RIFF pads to even lengths
+
+    at = tf.while_loop(
+        has_next, step, (tf.constant(first, tf.int64),), maximum_iterations=_MAX_CHUNKS
+    )[0]
+    is_found = part(at + name_at, 4) == name
+    return tf.where(is_found, part(at + 8, content_bytes(at)), "")
+
+
+# Bytes and numbers ---------------------------------------------------------------------------
+
+
+def _bytes_at(data: tf.Tensor, start: tf.Tensor | int, count: int) -> tf.Tensor:
+    """Bytes from a place not beyond the end, int32 [count]; zeros follow the last."""
+    part = data if isinstance(start, int) and start == 0 else tf.strings.substr(data, start, count)
+    return tf.cast(tf.io.decode_raw(part, tf.uint8, fixed_length=count), tf.int32)
+
+
+def _integers(
+    data: tf.Tensor, start: tf.Tensor | int, count: int, dtype: tf.DType, *, little: bool = True
+) -> tf.Tensor:
+    """Numbers from a place not beyond the end, in their dtype, [count]."""
+    length = count * dtype.size
+    part = tf.strings.substr(data, start, length)
+    return tf.io.decode_raw(part, dtype, little_endian=little, fixed_length=length)
+
+
+def _little(digits: tf.Tensor) -> tf.Tensor:
+    """Little-endian bytes [..., n] as numbers, int64 [...]."""
+    weights = 256 ** np.arange(digits.shape[-1], dtype=np.int64)
+    return tf.reduce_sum(tf.cast(digits, tf.int64) * weights, axis=-1)
+
+
+def _within_limit(data: tf.Tensor, size: tf.Tensor, limit: int) -> tf.Tensor:
+    """The data, once its declared height and width, int64 [2], are known to be within the limit."""
+    pixels = tf.reduce_prod(size)
+    text = f"image of no pixels or of more than {limit}; height and width:"
+    with _asserted((pixels > 0) & (pixels <= limit), text, size):
+        return tf.identity(data)
+
+
+def _asserted(condition: tf.Tensor, text: str, *values: tf.Tensor) -> AbstractContextManager[None]:
+    """What is computed inside is computed after the assertion holds, or not at all."""
+    check = tf.raw_ops.Assert(condition=condition, data=[tf.constant(text), *values])
+    return contextlib.nullcontext() if check is None else tf.control_dependencies([check])
+
+
+# What else it may be -------------------------------------------------------------------------
+
+_OTHER_SIGNATURES = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"8BPS": "PSD",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\1\0": "ICO",
+    b"%PDF": "PDF",
+    b"%!PS": "PostScript",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "GZIP-compressed data",
+    b"version https://git-lfs": "a Git LFS pointer",
+    b"<svg": "SVG",
+    b"<?xml": "XML or SVG",
+    b"<!doctype": "HTML",
+    b"<html": "HTML",
+    b"<head": "HTML",
+    b"{": "JSON",
+    b"RIFF": "AVI or WAV",
+}
+
+
+def _guess_of_unknown(data: bytes) -> str:
+    """What bytes of no known format look like; empty when there is no telling."""
+    start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    for signature, name in _OTHER_SIGNATURES.items():
+        if data.startswith(signature) or start.lower().startswith(signature):
+            return name
+    if re.match(rb"P[1-7]\s", data):
+        return "PPM"
+    if data[4:8] == b"ftyp":
+        brand = data[8:12]
+        if brand in (b"avif", b"avis"):
+            return "AVIF"
+        return "HEIC" if brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc") else "MP4"
+    if not data.strip(b"\0"):
+        return "zeros only, as a failed copy leaves them"
+    return ""

@@ -1,0 +1,255 @@
+"""``tf.train.Example`` records: which features hold the image and the labels, and reading them.
+
+Two forms are known by themselves: ``image_bytes`` with a float feature per label, and
+``image/encoded`` with ``image/class/label``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification.errors import BadRecordError, DataError, did_you_mean
+from tf_image_classification.labels import (
+    Column,
+    Label,
+    LabelSchema,
+    encode_numbers,
+    encode_texts,
+)
+
+IMAGE_FEATURES = ("image_bytes", "image/encoded", "image")
+COMMON_LABEL_FEATURE = "image/class/label"
+_DTYPES = {"float_list": tf.float32, "int64_list": tf.int64, "bytes_list": tf.string}
+_PARSE_AT_ONCE = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Where the parts of an example lie in a record.
+
+    Attributes:
+        image: name of the feature with the encoded image.
+        labels: label name to the name of its feature.
+        dtypes: label name to tf.float32, tf.int64 or tf.string.
+    """
+
+    image: str
+    labels: Mapping[str, str]
+    dtypes: Mapping[str, tf.DType]
+
+    def parse(self, serialized: tf.Tensor) -> tuple[tf.Tensor, dict[str, Any]]:
+        """The parts of records, in-graph.
+
+        Args:
+            serialized: string [n].
+
+        Returns:
+            images: string [n]; "" where the feature is absent.
+            labels: by label name, a ragged tensor [n, None] with 0 or 1 values a row.
+        """
+        wanted: dict[str, Any] = {self.image: tf.io.RaggedFeature(tf.string)}
+        wanted |= {f: tf.io.RaggedFeature(self.dtypes[n]) for n, f in self.labels.items()}
+        parsed = tf.io.parse_example(serialized, wanted)
+        images = parsed[self.image][:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0]
+        return images, {name: parsed[feature] for name, feature in self.labels.items()}
+
+
+def find_features(
+    records: Iterable[bytes],
+    schema: LabelSchema,
+    *,
+    path: str,
+    image_feature: str = "",
+    label_features: Mapping[str, str] | None = None,
+) -> Features:
+    """The features that hold the image and the labels, told from the first records.
+
+    Args:
+        records: serialized examples; only as many are read as it takes to see every label once.
+        schema: the labels that are looked for.
+        path: the file, for messages.
+        image_feature: name of the image's feature, or "" to find it.
+        label_features: label name to feature name where they differ.
+
+    Raises:
+        DataError: a feature is nowhere, or has no usable type.
+        BadRecordError: the first record is no ``tf.train.Example``.
+    """
+    wanted = dict(label_features or {})
+    for name in wanted:
+        if name not in schema.names:
+            raise DataError(
+                f"--label_features names label {name!r}. {did_you_mean(name, schema.names)}"
+            )
+    image, labels, dtypes, seen = image_feature, {}, {}, set()
+    for number, record in enumerate(records):
+        kinds = _feature_kinds(record, path, number)
+        seen |= set(kinds)
+        if number == 0:
+            image = image or next((f for f in IMAGE_FEATURES if f in kinds), "")
+            if image not in kinds:
+                raise DataError(
+                    f"{path} record 0 has no image feature ({image or ', '.join(IMAGE_FEATURES)}). "
+                    f"Its features: {', '.join(sorted(kinds))}. Name it with --image_feature."
+                )
+        for name in schema.names:
+            feature = wanted.get(name, name)
+            if feature not in kinds and name not in wanted and len(schema.labels) == 1:
+                feature = COMMON_LABEL_FEATURE
+            if name not in labels and feature in kinds:
+                labels[name], dtypes[name] = feature, _DTYPES[kinds[feature]]
+        if len(labels) == len(schema.labels):
+            return Features(image, labels, dtypes)
+    absent = next(name for name in schema.names if name not in labels)
+    raise DataError(
+        f"{path}: no record has a feature for label {absent!r}. Features found: "
+        f"{', '.join(sorted(seen))}. Name it with --label_features {absent}=FEATURE."
+    )
+
+
+def _feature_kinds(record: bytes, path: str, number: int) -> dict[str, str]:
+    try:
+        example = tf.train.Example.FromString(record)
+    except Exception as error:  # protobuf's DecodeError, whose module differs between versions
+        raise BadRecordError(
+            f"{path} record {number} is not a tf.train.Example ({error}). "
+            "Expected records with an encoded image and its labels."
+        ) from error
+    kinds = {name: f.WhichOneof("kind") for name, f in example.features.feature.items()}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class RawLabels:
+    """One label as it stands in the records of a file.
+
+    Attributes:
+        values: float64 [n] or bytes [n]; 0 or b"" where absent.
+        given: bool [n], whether the record has the feature.
+    """
+
+    values: npt.NDArray[Any]
+    given: npt.NDArray[np.bool_]
+
+    def texts(self) -> list[str]:
+        """The values as texts, each different text held once."""
+        return [sys.intern(value.decode()) for value in self.values.tolist()]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the records hold this label as text."""
+        return self.values.dtype.kind == "S"
+
+
+def encode(label: Label, raw: RawLabels, locate: Callable[[int], str]) -> Column:
+    """The numbers of a label as records hold it.
+
+    Raises:
+        LabelError: as ``encode_texts`` and ``encode_numbers``.
+    """
+    if raw.is_text:
+        return encode_texts(label, raw.texts(), locate)
+    return encode_numbers(label, raw.values, raw.given, locate)
+
+
+def read_labels(
+    records: Iterable[bytes], features: Features, locate: Callable[[int], str]
+) -> dict[str, RawLabels]:
+    """The labels of all records, and the proof that each record has an image.
+
+    Args:
+        records: serialized examples in order.
+        features: where the parts lie.
+        locate: what to call record i in a message.
+
+    Raises:
+        BadRecordError: a record is no example, has no image or several values for a label.
+    """
+    columns: dict[str, list[RawLabels]] = {name: [] for name in features.labels}
+    start = 0
+    for group in _groups(records, _PARSE_AT_ONCE):
+        for name, raw in _read_group(group, features, locate, start).items():
+            columns[name].append(raw)
+        start += len(group)
+    return {
+        name: RawLabels(
+            np.concatenate([part.values for part in parts]) if parts else np.zeros(0),
+            np.concatenate([part.given for part in parts]) if parts else np.zeros(0, bool),
+        )
+        for name, parts in columns.items()
+    }
+
+
+def _groups(records: Iterable[bytes], count: int) -> Iterable[list[bytes]]:
+    group: list[bytes] = []
+    for record in records:
+        group.append(record)
+        if len(group) == count:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _read_group(
+    group: Sequence[bytes], features: Features, locate: Callable[[int], str], start: int
+) -> dict[str, RawLabels]:
+    try:
+        images, labels = features.parse(tf.constant(list(group), tf.string))
+    except tf.errors.InvalidArgumentError as error:
+        raise _unreadable(group, features, locate, start) from error
+    empty = np.flatnonzero(tf.strings.length(images).numpy() == 0)
+    if len(empty):
+        raise BadRecordError(
+            f"{locate(start + int(empty[0]))} has no image: its feature {features.image!r} is "
+            "absent or empty. Write the record again or remove it."
+        )
+    return {
+        name: _dense(name, ragged, locate, start, features.dtypes[name] == tf.string)
+        for name, ragged in labels.items()
+    }
+
+
+def _dense(
+    name: str, ragged: Any, locate: Callable[[int], str], start: int, is_text: bool
+) -> RawLabels:
+    lengths = ragged.row_lengths().numpy()
+    several = np.flatnonzero(lengths > 1)
+    if len(several):
+        raise BadRecordError(
+            f"{locate(start + int(several[0]))}: label {name!r} has {lengths[several[0]]} values, "
+            "expected one."
+        )
+    given = lengths == 1
+    if is_text:
+        texts = np.full(len(lengths), b"", dtype=object)
+        texts[given] = ragged.values.numpy()
+        return RawLabels(texts.astype(np.bytes_), given)
+    numbers = np.zeros(len(lengths), np.float64)
+    numbers[given] = ragged.values.numpy()
+    return RawLabels(numbers, given)
+
+
+def _unreadable(
+    group: Sequence[bytes], features: Features, locate: Callable[[int], str], start: int
+) -> BadRecordError:
+    """The error for the first record of a group that cannot be parsed."""
+    for i, record in enumerate(group):
+        try:
+            features.parse(tf.constant([record], tf.string))
+        except tf.errors.InvalidArgumentError as error:
+            kinds = ", ".join(
+                f"{f} ({features.dtypes[n].name})" for n, f in features.labels.items()
+            )
+            return BadRecordError(
+                f"{locate(start + i)} cannot be read as an example with {features.image} and "
+                f"{kinds}, the form of the first record: {error.message.splitlines()[0]}"
+            )
+    return BadRecordError(f"{locate(start)} and the following records cannot be read together.")

@@ -1,0 +1,180 @@
+"""Batches that a spec's own ``input_fn`` gives, and the base class's ``input_fn`` itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.dataset.pipeline import WHOLE, BadImage, Pipeline, Preproc, Share
+from tf_image_classification.dataset.sources import SourceOptions, read_source, source_kind
+from tf_image_classification.errors import DataError, SpecError
+from tf_image_classification.labels import Label, LabelSchema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GivenInput:
+    """Batches from a user's function, in the form and with the methods of ``Pipeline``.
+
+    Continuing at a position means skipping that many batches, which is exact when the function
+    gives the same batches each time.
+
+    Attributes:
+        make: returns a dataset of (images, labels), labels one tensor or a dictionary by name.
+        schema: the labels.
+        batch_size: rows of a batch; smaller ones are padded.
+        source_names: what the user named as examples, for the record.
+    """
+
+    make: Callable[[], tf.data.Dataset]
+    schema: LabelSchema
+    batch_size: int
+    source_names: tuple[str, ...]
+
+    @property
+    def num_examples(self) -> int | None:
+        """Not known: the batches are the user's own."""
+        return None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of the names of the examples, all that is known of them."""
+        return hashlib.sha256("\0".join(self.source_names).encode()).hexdigest()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images.
+
+        Raises:
+            SpecError: the batches are not images and labels of known shape.
+        """
+        spec = self.make().element_spec
+        if not isinstance(spec, tuple) or len(spec) != 2:
+            raise SpecError(f"input_fn yields {spec}, expected (images, labels).")
+        shape = spec[0].shape
+        if shape.rank != 4 or not shape[1:].is_fully_defined():
+            raise SpecError(f"input_fn yields images of shape {shape}, expected [batch, H, W, C].")
+        return int(shape[1]), int(shape[2]), int(shape[3])
+
+    def training_batches(
+        self, position: int, *, excluded: Collection[int] = (), share: Share = WHOLE
+    ) -> tf.data.Dataset:
+        """Endless batches from a position on; as ``Pipeline.training_batches``."""
+        return self._batches(self.make().repeat(), position // self.batch_size, share)
+
+    def evaluation_batches(
+        self,
+        *,
+        first_batch: int = 0,
+        max_batches: int = 0,
+        excluded: Collection[int] = (),
+        share: Share = WHOLE,
+    ) -> tf.data.Dataset:
+        """One pass; as ``Pipeline.evaluation_batches``."""
+        batches = self.make().take(max_batches) if max_batches else self.make()
+        return self._batches(batches, first_batch, share)
+
+    def find_bad_images(self, position: int, *, training: bool) -> list[BadImage]:
+        """Nothing: what the user's function does with bad images is its own."""
+        return []
+
+    def names_at(self, position: int) -> list[str]:
+        """What can be said of the examples of the batch at a position."""
+        return [f"batch {position // self.batch_size} of the spec's own input_fn"]
+
+    def _batches(self, batches: tf.data.Dataset, skipped: int, share: Share) -> tf.data.Dataset:
+        rows = self.batch_size // share.num_slices
+        padded = batches.skip(skipped).enumerate(skipped).map(self._padded)
+
+        def own_slices(*parts: Any) -> tf.data.Dataset:
+            first, end = share.first * rows, (share.first + share.count) * rows
+            own = tf.nest.map_structure(
+                lambda t: tf.reshape(t[first:end], [share.count, rows, *t.shape[1:]]), Batch(*parts)
+            )
+            return tf.data.Dataset.from_tensor_slices(own)
+
+        return padded.flat_map(own_slices).prefetch(tf.data.AUTOTUNE)
+
+    def _padded(self, number: tf.Tensor, batch: tuple[Any, Any]) -> Batch:
+        images, given = batch
+        if not isinstance(given, Mapping):
+            given = {self.schema.names[0]: given}
+        num_rows = tf.shape(images)[0]
+        with tf.control_dependencies([tf.debugging.assert_less_equal(num_rows, self.batch_size)]):
+            is_row = tf.range(self.batch_size) < num_rows
+        labels, present = {}, {}
+        for label in self.schema:
+            if label.name not in given:
+                raise SpecError(f"input_fn yields no label {label.name!r}, only {sorted(given)}.")
+            values = self._pad(tf.reshape(given[label.name], [-1]), num_rows)
+            values, known = _known(label, values)
+            labels[label.name], present[label.name] = values, known & is_row
+        first = tf.cast(number, tf.int64) * self.batch_size
+        ids = first + tf.range(self.batch_size, dtype=tf.int64)
+        ids = tf.where(is_row, ids, tf.constant(PADDING_ID, tf.int64))
+        return Batch(self._pad(images, num_rows), labels, present, ids)
+
+    def _pad(self, value: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+        missing = [[0, self.batch_size - num_rows]] + [[0, 0]] * (value.shape.rank - 1)
+        return tf.ensure_shape(tf.pad(value, missing), [self.batch_size, *value.shape[1:]])
+
+
+def _known(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A label's numbers in their dtype, and where they are not the marker for missing."""
+    known = tf.ones_like(values, tf.bool)
+    if isinstance(label.missing, (int, float)):
+        known = tf.cast(values, tf.float64) != float(label.missing)
+    values = tf.where(known, values, tf.zeros_like(values))
+    return tf.cast(values, tf.int64 if label.is_class else tf.float32), known
+
+
+def plain_input_fn(
+    patterns: Sequence[str],
+    schema: LabelSchema,
+    *,
+    batch_size: int,
+    is_tfrecord: bool,
+    epochs: int | None,
+    image_size: int,
+    preproc: Preproc,
+) -> Callable[[], tf.data.Dataset]:
+    """What ``EstimatorSpec.input_fn`` returns; class names are those of the source itself.
+
+    Raises:
+        DataError: the source is not what ``is_tfrecord`` says, or is unusable.
+    """
+    kind, _ = source_kind(patterns, "metadata")
+    if is_tfrecord != (kind == "tfrecord"):
+        raise DataError(f"is_tfrecord is {is_tfrecord}, but {', '.join(patterns)} is a {kind}.")
+    cache_dir = tempfile.mkdtemp(prefix="tfic-")
+    raw = read_source(patterns, schema, SourceOptions(option="metadata", cache_dir=cache_dir))
+    vocabularies = {
+        label.name: label.class_names or raw.vocabulary(label) for label in schema.class_labels
+    }
+    pipeline = Pipeline(
+        source=raw.encode(schema.with_vocabularies(vocabularies)),
+        preproc=preproc,
+        batch_size=batch_size,
+        image_size=image_size,
+        max_image_pixels=100_000_000,
+    )
+
+    def input_fn() -> tf.data.Dataset:
+        batches = pipeline.training_batches(0)
+        if epochs is None:
+            return batches.map(lambda *parts: Batch(*parts)[:2])
+        total = raw.num_examples * epochs
+
+        def without_rest(number: tf.Tensor, batch: Batch) -> Any:
+            rows = tf.minimum(total - number * batch_size, batch_size)
+            return tf.nest.map_structure(lambda part: part[:rows], Batch(*batch)[:2])
+
+        return batches.take(math.ceil(total / batch_size)).enumerate().map(without_rest)
+
+    return input_fn

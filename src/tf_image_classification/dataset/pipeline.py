@@ -1,0 +1,309 @@
+"""Examples in, batches out: order, reading, decoding, preprocessing, this worker's share.
+
+The only state is a position. Encoded bytes are read in small chunks, decoded and preprocessed in
+parallel, and come out in order; nothing decoded is ever shuffled or kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tf_image_classification.dataset.decode import decode_image, explain_bad_image
+
+from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.dataset.order import Order
+from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.stream import Stream
+from tf_image_classification.errors import SpecError
+
+Preproc = Callable[..., tf.Tensor]
+_LARGEST_CHUNK = 16
+_PARALLEL: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which slices of each global batch a pipeline makes.
+
+    Attributes:
+        num_slices: equal slices of a global batch, one a replica.
+        first: first slice of this pipeline.
+        count: slices of this pipeline, consecutive.
+    """
+
+    num_slices: int = 1
+    first: int = 0
+    count: int = 1
+
+
+WHOLE = Share()
+
+
+class Encoded(NamedTuple):
+    """A chunk of c examples before decoding.
+
+    Attributes:
+        positions: int64 [c], examples seen before each one, over all epochs.
+        numbers: int64 [c], the examples' numbers in their source.
+        data: string [c], encoded images.
+        labels: as in ``Batch``.
+        present: as in ``Batch``, before rows are taken out.
+    """
+
+    positions: tf.Tensor
+    numbers: tf.Tensor
+    data: tf.Tensor
+    labels: Mapping[str, tf.Tensor]
+    present: Mapping[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class BadImage:
+    """An image that cannot be used.
+
+    Attributes:
+        number: the example's number in its source.
+        where: its file, line or record.
+        reason: what is wrong with it.
+    """
+
+    number: int
+    where: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """How a source becomes batches.
+
+    Attributes:
+        source: a table with random access, or a stream.
+        preproc: the user's ``preproc(image, width, height)``, optionally also taking ``seed``.
+        batch_size: examples in a global batch.
+        image_size: width and height handed to ``preproc``, in pixels.
+        max_image_pixels: larger images are bad images.
+        seed: decides order and augmentation.
+        shuffle: whether training examples are shuffled.
+    """
+
+    source: Table | Stream
+    preproc: Preproc
+    batch_size: int
+    image_size: int
+    max_image_pixels: int
+    seed: int = 0
+    shuffle: bool = True
+
+    def training_batches(
+        self, position: int, *, excluded: Collection[int] = (), share: Share = WHOLE
+    ) -> tf.data.Dataset:
+        """Endless batches from a position on.
+
+        Args:
+            position: examples seen before, over all epochs.
+            excluded: numbers of bad examples; their rows become padding.
+            share: the slices of each global batch to make.
+
+        Returns:
+            Dataset of ``Batch``, each one slice of a global batch.
+        """
+        return self._decoded(self._encoded(position, share), excluded, share)
+
+    @property
+    def num_examples(self) -> int:
+        """Exact number of examples of the source."""
+        return self.source.num_examples
+
+    @property
+    def fingerprint(self) -> str:
+        """The source's fingerprint."""
+        return self.source.fingerprint
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images that the preprocessing gives.
+
+        Raises:
+            SpecError: it gives no image of known shape.
+        """
+        height, width, channels = self._traced_image()[1].shape
+        return int(height), int(width), int(channels)
+
+    def num_evaluation_batches(self, max_batches: int = 0) -> int:
+        """Global batches of one pass, the last one padded; at most max_batches unless that is 0."""
+        num_batches = math.ceil(self.source.num_examples / self.batch_size)
+        return min(num_batches, max_batches) if max_batches else num_batches
+
+    def evaluation_batches(
+        self,
+        *,
+        first_batch: int = 0,
+        max_batches: int = 0,
+        excluded: Collection[int] = (),
+        share: Share = WHOLE,
+    ) -> tf.data.Dataset:
+        """One pass in the order of the files; rows beyond the last example are padding.
+
+        Args:
+            first_batch: global batches to leave out at the start.
+            max_batches: end of the pass in global batches; 0 means all.
+            excluded: numbers of bad examples; their rows become padding.
+            share: the slices of each global batch to make.
+
+        Returns:
+            Dataset of ``Batch``, each one slice of a global batch, with known cardinality.
+        """
+        unshuffled = dataclasses.replace(self, shuffle=False)
+        chunks = unshuffled._encoded(first_batch * self.batch_size, share)
+        batches = unshuffled._decoded(chunks, excluded, share, pad=True)
+        return batches.take((self.num_evaluation_batches(max_batches) - first_batch) * share.count)
+
+    def find_bad_images(self, position: int, *, training: bool) -> list[BadImage]:
+        """The examples of the batch at a position that cannot be decoded; runs eagerly.
+
+        Raises:
+            DataError: the bytes of an example cannot even be read.
+        """
+        order = self if training else dataclasses.replace(self, shuffle=False)
+        if isinstance(self.source, Stream):
+            self.source.check_labels(position, order._stream_seed, self.batch_size)
+        found = {}
+        for number, data in order._raw_batch(position):
+            reason = explain_bad_image(data, max_pixels=self.max_image_pixels)
+            if reason is not None:
+                found[number] = BadImage(number, self.source.locate(number), reason)
+        return [found[number] for number in sorted(found)]
+
+    def _raw_batch(self, position: int) -> Iterator[tuple[int, bytes]]:
+        num_chunks = self.batch_size // _chunk_size(self.batch_size)
+        for chunk in self._encoded(position, WHOLE).take(num_chunks):
+            yield from zip(chunk.numbers.numpy().tolist(), chunk.data.numpy().tolist(), strict=True)
+
+    def names_at(self, position: int) -> list[str]:
+        """Files or records of the examples in the training batch at a position."""
+        return [self.source.locate(number) for number, _ in self._raw_batch(position)]
+
+    @property
+    def _stream_seed(self) -> int | None:
+        return self.seed if self.shuffle else None
+
+    def _encoded(self, start: int, share: Share) -> tf.data.Dataset:
+        """Chunks of encoded examples: the given slices of every global batch from start on."""
+        rows = self.batch_size // share.num_slices
+        size = _chunk_size(rows)
+        if isinstance(self.source, Stream):
+            chunks = self.source.examples(start, self._stream_seed).batch(size, drop_remainder=True)
+            chunks = chunks.enumerate().filter(
+                lambda m, _: _is_between((m * size // rows) % share.num_slices, share)
+            )
+            return chunks.map(lambda m, parts: Encoded(start + m * size + _steps(size), *parts))
+        table = self.source
+        order = Order(table.num_examples, self.seed, self.shuffle)
+
+        def chunk(m: tf.Tensor) -> Encoded:
+            per_slice = rows // size
+            batch, inner = m // (share.count * per_slice), m % (share.count * per_slice)
+            first = start + batch * self.batch_size + share.first * rows + inner * size
+            positions = first + _steps(size)
+            numbers = order.numbers(positions)
+            labels = {n: tf.gather(c.values, numbers) for n, c in table.columns.items()}
+            present = {n: tf.gather(c.present, numbers) for n, c in table.columns.items()}
+            return Encoded(positions, numbers, table.fetch(numbers), labels, present)
+
+        return tf.data.Dataset.range(np.iinfo(np.int64).max).map(chunk, **_PARALLEL)
+
+    def _decoded(
+        self, chunks: tf.data.Dataset, excluded: Collection[int], share: Share, pad: bool = False
+    ) -> tf.data.Dataset:
+        rows = self.batch_size // share.num_slices
+        size = _chunk_size(rows)
+        excluded_numbers = tf.constant(sorted(excluded), tf.int64)
+        to_images = self._image_function()
+        blank = tf.io.encode_png(
+            tf.fill([self.image_size, self.image_size, 3], tf.constant(128, tf.uint8))
+        )
+
+        def decode(*parts: Any) -> Batch:
+            chunk = Encoded(*parts)
+            is_example = tf.ones([size], tf.bool)
+            if pad:
+                is_example &= chunk.positions < self.source.num_examples
+            if excluded:
+                is_bad = tf.reduce_any(chunk.numbers[:, None] == excluded_numbers[None, :], axis=1)
+                is_example &= ~is_bad
+            data = tf.where(is_example, tf.ensure_shape(chunk.data, [size]), blank)
+            present = {name: is_example & known for name, known in chunk.present.items()}
+            return Batch(
+                images=to_images(data, chunk.positions),
+                labels={
+                    name: tf.where(present[name], value, tf.zeros_like(value))
+                    for name, value in chunk.labels.items()
+                },
+                present=present,
+                ids=tf.where(is_example, chunk.numbers, tf.constant(PADDING_ID, tf.int64)),
+            )
+
+        batches = chunks.map(decode, **_PARALLEL).batch(rows // size, drop_remainder=True)
+        merged = batches.map(lambda *parts: tf.nest.map_structure(_merge_chunks, Batch(*parts)))
+        return merged.prefetch(tf.data.AUTOTUNE)
+
+    def _image_function(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """Encoded images [c] at positions [c] to preprocessed images [c, H, W, C]."""
+        one_image, signature = self._traced_image()
+
+        def many_images(data: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+            return tf.map_fn(
+                lambda pair: one_image(*pair), (data, positions), fn_output_signature=signature
+            )
+
+        return many_images
+
+    def _traced_image(self) -> tuple[Callable[..., tf.Tensor], tf.TensorSpec]:
+        """One encoded image at a position to a preprocessed one, and what that is."""
+        takes_seed = "seed" in inspect.signature(self.preproc).parameters
+        limit, size, seed = self.max_image_pixels, self.image_size, self.seed
+
+        def one_image(data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+            image = decode_image(data, max_pixels=limit)
+            if takes_seed:
+                image = self.preproc(image, size, size, seed=tf.stack([seed, position]))
+            else:
+                image = self.preproc(image, size, size)
+            image = tf.convert_to_tensor(image)
+            if image.shape.rank != 3 or not image.shape.is_fully_defined():
+                raise SpecError(
+                    f"preproc returns an image of shape {image.shape}, expected three known sizes "
+                    f"[height, width, channels]. Resize to the width and height that it is given "
+                    f"({size}), or call image.set_shape."
+                )
+            return image
+
+        traced = tf.function(one_image).get_concrete_function(
+            tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)
+        )
+        return traced, tf.TensorSpec(traced.output_shapes, traced.output_dtypes)
+
+
+def _chunk_size(rows: int) -> int:
+    """Examples that are read and decoded together: small work in few calls, in parallel."""
+    return next(size for size in range(_LARGEST_CHUNK, 0, -1) if rows % size == 0)
+
+
+def _steps(count: int) -> tf.Tensor:
+    return tf.range(count, dtype=tf.int64)
+
+
+def _is_between(slice_number: tf.Tensor, share: Share) -> tf.Tensor:
+    return (slice_number >= share.first) & (slice_number < share.first + share.count)
+
+
+def _merge_chunks(chunks: tf.Tensor) -> tf.Tensor:
+    """[n, c, ...] to [n * c, ...]."""
+    shape = chunks.shape
+    return tf.reshape(chunks, [shape[0] * shape[1], *shape[2:]])

@@ -1,0 +1,412 @@
+"""Where examples come from: TFRecord files, CSV files and class folders, as one table.
+
+``read_source`` finds and checks everything that can be known before decoding; ``encode`` turns the
+labels into numbers once the vocabulary is fixed.
+
+    raw = read_source(["train.csv"], schema, options)
+    table = raw.encode(schema.with_vocabularies({"pet": ["cat", "dog"]}))
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.dataset import examples, tfrecord
+from tf_image_classification.errors import DataError, LabelError, did_you_mean
+from tf_image_classification.labels import (
+    Column,
+    Label,
+    LabelSchema,
+    collect_vocabulary,
+    encode_texts,
+)
+
+URI_COLUMN = "URIs"
+LABEL_COLUMN = "labels"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """How a source is read; the fields are the settings of the same names.
+
+    Attributes:
+        option: the setting the patterns came from, for messages.
+        cache_dir: folder for indexes and unpacked records.
+        image_feature: as in the settings.
+        label_features: label name to feature name.
+    """
+
+    option: str
+    cache_dir: str
+    image_feature: str = ""
+    label_features: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Every example of a source: where its bytes lie and what its labels are.
+
+    Attributes:
+        num_examples: exact number of examples.
+        columns: by label name, the labels of all examples.
+        fetch: in-graph, int64 [n] example numbers to string [n] encoded images.
+        locate: what to call an example in a message: its file and its record, line or name.
+        fingerprint: hexadecimal digest of the content, independent of where it lies.
+        notes: what was left out, in sentences for the user.
+    """
+
+    num_examples: int
+    columns: Mapping[str, Column]
+    fetch: Callable[[tf.Tensor], tf.Tensor]
+    locate: Callable[[int], str]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class RawTable:
+    """A table whose labels are still texts or numbers as they stand in the source.
+
+    Attributes:
+        num_examples: as in ``Table``; so are fetch, locate, fingerprint and notes.
+        raw: by label name, texts, or numbers with whether they are given.
+        declared: by label name, classes that the source names without having examples of them.
+    """
+
+    num_examples: int
+    raw: Mapping[str, Sequence[str] | examples.RawLabels]
+    fetch: Callable[[tf.Tensor], tf.Tensor]
+    locate: Callable[[int], str]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+    declared: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    def vocabulary(self, label: Label) -> tuple[str, ...]:
+        """The class names that this source gives a label, in numbering order.
+
+        Raises:
+            LabelError: as ``collect_vocabulary``.
+        """
+        raw = self.raw[label.name]
+        if isinstance(raw, examples.RawLabels):
+            texts = raw.texts() if raw.is_text else map(str, range(label.depth))
+            return collect_vocabulary(label, texts)
+        return collect_vocabulary(label, [*raw, *self.declared.get(label.name, ())])
+
+    def encode(self, schema: LabelSchema) -> Table:
+        """The table with its labels as numbers.
+
+        Args:
+            schema: the labels, class labels with their vocabularies.
+
+        Raises:
+            LabelError: a label is unknown or out of range; names file and line.
+        """
+        columns = {}
+        for label in schema:
+            raw = self.raw[label.name]
+            if isinstance(raw, examples.RawLabels):
+                columns[label.name] = examples.encode(label, raw, self.locate)
+            else:
+                columns[label.name] = encode_texts(label, raw, self.locate)
+            if not columns[label.name].present.any():
+                raise LabelError(
+                    f"Not one of {self.num_examples} examples has label {label.name!r}. "
+                    "Correct its name in class_dict, or its marker for missing labels."
+                )
+        return Table(
+            self.num_examples, columns, self.fetch, self.locate, self.fingerprint, self.notes
+        )
+
+
+def source_kind(patterns: Sequence[str], option: str) -> tuple[str, list[str]]:
+    """What patterns name: "folder", "csv" or "tfrecord", with the files or folders.
+
+    Raises:
+        DataError: nothing is named, or things of different kinds.
+    """
+    if not patterns:
+        raise DataError(
+            f"No examples are named. Give {option}: TFRecord files, a .csv or a folder."
+        )
+    paths = files.expand_patterns(patterns, option=option)
+    expanded = [inner for path in paths for inner in _records_of_folder(path)]
+    kinds = {_kind(path) for path in expanded}
+    if len(kinds) > 1:
+        raise DataError(f"{option} mixes {' and '.join(sorted(kinds))}. Give one kind of source.")
+    return kinds.pop(), expanded
+
+
+def _records_of_folder(path: str) -> list[str]:
+    """The TFRecord files of a folder that holds nothing else, else the path itself."""
+    if not files.is_folder(path):
+        return [path]
+    names = files.list_folder(path)
+    if names and all(".tfrecord" in name for name in names):
+        return [files.join(path, name) for name in names]
+    return [path]
+
+
+def _kind(path: str) -> str:
+    if files.is_folder(path):
+        return "folder"
+    return "csv" if path.lower().endswith(".csv") else "tfrecord"
+
+
+def read_source(patterns: Sequence[str], schema: LabelSchema, options: SourceOptions) -> RawTable:
+    """Every example that patterns name, with all that can be checked before decoding.
+
+    Args:
+        patterns: paths or patterns of TFRecord files, CSV files or class folders.
+        schema: the labels to read.
+        options: how to read.
+
+    Raises:
+        DataError: a file is missing, empty or malformed; names file, line or record.
+    """
+    kind, paths = source_kind(patterns, options.option)
+    if kind == "tfrecord":
+        return _read_records(paths, schema, options)
+    rows = _Rows(schema.names)
+    for path in paths:
+        if kind == "csv":
+            _read_csv(path, schema, rows)
+        else:
+            _read_folder(path, schema, rows)
+    return rows.to_table()
+
+
+class _Rows:
+    """Images in files of their own, with a text for each label, gathered row by row."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.paths: list[str] = []
+        self.texts: dict[str, list[str]] = {name: [] for name in names}
+        self.lines: list[int] = []
+        self.tables: list[tuple[int, str]] = []  # first row and file of each CSV
+        self.declared: dict[str, tuple[str, ...]] = {}
+        self.notes: list[str] = []
+        self._digest = hashlib.sha256()
+
+    def begin(self, csv_path: str) -> None:
+        self.tables.append((len(self.paths), csv_path))
+
+    def add(self, path: str, texts: Mapping[str, str], *, name: str, line: int = 0) -> None:
+        num_bytes = 0
+        if not files.is_remote(path):
+            try:
+                num_bytes = os.stat(path).st_size
+            except OSError as error:
+                where = f"{self.tables[-1][1]} line {line}: " if self.tables else ""
+                raise DataError(
+                    f"{where}there is no file {path!r}. Correct the path (relative paths start at "
+                    f"the CSV's own folder), or remove the row; if this is a header, its image "
+                    f"column must be called {URI_COLUMN}."
+                ) from error
+        self.paths.append(path)
+        self.lines.append(line)
+        for label, text in texts.items():
+            self.texts[label].append(sys.intern(text))
+        self._digest.update(repr((name, sorted(texts.items()), num_bytes)).encode())
+
+    def to_table(self) -> RawTable:
+        paths = tf.constant(self.paths, tf.string)
+        lines = np.array(self.lines, np.int32)
+        starts = np.array([start for start, _ in self.tables], np.int64)
+        tables = [path for _, path in self.tables]
+
+        def fetch(numbers: tf.Tensor) -> tf.Tensor:
+            return tf.map_fn(tf.io.read_file, tf.gather(paths, numbers))
+
+        def locate(i: int) -> str:
+            path = paths[i].numpy().decode()
+            if not tables:
+                return path
+            return (
+                f"{tables[int(np.searchsorted(starts, i, 'right')) - 1]} line {lines[i]} ({path})"
+            )
+
+        return RawTable(
+            len(self.paths),
+            self.texts,
+            fetch,
+            locate,
+            self._digest.hexdigest(),
+            tuple(self.notes),
+            self.declared,
+        )
+
+
+def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
+    try:
+        text = files.read_text(path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    rows.begin(path)
+    numbered = ((reader.line_num, row) for row in reader if row)
+    line, first = next(numbered, (0, []))
+    if URI_COLUMN in (cell.strip() for cell in first):
+        columns = _header_columns([cell.strip() for cell in first], schema, path)
+    else:
+        columns = _headerless_columns(first, schema, path)
+        numbered = iter([(line, first), *numbered])
+    folder = os.path.dirname(path) if not files.is_remote(path) else path.rpartition("/")[0]
+    before = len(rows.paths)
+    for line, row in numbered:
+        needed = max(columns.values()) + 1
+        if len(row) < needed or not row[columns[URI_COLUMN]].strip():
+            raise DataError(
+                f"{path} line {line} has {len(row)} cells, expected at least {needed} with a path: "
+                f"{','.join(row)[:100]!r}. Complete or remove the row; a name with a comma needs "
+                "double quotes around it."
+            )
+        uri = row[columns[URI_COLUMN]].strip()
+        texts = {name: row[columns[name]].strip() for name in schema.names}
+        rows.add(files.join(folder, os.path.expanduser(uri)), texts, name=uri, line=line)
+    if len(rows.paths) == before:
+        raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
+
+
+def _header_columns(header: list[str], schema: LabelSchema, path: str) -> dict[str, int]:
+    columns = {URI_COLUMN: header.index(URI_COLUMN)}
+    for name in schema.names:
+        column = name
+        if name not in header and len(schema.labels) == 1 and LABEL_COLUMN in header:
+            column = LABEL_COLUMN
+        if column not in header:
+            raise DataError(
+                f"{path} has no column for label {name!r}. {did_you_mean(name, header)} "
+                f"Expected a column {name!r}"
+                + (f" or {LABEL_COLUMN!r}." if len(schema.labels) == 1 else ".")
+            )
+        columns[name] = header.index(column)
+    return columns
+
+
+def _headerless_columns(first: list[str], schema: LabelSchema, path: str) -> dict[str, int]:
+    if not first:
+        raise DataError(f"{path} is empty. Expected a row an image: path,label.")
+    if len(schema.labels) > 1:
+        raise DataError(
+            f"{path} has no header with {URI_COLUMN}, which {len(schema.labels)} labels need. "
+            f"Expected: {','.join([URI_COLUMN, *schema.names])}."
+        )
+    return {URI_COLUMN: 0, schema.names[0]: 1}
+
+
+def _read_folder(path: str, schema: LabelSchema, rows: _Rows) -> None:
+    if len(schema.labels) != 1 or not schema.labels[0].is_class:
+        raise DataError(
+            f"{path} is a folder of class folders, which gives one class label; class_dict has "
+            f"{', '.join(schema.names)}. Use a CSV with a column a label."
+        )
+    name = schema.names[0]
+    classes = [c for c in files.list_folder(path) if files.is_folder(files.join(path, c))]
+    if not classes:
+        raise DataError(f"{path} has no class folders. Expected a folder of images for each class.")
+    rows.declared[name] = tuple(dict.fromkeys([*rows.declared.get(name, ()), *classes]))
+    left_out: list[str] = []
+    before = len(rows.paths)
+    for class_name in classes:
+        for inner in _walk(files.join(path, class_name)):
+            if inner.lower().endswith(IMAGE_SUFFIXES):
+                relative = inner[len(path) :].lstrip("/")
+                rows.add(inner, {name: class_name}, name=relative)
+            else:
+                left_out.append(inner)
+    if len(rows.paths) == before:
+        raise DataError(
+            f"{path} holds no images in its class folders. Expected files ending in "
+            f"{', '.join(IMAGE_SUFFIXES)}."
+        )
+    if left_out:
+        rows.notes.append(
+            f"{path}: left out {len(left_out)} files whose names are not those of images, such as "
+            f"{left_out[0]}."
+        )
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for name in files.list_folder(folder):
+        path = files.join(folder, name)
+        if files.is_folder(path):
+            yield from _walk(path)
+        else:
+            yield path
+
+
+def _read_records(paths: Sequence[str], schema: LabelSchema, options: SourceOptions) -> RawTable:
+    indexed = [tfrecord.index_file(path, options.cache_dir) for path in paths]
+    reader = tfrecord.RecordReader(indexed)
+    if not reader.num_records:
+        raise DataError(f"{options.option}: {', '.join(paths)} hold no records.")
+
+    def locate(i: int) -> str:
+        return "{} record {}".format(*reader.locate(i))
+
+    def records() -> Iterator[bytes]:
+        return (data for i in range(reader.num_records) for data in reader.read([i]))
+
+    features = examples.find_features(
+        records(),
+        schema,
+        path=paths[0],
+        image_feature=options.image_feature,
+        label_features=options.label_features,
+    )
+    fingerprint = hashlib.sha256("".join(f.fingerprint for f in indexed).encode()).hexdigest()
+    raw = _cached_labels(
+        fingerprint,
+        features,
+        options.cache_dir,
+        lambda: examples.read_labels(records(), features, locate),
+    )
+
+    def read_some(numbers: Any) -> Any:
+        return np.array(reader.read(numbers), dtype=object)
+
+    def fetch(numbers: tf.Tensor) -> tf.Tensor:
+        serialized = tf.numpy_function(read_some, [numbers], tf.string, stateful=False)
+        return features.parse(tf.ensure_shape(serialized, [None]))[0]
+
+    return RawTable(reader.num_records, raw, fetch, locate, fingerprint)
+
+
+def _cached_labels(
+    fingerprint: str,
+    features: examples.Features,
+    cache_dir: str,
+    read: Callable[[], dict[str, examples.RawLabels]],
+) -> dict[str, examples.RawLabels]:
+    """The labels of records, read once for this content and these features."""
+    kinds = {name: kind.name for name, kind in features.dtypes.items()}
+    key = repr(
+        (fingerprint, features.image, sorted(features.labels.items()), sorted(kinds.items()))
+    )
+    path = os.path.join(cache_dir, f"labels-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz")
+    if os.path.exists(path):
+        with np.load(path, allow_pickle=False) as saved:
+            return {
+                name: examples.RawLabels(saved[f"values:{name}"], saved[f"given:{name}"])
+                for name in features.labels
+            }
+    raw = read()
+    buffer = io.BytesIO()
+    arrays = {f"values:{name}": labels.values for name, labels in raw.items()}
+    arrays |= {f"given:{name}": labels.given for name, labels in raw.items()}
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    files.write_bytes(path, buffer.getvalue())
+    return raw

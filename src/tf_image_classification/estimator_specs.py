@@ -1,0 +1,281 @@
+"""``EstimatorSpec``, the one class that a user writes: preprocessing, model and metrics.
+
+class Digits(EstimatorSpec):
+    class_dict = [{"name": "class_id", "depth": 10, "one-hot": True}]
+
+    def get_preproc_fn(self, is_training): ...
+    def get_model_fn(self, checkpoint_path): ...
+    def metric_ops(self, labels, predictions): ...
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tf_image_classification.batches import logits_key, probabilities_key
+from tf_image_classification.errors import SpecError, did_you_mean
+from tf_image_classification.labels import Label, LabelSchema
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from tf_image_classification.metrics.streaming import StreamingMetric
+
+    ModelFn = Callable[[tuple[int, int, int], Mapping[str, Any]], keras.Model]
+    PreprocFn = Callable[..., tf.Tensor]
+
+
+class _SpecMeta(abc.ABCMeta):
+    """Checks after construction that ``class_dict`` is there, wherever it was set."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        spec = super().__call__(*args, **kwargs)
+        if not hasattr(spec, "class_dict"):
+            raise TypeError(f"Can't instantiate {cls.__name__} without an attribute class_dict")
+        return spec
+
+
+class EstimatorSpec(metaclass=_SpecMeta):
+    """What is particular to one classifier; everything else is the framework's.
+
+    Attributes:
+        class_dict: a description of each label, ``{"name": "class_id", "depth": 10, "one-hot":
+            True}`` or ``Label("class_id", depth=10)``.
+    """
+
+    class_dict: Sequence[Mapping[str, Any] | Label]
+
+    @abc.abstractmethod
+    def get_preproc_fn(self, is_training: bool) -> PreprocFn:
+        """The preprocessing of one image, applied inside the input pipeline.
+
+        Args:
+            is_training: whether the images are for training (augment) or not (do not).
+
+        Returns:
+            ``preproc(image, width, height) -> image``, or with a fourth argument ``seed``. It is
+            traced, not called for each image. ``image`` is uint8 [h, w, 3], 0-255, of any size;
+            ``width`` and ``height`` are the wanted size in pixels; ``seed`` is int64 [2], different
+            for every example and epoch and the same again when a run resumes, made for
+            ``tf.random.stateless_*``. The result has a known shape [H, W, C].
+        """
+
+    @abc.abstractmethod
+    def get_model_fn(self, checkpoint_path: str | None) -> ModelFn:
+        """The function that builds the model for training, evaluation and inference.
+
+        Args:
+            checkpoint_path: the pretrained checkpoint that was named, or None; the framework loads
+                it, a spec needs it only when the architecture depends on it.
+
+        Returns:
+            ``model_fn(image_shape, params) -> keras.Model``: ``image_shape`` is the (H, W, C) that
+            the preprocessing gives, ``params`` all settings by name. The model's output is logits:
+            one tensor [B, depth] for one label, a dictionary by label name for several; [B] or
+            [B, 1] for a real-valued label.
+        """
+
+    @abc.abstractmethod
+    def metric_ops(
+        self, labels: Mapping[str, tf.Tensor], predictions: Mapping[str, tf.Tensor]
+    ) -> Mapping[str, StreamingMetric] | None:
+        """The metrics of one evaluated batch, made with ``tf_image_classification.metrics``.
+
+        Called eagerly for each batch, with those examples only whose label is known; the results
+        are merged, so that each example counts once.
+
+        Args:
+            labels: by label name, int64 [n] class numbers or float32 [n] values.
+            predictions: by label name the predicted classes int64 [n] or values float32 [n];
+                ``name + "_probabilities"`` float32 [n, depth] for classes; ``name + "_logits"``.
+
+        Returns:
+            ``{metric name: streaming metric}``, or None for sensible ones by label kind.
+        """
+
+    def losses(
+        self, labels: Mapping[str, tf.Tensor], logits: Mapping[str, tf.Tensor]
+    ) -> Mapping[str, tf.Tensor] | None:
+        """The loss of each example by label, float32 [B], where the default is not wanted.
+
+        Traced. Missing labels (given here as 0) are taken out afterwards; the labels' weights,
+        ``model.losses`` and the averaging over the batch are added by the framework.
+
+        Args:
+            labels: by label name, int64 [B] or float32 [B].
+            logits: by label name, float32 [B, depth] or [B].
+
+        Returns:
+            Loss by label name, or None: cross-entropy with ``label_smoothing`` for classes, squared
+            or Huber error for real values.
+        """
+        return None
+
+    def input_fn(
+        self,
+        batch_size: int,
+        metadata: str | Sequence[str],
+        class_dict: Sequence[Mapping[str, Any] | Label],
+        is_tfrecord: bool,
+        epochs: int | None,
+        image_size: int,
+        preproc_fn: PreprocFn,
+    ) -> Callable[[], tf.data.Dataset]:
+        """A function that yields batches of images and labels; may be overridden.
+
+        A spec that overrides it feeds training and evaluation itself: batches of one size (the last
+        one of an evaluation may be smaller), the same ones each time it is called, or a resumed run
+        is not exact.
+
+        Args:
+            batch_size: examples in a batch.
+            metadata: TFRecord files or patterns, CSV files, or class folders.
+            class_dict: the labels.
+            is_tfrecord: whether metadata names TFRecord files.
+            epochs: passes over the examples; None for no end.
+            image_size: width and height for the preprocessing, in pixels.
+            preproc_fn: ``preproc(image, width, height)``.
+
+        Returns:
+            Function that returns a dataset of (images [B, H, W, C], {label name: labels [B]}); the
+            last batch may be smaller.
+
+        Raises:
+            DataError: the source is not what ``is_tfrecord`` says, or is unusable.
+        """
+        from tf_image_classification.dataset import given  # late: it needs TensorFlow
+
+        patterns = [metadata] if isinstance(metadata, str) else list(metadata)
+        return given.plain_input_fn(
+            patterns,
+            LabelSchema.from_class_dict(class_dict),
+            batch_size=batch_size,
+            is_tfrecord=is_tfrecord,
+            epochs=epochs,
+            image_size=image_size,
+            preproc=preproc_fn,
+        )
+
+    @property
+    def has_own_input(self) -> bool:
+        """Whether the spec overrides ``input_fn``."""
+        return type(self).input_fn is not EstimatorSpec.input_fn
+
+
+def schema_of(spec: EstimatorSpec) -> LabelSchema:
+    """The label schema that a spec describes.
+
+    Raises:
+        SpecError: an entry of ``class_dict`` is inconsistent.
+    """
+    return LabelSchema.from_class_dict(spec.class_dict)
+
+
+def split_logits(schema: LabelSchema, outputs: Any) -> dict[str, tf.Tensor]:
+    """A model's outputs as float32 logits by label; works traced and eagerly.
+
+    Args:
+        schema: the labels.
+        outputs: one tensor, or a dictionary by label name.
+
+    Returns:
+        By label name, [B, depth] for classes, [B] for real values.
+
+    Raises:
+        SpecError: an output is missing, unknown or of another shape.
+    """
+    import tensorflow as tf  # late: a spec can be written and checked for its methods without it
+
+    if not isinstance(outputs, Mapping):
+        if len(schema.labels) > 1:
+            raise SpecError(
+                "The model has one output, but class_dict has several labels. Expected a "
+                f"dictionary of outputs with the keys {', '.join(schema.names)}."
+            )
+        outputs = {schema.names[0]: outputs}
+    if set(outputs) != set(schema.names):
+        raise SpecError(
+            f"The model's outputs are {', '.join(sorted(outputs))}; expected one for each label: "
+            f"{', '.join(schema.names)}."
+        )
+    logits = {}
+    for label in schema:
+        value = tf.cast(outputs[label.name], tf.float32)
+        shape = value.shape
+        if not label.is_class and shape.rank == 2 and shape[1] == 1:
+            value = value[:, 0]
+        elif label.is_class and not (shape.rank == 2 and shape[1] == label.depth):
+            raise SpecError(
+                f"The model's output for label {label.name!r} has shape {shape}, expected "
+                f"[batch, {label.depth}]: a logit for each class."
+            )
+        elif not label.is_class and shape.rank != 1:
+            raise SpecError(
+                f"The model's output for the real-valued label {label.name!r} has shape {shape}, "
+                "expected [batch] or [batch, 1]."
+            )
+        logits[label.name] = value
+    return logits
+
+
+def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What ``metric_ops`` calls predictions, from logits; works traced and eagerly.
+
+    Args:
+        schema: the labels.
+        logits: as ``split_logits`` gives them.
+
+    Returns:
+        Classes int64 [B] or values float32 [B] by label name, with probabilities and logits.
+    """
+    import tensorflow as tf  # late, as above
+
+    predictions = {}
+    for label in schema:
+        value = logits[label.name]
+        predictions[logits_key(label.name)] = value
+        if label.is_class:
+            predictions[label.name] = tf.argmax(value, axis=-1)
+            predictions[probabilities_key(label.name)] = tf.nn.softmax(value)
+        else:
+            predictions[label.name] = value
+    return predictions
+
+
+def load_spec(reference: str) -> EstimatorSpec:
+    """The spec that ``module:Class`` or ``path/to/file.py:Class`` names, constructed.
+
+    Raises:
+        SpecError: there is no such module, file or class, or it is no ``EstimatorSpec``.
+    """
+    place, _, name = reference.rpartition(":")
+    if not place:
+        raise SpecError(f"The spec is {reference!r}, expected module:Class or file.py:Class.")
+    try:
+        if place.endswith(".py"):
+            module_name = os.path.splitext(os.path.basename(place))[0]
+            found = importlib.util.spec_from_file_location(module_name, place)
+            if found is None or found.loader is None or not os.path.exists(place):
+                raise SpecError(f"There is no file {place!r} to take {name} from.")
+            module = importlib.util.module_from_spec(found)
+            sys.modules[module_name] = module
+            sys.path.insert(0, os.path.dirname(os.path.abspath(place)))
+            found.loader.exec_module(module)
+        else:
+            sys.path.insert(0, os.getcwd())
+            module = importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        raise SpecError(f"Importing {place!r} failed: {error}.") from error
+    spec_class = getattr(module, name, None)
+    if spec_class is None:
+        raise SpecError(f"{place} has no {name!r}. {did_you_mean(name, dir(module))}")
+    if not (isinstance(spec_class, type) and issubclass(spec_class, EstimatorSpec)):
+        raise SpecError(f"{reference} is not a subclass of EstimatorSpec.")
+    return spec_class()

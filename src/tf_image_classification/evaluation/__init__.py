@@ -1,0 +1,1 @@
+"""Measuring a model: every example once, whatever the batch size and the devices."""

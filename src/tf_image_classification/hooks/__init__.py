@@ -1,0 +1,27 @@
+"""What happens during training, and when: the protocol and the ready-made hooks."""
+
+from tf_image_classification.hooks.base import Every, Hook, Run
+from tf_image_classification.hooks.checkpoints import (
+    BestCheckpointHook,
+    CheckpointHook,
+    LoadCheckpointHook,
+)
+from tf_image_classification.hooks.keras_callbacks import IteratorInitializerHook, KerasCallbackHook
+from tf_image_classification.hooks.progress import ProgressHook
+from tf_image_classification.hooks.stopping import EarlyStoppingHook, NonFiniteLossHook
+from tf_image_classification.hooks.summaries import SummaryHook
+
+__all__ = [
+    "BestCheckpointHook",
+    "CheckpointHook",
+    "EarlyStoppingHook",
+    "Every",
+    "Hook",
+    "IteratorInitializerHook",
+    "KerasCallbackHook",
+    "LoadCheckpointHook",
+    "NonFiniteLossHook",
+    "ProgressHook",
+    "Run",
+    "SummaryHook",
+]

@@ -1,0 +1,131 @@
+"""Hooks that save: in regular intervals, the best one, and weights to start from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tf_image_classification import files
+from tf_image_classification.checkpoints.warm_start import warm_start
+from tf_image_classification.errors import ConfigError, did_you_mean
+from tf_image_classification.hooks.base import Every, Hook, Run
+
+BEST_FOLDER = "best"
+
+
+class CheckpointHook(Hook):
+    """Saves the state every so many steps or seconds, and at the end.
+
+    Attributes:
+        every: when.
+    """
+
+    def __init__(self, every: Every) -> None:
+        self.every = every
+
+    def begin(self, run: Run) -> None:
+        """Start counting; a fresh run saves its first state at once."""
+        self.every.start(run.step)
+        if not run.was_resumed:
+            run.save()
+
+    def after_step(self, run: Run) -> None:
+        """Save when it is due."""
+        if self.every.is_due(run.step):
+            run.save()
+
+    def end(self, run: Run) -> None:
+        """Save the last state."""
+        run.save()
+
+
+class BestCheckpointHook(Hook):
+    """Keeps the checkpoint with the best value of a metric, in the folder ``best``.
+
+    Attributes:
+        metric: the metric's name.
+        is_better_higher: whether more is better.
+        value: the best value so far, or None.
+        step: its step.
+    """
+
+    def __init__(self, metric: str, is_better_higher: bool) -> None:
+        self.metric = metric
+        self.is_better_higher = is_better_higher
+        self.value: float | None = None
+        self.step = -1
+
+    def after_evaluation(self, run: Run, evaluation: Any) -> None:
+        """Save when this evaluation is the best one.
+
+        Raises:
+            ConfigError: there is no such metric.
+        """
+        value = scalar_metric(evaluation, self.metric)
+        if is_improvement(value, self.value, self.is_better_higher):
+            self.value, self.step = value, run.step
+            run.save(files.join(run.model_dir, BEST_FOLDER), keep=1)
+
+    def state(self) -> dict[str, Any]:
+        """The best value and its step."""
+        return {"value": self.value, "step": self.step}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take them back."""
+        self.value, self.step = state["value"], state["step"]
+
+
+def scalar_metric(evaluation: Any, name: str) -> float:
+    """One number of an evaluation.
+
+    Raises:
+        ConfigError: there is no such metric, or it is no number.
+    """
+    scalars = evaluation.scalars()
+    if name not in scalars:
+        raise ConfigError(f"best_metric: no metric {name!r}. {did_you_mean(name, scalars)}")
+    return float(scalars[name])
+
+
+def is_improvement(value: float, best: float | None, is_better_higher: bool) -> bool:
+    """Whether a value is better than the best so far; a NaN never is."""
+    if math.isnan(value):
+        return False
+    if best is None:
+        return True
+    return value > best if is_better_higher else value < best
+
+
+class LoadCheckpointHook(Hook):
+    """Loads the weights of another model before the first step of a fresh run, not on resume.
+
+    Attributes:
+        checkpoint_path: the checkpoint.
+        restore_scopes: load only variables whose names begin with one of these; empty: all.
+        exclude_scopes: do not load variables whose names begin with one of these.
+    """
+
+    def __init__(
+        self,
+        checkpoint_path: str,
+        restore_scopes: tuple[str, ...] = (),
+        exclude_scopes: tuple[str, ...] = (),
+    ) -> None:
+        self.checkpoint_path = checkpoint_path
+        self.restore_scopes = restore_scopes
+        self.exclude_scopes = exclude_scopes
+
+    def begin(self, run: Run) -> None:
+        """Load, unless the run was resumed.
+
+        Raises:
+            CheckpointError: nothing fits, or the checkpoint cannot be read.
+        """
+        if not run.was_resumed:
+            warm_start(
+                run.model,
+                self.checkpoint_path,
+                restore_scopes=self.restore_scopes,
+                exclude_scopes=self.exclude_scopes,
+            )

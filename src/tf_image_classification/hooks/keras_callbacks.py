@@ -1,0 +1,89 @@
+"""Any Keras callback as a hook, and the contract's iterator hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tf_image_classification.hooks.base import Hook, Run
+
+
+class KerasCallbackHook(Hook):
+    """Calls a Keras callback at the moments that Keras would.
+
+    Batches are steps; an epoch is a pass over the training set and ends when its last batch does;
+    the ``logs`` of batches hold the loss, those of epochs and tests also the last evaluation.
+
+    Attributes:
+        callback: the callback; its ``model`` is set when the training begins.
+    """
+
+    def __init__(self, callback: keras.callbacks.Callback) -> None:
+        self.callback = callback
+        self._epoch = 0
+        self._evaluation: dict[str, float] = {}
+
+    def begin(self, run: Run) -> None:
+        """``on_train_begin`` and ``on_epoch_begin``."""
+        self._epoch = int(run.step / run.steps_per_epoch)
+        self.callback.set_model(run.model)
+        self.callback.set_params(
+            {"steps": int(run.steps_per_epoch), "epochs": self._epochs(run), "verbose": 0}
+        )
+        run.model.stop_training = False
+        self.callback.on_train_begin()
+        self.callback.on_epoch_begin(self._epoch)
+
+    def after_step(self, run: Run) -> None:
+        """``on_train_batch_end``, and the end of an epoch when one has passed."""
+        logs = {"loss": run.loss()}
+        self.callback.on_train_batch_begin(run.step - 1)
+        self.callback.on_train_batch_end(run.step - 1, logs)
+        epoch = int(run.step / run.steps_per_epoch)
+        if epoch > self._epoch:
+            self.callback.on_epoch_end(self._epoch, {**logs, **self._evaluation})
+            self._epoch = epoch
+            self.callback.on_epoch_begin(epoch)
+        if run.model.stop_training:
+            run.request_stop(f"{type(self.callback).__name__} asked for it")
+
+    def after_evaluation(self, run: Run, evaluation: Any) -> None:
+        """``on_test_begin`` and ``on_test_end``."""
+        self._evaluation = {f"val_{name}": v for name, v in evaluation.scalars().items()}
+        self.callback.on_test_begin()
+        self.callback.on_test_end(evaluation.scalars())
+
+    def on_stop(self, run: Run, reason: str) -> None:
+        """``on_train_end``."""
+        self.callback.on_train_end()
+
+    def end(self, run: Run) -> None:
+        """``on_train_end``."""
+        self.callback.on_train_end()
+
+    @staticmethod
+    def _epochs(run: Run) -> int:
+        return max(1, round(run.train_steps / run.steps_per_epoch))
+
+
+class IteratorInitializerHook(Hook):
+    """Calls a function once before the first step, to prepare what an own ``input_fn`` needs.
+
+    Attributes:
+        iterator_initializer_func: the function, called with the run; may be set later.
+    """
+
+    def __init__(self, iterator_initializer_func: Callable[[Run], None] | None = None) -> None:
+        self.iterator_initializer_func = iterator_initializer_func
+
+    def begin(self, run: Run) -> None:
+        """Call it.
+
+        Raises:
+            ValueError: no function was set.
+        """
+        if self.iterator_initializer_func is None:
+            raise ValueError("IteratorInitializerHook has no iterator_initializer_func; set it.")
+        self.iterator_initializer_func(run)

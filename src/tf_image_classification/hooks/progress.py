@@ -1,0 +1,59 @@
+"""The progress bar: rate, remaining time, loss and the share of time spent waiting for input."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from tf_image_classification.hooks.base import Every, Hook, Run
+
+
+class ProgressHook(Hook):
+    """Shows a bar on standard error while the training runs.
+
+    Attributes:
+        every: how often the loss is read for display; reading makes the host wait for the device.
+    """
+
+    def __init__(self, secs: float = 1.0) -> None:
+        self.every = Every(secs=secs)
+        self._bar: Any = None
+
+    def begin(self, run: Run) -> None:
+        """Open the bar at the resumed step."""
+        self._bar = tqdm(
+            total=run.train_steps * run.batch_size,
+            initial=run.step * run.batch_size,
+            unit="img",
+            unit_scale=True,
+            desc="train",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        )
+        self.every.start(run.step)
+
+    def after_step(self, run: Run) -> None:
+        """Move the bar; now and then also show the loss."""
+        if self.every.is_due(run.step):
+            wait = run.wait_secs / run.step_secs if run.step_secs else 0.0
+            self._bar.set_postfix_str(
+                f"step {run.step}/{run.train_steps} loss {run.loss():.4f} input wait {wait:.0%}",
+                refresh=False,
+            )
+        self._bar.update(run.step * run.batch_size - self._bar.n)
+
+    def after_evaluation(self, run: Run, evaluation: Any) -> None:
+        """One line with the evaluation's numbers."""
+        numbers = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.scalars().items())
+        tqdm.write(f"evaluation at step {run.step}: {numbers}", file=sys.stderr)
+
+    def on_stop(self, run: Run, reason: str) -> None:
+        """Close the bar."""
+        self._bar.close()
+
+    def end(self, run: Run) -> None:
+        """Close the bar."""
+        self._bar.close()

@@ -1,0 +1,71 @@
+"""Hooks that end a training: a loss that is no number, or no progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tf_image_classification.hooks.base import Every, Hook, Run
+from tf_image_classification.hooks.checkpoints import is_improvement, scalar_metric
+
+
+class NonFiniteLossHook(Hook):
+    """Ends the run with an error when the loss is NaN or infinite, naming the step's examples.
+
+    Attributes:
+        every: when to look; looking makes the host wait for the device. No checkpoint is ever
+            written without looking.
+    """
+
+    def __init__(self, every_steps: int = 10) -> None:
+        self.every = Every(steps=every_steps)
+
+    def begin(self, run: Run) -> None:
+        """Start counting."""
+        self.every.start(run.step)
+
+    def after_step(self, run: Run) -> None:
+        """Look when it is due.
+
+        Raises:
+            NonFiniteLossError: the loss was not finite.
+        """
+        if self.every.is_due(run.step):
+            run.check()
+
+
+class EarlyStoppingHook(Hook):
+    """Ends the run as complete after some evaluations without a better value.
+
+    Attributes:
+        metric: the metric's name.
+        is_better_higher: whether more is better.
+        patience: evaluations without improvement that are borne.
+    """
+
+    def __init__(self, metric: str, is_better_higher: bool, patience: int) -> None:
+        self.metric = metric
+        self.is_better_higher = is_better_higher
+        self.patience = patience
+        self._best: float | None = None
+        self._without = 0
+
+    def after_evaluation(self, run: Run, evaluation: Any) -> None:
+        """Count, and stop when patience is at its end."""
+        value = scalar_metric(evaluation, self.metric)
+        if is_improvement(value, self._best, self.is_better_higher):
+            self._best, self._without = value, 0
+            return
+        self._without += 1
+        if self._without >= self.patience:
+            run.request_stop(
+                f"{self.metric} has not improved on {self._best:.4g} in {self._without} evaluations"
+            )
+
+    def state(self) -> dict[str, Any]:
+        """The best value and how long ago it was."""
+        return {"best": self._best, "without": self._without}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take them back."""
+        self._best, self._without = state["best"], state["without"]

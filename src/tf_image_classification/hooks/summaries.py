@@ -1,0 +1,98 @@
+"""The TensorBoard logs: training curves, evaluation metrics and pictures."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.batches import PADDING_ID
+from tf_image_classification.hooks.base import Every, Hook, Run
+from tf_image_classification.metrics.confusion import draw_confusion_matrix
+
+TENSORBOARD_FOLDER = "tensorboard"
+_MAX_IMAGES = 8
+
+
+class SummaryHook(Hook):
+    """Writes curves every so many steps, and every evaluation.
+
+    Attributes:
+        every: when points of the training curves are written.
+    """
+
+    def __init__(self, every: Every) -> None:
+        self.every = every
+        self._train: Any = None
+        self._eval: Any = None
+        self._since = (0.0, 0, 0.0, 0.0)
+
+    def begin(self, run: Run) -> None:
+        """Open the writers."""
+        folder = files.join(run.model_dir, TENSORBOARD_FOLDER)
+        self._train = tf.summary.create_file_writer(files.join(folder, "train"))
+        self._eval = tf.summary.create_file_writer(files.join(folder, "eval"))
+        self.every.start(run.step)
+        self._since = (time.monotonic(), run.step, run.wait_secs, run.step_secs)
+
+    def after_step(self, run: Run) -> None:
+        """Write a point of each training curve when it is due."""
+        if not self.every.is_due(run.step):
+            return
+        now = time.monotonic()
+        since, step, wait_secs, step_secs = self._since
+        curves = {
+            "loss": run.mean_loss(),
+            "learning_rate": run.learning_rate(),
+            "gradient_norm": run.gradient_norm(),
+            "images_per_second": (run.step - step) * run.batch_size / max(now - since, 1e-9),
+            "input_wait_share": (run.wait_secs - wait_secs) / max(run.step_secs - step_secs, 1e-9),
+        }
+        with self._train.as_default(step=run.step):
+            for name, value in curves.items():
+                tf.summary.scalar(name, value)
+            if step == 0:
+                self._write_images(run)
+        self._since = (now, run.step, run.wait_secs, run.step_secs)
+
+    def _write_images(self, run: Run) -> None:
+        batch = run.sample_batch()
+        if batch is None:
+            return
+        rows = np.flatnonzero(batch.ids.numpy() != PADDING_ID)[:_MAX_IMAGES]
+        images = to_displayable(batch.images.numpy()[rows])
+        if images.shape[-1] in (1, 3, 4):
+            tf.summary.image("training_images", images, max_outputs=_MAX_IMAGES)
+
+    def after_evaluation(self, run: Run, evaluation: Any) -> None:
+        """Write the metrics, and a picture of each confusion matrix."""
+        with self._eval.as_default(step=run.step):
+            for name, value in evaluation.scalars().items():
+                tf.summary.scalar(name, value)
+            for name, matrix in evaluation.confusion.items():
+                png = draw_confusion_matrix(matrix, run.schema[name].named_classes(), title=name)
+                image = tf.io.decode_png(png, channels=3)[None]
+                tf.summary.image(f"confusion_matrix/{name}", image)
+        self._eval.flush()
+
+    def on_stop(self, run: Run, reason: str) -> None:
+        """Close the writers."""
+        self.end(run)
+
+    def end(self, run: Run) -> None:
+        """Close the writers."""
+        self._train.close()
+        self._eval.close()
+
+
+def to_displayable(images: Any) -> Any:
+    """Preprocessed images of any range as float32 0..1, [n, H, W, C]; uint8 stays as it is."""
+    if images.dtype == np.uint8:
+        return images
+    images = images.astype(np.float32)
+    low = images.min(axis=(1, 2, 3), keepdims=True)
+    high = images.max(axis=(1, 2, 3), keepdims=True)
+    return (images - low) / np.maximum(high - low, 1e-6)

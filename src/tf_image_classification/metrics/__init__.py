@@ -1,0 +1,1 @@
+"""How good the predictions are: mergeable metrics and the picture of a confusion matrix."""

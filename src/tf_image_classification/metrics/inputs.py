@@ -1,0 +1,161 @@
+"""What users pass to a metric, checked and as numpy: eager tensors, arrays or lists.
+
+n is the number of examples, 0 or more, D the number of classes. Examples of weight 0 are dropped
+here, before anything is asked of their values: they count nowhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification.errors import SpecError
+
+Array = npt.NDArray[Any]
+
+
+def as_array(metric: str, what: str, value: Any) -> Array:
+    """The value as an array of numbers; floats as float64.
+
+    Args:
+        metric: the metric's name, for messages.
+        what: the argument's name, for messages.
+        value: eager tensor, array or list.
+
+    Raises:
+        SpecError: it is a symbolic tensor, or not made of numbers.
+    """
+    check_eager(metric, what, value)
+    if tf.is_tensor(value) and value.dtype.is_floating:
+        value = tf.cast(value, tf.float64)  # bfloat16 has no numpy dtype of kind f
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{metric}: {what} cannot be read as numbers: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise SpecError(
+            f"{metric}: {what} has dtype {array.dtype}, expected numbers. Class names are class "
+            "numbers by the time metric_ops sees them."
+        )
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def check_eager(metric: str, what: str, value: Any) -> None:
+    """Refuse tensors without a value.
+
+    Raises:
+        SpecError: the value is a symbolic tensor.
+    """
+    if tf.is_symbolic_tensor(value) or type(value).__name__ == "KerasTensor":
+        raise SpecError(
+            f"{metric}: {what} is a symbolic tensor, which has no value yet. metric_ops is called "
+            "eagerly, once for each evaluated batch: do not call it, or this metric, inside "
+            "tf.function, Dataset.map or a Keras model."
+        )
+
+
+def paired(metric: str, weights: Any, **pair: Any) -> tuple[Array, Array, Array | None]:
+    """Two arguments [n] and the weights, float64 [n] or None, without examples of weight 0.
+
+    Raises:
+        SpecError: shapes differ, an argument is not [n], or a weight is negative or not finite.
+    """
+    (first, a), (second, b) = ((what, as_array(metric, what, v)) for what, v in pair.items())
+    if a.ndim != 1 or a.shape != b.shape:
+        raise SpecError(
+            f"{metric}: {first} has shape {list(a.shape)} and {second} {list(b.shape)}, expected "
+            "[n] for both, one number an example. Nothing is broadcast; take a column with "
+            "[:, i], or tf.squeeze(x, -1) for [n, 1]."
+        )
+    kept = _weights(metric, weights, len(a))
+    return (a, b, None) if kept is None else (a[kept > 0], b[kept > 0], kept[kept > 0])
+
+
+def scored(
+    metric: str, weights: Any, labels: Any, scores: Any
+) -> tuple[Array, Array, Array | None]:
+    """Class numbers int64 [n], scores float64 [n, D] and weights as ``paired`` gives them.
+
+    Raises:
+        SpecError: as ``paired``, or a label is not one of the D classes.
+    """
+    numbers, values = as_array(metric, "labels", labels), as_array(metric, "predictions", scores)
+    if numbers.ndim != 1 or values.ndim != 2 or len(values) != len(numbers):
+        raise SpecError(
+            f"{metric}: labels have shape {list(numbers.shape)} and predictions "
+            f"{list(values.shape)}, expected [n] and [n, D]: a number for each class, as in "
+            'predictions[name + "_probabilities"].'
+        )
+    kept = _weights(metric, weights, len(numbers))
+    if kept is not None:
+        numbers, values, kept = numbers[kept > 0], values[kept > 0], kept[kept > 0]
+    return classes(metric, "labels", numbers, values.shape[1]), values.astype(np.float64), kept
+
+
+def _weights(metric: str, weights: Any, n: int) -> npt.NDArray[np.float64] | None:
+    if weights is None:
+        return None
+    values = as_array(metric, "weights", weights).astype(np.float64)
+    if values.shape != (n,):
+        raise SpecError(
+            f"{metric}: weights have shape {list(values.shape)}, expected [{n}], one an example."
+        )
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    if wrong.any():
+        raise SpecError(
+            f"{metric}: weight {np.flatnonzero(wrong)[0]} is {values[wrong][0]}, expected a finite "
+            "number, 0 or more."
+        )
+    return values
+
+
+def classes(metric: str, what: str, values: Array, num_classes: int | None) -> Array:
+    """Class numbers as int64 [n].
+
+    Args:
+        metric: the metric's name, for messages.
+        what: the argument's name, for messages.
+        values: numbers [n]; booleans count as 0 and 1.
+        num_classes: the numbers are below this; None: any whole number.
+
+    Raises:
+        SpecError: a value is not whole, or out of range.
+    """
+    with np.errstate(invalid="ignore"):  # NaN to int: caught by the comparison
+        numbers = values.astype(np.int64)
+    wrong = numbers != values
+    if num_classes is not None:
+        wrong |= (numbers < 0) | (numbers >= num_classes)
+    if wrong.any():
+        known = f" from 0 to {num_classes - 1}" if num_classes is not None else ""
+        raise SpecError(
+            f"{metric}: {what} hold {values[wrong][0]}, expected class numbers{known}. Predicted "
+            'classes are in predictions[name], probabilities in predictions[name + "_probabilities"].'
+        )
+    return numbers
+
+
+def total(weights: Array | None, values: Array) -> Any:
+    """Weighted sum of values [n]: int64 for booleans without weights, else float64."""
+    if weights is None:
+        return values.sum(dtype=np.int64 if values.dtype == bool else np.float64)
+    return (values * weights).sum()
+
+
+def size(weights: Array | None, n: int) -> Any:
+    """The number of examples, or the sum of their weights."""
+    return np.int64(n) if weights is None else weights.sum()
+
+
+def tally(numbers: Array, weights: Array | None, length: int) -> Array:
+    """How often (with which weight in all) each number below ``length`` occurs, [length]."""
+    return np.bincount(numbers, weights=weights, minlength=length)
+
+
+def ratio(part: Any, whole: Any) -> Any:
+    """``part / whole``, element by element; NaN where the whole is 0."""
+    whole = np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)

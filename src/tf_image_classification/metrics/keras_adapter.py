@@ -1,0 +1,162 @@
+"""Keras metrics as streaming metrics: their variables are the sums.
+
+streaming.bind(keras.metrics.MeanIoU(num_classes=3), labels["pet"], predictions["pet"])
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_image_classification.errors import SpecError
+from tf_image_classification.metrics.inputs import Array, as_array, check_eager
+from tf_image_classification.metrics.state import StreamingMetric, Sums
+
+_EXAMPLES = "examples"
+_found_additive: set[str] = set()
+
+
+def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
+    """A Keras metric over one batch, mergeable with those of other batches.
+
+    Works for each metric whose variables add up over examples, which is checked on the first
+    batch: all of Keras's own do, a metric that keeps a maximum or a mean of batches does not. The
+    sums are kept in float64 and whole numbers, so that merging adds no rounding to Keras's float32.
+    NaN when there was no example, whatever Keras would give.
+
+    The metric's state is used as scratch paper and is left as after ``reset_state``.
+
+    Args:
+        metric: the Keras metric; a new one for each batch, or the same one again.
+        *args: what its ``update_state`` takes, such as labels and predictions; each has the
+            examples along its first axis. A number and None are passed on as they are.
+        **kwargs: the same by name, such as ``sample_weight``.
+
+    Raises:
+        SpecError: it is no Keras metric, its variables do not add up over examples, the arguments
+            have different numbers of examples, or a tensor is symbolic.
+    """
+    import keras  # late: Keras takes seconds to load, and the other metrics do not need it
+
+    if not isinstance(metric, keras.metrics.Metric):
+        raise SpecError(f"bind: got {metric!r}, expected a Keras metric object.")
+    name = type(metric).__name__
+    call = _Call(name, args, kwargs)
+    # No metric sees an empty batch: several fail on one. A row of zeros builds its variables.
+    parts = _update(metric, call if call.num_examples else call.row_of_zeros())
+    if not call.num_examples:
+        parts = [np.zeros_like(part) for part in parts]
+    if not parts:
+        raise SpecError(
+            f"bind: {name} keeps no variables, so there is nothing to merge. Create its state with "
+            "self.add_weight, or write the metric as a StreamingMetric."
+        )
+    settings = _settings(keras, metric)
+    kind = f"Keras metric {name}" + (f" with configuration {settings}" if settings else "")
+    if call.num_examples > 1 and not (settings and kind in _found_additive):
+        _check_additive(metric, call, parts)
+        if any(part.any() for part in parts):  # zeros prove nothing
+            _found_additive.add(kind)
+    sums = {f"variable_{i}": part for i, part in enumerate(parts)}
+    sums[_EXAMPLES] = np.asarray(call.num_examples)
+    return StreamingMetric(sums, functools.partial(_compute, metric), kind)
+
+
+class _Call:
+    """The arguments of ``update_state``: those with examples as arrays, the others untouched."""
+
+    def __init__(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self.args = [self._value(name, f"argument {i + 1}", v) for i, v in enumerate(args)]
+        self.kwargs = {key: self._value(name, key, value) for key, value in kwargs.items()}
+        shapes = [list(v.shape) for v in [*self.args, *self.kwargs.values()] if _has_examples(v)]
+        if len({shape[0] for shape in shapes}) != 1:
+            raise SpecError(
+                f"bind: {name} is given arrays of shapes {shapes}, expected the same number of "
+                "examples along the first axis of each."
+            )
+        self.num_examples: int = shapes[0][0]
+
+    @staticmethod
+    def _value(name: str, what: str, value: Any) -> Any:
+        check_eager(f"bind: {name}", what, value)
+        if value is None or isinstance(value, (bool, str)) or np.ndim(value) == 0:
+            return value
+        array = as_array(f"bind: {name}", what, value)
+        # As Keras would read a list; float64 holds what float32 and bfloat16 hold.
+        return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+    def map(self, change: Any) -> _Call:
+        """The call with each array of examples changed."""
+        made = object.__new__(_Call)
+        made.args = [change(v) if _has_examples(v) else v for v in self.args]
+        made.kwargs = {k: change(v) if _has_examples(v) else v for k, v in self.kwargs.items()}
+        return made
+
+    def row_of_zeros(self) -> _Call:
+        """The call with one example of zeros."""
+        return self.map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype))
+
+
+def _has_examples(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim > 0
+
+
+def _update(metric: Any, call: _Call) -> list[Array]:
+    """What one update adds to each variable."""
+    metric.reset_state()
+    metric.update_state(*call.args, **call.kwargs)
+    after = [np.asarray(variable) for variable in metric.variables]
+    metric.reset_state()  # again: some metrics have no variables before their first update
+    return [
+        _widened(a) - _widened(np.asarray(v)) for a, v in zip(after, metric.variables, strict=True)
+    ]
+
+
+def _widened(array: Array) -> Array:
+    return array.astype(np.int64 if array.dtype.kind in "biu" else np.float64)
+
+
+def _check_additive(metric: Any, call: _Call, whole: Sequence[Array]) -> None:
+    half = call.num_examples // 2
+    first = _update(metric, call.map(lambda array: array[:half]))
+    second = _update(metric, call.map(lambda array: array[half:]))
+    for variable, a, b, both in zip(metric.variables, first, second, whole, strict=True):
+        scale = max(np.max(np.abs(part), initial=0.0) for part in (a, b, both))
+        if not np.allclose(a + b, both, rtol=0, atol=1e-4 * scale, equal_nan=True):
+            raise SpecError(
+                f"bind: {type(metric).__name__} cannot be merged over batches: its variable "
+                f"{variable.name!r} after a whole batch is not the sum of those after its two "
+                "halves. Its result would depend on the batch size. Use a metric of "
+                "tf_image_classification.metrics.streaming, or one whose variables are sums over "
+                "examples."
+            )
+
+
+def _settings(keras: Any, metric: Any) -> str:
+    """A short mark of the metric's configuration without its name; "" if it cannot be told."""
+    if type(metric).get_config is keras.metrics.MeanMetricWrapper.get_config:
+        return ""  # it holds a function: writing down a lambda warns, and tells nothing
+    config = {key: value for key, value in metric.get_config().items() if key != "name"}
+    text = json.dumps(config, sort_keys=True, default=repr)
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _compute(metric: Any, sums: Sums) -> Any:
+    if not sums[_EXAMPLES]:
+        return np.nan
+    metric.reset_state()
+    for i, variable in enumerate(metric.variables):
+        variable.assign((np.asarray(variable) + sums[f"variable_{i}"]).astype(variable.dtype))
+    result = metric.result()
+    metric.reset_state()
+    if isinstance(result, Mapping):
+        raise SpecError(
+            f"bind: {type(metric).__name__} gives several results ({', '.join(map(str, result))}), "
+            "expected a number or an array. Use one metric for each."
+        )
+    return np.asarray(result)

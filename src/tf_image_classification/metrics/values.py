@@ -1,0 +1,73 @@
+"""Metrics of numbers: means and the errors of real-valued predictions.
+
+All are NaN when there was no example. Arithmetic is in float64. ``labels`` and ``predictions`` are
+[n]; ``weights`` [n], 0 or more, weighs the examples, 0 leaves one out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tf_image_classification.metrics.inputs import Array, paired, ratio, size, total
+from tf_image_classification.metrics.state import StreamingMetric, Sums
+
+
+def mean(values: Any, weights: Any = None) -> StreamingMetric:
+    """The mean of one number an example, [n].
+
+    Raises:
+        SpecError: the shape is not [n], or a tensor is symbolic.
+    """
+    numbers, _, kept = paired("mean", weights, values=values, again=values)
+    return _mean("mean", numbers, kept)
+
+
+def mean_absolute_error(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+    """The mean of |prediction - label|, in the label's unit.
+
+    Raises:
+        SpecError: shapes differ or are not [n], or a tensor is symbolic.
+    """
+    error, kept = _error("mean_absolute_error", labels, predictions, weights)
+    return _mean("mean_absolute_error", np.abs(error), kept)
+
+
+def mean_squared_error(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+    """The mean of (prediction - label)², in the label's unit squared.
+
+    Raises:
+        SpecError: shapes differ or are not [n], or a tensor is symbolic.
+    """
+    error, kept = _error("mean_squared_error", labels, predictions, weights)
+    return _mean("mean_squared_error", np.square(error), kept)
+
+
+def root_mean_squared_error(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+    """The root of the mean of (prediction - label)² over all examples, in the label's unit.
+
+    Raises:
+        SpecError: shapes differ or are not [n], or a tensor is symbolic.
+    """
+    error, kept = _error("root_mean_squared_error", labels, predictions, weights)
+    sums = _mean("", np.square(error), kept).sums
+    return StreamingMetric(sums, _compute_root, "root_mean_squared_error")
+
+
+def _error(metric: str, labels: Any, predictions: Any, weights: Any) -> tuple[Array, Array | None]:
+    a, b, kept = paired(metric, weights, labels=labels, predictions=predictions)
+    return b.astype(np.float64) - a.astype(np.float64), kept
+
+
+def _mean(kind: str, values: Array, weights: Array | None) -> StreamingMetric:
+    sums = {"total": total(weights, values.astype(np.float64)), "count": size(weights, len(values))}
+    return StreamingMetric(sums, _compute_mean, kind)
+
+
+def _compute_mean(sums: Sums) -> Any:
+    return ratio(sums["total"], sums["count"])
+
+
+def _compute_root(sums: Sums) -> Any:
+    return np.sqrt(ratio(sums["total"], sums["count"]))

@@ -1,0 +1,207 @@
+"""The folder of a run: what lies where, and the record that describes it without pickle.
+
+run.json            spec, labels, data fingerprints, settings with their origins, versions
+labels.json         the label schema with its vocabularies
+metrics.jsonl       every evaluation, a line each
+bad_images.jsonl    images that were skipped
+warm_start.json     what was loaded from another model
+checkpoints/        the newest states; best/ holds the best one
+tensorboard/        TensorBoard logs
+saved_model/        the exported model
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tf_image_classification
+from tf_image_classification import files
+from tf_image_classification.config import OPTIONS, Settings
+from tf_image_classification.errors import CheckpointError, RunMismatchError
+from tf_image_classification.labels import LabelSchema
+
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """What makes a run what it is.
+
+    Attributes:
+        spec: the spec's class, with the file or module it comes from.
+        schema: the labels with their vocabularies.
+        train_data: fingerprint of the training set.
+        num_train_examples: examples of the training set.
+        settings: all settings by name.
+        origins: where each setting that was given came from.
+    """
+
+    spec: str
+    schema: LabelSchema
+    train_data: str
+    num_train_examples: int
+    settings: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+    def differences(self, other: RunRecord) -> list[str]:
+        """What would keep another run from continuing this one, in sentences."""
+        found = []
+        if self.spec.rpartition(":")[2] != other.spec.rpartition(":")[2]:
+            found.append(f"spec: {self.spec} there, {other.spec} now")
+        if self.schema != other.schema:
+            found.append(f"labels: {_brief(self.schema)} there, {_brief(other.schema)} now")
+        if self.train_data != other.train_data:
+            found.append(
+                f"training set: {self.num_train_examples} examples ({self.train_data[:12]}) there, "
+                f"{other.num_train_examples} ({other.train_data[:12]}) now"
+            )
+        for name, option in OPTIONS.items():
+            if option.resume != "same":
+                continue
+            there, now = self.settings.get(name, option.default), other.settings[name]
+            if _plain(there) != _plain(now):
+                found.append(f"{name}: {_plain(there)!r} there, {_plain(now)!r} now")
+        return found
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _brief(schema: LabelSchema) -> str:
+    return ", ".join(
+        f"{label.name} ({' '.join(label.named_classes()[:10]) or 'real'})" for label in schema
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFolder:
+    """The files of a run.
+
+    Attributes:
+        path: the folder, local or remote.
+    """
+
+    path: str
+
+    @property
+    def checkpoints(self) -> str:
+        """Folder of the newest checkpoints."""
+        return files.join(self.path, "checkpoints")
+
+    @property
+    def best(self) -> str:
+        """Folder of the best checkpoint."""
+        return files.join(self.path, "best")
+
+    @property
+    def tensorboard(self) -> str:
+        """Folder of the TensorBoard logs."""
+        return files.join(self.path, "tensorboard")
+
+    @property
+    def saved_model(self) -> str:
+        """Folder of the exported model."""
+        return files.join(self.path, "saved_model")
+
+    def read_record(self) -> RunRecord | None:
+        """The record of the run that the folder belongs to, or None when it is new.
+
+        Raises:
+            CheckpointError: the record cannot be read.
+        """
+        path = files.join(self.path, "run.json")
+        if not files.exists(path):
+            return None
+        try:
+            value = files.read_json(path)
+            return RunRecord(
+                value["spec"],
+                LabelSchema.from_json(value["labels"]),
+                value["train_data"],
+                value["num_train_examples"],
+                value["settings"],
+                value["origins"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read: {error!r}. Restore or remove it."
+            ) from error
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write the record and the label schema."""
+        value = {
+            "spec": record.spec,
+            "labels": record.schema.to_json(),
+            "train_data": record.train_data,
+            "num_train_examples": record.num_train_examples,
+            "settings": dict(record.settings),
+            "origins": dict(record.origins),
+            "versions": versions(),
+        }
+        files.write_json(files.join(self.path, "labels.json"), value["labels"])
+        files.write_json(files.join(self.path, "run.json"), value)
+
+    def check_same_run(self, record: RunRecord, *, allow_changes: bool) -> list[str]:
+        """The differences between the folder's run and this one.
+
+        Raises:
+            RunMismatchError: there are some, and they are not allowed.
+        """
+        before = self.read_record()
+        differences = before.differences(record) if before else []
+        if differences and not allow_changes:
+            raise RunMismatchError(
+                f"{self.path} belongs to another run:\n  "
+                + "\n  ".join(differences)
+                + "\nUse another model_dir for a new run, repeat the settings to resume, or add "
+                "--allow_changes to go on with these differences."
+            )
+        return differences
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Every evaluation of the run, oldest first."""
+        return files.read_json_lines(files.join(self.path, "metrics.jsonl"))
+
+    def write_evaluations(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Write all evaluations."""
+        files.write_json_lines(files.join(self.path, "metrics.jsonl"), lines)
+
+    def write_bad_images(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Write the list of the images that were skipped."""
+        files.write_json_lines(files.join(self.path, "bad_images.jsonl"), lines)
+
+    def read_bad_images(self) -> list[dict[str, Any]]:
+        """The images that were skipped."""
+        return files.read_json_lines(files.join(self.path, "bad_images.jsonl"))
+
+
+def make_record(
+    spec_name: str, schema: LabelSchema, train_data: str, num_examples: int, settings: Settings
+) -> RunRecord:
+    """The record of a run that is about to start."""
+    values = {name: _plain(value) for name, value in settings.values().items()}
+    return RunRecord(spec_name, schema, train_data, num_examples, values, dict(settings.origins))
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, of Python and of the libraries that decide the numbers."""
+    found = {"tf_image_classification": tf_image_classification.__version__}
+    found["python"] = platform.python_version()
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def evaluation_line(step: int, num_examples: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """One line of ``metrics.jsonl``."""
+    values = {n: v.tolist() if hasattr(v, "tolist") else v for n, v in metrics.items()}
+    return {"step": step, "num_examples": num_examples, "time": round(time.time(), 3), **values}

@@ -1,0 +1,1 @@
+"""The update of the weights: learning rates, losses, optimizers and which variables they touch."""

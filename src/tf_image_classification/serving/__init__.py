@@ -1,0 +1,1 @@
+"""Shipping a model: export, and using what was exported."""

@@ -1,0 +1,129 @@
+"""The SavedModel of a run: encoded images in, predictions out, preprocessing included.
+
+    serve(image_bytes)    encoded images [B] to predictions by name
+    preprocess(image)     one decoded image to what the model takes
+    classify(images)      preprocessed images to logits by label name
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.dataset.decode import decode_image
+from tf_image_classification.errors import DataError
+from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.labels import LabelSchema
+
+
+def export_saved_model(
+    path: str,
+    model: keras.Model,
+    *,
+    schema: LabelSchema,
+    forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]],
+    preproc: Callable[..., tf.Tensor],
+    image_spec: tf.TensorSpec,
+    image_size: int,
+    max_image_pixels: int,
+) -> None:
+    """Write the SavedModel, whole or not at all.
+
+    Args:
+        path: the folder; one that is there is replaced.
+        model: the model with the weights to export.
+        schema: the labels with their vocabularies.
+        forward: images and whether training, to logits by label.
+        preproc: the evaluation preprocessing.
+        image_spec: shape and dtype of a preprocessed image.
+        image_size: width and height for the preprocessing, in pixels.
+        max_image_pixels: larger images are refused.
+    """
+
+    def preprocess(image: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(preproc(image, image_size, image_size), image_spec.shape)
+
+    def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return forward(images, False)
+
+    def serve(image_bytes: tf.Tensor) -> dict[str, Any]:
+        images = tf.map_fn(
+            lambda data: preprocess(decode_image(data, max_pixels=max_image_pixels)),
+            image_bytes,
+            fn_output_signature=image_spec,
+        )
+        predictions = predictions_from(schema, classify(images))
+        for label in schema.class_labels:
+            names = tf.constant(label.named_classes())
+            predictions[f"{label.name}_class_name"] = tf.gather(names, predictions[label.name])
+        return predictions
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    images_spec = tf.TensorSpec([None, *image_spec.shape], image_spec.dtype, "images")
+    archive.add_endpoint("serve", serve, [tf.TensorSpec([None], tf.string, "image_bytes")])
+    archive.add_endpoint(
+        "preprocess", preprocess, [tf.TensorSpec([None, None, 3], tf.uint8, "image")]
+    )
+    archive.add_endpoint("classify", classify, [images_spec])
+    with tempfile.TemporaryDirectory(dir=None if files.is_remote(path) else os.path.dirname(path)) as t:
+        written = os.path.join(t, "saved_model")
+        archive.write_out(written, verbose=False)
+        _replace_folder(written, path)
+
+
+def _replace_folder(source: str, target: str) -> None:
+    if not files.is_remote(target):
+        old = target + ".old"
+        files.remove(old)
+        if os.path.isdir(target):
+            os.rename(target, old)
+        shutil.move(source, target)
+        files.remove(old)
+        return
+    files.remove(target)
+    for folder, _, names in os.walk(source):
+        inner = files.join(target, os.path.relpath(folder, source)).removesuffix("/.")
+        for name in names:
+            files.write_bytes(files.join(inner, name), files.read_bytes(os.path.join(folder, name)))
+
+
+class ExportedModel:
+    """An exported model as a program: preprocessing and logits, without the code that made it.
+
+    Attributes:
+        path: the SavedModel's folder.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._loaded: Any = None
+
+    def load(self) -> ExportedModel:
+        """Read it from its folder.
+
+        Raises:
+            DataError: there is no SavedModel.
+        """
+        if not files.exists(files.join(self.path, "saved_model.pb")):
+            raise DataError(
+                f"{self.path} holds no exported model. Complete the run with export_saved_model, or "
+                "name the spec (--spec file.py:Class) to evaluate a checkpoint."
+            )
+        self._loaded = tf.saved_model.load(self.path)
+        return self
+
+    def preproc(self, image: tf.Tensor, width: int, height: int) -> tf.Tensor:
+        """The evaluation preprocessing, in the form of ``get_preproc_fn``."""
+        return self._loaded.preprocess(image)
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """Preprocessed images [B, H, W, C] to logits by label name."""
+        return dict(self._loaded.classify(images))

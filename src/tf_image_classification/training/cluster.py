@@ -1,0 +1,44 @@
+"""Which devices a run uses, as a ``tf.distribute`` strategy, and its share of the work."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tf_image_classification.errors import ConfigError
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """The strategy for this machine.
+
+    Args:
+        name: "auto" (all GPUs, or one device), "one_device" or "mirrored" (all GPUs, or all logical
+            CPU devices).
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+def check_batch_size(batch_size: int, num_replicas: int, accumulation_steps: int) -> None:
+    """Check that a global batch splits evenly over devices and accumulation parts.
+
+    Raises:
+        ConfigError: it does not; names the nearest sizes that do.
+    """
+    parts = num_replicas * accumulation_steps
+    if batch_size % parts:
+        below = batch_size - batch_size % parts
+        raise ConfigError(
+            f"batch_size is {batch_size}, which does not split evenly over {num_replicas} devices"
+            f" times {accumulation_steps} accumulation steps. Nearest sizes that do: "
+            f"{' and '.join(str(size) for size in (below, below + parts) if size)}."
+        )
+
+
+def uses_xla(choice: str) -> bool:
+    """Whether to compile with XLA: on GPUs unless the choice says otherwise."""
+    if choice == "auto":
+        return bool(tf.config.list_logical_devices("GPU"))
+    return choice == "on"

@@ -1,0 +1,357 @@
+"""The loop around the step: count, evaluate, call hooks, save, stop.
+
+The order after each call of the step function is fixed: evaluate first, then the hooks, which save.
+So a checkpoint never promises an evaluation that was not made, and a resumed run makes the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import keras
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.batches import Batch
+from tf_image_classification.checkpoints.store import CheckpointStore
+from tf_image_classification.config import Settings
+from tf_image_classification.errors import BadImageError, NonFiniteLossError, RunInterrupted
+from tf_image_classification.hooks.base import Every, Hook
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.training.state import TrainState
+from tf_image_classification.training.step import StepFunction, StepOutput
+
+
+class Input(Protocol):
+    """Where the loop's batches come from."""
+
+    def start(self, position: int) -> Iterator[Any]:
+        """Per-replica batches from a position on."""
+
+    def explain_failure(self, position: int, error: Exception) -> None:
+        """After a failed step: find the bad examples of the batch and leave them out.
+
+        Raises:
+            TficError: the bad example is named, or the error has another cause.
+        """
+
+    def name_examples(self, position: int) -> list[str]:
+        """Files or records of the examples of the batch at a position."""
+
+
+Evaluate = Callable[[], Any]
+
+
+class TrainingRun:
+    """A run in progress, as hooks see it (``hooks.Run``), and the only thing that moves it."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        schema: LabelSchema,
+        state: TrainState,
+        step_function: StepFunction,
+        strategy: tf.distribute.Strategy,
+        inputs: Input,
+        hooks: Sequence[Hook],
+        train_steps: int,
+        steps_per_epoch: float,
+        model_dir: str,
+        jit_compile: bool,
+    ) -> None:
+        self.settings = settings
+        self.schema = schema
+        self.model_dir = model_dir
+        self.train_steps = train_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.batch_size = settings.data.batch_size
+        self.step = 0
+        self.position = 0
+        self.was_resumed = False
+        self.wait_secs = 0.0
+        self.step_secs = 0.0
+        self._state = state
+        self._strategy = strategy
+        self._inputs = inputs
+        self._evaluate: Evaluate | None = None
+        self._hooks = hooks
+        self._store = CheckpointStore(
+            files.join(model_dir, "checkpoints"), settings.checkpoints.keep_checkpoint_max
+        )
+        self._iterator: Iterator[Any] | None = None
+        self._output: StepOutput | None = None
+        self._batch: Any = None
+        self._evaluated_step = -1
+        self._stop_reason = ""
+        self._interrupted_by = ""
+        self._one_step, self._many_steps = _compiled(step_function, strategy, jit_compile)
+
+    @property
+    def model(self) -> keras.Model:
+        """The Keras model."""
+        return self._state.model
+
+    def loss(self) -> float:
+        """The loss of the last step, or NaN before the first one of this process."""
+        return float("nan") if self._output is None else float(self._output.loss)
+
+    def gradient_norm(self) -> float:
+        """The gradient's norm in the last step."""
+        return float("nan") if self._output is None else float(self._output.gradient_norm)
+
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self._state.optimizer.learning_rate)
+
+    def mean_loss(self) -> float:
+        """The mean loss since this was last asked."""
+        count = int(self._state.loss_count.numpy())
+        mean = float(self._state.loss_sum.numpy()) / count if count else float("nan")
+        self._state.loss_sum.assign(0.0)
+        self._state.loss_count.assign(0)
+        return mean
+
+    def sample_batch(self) -> Batch | None:
+        """The first replica's part of the last batch, or None when it is not at hand."""
+        if self._batch is None:
+            return None
+        return Batch(*(self._local(part) for part in self._batch))
+
+    def _local(self, value: Any) -> Any:
+        return tf.nest.map_structure(
+            lambda part: self._strategy.experimental_local_results(part)[0], value
+        )
+
+    def check(self) -> None:
+        """Check the loss and the step count.
+
+        Raises:
+            NonFiniteLossError: the loss was NaN or infinite in some step.
+            RuntimeError: the step function did not move the state by what was asked.
+        """
+        bad_step = int(self._state.bad_step.numpy())
+        if bad_step >= 0:
+            position = self.position - (self.step - bad_step) * self.batch_size
+            names = self._inputs.name_examples(position)
+            raise NonFiniteLossError(
+                f"The loss was not finite in step {bad_step}. Its examples: {', '.join(names)}. "
+                "Lower learning_rate, clip gradients (--gradient_clip_norm), or look at these "
+                "examples; the newest checkpoint is from before that step."
+            )
+        if int(self._state.step.numpy()) != self.step:
+            raise RuntimeError(
+                f"The state is at step {int(self._state.step.numpy())}, the loop at {self.step}."
+            )
+
+    def save(self, folder: str = "", keep: int | None = None) -> str:
+        """Write a checkpoint of everything that is needed to continue.
+
+        Args:
+            folder: another folder than that of the regular checkpoints.
+            keep: how many remain there.
+        """
+        self.check()
+        store = CheckpointStore(folder, keep if keep is not None else -1) if folder else self._store
+        notes = {
+            "step": self.step,
+            "position": self.position,
+            "hooks": {name: hook.state() for name, hook in self._named_hooks()},
+            "stopped": self._stop_reason,
+        }
+        tensors = {n: v.read_value() for n, v in self._state.variables().items()}
+        return store.save(self.step, tensors, notes)
+
+    def restore(self, tensors: Any, notes: Any) -> None:
+        """Take the place of the run that saved these.
+
+        Raises:
+            CheckpointError: they are of another model.
+        """
+        self._state.restore(tensors)
+        self.step, self.position = int(notes["step"]), int(notes["position"])
+        self.was_resumed = True
+        self._stop_reason = str(notes["stopped"])
+        for name, hook in self._named_hooks():
+            if name in notes["hooks"]:
+                hook.load_state(notes["hooks"][name])
+
+    def _named_hooks(self) -> Iterator[tuple[str, Hook]]:
+        seen: dict[str, int] = {}
+        for hook in self._hooks:
+            name = type(hook).__name__
+            seen[name] = seen.get(name, 0) + 1
+            yield f"{name}/{seen[name]}", hook
+
+    def request_stop(self, reason: str) -> None:
+        """End the training as complete after the current step."""
+        self._stop_reason = reason
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.step >= self.train_steps or bool(self._stop_reason)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal has asked the process to stop."""
+        return bool(self._interrupted_by)
+
+    def train(self, evaluate: Evaluate | None, evaluate_when: Every) -> Any:
+        """Train to the end.
+
+        Args:
+            evaluate: evaluates the model as it is, or gives None when the process is to stop.
+            evaluate_when: when to evaluate besides the end.
+
+        Returns:
+            The last evaluation, or None without evaluation data.
+
+        Raises:
+            RunInterrupted: a signal asked to stop; the state is saved.
+            NonFiniteLossError: the loss was not finite.
+        """
+        evaluation = None
+        self._evaluate = evaluate
+        with self._signals():
+            for hook in self._hooks:
+                hook.begin(self)
+            evaluate_when.start(self.step)
+            while not self.is_complete and not self._interrupted_by:
+                self._advance(min(self.settings.training.steps_per_call, self._steps_to_go()))
+                if self._evaluate and evaluate_when.is_due(self.step):
+                    evaluation = self._evaluated()
+                    evaluate_when.start(self.step)
+                for hook in self._hooks:
+                    hook.after_step(self)
+            self.check()
+            if not self._interrupted_by and self._evaluate and self._evaluated_step != self.step:
+                evaluation = self._evaluated()
+            if self._interrupted_by:
+                self._stop_early()
+            for hook in self._hooks:
+                hook.end(self)
+        return evaluation
+
+    def _steps_to_go(self) -> int:
+        return self.train_steps - self.step
+
+    def _advance(self, num_steps: int) -> None:
+        """Run some steps, leaving out bad images that the input finds, if that is wanted."""
+        began = time.monotonic()
+        target = self.step + num_steps
+        while self.step < target:
+            if self._iterator is None:
+                self._iterator = self._inputs.start(self.position)
+            try:
+                self._call(target - self.step)
+            except (tf.errors.OpError, BadImageError) as error:
+                self._move_to(int(self._state.step.numpy()))
+                self._iterator = None
+                self._inputs.explain_failure(self.position, error)
+        self.step_secs += time.monotonic() - began
+
+    def _call(self, num_steps: int) -> None:
+        if num_steps == 1:
+            began = time.monotonic()
+            batch = next(self._iterator)  # type: ignore[arg-type]
+            self.wait_secs += time.monotonic() - began
+            self._output = self._one_step(batch)
+            self._batch = batch
+        else:
+            self._output = self._many_steps(self._iterator, tf.constant(num_steps))
+            self._batch = None
+        self._move_to(self.step + num_steps)
+
+    def _move_to(self, step: int) -> None:
+        self.position += (step - self.step) * self.batch_size
+        self.step = step
+
+    def _evaluated(self) -> Any:
+        self.check()
+        assert self._evaluate is not None
+        with self._state.averaged():
+            evaluation = self._evaluate()
+        if evaluation is None:  # a signal came in the middle
+            return None
+        self._evaluated_step = self.step
+        for hook in self._hooks:
+            hook.after_evaluation(self, evaluation)
+        return evaluation
+
+    def _stop_early(self) -> None:
+        path = self.save()
+        for hook in self._hooks:
+            hook.on_stop(self, self._interrupted_by)
+        raise RunInterrupted(
+            f"Stopped by {self._interrupted_by} at step {self.step} of {self.train_steps}; the "
+            f"state is saved in {path}. Start the same command again to resume."
+        )
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and a first Ctrl-C ask to stop after the step; a second one stops at once."""
+
+        def ask(number: int, frame: Any) -> None:
+            if self._interrupted_by and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._interrupted_by = signal.Signals(number).name
+
+        try:
+            before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+        except ValueError:  # not the main thread: signals are the caller's business
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _compiled(
+    step_function: StepFunction, strategy: tf.distribute.Strategy, jit_compile: bool
+) -> tuple[Callable[..., StepOutput], Callable[..., StepOutput]]:
+    """The traced functions for one step with a given batch, and for many from an iterator."""
+    replica_step = tf.function(step_function, jit_compile=True) if jit_compile else step_function
+
+    def first(value: Any) -> Any:
+        return strategy.experimental_local_results(value)[0]
+
+    def step(batch: Any) -> StepOutput:
+        return StepOutput(*(first(x) for x in strategy.run(replica_step, args=(batch,))))
+
+    def steps(iterator: Any, num_steps: tf.Tensor) -> StepOutput:
+        output = step(next(iterator))
+        for _ in tf.range(num_steps - 1):
+            output = step(next(iterator))
+        return output
+
+    return tf.function(step), tf.function(steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Length of a run.
+
+    Attributes:
+        train_steps: steps in all.
+        steps_per_epoch: batches in one pass over the training set, not rounded.
+    """
+
+    train_steps: int
+    steps_per_epoch: float
+
+
+def plan_length(settings: Settings, num_examples: int) -> Plan:
+    """The length of a run from its settings and the exact size of its training set."""
+    per_epoch = num_examples / settings.data.batch_size
+    if settings.training.train_steps is not None:
+        return Plan(settings.training.train_steps, per_epoch)
+    epochs = 10.0 if settings.training.epochs is None else settings.training.epochs
+    return Plan(max(1, round(epochs * per_epoch)), per_epoch)

@@ -1,0 +1,168 @@
+"""Everything that a run changes, in one place, saved and restored as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification.errors import CheckpointError
+
+SEED_STATE = "seed_generator_state"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """The variables of a run.
+
+    Attributes:
+        model: the Keras model.
+        optimizer: the Keras optimizer, built on the trained variables.
+        trained: the variables that the optimizer moves.
+        step: int64 scalar, steps done.
+        loss_sum: float64 scalar, losses summed since the last summary.
+        loss_count: int64 scalar, steps in ``loss_sum``.
+        bad_step: int64 scalar, first step whose loss was not finite, or -1.
+        averages: moving average of each floating-point variable of the model by path, or empty.
+    """
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    trained: list[keras.Variable]
+    step: tf.Variable
+    loss_sum: tf.Variable
+    loss_count: tf.Variable
+    bad_step: tf.Variable
+    averages: Mapping[str, tf.Variable]
+
+    def variables(self) -> dict[str, tf.Variable]:
+        """Every variable that a checkpoint holds, by its name there.
+
+        The states of random layers are not among them: each step sets them from its number.
+        """
+        named: dict[str, tf.Variable] = {
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "loss_count": self.loss_count,
+        }
+        named |= {f"model/{v.path}": v.value for v in model_variables(self.model)}
+        named |= {f"optimizer/{v.path}": v.value for v in self.optimizer.variables}
+        named |= {f"average/{path}": value for path, value in self.averages.items()}
+        return named
+
+    def restore(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Set every variable to its saved value.
+
+        Raises:
+            CheckpointError: names or shapes differ; lists the first of them.
+        """
+        variables = self.variables()
+        differences = [
+            f"{name} is not in the checkpoint" for name in variables if name not in tensors
+        ]
+        differences += [f"{name} is not in the model" for name in tensors if name not in variables]
+        differences += [
+            f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(variable.shape)}"
+            for name, variable in variables.items()
+            if name in tensors and tuple(tensors[name].shape) != tuple(variable.shape)
+        ]
+        if differences:
+            raise CheckpointError(
+                "The checkpoint is of another model or optimizer "
+                f"({len(differences)} differences): "
+                + "; ".join(differences[:5])
+                + ". Use the spec and settings it was made with, or another model_dir."
+            )
+        for name, variable in variables.items():
+            variable.assign(tensors[name])
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside the block the model has its averaged weights, if there are any."""
+        if not self.averages:
+            yield
+            return
+        own = {v.path: np.asarray(v.numpy()) for v in _averaged_variables(self.model)}
+        try:
+            for variable in _averaged_variables(self.model):
+                variable.value.assign(self.averages[variable.path].numpy())
+            yield
+        finally:
+            for variable in _averaged_variables(self.model):
+                variable.value.assign(own[variable.path])
+
+
+def make_state(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    trained: list[keras.Variable],
+    *,
+    with_averages: bool,
+) -> TrainState:
+    """The state of a fresh run; called inside the scope of its strategy.
+
+    Args:
+        model: the model, built.
+        optimizer: the optimizer, built on ``trained``.
+        trained: the variables to train.
+        with_averages: whether moving averages of the weights are kept.
+    """
+
+    def number(value: int, dtype: tf.DType, name: str) -> tf.Variable:
+        return _shared_variable(tf.constant(value, dtype), name)
+
+    averages = {
+        v.path: _shared_variable(v.value.read_value(), f"average/{v.path}")
+        for v in (_averaged_variables(model) if with_averages else ())
+    }
+    return TrainState(
+        model=model,
+        optimizer=optimizer,
+        trained=trained,
+        step=number(0, tf.int64, "step"),
+        loss_sum=number(0, tf.float64, "loss_sum"),
+        loss_count=number(0, tf.int64, "loss_count"),
+        bad_step=number(-1, tf.int64, "bad_step"),
+        averages=averages,
+    )
+
+
+def _shared_variable(value: tf.Tensor, name: str) -> tf.Variable:
+    return tf.Variable(
+        value,
+        trainable=False,
+        name=name,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def model_variables(model: keras.Model) -> list[keras.Variable]:
+    """The model's variables without the states of its random layers.
+
+    Raises:
+        CheckpointError: two variables have the same path, so that a checkpoint could not tell them.
+    """
+    variables = [v for v in model.variables if not v.path.endswith(SEED_STATE)]
+    paths = [v.path for v in variables]
+    repeated = sorted({path for path in paths if paths.count(path) > 1})
+    if repeated:
+        raise CheckpointError(
+            f"Several variables of the model are called {', '.join(repeated[:3])}. "
+            "Give the layers different names."
+        )
+    return variables
+
+
+def seed_states(model: keras.Model) -> list[keras.Variable]:
+    """The states of the model's random layers (dropout, augmentation layers, ...)."""
+    return [v for v in model.variables if v.path.endswith(SEED_STATE)]
+
+
+def _averaged_variables(model: keras.Model) -> list[keras.Variable]:
+    return [v for v in model_variables(model) if tf.as_dtype(v.dtype).is_floating]

@@ -1,0 +1,179 @@
+"""One step: forward, backward, reduce, clip, update; traced once, on every replica.
+
+The loss is a mean over the global batch, so that the number of replicas and of accumulation parts
+changes nothing but the rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_image_classification.batches import Batch
+from tf_image_classification.config import TrainingSettings
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.optim.losses import total_loss
+from tf_image_classification.optim.optimizers import gradient_scale
+from tf_image_classification.training.state import TrainState, seed_states
+
+_SUM = tf.distribute.ReduceOp.SUM
+_MEAN = tf.distribute.ReduceOp.MEAN
+_DRAWS_PER_STEP = 4096  # more than any random layer draws in one step of one replica
+
+Forward = Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
+Losses = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
+
+
+class StepOutput(NamedTuple):
+    """What a step gives back, float32 scalars.
+
+    Attributes:
+        loss: the loss of the global batch, regularisation included.
+        gradient_norm: global norm of the gradient before clipping.
+    """
+
+    loss: tf.Tensor
+    gradient_norm: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepFunction:
+    """What one replica computes in a step.
+
+    Attributes:
+        state: the variables that change.
+        schema: the labels.
+        forward: images and whether training, to logits by label.
+        losses: labels and logits to per-example losses by label.
+        settings: accumulation and clipping.
+        average_decay: decay of the moving averages; unused without averages.
+        seed: the run's seed, for random layers.
+        num_replicas: replicas in all.
+    """
+
+    state: TrainState
+    schema: LabelSchema
+    forward: Forward
+    losses: Losses
+    settings: TrainingSettings
+    average_decay: float
+    seed: int
+    num_replicas: int
+
+    def __call__(self, batch: Batch) -> StepOutput:
+        """Run one step in replica context; moves ``state`` by exactly one step."""
+        state = self.state
+        self._seed_random_layers()
+        counts = {
+            name: self._sum(tf.reduce_sum(tf.cast(known, tf.float32)))
+            for name, known in batch.present.items()
+        }
+        loss, gradients = self._gradients(batch, counts)
+        loss = self._sum(loss)
+        gradients = self._sum(gradients)
+        gradients, norm = self._clipped(gradients)
+        state.optimizer.apply(gradients, state.trained)
+        self._share_statistics()
+        self._update_averages()
+        self._count(loss)
+        return StepOutput(loss, norm)
+
+    def _seed_random_layers(self) -> None:
+        """Make dropout and its like a function of seed, step and replica, not of history."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        draw = (self.state.step * self.num_replicas + tf.cast(replica, tf.int64)) * _DRAWS_PER_STEP
+        for i, variable in enumerate(seed_states(self.state.model)):
+            key = tf.constant((self.seed + 7919 * (i + 1)) % 2**31, tf.int64)
+            variable.value.assign(tf.cast(tf.stack([key, draw]), variable.value.dtype))
+
+    def _gradients(
+        self, batch: Batch, counts: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        parts = self.settings.gradient_accumulation_steps
+        if parts == 1:
+            return self._part_gradients(batch, counts)
+        split = tf.nest.map_structure(
+            lambda t: tf.reshape(t, [parts, t.shape[0] // parts, *t.shape[1:]]), batch
+        )
+
+        def add_part(i: tf.Tensor, loss: tf.Tensor, sums: list[tf.Tensor]) -> tuple:  # type: ignore[type-arg]
+            part = tf.nest.map_structure(lambda t: t[i], split)
+            part_loss, gradients = self._part_gradients(part, counts)
+            return i + 1, loss + part_loss, [s + g for s, g in zip(sums, gradients, strict=True)]
+
+        zeros = [tf.zeros(v.shape, v.value.dtype) for v in self.state.trained]
+        _, loss, gradients = tf.while_loop(
+            lambda i, *_: i < parts,
+            add_part,
+            (tf.constant(0), tf.constant(0.0), zeros),
+            parallel_iterations=1,
+        )
+        return loss, gradients
+
+    def _part_gradients(
+        self, part: Batch, counts: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        state = self.state
+        with tf.GradientTape() as tape:
+            logits = self.forward(part.images, True)
+            per_example = self.losses(part.labels, logits)
+            loss = total_loss(self.schema, per_example, part.present, counts)
+            if state.model.losses:
+                shares = self.num_replicas * self.settings.gradient_accumulation_steps
+                regularisation = tf.add_n([tf.cast(x, tf.float32) for x in state.model.losses])
+                loss += regularisation / shares
+            scaled = state.optimizer.scale_loss(loss)
+        gradients = tape.gradient(
+            scaled,
+            [v.value for v in state.trained],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return loss, [tf.convert_to_tensor(g) for g in gradients]
+
+    def _clipped(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        scale = gradient_scale(self.state.optimizer)
+        norm = tf.linalg.global_norm(gradients)
+        if self.settings.gradient_clip_norm:
+            limit = self.settings.gradient_clip_norm * scale
+            gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
+        if self.settings.gradient_clip_value:
+            limit = self.settings.gradient_clip_value * scale
+            gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
+        return gradients, norm / scale
+
+    def _share_statistics(self) -> None:
+        """Make batch normalisation's moving averages equal on all replicas."""
+        if self.num_replicas == 1:
+            return
+        context = tf.distribute.get_replica_context()
+        for variable in self.state.model.non_trainable_variables:
+            if tf.as_dtype(variable.dtype).is_floating:
+                variable.value.assign(context.all_reduce(_MEAN, variable.value.read_value()))
+
+    def _update_averages(self) -> None:
+        """Exponential moving averages; the decay grows from 0.1, as in TensorFlow 1."""
+        if not self.state.averages:
+            return
+        step = tf.cast(self.state.step, tf.float32)
+        decay = tf.minimum(self.average_decay, (1.0 + step) / (10.0 + step))
+        for variable in self.state.model.variables:
+            average = self.state.averages.get(variable.path)
+            if average is not None:
+                value = tf.cast(variable.value.read_value(), average.dtype)
+                average.assign(average + (1.0 - tf.cast(decay, average.dtype)) * (value - average))
+
+    def _count(self, loss: tf.Tensor) -> None:
+        state = self.state
+        is_first_bad = ~tf.math.is_finite(loss) & (state.bad_step < 0)
+        state.bad_step.assign(tf.where(is_first_bad, state.step, state.bad_step))
+        state.loss_sum.assign_add(tf.cast(loss, tf.float64))
+        state.loss_count.assign_add(1)
+        state.step.assign_add(1)
+
+    def _sum(self, value: tf.Tensor | list[tf.Tensor]) -> tf.Tensor | list[tf.Tensor]:
+        if self.num_replicas == 1:
+            return value
+        return tf.distribute.get_replica_context().all_reduce(_SUM, value)
