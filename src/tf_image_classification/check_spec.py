@@ -1,13 +1,13 @@
 """The contract of ``EstimatorSpec``, run on a user's spec with a few synthetic images.
 
-    for broken_promise in check_spec(MySpec()):
-        print(broken_promise)
+for broken_promise in check_spec(MySpec()):
+print(broken_promise)
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -19,6 +19,7 @@ from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.errors import SpecError, TficError
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
+    call_model_fn,
     predictions_from,
     schema_of,
     split_logits,
@@ -88,25 +89,6 @@ def require_spec(spec: EstimatorSpec, settings: Settings) -> None:
     if broken:
         name = type(spec).__name__
         raise SpecError(f"{name} breaks {len(broken)} promises:\n  " + "\n  ".join(broken))
-
-
-def call_model_fn(
-    spec: EstimatorSpec, settings: Settings, image_shape: tuple[int, int, int]
-) -> keras.Model:
-    """The model that a spec builds.
-
-    Raises:
-        SpecError: it is no Keras model.
-    """
-    model_fn = spec.get_model_fn(settings.model.checkpoint_path or None)
-    if not callable(model_fn):
-        raise SpecError(f"get_model_fn returns {model_fn!r}, expected a function.")
-    model = model_fn(image_shape, settings.values())
-    if not isinstance(model, keras.Model):
-        raise SpecError(f"model_fn returns {type(model).__name__}, expected a keras.Model.")
-    if not model.built:
-        model(tf.zeros([1, *image_shape]), training=False)
-    return model
 
 
 def _brief(error: Exception) -> str:
@@ -219,7 +201,9 @@ def _check_serialisation(model: keras.Model) -> Iterator[str]:
         keras.export.ExportArchive().track(model)
     except Exception as error:
         yield f"The model cannot be exported as a SavedModel: {_brief(error)}"
-    repeated = {v.path for v in model.variables if [w.path for w in model.variables].count(v.path) > 1}
+    repeated = {
+        v.path for v in model.variables if [w.path for w in model.variables].count(v.path) > 1
+    }
     if repeated:
         yield (
             f"Several variables are called {', '.join(sorted(repeated)[:3])}, so that a checkpoint "
@@ -277,5 +261,3 @@ def _check_metrics(
         spec.metric_ops({name: value[:0] for name, value in labels.items()}, empty)
     except Exception as error:
         yield f"metric_ops fails when a batch has no example with a known label: {_brief(error)}"
-
-

@@ -108,7 +108,9 @@ def settings_from(flag_values: flags.FlagValues) -> Settings:
             raise ConfigError(f"--{name} and --{option} are two names of one setting. Give one.")
         given[option] = _split_scopes(OPTIONS[option], value)
     path = flag_values["config"].value or ""
-    return make_settings(file=read_settings_file(path) if path else None, file_path=path, flags=given)
+    return make_settings(
+        file=read_settings_file(path) if path else None, file_path=path, flags=given
+    )
 
 
 def _split_scopes(option: Option, value: Any) -> Any:
@@ -140,7 +142,9 @@ def settings_text(settings: Settings) -> str:
     lines = []
     for name, value in settings.values().items():
         plain = list(value) if isinstance(value, tuple) else value
-        text = yaml.safe_dump({name: plain}, default_flow_style=True, allow_unicode=True, width=10**6)
+        text = yaml.safe_dump(
+            {name: plain}, default_flow_style=True, allow_unicode=True, width=10**6
+        )
         inner = text.strip()[1:-1]
         lines.append(inner if value is not None else f"# {name}:")
         lines[-1] = f"{lines[-1]:<60} # {settings.origin(name)}"

@@ -338,16 +338,16 @@ class OptimizerSettings:
     adagrad_initial_accumulator_value: float = _option(
         0.1, "Start of adagrad's accumulators.", minimum=0.0, applies=("optimizer", ("adagrad",))
     )
-    adam_beta1: float = _option(
-        0.9,
-        "Decay of the first moment.",
+    adam_beta1: float | None = _option(
+        None,
+        "Decay of the first moment. None: 0.9.",
         minimum=0.0,
         maximum=1.0,
         applies=("optimizer", _ADAM_LIKE),
     )
-    adam_beta2: float = _option(
-        0.999,
-        "Decay of the second moment.",
+    adam_beta2: float | None = _option(
+        None,
+        "Decay of the second moment. None: 0.99 for lion, else 0.999.",
         minimum=0.0,
         maximum=1.0,
         applies=("optimizer", _ADAM_LIKE),
@@ -490,8 +490,7 @@ class EvaluationSettings:
     )
     best_metric: str = _option(
         "",
-        "Metric that chooses the best checkpoint; empty: the accuracy of the first class label, "
-        "or the loss.",
+        "Metric that chooses the best checkpoint; empty: the loss.",
         resume="free",
     )
     best_mode: str = _option(
@@ -567,6 +566,9 @@ def _plain_type(hint: Any) -> type:
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _declared_options()}
 ALIASES: Mapping[str, str] = {a: o.name for o in OPTIONS.values() for a in o.aliases}
 
+_PARTNERS = {o.name: o.excludes for o in OPTIONS.values() if o.excludes}
+_PARTNERS |= {partner: name for name, partner in _PARTNERS.items()}
+
 
 def make_settings(
     given: Mapping[str, Any] | None = None,
@@ -599,6 +601,9 @@ def make_settings(
             if name not in OPTIONS:
                 where = f" in {origin}" if origin == file_path and file_path else ""
                 raise ConfigError(f"Unknown setting {name!r}{where}. {did_you_mean(name, OPTIONS)}")
+            partner = _PARTNERS.get(name)
+            if partner in values and origins[partner] != origin:
+                del values[partner], origins[partner]  # the later layer has decided
             values[name], origins[name] = value, origin
     return _build(values, origins)
 

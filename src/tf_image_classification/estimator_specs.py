@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from tf_image_classification.config import Settings
     from tf_image_classification.metrics.streaming import StreamingMetric
 
     ModelFn = Callable[[tuple[int, int, int], Mapping[str, Any]], keras.Model]
@@ -247,6 +248,28 @@ def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> di
         else:
             predictions[label.name] = value
     return predictions
+
+
+def call_model_fn(
+    spec: EstimatorSpec, settings: Settings, image_shape: tuple[int, int, int]
+) -> keras.Model:
+    """The model that a spec builds.
+
+    Raises:
+        SpecError: it is no Keras model.
+    """
+    import keras  # late, as above
+    import tensorflow as tf
+
+    model_fn = spec.get_model_fn(settings.model.checkpoint_path or None)
+    if not callable(model_fn):
+        raise SpecError(f"get_model_fn returns {model_fn!r}, expected a function.")
+    model = model_fn(image_shape, settings.values())
+    if not isinstance(model, keras.Model):
+        raise SpecError(f"model_fn returns {type(model).__name__}, expected a keras.Model.")
+    if not model.built:
+        model(tf.zeros([1, *image_shape]), training=False)
+    return model
 
 
 def load_spec(reference: str) -> EstimatorSpec:

@@ -156,6 +156,21 @@ def test_whatever_a_missing_row_holds_its_loss_and_gradient_are_exactly_0(
         assert gradients[name].numpy()[mask].all()
 
 
+def test_without_masks_a_missing_labels_garbage_number_still_stays_out_of_total_and_gradient():
+    labels, logits, present = random_batch(8, 6)
+    clean = label_losses(SCHEMA, TrainingSettings(), labels, logits, present)
+    for name in SCHEMA.names:
+        labels[name] = np.where(present[name], labels[name], -1)
+    tensors = {name: tf.constant(values) for name, values in logits.items()}
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        rough = label_losses(SCHEMA, TrainingSettings(), labels, tensors)
+        loss = total_loss(SCHEMA, rough, present, counts_of(present))
+    assert float(loss) == float(total_loss(SCHEMA, clean, present, counts_of(present)))
+    for name, gradient in tape.gradient(loss, tensors).items():
+        assert not gradient.numpy()[~present[name]].any()
+
+
 def test_a_loss_that_is_not_finite_does_not_leak_from_a_missing_row_into_the_total():
     schema = LabelSchema((Label("age", one_hot=False),))
     loss = {"age": tf.constant([np.nan, 2.0, np.inf, 4.0])}

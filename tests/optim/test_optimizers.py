@@ -44,9 +44,9 @@ OTHER_VALUES = {
 
 
 def make_variables():
-    """A dense kernel, a convolution's kernel, a bias and a scale."""
+    """A dense kernel, a convolution's kernel and a bias."""
     rng = np.random.default_rng(5)
-    shapes = {"kernel": (4, 3), "filter": (3, 3, 2, 2), "bias": (3,), "gamma": (2,)}
+    shapes = {"kernel": (4, 3), "filter": (3, 3, 2, 2), "bias": (3,)}
     return [
         keras.Variable(rng.normal(0, 1, shape).astype(np.float32), name=name)
         for name, shape in shapes.items()

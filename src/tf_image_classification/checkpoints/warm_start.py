@@ -1,7 +1,7 @@
 """Starting from the weights of another model: what fits by name and shape, and a report of it.
 
-    report = warm_start(model, "pretrained/model.ckpt")
-    print(report.summary())
+report = warm_start(model, "pretrained/model.ckpt")
+print(report.summary())
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def warm_start(
     used = set()
     for variable in model.variables:
         names = _names(variable.path)
-        if _begins(names, exclude_scopes) or (restore_scopes and not _begins(names, restore_scopes)):
+        if _begins(names, exclude_scopes) or (
+            restore_scopes and not _begins(names, restore_scopes)
+        ):
             excluded.append(variable.path)
             continue
         found = next((name for name in names if name in values), None)
@@ -157,7 +159,9 @@ def _model_part(values: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray
     ours = {n.removeprefix("model/"): v for n, v in values.items() if n.startswith("model/")}
     if not ours or "notes" not in values:
         return dict(values)
-    averages = {n.removeprefix("average/"): v for n, v in values.items() if n.startswith("average/")}
+    averages = {
+        n.removeprefix("average/"): v for n, v in values.items() if n.startswith("average/")
+    }
     return ours | averages
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -25,6 +26,7 @@ _FORMAT_OF_FIRST_BYTE[np.frombuffer(b"\xff\x89GBR", np.uint8)] = range(1, 6)
 _TENSORFLOW_MAX_PIXELS = 2**27
 """TensorFlow refuses JPEG images of 2**29 bytes and more, counting four bytes a pixel for CMYK."""
 
+_EXIF_SEARCHED_BYTES = 4096
 _MAX_JPEG_SEGMENTS = 256
 _MAX_CHUNKS = 1024
 _MAX_GIF_BLOCKS = 100_000
@@ -62,11 +64,16 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
     limit = min(max_pixels, _TENSORFLOW_MAX_PIXELS)
 
     def decode(data: tf.Tensor) -> tf.Tensor:
-        decoders = (_refuse, _decode_jpeg, _decode_png, _decode_gif, _decode_bmp, _decode_webp)
-        first = _bytes_at(data, 0, 1)[0]
         return tf.switch_case(
-            tf.gather(_FORMAT_OF_FIRST_BYTE, first),
-            [lambda decoder=decoder: decoder(data, limit) for decoder in decoders],
+            tf.gather(_FORMAT_OF_FIRST_BYTE, _bytes_at(data, 0, 1)[0]),
+            [
+                lambda: _refuse(data),
+                lambda: _decode_jpeg(data, limit),
+                lambda: _decode_png(data, limit),
+                lambda: _call_apart(lambda data: _decode_gif(data, limit), data),
+                lambda: _call_apart(lambda data: _decode_bmp(data, limit), data),
+                lambda: _call_apart(lambda data: _decode_webp(data, limit), data),
+            ],
         )
 
     with tf.device("CPU:0"):  # many small steps on strings, wherever a model's graph runs
@@ -137,7 +144,7 @@ def image_format(data: bytes) -> str:
     return next((name for start, name in signatures.items() if data.startswith(start)), "unknown")
 
 
-def _refuse(data: tf.Tensor, limit: int) -> tf.Tensor:
+def _refuse(data: tf.Tensor) -> tf.Tensor:
     text = "not an image of a known format (JPEG, PNG, GIF, BMP, WebP)"
     with _asserted(tf.equal(tf.strings.length(data), -1), text):
         return tf.zeros([0, 0, 3], tf.uint8)
@@ -150,46 +157,49 @@ def _decode_jpeg(data: tf.Tensor, limit: int) -> tf.Tensor:
     data = _within_limit(data, _jpeg_size(data), limit)
     # The accurate transform costs nothing measurable and gives the pixels that Pillow gives.
     image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-    has_exif, at = _find_jpeg_exif(data)
-
-    def upright() -> tf.Tensor:
-        length = _integers(data, at, 1, tf.uint16, little=False)[0]
-        return _upright(image, tf.strings.substr(data, at + 2, tf.cast(length, tf.int32) - 2))
-
-    return tf.cond(has_exif, upright, lambda: image)
+    # One cheap look spares most images the walk along the segments. \C is RE2's "any byte".
+    start = tf.strings.substr(data, 0, _EXIF_SEARCHED_BYTES)
+    return tf.cond(
+        tf.strings.regex_full_match(start, r"\C*Exif\x00\x00\C*"),
+        lambda: _call_apart(lambda *given: _upright(given[0], _jpeg_exif(given[1])), image, data),
+        lambda: image,
+    )
 
 
 def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
     return tf.io.extract_jpeg_shape(data, output_type=tf.int64)[:2]
 
 
-def _find_jpeg_exif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Whether there is an EXIF segment before the first table or frame, and its length's place."""
+def _jpeg_exif(data: tf.Tensor) -> tf.Tensor:
+    """Content of the first EXIF segment before the scan; empty when there is none."""
     size = tf.strings.length(data)
     searched = 54  # bytes of junk that one step can skip; the ten after them hold a segment's start
 
-    def step(at: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         window = _bytes_at(data, at, searched + 10)
         first, second = window[:searched], window[1 : searched + 1]
         is_marker = (first == 0xFF) & (second >= 0xC0) & (second < 0xFF)
         skipped = tf.argmax(is_marker, output_type=tf.int32)
         segment = window[skipped : skipped + 10]
         is_exif = tf.reduce_all(tf.gather(segment, _EXIF_PLACES) == _EXIF_BYTES)
-        after = at + skipped + 2 + segment[2] * 256 + segment[3]
-        after = tf.where(segment[1] < 0xE0, size, after)  # not APPn or a comment: no EXIF follows
-        after = tf.where(is_exif, at + skipped + 2, after)
+        is_last = (segment[1] == _END_OF_IMAGE) | (segment[1] == _START_OF_SCAN)
+        after = at + skipped + 2 + tf.where(is_exif, 0, segment[2] * 256 + segment[3])
+        after = tf.where(is_last, size, after)
         after = tf.where(is_marker[skipped], after, at + searched)
         return tf.minimum(after, size), is_exif
 
-    at, found = tf.while_loop(
-        lambda at, found: (at < size) & ~found,
+    at, is_found = tf.while_loop(
+        lambda at, is_found: (at < size) & ~is_found,
         step,
         (tf.constant(2), tf.constant(False)),
         maximum_iterations=_MAX_JPEG_SEGMENTS,
     )
-    return found, at
+    length = tf.cast(_integers(data, at, 1, tf.uint16, little=False)[0], tf.int32)
+    length = tf.where(is_found, tf.maximum(length - 2, 0), 0)
+    return tf.strings.substr(data, tf.minimum(at + 2, size), length)
 
 
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _EXIF_PLACES = np.array([0, 1, 4, 5, 6, 7, 8, 9], np.int32)
 _EXIF_BYTES = np.frombuffer(b"\xff\xe1Exif\0\0", np.uint8).astype(np.int32)
 
@@ -200,12 +210,15 @@ _EXIF_BYTES = np.frombuffer(b"\xff\xe1Exif\0\0", np.uint8).astype(np.int32)
 def _decode_png(data: tf.Tensor, limit: int) -> tf.Tensor:
     data = _within_limit(data, _png_size(data), limit)
     image = tf.io.decode_png(data, channels=3)
-    second_chunk = tf.strings.substr(data, 37, 4)
 
-    def upright() -> tf.Tensor:
+    def upright(image: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
         return _upright(image, _find_chunk(data, 33, "eXIf", last="IDAT", is_png=True))
 
-    return tf.cond(second_chunk == "IDAT", lambda: image, upright)
+    return tf.cond(
+        tf.strings.substr(data, 37, 4) == "IDAT",  # right after the header: no EXIF before it
+        lambda: image,
+        lambda: _call_apart(upright, image, data),
+    )
 
 
 def _png_size(data: tf.Tensor) -> tf.Tensor:
@@ -455,6 +468,18 @@ def _little(digits: tf.Tensor) -> tf.Tensor:
     """Little-endian bytes [..., n] as numbers, int64 [...]."""
     weights = 256 ** np.arange(digits.shape[-1], dtype=np.int64)
     return tf.reduce_sum(tf.cast(digits, tf.int64) * weights, axis=-1)
+
+
+def _call_apart(function: Callable[..., tf.Tensor], *inputs: tf.Tensor) -> tf.Tensor:
+    """What the function returns, as one node of the graph.
+
+    Without it each image would pay, node by node, for the branches that it does not take:
+    0.2 ms, five times what a small PNG takes to decode.
+    """
+    if not tf.executing_eagerly():
+        apart = {"_noinline": True}
+        function = tf.function(function, autograph=False, experimental_attributes=apart)
+    return function(*inputs)
 
 
 def _within_limit(data: tf.Tensor, size: tf.Tensor, limit: int) -> tf.Tensor:

@@ -92,10 +92,10 @@ class GivenInput:
         rows = self.batch_size // share.num_slices
         padded = batches.skip(skipped).enumerate(skipped).map(self._padded)
 
-        def own_slices(*parts: Any) -> tf.data.Dataset:
+        def own_slices(batch: Batch) -> tf.data.Dataset:
             first, end = share.first * rows, (share.first + share.count) * rows
             own = tf.nest.map_structure(
-                lambda t: tf.reshape(t[first:end], [share.count, rows, *t.shape[1:]]), Batch(*parts)
+                lambda t: tf.reshape(t[first:end], [share.count, rows, *t.shape[1:]]), batch
             )
             return tf.data.Dataset.from_tensor_slices(own)
 
@@ -168,12 +168,12 @@ def plain_input_fn(
     def input_fn() -> tf.data.Dataset:
         batches = pipeline.training_batches(0)
         if epochs is None:
-            return batches.map(lambda *parts: Batch(*parts)[:2])
+            return batches.map(lambda batch: batch[:2])
         total = raw.num_examples * epochs
 
         def without_rest(number: tf.Tensor, batch: Batch) -> Any:
             rows = tf.minimum(total - number * batch_size, batch_size)
-            return tf.nest.map_structure(lambda part: part[:rows], Batch(*batch)[:2])
+            return tf.nest.map_structure(lambda part: part[:rows], batch[:2])
 
         return batches.take(math.ceil(total / batch_size)).enumerate().map(without_rest)
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tf_image_classification.dataset.decode import decode_image, explain_bad_image
 
 from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.dataset.decode import decode_image, explain_bad_image
 from tf_image_classification.dataset.order import Order
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.dataset.stream import Stream
@@ -132,8 +132,44 @@ class Pipeline:
         Raises:
             SpecError: it gives no image of known shape.
         """
-        height, width, channels = self._traced_image()[1].shape
+        height, width, channels = self.image_spec.shape
         return int(height), int(width), int(channels)
+
+    @property
+    def image_spec(self) -> tf.TensorSpec:
+        """Shape and dtype of a preprocessed image.
+
+        Raises:
+            SpecError: as ``preprocess``.
+        """
+        traced = tf.function(self.preprocess).get_concrete_function(
+            tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.int64)
+        )
+        return tf.TensorSpec(traced.output_shapes, traced.output_dtypes)
+
+    def preprocess(self, image: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """The user's preprocessing of one decoded image; traced.
+
+        Args:
+            image: uint8 [h, w, 3].
+            position: int64 scalar, examples seen before it, which decides its augmentation.
+
+        Raises:
+            SpecError: the result is no image of known shape.
+        """
+        size = self.image_size
+        if "seed" in inspect.signature(self.preproc).parameters:
+            image = self.preproc(image, size, size, seed=tf.stack([self.seed, position]))
+        else:
+            image = self.preproc(image, size, size)
+        image = tf.convert_to_tensor(image)
+        if image.shape.rank != 3 or not image.shape.is_fully_defined():
+            raise SpecError(
+                f"preproc returns an image of shape {image.shape}, expected three known sizes "
+                f"[height, width, channels]. Resize to the width and height that it is given "
+                f"({size}), or call image.set_shape."
+            )
+        return image
 
     def num_evaluation_batches(self, max_batches: int = 0) -> int:
         """Global batches of one pass, the last one padded; at most max_batches unless that is 0."""
@@ -216,7 +252,8 @@ class Pipeline:
             present = {n: tf.gather(c.present, numbers) for n, c in table.columns.items()}
             return Encoded(positions, numbers, table.fetch(numbers), labels, present)
 
-        return tf.data.Dataset.range(np.iinfo(np.int64).max).map(chunk, **_PARALLEL)
+        parallel = _PARALLEL if table.fetches_in_parallel else {}
+        return tf.data.Dataset.range(np.iinfo(np.int64).max).map(chunk, **parallel)
 
     def _decoded(
         self, chunks: tf.data.Dataset, excluded: Collection[int], share: Share, pad: bool = False
@@ -224,13 +261,11 @@ class Pipeline:
         rows = self.batch_size // share.num_slices
         size = _chunk_size(rows)
         excluded_numbers = tf.constant(sorted(excluded), tf.int64)
-        to_images = self._image_function()
         blank = tf.io.encode_png(
             tf.fill([self.image_size, self.image_size, 3], tf.constant(128, tf.uint8))
         )
 
-        def decode(*parts: Any) -> Batch:
-            chunk = Encoded(*parts)
+        def decode(chunk: Encoded) -> Batch:
             is_example = tf.ones([size], tf.bool)
             if pad:
                 is_example &= chunk.positions < self.source.num_examples
@@ -240,7 +275,7 @@ class Pipeline:
             data = tf.where(is_example, tf.ensure_shape(chunk.data, [size]), blank)
             present = {name: is_example & known for name, known in chunk.present.items()}
             return Batch(
-                images=to_images(data, chunk.positions),
+                images=self._images(data, chunk.positions),
                 labels={
                     name: tf.where(present[name], value, tf.zeros_like(value))
                     for name, value in chunk.labels.items()
@@ -250,44 +285,17 @@ class Pipeline:
             )
 
         batches = chunks.map(decode, **_PARALLEL).batch(rows // size, drop_remainder=True)
-        merged = batches.map(lambda *parts: tf.nest.map_structure(_merge_chunks, Batch(*parts)))
+        merged = batches.map(lambda batch: tf.nest.map_structure(_merge_chunks, batch))
         return merged.prefetch(tf.data.AUTOTUNE)
 
-    def _image_function(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    def _images(self, data: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         """Encoded images [c] at positions [c] to preprocessed images [c, H, W, C]."""
-        one_image, signature = self._traced_image()
 
-        def many_images(data: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-            return tf.map_fn(
-                lambda pair: one_image(*pair), (data, positions), fn_output_signature=signature
-            )
+        def one_image(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            image = decode_image(pair[0], max_pixels=self.max_image_pixels)
+            return self.preprocess(image, pair[1])
 
-        return many_images
-
-    def _traced_image(self) -> tuple[Callable[..., tf.Tensor], tf.TensorSpec]:
-        """One encoded image at a position to a preprocessed one, and what that is."""
-        takes_seed = "seed" in inspect.signature(self.preproc).parameters
-        limit, size, seed = self.max_image_pixels, self.image_size, self.seed
-
-        def one_image(data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-            image = decode_image(data, max_pixels=limit)
-            if takes_seed:
-                image = self.preproc(image, size, size, seed=tf.stack([seed, position]))
-            else:
-                image = self.preproc(image, size, size)
-            image = tf.convert_to_tensor(image)
-            if image.shape.rank != 3 or not image.shape.is_fully_defined():
-                raise SpecError(
-                    f"preproc returns an image of shape {image.shape}, expected three known sizes "
-                    f"[height, width, channels]. Resize to the width and height that it is given "
-                    f"({size}), or call image.set_shape."
-                )
-            return image
-
-        traced = tf.function(one_image).get_concrete_function(
-            tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)
-        )
-        return traced, tf.TensorSpec(traced.output_shapes, traced.output_dtypes)
+        return tf.map_fn(one_image, (data, positions), fn_output_signature=self.image_spec)
 
 
 def _chunk_size(rows: int) -> int:

@@ -65,6 +65,7 @@ class Table:
         locate: what to call an example in a message: its file and its record, line or name.
         fingerprint: hexadecimal digest of the content, independent of where it lies.
         notes: what was left out, in sentences for the user.
+        fetches_in_parallel: whether ``fetch`` gains from being called in parallel.
     """
 
     num_examples: int
@@ -73,6 +74,7 @@ class Table:
     locate: Callable[[int], str]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    fetches_in_parallel: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,8 @@ class RawTable:
     """A table whose labels are still texts or numbers as they stand in the source.
 
     Attributes:
-        num_examples: as in ``Table``; so are fetch, locate, fingerprint and notes.
+        num_examples: as in ``Table``, and so are fetch, locate, fingerprint, notes and
+            fetches_in_parallel.
         raw: by label name, texts, or numbers with whether they are given.
         declared: by label name, classes that the source names without having examples of them.
     """
@@ -92,6 +95,7 @@ class RawTable:
     fingerprint: str
     notes: tuple[str, ...] = ()
     declared: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    fetches_in_parallel: bool = True
 
     def vocabulary(self, label: Label) -> tuple[str, ...]:
         """The class names that this source gives a label, in numbering order.
@@ -127,7 +131,13 @@ class RawTable:
                     "Correct its name in class_dict, or its marker for missing labels."
                 )
         return Table(
-            self.num_examples, columns, self.fetch, self.locate, self.fingerprint, self.notes
+            self.num_examples,
+            columns,
+            self.fetch,
+            self.locate,
+            self.fingerprint,
+            self.notes,
+            self.fetches_in_parallel,
         )
 
 
@@ -212,8 +222,8 @@ class _Rows:
                 where = f"{self.tables[-1][1]} line {line}: " if self.tables else ""
                 raise DataError(
                     f"{where}there is no file {path!r}. Correct the path (relative paths start at "
-                    f"the CSV's own folder), or remove the row; if this is a header, its image "
-                    f"column must be called {URI_COLUMN}."
+                    "the CSV's own folder, or else at the working directory), or remove the row; "
+                    f"if this is a header, its image column must be called {URI_COLUMN}."
                 ) from error
         self.paths.append(path)
         self.lines.append(line)
@@ -275,9 +285,22 @@ def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
             )
         uri = row[columns[URI_COLUMN]].strip()
         texts = {name: row[columns[name]].strip() for name in schema.names}
-        rows.add(files.join(folder, os.path.expanduser(uri)), texts, name=uri, line=line)
+        rows.add(_image_path(folder, uri), texts, name=uri, line=line)
     if len(rows.paths) == before:
         raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
+
+
+def _image_path(folder: str, uri: str) -> str:
+    """Where a CSV's image lies: relative paths start at the CSV's folder.
+
+    Those of the framework's older CSVs start at the working directory; they are taken from there
+    when the CSV's folder has no such file.
+    """
+    uri = os.path.expanduser(uri)
+    path = files.join(folder, uri)
+    if not files.is_remote(path) and not os.path.exists(path) and os.path.exists(uri):
+        return uri
+    return path
 
 
 def _header_columns(header: list[str], schema: LabelSchema, path: str) -> dict[str, int]:
@@ -382,7 +405,7 @@ def _read_records(paths: Sequence[str], schema: LabelSchema, options: SourceOpti
         serialized = tf.numpy_function(read_some, [numbers], tf.string, stateful=False)
         return features.parse(tf.ensure_shape(serialized, [None]))[0]
 
-    return RawTable(reader.num_records, raw, fetch, locate, fingerprint)
+    return RawTable(reader.num_records, raw, fetch, locate, fingerprint, fetches_in_parallel=False)
 
 
 def _cached_labels(

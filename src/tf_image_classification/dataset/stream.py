@@ -61,7 +61,7 @@ class Stream:
             Dataset of (number, encoded image, labels, present), as the fields of ``Encoded``.
         """
         stream = self._serialized(start, seed)
-        return stream.batch(_PARSE_AT_ONCE).map(self._parse, deterministic=True).unbatch()
+        return stream.batch(_PARSE_AT_ONCE).map(self._parse).unbatch()
 
     def check_labels(self, start: int, seed: int | None, count: int) -> None:
         """Check the labels of some examples one by one; runs eagerly, after a failure.
@@ -83,16 +83,20 @@ class Stream:
         """Endless (number, serialized) from a position on."""
         first_epoch, offset = divmod(start, self.num_examples)
         first_block = offset // self.block
-        skipped = first_block * self.block
+        skipped = tf.constant(first_block * self.block, tf.int64)
 
         def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
             is_first = epoch == first_epoch
-            records = self._records(epoch, tf.where(is_first, skipped, 0), seed)
-            blocks = records.batch(self.block).enumerate(tf.where(is_first, first_block, 0))
+            records = self._records(
+                epoch, tf.where(is_first, skipped, tf.zeros_like(skipped)), seed
+            )
+            blocks = records.batch(self.block).enumerate(
+                tf.where(is_first, tf.constant(first_block, tf.int64), 0)
+            )
             return blocks.map(lambda number, block: _shuffled(block, epoch, number, seed)).unbatch()
 
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-        return epochs.flat_map(epoch_records).skip(offset - skipped)
+        return epochs.flat_map(epoch_records).skip(offset - first_block * self.block)
 
     def _records(self, epoch: tf.Tensor, skipped: tf.Tensor, seed: int | None) -> tf.data.Dataset:
         """(number, serialized) of one epoch's records after the skipped ones."""

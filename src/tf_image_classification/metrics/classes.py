@@ -16,8 +16,8 @@ from tf_image_classification.errors import SpecError
 from tf_image_classification.metrics.inputs import (
     Array,
     classes,
-    paired,
     ratio,
+    rows,
     scored,
     size,
     tally,
@@ -57,7 +57,7 @@ def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> Str
     if k < 1:
         raise SpecError(f"top_k: k is {k}, expected 1 or more.")
     numbers, scores, kept = scored("top_k", weights, labels, predictions)
-    finite = np.isfinite(scores).all(axis=1)
+    finite = np.asarray(np.isfinite(scores).all(axis=1))
     scores = np.where(finite[:, None], scores, 0.0)
     of_label = scores[np.arange(len(numbers)), numbers]
     num_higher = (scores > of_label[:, None]).sum(axis=1)
@@ -194,7 +194,7 @@ def _class_pair(
 ) -> tuple[Array, Array, Array | None]:
     if num_classes is not None and num_classes < 2:
         raise SpecError(f"{metric}: num_classes is {num_classes}, expected 2 or more.")
-    a, b, kept = paired(metric, weights, labels=labels, predictions=predictions)
+    (a, b), kept = rows(metric, weights, labels=labels, predictions=predictions)
     true = classes(metric, "labels", a, num_classes)
     return true, classes(metric, "predictions", b, num_classes), kept
 

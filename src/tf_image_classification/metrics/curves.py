@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.inputs import Array, classes, paired, ratio, tally
+from tf_image_classification.metrics.inputs import Array, classes, ratio, rows, tally
 from tf_image_classification.metrics.state import StreamingMetric, Sums
 
 
@@ -47,7 +47,7 @@ def auc(
     """
     if curve not in _CURVES:
         raise SpecError(f"auc: curve is {curve!r}, expected ROC or PR.")
-    numbers, values, kept = paired("auc", weights, labels=labels, probabilities=probabilities)
+    (numbers, values), kept = rows("auc", weights, labels=labels, probabilities=probabilities)
     is_positive = classes("auc", "labels", numbers, 2) == 1
     wrong = (values < 0) | (values > 1)
     if wrong.any():
@@ -77,7 +77,7 @@ def bin_edges() -> Array:
     logits from -16.6 to 16.6, which resolve the ends: float32 knows no numbers nearer to 1.
     """
     logits = np.linspace(-16.6, 16.6, 2047)
-    edges = np.union1d(np.arange(1, 2048) / 2048, 1 / (1 + np.exp(-logits)))
+    edges = np.sort(np.concatenate([np.arange(1, 2048) / 2048, 1 / (1 + np.exp(-logits))]))
     edges.flags.writeable = False  # shared by all calls
     return edges
 

@@ -57,30 +57,32 @@ def check_eager(metric: str, what: str, value: Any) -> None:
         )
 
 
-def paired(metric: str, weights: Any, **pair: Any) -> tuple[Array, Array, Array | None]:
-    """Two arguments [n] and the weights, float64 [n] or None, without examples of weight 0.
+def rows(metric: str, weights: Any, **arguments: Any) -> tuple[list[Array], Array | None]:
+    """Arguments of shape [n] and the weights, float64 [n] or None, without rows of weight 0.
 
     Raises:
         SpecError: shapes differ, an argument is not [n], or a weight is negative or not finite.
     """
-    (first, a), (second, b) = ((what, as_array(metric, what, v)) for what, v in pair.items())
-    if a.ndim != 1 or a.shape != b.shape:
+    arrays = [as_array(metric, what, value) for what, value in arguments.items()]
+    if any(array.ndim != 1 or array.shape != arrays[0].shape for array in arrays):
+        found = ", ".join(f"{w} {list(a.shape)}" for w, a in zip(arguments, arrays, strict=True))
         raise SpecError(
-            f"{metric}: {first} has shape {list(a.shape)} and {second} {list(b.shape)}, expected "
-            "[n] for both, one number an example. Nothing is broadcast; take a column with "
-            "[:, i], or tf.squeeze(x, -1) for [n, 1]."
+            f"{metric}: the shapes are {found}; expected [n], one number an example. Nothing is "
+            "broadcast; take a column with [:, i], or tf.squeeze(x, -1) for [n, 1]."
         )
-    kept = _weights(metric, weights, len(a))
-    return (a, b, None) if kept is None else (a[kept > 0], b[kept > 0], kept[kept > 0])
+    kept = _weights(metric, weights, len(arrays[0]))
+    if kept is None:
+        return arrays, None
+    return [array[kept > 0] for array in arrays], kept[kept > 0]
 
 
 def scored(
     metric: str, weights: Any, labels: Any, scores: Any
 ) -> tuple[Array, Array, Array | None]:
-    """Class numbers int64 [n], scores float64 [n, D] and weights as ``paired`` gives them.
+    """Class numbers int64 [n], scores float64 [n, D] and weights as ``rows`` gives them.
 
     Raises:
-        SpecError: as ``paired``, or a label is not one of the D classes.
+        SpecError: as ``rows``, or a label is not one of the D classes.
     """
     numbers, values = as_array(metric, "labels", labels), as_array(metric, "predictions", scores)
     if numbers.ndim != 1 or values.ndim != 2 or len(values) != len(numbers):
@@ -133,7 +135,8 @@ def classes(metric: str, what: str, values: Array, num_classes: int | None) -> A
         known = f" from 0 to {num_classes - 1}" if num_classes is not None else ""
         raise SpecError(
             f"{metric}: {what} hold {values[wrong][0]}, expected class numbers{known}. Predicted "
-            'classes are in predictions[name], probabilities in predictions[name + "_probabilities"].'
+            "classes are in predictions[name], probabilities in predictions[name + "
+            '"_probabilities"].'
         )
     return numbers
 

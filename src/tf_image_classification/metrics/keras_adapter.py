@@ -5,16 +5,17 @@ streaming.bind(keras.metrics.MeanIoU(num_classes=3), labels["pet"], predictions[
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.inputs import Array, as_array, check_eager
+from tf_image_classification.metrics.inputs import Array, as_array
 from tf_image_classification.metrics.state import StreamingMetric, Sums
 
 _EXAMPLES = "examples"
@@ -46,7 +47,7 @@ def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
     if not isinstance(metric, keras.metrics.Metric):
         raise SpecError(f"bind: got {metric!r}, expected a Keras metric object.")
     name = type(metric).__name__
-    call = _Call(name, args, kwargs)
+    call = _make_call(name, args, kwargs)
     # No metric sees an empty batch: several fail on one. A row of zeros builds its variables.
     parts = _update(metric, call if call.num_examples else call.row_of_zeros())
     if not call.num_examples:
@@ -67,39 +68,53 @@ def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
     return StreamingMetric(sums, functools.partial(_compute, metric), kind)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Call:
     """The arguments of ``update_state``: those with examples as arrays, the others untouched."""
 
-    def __init__(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        self.args = [self._value(name, f"argument {i + 1}", v) for i, v in enumerate(args)]
-        self.kwargs = {key: self._value(name, key, value) for key, value in kwargs.items()}
-        shapes = [list(v.shape) for v in [*self.args, *self.kwargs.values()] if _has_examples(v)]
-        if len({shape[0] for shape in shapes}) != 1:
-            raise SpecError(
-                f"bind: {name} is given arrays of shapes {shapes}, expected the same number of "
-                "examples along the first axis of each."
-            )
-        self.num_examples: int = shapes[0][0]
+    args: list[Any]
+    kwargs: dict[str, Any]
 
-    @staticmethod
-    def _value(name: str, what: str, value: Any) -> Any:
-        check_eager(f"bind: {name}", what, value)
-        if value is None or isinstance(value, (bool, str)) or np.ndim(value) == 0:
-            return value
-        array = as_array(f"bind: {name}", what, value)
-        # As Keras would read a list; float64 holds what float32 and bfloat16 hold.
-        return array.astype(np.float32) if array.dtype.kind == "f" else array
+    def arrays(self) -> list[Array]:
+        return [v for v in (*self.args, *self.kwargs.values()) if _has_examples(v)]
 
-    def map(self, change: Any) -> _Call:
+    @property
+    def num_examples(self) -> int:
+        return len(self.arrays()[0])
+
+    def map(self, change: Callable[[Array], Array]) -> _Call:
         """The call with each array of examples changed."""
-        made = object.__new__(_Call)
-        made.args = [change(v) if _has_examples(v) else v for v in self.args]
-        made.kwargs = {k: change(v) if _has_examples(v) else v for k, v in self.kwargs.items()}
-        return made
+        return _Call(
+            [change(v) if _has_examples(v) else v for v in self.args],
+            {k: change(v) if _has_examples(v) else v for k, v in self.kwargs.items()},
+        )
 
     def row_of_zeros(self) -> _Call:
         """The call with one example of zeros."""
         return self.map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype))
+
+
+def _make_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call:
+    call = _Call(
+        [_readable(name, f"argument {i + 1}", value) for i, value in enumerate(args)],
+        {key: _readable(name, key, value) for key, value in kwargs.items()},
+    )
+    shapes = [list(array.shape) for array in call.arrays()]
+    if len({shape[0] for shape in shapes}) != 1:
+        raise SpecError(
+            f"bind: {name} is given arrays of shapes {shapes}, expected one or more, with the "
+            "same number of examples along the first axis of each."
+        )
+    return call
+
+
+def _readable(name: str, what: str, value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    array = as_array(f"bind: {name}", what, value)
+    if not array.ndim:
+        return value
+    return array.astype(np.float32) if array.dtype.kind == "f" else array  # as Keras computes
 
 
 def _has_examples(value: Any) -> bool:
@@ -126,7 +141,7 @@ def _check_additive(metric: Any, call: _Call, whole: Sequence[Array]) -> None:
     first = _update(metric, call.map(lambda array: array[:half]))
     second = _update(metric, call.map(lambda array: array[half:]))
     for variable, a, b, both in zip(metric.variables, first, second, whole, strict=True):
-        scale = max(np.max(np.abs(part), initial=0.0) for part in (a, b, both))
+        scale = max(np.abs(p[np.isfinite(p)]).max(initial=0.0) for p in (a, b, both))
         if not np.allclose(a + b, both, rtol=0, atol=1e-4 * scale, equal_nan=True):
             raise SpecError(
                 f"bind: {type(metric).__name__} cannot be merged over batches: its variable "
@@ -151,7 +166,7 @@ def _compute(metric: Any, sums: Sums) -> Any:
         return np.nan
     metric.reset_state()
     for i, variable in enumerate(metric.variables):
-        variable.assign((np.asarray(variable) + sums[f"variable_{i}"]).astype(variable.dtype))
+        variable.assign(np.asarray(variable) + sums[f"variable_{i}"])
     result = metric.result()
     metric.reset_state()
     if isinstance(result, Mapping):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import SpecError
+from tf_image_classification.metrics.inputs import as_array
 
 Sums = dict[str, npt.NDArray[Any]]
 
@@ -36,7 +37,7 @@ class StreamingMetric:
         kind: what the metric is, with all its options; only metrics of one kind merge.
 
     Raises:
-        SpecError: a sum is not made of numbers.
+        SpecError: a sum is not made of numbers, or is a symbolic tensor.
     """
 
     sums: Sums
@@ -92,9 +93,8 @@ def merge_all(
             continue
         if set(merged) != set(metrics):
             raise SpecError(
-                "The metrics differ between batches: some have "
-                f"{_listed(set(merged) - set(metrics))}, others {_listed(set(metrics) - set(merged))}. "
-                "metric_ops must return the same names for each batch."
+                f"The metrics differ between batches: one has {_listed(merged)}, another "
+                f"{_listed(metrics)}. metric_ops must return the same names for each batch."
             )
         merged = {name: _merge_named(name, part, metrics[name]) for name, part in merged.items()}
     return merged or {}
@@ -119,14 +119,8 @@ def _check_values(metrics: Mapping[str, Any]) -> None:
 
 
 def _as_sum(kind: str, name: str, value: Any) -> npt.NDArray[Any]:
-    array = np.asarray(value)
-    if array.dtype.kind in "biu":
-        return array.astype(np.int64)
-    if array.dtype.kind == "f":
-        return array.astype(np.float64)
-    raise SpecError(
-        f"{kind}: the sum {name!r} has dtype {array.dtype}, expected whole numbers or floats."
-    )
+    array = as_array(kind, f"the sum {name!r}", value)
+    return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
 
 
 def _described(metric: StreamingMetric) -> str:
@@ -134,5 +128,5 @@ def _described(metric: StreamingMetric) -> str:
     return f"{metric.kind} (sums: {sums})"
 
 
-def _listed(names: set[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names)) or "no more"
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -99,15 +99,25 @@ def default_metrics(
     return found
 
 
-_HIGHER = frozenset(
-    "acc accuracy agreement ap auc aucpr aucroc auprc auroc correct dice f1 fbeta fscore iou "
-    "jaccard kappa likelihood map mcc miou precision r2 recall sensitivity similarity specificity "
-    "top1 top5 true".split()
-)
-_LOWER = frozenset(
-    "bce brier cce crossentropy deviation deviance distance divergence ece entropy err error "
-    "errors false hinge kl loss losses mae mape mce mse msle nll perplexity rmse wer wrong".split()
-)
+# Words of metric names; _TURNS_ROUND are those that can turn another one's meaning round.
+# fmt: off
+_HIGHER = {
+    "acc", "accuracy", "agreement", "ap", "auc", "aucpr", "aucroc", "auprc", "auroc",
+    "correct", "dice", "f1", "fbeta", "fscore", "iou", "jaccard", "kappa", "likelihood",
+    "map", "mcc", "miou", "precision", "r2", "recall", "sensitivity", "similarity",
+    "specificity", "top1", "top5", "true",
+}
+_LOWER = {
+    "bce", "brier", "cce", "crossentropy", "deviation", "deviance", "distance",
+    "divergence", "ece", "entropy", "err", "error", "errors", "false", "hinge", "kl",
+    "loss", "losses", "mae", "mape", "mce", "mse", "msle", "nll", "perplexity", "rmse",
+    "wer", "wrong",
+}
+_TURNS_ROUND = {
+    "delta", "difference", "drop", "gap", "inverse", "minus", "neg", "negative", "ratio",
+    "std", "variance",
+}
+# fmt: on
 
 
 def higher_is_better(metric_name: str) -> bool:
@@ -124,7 +134,7 @@ def higher_is_better(metric_name: str) -> bool:
     """
     words = set(re.split(r"[^a-z0-9]+", metric_name.rpartition("/")[2].lower()))
     is_higher, is_lower = bool(words & _HIGHER), bool(words & _LOWER)
-    if is_higher == is_lower:
+    if is_higher == is_lower or words & _TURNS_ROUND:
         raise ConfigError(
             f"best_metric {metric_name!r}: its name does not tell whether more or less is better. "
             "Set best_mode to max or min."

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_image_classification.metrics.inputs import Array, paired, ratio, size, total
+from tf_image_classification.metrics.inputs import Array, ratio, rows, size, total
 from tf_image_classification.metrics.state import StreamingMetric, Sums
 
 
@@ -20,7 +20,7 @@ def mean(values: Any, weights: Any = None) -> StreamingMetric:
     Raises:
         SpecError: the shape is not [n], or a tensor is symbolic.
     """
-    numbers, _, kept = paired("mean", weights, values=values, again=values)
+    (numbers,), kept = rows("mean", weights, values=values)
     return _mean("mean", numbers, kept)
 
 
@@ -56,8 +56,9 @@ def root_mean_squared_error(labels: Any, predictions: Any, weights: Any = None) 
 
 
 def _error(metric: str, labels: Any, predictions: Any, weights: Any) -> tuple[Array, Array | None]:
-    a, b, kept = paired(metric, weights, labels=labels, predictions=predictions)
-    return b.astype(np.float64) - a.astype(np.float64), kept
+    (a, b), kept = rows(metric, weights, labels=labels, predictions=predictions)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity: the result is NaN
+        return b.astype(np.float64) - a.astype(np.float64), kept
 
 
 def _mean(kind: str, values: Array, weights: Array | None) -> StreamingMetric:

@@ -25,7 +25,7 @@ def label_losses(
     settings: TrainingSettings,
     labels: Tensors,
     logits: Tensors,
-    present: Tensors,
+    present: Tensors | None = None,
 ) -> dict[str, tf.Tensor]:
     """The loss of each example, by label name.
 
@@ -41,7 +41,9 @@ def label_losses(
         settings: label_smoothing, regression_loss, huber_delta.
         labels: by name, integer [B] class numbers or float [B] values.
         logits: by name, float [B, depth], or [B] or [B, 1] for a real label.
-        present: by name, bool [B].
+        present: by name, bool [B]; None: take every row as it is. Then a missing label's class
+            number may still be out of range, for ``total_loss`` leaves its row out, but a NaN among
+            values or logits would reach the gradient.
 
     Returns:
         By name, float32 [B], 0 or more.
@@ -52,17 +54,17 @@ def label_losses(
     """
     losses = {}
     for label in schema:
-        is_present = _find(present, label, "The batch's masks")
         target = _find(labels, label, "The batch")
         output = tf.cast(_find(logits, label, "The model"), tf.float32)
         _check_shapes(label, target, output)
-        if label.is_class:
-            output = tf.where(is_present[:, tf.newaxis], output, 0.0)
-            loss = _cross_entropy(target, output, label.depth, settings.label_smoothing)
-        else:
-            output = tf.where(is_present, tf.reshape(output, [-1]), 0.0)
-            loss = _regression(output - tf.cast(target, tf.float32), settings)
-        losses[label.name] = tf.where(is_present, loss, 0.0)
+        if not label.is_class:
+            output = tf.reshape(output, [-1])
+        if present is None:
+            losses[label.name] = _loss(label, settings, target, output)
+            continue
+        known = _find(present, label, "The batch's masks")
+        output = tf.where(known[:, tf.newaxis] if label.is_class else known, output, 0.0)
+        losses[label.name] = tf.where(known, _loss(label, settings, target, output), 0.0)
     return losses
 
 
@@ -90,6 +92,15 @@ def total_loss(
         count = tf.maximum(tf.cast(counts[label.name], tf.float32), 1.0)
         total += label.weight * tf.reduce_sum(loss) / count
     return total
+
+
+def _loss(
+    label: Label, settings: TrainingSettings, target: tf.Tensor, output: tf.Tensor
+) -> tf.Tensor:
+    """One label's loss, [B], of float32 logits [B, depth] or [B]."""
+    if label.is_class:
+        return _cross_entropy(target, output, label.depth, settings.label_smoothing)
+    return _regression(output - tf.cast(target, tf.float32), settings)
 
 
 def _cross_entropy(target: tf.Tensor, logits: tf.Tensor, depth: int, smoothing: float) -> tf.Tensor:

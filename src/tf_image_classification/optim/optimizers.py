@@ -214,7 +214,7 @@ def _make_muon(settings: OptimizerSettings, rate: LearningRate, decay: float) ->
         settings,
         rate,
         decay,
-        momentum=settings.momentum,
+        momentum=_or(settings.momentum, 0.95),
         adam_weight_decay=decay or None,
         exclude_layers=["logits"],
         **_betas(settings, "adam_beta_1", "adam_beta_2"),
@@ -224,13 +224,21 @@ def _make_muon(settings: OptimizerSettings, rate: LearningRate, decay: float) ->
 
 def _betas(settings: OptimizerSettings, first: str, second: str) -> dict[str, float]:
     """The decays of both moments, for rules that divide by 1 - beta ** step."""
-    for name in ("adam_beta1", "adam_beta2"):
-        if getattr(settings, name) >= 1:
+    values = {"adam_beta1": settings.adam_beta1, "adam_beta2": settings.adam_beta2}
+    for name, value in values.items():
+        if value is not None and value >= 1:
             raise ConfigError(
-                f"{name} is {getattr(settings, name):g}, expected less than 1 with optimizer "
+                f"{name} is {value:g}, expected less than 1 with optimizer "
                 f"{settings.optimizer}, which divides by 1 - {name} ** step."
             )
-    return {first: settings.adam_beta1, second: settings.adam_beta2}
+    return {
+        first: _or(settings.adam_beta1, 0.9),
+        second: _or(settings.adam_beta2, 0.999),
+    }
+
+
+def _or(given: float | None, published: float) -> float:
+    return published if given is None else given
 
 
 def _epsilon(settings: OptimizerSettings) -> dict[str, float]:
@@ -294,13 +302,15 @@ for _info in (
         "lion",
         "Lion, the sign of a momentum (Chen et al., arXiv 2302.06675).",
         0.05,
-        _maker("Lion", lambda s: {"beta_1": s.adam_beta1, "beta_2": s.adam_beta2}),
+        _maker(
+            "Lion", lambda s: {"beta_1": _or(s.adam_beta1, 0.9), "beta_2": _or(s.adam_beta2, 0.99)}
+        ),
     ),
     OptimizerInfo(
         "momentum",
         "Gradient descent with momentum, on request Nesterov's.",
         4e-5,
-        _maker("SGD", lambda s: {"momentum": s.momentum, "nesterov": s.nesterov}),
+        _maker("SGD", lambda s: {"momentum": _or(s.momentum, 0.9), "nesterov": s.nesterov}),
     ),
     OptimizerInfo(
         "muon",

@@ -1,8 +1,8 @@
 """The SavedModel of a run: encoded images in, predictions out, preprocessing included.
 
-    serve(image_bytes)    encoded images [B] to predictions by name
-    preprocess(image)     one decoded image to what the model takes
-    classify(images)      preprocessed images to logits by label name
+serve(image_bytes)    encoded images [B] to predictions by name
+preprocess(image)     one decoded image to what the model takes
+classify(images)      preprocessed images to logits by label name
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tf_image_classification import files
 from tf_image_classification.dataset.decode import decode_image
+from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import LabelSchema
@@ -29,10 +30,7 @@ def export_saved_model(
     *,
     schema: LabelSchema,
     forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]],
-    preproc: Callable[..., tf.Tensor],
-    image_spec: tf.TensorSpec,
-    image_size: int,
-    max_image_pixels: int,
+    pipeline: Pipeline,
 ) -> None:
     """Write the SavedModel, whole or not at all.
 
@@ -41,21 +39,19 @@ def export_saved_model(
         model: the model with the weights to export.
         schema: the labels with their vocabularies.
         forward: images and whether training, to logits by label.
-        preproc: the evaluation preprocessing.
-        image_spec: shape and dtype of a preprocessed image.
-        image_size: width and height for the preprocessing, in pixels.
-        max_image_pixels: larger images are refused.
+        pipeline: the evaluation input, whose decoding and preprocessing are exported.
     """
+    image_spec = pipeline.image_spec
 
     def preprocess(image: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(preproc(image, image_size, image_size), image_spec.shape)
+        return pipeline.preprocess(image, tf.constant(0, tf.int64))
 
     def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return forward(images, False)
 
     def serve(image_bytes: tf.Tensor) -> dict[str, Any]:
         images = tf.map_fn(
-            lambda data: preprocess(decode_image(data, max_pixels=max_image_pixels)),
+            lambda data: preprocess(decode_image(data, max_pixels=pipeline.max_image_pixels)),
             image_bytes,
             fn_output_signature=image_spec,
         )
@@ -73,8 +69,9 @@ def export_saved_model(
         "preprocess", preprocess, [tf.TensorSpec([None, None, 3], tf.uint8, "image")]
     )
     archive.add_endpoint("classify", classify, [images_spec])
-    with tempfile.TemporaryDirectory(dir=None if files.is_remote(path) else os.path.dirname(path)) as t:
-        written = os.path.join(t, "saved_model")
+    near = None if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
+    with tempfile.TemporaryDirectory(dir=near) as temporary:
+        written = os.path.join(temporary, "saved_model")
         archive.write_out(written, verbose=False)
         _replace_folder(written, path)
 

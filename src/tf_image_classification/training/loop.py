@@ -238,6 +238,16 @@ class TrainingRun:
                 hook.end(self)
         return evaluation
 
+    def time_steps(self, num_steps: int) -> list[float]:
+        """Seconds of each of some steps, the traced first one included; moves the state."""
+        secs = []
+        for _ in range(num_steps):
+            began = time.monotonic()
+            self._advance(1)
+            self.check()  # waits for the device
+            secs.append(time.monotonic() - began)
+        return secs
+
     def _steps_to_go(self) -> int:
         return self.train_steps - self.step
 

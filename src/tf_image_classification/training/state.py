@@ -82,6 +82,11 @@ class TrainState:
         for name, variable in variables.items():
             variable.assign(tensors[name])
 
+    def begin_averages(self) -> None:
+        """Let the averages begin at the model's present weights."""
+        for variable in _averaged_variables(self.model) if self.averages else ():
+            self.averages[variable.path].assign(variable.value.read_value())
+
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside the block the model has its averaged weights, if there are any."""

@@ -118,7 +118,7 @@ class StepFunction:
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         state = self.state
         with tf.GradientTape() as tape:
-            logits = self.forward(part.images, True)
+            logits = self._of_known(part, self.forward(part.images, True))
             per_example = self.losses(part.labels, logits)
             loss = total_loss(self.schema, per_example, part.present, counts)
             if state.model.losses:
@@ -132,6 +132,17 @@ class StepFunction:
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return loss, [tf.convert_to_tensor(g) for g in gradients]
+
+    def _of_known(self, part: Batch, logits: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Logits with 0 where the label is missing, so that no NaN there reaches the gradient."""
+        return {
+            label.name: tf.where(
+                part.present[label.name][:, None] if label.is_class else part.present[label.name],
+                logits[label.name],
+                0.0,
+            )
+            for label in self.schema
+        }
 
     def _clipped(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
         scale = gradient_scale(self.state.optimizer)

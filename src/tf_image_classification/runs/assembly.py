@@ -19,7 +19,12 @@ from tf_image_classification.dataset.pipeline import BadImage, Pipeline
 from tf_image_classification.dataset.sources import RawTable, SourceOptions, read_source, source_kind
 from tf_image_classification.dataset.stream import read_stream
 from tf_image_classification.errors import ConfigError, DataError
-from tf_image_classification.estimator_specs import EstimatorSpec, schema_of, split_logits
+from tf_image_classification.estimator_specs import (
+    EstimatorSpec,
+    call_model_fn,
+    schema_of,
+    split_logits,
+)
 from tf_image_classification.evaluation.runner import Evaluation, evaluate_batches
 from tf_image_classification.hooks.base import Hook
 from tf_image_classification.labels import LabelSchema, read_class_names
@@ -186,18 +191,20 @@ def _own_input(
 
 
 def build_model(
-    spec: EstimatorSpec, settings: Settings, image_shape: tuple[int, int, int]
+    spec: EstimatorSpec,
+    settings: Settings,
+    image_shape: tuple[int, int, int],
+    strategy: tf.distribute.Strategy,
 ) -> keras.Model:
     """The spec's model with initial weights that the seed decides, under stable names.
 
     Raises:
         SpecError: ``model_fn`` does not return a Keras model.
     """
-    from tf_image_classification.check_spec import call_model_fn
-
     keras.utils.clear_session(free_memory=False)  # layer names count from one again
     keras.utils.set_random_seed(settings.run.seed)
-    return call_model_fn(spec, settings, image_shape)
+    with strategy.scope(), precision_policy(settings.model.precision):
+        return call_model_fn(spec, settings, image_shape)
 
 
 @contextlib.contextmanager
@@ -313,7 +320,8 @@ class Assembly:
         schedule: step to learning rate.
         train_feed: where training batches come from.
         eval_feed: where evaluation batches come from, or None.
-        evaluate: evaluates the model as it is, or None without evaluation examples.
+        evaluate_some: number of batches (0: all) to a function that evaluates the model as it is;
+            None without evaluation examples.
     """
 
     run: TrainingRun
@@ -322,7 +330,7 @@ class Assembly:
     schedule: Any
     train_feed: Feed
     eval_feed: Feed | None
-    evaluate: Callable[[], Evaluation | None] | None
+    evaluate_some: Callable[[int], Callable[[], Evaluation | None]] | None
 
 
 def assemble(
@@ -347,8 +355,8 @@ def assemble(
     check_batch_size(
         settings.data.batch_size, num_replicas, settings.training.gradient_accumulation_steps
     )
-    with strategy.scope(), precision_policy(settings.model.precision):
-        model = build_model(spec, settings, image_shape)
+    model = build_model(spec, settings, image_shape, strategy)
+    with strategy.scope():
         trained = trainable_variables(model, settings.model.trainable_scopes)
         schedule = make_schedule(
             settings.schedule, train_steps=plan.train_steps, steps_per_epoch=plan.steps_per_epoch
@@ -391,18 +399,21 @@ def assemble(
     eval_feed = Feed(
         data.evaluation, strategy, is_training=False, skip_bad_images=skips, on_skip=on_bad_images
     )
-    evaluate = make_evaluate(
-        eval_feed,
-        strategy,
-        forward,
-        schema,
-        metric_fn=spec.metric_ops,
-        loss_fn=losses,
-        regularisation=lambda: regularisation_of(model),
-        max_batches=settings.evaluation.eval_freq,
-        should_stop=lambda: run.is_interrupted,
-    )
-    return Assembly(run, state, plan, schedule, train_feed, eval_feed, evaluate)
+
+    def evaluate_some(max_batches: int) -> Callable[[], Evaluation | None]:
+        return make_evaluate(
+            eval_feed,
+            strategy,
+            forward,
+            schema,
+            metric_fn=spec.metric_ops,
+            loss_fn=losses,
+            regularisation=lambda: regularisation_of(model),
+            max_batches=max_batches,
+            should_stop=lambda: run.is_interrupted,
+        )
+
+    return Assembly(run, state, plan, schedule, train_feed, eval_feed, evaluate_some)
 
 
 def _plan(settings: Settings, train: Input) -> Plan:

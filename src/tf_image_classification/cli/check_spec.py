@@ -1,0 +1,33 @@
+"""``tfic check-spec module:Class [flags]``: the contract, run on a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tf_image_classification import command_line, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.errors import ConfigError
+
+USAGE = "usage: tfic check-spec module:Class | file.py:Class [flags]"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check; returns 0 when no promise is broken."""
+    if cli_arguments.asks_for_help(arguments):
+        print(command_line.help_text(USAGE))
+        return 0
+    with train_estimator.ends_the_process():
+        if not arguments or arguments[0].startswith("-"):
+            raise ConfigError(f"Which spec? {USAGE}")
+        reference, rest = arguments[0], arguments[1:]
+        settings = train_estimator.settings_of_command_line(rest)
+        train_estimator.prepare_tensorflow(settings)
+        from tf_image_classification.check_spec import check_spec
+        from tf_image_classification.estimator_specs import load_spec
+
+        broken = check_spec(load_spec(reference), settings)
+        for promise in broken:
+            print(f"broken: {promise}")
+        if not broken:
+            print(f"{reference} keeps the contract.")
+    return 1 if broken else 0

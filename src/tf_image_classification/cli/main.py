@@ -1,0 +1,43 @@
+"""``tfic VERB ...``: finds the verb and hands it the rest of the line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import tf_image_classification
+from tf_image_classification.errors import did_you_mean
+
+VERBS = {
+    "train": "train a spec, or resume, plan or evaluate its run",
+    "evaluate": "evaluate the model of a folder on any data",
+    "check-spec": "run the contract on a spec, one message a broken promise",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the process's exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb == "--version":
+        print(f"tfic {tf_image_classification.__version__}")
+        return 0
+    if verb not in VERBS:
+        print(f"tfic: unknown verb {verb!r}. {did_you_mean(verb, VERBS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
+    return int(module.main(rest))
+
+
+def _help() -> str:
+    lines = ["usage: tfic VERB [--help] ...", "", "verbs:"]
+    lines += [f"  {verb:<12} {summary}" for verb, summary in VERBS.items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,28 @@
+"""``tfic train --spec file.py:Class [flags]``: what a user's own script does, without the script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tf_image_classification import command_line, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.errors import ConfigError
+
+USAGE = "usage: tfic train --spec module:Class | file.py:Class [flags]"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train; returns the exit status."""
+    if cli_arguments.asks_for_help(arguments):
+        print(command_line.help_text(USAGE))
+        return 0
+    with train_estimator.ends_the_process():
+        reference, rest = cli_arguments.take(arguments, "spec")
+        settings = train_estimator.settings_of_command_line(rest)
+        if not reference:
+            raise ConfigError(f"Which spec? {USAGE}")
+        train_estimator.prepare_tensorflow(settings)
+        from tf_image_classification.estimator_specs import load_spec
+
+        train_estimator.train(load_spec(reference), settings)
+    return 0

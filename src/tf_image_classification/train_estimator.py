@@ -1,0 +1,271 @@
+"""The front door: the flags, ``train`` and ``evaluate``, and the order in which a run happens.
+
+# myEstimator.py
+train_estimator.train(MySpec())
+
+python myEstimator.py --train_metadata tfrecords/train* --eval_metadata tfrecords/eval*
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from tf_image_classification import command_line, files
+from tf_image_classification.config import Settings
+from tf_image_classification.errors import CheckpointError, ConfigError, RunInterrupted, TficError
+from tf_image_classification.model_folder import ModelFolder, make_record
+
+if TYPE_CHECKING:
+    from tf_image_classification.estimator_specs import EstimatorSpec
+    from tf_image_classification.hooks import Hook
+    from tf_image_classification.runs.assembly import Assembly
+
+FLAGS = flags.FLAGS
+command_line.define_flags(FLAGS)
+
+log = logging.getLogger("tf_image_classification")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a training or an evaluation gave.
+
+    Attributes:
+        model_dir: the model folder.
+        step: steps done.
+        metrics: the last evaluation's numbers by name; empty without evaluation.
+    """
+
+    model_dir: str
+    step: int
+    metrics: Mapping[str, float]
+
+
+def train(
+    spec: EstimatorSpec,
+    settings: Settings | None = None,
+    *,
+    hooks: Sequence[Hook] = (),
+    argv: Sequence[str] | None = None,
+) -> TrainResult:
+    """Train, evaluate or plan, as the settings say; the same call resumes an interrupted run.
+
+    Without ``settings`` this is a program's main function: it reads the command line, prints, and
+    ends the process on an error (status 1) or an interruption (status 75, start me again).
+
+    Args:
+        spec: what is particular to this classifier.
+        settings: all settings; then errors are raised instead.
+        hooks: further hooks, called after the ready-made ones.
+        argv: the command line without the program's name; that of the process when not given.
+
+    Raises:
+        TficError: with settings given, what is wrong; before the first step if it can be known.
+        RunInterrupted: with settings given, when a signal stopped the run.
+    """
+    if settings is not None:
+        return _act(spec, settings, hooks)
+    with ends_the_process():
+        settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
+        return _act(spec, settings, hooks)
+
+
+def evaluate(spec: EstimatorSpec | None, settings: Settings) -> TrainResult:
+    """Evaluate the model of a folder on the whole evaluation set.
+
+    Args:
+        spec: the spec of the run; then the best checkpoint is evaluated, or the newest one. None:
+            the exported model in the folder is, with metrics by label kind.
+        settings: ``model_dir``, ``eval_metadata`` and how to read them.
+
+    Raises:
+        TficError: there is no model or no data, or one of them is unusable.
+    """
+    prepare_tensorflow(settings)
+    from tf_image_classification.runs import folder_evaluation, messages
+
+    evaluation, step = folder_evaluation.evaluate_folder(spec, settings, cache_dir(settings))
+    print(messages.evaluation_table(evaluation, step))
+    return TrainResult(settings.run.model_dir, step, evaluation.scalars())
+
+
+def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> TrainResult:
+    if settings.run.evaluate:
+        return evaluate(spec, settings)
+    if settings.run.plan:
+        prepare_tensorflow(settings)
+        from tf_image_classification.runs import plan
+
+        print(plan.describe(spec, settings, cache_dir(settings)))
+        return TrainResult(settings.run.model_dir, 0, {})
+    return _train(spec, settings, hooks)
+
+
+def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> TrainResult:
+    """The run, in the order in which it happens; heavy modules are imported when it is certain."""
+    prepare_tensorflow(settings)
+    from tf_image_classification.check_spec import require_spec
+    from tf_image_classification.runs import assembly, folder_evaluation, messages, ready_hooks
+    from tf_image_classification.training.cluster import make_strategy
+
+    # 1. Everything that can be wrong is found before anything is written or computed.
+    folder = ModelFolder(settings.run.model_dir)
+    before = folder.read_record()
+    data = assembly.read_data(
+        spec, settings, cache_dir(settings), before.schema if before else None
+    )
+    if data.train is None:
+        raise ConfigError("There is nothing to train on. Give --train_metadata.")
+    record = make_record(
+        spec_name(spec), data.schema, data.train.fingerprint, data.train.num_examples, settings
+    )
+    for difference in folder.check_same_run(record, allow_changes=settings.run.allow_changes):
+        print(f"allowed change: {difference}")
+    require_spec(spec, settings)
+
+    # 2. The run is put together and put where it was.
+    all_hooks = [*ready_hooks.ready_made(settings, data, folder), *hooks]
+    strategy = make_strategy(settings.run.strategy)
+    parts = assembly.assemble(
+        spec, settings, data, strategy, all_hooks, on_bad_images=ready_hooks.BadImageList(folder)
+    )
+    print(messages.announcement(parts, data, settings))
+    files.make_folder(folder.path)
+    print(_restore(parts, folder, settings))
+    folder.write_record(record)
+    if parts.run.is_complete:
+        print(
+            f"The run is complete: {parts.run.step} steps are done. Give a larger --train_steps "
+            "to go on, or another --model_dir for a new run."
+        )
+        return TrainResult(folder.path, parts.run.step, _last_metrics(folder))
+
+    # 3. It trains, and what came out is shown and exported.
+    evaluate_fn = (
+        parts.evaluate_some(settings.evaluation.eval_freq) if parts.evaluate_some else None
+    )
+    evaluation = parts.run.train(evaluate_fn, ready_hooks.when_to_evaluate(settings))
+    if evaluation is not None:
+        print(messages.evaluation_table(evaluation, parts.run.step))
+    if settings.checkpoints.export_saved_model and not spec.has_own_input:
+        print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+    print(messages.farewell(folder, settings))
+    return TrainResult(
+        folder.path, parts.run.step, evaluation.scalars() if evaluation is not None else {}
+    )
+
+
+def _restore(parts: Assembly, folder: ModelFolder, settings: Settings) -> str:
+    """Put the run where it belongs, in this order, and say where that is.
+
+    1. The newest readable checkpoint of this model folder: everything continues.
+    2. The pretrained checkpoint that was named: weights only.
+    3. Neither: initial weights.
+    """
+    from tf_image_classification.checkpoints.store import CheckpointStore
+    from tf_image_classification.checkpoints.warm_start import warm_start
+
+    store = CheckpointStore(folder.checkpoints)
+    for step in reversed(store.steps()):
+        try:
+            saved = store.load(step)
+        except CheckpointError as error:
+            log.warning("%s. Falling back to the one before.", error)
+            continue
+        parts.run.restore(saved.tensors, saved.notes)
+        folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= step)
+        return f"resumed at step {step} of {parts.run.train_steps} from {store.prefix(step)}"
+    if store.steps():
+        raise CheckpointError(
+            f"None of the checkpoints in {folder.checkpoints} can be read. Remove the folder to "
+            "start again."
+        )
+    if settings.model.checkpoint_path:
+        report = warm_start(
+            parts.state.model,
+            settings.model.checkpoint_path,
+            restore_scopes=settings.model.checkpoint_restore_scopes,
+            exclude_scopes=settings.model.checkpoint_exclude_scopes,
+        )
+        parts.state.begin_averages()
+        files.write_json(files.join(folder.path, "warm_start.json"), dataclasses.asdict(report))
+        return report.summary()
+    return f"new run in {folder.path} from initial weights"
+
+
+def _last_metrics(folder: ModelFolder) -> dict[str, float]:
+    lines = folder.evaluations()
+    numbers = lines[-1] if lines else {}
+    left_out = ("step", "time", "num_examples")
+    return {k: v for k, v in numbers.items() if isinstance(v, float) and k not in left_out}
+
+
+def spec_name(spec: EstimatorSpec) -> str:
+    """Where a spec's class comes from, as module:Class or file.py:Class."""
+    module = sys.modules[type(spec).__module__]
+    place = getattr(module, "__file__", None) or type(spec).__module__
+    return f"{place}:{type(spec).__name__}"
+
+
+def settings_of_command_line(arguments: Sequence[str]) -> Settings:
+    """Parse a command line; ``--help`` and ``--print_config`` answer and end the process.
+
+    Raises:
+        ConfigError: a flag, a value or the settings file is wrong.
+    """
+    if any(argument in ("-h", "--help", "-help", "--helpfull") for argument in arguments):
+        print(command_line.help_text(f"usage: {os.path.basename(sys.argv[0])} [flags]"))
+        raise SystemExit(0)
+    command_line.parse(arguments, FLAGS)
+    settings = command_line.settings_from(FLAGS)
+    if FLAGS["print_config"].value:
+        print(command_line.settings_text(settings), end="")
+        raise SystemExit(0)
+    return settings
+
+
+class ends_the_process:
+    """Inside the block an error of ours is printed and ends the process with its status."""
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        """Turn an error of ours into a message and a status."""
+        if isinstance(error, RunInterrupted):
+            print(error, file=sys.stderr)
+            raise SystemExit(RunInterrupted.exit_code)
+        if isinstance(error, TficError):
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            raise SystemExit(1)
+
+
+def prepare_tensorflow(settings: Settings) -> None:
+    """Import TensorFlow and make it as exact as the settings say.
+
+    Raises:
+        ConfigError: TensorFlow is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "TensorFlow is not installed. Install it with this package: "
+            "pip install 'tf_image_classification[cpu]', or [gpu] for NVIDIA GPUs."
+        ) from error
+    if settings.run.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def cache_dir(settings: Settings) -> str:
+    """The folder for indexes and unpacked records."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return settings.data.cache_dir or os.path.join(base, "tf_image_classification")
