@@ -27,7 +27,7 @@ _TENSORFLOW_MAX_PIXELS = 2**27
 """TensorFlow refuses JPEG images of 2**29 bytes and more, counting four bytes a pixel for CMYK."""
 
 _EXIF_SEARCHED_BYTES = 4096
-_MAX_JPEG_SEGMENTS = 256
+_MAX_JPEG_STEPS = 1024
 _MAX_CHUNKS = 1024
 _MAX_GIF_BLOCKS = 100_000
 
@@ -173,35 +173,20 @@ def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
 def _jpeg_exif(data: tf.Tensor) -> tf.Tensor:
     """Content of the first EXIF segment before the scan; empty when there is none."""
     size = tf.strings.length(data)
-    searched = 54  # bytes of junk that one step can skip; the ten after them hold a segment's start
 
-    def step(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        window = _bytes_at(data, at, searched + 10)
-        first, second = window[:searched], window[1 : searched + 1]
-        is_marker = (first == 0xFF) & (second >= 0xC0) & (second < 0xFF)
-        skipped = tf.argmax(is_marker, output_type=tf.int32)
-        segment = window[skipped : skipped + 10]
-        is_exif = tf.reduce_all(tf.gather(segment, _EXIF_PLACES) == _EXIF_BYTES)
-        is_last = (segment[1] == _END_OF_IMAGE) | (segment[1] == _START_OF_SCAN)
-        after = at + skipped + 2 + tf.where(is_exif, 0, segment[2] * 256 + segment[3])
-        after = tf.where(is_last, size, after)
-        after = tf.where(is_marker[skipped], after, at + searched)
-        return tf.minimum(after, size), is_exif
+    def is_other(at: tf.Tensor) -> tf.Tensor:
+        return (at < size) & (tf.strings.substr(data, tf.minimum(at + 4, size), 6) != _EXIF_NAME)
 
-    at, is_found = tf.while_loop(
-        lambda at, is_found: (at < size) & ~is_found,
-        step,
-        (tf.constant(2), tf.constant(False)),
-        maximum_iterations=_MAX_JPEG_SEGMENTS,
-    )
-    length = tf.cast(_integers(data, at, 1, tf.uint16, little=False)[0], tf.int32)
-    length = tf.where(is_found, tf.maximum(length - 2, 0), 0)
-    return tf.strings.substr(data, tf.minimum(at + 2, size), length)
+    def step(at: tf.Tensor) -> tuple[tf.Tensor]:
+        marker, length = tf.unstack(_integers(data, at, 2, tf.uint16, little=False))
+        is_last = (marker == 0xFFDA) | (marker == 0xFFD9)  # start of scan, end of image
+        is_junk = (marker < 0xFFC0) | (marker == 0xFFFF)
+        return (tf.where(is_last, size, tf.minimum(at + tf.where(is_junk, 1, 2 + length), size)),)
 
-
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-_EXIF_PLACES = np.array([0, 1, 4, 5, 6, 7, 8, 9], np.int32)
-_EXIF_BYTES = np.frombuffer(b"\xff\xe1Exif\0\0", np.uint8).astype(np.int32)
+    at = tf.while_loop(is_other, step, (tf.constant(2),), maximum_iterations=_MAX_JPEG_STEPS)[0]
+    at = tf.minimum(at + 2, size)
+    length = _integers(data, at, 1, tf.uint16, little=False)[0]
+    return tf.strings.substr(data, tf.minimum(at + 2, size), tf.maximum(length - 2, 0))
 
 
 # PNG (W3C PNG, third edition) ----------------------------------------------------------------
@@ -393,29 +378,35 @@ def _upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
 
 def _orientation(exif: tf.Tensor) -> tf.Tensor:
     """The orientation 1 to 8 in EXIF data, int32; 1 when there is none or it is broken."""
-    has_name = tf.strings.substr(exif, 0, 6) == b"Exif\0\0"  # always in JPEG, sometimes in WebP
-    exif = tf.strings.substr(exif, tf.where(has_name, 6, 0), tf.strings.length(exif))
-    size = tf.strings.length(exif, unit="BYTE")
-    head = _bytes_at(exif, 0, 8)
-    is_little = head[0] == ord("I")
-
-    def number(digits: tf.Tensor) -> tf.Tensor:  # [..., bytes] -> int64 [...]
-        return tf.where(is_little, _little(digits), _little(digits[..., ::-1]))
-
-    directory = tf.cast(tf.minimum(number(head[4:8]), tf.cast(size, tf.int64)), tf.int32)
-    num_entries = tf.cast(number(_bytes_at(exif, directory, 2)), tf.int32)
-    start = tf.minimum(directory + 2, size)
-    num_entries = tf.minimum(num_entries, (size - start) // 12)
-    entries = tf.io.decode_raw(tf.strings.substr(exif, start, 12 * num_entries), tf.uint8)
-    entries = tf.reshape(tf.cast(entries, tf.int32), [num_entries, 12])
-    tag, kind = number(entries[:, 0:2]), number(entries[:, 2:4])
-    value = tf.where(kind == 4, number(entries[:, 8:12]), number(entries[:, 8:10]))
-    is_orientation = (tag == 0x0112) & ((kind == 3) | (kind == 4))  # a short or a long
-    value = tf.reduce_max(tf.where(is_orientation, value, 0))  # empty: the least int64
-    is_sound = (
-        (head[0] == head[1]) & (is_little | (head[0] == ord("M"))) & (number(head[2:4]) == 42)
+    has_name = tf.strings.substr(exif, 0, 6) == _EXIF_NAME  # always in JPEG, sometimes in WebP
+    start = tf.where(has_name, 6, 0)
+    tiff = tf.strings.substr(exif, start, tf.strings.length(exif) - start) + b"\0" * 8
+    mark = tf.strings.substr(tiff, 0, 4)
+    value = tf.cond(
+        mark == b"II*\0",
+        lambda: _first_orientation(tiff, little=True),
+        lambda: _first_orientation(tiff, little=False),
     )
-    return tf.where(is_sound & (value >= 1) & (value <= 8), tf.cast(value, tf.int32), 1)
+    is_sound = ((mark == b"II*\0") | (mark == b"MM\0*")) & (value >= 1) & (value <= 8)
+    return tf.where(is_sound, value, 1)
+
+
+_EXIF_NAME = b"Exif\0\0"
+
+
+def _first_orientation(tiff: tf.Tensor, *, little: bool) -> tf.Tensor:
+    """The value of tag 274 in the first directory; 0 when it is not there."""
+    size = tf.strings.length(tiff)
+    at = tf.clip_by_value(_integers(tiff, 4, 1, tf.int32, little=little)[0], 0, size - 2)
+    num_entries = _integers(tiff, at, 1, tf.uint16, little=little)[0]
+    num_entries = tf.minimum(num_entries, (size - at - 2) // 12)
+    entries = tf.strings.substr(tiff, at + 2, 12 * num_entries)
+    entries = tf.cast(tf.io.decode_raw(entries, tf.uint16, little_endian=little), tf.int32)
+    entries = tf.reshape(entries, [num_entries, 6])  # tag, type, two words of count, two of value
+    tag, kind = entries[:, 0], entries[:, 1]
+    value = tf.where(kind == 3, entries[:, 4], entries[:, 4 if little else 5])  # short, long
+    is_orientation = (tag == 274) & ((kind == 3) | (kind == 4))
+    return tf.reduce_max(tf.concat([[0], tf.where(is_orientation, value, 0)], axis=0))
 
 
 def _find_chunk(data: tf.Tensor, first: int, name: str, *, last: str, is_png: bool) -> tf.Tensor:
@@ -458,10 +449,10 @@ def _bytes_at(data: tf.Tensor, start: tf.Tensor | int, count: int) -> tf.Tensor:
 def _integers(
     data: tf.Tensor, start: tf.Tensor | int, count: int, dtype: tf.DType, *, little: bool = True
 ) -> tf.Tensor:
-    """Numbers from a place not beyond the end, in their dtype, [count]."""
+    """Numbers of a type from a place not beyond the end, int32 [count]; zeros follow the last."""
     length = count * dtype.size
     part = tf.strings.substr(data, start, length)
-    return tf.io.decode_raw(part, dtype, little_endian=little, fixed_length=length)
+    return tf.cast(tf.io.decode_raw(part, dtype, little, length), tf.int32)
 
 
 def _little(digits: tf.Tensor) -> tf.Tensor:

@@ -47,15 +47,18 @@ def draw_confusion_matrix(
     Raises:
         SpecError: the matrix is not square, not made of counts, or has not a row for each name.
     """
-    # Late: matplotlib takes a second to load, and few runs draw.
+    # Late: matplotlib takes a second to load.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     counts = _checked(matrix, class_names)
     num = len(counts)
     cell = _cell_inches(num)
-    family, names = _drawable([*class_names, title])
-    text_style = {"family": family, **_PLAIN}
+    given = [_on_one_line(text) for text in [*class_names, title]]
+    families, missing = _fonts_for(given)
+    names = [_legible_name(i, name, missing) for i, name in enumerate(given[:-1])]
+    heading = _shortened(_boxed(given[-1], missing), 80)
+    text_style: dict[str, Any] = {"family": families, **_PLAIN}
 
     # Axes of just the size that the cells need; the figure is cut to its content when it is saved.
     side = num * cell
@@ -65,13 +68,13 @@ def draw_confusion_matrix(
     image = _draw_cells(axes, counts)
     if num <= _MOST_CLASSES_WITH_COUNTS:
         _write_counts(axes, counts, cell)
-    _name_classes(axes, names[:-1], cell, text_style)
+    _name_classes(axes, names, cell, text_style)
     bar = figure.add_axes((1.0 + 0.15 / side, 0.0, 0.15 / side, 1.0))
     figure.colorbar(image, cax=bar, label="share of the true class")
-    axes.set_title(f"{names[-1]}\n{_summary(counts)}", fontsize=11, **text_style)
+    axes.set_title(f"{heading}\n{_summary(counts)}", fontsize=11, **text_style)
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.15)
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", pad_inches=0.15)
     return buffer.getvalue()
 
 
@@ -152,12 +155,8 @@ def _summary(counts: npt.NDArray[np.int64]) -> str:
     return f"{total:,} examples, {np.trace(counts) / total:.1%} right"
 
 
-def _drawable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Font families to draw with, and the texts on one line, short, without missing characters.
-
-    Matplotlib warns for each character that no font has, and draws the wrong thing.
-    """
-    texts = [" ".join(text.split()) for text in texts]
+def _fonts_for(texts: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Font families to draw the texts with, and the characters that none of them has."""
     families = [_FONT]
     missing = set("".join(texts)) - _characters(_FONT)
     if missing:
@@ -165,14 +164,22 @@ def _drawable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
             if missing & _characters(family):
                 families.append(family)
                 missing -= _characters(family)
-    names = []
-    for i, text in enumerate(texts):
-        known = "".join("□" if c in missing else c for c in text)
-        is_class = i < len(texts) - 1
-        if known != text and is_class:
-            known = f"{i}: {known}"
-        names.append(_shortened(known, _LONGEST_NAME if is_class else 80))
-    return families, names
+    return families, missing
+
+
+def _legible_name(number: int, name: str, missing: set[str]) -> str:
+    """A class name for an axis; one with characters that cannot be drawn begins with its number."""
+    drawn = _boxed(name, missing)
+    return _shortened(drawn if drawn == name else f"{number}: {drawn}", _LONGEST_NAME)
+
+
+def _boxed(text: str, missing: set[str]) -> str:
+    # Matplotlib would warn of each missing character.
+    return "".join("□" if character in missing else character for character in text)
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _shortened(text: str, longest: int) -> str:
@@ -185,10 +192,14 @@ def _shortened(text: str, longest: int) -> str:
 
 @functools.cache
 def _characters(family: str) -> frozenset[str]:
-    """The characters that a font family has."""
+    """The characters that a font family has; none when its file cannot be read."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    return frozenset(map(chr, get_font(findfont(FontProperties(family=[family]))).get_charmap()))
+    try:
+        font = get_font(findfont(FontProperties(family=[family]), fallback_to_default=False))
+    except (OSError, RuntimeError, ValueError):
+        return frozenset()
+    return frozenset(map(chr, font.get_charmap()))
 
 
 @functools.cache

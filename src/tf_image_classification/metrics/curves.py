@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.inputs import Array, classes, ratio, rows, tally
-from tf_image_classification.metrics.state import StreamingMetric, Sums
+from tf_image_classification.metrics.merging import StreamingMetric, Sums
+from tf_image_classification.metrics.metric_inputs import Array, classes, ratio, rows, tally
 
 
 def auc(

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.inputs import Array, as_array
-from tf_image_classification.metrics.state import StreamingMetric, Sums
+from tf_image_classification.metrics.merging import StreamingMetric, Sums
+from tf_image_classification.metrics.metric_inputs import Array, as_array
 
 _EXAMPLES = "examples"
 _found_additive: set[str] = set()

@@ -19,7 +19,7 @@ from typing import Any
 from tf_image_classification.batches import probabilities_key
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.metrics.classes import (
+from tf_image_classification.metrics.class_metrics import (
     accuracy,
     confusion_matrix,
     f1,
@@ -31,8 +31,8 @@ from tf_image_classification.metrics.classes import (
 )
 from tf_image_classification.metrics.curves import auc
 from tf_image_classification.metrics.keras_adapter import bind
-from tf_image_classification.metrics.state import StreamingMetric, merge_all
-from tf_image_classification.metrics.values import (
+from tf_image_classification.metrics.merging import StreamingMetric, merge_all
+from tf_image_classification.metrics.value_metrics import (
     mean,
     mean_absolute_error,
     mean_squared_error,

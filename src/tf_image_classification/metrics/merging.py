@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.inputs import as_array
+from tf_image_classification.metrics.metric_inputs import as_array
 
 Sums = dict[str, npt.NDArray[Any]]
 

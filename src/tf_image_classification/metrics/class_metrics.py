@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.inputs import (
+from tf_image_classification.metrics.merging import StreamingMetric, Sums
+from tf_image_classification.metrics.metric_inputs import (
     Array,
     classes,
     ratio,
@@ -23,7 +24,6 @@ from tf_image_classification.metrics.inputs import (
     tally,
     total,
 )
-from tf_image_classification.metrics.state import StreamingMetric, Sums
 
 LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """``log_loss`` counts a smaller probability as this one, so that one example costs 15.9 at most."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_image_classification.metrics.inputs import Array, ratio, rows, size, total
-from tf_image_classification.metrics.state import StreamingMetric, Sums
+from tf_image_classification.metrics.merging import StreamingMetric, Sums
+from tf_image_classification.metrics.metric_inputs import Array, ratio, rows, size, total
 
 
 def mean(values: Any, weights: Any = None) -> StreamingMetric:

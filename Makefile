@@ -1,0 +1,52 @@
+# make demo    train the digits example in an environment of its own
+# make test    run the whole test suite there
+# make check   lint, formatting and types
+# make docs    write the flag table into the README
+
+VENV ?= .venv
+PYTHON ?= python3
+HARDWARE ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
+BIN := $(VENV)/bin
+DEMO := .demo
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test check docs build clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/mnist/train_mnist.py --model_dir $(DEMO)/digits --records_dir $(DEMO)/records
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
+
+check: $(VENV)/.dev
+	scripts/check $(BIN)
+
+docs: $(VENV)/.demo
+	$(BIN)/python scripts/write_flag_table.py
+
+build: $(VENV)/.dev
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) $(DEMO) dist build
+
+# Each of these files says that the environment has the extras of its name, for this pyproject.toml.
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "$(PYTHON) is older than Python 3.10; name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[$(HARDWARE),examples]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[$(HARDWARE),examples,test]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
