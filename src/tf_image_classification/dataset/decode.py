@@ -18,9 +18,8 @@ from contextlib import AbstractContextManager
 import numpy as np
 import tensorflow as tf
 
-_FORMATS = ("unknown", "jpeg", "png", "gif", "bmp", "webp")
 _NAMES = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP", "webp": "WebP"}
-_FORMAT_OF_FIRST_BYTE = np.zeros(256, np.int32)
+_FORMAT_OF_FIRST_BYTE = np.zeros(256, np.int32)  # 0: unknown; then JPEG, PNG, GIF, BMP, WebP
 _FORMAT_OF_FIRST_BYTE[np.frombuffer(b"\xff\x89GBR", np.uint8)] = range(1, 6)
 
 _TENSORFLOW_MAX_PIXELS = 2**27
@@ -37,11 +36,11 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
 
     Works eagerly and traced; the format is told from the bytes. Alpha is dropped; the first frame
     of an animation is taken; a GIF frame smaller than its canvas, and what is transparent in a
-    GIF, is on black. 16-bit channels are scaled to 8 bits.
+    GIF, is on black. 16-bit channels are scaled to 8 bits. Colour profiles are not applied.
 
-    The EXIF orientation is applied where it stands in the places that the standards give: JPEG
-    before the first table or frame, PNG before the image data, WebP anywhere. Broken EXIF data and
-    an orientation other than 1 to 8 mean "as stored"; so does an orientation given in XMP only.
+    The EXIF orientation is applied when the EXIF data begin in the first 4096 bytes of a JPEG,
+    before the image data of a PNG, or anywhere in a WebP. Broken EXIF data and an orientation
+    other than 1 to 8 mean "as stored"; so does an orientation given in XMP only.
 
     Args:
         data: scalar string tensor, the file's bytes: JPEG, PNG, GIF, BMP (uncompressed; 1, 4, 8,
@@ -92,9 +91,8 @@ def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
         A phrase that can follow a file's name and a colon.
 
     Example:
-        >>> explain_bad_image(b"<html>", max_pixels=100)
-        "not an image of a known format (first bytes b'<html>', looks like HTML): convert it to
-        JPEG or PNG"
+        >>> explain_bad_image(b"", max_pixels=100)
+        '0 bytes'
     """
     if not data:
         return "0 bytes"
@@ -108,25 +106,25 @@ def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
     kind = image_format(data)
     if kind == "unknown":
         guess = _guess_of_unknown(data)
-        return (
-            f"not an image of a known format ({first_bytes}{f', looks like {guess}' * bool(guess)})"
-            ": convert it to JPEG or PNG"
-        )
+        hint = f", looks like {guess}" if guess else ""
+        return f"not an image of a known format ({first_bytes}{hint}): convert it to JPEG or PNG"
     name = _NAMES[kind]
-    damaged = f"{name} data is cut short or damaged ({first_bytes}, {len(data):,} bytes)"
+    damaged = f"{name} data is cut short or damaged ({first_bytes}; {len(data):,} bytes in all)"
+    if kind == "bmp":
+        damaged += ", or compressed, or of a colour depth other than 1, 4, 8, 24 and 32 bits"
+    if kind == "png" and data[12:16] != b"IHDR":
+        return damaged
     try:
-        height, width = (int(side) for side in _SIZES[kind](tf.constant(data)))
+        height, width = (int(side) for side in _SIZES[kind](tf.constant(data)).numpy())
     except tf.errors.InvalidArgumentError:
         return damaged
     pixels = f"{width} x {height} = {width * height:,} pixels"
     if width <= 0 or height <= 0:
-        return f"{name} data of {width} x {height} pixels"
+        return f"{name} data of {width} x {height} pixels ({first_bytes})"
     if width * height > max_pixels:
         return f"{pixels}, more than max_image_pixels {max_pixels:,}"
     if width * height > _TENSORFLOW_MAX_PIXELS:
         return f"{pixels}, more than the {_TENSORFLOW_MAX_PIXELS:,} that TensorFlow decodes"
-    if kind == "bmp":
-        return f"{damaged}, or compressed, or of a colour depth other than 1, 4, 8, 24 and 32 bits"
     return damaged
 
 
@@ -245,7 +243,6 @@ def _decode_gif(data: tf.Tensor, limit: int) -> tf.Tensor:
     at, frame, size = _gif_layout(data)
     data = _within_limit(data, size, limit)
     left, top, width, height = tf.unstack(tf.cast(frame, tf.int32))
-    flags = _bytes_at(data, at + 9, 1)[0]
     end = _after_sub_blocks(data, at + 11 + _color_table_bytes(flags))
     parts = [
         tf.strings.substr(data, 0, at + 1),

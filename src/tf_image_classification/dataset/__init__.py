@@ -1,0 +1,1 @@
+"""Examples in, batches out: sources, records, decoding, order and position."""
