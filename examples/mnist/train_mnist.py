@@ -17,8 +17,7 @@ import mnist_records
 import tensorflow as tf
 from absl import flags
 
-from tf_image_classification import EstimatorSpec, train_estimator
-from tf_image_classification.metrics import streaming as metrics
+from tf_image_classification import EstimatorSpec, metrics, train_estimator
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROTATION, SHIFT, ZOOM = 0.175, 2.0, 0.1  # radians, pixels, share: each drawn from -x to x

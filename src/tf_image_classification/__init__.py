@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tf_image_classification.check_spec import check_spec as check_spec
     from tf_image_classification.config import Settings as Settings
     from tf_image_classification.config import make_settings as make_settings
     from tf_image_classification.estimator_specs import EstimatorSpec as EstimatorSpec
@@ -23,7 +22,6 @@ _HOMES = {
     "EstimatorSpec": "estimator_specs",
     "Label": "labels",
     "Settings": "config",
-    "check_spec": "check_spec",
     "evaluate": "train_estimator",
     "make_settings": "config",
     "train": "train_estimator",

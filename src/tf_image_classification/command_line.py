@@ -21,7 +21,7 @@ FRONT_DOOR = {
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Define every option as an absl flag, once; a flag that is not given stays None."""
-    if "config" in flag_values:
+    if all(name in flag_values for name in (*FRONT_DOOR, *OPTIONS)):
         return
     flags.DEFINE_string("config", None, FRONT_DOOR["config"], flag_values=flag_values)
     flags.DEFINE_bool("print_config", False, FRONT_DOOR["print_config"], flag_values=flag_values)
@@ -51,24 +51,39 @@ def join_lists(arguments: Sequence[str]) -> list[str]:
     The shell expands an unquoted ``--train_metadata tfrecords/train*`` into several arguments; all
     of them belong to the flag that they follow.
 
+    Raises:
+        ConfigError: a list's flag has no value, as when a shell's pattern matches nothing.
+
     Example:
         >>> join_lists(["--train_metadata", "a", "b", "--seed", "1"])
         ['--train_metadata=a', '--train_metadata=b', '--seed', '1']
     """
     lists = {option.name for option in OPTIONS.values() if option.kind is tuple}
     joined: list[str] = []
-    current = ""
+    current = empty = ""
     for argument in arguments:
         name, equals, _ = argument.lstrip("-").partition("=")
         if argument.startswith("-") and len(argument) > 1:
+            _refuse_empty(empty)
             current = name if name in lists else ""
-            if not (current and not equals):
+            empty = current if not equals else ""
+            if not empty:
                 joined.append(argument)
         elif current:
+            empty = ""
             joined.append(f"--{current}={argument}")
         else:
             joined.append(argument)
+    _refuse_empty(empty)
     return joined
+
+
+def _refuse_empty(name: str) -> None:
+    if name:
+        raise ConfigError(
+            f"--{name} has no value. Write --{name} VALUE, or several; if it was a pattern, it "
+            "matches no file."
+        )
 
 
 def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
@@ -82,8 +97,9 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
     except flags.Error as error:
         message = str(error)
         if isinstance(error, flags.UnrecognizedFlagError):
-            known = [*OPTIONS, *ALIASES, *FRONT_DOOR]
-            message = f"Unknown flag --{error.flagname}. {did_you_mean(error.flagname, known)}"
+            message = (
+                f"Unknown flag --{error.flagname}. {did_you_mean(error.flagname, flag_values)}"
+            )
         raise ConfigError(f"{message} See --help.") from error
     if rest:
         raise ConfigError(
@@ -106,18 +122,18 @@ def settings_from(flag_values: flags.FlagValues) -> Settings:
         option = ALIASES.get(name, name)
         if option in given:
             raise ConfigError(f"--{name} and --{option} are two names of one setting. Give one.")
-        given[option] = _split_scopes(OPTIONS[option], value)
+        given[option] = _joined(OPTIONS[option], value)
     path = flag_values["config"].value or ""
     return make_settings(
         file=read_settings_file(path) if path else None, file_path=path, flags=given
     )
 
 
-def _split_scopes(option: Option, value: Any) -> Any:
-    """Lists of name prefixes are comma-separated; lists of files may have commas in their names."""
-    if option.kind is tuple and not option.name.endswith("metadata"):
-        return tuple(part.strip() for text in value for part in text.split(",") if part.strip())
-    return tuple(value) if option.kind is tuple else value
+def _joined(option: Option, value: Any) -> Any:
+    """The value of a flag; that of a list's flag, which may be given several times, as one tuple."""
+    if option.kind is tuple:
+        return tuple(part for text in value for part in option.split(text))
+    return value
 
 
 def read_settings_file(path: str) -> Mapping[str, Any]:
@@ -127,8 +143,8 @@ def read_settings_file(path: str) -> Mapping[str, Any]:
         ConfigError: there is no such file, or it holds no mapping.
     """
     try:
-        value = yaml.safe_load(files.read_text(path))
-    except (OSError, DataError) as error:
+        value = yaml.load(files.read_text(path), _UniqueKeys)
+    except (OSError, DataError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config: {path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--config: {path} is not YAML: {error}") from error
@@ -137,8 +153,25 @@ def read_settings_file(path: str) -> Mapping[str, Any]:
     return value
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a setting that is given twice is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node."""
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is given twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def settings_text(settings: Settings) -> str:
-    """The settings as YAML that ``--config`` reads again, each with its origin as a comment."""
+    """The settings as YAML that ``--config`` reads again, each with its origin as a comment.
+
+    Defaults are comments altogether: given, some of them would have no effect or exclude others.
+    """
     lines = []
     for name, value in settings.values().items():
         plain = list(value) if isinstance(value, tuple) else value
@@ -146,8 +179,11 @@ def settings_text(settings: Settings) -> str:
             {name: plain}, default_flow_style=True, allow_unicode=True, width=10**6
         )
         inner = text.strip()[1:-1]
-        lines.append(inner if value is not None else f"# {name}:")
-        lines[-1] = f"{lines[-1]:<60} # {settings.origin(name)}"
+        origin = settings.origin(name)
+        shown = inner if value is not None else f"{name}:"
+        if origin == "default" or value is None:
+            shown = f"# {shown}"
+        lines.append(f"{shown:<60} # {origin}")
     return "\n".join(lines) + "\n"
 
 

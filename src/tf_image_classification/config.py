@@ -76,7 +76,7 @@ class Option:
 
     def _converted(self, value: Any) -> Any:
         if self.kind is tuple and isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            return self.split(value)
         if self.kind is tuple and isinstance(value, Sequence):
             return tuple(str(part) for part in value)
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -89,6 +89,15 @@ class Option:
         if type(value) is not self.kind:
             raise ConfigError(f"{self.name} is {value!r}, expected {self._expected()}.")
         return value
+
+    def split(self, text: str) -> tuple[str, ...]:
+        """The values that one text of a list stands for: comma-separated, but for patterns.
+
+        Patterns stay whole, because names of files may hold commas.
+        """
+        if self.name.endswith("metadata"):
+            return (text,)
+        return tuple(part.strip() for part in text.split(",") if part.strip())
 
     def _expected(self) -> str:
         if self.choices:
@@ -529,12 +538,18 @@ class Settings:
     def replace(self, **changes: Any) -> Settings:
         """These settings with some options changed, checked again.
 
+        A changed option takes the place of the one that it excludes.
+
         Raises:
             ConfigError: as ``make_settings``.
         """
-        given = {name: v for name, v in self.values().items() if self.origin(name) != "default"}
-        origins = {name: self.origin(name) for name in given} | dict.fromkeys(changes, "argument")
-        return _build({**given, **changes}, origins)
+        values = {name: v for name, v in self.values().items() if self.origin(name) != "default"}
+        origins = {name: self.origin(name) for name in values}
+        for name in list(values):
+            if _PARTNERS.get(name) in changes and name not in changes:
+                del values[name], origins[name]
+        _lay_over(values, origins, changes, "argument")
+        return _build(values, origins)
 
     def origin(self, name: str) -> str:
         """Where an option's value came from."""
@@ -595,17 +610,28 @@ def make_settings(
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for layer, origin in ((file, file_path), (flags, "flag"), (given, "argument")):
-        for name, value in (layer or {}).items():
-            name = ALIASES.get(name, name)
-            if name not in OPTIONS:
-                where = f" in {origin}" if origin == file_path and file_path else ""
-                raise ConfigError(f"Unknown setting {name!r}{where}. {did_you_mean(name, OPTIONS)}")
-            partner = _PARTNERS.get(name)
-            if partner in values and origins[partner] != origin:
-                del values[partner], origins[partner]  # the later layer has decided
-            values[name], origins[name] = value, origin
+    for layer, origin in ((file, file_path or "file"), (flags, "flag"), (given, "argument")):
+        _lay_over(values, origins, layer or {}, origin)
     return _build(values, origins)
+
+
+def _lay_over(
+    values: dict[str, Any], origins: dict[str, str], layer: Mapping[str, Any], origin: str
+) -> None:
+    """Add a layer's values to those of the layers before it."""
+    for given_name, value in layer.items():
+        name = ALIASES.get(given_name, given_name)
+        if name not in OPTIONS:
+            known = did_you_mean(str(name), [*OPTIONS, *ALIASES])
+            raise ConfigError(f"Unknown setting {name!r} ({origin}). {known}")
+        if name != given_name and name in layer:
+            raise ConfigError(
+                f"{given_name} and {name} ({origin}) are two names of one setting. Give one."
+            )
+        partner = _PARTNERS.get(name)
+        if partner in values and origins[partner] != origin:
+            del values[partner], origins[partner]  # the later layer has decided
+        values[name], origins[name] = value, origin
 
 
 def _build(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
@@ -670,6 +696,7 @@ def _check_effects(settings: Settings) -> None:
         "eval_every_steps": "eval_metadata",
         "eval_throttle_secs": "eval_metadata",
         "best_metric": "eval_metadata",
+        "best_mode": "eval_metadata",
         "output_cm_folder": "eval_metadata",
     }
     for name, needed in needs.items():

@@ -173,18 +173,17 @@ def _jpeg_exif(data: tf.Tensor) -> tf.Tensor:
     size = tf.strings.length(data)
 
     def is_other(at: tf.Tensor) -> tf.Tensor:
-        return (at < size) & (tf.strings.substr(data, tf.minimum(at + 4, size), 6) != _EXIF_NAME)
+        return (at < size) & (_part(data, at + 4, 6) != _EXIF_NAME)
 
     def step(at: tf.Tensor) -> tuple[tf.Tensor]:
         marker, length = tf.unstack(_integers(data, at, 2, tf.uint16, little=False))
         is_last = (marker == 0xFFDA) | (marker == 0xFFD9)  # start of scan, end of image
         is_junk = (marker < 0xFFC0) | (marker == 0xFFFF)
-        return (tf.where(is_last, size, tf.minimum(at + tf.where(is_junk, 1, 2 + length), size)),)
+        return (tf.where(is_last, size, at + tf.where(is_junk, 1, 2 + length)),)
 
     at = tf.while_loop(is_other, step, (tf.constant(2),), maximum_iterations=_MAX_JPEG_STEPS)[0]
-    at = tf.minimum(at + 2, size)
-    length = _integers(data, at, 1, tf.uint16, little=False)[0]
-    return tf.strings.substr(data, tf.minimum(at + 2, size), tf.maximum(length - 2, 0))
+    length = _integers(data, at + 2, 1, tf.uint16, little=False)[0]
+    return _part(data, at + 4, tf.maximum(length - 2, 0))
 
 
 # PNG (W3C PNG, third edition) ----------------------------------------------------------------
@@ -240,19 +239,20 @@ def _webp_size(data: tf.Tensor) -> tf.Tensor:
 
 def _decode_gif(data: tf.Tensor, limit: int) -> tf.Tensor:
     """The first frame on its canvas; TensorFlow is shown no other, and told an offset of 0."""
-    at, frame, size = _gif_layout(data)
+    at, descriptor, size = _gif_layout(data)
     data = _within_limit(data, size, limit)
-    left, top, width, height = tf.unstack(tf.cast(frame, tf.int32))
-    end = _after_sub_blocks(data, at + 11 + _color_table_bytes(flags))
+    end = _after_sub_blocks(data, at + 11 + _color_table_bytes(descriptor[9]))
     parts = [
-        tf.strings.substr(data, 0, at + 1),
+        _part(data, 0, at + 1),
         tf.constant(b"\0\0\0\0"),
-        tf.strings.substr(data, at + 5, end - at - 5),
+        _part(data, at + 5, tf.maximum(end - at - 5, 0)),
         tf.constant(b";"),
     ]
     image = tf.io.decode_image(tf.strings.join(parts), channels=3, expand_animations=False)
-    below, right = tf.unstack(tf.cast(size, tf.int32) - tf.stack([top + height, left + width]))
-    return tf.pad(tf.ensure_shape(image, [None, None, 3]), [[top, below], [left, right], [0, 0]])
+    image = tf.ensure_shape(image, [None, None, 3])
+    left, top = tf.unstack(tf.cast(_little(tf.reshape(descriptor[1:5], [2, 2])), tf.int32))
+    below, right = tf.unstack(tf.cast(size, tf.int32) - tf.shape(image)[:2] - [top, left])
+    return tf.pad(image, [[top, below], [left, right], [0, 0]])
 
 
 def _gif_size(data: tf.Tensor) -> tf.Tensor:
@@ -260,13 +260,12 @@ def _gif_size(data: tf.Tensor) -> tf.Tensor:
 
 
 def _gif_layout(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Place of the first frame; its left, top, width, height; height and width of the canvas."""
-    size = tf.strings.length(data)
+    """Place and bytes of the first frame's descriptor; height and width of the canvas."""
     head = _bytes_at(data, 0, 13)
     at = tf.while_loop(
         lambda at: _bytes_at(data, at, 1)[0] == ord("!"),
-        lambda at: (_after_sub_blocks(data, tf.minimum(at + 2, size)),),
-        (tf.minimum(13 + _color_table_bytes(head[10]), size),),
+        lambda at: (_after_sub_blocks(data, at + 2),),
+        (13 + _color_table_bytes(head[10]),),
         maximum_iterations=_MAX_CHUNKS,
     )[0]
     descriptor = _bytes_at(data, at, 10)
@@ -274,7 +273,7 @@ def _gif_layout(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         frame = _little(tf.reshape(descriptor[1:9], [4, 2]))
     screen = _little(tf.reshape(head[6:10], [2, 2]))
     canvas = tf.where(frame[2:] > 0, tf.maximum(screen, frame[:2] + frame[2:]), 0)
-    return at, frame, canvas[::-1]
+    return at, descriptor, canvas[::-1]
 
 
 def _color_table_bytes(flags: tf.Tensor) -> tf.Tensor:
@@ -313,15 +312,16 @@ def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
     is_known = (compression == 0) & tf.reduce_any(bits == [1, 4, 8, 24, 32])
     is_known |= (compression == 3) & (bits == 32) & tf.reduce_all(masks == [0xFF0000, 0xFF00, 0xFF])
     is_known &= (tf.strings.substr(data, 0, 2) == "BM") & (header_bytes >= 40) & (pixels_at >= 54)
+    is_known &= width < 2**26  # a row's bits can be counted
     with _asserted(is_known, "BMP of an unknown kind"):
         num_rows = tf.abs(height)
         row_bytes = (width * bits + 31) // 32 * 4
-    rows = tf.io.decode_raw(tf.strings.substr(data, pixels_at, row_bytes * num_rows), tf.uint8)
+    rows = tf.io.decode_raw(_part(data, pixels_at, row_bytes * num_rows), tf.uint8)
     rows = tf.reshape(rows, [num_rows, row_bytes])
 
     def indexed() -> tf.Tensor:
         at = 14 + header_bytes
-        palette = tf.strings.substr(data, at, tf.maximum(pixels_at - at, 0))
+        palette = _part(data, at, tf.maximum(pixels_at - at, 0))
         palette = tf.io.decode_raw(palette, tf.uint8, fixed_length=4 * 256)
         shifts = tf.range(8 - bits, -1, -bits)
         index = tf.bitwise.right_shift(tf.cast(rows, tf.int32)[:, :, None], shifts)
@@ -408,47 +408,48 @@ def _first_orientation(tiff: tf.Tensor, *, little: bool) -> tf.Tensor:
 
 def _find_chunk(data: tf.Tensor, first: int, name: str, *, last: str, is_png: bool) -> tf.Tensor:
     """Content of the first chunk of a name; empty when the last, or the end, comes before it."""
-    size = tf.cast(tf.strings.length(data), tf.int64)
     name_at, length_at, around = (4, 0, 12) if is_png else (0, 4, 8)
 
-    def part(at: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-        return tf.strings.substr(data, tf.minimum(at, size), length)
-
     def content_bytes(at: tf.Tensor) -> tf.Tensor:
-        length = tf.io.decode_raw(
-            part(at + length_at, 4), tf.int32, little_endian=not is_png, fixed_length=4
-        )
-        return tf.cast(tf.maximum(length[0], 0), tf.int64)
+        length = _integers(data, at + length_at, 1, tf.int32, little=not is_png)[0]
+        return tf.cast(tf.maximum(length, 0), tf.int64)
 
-    def has_next(at: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_all(part(at + name_at, 4) != [name, last, ""])
+    def is_other(at: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all(_part(data, at + name_at, 4) != [name, last, ""])
 
     def step(at: tf.Tensor) -> tuple[tf.Tensor]:
         length = content_bytes(at)
         return (at + around + length + (0 if is_png else length % 2),)  # RIFF pads to even lengths
 
-    at = tf.while_loop(
-        has_next, step, (tf.constant(first, tf.int64),), maximum_iterations=_MAX_CHUNKS
-    )[0]
-    is_found = part(at + name_at, 4) == name
-    return tf.where(is_found, part(at + 8, content_bytes(at)), "")
+    start = tf.constant(first, tf.int64)  # a length may be near 2**31
+    at = tf.while_loop(is_other, step, (start,), maximum_iterations=_MAX_CHUNKS)[0]
+    is_found = _part(data, at + name_at, 4) == name
+    return _part(data, at + 8, tf.where(is_found, content_bytes(at), 0))
 
 
 # Bytes and numbers ---------------------------------------------------------------------------
 
 
+def _part(data: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
+    """So many bytes from a place, fewer at the end; a constant place must not be beyond it."""
+    if not isinstance(start, int):  # TensorFlow's error would show the data, all of them
+        size = tf.cast(tf.strings.length(data), start.dtype)
+        start = tf.clip_by_value(start, 0, size)
+    return tf.strings.substr(data, start, length)
+
+
 def _bytes_at(data: tf.Tensor, start: tf.Tensor | int, count: int) -> tf.Tensor:
-    """Bytes from a place not beyond the end, int32 [count]; zeros follow the last."""
-    part = data if isinstance(start, int) and start == 0 else tf.strings.substr(data, start, count)
+    """Bytes from a place, int32 [count]; zeros follow the last."""
+    part = data if isinstance(start, int) and start == 0 else _part(data, start, count)
     return tf.cast(tf.io.decode_raw(part, tf.uint8, fixed_length=count), tf.int32)
 
 
 def _integers(
     data: tf.Tensor, start: tf.Tensor | int, count: int, dtype: tf.DType, *, little: bool = True
 ) -> tf.Tensor:
-    """Numbers of a type from a place not beyond the end, int32 [count]; zeros follow the last."""
+    """Numbers of a type from a place, int32 [count]; zeros follow the last."""
     length = count * dtype.size
-    part = tf.strings.substr(data, start, length)
+    part = _part(data, start, length)
     return tf.cast(tf.io.decode_raw(part, dtype, little, length), tf.int32)
 
 

@@ -1,0 +1,97 @@
+"""The command ``tfic``: finding verbs, their own arguments, and how it ends."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import tf_image_classification
+from tf_image_classification.cli import arguments, main
+from tf_image_classification.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_help_names_every_verb_and_every_verb_has_its_file(capsys):
+    for line in ([], ["--help"], ["-h"], ["help"]):
+        assert main.main(line) == 0
+        out = capsys.readouterr().out
+        assert all(verb in out for verb in main.VERBS)
+    folder = Path(main.__file__).parent
+    found = {p.stem.replace("_", "-") for p in folder.glob("*.py")}
+    assert found - {"--init--", "main", "arguments"} == set(main.VERBS)
+
+
+def test_an_unknown_verb_is_answered_with_near_ones(capsys):
+    assert main.main(["trian"]) == 2
+    assert "Did you mean train?" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys):
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tfic {tf_image_classification.__version__}\n"
+
+
+def test_the_installed_command_is_this_one():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"tfic": "tf_image_classification.cli.main:main"}
+    result = subprocess.run(
+        [sys.executable, "-m", "tf_image_classification.cli.main", "trian"], capture_output=True
+    )
+    assert result.returncode == 2
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "check-spec"])
+def test_each_verb_has_help(verb, capsys):
+    assert main.main([verb, "--help"]) == 0
+    assert f"usage: tfic {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "rest"),
+    [
+        (["--spec", "a:B", "--seed", "1"], "a:B", ["--seed", "1"]),
+        (["--seed", "1", "--spec=a:B"], "a:B", ["--seed", "1"]),
+        (["-spec", "a:B"], "a:B", []),
+        (["--seed", "1"], "", ["--seed", "1"]),
+    ],
+)
+def test_an_own_argument_is_taken_out_of_the_line(line, value, rest):
+    assert arguments.take(line, "spec") == (value, rest)
+
+
+@pytest.mark.parametrize("line", [["--spec"], ["--spec", "--seed"], ["--spec="]])
+def test_an_own_argument_without_a_value_is_refused(line):
+    with pytest.raises(ConfigError, match="--spec has no value"):
+        arguments.take(line, "spec")
+
+
+def test_an_own_argument_given_twice_is_refused():
+    with pytest.raises(ConfigError, match="2 times"):
+        arguments.take(["--spec", "a:B", "--spec", "c:D"], "spec")
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("nonsense", "expected module:Class"),
+        ("no_such_file.py:Spec", "There is no file"),
+        ("no_such_module:Spec", "no_such_module"),
+        ("json:JSONDecodr", "Did you mean JSONDecoder"),
+        ("json:JSONDecoder", "not a subclass of EstimatorSpec"),
+    ],
+)
+def test_a_spec_that_is_not_there_ends_check_spec_with_a_message(reference, expected, capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main(["check-spec", reference])
+    assert end.value.code == 1
+    assert expected in capsys.readouterr().err
+
+
+def test_check_spec_without_a_spec_asks_for_it(capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main(["check-spec"])
+    assert end.value.code == 1
+    assert "Which spec?" in capsys.readouterr().err

@@ -1,0 +1,106 @@
+"""The areas keep their stated bound against scikit-learn's exact ones."""
+
+import math
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tf_image_classification.errors import SpecError
+from tf_image_classification.metrics import streaming
+from tf_image_classification.metrics.curves import bin_edges
+
+
+def bound(metric, curve):
+    """The docstring's bound, from the metric's sums."""
+    p, q = (metric.sums[key][::-1].astype(float) for key in ("positive", "negative"))
+    if curve == "ROC":
+        return (p * q).sum() / (2 * p.sum() * q.sum())
+    t, f = np.cumsum(p) - p, np.cumsum(q) - q
+    used = p > 0
+    p, q, t, f = p[used], q[used], t[used], f[used]
+    least = np.divide(t, t + f + q, out=np.zeros_like(t), where=t + f + q > 0)
+    return (p * ((t + p) / (t + p + f) - least)).sum() / p.sum()
+
+
+EXACT = {"ROC": sk.roc_auc_score, "PR": sk.average_precision_score}
+probabilities = st.one_of(
+    st.floats(0, 1, width=32),
+    st.floats(0.5, 0.501, width=32),  # many in one bin
+    st.floats(0.99999, 1, width=32, allow_subnormal=False),
+)
+
+
+@pytest.mark.parametrize("curve", EXACT)
+@settings(deadline=None, max_examples=150)
+@given(rows=st.lists(st.tuples(st.booleans(), probabilities, st.sampled_from([0.5, 1.0, 3.0]))))
+def test_the_error_is_within_the_stated_bound(curve, rows):
+    rows = [(False, 0.5, 1.0), (True, 0.5, 1.0), *rows]
+    labels, values, weights = (np.array(column) for column in zip(*rows, strict=True))
+    for weight in (None, weights):
+        metric = streaming.auc(labels, values, weight, curve=curve)
+        exact = EXACT[curve](labels, values, sample_weight=weight)
+        assert abs(metric.result() - exact) <= bound(metric, curve) + 1e-12
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 8.0])
+def test_unsure_and_confident_classifiers_are_resolved(scale):
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 20_000)
+    logits = scale * (labels * 1.5 + rng.normal(size=labels.size) - 0.75)
+    values = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    for curve, exact in EXACT.items():
+        metric = streaming.auc(labels, values, curve=curve)
+        assert bound(metric, curve) < 0.002
+        assert metric.result() == pytest.approx(exact(labels, values), abs=1e-4)
+
+
+def test_bins_are_as_narrow_as_stated():
+    edges = bin_edges()
+    assert (np.diff(edges) >= 0).all()
+    assert np.diff([0.0, *edges, 1.0]).max() <= 1 / 2048
+    inner = edges[(edges > 1e-7) & (edges < 1 - 1e-7)]
+    odds = inner / (1 - inner)
+    assert (odds[1:] / odds[:-1]).max() < 1.017
+
+
+def test_a_model_that_cannot_tell_scores_one_half():
+    assert streaming.auc([0, 1, 0, 1], [0.7] * 4).result() == 0.5
+
+
+def test_the_ends_of_the_range_are_in_bins_of_their_own():
+    assert streaming.auc([0, 1], [0.0, 1.0]).result() == 1.0
+    assert streaming.auc([1, 0], [0.0, 1.0]).result() == 0.0
+    assert streaming.auc([0, 1], [0.99999, 0.999999]).result() == 1.0
+
+
+def test_without_both_classes_there_is_no_area():
+    assert math.isnan(streaming.auc([1, 1], [0.2, 0.3]).result())
+    assert math.isnan(streaming.auc([0, 0], [0.2, 0.3]).result())
+    assert math.isnan(streaming.auc([0, 0], [0.2, 0.3], curve="PR").result())
+    assert streaming.auc([1, 1], [0.2, 0.3], curve="PR").result() == 1.0
+
+
+def test_a_probability_that_is_not_a_number_makes_the_area_nan():
+    bad, good = streaming.auc([0, 1], [math.nan, 1.0]), streaming.auc([0, 1], [0.0, 1.0])
+    assert math.isnan(good.merge(bad).result())
+
+
+def test_large_counts_do_not_overflow():
+    metric = streaming.auc([0, 1, 1], [0.4, 0.3, 0.6])
+    for _ in range(40):
+        metric = metric.merge(metric)
+    assert metric.result() == 0.5
+
+
+def test_logits_and_more_than_two_classes_are_refused():
+    with pytest.raises(SpecError, match="probability is 3"):
+        streaming.auc([0, 1], [0.5, 3.0])
+    with pytest.raises(SpecError, match="labels hold 2"):
+        streaming.auc([0, 2], [0.5, 0.5])
+    with pytest.raises(SpecError, match=r"\[2, 2\].*\[:, i\]"):
+        streaming.auc([0, 1], [[0.5, 0.5], [0.5, 0.5]])
+    with pytest.raises(SpecError, match="expected ROC or PR"):
+        streaming.auc([0, 1], [0.5, 0.5], curve="roc")

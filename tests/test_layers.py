@@ -1,0 +1,33 @@
+"""Who may import whom: the contracts of pyproject.toml hold."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_linter(*arguments):
+    program = Path(sys.executable).with_name("lint-imports")
+    return subprocess.run(
+        [program, "--no-cache", "--no-logo", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_no_module_imports_a_higher_layer_or_a_sibling_folder():
+    result = run_linter()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 kept, 0 broken" in result.stdout
+
+
+def test_the_linter_would_see_a_broken_contract(tmp_path):
+    text = (ROOT / "pyproject.toml").read_text()
+    turned = text.replace('    "runs",\n', "").replace(
+        '    "errors",\n', '    "errors",\n    "runs",\n'
+    )
+    assert turned != text
+    config = tmp_path / "turned.toml"
+    config.write_text(turned)
+    result = run_linter("--config", str(config), "--contract", "layers")
+    assert result.returncode == 1
+    assert "BROKEN" in result.stdout

@@ -1,0 +1,65 @@
+"""The names that users import, and nothing that is not there."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import tf_image_classification
+from tf_image_classification import hooks, utils
+
+PACKAGE = Path(tf_image_classification.__file__).parent
+
+
+def test_the_public_names_are_these_and_each_can_be_had():
+    assert tf_image_classification.__all__ == [
+        "__version__",
+        "EstimatorSpec",
+        "Label",
+        "Settings",
+        "check_spec",
+        "evaluate",
+        "make_settings",
+        "train",
+    ]
+    for name in tf_image_classification.__all__:
+        assert getattr(tf_image_classification, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = tf_image_classification.trian
+
+
+def test_type_checkers_see_the_names_that_are_loaded_on_first_use():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    seen = {
+        alias.asname: node.module.rpartition(".")[2]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
+    assert seen == tf_image_classification._HOMES
+
+
+def test_the_function_check_spec_and_its_module_do_not_hide_each_other():
+    importlib.import_module("tf_image_classification.check_spec")
+    assert callable(importlib.import_module("tf_image_classification").check_spec)
+
+
+def test_the_modules_of_the_contract_are_importable_and_name_what_they_offer():
+    for module in ("dataset", "estimator_specs", "hooks", "train_estimator", "utils"):
+        importlib.import_module(f"tf_image_classification.{module}")
+    for module in (hooks, utils):
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+        assert sorted(module.__all__) == module.__all__
+    with pytest.raises(AttributeError, match="no attribute 'write_shard'"):
+        _ = utils.write_shard
+
+
+def test_module_names_are_unique_across_folders():
+    # cli has a file a verb, named like what it calls.
+    names = [
+        p.stem for p in PACKAGE.rglob("*.py") if p.stem != "__init__" and p.parent.name != "cli"
+    ]
+    assert sorted(names) == sorted(set(names))
