@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 from hypothesis import given
@@ -172,6 +173,7 @@ def _values(option):
     return text
 
 
+@hypothesis.settings(deadline=None)
 @given(
     st.sets(st.sampled_from(sorted(OPTIONS)), max_size=12).flatmap(
         lambda names: st.fixed_dictionaries({name: _values(OPTIONS[name]) for name in names})

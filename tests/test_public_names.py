@@ -18,7 +18,6 @@ def test_the_public_names_are_these_and_each_can_be_had():
         "EstimatorSpec",
         "Label",
         "Settings",
-        "check_spec",
         "evaluate",
         "make_settings",
         "train",
@@ -41,9 +40,9 @@ def test_type_checkers_see_the_names_that_are_loaded_on_first_use():
     assert seen == tf_image_classification._HOMES
 
 
-def test_the_function_check_spec_and_its_module_do_not_hide_each_other():
-    importlib.import_module("tf_image_classification.check_spec")
-    assert callable(importlib.import_module("tf_image_classification").check_spec)
+def test_no_public_name_is_hidden_by_a_module_of_that_name():
+    modules = {path.stem for path in PACKAGE.iterdir()}
+    assert modules.isdisjoint(tf_image_classification.__all__)
 
 
 def test_the_modules_of_the_contract_are_importable_and_name_what_they_offer():

@@ -175,8 +175,12 @@ def settings_text(settings: Settings) -> str:
     lines = []
     for name, value in settings.values().items():
         plain = list(value) if isinstance(value, tuple) else value
+        characters = "".join(value) if isinstance(value, tuple) else str(value)
         text = yaml.safe_dump(
-            {name: plain}, default_flow_style=True, allow_unicode=True, width=10**6
+            {name: plain},
+            default_flow_style=True,
+            allow_unicode=characters.isprintable(),  # line breaks have many forms
+            width=10**6,
         )
         inner = text.strip()[1:-1]
         origin = settings.origin(name)
@@ -224,7 +228,8 @@ def help_text(usage: str) -> str:
             group = option.group
             lines += ["", f"{group}:"]
         default = _default_text(option)
-        shown = f"--{option.name}" + (f" (default {default})" if default else "")
+        shown = ", ".join(f"--{name}" for name in (option.name, *option.aliases))
+        shown += f" (default {default})" if default else ""
         lines.append(f"  {shown}")
         lines += textwrap.wrap(
             _meaning(option), 92, initial_indent="      ", subsequent_indent="      "

@@ -273,7 +273,7 @@ class TrainingSettings:
         1, "Steps inside one call of the compiled function.", minimum=1, resume="free"
     )
     jit_compile: str = _option(
-        "auto", "XLA: on GPUs only (auto), on or off.", choices=("auto", "on", "off")
+        "auto", "XLA: with a single GPU (auto), on or off.", choices=("auto", "on", "off")
     )
     gradient_clip_norm: float = _option(
         0.0, "Largest global norm of the gradient; 0: no limit.", minimum=0.0

@@ -6,7 +6,9 @@ Local paths never import TensorFlow; other schemes go through ``tf.io.gfile``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
+import io
 import json
 import os
 import re
@@ -72,7 +74,7 @@ def expand_patterns(patterns: Iterable[str], *, option: str) -> list[str]:
     Raises:
         DataError: a pattern or path names nothing.
     """
-    files: dict[str, None] = {}
+    files: dict[str, str] = {}
     for pattern in patterns:
         pattern = os.path.expanduser(pattern)
         if exists(pattern):
@@ -86,8 +88,9 @@ def expand_patterns(patterns: Iterable[str], *, option: str) -> list[str]:
                 f"{option}: no file matches {pattern!r}. Check the path; quote a pattern only if "
                 "the shell should not expand it."
             )
-        files.update(dict.fromkeys(found))
-    return list(files)
+        for path in found:
+            files.setdefault(path if is_remote(path) else os.path.abspath(path), path)
+    return list(files.values())
 
 
 def make_folder(path: str) -> None:
@@ -135,23 +138,44 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     """A stream whose content appears under ``path`` only when the block ends without an error.
 
     Locally: written under a temporary name in the same folder, flushed to the disk, renamed.
-    Objects in a bucket appear whole when they are closed.
+    For a bucket: gathered in memory, and written as one object at the end.
+
+    Raises:
+        DataError: the folder cannot be written, or the disk is full.
     """
     if is_remote(path):
+        gathered = io.BytesIO()
+        yield gathered
         with _gfile().GFile(path, "wb") as stream:
-            yield stream
+            stream.write(gathered.getvalue())
         return
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
-        with open(temporary, "wb") as stream:
+        try:
+            stream = open(temporary, "wb")  # noqa: SIM115 (its errors are told from the block's)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        with stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.remove(temporary)
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise _unwritable(path, error) from error
         raise
+
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def _unwritable(path: str, error: OSError) -> DataError:
+    return DataError(
+        f"{path!r} cannot be written: {error.strerror or error}. Make room, change the folder's "
+        "permissions or choose another folder."
+    )
 
 
 def write_bytes(path: str, data: bytes) -> None:

@@ -9,6 +9,7 @@ Nothing here needs TensorFlow.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 import re
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from tf_image_classification.errors import LabelError, SpecError, did_you_mean
 
+_LARGEST_VALUE = float(np.finfo(np.float32).max)
 _OLD_KEYS = {"name": "name", "depth": "depth", "one-hot": "one_hot", "one_hot": "one_hot"}
 
 
@@ -32,8 +34,9 @@ class Label:
         depth: number of classes; not used for a real-valued label.
         one_hot: True for a class label, False for a real-valued one.
         weight: factor of this label's loss in the sum over labels.
-        missing: raw value that says "not known", such as -1; such a label is left out of the loss
-            and of the metrics. An empty CSV cell and an absent feature always mean that.
+        missing: raw value that says "not known", such as -1, "unknown" or NaN; such a label is left
+            out of the loss and of the metrics. An empty CSV cell and an absent feature always mean
+            that.
         class_names: a name for each class, or empty until the vocabulary is fixed.
     """
 
@@ -56,6 +59,8 @@ class Label:
             raise SpecError(
                 f"class_dict: label {self.name!r} has weight {self.weight!r}, expected 0 or more."
             )
+        if isinstance(self.missing, float) and math.isnan(self.missing):
+            object.__setattr__(self, "missing", "nan")  # as a text it equals itself
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if not self.class_names:
             return
@@ -66,7 +71,7 @@ class Label:
                 f"Label {self.name!r} has depth {self.depth} but {len(self.class_names)} class "
                 "names. Correct the depth in class_dict or the list of names."
             )
-        repeated = sorted({n for n in self.class_names if self.class_names.count(n) > 1})
+        repeated = _repeated(self.class_names)
         if repeated:
             raise SpecError(f"Label {self.name!r} names a class twice: {', '.join(repeated)}.")
 
@@ -79,6 +84,24 @@ class Label:
     def num_outputs(self) -> int:
         """Logits of the model for this label."""
         return self.depth if self.one_hot else 1
+
+    @property
+    def missing_number(self) -> float | None:
+        """The marker for missing as a number, NaN included; None when it is none."""
+        try:
+            return None if self.missing is None else float(self.missing)
+        except ValueError:
+            return None
+
+    @property
+    def missing_texts(self) -> frozenset[str]:
+        """The texts that say missing: the empty one, and the marker's in its usual spellings."""
+        number = self.missing_number
+        return frozenset(
+            {""}
+            | (set() if self.missing is None else {str(self.missing)})
+            | (set() if number is None else {f"{number:g}"})
+        )
 
     def named_classes(self) -> tuple[str, ...]:
         """The class names, or the numbers while no vocabulary is fixed."""
@@ -94,8 +117,7 @@ class LabelSchema:
     def __post_init__(self) -> None:
         if not self.labels:
             raise SpecError("class_dict is empty; describe at least one label.")
-        names = [label.name for label in self.labels]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        repeated = _repeated(label.name for label in self.labels)
         if repeated:
             raise SpecError(f"class_dict names a label twice: {', '.join(repeated)}.")
 
@@ -163,6 +185,11 @@ class LabelSchema:
         return cls(tuple(Label(**entry) for entry in value))
 
 
+def _repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, sorted."""
+    return sorted(name for name, count in collections.Counter(names).items() if count > 1)
+
+
 def _from_dict(entry: Mapping[str, Any]) -> Label:
     fields = {field.name for field in dataclasses.fields(Label)}
     values = {}
@@ -205,7 +232,7 @@ def collect_vocabulary(label: Label, texts: Iterable[str]) -> tuple[str, ...]:
         >>> collect_vocabulary(Label("pet", depth=2), ["dog", "cat", "dog"])
         ('cat', 'dog')
     """
-    found = {text for text in texts if text and text != str(label.missing)}
+    found = set(texts) - label.missing_texts
     if all(t.isdecimal() and str(int(t)) == t and int(t) < label.depth for t in found):
         return tuple(str(i) for i in range(label.depth))
     names = tuple(sorted(found, key=_natural_key))
@@ -220,7 +247,8 @@ def collect_vocabulary(label: Label, texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _natural_key(text: str) -> tuple[Any, ...]:
-    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", text))
+    parts = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", text))
+    return parts, text  # the text itself tells a1 and a01 apart, which the numbers do not
 
 
 def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str]) -> Column:
@@ -234,8 +262,8 @@ def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str
     Raises:
         LabelError: a class is not in the vocabulary, or a text is not a number; names the place.
     """
-    marker = None if label.missing is None else str(label.missing)
-    present = np.array([bool(text) and text != marker for text in texts], dtype=bool)
+    missing = label.missing_texts
+    present = np.array([text not in missing for text in texts], dtype=bool)
     if not label.is_class:
         values = np.zeros(len(texts), np.float32)
         for i in np.flatnonzero(present):
@@ -260,9 +288,9 @@ def _real_value(label: Label, text: str, locate: Callable[[int], str], i: int) -
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= _LARGEST_VALUE:
         raise LabelError(
-            f"{locate(i)}: label {label.name!r} is {text!r}, expected a finite number. "
+            f"{locate(i)}: label {label.name!r} is {text!r}, expected a finite float32 number. "
             "Leave the cell empty when the value is not known."
         )
     return value
@@ -288,12 +316,13 @@ def encode_numbers(
     column = _without_marker(label, Column(numbers, given))
     present = column.present
     if not label.is_class:
-        values = np.where(present, numbers, 0).astype(np.float32)
-        wrong = present & ~np.isfinite(values)
-        expected = "a finite number"
+        wrong = present & ~(np.abs(numbers) <= _LARGEST_VALUE)
+        values = np.where(present & ~wrong, numbers, 0).astype(np.float32)
+        expected = "a finite float32 number"
     else:
-        finite = np.where(present & np.isfinite(numbers), numbers, 0)
-        values = finite.astype(np.int64)
+        # NaN and what int64 cannot hold become -1, which is no class.
+        holds = np.abs(numbers) < 2.0**62
+        values = np.where(present, np.where(holds, numbers, -1), 0).astype(np.int64)
         wrong = present & ((values != numbers) | (values < 0) | (values >= label.depth))
         expected = f"a whole number from 0 to {label.depth - 1}"
     if wrong.any():
@@ -308,13 +337,14 @@ def encode_numbers(
 
 
 def _without_marker(label: Label, column: Column) -> Column:
-    if label.missing is None:
+    marker = label.missing_number
+    if marker is None:
         return column
-    try:
-        marker = float(label.missing)
-    except ValueError:
-        return column
-    present = column.present & (column.values != marker)
+    # Records hold labels as float32, in which a marker such as -0.1 is another number.
+    is_marker = (column.values == marker) | (column.values == float(np.float32(marker)))
+    if math.isnan(marker):
+        is_marker = np.isnan(column.values)
+    present = column.present & ~is_marker
     return Column(np.where(present, column.values, 0).astype(column.values.dtype), present)
 
 
@@ -329,12 +359,13 @@ def read_class_names(text: str, path: str) -> tuple[str, ...]:
         names.pop()
     if not names:
         raise LabelError(f"{path} holds no class names, expected one a line.")
+    first_lines: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name:
             raise LabelError(f"{path} line {number} is empty, expected a class name on every line.")
-        if names.index(name) != number - 1:
+        if first_lines.setdefault(name, number) != number:
             raise LabelError(
                 f"{path} line {number} names class {name!r} a second time "
-                f"(first in line {names.index(name) + 1})."
+                f"(first in line {first_lines[name]})."
             )
     return tuple(names)

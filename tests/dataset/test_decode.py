@@ -108,7 +108,7 @@ def gif_frame(left, top, width, height, body):
 
 JPEG = encoded(picture(), "JPEG", quality=90)
 PNG = encoded(picture(), "PNG")
-GIF = encoded(picture("P"), "GIF")
+GIF = encoded(picture("P"), "GIF", interlace=0)
 BMP = encoded(picture(), "BMP")
 WEBP = encoded(picture(), "WEBP", lossless=True)
 PLAIN = {"jpeg": JPEG, "png": PNG, "gif": GIF, "bmp": BMP, "webp": WEBP}
@@ -412,8 +412,12 @@ def test_a_size_declared_too_large_is_refused_before_the_data_is_looked_at(kind,
     assert_refused(data, "20000 x 20000 = 400,000,000 pixels")
     with pytest.raises(tf.errors.InvalidArgumentError, match="pixels"):
         traced_decode(data)
+
+
+def test_inside_tf_data_too_the_error_names_the_pixels():
+    data = tf.data.Dataset.from_tensors(forged_size("png", 20_000, 20_000))
     with pytest.raises(tf.errors.InvalidArgumentError, match="pixels"):
-        list(tf.data.Dataset.from_tensors(data).map(lambda d: decode_image(d, max_pixels=LIMIT)))
+        list(data.map(lambda d: decode_image(d, max_pixels=LIMIT)))
 
 
 @pytest.mark.parametrize("kind", ["png", "gif", "bmp"])
@@ -511,7 +515,7 @@ _TOUGH = [
 ]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     data=st.sampled_from(_TOUGH),
     cut=st.none() | st.integers(0, 4000),
@@ -571,7 +575,7 @@ def test_awkward_files_do_what_is_sane(row, traced_decode):
     image = decode(data)
     np.testing.assert_array_equal(traced_decode(data), image)
     assert explain_bad_image(data, max_pixels=LIMIT) is None
-    assert image.std() > 1 or image.shape == (1, 1, 3)
+    assert image.std() > 1 or row["file"] in _NOT_AS_PILLOW
     if row["file"] not in _NOT_AS_PILLOW:
         assert_close(image, pillow(data), 1)
 

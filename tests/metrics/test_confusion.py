@@ -30,8 +30,8 @@ def test_the_size_grows_with_the_classes_within_bounds(num_classes, least, most)
     assert least <= width <= most
 
 
-def test_a_thousand_classes_still_fit():
-    height, width, _ = draw(np.eye(1000, dtype=int)).shape
+def test_more_classes_than_can_be_named_still_fit():
+    height, width, _ = draw(np.eye(300, dtype=int)).shape
     assert 2000 < height < 3000
     assert 2000 < width < 3000
 

@@ -7,6 +7,7 @@ Two forms are known by themselves: ``image_bytes`` with a float feature per labe
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -139,8 +140,10 @@ class RawLabels:
     given: npt.NDArray[np.bool_]
 
     def texts(self) -> list[str]:
-        """The values as texts, each different text held once."""
-        return [sys.intern(value.decode()) for value in self.values.tolist()]
+        """The values as texts, each different text held once; what is no UTF-8 is escaped."""
+        return [
+            sys.intern(value.decode("utf-8", "backslashreplace")) for value in self.values.tolist()
+        ]
 
     @property
     def is_text(self) -> bool:
@@ -157,6 +160,23 @@ def encode(label: Label, raw: RawLabels, locate: Callable[[int], str]) -> Column
     if raw.is_text:
         return encode_texts(label, raw.texts(), locate)
     return encode_numbers(label, raw.values, raw.given, locate)
+
+
+def is_marker(label: Label, numbers: tf.Tensor) -> tf.Tensor:
+    """Where numbers are the label's marker for missing, compared as float32 like records hold it.
+
+    Args:
+        label: the label.
+        numbers: any numeric dtype [n]; in-graph.
+
+    Returns:
+        bool [n].
+    """
+    marker = label.missing_number
+    if marker is None:
+        return tf.zeros_like(numbers, tf.bool)
+    numbers = tf.cast(numbers, tf.float32)
+    return tf.math.is_nan(numbers) if math.isnan(marker) else tf.equal(numbers, marker)
 
 
 def read_labels(

@@ -123,7 +123,7 @@ class Feed:
                 "with --on_bad_image skip."
             ) from error
         self.bad_images |= {bad.number: bad for bad in new}
-        if len(self.bad_images) >= self.pipeline.num_examples:
+        if len(self.bad_images) == self.pipeline.num_examples:
             raise DataError("Not one image can be decoded; see bad_images.jsonl.") from error
         if self._on_skip is not None:
             self._on_skip(list(self.bad_images.values()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import hashlib
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -12,8 +14,14 @@ from typing import Any
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.dataset.examples import is_marker
 from tf_image_classification.dataset.pipeline import WHOLE, BadImage, Pipeline, Preproc, Share
-from tf_image_classification.dataset.sources import SourceOptions, read_source, source_kind
+from tf_image_classification.dataset.sources import (
+    SourceOptions,
+    Table,
+    read_source,
+    source_kind,
+)
 from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.labels import Label, LabelSchema
 
@@ -57,6 +65,8 @@ class GivenInput:
         spec = self.make().element_spec
         if not isinstance(spec, tuple) or len(spec) != 2:
             raise SpecError(f"input_fn yields {spec}, expected (images, labels).")
+        if not isinstance(spec[0], tf.TensorSpec):
+            raise SpecError(f"input_fn yields {spec[0]} as images, expected one tensor.")
         shape = spec[0].shape
         if shape.rank != 4 or not shape[1:].is_fully_defined():
             raise SpecError(f"input_fn yields images of shape {shape}, expected [batch, H, W, C].")
@@ -106,14 +116,17 @@ class GivenInput:
         if not isinstance(given, Mapping):
             given = {self.schema.names[0]: given}
         num_rows = tf.shape(images)[0]
-        with tf.control_dependencies([tf.debugging.assert_less_equal(num_rows, self.batch_size)]):
+        fits = tf.debugging.assert_less_equal(
+            num_rows, self.batch_size, "input_fn yields more rows than the batch_size it is given."
+        )
+        with tf.control_dependencies([fits]):
             is_row = tf.range(self.batch_size) < num_rows
         labels, present = {}, {}
         for label in self.schema:
             if label.name not in given:
                 raise SpecError(f"input_fn yields no label {label.name!r}, only {sorted(given)}.")
-            values = self._pad(tf.reshape(given[label.name], [-1]), num_rows)
-            values, known = _known(label, values)
+            values, known = _known(label, _column(label, given[label.name]))
+            values, known = self._pad(values, num_rows), self._pad(known, num_rows)
             labels[label.name], present[label.name] = values, known & is_row
         first = tf.cast(number, tf.int64) * self.batch_size
         ids = first + tf.range(self.batch_size, dtype=tf.int64)
@@ -125,13 +138,43 @@ class GivenInput:
         return tf.ensure_shape(tf.pad(value, missing), [self.batch_size, *value.shape[1:]])
 
 
+def _column(label: Label, values: Any) -> tf.Tensor:
+    """A label's numbers [B], from a tensor [B] or [B, 1].
+
+    Raises:
+        SpecError: the tensor has more than one number an example, such as one-hot rows, or texts.
+    """
+    values = tf.convert_to_tensor(values)
+    is_wide = values.shape.rank is not None and any(size != 1 for size in values.shape[1:])
+    if is_wide or not (values.dtype.is_integer or values.dtype.is_floating):
+        wanted = "class numbers" if label.is_class else "real values"
+        raise SpecError(
+            f"input_fn yields label {label.name!r} as {values.dtype.name} {values.shape}, expected "
+            f"{wanted} of shape [batch]."
+        )
+    return tf.reshape(values, [-1])
+
+
 def _known(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A label's numbers in their dtype, and where they are not the marker for missing."""
-    known = tf.ones_like(values, tf.bool)
-    if isinstance(label.missing, (int, float)):
-        known = tf.cast(values, tf.float64) != float(label.missing)
+    """A label's numbers in their dtype, checked, and where they are not the marker for missing."""
+    known = ~is_marker(label, values)
     values = tf.where(known, values, tf.zeros_like(values))
-    return tf.cast(values, tf.int64 if label.is_class else tf.float32), known
+    if label.is_class:
+        numbers = tf.cast(values, tf.int64)
+        is_valid = (numbers >= 0) & (numbers < label.depth)
+        is_valid &= tf.cast(numbers, values.dtype) == values
+        expected = f"whole numbers from 0 to {label.depth - 1}"
+    else:
+        numbers = tf.cast(values, tf.float32)
+        is_valid = tf.math.is_finite(numbers)
+        expected = "finite numbers"
+    check = tf.debugging.Assert(
+        tf.reduce_all(is_valid),
+        [f"input_fn yields label {label.name!r}, of which {expected} are expected, as", values],
+        summarize=-1,
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(numbers), known
 
 
 def plain_input_fn(
@@ -147,34 +190,60 @@ def plain_input_fn(
     """What ``EstimatorSpec.input_fn`` returns; class names are those of the source itself.
 
     Raises:
-        DataError: the source is not what ``is_tfrecord`` says, or is unusable.
+        DataError: the source is not what ``is_tfrecord`` says, or is unusable; or it lacks labels
+            and no number is declared that can stand for them.
     """
     kind, _ = source_kind(patterns, "metadata")
     if is_tfrecord != (kind == "tfrecord"):
         raise DataError(f"is_tfrecord is {is_tfrecord}, but {', '.join(patterns)} is a {kind}.")
     cache_dir = tempfile.mkdtemp(prefix="tfic-")
+    # Batches may be read as long as the process lives, whoever still holds the function.
+    atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
     raw = read_source(patterns, schema, SourceOptions(option="metadata", cache_dir=cache_dir))
     vocabularies = {
         label.name: label.class_names or raw.vocabulary(label) for label in schema.class_labels
     }
+    table = raw.encode(schema.with_vocabularies(vocabularies))
+    markers = {label.name: _marker(label, table, patterns) for label in schema}
     pipeline = Pipeline(
-        source=raw.encode(schema.with_vocabularies(vocabularies)),
+        source=table,
         preproc=preproc,
         batch_size=batch_size,
         image_size=image_size,
         max_image_pixels=100_000_000,
     )
 
+    def marked(batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        labels = {
+            name: tf.where(batch.present[name], values, tf.cast(markers[name], values.dtype))
+            for name, values in batch.labels.items()
+        }
+        return batch.images, labels
+
     def input_fn() -> tf.data.Dataset:
         batches = pipeline.training_batches(0)
         if epochs is None:
-            return batches.map(lambda batch: batch[:2])
+            return batches.map(marked)
         total = raw.num_examples * epochs
 
         def without_rest(number: tf.Tensor, batch: Batch) -> Any:
             rows = tf.minimum(total - number * batch_size, batch_size)
-            return tf.nest.map_structure(lambda part: part[:rows], batch[:2])
+            return tf.nest.map_structure(lambda part: part[:rows], marked(batch))
 
         return batches.take(math.ceil(total / batch_size)).enumerate().map(without_rest)
 
     return input_fn
+
+
+def _marker(label: Label, table: Table, patterns: Sequence[str]) -> float:
+    """The number that stands for a missing label in what an ``input_fn`` yields; 0 if none is."""
+    if table.columns[label.name].present.all():
+        return 0.0
+    marker = label.missing_number
+    if marker is None or (label.is_class and not marker.is_integer()):
+        raise DataError(
+            f"{', '.join(patterns)}: label {label.name!r} is missing in some examples. Batches of "
+            f"an input_fn mark these with a number; declare it: Label({label.name!r}, ..., "
+            "missing=-1)."
+        )
+    return marker

@@ -7,6 +7,7 @@ parallel, and come out in order; nothing decoded is ever shuffled or kept.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -20,7 +21,7 @@ from tf_image_classification.dataset.decode import decode_image, explain_bad_ima
 from tf_image_classification.dataset.order import Order
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.dataset.stream import Stream
-from tf_image_classification.errors import SpecError
+from tf_image_classification.errors import DataError, SpecError
 
 Preproc = Callable[..., tf.Tensor]
 _LARGEST_CHUNK = 16
@@ -198,7 +199,8 @@ class Pipeline:
         unshuffled = dataclasses.replace(self, shuffle=False)
         chunks = unshuffled._encoded(first_batch * self.batch_size, share)
         batches = unshuffled._decoded(chunks, excluded, share, pad=True)
-        return batches.take((self.num_evaluation_batches(max_batches) - first_batch) * share.count)
+        num_batches = max(0, self.num_evaluation_batches(max_batches) - first_batch)
+        return batches.take(num_batches * share.count)
 
     def find_bad_images(self, position: int, *, training: bool) -> list[BadImage]:
         """The examples of the batch at a position that cannot be decoded; runs eagerly.
@@ -210,7 +212,7 @@ class Pipeline:
         if isinstance(self.source, Stream):
             self.source.check_labels(position, order._stream_seed, self.batch_size)
         found = {}
-        for number, data in order._raw_batch(position):
+        for number, data in order._read_again(position):
             reason = explain_bad_image(data, max_pixels=self.max_image_pixels)
             if reason is not None:
                 found[number] = BadImage(number, self.source.locate(number), reason)
@@ -220,6 +222,30 @@ class Pipeline:
         num_chunks = self.batch_size // _chunk_size(self.batch_size)
         for chunk in self._encoded(position, WHOLE).take(num_chunks):
             yield from zip(chunk.numbers.numpy().tolist(), chunk.data.numpy().tolist(), strict=True)
+
+    def _read_again(self, position: int) -> list[tuple[int, bytes]]:
+        """The batch at a position in encoded form.
+
+        Raises:
+            DataError: bytes cannot be read; names the example.
+        """
+        try:
+            return list(self._raw_batch(position))
+        except tf.errors.OpError as error:
+            first, where, failure = position, f"The batch at position {position}", error
+        if isinstance(self.source, Table):
+            table = self.source
+            order = Order(table.num_examples, self.seed, self.shuffle)
+            for number in order.numbers(first + _steps(self.batch_size)).numpy().tolist():
+                try:
+                    table.fetch(tf.constant([number], tf.int64))
+                except tf.errors.OpError as error:
+                    where, failure = table.locate(number), error
+                    break
+        raise DataError(
+            f"{where}: its bytes can no longer be read: {failure.message.splitlines()[0]}. The "
+            "file was there when the run started; bring it back and start the run again."
+        ) from failure
 
     def names_at(self, position: int) -> list[str]:
         """Files or records of the examples in the training batch at a position."""
@@ -241,6 +267,11 @@ class Pipeline:
             return chunks.map(lambda m, parts: Encoded(start + m * size + _steps(size), *parts))
         table = self.source
         order = Order(table.num_examples, self.seed, self.shuffle)
+        with tf.device("CPU:0"):  # as tensors here; a graph with millions of constants is slow
+            columns = {
+                name: (tf.constant(column.values), tf.constant(column.present))
+                for name, column in table.columns.items()
+            }
 
         def chunk(m: tf.Tensor) -> Encoded:
             per_slice = rows // size
@@ -248,8 +279,8 @@ class Pipeline:
             first = start + batch * self.batch_size + share.first * rows + inner * size
             positions = first + _steps(size)
             numbers = order.numbers(positions)
-            labels = {n: tf.gather(c.values, numbers) for n, c in table.columns.items()}
-            present = {n: tf.gather(c.present, numbers) for n, c in table.columns.items()}
+            labels = {name: tf.gather(values, numbers) for name, (values, _) in columns.items()}
+            present = {name: tf.gather(known, numbers) for name, (_, known) in columns.items()}
             return Encoded(positions, numbers, table.fetch(numbers), labels, present)
 
         parallel = _PARALLEL if table.fetches_in_parallel else {}
@@ -292,10 +323,19 @@ class Pipeline:
         """Encoded images [c] at positions [c] to preprocessed images [c, H, W, C]."""
 
         def one_image(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            image = decode_image(pair[0], max_pixels=self.max_image_pixels)
+            image = _decoder(self.max_image_pixels)(pair[0])
             return self.preprocess(image, pair[1])
 
         return tf.map_fn(one_image, (data, positions), fn_output_signature=self.image_spec)
+
+
+@functools.cache
+def _decoder(max_pixels: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """``decode_image``, traced once a process; tracing takes seconds and each new dataset needs it."""
+    return tf.function(
+        lambda data: decode_image(data, max_pixels=max_pixels),
+        input_signature=[tf.TensorSpec([], tf.string)],
+    )
 
 
 def _chunk_size(rows: int) -> int:

@@ -13,6 +13,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -232,7 +233,8 @@ class _Rows:
         self._digest.update(repr((name, sorted(texts.items()), num_bytes)).encode())
 
     def to_table(self) -> RawTable:
-        paths = tf.constant(self.paths, tf.string)
+        with tf.device("CPU:0"):
+            paths = tf.constant([os.fsencode(path) for path in self.paths], tf.string)
         lines = np.array(self.lines, np.int32)
         starts = np.array([start for start, _ in self.tables], np.int64)
         tables = [path for _, path in self.tables]
@@ -241,7 +243,7 @@ class _Rows:
             return tf.map_fn(tf.io.read_file, tf.gather(paths, numbers))
 
         def locate(i: int) -> str:
-            path = paths[i].numpy().decode()
+            path: str = paths[i].numpy().decode("utf-8", "backslashreplace")
             if not tables:
                 return path
             return (
@@ -264,15 +266,14 @@ def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
         text = files.read_text(path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     rows.begin(path)
-    numbered = ((reader.line_num, row) for row in reader if row)
+    numbered = _numbered_rows(text, path)
     line, first = next(numbered, (0, []))
     if URI_COLUMN in (cell.strip() for cell in first):
         columns = _header_columns([cell.strip() for cell in first], schema, path)
     else:
         columns = _headerless_columns(first, schema, path)
-        numbered = iter([(line, first), *numbered])
+        numbered = itertools.chain([(line, first)], numbered)
     folder = os.path.dirname(path) if not files.is_remote(path) else path.rpartition("/")[0]
     before = len(rows.paths)
     for line, row in numbered:
@@ -288,6 +289,22 @@ def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
         rows.add(_image_path(folder, uri), texts, name=uri, line=line)
     if len(rows.paths) == before:
         raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
+
+
+def _numbered_rows(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV that are not empty, each with the number of its first line."""
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    first_line = 1
+    try:
+        for row in reader:
+            if row:
+                yield first_line, row
+            first_line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: the row that begins in line {first_line} cannot be read ({error}). "
+            "Look for a double quote that is not closed."
+        ) from error
 
 
 def _image_path(folder: str, uri: str) -> str:

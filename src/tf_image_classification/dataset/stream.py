@@ -69,7 +69,9 @@ class Stream:
         Raises:
             DataError: a record is unreadable or a label is wrong; names file and record.
         """
-        taken = list(self._serialized(start, seed).take(count).as_numpy_iterator())
+        # Records are parsed together, so one behind the wanted ones can make them fail.
+        wanted = self._serialized(start, seed).take(count + _PARSE_AT_ONCE)
+        taken = list(wanted.as_numpy_iterator())
         numbers = [int(number) for number, _ in taken]
 
         def locate(i: int) -> str:
@@ -142,13 +144,18 @@ def _shuffled(
 
 def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """A label's numbers [n] and whether they are present [n], from its ragged raw values."""
+    one_value = tf.debugging.assert_less(
+        raw.row_lengths(), tf.constant(2, tf.int64), f"Label {label.name!r} has several values."
+    )
+    with tf.control_dependencies([one_value]):
+        lengths = raw.row_lengths()
     if raw.dtype == tf.string:
         texts = raw[:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0]
-        marker = "" if label.missing is None else str(label.missing)
-        present = (texts != "") & (texts != marker)
+        missing = tf.constant(sorted(label.missing_texts))
+        present = (lengths > 0) & tf.reduce_all(texts[:, None] != missing, axis=1)
         if not label.is_class:
             values = tf.strings.to_number(tf.where(present, texts, "0"), tf.float32)
-            return values, present
+            return _finite(label, values, present)
         names = label.named_classes()
         table = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(
@@ -159,12 +166,10 @@ def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
         values = tf.where(present, table.lookup(texts), 0)
     else:
         numbers = raw[:, :1].to_tensor(default_value=0, shape=[None, 1])[:, 0]
-        present = raw.row_lengths() > 0
-        if isinstance(label.missing, (int, float)):
-            present &= tf.cast(numbers, tf.float64) != label.missing
+        present = (lengths > 0) & ~examples.is_marker(label, numbers)
         numbers = tf.where(present, numbers, tf.zeros_like(numbers))
         if not label.is_class:
-            return tf.cast(numbers, tf.float32), present
+            return _finite(label, tf.cast(numbers, tf.float32), present)
         values = tf.cast(numbers, tf.int64)
         tf.debugging.assert_equal(
             tf.cast(values, tf.float64),
@@ -180,6 +185,18 @@ def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
             )
         ]
     ):
+        return tf.identity(values), present
+
+
+def _finite(label: Label, values: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Real values, checked and without the marker."""
+    present &= ~examples.is_marker(label, values)
+    values = tf.where(present, values, tf.zeros_like(values))
+    check = tf.debugging.Assert(
+        tf.reduce_all(tf.math.is_finite(values)),
+        [f"Label {label.name!r} is not a finite number.", values],
+    )
+    with tf.control_dependencies([check]):
         return tf.identity(values), present
 
 

@@ -15,8 +15,10 @@ import dataclasses
 import hashlib
 import io
 import os
+import re
 import struct
 import threading
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -52,6 +54,13 @@ class RecordFile:
     offsets: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     checksums: npt.NDArray[np.uint32]
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of the uncompressed file."""
+        if not len(self.offsets):
+            return 0
+        return int(self.offsets[-1] + self.lengths[-1]) + _FOOTER.size
 
     @property
     def fingerprint(self) -> str:
@@ -103,9 +112,11 @@ def index_file(path: str, cache_dir: str) -> RecordFile:
     plain_path = path if in_place else base + ".records"
     if os.path.exists(index_path) and os.path.exists(plain_path):
         with np.load(index_path, allow_pickle=False) as saved:
-            return RecordFile(
+            index = RecordFile(
                 path, plain_path, saved["offsets"], saved["lengths"], saved["checksums"]
             )
+        if os.path.getsize(plain_path) == index.num_bytes:
+            return index
     files.make_folder(cache_dir)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_plain(path, kind))
@@ -151,9 +162,11 @@ def _cache_key(path: str) -> str:
         stream.seek(length - tail_bytes)
         tail = stream.read(tail_bytes)
     modified = 0 if files.is_remote(path) else os.stat(path).st_mtime_ns
-    where = path if files.is_remote(path) else os.path.abspath(path)
-    digest = hashlib.sha256(f"{where}\0{length}\0{modified}\0".encode() + head + tail).hexdigest()
-    return f"{os.path.basename(path)[:80]}-{digest[:24]}"
+    where = os.fsencode(path if files.is_remote(path) else os.path.abspath(path))
+    stamp = f"\0{length}\0{modified}\0".encode()
+    digest = hashlib.sha256(where + stamp + head + tail).hexdigest()
+    # Plain characters only: a file system counts the bytes of a name, not its characters.
+    return f"{re.sub('[^A-Za-z0-9._-]', '_', os.path.basename(path))[:80]}-{digest[:24]}"
 
 
 @contextlib.contextmanager
@@ -371,20 +384,24 @@ def write_shards(
         files.join(folder, f"{name}-{i:05d}-of-{num_shards:05d}.tfrecord.gz")
         for i in range(num_shards)
     ]
-    writers = [tf.io.TFRecordWriter(path + ".tmp", options="GZIP") for path in paths]
+    # Hidden names, so that no pattern such as train* finds what a killed process left behind.
+    temporary = [
+        files.join(folder, f".{name}-{i:05d}.{uuid.uuid4().hex}") for i in range(num_shards)
+    ]
+    writers = [tf.io.TFRecordWriter(path, options="GZIP") for path in temporary]
     try:
         for number, (image, uri, labels) in enumerate(examples):
             writers[number % num_shards].write(make_example(image, uri, labels))
         for writer in writers:
             writer.close()
     except BaseException:
-        for writer, path in zip(writers, paths, strict=True):
+        for writer, path in zip(writers, temporary, strict=True):
             with contextlib.suppress(Exception):  # the first error is the one to report
                 writer.close()
-            files.remove(path + ".tmp")
+            files.remove(path)
         raise
-    for path in paths:
-        files.rename(path + ".tmp", path)
+    for path, final in zip(temporary, paths, strict=True):
+        files.rename(path, final)
     return paths
 
 

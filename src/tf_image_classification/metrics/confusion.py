@@ -63,7 +63,7 @@ def draw_confusion_matrix(
     # Axes of just the size that the cells need; the figure is cut to its content when it is saved.
     side = num * cell
     figure = Figure(figsize=(side, side), dpi=100)
-    FigureCanvasAgg(figure)
+    renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     image = _draw_cells(axes, counts)
     if num <= _MOST_CLASSES_WITH_COUNTS:
@@ -74,7 +74,9 @@ def draw_confusion_matrix(
     axes.set_title(f"{heading}\n{_summary(counts)}", fontsize=11, **text_style)
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", pad_inches=0.15)
+    # The same as bbox_inches="tight", which draws everything twice.
+    content = figure.get_tightbbox(renderer)
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches=content.padded(0.15))
     return buffer.getvalue()
 
 

@@ -392,7 +392,7 @@ def assemble(
         train_steps=plan.train_steps,
         steps_per_epoch=plan.steps_per_epoch,
         model_dir=settings.run.model_dir,
-        jit_compile=uses_xla(settings.training.jit_compile),
+        jit_compile=uses_xla(settings.training.jit_compile, num_replicas),
     )
     if data.evaluation is None:
         return Assembly(run, state, plan, schedule, train_feed, None, None)

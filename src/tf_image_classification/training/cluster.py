@@ -37,8 +37,17 @@ def check_batch_size(batch_size: int, num_replicas: int, accumulation_steps: int
         )
 
 
-def uses_xla(choice: str) -> bool:
-    """Whether to compile with XLA: on GPUs unless the choice says otherwise."""
+def uses_xla(choice: str, num_replicas: int) -> bool:
+    """Whether to compile with XLA: on a single GPU unless the choice says otherwise.
+
+    Raises:
+        ConfigError: it is asked for with several devices, whose sums XLA cannot compile.
+    """
+    if choice == "on" and num_replicas > 1:
+        raise ConfigError(
+            f"jit_compile is on, but the step is shared by {num_replicas} devices, which XLA cannot "
+            "compile here. Use --jit_compile off, or --strategy one_device."
+        )
     if choice == "auto":
-        return bool(tf.config.list_logical_devices("GPU"))
+        return num_replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
     return choice == "on"

@@ -1,0 +1,357 @@
+"""The contract with those who know the package since 2018: names, flags, a whole script.
+
+A user's script is run as a program, with the command line of the contract, its globs expanded by the
+shell.
+"""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_image_classification import estimator_specs, train_estimator
+from tf_image_classification.checkpoints.store import CheckpointStore
+from tf_image_classification.dataset.tfrecord import write_shards
+from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.labels import Label
+
+MINI_MNIST = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "mini_mnist"
+
+SCRIPT = """
+import keras
+import tensorflow as tf
+from tf_image_classification import estimator_specs, train_estimator
+from tf_image_classification.metrics import streaming
+
+
+class MySpec(estimator_specs.EstimatorSpec):
+    class_dict = [{"name": "class_id", "depth": 10, "one-hot": True}]
+
+    def get_preproc_fn(self, is_training):
+        def preproc(image, width, height):
+            return tf.image.resize(image, [height, width]) / 255.0
+        return preproc
+
+    def get_model_fn(self, checkpoint_path):
+        def model_fn(image_shape, params):
+            inputs = keras.Input(image_shape)
+            x = keras.layers.Flatten()(inputs)
+            return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x))
+        return model_fn
+
+    def metric_ops(self, labels, predictions):
+        return {"accuracy": streaming.accuracy(labels["class_id"], predictions["class_id"])}
+
+
+if __name__ == "__main__":
+    train_estimator.train(MySpec())
+"""
+
+FLAGS_OF_THE_CONTRACT = """
+    model_dir checkpoint_path warm_start_ckpt train_metadata eval_metadata batch_size train_steps
+    image_size eval_freq eval_throttle_secs debug learning_rate
+    optimizer adadelta_rho adagrad_initial_accumulator_value adam_beta1 adam_beta2 opt_epsilon
+    ftrl_learning_rate_power ftrl_initial_accumulator_value ftrl_l1 ftrl_l2 momentum
+    rmsprop_momentum rmsprop_decay weight_decay
+    learning_rate_decay_type end_learning_rate learning_rate_decay_factor num_epochs_per_decay
+    label_smoothing moving_average_decay
+    trainable_scopes checkpoint_exclude_scopes checkpoint_restore_scopes
+    save_summary_steps save_checkpoints_steps save_checkpoints_secs keep_checkpoint_max
+    export_saved_model evaluate labels output_cm_folder
+""".split()
+
+
+def run_script(script, line, cwd, cache):
+    """Run a user's script through a shell, which expands the globs; returns its whole output."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return subprocess.Popen(
+        f"{sys.executable} {script} {line}",
+        shell=True,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+    return out
+
+
+def images(name, count):
+    random = np.random.RandomState(count)
+    for i in range(count):
+        picture = random.randint(0, 256, [9, 7, 3], np.uint8)
+        yield tf.io.encode_jpeg(picture).numpy(), f"{name}/{i}.jpg", {"class_id": float(i % 10)}
+
+
+def weights(model_dir):
+    store = CheckpointStore(str(model_dir / "checkpoints"))
+    return {step: store.load(step).tensors for step in store.steps()}
+
+
+# --- the names -------------------------------------------------------------------------------
+
+
+def test_every_flag_of_the_contract_is_defined_in_train_estimator():
+    assert [name for name in FLAGS_OF_THE_CONTRACT if name not in train_estimator.FLAGS] == []
+
+
+def test_the_optimizers_and_rates_of_the_contract_are_choices():
+    from tf_image_classification.config import OPTIONS
+
+    optimizers = {"adadelta", "adagrad", "adam", "ftrl", "momentum", "sgd", "rmsprop"}
+    assert optimizers <= set(OPTIONS["optimizer"].choices)
+    rates = {"fixed", "exponential", "polynomial"}
+    assert rates <= set(OPTIONS["learning_rate_decay_type"].choices)
+
+
+def test_defaults_that_the_contract_gives_and_that_serve_are_kept():
+    from tf_image_classification.config import OPTIONS
+
+    for name, value in {
+        "model_dir": "./models",
+        "adadelta_rho": 0.95,
+        "adagrad_initial_accumulator_value": 0.1,
+        "ftrl_learning_rate_power": -0.5,
+        "ftrl_initial_accumulator_value": 0.1,
+        "ftrl_l1": 0.0,
+        "ftrl_l2": 0.0,
+        "momentum": 0.9,
+        "rmsprop_momentum": 0.9,
+        "rmsprop_decay": 0.9,
+        "learning_rate_decay_factor": 0.94,
+        "num_epochs_per_decay": 2.0,
+        "label_smoothing": 0.0,
+        "save_summary_steps": 100,
+        "keep_checkpoint_max": 5,
+        "export_saved_model": True,
+        "eval_throttle_secs": 120.0,
+        "debug": False,
+    }.items():
+        assert OPTIONS[name].default == value, name
+
+
+METHODS = {
+    "get_preproc_fn": ["is_training"],
+    "get_model_fn": ["checkpoint_path"],
+    "metric_ops": ["labels", "predictions"],
+}
+INPUT_FN = ["batch_size", "metadata", "class_dict", "is_tfrecord", "epochs", "image_size"]
+
+
+def members(*, without=()):
+    found = {name: lambda self, *_: None for name in METHODS if name not in without}
+    return found | ({} if "class_dict" in without else {"class_dict": [Label("a", depth=2)]})
+
+
+@pytest.mark.parametrize("missing", [*METHODS, "class_dict"])
+def test_a_missing_member_is_a_type_error_at_construction_that_names_it(missing):
+    with pytest.raises(TypeError, match=missing):
+        type("MySpec", (EstimatorSpec,), members(without=[missing]))()
+
+
+def test_a_complete_spec_can_be_made_and_may_set_class_dict_in_its_constructor():
+    type("MySpec", (EstimatorSpec,), members())()
+
+    def init(self):
+        self.class_dict = [Label("a", depth=2)]
+
+    type("MySpec", (EstimatorSpec,), members(without=["class_dict"]) | {"__init__": init})()
+
+
+def test_the_methods_take_the_arguments_of_the_contract():
+    for name, arguments in {**METHODS, "input_fn": [*INPUT_FN, "preproc_fn"]}.items():
+        found = list(inspect.signature(getattr(EstimatorSpec, name)).parameters)
+        assert found == ["self", *arguments]
+
+
+def test_old_dictionaries_and_labels_mean_the_same():
+    old = [
+        {"name": "class_id", "depth": 10, "one-hot": True},
+        {"name": "age", "depth": 1, "one-hot": False},
+    ]
+    spec = type("MySpec", (EstimatorSpec,), members() | {"class_dict": old})()
+    schema = estimator_specs.schema_of(spec)
+    assert schema.labels == (Label("class_id", depth=10), Label("age", depth=1, one_hot=False))
+
+
+# --- input_fn --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_tfrecord", [True, False])
+def test_the_base_class_yields_image_batches_and_label_batches(tmp_path, is_tfrecord):
+    rows = list(images("train", 5))
+    if is_tfrecord:
+        write_shards(str(tmp_path), "train", rows)
+        metadata = str(tmp_path / "train*")
+    else:
+        metadata = str(tmp_path / "train.csv")
+        lines = ["URIs,labels"]
+        for i, (data, _, labels) in enumerate(rows):
+            (tmp_path / f"{i}.jpg").write_bytes(data)
+            lines.append(f"{i}.jpg,{labels['class_id']:.0f}")
+        Path(metadata).write_text("\n".join(lines))
+    class_dict = [{"name": "class_id", "depth": 10, "one-hot": True}]
+    spec = type("MySpec", (EstimatorSpec,), members() | {"class_dict": class_dict})()
+
+    def preproc(image, width, height):
+        return tf.image.resize(image, [height, width])
+
+    make = spec.input_fn(2, metadata, class_dict, is_tfrecord, 2, 6, preproc)
+    batches = list(make())
+    assert [tuple(image.shape) for image, _ in batches] == [(2, 6, 6, 3)] * 5
+    counted = np.concatenate([labels["class_id"].numpy() for _, labels in batches])
+    assert sorted(counted) == sorted([0, 1, 2, 3, 4] * 2)
+
+
+# --- a whole script --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The contract's command line, then the same again for more steps; both outputs."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "myEstimator.py").write_text(SCRIPT)
+    records = home / "tfrecords_path"
+    write_shards(str(records), "train", images("train", 24), num_shards=3)
+    write_shards(str(records), "eval", images("eval", 26), num_shards=2)
+    (home / "checkpoint_path").mkdir()
+    pretrained = {
+        "logits/kernel": np.full([8 * 8 * 3, 10], 0.25, np.float32),
+        "logits/bias": np.arange(10, dtype=np.float32),
+        "global_step": np.int64(7),
+    }
+    tf.raw_ops.SaveV2(
+        prefix=str(home / "checkpoint_path" / "pretrained_ckpt.ckpt"),
+        tensor_names=list(pretrained),
+        shape_and_slices=[""] * 3,
+        tensors=list(pretrained.values()),
+    )
+    line = (
+        "--batch_size 2 --train_steps {steps} --train_metadata tfrecords_path/train* "
+        "--eval_metadata tfrecords_path/eval* "
+        "--{checkpoint} checkpoint_path/pretrained_ckpt.ckpt --model_dir ./models "
+        "--eval_freq 10 --eval_throttle_secs 30 --learning_rate 0.00001 --image_size 8 "
+        "--keep_checkpoint_max -1"
+    )
+    cache = home / "cache"
+    first = finished(
+        run_script(
+            "myEstimator.py", line.format(steps=6, checkpoint="checkpoint_path"), home, cache
+        )
+    )
+    for path in (home / "checkpoint_path").iterdir():
+        path.unlink()
+    again = finished(
+        run_script(
+            "myEstimator.py", line.format(steps=9, checkpoint="warm_start_ckpt"), home, cache
+        )
+    )
+    return home, first, again
+
+
+def test_the_script_uses_every_file_that_the_shell_expanded(trained):
+    _, first, _ = trained
+    assert "train: 24 examples, 6 steps of 2" in first
+    assert "evaluation: 26 examples" in first
+
+
+def test_the_script_starts_from_the_named_checkpoint(trained):
+    home, first, _ = trained
+    assert "2 variables loaded" in first
+    report = json.loads((home / "models" / "warm_start.json").read_text())
+    assert sorted(report["loaded"]) == ["logits/bias", "logits/kernel"]
+    assert report["unused"] == ["global_step"]
+    begun = weights(home / "models")[0]
+    np.testing.assert_array_equal(begun["model/logits/bias"], np.arange(10))
+    np.testing.assert_array_equal(begun["model/logits/kernel"], 0.25)
+
+
+def test_steps_are_counted_over_restarts_and_the_checkpoint_is_not_loaded_again(trained):
+    home, _, again = trained
+    assert "resumed at step 6 of 9" in again
+    assert sorted(weights(home / "models")) == [0, 6, 9]
+    final = weights(home / "models")[9]
+    assert np.abs(final["model/logits/bias"] - np.arange(10)).max() < 1e-3  # 9 steps of 1e-5
+
+
+def test_one_evaluation_takes_eval_freq_batches_and_every_one_is_kept(trained):
+    home, first, again = trained
+    lines = [json.loads(x) for x in (home / "models" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["num_examples"]) for line in lines] == [(6, 20), (9, 20)]
+    assert "evaluation of step 6 on 20 examples" in first
+    assert "evaluation of step 9 on 20 examples" in again
+    assert all(0 <= line["accuracy"] <= 1 for line in lines)
+
+
+def test_the_script_leaves_checkpoints_summaries_and_an_exported_model(trained):
+    home, _, again = trained
+    folder = home / "models"
+    assert list((folder / "tensorboard" / "eval").glob("events*"))
+    assert (folder / "saved_model" / "saved_model.pb").exists()
+    assert "tensorboard --logdir ./models/tensorboard" in again
+    served = tf.saved_model.load(str(folder / "saved_model"))
+    data = [tf.io.encode_png(np.zeros([5, 4, 3], np.uint8)).numpy()]
+    assert served.serve(tf.constant(data))["class_id_probabilities"].shape == [1, 10]
+
+
+# --- the old framework's own data ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def old_runs(tmp_path_factory):
+    """The old example data as records, and as CSVs with paths from the working directory."""
+    if not MINI_MNIST.exists():
+        pytest.skip(f"no {MINI_MNIST}")
+    home = tmp_path_factory.mktemp("old")
+    (home / "myEstimator.py").write_text(SCRIPT)
+    common = (
+        "--batch_size 32 --train_steps 14 --image_size 8 --learning_rate 0.02 --noprogress "
+        "--labels labels.txt "
+    )
+    lines = {
+        "records": "--train_metadata dataset/tf_records/train* "
+        "--eval_metadata dataset/tf_records/eval* ",
+        "csv": "--train_metadata dataset/trainset_local.csv "
+        "--eval_metadata dataset/evalset_local.csv ",
+    }
+    running = {
+        kind: run_script(
+            home / "myEstimator.py",
+            f"{common}{line} --model_dir {home / kind}",
+            MINI_MNIST,
+            home / "cache",
+        )
+        for kind, line in lines.items()
+    }
+    return home, {kind: finished(process) for kind, process in running.items()}
+
+
+@pytest.mark.parametrize("kind", ["records", "csv"])
+def test_the_old_example_data_trains_and_learns(old_runs, kind):
+    home, outputs = old_runs
+    assert "train: 418 examples, 14 steps of 32" in outputs[kind]
+    assert "evaluation of step 14 on 182 examples" in outputs[kind]
+    (line,) = (json.loads(x) for x in (home / kind / "metrics.jsonl").read_text().splitlines())
+    assert line["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("kind", ["records", "csv"])
+def test_the_class_names_are_the_lines_of_the_labels_file(old_runs, kind):
+    home, _ = old_runs
+    (label,) = json.loads((home / kind / "labels.json").read_text())
+    assert label["class_names"] == (MINI_MNIST / "labels.txt").read_text().split()
+    served = tf.saved_model.load(str(home / kind / "saved_model"))
+    data = [p.read_bytes() for p in sorted((MINI_MNIST / "dataset" / "7").iterdir())[:20]]
+    names = served.serve(tf.constant(data))["class_id_class_name"].numpy().tolist()
+    assert names.count(b"seven") > 10

@@ -1,0 +1,247 @@
+"""The command line: arguments to flags to settings, and settings to text."""
+
+import pytest
+from absl import flags
+
+from tf_image_classification import command_line, train_estimator
+from tf_image_classification.config import ALIASES, OPTIONS
+from tf_image_classification.errors import ConfigError
+
+
+def settings_of(*arguments):
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    command_line.parse(arguments, values)
+    return command_line.settings_from(values)
+
+
+def refused(*arguments):
+    with pytest.raises(ConfigError) as caught:
+        settings_of(*arguments)
+    return str(caught.value)
+
+
+# --- lists -----------------------------------------------------------------------------------
+
+
+def test_every_file_of_an_expanded_glob_belongs_to_the_flag_before_it():
+    data = settings_of(
+        *("--train_metadata", "t1", "t2", "t3", "--batch_size", "2"),
+        *("--eval_metadata", "e1", "e2", "--labels", "a=l1", "b=l2", "--debug"),
+    ).data
+    assert data.train_metadata == ("t1", "t2", "t3")
+    assert data.eval_metadata == ("e1", "e2")
+    assert data.labels == ("a=l1", "b=l2")
+    assert data.batch_size == 2
+
+
+def test_values_may_follow_the_form_with_an_equals_sign():
+    data = settings_of("--train_metadata=t1", "t2", "--train_metadata", "t3", "-eval_metadata=e")
+    assert data.data.train_metadata == ("t1", "t2", "t3")
+    assert data.data.eval_metadata == ("e",)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, o in OPTIONS.items() if o.kind is tuple))
+def test_every_list_takes_several_values(name):
+    values = ["a=1", "b=2"] if name in ("labels", "label_features") else ["a", "b"]
+    extra = [] if "checkpoint" not in name else ["--checkpoint_path", "c"]
+    assert settings_of(*extra, f"--{name}", *values).values()[name] == tuple(values)
+
+
+def test_names_of_files_keep_their_commas_and_scopes_are_split_at_them():
+    settings = settings_of("--train_metadata", "a,b.csv", "--trainable_scopes", "head, tail", "x")
+    assert settings.data.train_metadata == ("a,b.csv",)
+    assert settings.model.trainable_scopes == ("head", "tail", "x")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["--train_metadata"],
+        ["--train_metadata", "--seed", "1"],
+        ["--seed", "1", "--eval_metadata"],
+    ],
+)
+def test_a_list_without_a_value_is_refused(line):
+    assert "has no value" in refused(*line)
+
+
+def test_an_argument_that_belongs_to_no_flag_is_refused():
+    assert "'train2' belongs to no flag" in refused("--seed", "1", "train2")
+    assert "'false' belongs to no flag" in refused("--debug", "false")
+    assert "belongs to no flag" in refused("--seed", "1", "--", "x")
+
+
+def test_a_minus_sign_may_begin_a_value():
+    settings = settings_of("--keep_checkpoint_max", "-1", "--optimizer", "ftrl")
+    assert settings.checkpoints.keep_checkpoint_max == -1
+    settings = settings_of("--optimizer=ftrl", "--ftrl_learning_rate_power", "-0.25")
+    assert settings.optimizer.ftrl_learning_rate_power == -0.25
+
+
+# --- flags -----------------------------------------------------------------------------------
+
+
+def test_each_setting_is_a_flag_of_its_own_type():
+    for option in OPTIONS.values():
+        if option.kind is bool:
+            extra = ["--optimizer", "momentum"] if option.name == "nesterov" else []
+            for flag, value in ((f"--{option.name}", True), (f"--no{option.name}", False)):
+                assert settings_of(*extra, flag).values()[option.name] is value
+    assert settings_of("--learning_rate", "0.00001").schedule.learning_rate == 1e-5
+    assert settings_of("--train_steps", "10000").training.train_steps == 10000
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["--bach_size", "3"], "Did you mean batch_size"),
+        (["--warm_start_ckp", "3"], "Did you mean warm_start_ckpt"),
+        (["--confg", "3"], "Did you mean config"),
+        (["--batch_size", "many"], "batch_size"),
+        (["--batch_size"], "batch_size"),
+        (["--batch_size", "0"], "at least 1"),
+        (["--debug=maybe"], "debug"),
+        (["--optimizer", "adm"], "Did you mean adam"),
+        (["--adam_beta1", ".5", "--optimizer", "sgd"], "adam_beta1 (flag) has no effect"),
+        (["--epochs", "1", "--train_steps", "2"], "exclude each other"),
+        (["--checkpoint_path", "a", "--warm_start_ckpt", "b"], "two names"),
+    ],
+)
+def test_a_wrong_flag_or_value_says_what_is_meant(line, expected):
+    assert expected in refused(*line)
+
+
+def test_an_alias_sets_its_setting():
+    assert settings_of("--warm_start_ckpt", "p").model.checkpoint_path == "p"
+
+
+def test_the_flags_of_tensorflow_and_absl_are_left_alone():
+    import absl.app
+    import absl.logging
+    import absl.testing.absltest
+    import absl.testing.parameterized
+    import tensorflow  # noqa: F401
+
+    home = "tf_image_classification.command_line"
+    for name in [*OPTIONS, *ALIASES, *command_line.FRONT_DOOR]:
+        assert train_estimator.FLAGS.find_module_defining_flag(name).endswith(home), name
+    command_line.define_flags(train_estimator.FLAGS)  # a second time does nothing
+
+
+def test_a_users_own_flags_work_beside_ours_and_are_suggested():
+    values = flags.FlagValues()
+    flags.DEFINE_string("mnist_dir", "", "Folder.", flag_values=values)
+    command_line.define_flags(values)
+    command_line.parse(["--mnist_dir", "m", "--train_metadata", "a", "b", "--seed=3"], values)
+    settings = command_line.settings_from(values)
+    assert (values.mnist_dir, settings.data.train_metadata) == ("m", ("a", "b"))
+    assert settings.run.seed == 3
+    with pytest.raises(ConfigError, match="mnist_dir"):
+        command_line.parse(["--mnist_dr", "m"], values)
+
+
+def test_a_flag_of_the_user_with_a_name_of_ours_is_an_error_at_once():
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "The user's.", flag_values=values)
+    with pytest.raises(flags.DuplicateFlagError, match="config"):
+        command_line.define_flags(values)
+
+
+# --- the settings file -----------------------------------------------------------------------
+
+
+def test_flags_take_precedence_over_the_file(tmp_path):
+    path = tmp_path / "run.yml"
+    path.write_text("batch_size: 5\nlearning_rate: 1e-2\ntrain_metadata: [a, 'b,c']\nepochs: 2\n")
+    settings = settings_of("--config", str(path), "--batch_size", "6", "--train_steps", "9")
+    assert (settings.data.batch_size, settings.schedule.learning_rate) == (6, 0.01)
+    assert settings.data.train_metadata == ("a", "b,c")
+    assert (settings.training.train_steps, settings.training.epochs) == (9, None)
+    assert settings.origin("learning_rate") == str(path)
+    assert settings.origin("batch_size") == "flag"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("batch_size: [", "is not YAML"),
+        ("- batch_size", "holds no settings"),
+        ("", "holds no settings"),
+        ("bach_size: 3", "Did you mean batch_size"),
+        ("batch_size: three", "a whole number"),
+        ("batch_size: 3\nbatch_size: 4", "'batch_size' is given twice"),
+        ("epochs: 3\ntrain_steps: 4", "exclude each other"),
+        ("warm_start_ckpt: 3\ncheckpoint_path: 4", "two names"),
+        ("momentum: 0.5", "has no effect"),
+        ("3: 4", "Unknown setting 3"),
+        ("model_dir: !!python/object/apply:os.getcwd []", "is not YAML"),
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_refused_by_name(tmp_path, text, expected):
+    path = tmp_path / "run.yml"
+    path.write_text(text)
+    message = refused("--config", str(path))
+    assert expected in message
+    assert "run.yml" in message or "expected" in message
+
+
+def test_a_settings_file_that_is_not_there_or_no_text_is_refused(tmp_path):
+    assert "cannot be read" in refused("--config", str(tmp_path / "absent.yml"))
+    assert "cannot be read" in refused("--config", str(tmp_path))
+    (tmp_path / "bytes.yml").write_bytes(b"\xff\xfe\x00a")
+    assert "cannot be read" in refused("--config", str(tmp_path / "bytes.yml"))
+
+
+def test_printed_settings_are_a_file_for_the_same_run(tmp_path):
+    line = (
+        *("--train_metadata", "a b", "#c: [d]", "--eval_metadata", "é", "--eval_every_steps", "3"),
+        *(
+            "--optimizer",
+            "momentum",
+            "--momentum",
+            "0.5",
+            "--nodeterministic",
+            "--train_steps",
+            "7",
+        ),
+    )
+    settings = settings_of(*line)
+    text = command_line.settings_text(settings)
+    path = tmp_path / "printed.yml"
+    path.write_text(text, encoding="utf-8")
+    assert settings_of("--config", str(path)).values() == settings.values()
+    assert len(text.splitlines()) == len(OPTIONS)
+    lines = {line.lstrip("# ").split(":")[0]: line for line in text.splitlines()}
+    assert lines["momentum"].startswith("momentum: 0.5 ") and lines["momentum"].endswith("# flag")
+    assert lines["seed"].startswith("# seed: 0 ") and lines["seed"].endswith("# default")
+
+
+# --- words -----------------------------------------------------------------------------------
+
+
+def test_help_lists_every_flag_with_its_default_and_meaning():
+    text = command_line.help_text("usage: x [flags]")
+    assert text.startswith("usage: x [flags]")
+    flat = " ".join(text.split())
+    for option in OPTIONS.values():
+        assert f"--{option.name}" in flat
+        assert " ".join(option.help.split()) in flat
+        for choice in option.choices:
+            assert choice in flat
+    for name in [*ALIASES, *command_line.FRONT_DOOR]:
+        assert f"--{name}" in flat
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_table_for_the_documentation_has_a_line_for_every_flag():
+    lines = command_line.flag_table().splitlines()
+    assert lines[:2] == ["| flag | default | meaning |", "|---|---|---|"]
+    names = [line.split("|")[1].strip() for line in lines[2:]]
+    assert names == [
+        ", ".join(f"`{n}`" for n in (o.name, *o.aliases)) for o in OPTIONS.values()
+    ] + [f"`{n}`" for n in command_line.FRONT_DOOR]
+    assert all(line.count(" | ") >= 2 or " | | " in line for line in lines[2:])
+    assert all(line.endswith(". |") for line in lines[2:]), [
+        l for l in lines[2:] if not l.endswith(". |")
+    ]
