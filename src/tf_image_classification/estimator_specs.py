@@ -253,11 +253,24 @@ def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> di
 def call_model_fn(
     spec: EstimatorSpec, settings: Settings, image_shape: tuple[int, int, int]
 ) -> keras.Model:
-    """The model that a spec builds.
+    """The model that a spec builds; its layers compute in ``settings.model.precision``.
 
     Raises:
         SpecError: it is no Keras model.
     """
+    import keras  # late, as above
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(settings.model.precision)
+    try:
+        return _built_model(spec, settings, image_shape)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _built_model(
+    spec: EstimatorSpec, settings: Settings, image_shape: tuple[int, int, int]
+) -> keras.Model:
     import keras  # late, as above
     import tensorflow as tf
 

@@ -63,7 +63,7 @@ def train(
     Args:
         spec: what is particular to this classifier.
         settings: all settings; then errors are raised instead.
-        hooks: further hooks, called after the ready-made ones.
+        hooks: further hooks, called after the ready-made ones but before the state is saved.
         argv: the command line without the program's name; that of the process when not given.
 
     Raises:
@@ -131,7 +131,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> Tr
     require_spec(spec, settings)
 
     # 2. The run is put together and put where it was.
-    all_hooks = [*ready_hooks.ready_made(settings, data, folder), *hooks]
+    all_hooks = ready_hooks.ready_made(settings, data, folder, hooks)
     strategy = make_strategy(settings.run.strategy)
     parts = assembly.assemble(
         spec, settings, data, strategy, all_hooks, on_bad_images=ready_hooks.BadImageList(folder)
@@ -140,11 +140,12 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> Tr
     files.make_folder(folder.path)
     print(_restore(parts, folder, settings))
     folder.write_record(record)
-    if parts.run.is_complete:
-        print(
-            f"The run is complete: {parts.run.step} steps are done. Give a larger --train_steps "
-            "to go on, or another --model_dir for a new run."
-        )
+    exports = settings.checkpoints.export_saved_model and not spec.has_own_input
+    is_evaluated = parts.evaluate_some is None or parts.run.evaluated_step == parts.run.step
+    if parts.run.is_complete and is_evaluated:
+        print(messages.already_complete(parts.run))
+        if exports and not folder_evaluation.is_exported(folder):
+            print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
         return TrainResult(folder.path, parts.run.step, _last_metrics(folder))
 
     # 3. It trains, and what came out is shown and exported.
@@ -154,7 +155,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> Tr
     evaluation = parts.run.train(evaluate_fn, ready_hooks.when_to_evaluate(settings))
     if evaluation is not None:
         print(messages.evaluation_table(evaluation, parts.run.step))
-    if settings.checkpoints.export_saved_model and not spec.has_own_input:
+    if exports:
         print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
     print(messages.farewell(folder, settings))
     return TrainResult(
@@ -180,7 +181,8 @@ def _restore(parts: Assembly, folder: ModelFolder, settings: Settings) -> str:
             log.warning("%s. Falling back to the one before.", error)
             continue
         parts.run.restore(saved.tensors, saved.notes)
-        folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= step)
+        last = saved.notes["evaluated_step"]  # a later evaluation will be made again
+        folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
         return f"resumed at step {step} of {parts.run.train_steps} from {store.prefix(step)}"
     if store.steps():
         raise CheckpointError(

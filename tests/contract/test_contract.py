@@ -68,7 +68,7 @@ FLAGS_OF_THE_CONTRACT = """
 
 
 def run_script(script, line, cwd, cache):
-    """Run a user's script through a shell, which expands the globs; returns its whole output."""
+    """Start a user's script through a shell, which expands the globs."""
     environment = os.environ | {"XDG_CACHE_HOME": str(cache), "TF_CPP_MIN_LOG_LEVEL": "2"}
     return subprocess.Popen(
         f"{sys.executable} {script} {line}",
@@ -81,10 +81,12 @@ def run_script(script, line, cwd, cache):
     )
 
 
-def finished(process):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, out + err
-    return out
+def finished(*processes):
+    """The outputs of processes that all ended well."""
+    texts = [process.communicate(timeout=300) for process in processes]
+    for process, (out, err) in zip(processes, texts, strict=True):
+        assert process.returncode == 0, out + err
+    return [out for out, _ in texts]
 
 
 def images(name, count):
@@ -245,14 +247,14 @@ def trained(tmp_path_factory):
         "--keep_checkpoint_max -1"
     )
     cache = home / "cache"
-    first = finished(
+    (first,) = finished(
         run_script(
             "myEstimator.py", line.format(steps=6, checkpoint="checkpoint_path"), home, cache
         )
     )
     for path in (home / "checkpoint_path").iterdir():
         path.unlink()
-    again = finished(
+    (again,) = finished(
         run_script(
             "myEstimator.py", line.format(steps=9, checkpoint="warm_start_ckpt"), home, cache
         )
@@ -334,7 +336,7 @@ def old_runs(tmp_path_factory):
         )
         for kind, line in lines.items()
     }
-    return home, {kind: finished(process) for kind, process in running.items()}
+    return home, dict(zip(running, finished(*running.values()), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["records", "csv"])

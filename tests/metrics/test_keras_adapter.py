@@ -34,7 +34,10 @@ def make_columns(n, seed):
 
 CASES = {
     "AUC": (keras.metrics.AUC, ("binary", "share")),
-    "AUC multi-label": (lambda: keras.metrics.AUC(multi_label=True), ("one_hot", "probabilities")),
+    "AUC multi-label": (
+        lambda: keras.metrics.AUC(20, multi_label=True),
+        ("one_hot", "probabilities"),
+    ),
     "Precision": (keras.metrics.Precision, ("binary", "share")),
     "Recall": (lambda: keras.metrics.Recall(thresholds=[0.3, 0.7]), ("binary", "share")),
     "F1Score": (keras.metrics.F1Score, ("one_hot", "probabilities")),

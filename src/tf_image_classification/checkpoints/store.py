@@ -2,6 +2,8 @@
 
 A checkpoint is a pair of TensorBundle files, ``step-00000123.index`` and ``.data-00000-of-00001``,
 that ``tf.train.load_checkpoint`` reads; its tensors have plain names such as ``model/conv/kernel``.
+A step that is saved again gets files of its own, ``step-00000123-2.index``, before the first ones
+go: a pair of files cannot be replaced in one instant.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from tf_image_classification import files
 from tf_image_classification.errors import CheckpointError
 
 _NOTES = "notes"  # the tensor that holds everything that is no tensor, as JSON
-_NAME = re.compile(r"^step-(\d+)\.index$")
+_NAME = re.compile(r"^step-(\d+)(?:-(\d+))?\.index$")
 _UNFINISHED = ".unfinished-"
 _DATA_SUFFIX = ".data-00000-of-00001"
 
@@ -56,17 +58,28 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
-        if not files.exists(self.folder):
-            return []
-        found = (_NAME.match(name) for name in files.list_folder(self.folder))
-        return sorted(int(match[1]) for match in found if match)
+        return sorted({step for step, _ in self._found()})
 
     def prefix(self, step: int) -> str:
         """The path of a checkpoint, as TensorFlow names it: without ``.index``."""
-        return files.join(self.folder, f"step-{step:08d}")
+        return self._path(step, max((n for s, n in self._found() if s == step), default=1))
+
+    def _path(self, step: int, number: int) -> str:
+        again = f"-{number}" if number > 1 else ""
+        return files.join(self.folder, f"step-{step:08d}{again}")
+
+    def _found(self) -> list[tuple[int, int]]:
+        """Step and how many times it had been saved, of every checkpoint that is there."""
+        if not files.exists(self.folder):
+            return []
+        found = (_NAME.match(name) for name in files.list_folder(self.folder))
+        return [(int(match[1]), int(match[2] or 1)) for match in found if match]
 
     def save(self, step: int, tensors: Mapping[str, Any], notes: Mapping[str, Any]) -> str:
-        """Write a checkpoint and remove those that are too many.
+        """Write a checkpoint and remove those that are too many, or of later steps.
+
+        A later step is there when it was damaged, or of a life of the run that went on from here
+        and was cut off; the run will come to it anew.
 
         Both files are written under a name that no reader looks for and moved when they are
         complete, the index last; a process killed at any instant leaves the older ones usable.
@@ -86,6 +99,8 @@ class CheckpointStore:
         try:
             files.make_folder(self.folder)
             self._remove_unfinished()
+            before = self._found()
+            number = max((n + 1 for s, n in before if s == step), default=1)
             tf.raw_ops.SaveV2(
                 prefix=files.join(unfinished, "step"),
                 tensor_names=[*tensors, _NOTES],
@@ -95,7 +110,7 @@ class CheckpointStore:
             for suffix in (_DATA_SUFFIX, ".index"):
                 written = files.join(unfinished, "step" + suffix)
                 _flush_to_disk(written)
-                files.rename(written, self.prefix(step) + suffix)
+                files.rename(written, self._path(step, number) + suffix)
         except (OSError, tf.errors.OpError, files.DataError) as error:
             self._remove_unfinished()
             message = getattr(error, "message", str(error)).splitlines()[0]
@@ -105,8 +120,11 @@ class CheckpointStore:
                 "the same command again to resume."
             ) from error
         self._remove_unfinished()
+        for other, times in before:
+            if other >= step:
+                self._remove(other, times)
         self._remove_old()
-        return self.prefix(step)
+        return self._path(step, number)
 
     def load(self, step: int) -> Saved:
         """Read a checkpoint; every tensor's checksum is verified.
@@ -126,8 +144,13 @@ class CheckpointStore:
 
     def remove(self, step: int) -> None:
         """Remove a checkpoint, its index first, so that it is never half there."""
+        for other, number in self._found():
+            if other == step:
+                self._remove(step, number)
+
+    def _remove(self, step: int, number: int) -> None:
         for suffix in (".index", _DATA_SUFFIX):
-            files.remove(self.prefix(step) + suffix)
+            files.remove(self._path(step, number) + suffix)
 
     def _remove_old(self) -> None:
         if self.keep >= 0:

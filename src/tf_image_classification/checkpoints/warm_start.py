@@ -68,8 +68,8 @@ def warm_start(
 
     Args:
         model: the model, built.
-        path: a TensorFlow checkpoint (either of its files, or its prefix), a model folder of ours, a
-            Keras ``.weights.h5``, ``.h5`` or ``.keras`` file; local or remote.
+        path: a TensorFlow checkpoint (either of its files, or its prefix), a model folder of ours,
+            a Keras ``.weights.h5``, ``.h5`` or ``.keras`` file; local or remote.
         restore_scopes: load only variables whose names begin with one of these; empty: all.
         exclude_scopes: do not load variables whose names begin with one of these.
 

@@ -16,7 +16,12 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.given import GivenInput
 from tf_image_classification.dataset.pipeline import BadImage, Pipeline
-from tf_image_classification.dataset.sources import RawTable, SourceOptions, read_source, source_kind
+from tf_image_classification.dataset.sources import (
+    RawTable,
+    SourceOptions,
+    read_source,
+    source_kind,
+)
 from tf_image_classification.dataset.stream import read_stream
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.estimator_specs import (
@@ -118,7 +123,8 @@ def _given_vocabularies(
 ) -> dict[str, Sequence[str]]:
     vocabularies: dict[str, Sequence[str]] = {}
     for label in stored.class_labels if stored else ():
-        if label.class_names and label.name in schema.names:
+        known = label.name in schema.names and schema[label.name].depth == label.depth
+        if label.class_names and known:  # another depth: the folder's check names the difference
             vocabularies[label.name] = label.class_names
     vocabularies |= {x.name: x.class_names for x in schema.class_labels if x.class_names}
     for entry in settings.data.labels:
@@ -158,7 +164,9 @@ def _read(
     return read_source(patterns, schema, _options(option, settings, cache_dir))
 
 
-def _pipeline(spec: EstimatorSpec, source: Any, settings: Settings, *, is_training: bool) -> Pipeline:
+def _pipeline(
+    spec: EstimatorSpec, source: Any, settings: Settings, *, is_training: bool
+) -> Pipeline:
     return Pipeline(
         source=source,
         preproc=spec.get_preproc_fn(is_training),
@@ -361,9 +369,7 @@ def assemble(
         schedule = make_schedule(
             settings.schedule, train_steps=plan.train_steps, steps_per_epoch=plan.steps_per_epoch
         )
-        optimizer = make_optimizer(
-            settings.optimizer, schedule, precision=settings.model.precision
-        )
+        optimizer = make_optimizer(settings.optimizer, schedule, precision=settings.model.precision)
         prepare(optimizer, trained)
         decay = settings.model.moving_average_decay
         state = make_state(model, optimizer, trained, with_averages=decay > 0)

@@ -1,7 +1,8 @@
 """The loop around the step: count, evaluate, call hooks, save, stop.
 
 The order after each call of the step function is fixed: evaluate first, then the hooks, which save.
-So a checkpoint never promises an evaluation that was not made, and a resumed run makes the same.
+A checkpoint says which evaluation was the last and whether one was left unfinished, so a resumed
+run makes the same evaluations as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class TrainingRun:
         self._iterator: Iterator[Any] | None = None
         self._output: StepOutput | None = None
         self._batch: Any = None
-        self._evaluated_step = -1
+        self.evaluated_step = -1
+        self._owes_evaluation = False
         self._stop_reason = ""
         self._interrupted_by = ""
         self._one_step, self._many_steps = _compiled(step_function, strategy, jit_compile)
@@ -140,9 +142,10 @@ class TrainingRun:
             position = self.position - (self.step - bad_step) * self.batch_size
             names = self._inputs.name_examples(position)
             raise NonFiniteLossError(
-                f"The loss was not finite in step {bad_step}. Its examples: {', '.join(names)}. "
-                "Lower learning_rate, clip gradients (--gradient_clip_norm), or look at these "
-                "examples; the newest checkpoint is from before that step."
+                f"The loss or its gradient was not finite in step {bad_step}. Its examples: "
+                f"{', '.join(names)}. Lower learning_rate, clip gradients "
+                "(--gradient_clip_norm), or look at these examples; the newest checkpoint is from "
+                "before that step."
             )
         if int(self._state.step.numpy()) != self.step:
             raise RuntimeError(
@@ -163,6 +166,8 @@ class TrainingRun:
             "position": self.position,
             "hooks": {name: hook.state() for name, hook in self._named_hooks()},
             "stopped": self._stop_reason,
+            "evaluated_step": self.evaluated_step,
+            "owes_evaluation": self._owes_evaluation,
         }
         tensors = {n: v.read_value() for n, v in self._state.variables().items()}
         return store.save(self.step, tensors, notes)
@@ -177,6 +182,8 @@ class TrainingRun:
         self.step, self.position = int(notes["step"]), int(notes["position"])
         self.was_resumed = True
         self._stop_reason = str(notes["stopped"])
+        self.evaluated_step = int(notes["evaluated_step"])
+        self._owes_evaluation = bool(notes["owes_evaluation"])
         for name, hook in self._named_hooks():
             if name in notes["hooks"]:
                 hook.load_state(notes["hooks"][name])
@@ -196,6 +203,11 @@ class TrainingRun:
     def is_complete(self) -> bool:
         """Whether nothing is left to train."""
         return self.step >= self.train_steps or bool(self._stop_reason)
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run is complete before its last step, or ""."""
+        return self._stop_reason
 
     @property
     def is_interrupted(self) -> bool:
@@ -222,6 +234,8 @@ class TrainingRun:
             for hook in self._hooks:
                 hook.begin(self)
             evaluate_when.start(self.step)
+            if self._evaluate and self._owes_evaluation:
+                evaluation = self._evaluated()
             while not self.is_complete and not self._interrupted_by:
                 self._advance(min(self.settings.training.steps_per_call, self._steps_to_go()))
                 if self._evaluate and evaluate_when.is_due(self.step):
@@ -230,7 +244,7 @@ class TrainingRun:
                 for hook in self._hooks:
                     hook.after_step(self)
             self.check()
-            if not self._interrupted_by and self._evaluate and self._evaluated_step != self.step:
+            if not self._interrupted_by and self._evaluate and self.evaluated_step != self.step:
                 evaluation = self._evaluated()
             if self._interrupted_by:
                 self._stop_early()
@@ -287,9 +301,10 @@ class TrainingRun:
         assert self._evaluate is not None
         with self._state.averaged():
             evaluation = self._evaluate()
-        if evaluation is None:  # a signal came in the middle
+        self._owes_evaluation = evaluation is None  # a signal came in the middle
+        if evaluation is None:
             return None
-        self._evaluated_step = self.step
+        self.evaluated_step = self.step
         for hook in self._hooks:
             hook.after_evaluation(self, evaluation)
         return evaluation

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from tf_image_classification.batches import Batch
@@ -75,10 +76,13 @@ class StepFunction:
         loss = self._sum(loss)
         gradients = self._sum(gradients)
         gradients, norm = self._clipped(gradients)
-        state.optimizer.apply(gradients, state.trained)
-        self._share_statistics()
-        self._update_averages()
-        self._count(loss)
+        # Counters do not depend on the batch. Without this they could move although reading it
+        # failed in the same call, and the step would be counted but never made.
+        with tf.control_dependencies([loss, norm]):
+            state.optimizer.apply(gradients, state.trained)
+            self._share_statistics()
+            self._update_averages()
+            self._count(loss, norm)
         return StepOutput(loss, norm)
 
     def _seed_random_layers(self) -> None:
@@ -176,9 +180,14 @@ class StepFunction:
                 value = tf.cast(variable.value.read_value(), average.dtype)
                 average.assign(average + (1.0 - tf.cast(decay, average.dtype)) * (value - average))
 
-    def _count(self, loss: tf.Tensor) -> None:
+    def _count(self, loss: tf.Tensor, norm: tf.Tensor) -> None:
         state = self.state
-        is_first_bad = ~tf.math.is_finite(loss) & (state.bad_step < 0)
+        is_good = tf.math.is_finite(loss)
+        if not isinstance(
+            state.optimizer, keras.optimizers.LossScaleOptimizer
+        ):  # it leaves such out
+            is_good &= tf.math.is_finite(norm)
+        is_first_bad = ~is_good & (state.bad_step < 0)
         state.bad_step.assign(tf.where(is_first_bad, state.step, state.bad_step))
         state.loss_sum.assign_add(tf.cast(loss, tf.float64))
         state.loss_count.assign_add(1)
