@@ -6,8 +6,11 @@ print(broken_promise)
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -28,14 +31,31 @@ from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics import streaming
 
 _SIZES = ((37, 53), (64, 64), (201, 17), (1, 1))  # height and width of synthetic images
-_NUM_EXAMPLES = 4
+_NUM_EXAMPLES = len(_SIZES)
+_NUM_DRAWS = 20  # calls in which dropout must have dropped something
+_PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+_UNSEEDED_OPS = frozenset(
+    {
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomGamma",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "SampleDistortedBoundingBoxV2",
+        "TruncatedNormal",
+    }
+)
 
 
 def check_spec(spec: EstimatorSpec, settings: Settings | None = None) -> list[str]:
     """One sentence for each promise of the contract that a spec breaks.
 
-    Builds a model of its own and leaves the spec's and TensorFlow's state as they are, but for the
-    names of Keras layers.
+    Builds a model of its own, from the settings' seed and in their precision. Random states of
+    Python and NumPy and the precision policy are afterwards as before; the counters that name Keras
+    layers have moved.
 
     Args:
         spec: the spec.
@@ -53,6 +73,11 @@ def check_spec(spec: EstimatorSpec, settings: Settings | None = None) -> list[st
         schema = schema_of(spec)
     except SpecError as error:
         return [str(error)]
+    with _seeded(settings.run.seed):
+        return _broken_promises(spec, settings, schema)
+
+
+def _broken_promises(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> list[str]:
     broken = []
     images: dict[bool, tf.Tensor] = {}
     for is_training in (True, False):
@@ -91,17 +116,56 @@ def require_spec(spec: EstimatorSpec, settings: Settings) -> None:
         raise SpecError(f"{name} breaks {len(broken)} promises:\n  " + "\n  ".join(broken))
 
 
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Inside the block Python and NumPy draw from a seed; afterwards as if nothing had happened."""
+    before = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
 def _brief(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    """The line of a message that says what happened, without the frames that TensorFlow adds."""
+    text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    if lines[0] == "in user code:":
+        frames = [i for i, line in enumerate(lines) if line.startswith("File ")]
+        lines = lines[frames[-1] + 2 :] if frames else lines  # a frame is two lines
+        lines = lines or [""]
+    if lines[0].startswith("Exception encountered when calling") and len(lines) > 1:
+        lines = lines[1:]
+    kind = type(error).__name__
+    return lines[0] if lines[0].startswith(kind) else f"{kind}: {lines[0]}"
+
+
+def _operations(function: Any) -> set[str]:
+    """The kinds of operations in a traced function and in the functions that it calls."""
+    graph = function.graph.as_graph_def()
+    inner = (node for part in graph.library.function for node in part.node_def)
+    return {node.op for node in (*graph.node, *inner)}
 
 
 def _described(images: tf.Tensor) -> str:
     return f"{images.dtype.name} {list(images.shape[1:])}"
 
 
+_USE_THE_SEED = (
+    "Take a fourth argument seed and use tf.random.stateless_* or tf.image.stateless_*, or set "
+    "--nodeterministic."
+)
+
+
+def _exports(spec: EstimatorSpec, settings: Settings) -> bool:
+    return settings.checkpoints.export_saved_model and not spec.has_own_input
+
+
 def _check_preproc(spec: EstimatorSpec, settings: Settings, is_training: bool) -> tf.Tensor:
-    """Preprocessed synthetic images [n, H, W, C]; run inside tf.data, as in a training."""
+    """Preprocessed synthetic images [n, H, W, C]; traced, as in a training."""
     preproc = spec.get_preproc_fn(is_training)
     if not callable(preproc):
         raise SpecError(f"returns {preproc!r}, expected a function preproc(image, width, height).")
@@ -111,29 +175,38 @@ def _check_preproc(spec: EstimatorSpec, settings: Settings, is_training: bool) -
 
     def apply(image: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         extra = {"seed": tf.stack([tf.constant(0, tf.int64), number])} if takes_seed else {}
-        result = tf.convert_to_tensor(preproc(image, size, size, **extra))
-        if result.shape.rank != 3 or not result.shape.is_fully_defined():
-            raise SpecError(
-                f"returns shape {result.shape}, expected three known sizes [height, width, "
-                f"channels]. Resize to the width and height that it is given ({size})."
-            )
-        return result
+        return tf.convert_to_tensor(preproc(image, size, size, **extra))
 
+    signature = (tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.int64))
+    traced = tf.function(apply).get_concrete_function(*signature)
+    shape = traced.output_shapes
+    if shape.rank != 3 or not shape.is_fully_defined():
+        raise SpecError(
+            f"returns shape {shape}, expected three known sizes [height, width, channels]. Resize "
+            f"to the width and height that it is given ({size})."
+        )
+    operations = _operations(traced)
+    if not is_training and _exports(spec, settings) and operations & _PYTHON_OPS:
+        raise SpecError(
+            "calls Python (tf.py_function or tf.numpy_function), which an exported model cannot. "
+            "Use TensorFlow's operations, or set --noexport_saved_model."
+        )
+    if is_training and settings.run.deterministic and operations & _UNSEEDED_OPS:
+        raise SpecError(
+            "draws random numbers that do not depend on the example, so a resumed run would differ."
+            f" {_USE_THE_SEED}"
+        )
     pictures = [
-        np.random.RandomState(i).randint(0, 256, [*hw, 3], np.uint8) for i, hw in enumerate(_SIZES)
+        tf.constant(np.random.RandomState(i).randint(0, 256, [*hw, 3], np.uint8))
+        for i, hw in enumerate(_SIZES)
     ]
 
-    def results() -> list[Any]:
-        dataset = tf.data.Dataset.from_generator(
-            lambda: ((p, i) for i, p in enumerate(pictures)),
-            output_signature=(
-                tf.TensorSpec([None, None, 3], tf.uint8),
-                tf.TensorSpec([], tf.int64),
-            ),
-        ).apply(tf.data.experimental.assert_cardinality(len(pictures)))
-        return [image.numpy() for image in dataset.map(apply)]
+    def results(function: Any) -> list[Any]:
+        numbered = enumerate(pictures)
+        return [function(p, tf.constant(i, tf.int64)).numpy() for i, p in numbered]
 
-    first, second = results(), results()
+    # Traced anew, so that what Python decides while tracing is found too.
+    first, second = results(traced), results(tf.function(apply).get_concrete_function(*signature))
     for (height, width), image in zip(_SIZES, first, strict=True):
         if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
             raise SpecError(f"gives NaN or infinity for an image of {width} x {height} pixels.")
@@ -142,8 +215,8 @@ def _check_preproc(spec: EstimatorSpec, settings: Settings, is_training: bool) -
             raise SpecError("gives different results for the same image; evaluation must not.")
         if settings.run.deterministic:
             raise SpecError(
-                "gives different results for the same image, so a resumed run would differ. Take a "
-                "fourth argument seed and use tf.random.stateless_*, or set --nodeterministic."
+                f"gives different results for the same image, so a resumed run would differ. "
+                f"{_USE_THE_SEED}"
             )
     return tf.constant(np.stack(first))
 
@@ -166,22 +239,47 @@ def _check_model(
             yield f"The model gives {value.shape[0]} outputs for {images.shape[0]} images."
     if any(not np.array_equal(before[v.path], v.numpy()) for v in model.variables):
         yield "The model changes its variables with training=False; evaluation must not."
-    if _has_training_layers(model):
-        trained = split_logits(schema, model(floats, training=True))
-        if all(np.array_equal(trained[n].numpy(), logits[n].numpy()) for n in logits):
-            yield (
-                "The model has dropout or batch normalisation, but training=True changes nothing; "
-                "pass training on to every layer."
-            )
+    if _has_training_layers(model) and not _changes_in_training(model, schema, floats, logits):
+        yield (
+            "The model has dropout or batch normalisation, but training=True changes nothing; "
+            "pass training on to every layer."
+        )
     yield from _check_gradients(model, schema, floats)
-    yield from _check_serialisation(model)
-    yield from _check_losses(spec, schema, logits)
-    yield from _check_metrics(spec, schema, logits)
+    yield from _check_tracing(model, floats, _exports(spec, settings))
+    yield from _check_names(model)
+    labels = _synthetic_labels(schema)
+    yield from _guarded("losses", lambda: _check_losses(spec, schema, labels, logits))
+    yield from _guarded("metric_ops", lambda: _check_metrics(spec, schema, labels, logits))
+
+
+def _guarded(method: str, check: Callable[[], Iterator[str]]) -> Iterator[str]:
+    """What a check of one method finds; that it fails is found too."""
+    try:
+        yield from check()
+    except TficError as error:
+        yield f"{method}: {error}"
+    except Exception as error:
+        yield f"{method} fails: {_brief(error)}"
 
 
 def _has_training_layers(model: keras.Model) -> bool:
-    kinds = (keras.layers.BatchNormalization, keras.layers.Dropout)
-    return any(isinstance(layer, kinds) and layer.trainable for layer in model._flatten_layers())
+    def acts(layer: keras.Layer) -> bool:
+        if isinstance(layer, keras.layers.Dropout):
+            return bool(layer.trainable and layer.rate > 0)
+        return bool(layer.trainable and isinstance(layer, keras.layers.BatchNormalization))
+
+    return any(acts(layer) for layer in model._flatten_layers())
+
+
+def _changes_in_training(
+    model: keras.Model, schema: LabelSchema, images: tf.Tensor, logits: Mapping[str, tf.Tensor]
+) -> bool:
+    """Whether training=True gives other outputs, in one of so many calls: dropout may drop none."""
+    for _ in range(_NUM_DRAWS):
+        trained = split_logits(schema, model(images, training=True))
+        if not all(np.array_equal(trained[n].numpy(), logits[n].numpy()) for n in logits):
+            return True
+    return False
 
 
 def _check_gradients(model: keras.Model, schema: LabelSchema, images: tf.Tensor) -> Iterator[str]:
@@ -196,11 +294,25 @@ def _check_gradients(model: keras.Model, schema: LabelSchema, images: tf.Tensor)
         yield "No gradient reaches the model's variables; something in it is not differentiable."
 
 
-def _check_serialisation(model: keras.Model) -> Iterator[str]:
+def _check_tracing(model: keras.Model, images: tf.Tensor, exports: bool) -> Iterator[str]:
+    """Trace the model as a training does, and for an export with any number of images."""
+    shape = [None if exports else _NUM_EXAMPLES, *images.shape[1:]]
+    purpose = "exported for batches of any size" if exports else "traced"
     try:
-        keras.export.ExportArchive().track(model)
+        traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(
+            tf.TensorSpec(shape, images.dtype)
+        )
     except Exception as error:
-        yield f"The model cannot be exported as a SavedModel: {_brief(error)}"
+        yield f"The model cannot be {purpose}: {_brief(error)}"
+        return
+    if exports and _operations(traced) & _PYTHON_OPS:
+        yield (
+            "The model calls Python (tf.py_function or tf.numpy_function), so it cannot be "
+            "exported. Use TensorFlow's operations, or set --noexport_saved_model."
+        )
+
+
+def _check_names(model: keras.Model) -> Iterator[str]:
     repeated = {
         v.path for v in model.variables if [w.path for w in model.variables].count(v.path) > 1
     }
@@ -222,35 +334,41 @@ def _synthetic_labels(schema: LabelSchema) -> dict[str, tf.Tensor]:
 
 
 def _check_losses(
-    spec: EstimatorSpec, schema: LabelSchema, logits: Mapping[str, tf.Tensor]
+    spec: EstimatorSpec,
+    schema: LabelSchema,
+    labels: Mapping[str, tf.Tensor],
+    logits: Mapping[str, tf.Tensor],
 ) -> Iterator[str]:
-    losses = spec.losses(_synthetic_labels(schema), logits)
+    losses = spec.losses(labels, logits)
     if losses is None:
+        return
+    if not isinstance(losses, Mapping):
+        yield f"losses gives {type(losses).__name__}, expected a dictionary by label name, or None."
         return
     if set(losses) != set(schema.names):
         yield f"losses gives {sorted(losses)}, expected one for each label: {list(schema.names)}."
     for name, value in losses.items():
         if tuple(value.shape) != (_NUM_EXAMPLES,):
             yield (
-                f"losses gives shape {value.shape} for label {name!r}, expected [batch]: a loss for "
-                "each example, not their mean."
+                f"losses gives shape {value.shape} for label {name!r}, expected [batch]: a loss "
+                "for each example, not their mean."
             )
 
 
 def _check_metrics(
-    spec: EstimatorSpec, schema: LabelSchema, logits: Mapping[str, tf.Tensor]
+    spec: EstimatorSpec,
+    schema: LabelSchema,
+    labels: Mapping[str, tf.Tensor],
+    logits: Mapping[str, tf.Tensor],
 ) -> Iterator[str]:
     predictions = predictions_from(schema, logits)
-    labels = _synthetic_labels(schema)
     metrics = spec.metric_ops(labels, predictions)
-    if not metrics:
+    if metrics is None:
         return
-    for name, metric in metrics.items():
-        if not isinstance(metric, streaming.StreamingMetric):
-            yield (
-                f"metric_ops gives {type(metric).__name__} for {name!r}, expected a metric of "
-                "tf_image_classification.metrics; bind a Keras metric with metrics.bind(metric, ...)."
-            )
+    if not isinstance(metrics, Mapping):
+        yield f"metric_ops gives {type(metrics).__name__}, expected a dictionary by name, or None."
+        return
+    streaming.merge_all([metrics])  # says what is no streaming metric
     empty = {
         key: value[:0]
         for label in schema
@@ -258,6 +376,9 @@ def _check_metrics(
         if key in (label.name, logits_key(label.name), probabilities_key(label.name))
     }
     try:
-        spec.metric_ops({name: value[:0] for name, value in labels.items()}, empty)
+        of_none = spec.metric_ops({name: value[:0] for name, value in labels.items()}, empty)
+        streaming.merge_all([metrics, of_none or {}])
+    except TficError as error:
+        yield f"metric_ops for a batch without a known label: {error}"
     except Exception as error:
         yield f"metric_ops fails when a batch has no example with a known label: {_brief(error)}"

@@ -130,7 +130,7 @@ def settings_from(flag_values: flags.FlagValues) -> Settings:
 
 
 def _joined(option: Option, value: Any) -> Any:
-    """The value of a flag; that of a list's flag, which may be given several times, as one tuple."""
+    """The value of a flag; a list's flag may be given several times."""
     if option.kind is tuple:
         return tuple(part for text in value for part in option.split(text))
     return value

@@ -556,16 +556,19 @@ class Settings:
         return self.origins.get(name, "default")
 
 
+def _groups() -> dict[str, type[Any]]:
+    """The settings' groups by the name of their attribute."""
+    hints = typing.get_type_hints(Settings)
+    return {name: hints[name] for name in hints if name != "origins"}
+
+
 def _declared_options() -> Iterator[Option]:
-    for group in dataclasses.fields(Settings):
-        if group.name == "origins":
-            continue
-        group_class = type(group.default)
+    for group, group_class in _groups().items():
         hints = typing.get_type_hints(group_class)
         for field in dataclasses.fields(group_class):
             yield Option(
                 name=field.name,
-                group=group.name,
+                group=group,
                 kind=_plain_type(hints[field.name]),
                 default=field.default,
                 **field.metadata,
@@ -575,7 +578,8 @@ def _declared_options() -> Iterator[Option]:
 def _plain_type(hint: Any) -> type:
     if isinstance(hint, types.UnionType):
         hint = next(arm for arm in hint.__args__ if arm is not type(None))
-    return typing.get_origin(hint) or hint
+    plain: type = typing.get_origin(hint) or hint
+    return plain
 
 
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _declared_options()}
@@ -636,10 +640,8 @@ def _lay_over(
 
 def _build(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
     checked = {name: OPTIONS[name].check(value) for name, value in values.items()}
-    groups = {
-        field.name: _filled(type(field.default), checked)
-        for field in dataclasses.fields(Settings)
-        if field.name != "origins"
+    groups: dict[str, Any] = {
+        name: _filled(group_class, checked) for name, group_class in _groups().items()
     }
     settings = Settings(**groups, origins=dict(origins))
     _check_exclusions(settings)
@@ -648,7 +650,7 @@ def _build(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
 
 
 def _filled(group_class: type[_Group], values: Mapping[str, Any]) -> _Group:
-    names = {f.name for f in dataclasses.fields(group_class)}  # type: ignore[arg-type]
+    names = typing.get_type_hints(group_class)
     return group_class(**{name: value for name, value in values.items() if name in names})
 
 

@@ -266,12 +266,12 @@ def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str
     present = np.array([text not in missing for text in texts], dtype=bool)
     if not label.is_class:
         values = np.zeros(len(texts), np.float32)
-        for i in np.flatnonzero(present):
+        for i in np.flatnonzero(present).tolist():
             values[i] = _real_value(label, texts[i], locate, int(i))
         return _without_marker(label, Column(values, present))
     numbers = {name: i for i, name in enumerate(label.named_classes())}
     ids = np.zeros(len(texts), np.int64)
-    for i in np.flatnonzero(present):
+    for i in np.flatnonzero(present).tolist():
         number = numbers.get(texts[i])
         if number is None:
             raise LabelError(

@@ -131,7 +131,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> Tr
     require_spec(spec, settings)
 
     # 2. The run is put together and put where it was.
-    all_hooks = ready_hooks.ready_made(settings, data, folder, hooks)
+    all_hooks = ready_hooks.all_hooks(settings, data, folder, hooks)
     strategy = make_strategy(settings.run.strategy)
     parts = assembly.assemble(
         spec, settings, data, strategy, all_hooks, on_bad_images=ready_hooks.BadImageList(folder)

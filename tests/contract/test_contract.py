@@ -318,7 +318,7 @@ def old_runs(tmp_path_factory):
     home = tmp_path_factory.mktemp("old")
     (home / "myEstimator.py").write_text(SCRIPT)
     common = (
-        "--batch_size 32 --train_steps 14 --image_size 8 --learning_rate 0.02 --noprogress "
+        "--batch_size 32 --train_steps 60 --image_size 8 --learning_rate 0.02 --noprogress "
         "--labels labels.txt "
     )
     lines = {
@@ -342,8 +342,8 @@ def old_runs(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["records", "csv"])
 def test_the_old_example_data_trains_and_learns(old_runs, kind):
     home, outputs = old_runs
-    assert "train: 418 examples, 14 steps of 32" in outputs[kind]
-    assert "evaluation of step 14 on 182 examples" in outputs[kind]
+    assert "train: 418 examples, 60 steps of 32" in outputs[kind]
+    assert "evaluation of step 60 on 182 examples" in outputs[kind]
     (line,) = (json.loads(x) for x in (home / kind / "metrics.jsonl").read_text().splitlines())
     assert line["accuracy"] > 0.5
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification import files
-from tf_image_classification.errors import CheckpointError
+from tf_image_classification.errors import CheckpointError, DataError
 
 _NOTES = "notes"  # the tensor that holds everything that is no tensor, as JSON
 _NAME = re.compile(r"^step-(\d+)(?:-(\d+))?\.index$")
@@ -111,7 +111,7 @@ class CheckpointStore:
                 written = files.join(unfinished, "step" + suffix)
                 _flush_to_disk(written)
                 files.rename(written, self._path(step, number) + suffix)
-        except (OSError, tf.errors.OpError, files.DataError) as error:
+        except (OSError, tf.errors.OpError, DataError) as error:
             self._remove_unfinished()
             message = getattr(error, "message", str(error)).splitlines()[0]
             raise CheckpointError(

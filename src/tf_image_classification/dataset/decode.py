@@ -15,6 +15,7 @@ import functools
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -78,7 +79,8 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
 
     with tf.device("CPU:0"):  # many small steps on strings, wherever a model's graph runs
         image = tf.autograph.experimental.do_not_convert(decode)(tf.convert_to_tensor(data))
-    return tf.ensure_shape(image, [None, None, 3])
+    image.set_shape([None, None, 3])
+    return image
 
 
 def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
@@ -197,7 +199,7 @@ def _jpeg_exif(data: tf.Tensor) -> tf.Tensor:
 def _decode_png(data: tf.Tensor, limit: int) -> tf.Tensor:
     data = _within_limit(data, _png_size(data), limit)
     image = tf.io.decode_png(data, channels=3)
-    second_chunk = _bytes_at(data, 0, 41)[37:]
+    second_chunk = tf.io.decode_raw(data, tf.uint8, fixed_length=41)[37:]
     return tf.cond(
         tf.reduce_all(second_chunk == list(b"IDAT")),  # the image data: no EXIF data before them
         lambda: image,
@@ -220,7 +222,8 @@ def _upright_png(image: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
 def _decode_webp(data: tf.Tensor, limit: int) -> tf.Tensor:
     data = _within_limit(data, _webp_size(data), limit)
     # channels=3 is refused for an image with alpha; without expand_animations: the first frame
-    image = tf.io.decode_image(data, expand_animations=False)[..., :3]
+    image = tf.io.decode_image(data, expand_animations=False)
+    image = tf.ensure_shape(image, [None, None, None])[:, :, :3]
     head = _bytes_at(data, 0, 21)
     has_exif = (head[15] == ord("X")) & (tf.bitwise.bitwise_and(head[20], 8) > 0)
 
@@ -482,7 +485,7 @@ def _call_apart(
 
 
 @functools.cache  # traced once, however many graphs it is part of
-def _as_node(function: Callable[..., tf.Tensor], **constants: int) -> Callable[..., tf.Tensor]:
+def _as_node(function: Callable[..., tf.Tensor], **constants: int) -> Any:
     bound = functools.partial(function, **constants)
     apart = {"_noinline": True}
     return tf.function(bound, autograph=False, experimental_attributes=apart)

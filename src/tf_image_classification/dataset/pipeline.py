@@ -330,8 +330,8 @@ class Pipeline:
 
 
 @functools.cache
-def _decoder(max_pixels: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """``decode_image``, traced once a process; tracing takes seconds and each new dataset needs it."""
+def _decoder(max_pixels: int) -> Any:
+    """``decode_image``, traced once a process: that takes seconds, and each dataset needs it."""
     return tf.function(
         lambda data: decode_image(data, max_pixels=max_pixels),
         input_signature=[tf.TensorSpec([], tf.string)],

@@ -9,6 +9,7 @@ labels into numbers once the vocabulary is fixed.
 
 from __future__ import annotations
 
+import atexit
 import csv
 import dataclasses
 import hashlib
@@ -16,6 +17,8 @@ import io
 import itertools
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +38,8 @@ from tf_image_classification.labels import (
 
 URI_COLUMN = "URIs"
 LABEL_COLUMN = "labels"
+_QUIET_SECS = 0.1
+_LONGEST_CLOSING_SECS = 10.0
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 
@@ -416,13 +421,54 @@ def _read_records(paths: Sequence[str], schema: LabelSchema, options: SourceOpti
     )
 
     def read_some(numbers: Any) -> Any:
-        return np.array(reader.read(numbers), dtype=object)
+        with _EXIT_GATE:
+            return np.array(reader.read(numbers), dtype=object)
 
     def fetch(numbers: tf.Tensor) -> tf.Tensor:
         serialized = tf.numpy_function(read_some, [numbers], tf.string, stateful=False)
         return features.parse(tf.ensure_shape(serialized, [None]))[0]
 
     return RawTable(reader.num_records, raw, fetch, locate, fingerprint, fetches_in_parallel=False)
+
+
+class _ExitGate:
+    """Lets no reading thread run into the end of the interpreter.
+
+    A thread of TensorFlow that wants to run Python while the interpreter goes down is ended by it;
+    the batch it was reading for never comes, and the destructor of the iterator, which waits for
+    that batch, never returns. So before that, reading is closed and the threads run dry.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._running = 0
+        self._last_call = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._last_call = time.monotonic()
+            if self._is_closed:
+                raise StopIteration
+            self._running += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._running -= 1
+
+    def close(self) -> None:
+        """Refuse further calls, and wait until there are none for a moment."""
+        with self._lock:
+            self._is_closed = True
+            began = self._last_call = time.monotonic()
+        while time.monotonic() - began < _LONGEST_CLOSING_SECS:
+            time.sleep(_QUIET_SECS / 5)
+            if not self._running and time.monotonic() - self._last_call > _QUIET_SECS:
+                return
+
+
+_EXIT_GATE = _ExitGate()
+atexit.register(_EXIT_GATE.close)
 
 
 def _cached_labels(

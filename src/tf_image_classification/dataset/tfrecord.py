@@ -275,12 +275,12 @@ def _read_fully(stream: IO[bytes], num_bytes: int) -> bytes:
 
 def masked_crc(data: bytes) -> int:
     """The masked CRC-32C of the TFRecord format (tensorflow/core/lib/hash/crc32c.h)."""
-    crc = google_crc32c.value(data)
+    crc = int(google_crc32c.value(data))
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _is_header(header: bytes) -> bool:
-    return masked_crc(header[:8]) == _HEADER.unpack(header)[1]
+    return masked_crc(header[:8]) == int(_HEADER.unpack(header)[1])
 
 
 def _cut(path: str, number: int, offset: int) -> BadRecordError:

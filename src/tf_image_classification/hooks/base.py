@@ -20,7 +20,6 @@ class Run(Protocol):
     Attributes:
         settings: all settings.
         schema: the labels with their vocabularies.
-        model: the Keras model.
         model_dir: the model folder.
         step: steps done.
         train_steps: steps in all.
@@ -33,7 +32,6 @@ class Run(Protocol):
 
     settings: Settings
     schema: LabelSchema
-    model: keras.Model
     model_dir: str
     step: int
     train_steps: int
@@ -42,6 +40,10 @@ class Run(Protocol):
     was_resumed: bool
     wait_secs: float
     step_secs: float
+
+    @property
+    def model(self) -> keras.Model:
+        """The Keras model."""
 
     def loss(self) -> float:
         """The loss of the last step; waits for the device."""

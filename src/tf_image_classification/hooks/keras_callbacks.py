@@ -7,20 +7,40 @@ from typing import Any
 
 import keras
 
+from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks.base import Hook, Run
+
+# Callbacks that would decide what a setting decides, and need an optimizer inside the model.
+_REPLACED = {
+    keras.callbacks.BackupAndRestore: "save_checkpoints_steps or --save_checkpoints_secs",
+    keras.callbacks.LearningRateScheduler: "learning_rate_decay_type",
+    keras.callbacks.ReduceLROnPlateau: "learning_rate_decay_type",
+}
 
 
 class KerasCallbackHook(Hook):
     """Calls a Keras callback at the moments that Keras would.
 
     Batches are steps; an epoch is a pass over the training set and ends when its last batch does;
-    the ``logs`` of batches hold the loss, those of epochs and tests also the last evaluation.
+    the ``logs`` of batches hold the loss, those of epochs also the last evaluation, with ``val_``
+    before its names. What a callback remembers is its own: it begins anew when a run resumes.
 
     Attributes:
         callback: the callback; its ``model`` is set when the training begins.
     """
 
     def __init__(self, callback: keras.callbacks.Callback) -> None:
+        """Store the callback.
+
+        Raises:
+            ConfigError: it would change the learning rate or save the run, as settings do.
+        """
+        for kind, setting in _REPLACED.items():
+            if isinstance(callback, kind):
+                raise ConfigError(
+                    f"{type(callback).__name__} cannot be used here: the run itself does that, so "
+                    f"that it can be resumed exactly. Use --{setting}."
+                )
         self.callback = callback
         self._epoch = 0
         self._evaluation: dict[str, float] = {}

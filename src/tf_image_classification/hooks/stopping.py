@@ -58,8 +58,9 @@ class EarlyStoppingHook(Hook):
             return
         self._without += 1
         if self._without >= self.patience:
+            best = "its start" if self._best is None else f"{self._best:.4g}"
             run.request_stop(
-                f"{self.metric} has not improved on {self._best:.4g} in {self._without} evaluations"
+                f"{self.metric} has not improved on {best} in {self._without} evaluations"
             )
 
     def state(self) -> dict[str, Any]:

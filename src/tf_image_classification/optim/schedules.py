@@ -73,7 +73,7 @@ def make_schedule(settings: ScheduleSettings, *, train_steps: int, steps_per_epo
 
 
 @keras.saving.register_keras_serializable(package="tf_image_classification")
-class InTurn(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+class InTurn(keras.optimizers.schedules.LearningRateSchedule):
     """One schedule for the first steps, then another, which counts its steps from 0 again."""
 
     def __init__(self, first: Any, first_steps: int, then: Any) -> None:

@@ -1,0 +1,29 @@
+"""The progress bar, where there is a terminal and where there is none."""
+
+import io
+
+import pytest
+from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
+
+from tf_image_classification.hooks import ProgressHook
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+@pytest.mark.parametrize("ends", ["end", "on_stop"])
+def test_the_bar_shows_images_loss_and_input_wait(monkeypatch, stream, ends):
+    written = stream()
+    monkeypatch.setattr("sys.stderr", written)
+    hook, run = ProgressHook(secs=1e-9), FakeRun(step=2, train_steps=10)
+    walk(hook, run, to=6)
+    hook.after_evaluation(run, FakeEvaluation(accuracy=0.5, per_class=[1, 2]))
+    go_on(hook, run, to=10)
+    getattr(hook, ends)(run, *(["SIGTERM"] if ends == "on_stop" else []))
+    text = written.getvalue()
+    assert "evaluation at step 6: accuracy 0.5000" in text
+    assert "40.0/40.0" in text and "step 10/10" in text
+    assert "loss 110.0000" in text and "input wait 25%" in text
