@@ -81,8 +81,8 @@ def main():
     for kind in sys.argv[1:2] or ("csv", "tfrecord"):
         small, large = (measure(kind, count) for count in SIZES)
         print(
-            f"{kind}: {SIZES[0]:,} examples {small:.0f} MiB, {SIZES[1]:,} examples {large:.0f} MiB, "
-            f"ratio {large / small:.3f}",
+            f"{kind}: {SIZES[0]:,} examples {small:.0f} MiB, "
+            f"{SIZES[1]:,} examples {large:.0f} MiB, ratio {large / small:.3f}",
             flush=True,
         )
 

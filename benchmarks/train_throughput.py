@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from tf_image_classification import EstimatorSpec, make_settings
 from tf_image_classification.dataset.tfrecord import write_shards
-from tf_image_classification.runs import assembly
+from tf_image_classification.runs import assembly, reading
 from tf_image_classification.training.cluster import make_strategy
 
 NUM_CLASSES = 10
@@ -100,7 +100,7 @@ class Ours:
             }
         )
         spec = Spec(build)
-        data = assembly.read_data(spec, settings, cache_dir)
+        data = reading.read_data(spec, settings, cache_dir)
         self.run = assembly.assemble(spec, settings, data, make_strategy("one_device"), []).run
 
     def train(self, steps):
@@ -118,9 +118,7 @@ class Fit:
 
         def load(record):
             example = tf.io.parse_single_example(record, features)
-            image = tf.io.decode_image(
-                example["image_bytes"], channels=3, expand_animations=False
-            )
+            image = tf.io.decode_image(example["image_bytes"], channels=3, expand_animations=False)
             image.set_shape([None, None, 3])
             return preproc(image, size, size), tf.cast(example["class_id"], tf.int64)
 

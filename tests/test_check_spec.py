@@ -55,8 +55,7 @@ class GoodSpec(EstimatorSpec):
 
 def spec_with(**members):
     members = {
-        name: staticmethod(value) if name in STATIC else value
-        for name, value in members.items()
+        name: staticmethod(value) if name in STATIC else value for name, value in members.items()
     }
     return type("Spec", (GoodSpec,), members)()
 
@@ -95,7 +94,7 @@ def two_heads(image_shape, params):
         {"losses": lambda self, labels, logits: {"kind": tf.reduce_sum(logits["kind"], axis=1)}},
         {"evaluation_preproc": lambda i, w, h: tf.cast(resized(i, w, h), tf.float32)},
     ],
-    ids=str,
+    ids=lambda members: "+".join(members) or "plain",
 )
 def test_a_good_spec_breaks_no_promise(members):
     assert check_spec(spec_with(**members), SETTINGS) == []

@@ -36,7 +36,7 @@ class RunRecord:
         spec: the spec's class, with the file or module it comes from.
         schema: the labels with their vocabularies.
         train_data: fingerprint of the training set.
-        num_train_examples: examples of the training set, or None when a spec's own input gives them.
+        num_train_examples: its examples, or None when a spec's own input gives them.
         settings: all settings by name.
         origins: where each setting that was given came from.
     """
@@ -182,7 +182,11 @@ class ModelFolder:
 
 
 def make_record(
-    spec_name: str, schema: LabelSchema, train_data: str, num_examples: int | None, settings: Settings
+    spec_name: str,
+    schema: LabelSchema,
+    train_data: str,
+    num_examples: int | None,
+    settings: Settings,
 ) -> RunRecord:
     """The record of a run that is about to start."""
     values = {name: _plain(value) for name, value in settings.values().items()}

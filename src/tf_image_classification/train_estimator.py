@@ -112,15 +112,19 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> Tr
     """The run, in the order in which it happens; heavy modules are imported when it is certain."""
     prepare_tensorflow(settings)
     from tf_image_classification.check_spec import require_spec
-    from tf_image_classification.runs import assembly, folder_evaluation, messages, ready_hooks
+    from tf_image_classification.runs import (
+        assembly,
+        folder_evaluation,
+        messages,
+        reading,
+        ready_hooks,
+    )
     from tf_image_classification.training.cluster import make_strategy
 
     # 1. Everything that can be wrong is found before anything is written or computed.
     folder = ModelFolder(settings.run.model_dir)
     before = folder.read_record()
-    data = assembly.read_data(
-        spec, settings, cache_dir(settings), before.schema if before else None
-    )
+    data = reading.read_data(spec, settings, cache_dir(settings), before.schema if before else None)
     if data.train is None:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
     record = make_record(

@@ -9,8 +9,8 @@ from tf_image_classification.cli import arguments as cli_arguments
 
 USAGE = (
     "usage: tfic evaluate --model_dir DIR --eval_metadata FILES [--spec file.py:Class] [flags]\n\n"
-    "Without --spec the exported model in the folder is evaluated, which needs no other code; with\n"
-    "it the best checkpoint is, with the spec's own metrics."
+    "Without --spec the exported model in the folder is evaluated, which needs no other code;\n"
+    "with it the best checkpoint is, with the spec's own metrics."
 )
 
 

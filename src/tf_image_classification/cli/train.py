@@ -1,4 +1,4 @@
-"""``tfic train --spec file.py:Class [flags]``: what a user's own script does, without the script."""
+"""``tfic train --spec file.py:Class [flags]``: what a user's script does, without the script."""
 
 from __future__ import annotations
 

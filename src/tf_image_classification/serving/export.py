@@ -111,8 +111,8 @@ class ExportedModel:
         """
         if not files.exists(files.join(self.path, "saved_model.pb")):
             raise DataError(
-                f"{self.path} holds no exported model. Complete the run with export_saved_model, or "
-                "name the spec (--spec file.py:Class) to evaluate a checkpoint."
+                f"{self.path} holds no exported model. Complete the run with export_saved_model, "
+                "or name the spec (--spec file.py:Class) to evaluate a checkpoint."
             )
         self._loaded = tf.saved_model.load(self.path)
         return self

@@ -45,8 +45,8 @@ def uses_xla(choice: str, num_replicas: int) -> bool:
     """
     if choice == "on" and num_replicas > 1:
         raise ConfigError(
-            f"jit_compile is on, but the step is shared by {num_replicas} devices, which XLA cannot "
-            "compile here. Use --jit_compile off, or --strategy one_device."
+            f"jit_compile is on, but the step is shared by {num_replicas} devices, which XLA "
+            "cannot compile here. Use --jit_compile off, or --strategy one_device."
         )
     if choice == "auto":
         return num_replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
