@@ -157,7 +157,7 @@ def test_a_list_of_ready_made_hooks_follows_the_settings(records, tmp_path):
     def names(**changes):
         settings = tiny_settings(tmp_path / "model", records, records, **changes)
         data = reading.read_data(plain_spec(), settings, str(tmp_path / "cache"))
-        made = ready_hooks.ready_made(settings, data, ModelFolder(str(tmp_path)), [])
+        made = ready_hooks.all_hooks(settings, data, ModelFolder(str(tmp_path)), [])
         return {type(hook).__name__ for hook in made}
 
     assert "ProgressHook" in names(progress=True) and "ProgressHook" not in names(progress=False)

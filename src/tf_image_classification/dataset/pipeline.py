@@ -292,9 +292,8 @@ class Pipeline:
         rows = self.batch_size // share.num_slices
         size = _chunk_size(rows)
         excluded_numbers = tf.constant(sorted(excluded), tf.int64)
-        blank = tf.io.encode_png(
-            tf.fill([self.image_size, self.image_size, 3], tf.constant(128, tf.uint8))
-        )
+        side = min(self.image_size, math.isqrt(self.max_image_pixels))  # itself no bad image
+        blank = tf.io.encode_png(tf.fill([side, side, 3], tf.constant(128, tf.uint8)))
 
         def decode(chunk: Encoded) -> Batch:
             is_example = tf.ones([size], tf.bool)

@@ -145,7 +145,9 @@ def _shuffled(
 def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """A label's numbers [n] and whether they are present [n], from its ragged raw values."""
     one_value = tf.debugging.assert_less(
-        raw.row_lengths(), tf.constant(2, tf.int64), f"Label {label.name!r} has several values."
+        raw.row_lengths(),
+        tf.constant(2, raw.row_splits.dtype),
+        f"Label {label.name!r} has several values.",
     )
     with tf.control_dependencies([one_value]):
         lengths = raw.row_lengths()
