@@ -213,7 +213,7 @@ def _names_read():
 # Each option, with a test that fails when it does nothing: file and function, or file alone where a
 # whole file is about it.
 BEHAVIOUR = {
-    "model_dir": "test_train_estimator.py::test_a_finished_run_leaves_a_folder_that_describes_itself",
+    "model_dir": "contract/test_contract.py",
     "evaluate": "test_train_estimator.py::test_evaluate_uses_the_whole_set_and_trains_nothing",
     "plan": "runs/test_plan.py",
     "seed": "test_train_estimator.py::test_a_setting_changes_the_trained_weights",
@@ -263,7 +263,7 @@ BEHAVIOUR = {
     "best_mode": "test_train_estimator.py::test_the_best_checkpoint_is_chosen_by_metric_and_mode",
     "output_cm_folder": "evaluation/test_runner.py",
 } | {
-    name: "test_train_estimator.py::test_a_setting_changes_the_trained_weights"
+    name: f"optim/test_{option.group}s.py"
     for name, option in OPTIONS.items()
     if option.group in ("optimizer", "schedule")
 }

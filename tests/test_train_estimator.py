@@ -91,6 +91,7 @@ def test_a_setting_changes_the_evaluated_loss(records, tmp_path):
 
 
 def test_a_finished_run_leaves_a_folder_that_describes_itself(records, tmp_path):
+    """The folder is the one that model_dir names."""
     run(
         TinySpec(), tmp_path / "model", records, records, train_steps=2, export_saved_model=True,
         save_summary_steps=1,

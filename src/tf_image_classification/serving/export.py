@@ -8,7 +8,6 @@ classify(images)      preprocessed images to logits by label name
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,9 @@ from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import LabelSchema
 
+_STEP_FILE = "step.json"
+_UNFINISHED = ".saved_model-"
+
 
 def export_saved_model(
     path: str,
@@ -31,8 +33,9 @@ def export_saved_model(
     schema: LabelSchema,
     forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]],
     pipeline: Pipeline,
+    step: int,
 ) -> None:
-    """Write the SavedModel, whole or not at all.
+    """Write the SavedModel, whole or not at all; until then the one that was there remains.
 
     Args:
         path: the folder; one that is there is replaced.
@@ -40,6 +43,7 @@ def export_saved_model(
         schema: the labels with their vocabularies.
         forward: images and whether training, to logits by label.
         pipeline: the evaluation input, whose decoding and preprocessing are exported.
+        step: steps done when the weights were saved.
     """
     image_spec = pipeline.image_spec
 
@@ -70,21 +74,46 @@ def export_saved_model(
     )
     archive.add_endpoint("classify", classify, [images_spec])
     near = None if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
-    with tempfile.TemporaryDirectory(dir=near) as temporary:
+    for name in os.listdir(near) if near else ():
+        if name.startswith(_UNFINISHED):  # of a process that was killed
+            files.remove(os.path.join(str(near), name))
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=near) as temporary:
         written = os.path.join(temporary, "saved_model")
         archive.write_out(written, verbose=False)
-        _replace_folder(written, path)
+        if files.is_remote(path):
+            _upload(written, path)
+        else:
+            files.write_json(os.path.join(written, _STEP_FILE), {"step": step})
+            _replace_folder(written, path)
+    if files.is_remote(path):  # last: without it the folder is not taken for complete
+        files.write_json(files.join(path, _STEP_FILE), {"step": step})
 
 
 def _replace_folder(source: str, target: str) -> None:
-    if not files.is_remote(target):
-        old = target + ".old"
-        files.remove(old)
-        if os.path.isdir(target):
-            os.rename(target, old)
-        shutil.move(source, target)
-        files.remove(old)
-        return
+    """Put a folder in the place of another; a kill at any instant leaves one to be found."""
+    _find(target)
+    old = target + _OLD
+    files.remove(old)
+    if os.path.isdir(target):
+        os.rename(target, old)
+    try:
+        os.rename(source, target)
+    except BaseException:
+        _find(target)
+        raise
+    files.remove(old)
+
+
+_OLD = ".old"
+
+
+def _find(path: str) -> None:
+    """Put a model back that a killed process had moved away without writing the new one."""
+    if not files.is_remote(path) and not os.path.isdir(path) and os.path.isdir(path + _OLD):
+        os.rename(path + _OLD, path)
+
+
+def _upload(source: str, target: str) -> None:
     files.remove(target)
     for folder, _, names in os.walk(source):
         inner = files.join(target, os.path.relpath(folder, source)).removesuffix("/.")
@@ -92,15 +121,24 @@ def _replace_folder(source: str, target: str) -> None:
             files.write_bytes(files.join(inner, name), files.read_bytes(os.path.join(folder, name)))
 
 
+def exported_step(path: str) -> int | None:
+    """The step of the exported model in a folder, or None when there is no complete one."""
+    _find(path)
+    step_path = files.join(path, _STEP_FILE)
+    return int(files.read_json(step_path)["step"]) if files.exists(step_path) else None
+
+
 class ExportedModel:
     """An exported model as a program: preprocessing and logits, without the code that made it.
 
     Attributes:
         path: the SavedModel's folder.
+        step: steps done when its weights were saved; -1 before it is loaded.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.step = -1
         self._loaded: Any = None
 
     def load(self) -> ExportedModel:
@@ -109,12 +147,13 @@ class ExportedModel:
         Raises:
             DataError: there is no SavedModel.
         """
-        if not files.exists(files.join(self.path, "saved_model.pb")):
+        step = exported_step(self.path)
+        if step is None:
             raise DataError(
                 f"{self.path} holds no exported model. Complete the run with export_saved_model, "
                 "or name the spec (--spec file.py:Class) to evaluate a checkpoint."
             )
-        self._loaded = tf.saved_model.load(self.path)
+        self._loaded, self.step = tf.saved_model.load(self.path), step
         return self
 
     def preproc(self, image: tf.Tensor, width: int, height: int) -> tf.Tensor:
