@@ -9,13 +9,12 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import pytest
 import tensorflow as tf
 
-
-@pytest.fixture(scope="session", autouse=True)
-def strict_tensorflow():
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-    )
-    tf.config.experimental.enable_op_determinism()
+# Here and not in a fixture: a test module may make a tensor while it is collected, and afterwards the
+# devices cannot be changed any more.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+tf.config.experimental.enable_op_determinism()
 
 
 @pytest.fixture(autouse=True)

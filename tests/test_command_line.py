@@ -117,10 +117,6 @@ def test_an_alias_sets_its_setting():
 
 
 def test_the_flags_of_tensorflow_and_absl_are_left_alone():
-    import absl.app
-    import absl.logging
-    import absl.testing.absltest
-    import absl.testing.parameterized
     import tensorflow  # noqa: F401
 
     home = "tf_image_classification.command_line"

@@ -204,7 +204,7 @@ def read_json_lines(path: str) -> list[Any]:
     """The values of a file of JSON lines; empty when there is no such file."""
     if not exists(path):
         return []
-    return [json.loads(line) for line in read_text(path).splitlines() if line]
+    return [json.loads(line) for line in read_text(path).split("\n") if line]
 
 
 def remove(path: str) -> None:

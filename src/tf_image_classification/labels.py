@@ -354,7 +354,7 @@ def read_class_names(text: str, path: str) -> tuple[str, ...]:
     Raises:
         LabelError: the file is empty, has an empty line in the middle, or names a class twice.
     """
-    names = [line.strip() for line in text.splitlines()]
+    names = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
     while names and not names[-1]:
         names.pop()
     if not names:

@@ -46,9 +46,7 @@ def write(path, records, compression=""):
 
 
 def legacy(**extra):
-    return [
-        example(i, image_bytes=png(i), **{"kind": float(i % 3), **extra}) for i in range(COUNT)
-    ]
+    return [example(i, image_bytes=png(i), **{"kind": float(i % 3), **extra}) for i in range(COUNT)]
 
 
 ODD_NAMES = ["a,b", 'c"d', "e f", "[1]*", "%20", "#5", "ünïcødé", "日本", "i", "j", "k", "l", "m"]
@@ -67,9 +65,7 @@ def build(form, folder):
         records = []
         for i in range(COUNT):
             label = i % 3 if form == "common int" else KINDS[i % 3].encode()
-            records.append(
-                example(i, **{"image/encoded": png(i), "image/class/label": label})
-            )
+            records.append(example(i, **{"image/encoded": png(i), "image/class/label": label}))
         return write(folder / "common.tfrecord", records)
     if form == "folder":
         for i, name in enumerate(ODD_NAMES):
@@ -145,7 +141,10 @@ BAD = {
     "no image": (lambda d: write(d / "r", [*legacy(), example(0, kind=1.0)]), "r record 13.*image"),
     "cut record": (lambda d: changed(d, lambda b: b[:-9]), "r is cut.*record 12"),
     "cut footer": (lambda d: changed(d, lambda b: b[:-2]), "r is cut.*record 12"),
-    "flipped byte": (lambda d: changed(d, lambda b: b[:-20] + b"!" + b[-19:]), "r record 12.*check"),
+    "flipped byte": (
+        lambda d: changed(d, lambda b: b[:-20] + b"!" + b[-19:]),
+        "r record 12.*check",
+    ),
     "cut gzip": (lambda d: changed(d, lambda b: gzip.compress(b)[:-30]), "r is cut"),
     "cut zlib": (lambda d: changed(d, lambda b: zlib.compress(b)[:-30]), "r is cut"),
     "zero bytes": (lambda d: changed(d, lambda b: b""), "r is empty"),
@@ -287,7 +286,7 @@ def test_a_wrong_label_in_a_stream_is_named(tmp_path):
     feed = Feed(pipeline(stream), tf.distribute.OneDeviceStrategy("CPU:0"), is_training=True,
                 skip_bad_images=False)  # fmt: skip
     batches = feed.start(0)
-    with pytest.raises(DataError, match="record 13: label 'kind' is 9"):  # noqa: PT012
+    with pytest.raises(DataError, match="record 13: label 'kind' is 9"):
         for k in range(4):
             try:
                 next(batches)

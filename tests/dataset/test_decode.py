@@ -372,11 +372,21 @@ def test_exif_text_that_is_no_segment_is_not_applied():
 def test_exif_of_png_counts_before_the_image_data_with_other_chunks_around():
     exif = png_chunk(b"eXIf", exif_bytes(8, name=b""))
     text = png_chunk(b"tEXt", b"Comment\0eXIf")
-    at_data = PNG.index(b"IDAT") - 4
     before = PNG[:33] + text + text + exif + text + PNG[33:]
-    after = PNG[:at_data] + PNG[at_data:-12] + exif + PNG[-12:]
+    after = PNG[:33] + text + PNG[33:-12] + exif + PNG[-12:]
     np.testing.assert_array_equal(decode(before), np.rot90(decode(PNG)))
     np.testing.assert_array_equal(decode(after), decode(PNG))
+
+
+@pytest.mark.parametrize("extra", [b"", b"a", b"ab"])
+def test_exif_of_webp_is_found_behind_chunks_of_odd_and_even_length(extra):
+    data = turned("WEBP", 6)
+    chunk = b"XTRA" + struct.pack("<I", len(extra)) + extra + bytes(len(extra) % 2)
+    at = data.index(b"EXIF", 30)
+    longer = data[:at] + chunk + data[at:]
+    longer = longer[:4] + struct.pack("<I", len(longer) - 8) + longer[8:]
+    np.testing.assert_array_equal(decode(longer), decode(data))
+    assert decode(data).shape == (WIDTH, HEIGHT, 3)
 
 
 def _turned_right(image):

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_runs import SIZE, tiny_settings
 
 from tf_image_classification import EstimatorSpec, evaluate, make_settings, train
 from tf_image_classification.batches import PADDING_ID, Batch
@@ -19,6 +18,7 @@ from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics import streaming
 from tf_image_classification.optim.losses import label_losses
 from tf_image_classification.train_estimator import FLAGS
+from tiny_runs import SIZE, tiny_settings
 
 LABELS = (
     Label("kind", depth=3, weight=2.0),

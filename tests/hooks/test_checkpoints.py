@@ -5,8 +5,8 @@ import math
 import keras
 import numpy as np
 import pytest
-from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
 
+from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.errors import CheckpointError, ConfigError
 from tf_image_classification.hooks import (

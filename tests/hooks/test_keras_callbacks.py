@@ -4,8 +4,8 @@ import csv
 
 import keras
 import pytest
-from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
 
+from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks import IteratorInitializerHook, KerasCallbackHook
 

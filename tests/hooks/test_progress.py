@@ -3,8 +3,8 @@
 import io
 
 import pytest
-from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
 
+from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
 from tf_image_classification.hooks import ProgressHook
 
 

@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from hooks.fake_run import FakeEvaluation, FakeRun, walk
 
+from hooks.fake_run import FakeEvaluation, FakeRun, walk
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks import EarlyStoppingHook, NonFiniteLossHook
 

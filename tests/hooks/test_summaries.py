@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
 from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.hooks import Every, SummaryHook
 from tf_image_classification.hooks.summaries import to_displayable

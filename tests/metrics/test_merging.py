@@ -20,7 +20,8 @@ def test_a_metric_of_ones_own_merges_its_sums():
     merged = share(1, 4).merge(share(tf.constant(2), np.int32(4)))
     assert merged.result() == 0.375
     assert merged.sums["hits"].dtype == np.int64
-    assert share(0.5, 1).sums["hits"].dtype == np.float64
+    assert share(np.float32(0.5), 1).sums["hits"].dtype == np.float64
+    assert share(np.int8(1), True).sums["hits"].dtype == np.int64
 
 
 def test_merging_leaves_both_parts_as_they_were():
@@ -30,10 +31,11 @@ def test_merging_leaves_both_parts_as_they_were():
 
 
 def test_sums_do_not_change_with_the_array_they_were_given():
-    given = np.array([1.0, 2.0])
-    metric = StreamingMetric({"total": given}, lambda s: s["total"])
-    given += 1
-    np.testing.assert_array_equal(metric.result(), [1.0, 2.0])
+    for dtype in (np.float64, np.int64):
+        given = np.array([1, 2], dtype)
+        metric = StreamingMetric({"total": given}, lambda s: s["total"])
+        given += 1
+        np.testing.assert_array_equal(metric.result(), [1, 2])
 
 
 def test_saved_sums_continue_where_they_were():

@@ -1,5 +1,6 @@
 """Every metric: batches merged in any split and order give what the whole gives."""
 
+import doctest
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tf_image_classification.errors import ConfigError, SpecError
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics import streaming
+from tf_image_classification.metrics import class_metrics, curves, streaming, value_metrics
 
 NUM_CLASSES = 4
 AVERAGES = ("macro", "micro", "weighted", None)
@@ -327,6 +328,13 @@ def test_the_words_of_a_name_tell_whether_more_is_better(name, expected):
 def test_a_name_that_does_not_tell_asks_for_best_mode(name):
     with pytest.raises(ConfigError, match="best_mode"):
         streaming.higher_is_better(name)
+
+
+@pytest.mark.parametrize("module", [streaming, class_metrics, curves, value_metrics])
+def test_the_examples_in_the_docstrings_hold(module):
+    failed, tried = doctest.testmod(module)
+    assert failed == 0
+    assert tried > 0
 
 
 def test_every_public_name_is_there():

@@ -104,13 +104,20 @@ def warm_start(
         path, tuple(loaded), tuple(initialised), tuple(excluded), tuple(mismatched), unused
     )
     if not loaded:
-        wanted = initialised[0] if initialised else "its variables"
         raise CheckpointError(
-            f"{report.summary()}. Nothing fits, so this would be a training from scratch. The "
-            f"model's {wanted} is not in the file. {did_you_mean(wanted, values)} "
-            + (f"Shapes that differ: {'; '.join(mismatched[:3])}." if mismatched else "")
+            f"{report.summary()}. Nothing fits, so this would be a training from scratch. "
+            + _why_nothing_fits(report, values)
         )
     return report
+
+
+def _why_nothing_fits(report: WarmStartReport, values: Mapping[str, npt.NDArray[Any]]) -> str:
+    if report.mismatched:
+        return f"Shapes differ: {'; '.join(report.mismatched[:3])}."
+    if report.initialised:
+        wanted = report.initialised[0]
+        return f"The model's {wanted} is not in the file. {did_you_mean(wanted, values)}"
+    return "The scopes leave out every variable; correct checkpoint_restore_scopes or _exclude_."
 
 
 def _names(path: str) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ def accuracy(labels: Any, predictions: Any, weights: Any = None) -> StreamingMet
 
     Raises:
         SpecError: shapes differ, a value is no class number, or a tensor is symbolic.
+
+    Example:
+        >>> accuracy([0, 1, 2, 2], [0, 1, 1, 2]).result()
+        0.75
     """
     a, b, kept = _class_pair("accuracy", labels, predictions, weights, None)
     return _share("accuracy", a == b, kept)
@@ -53,6 +57,10 @@ def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> Str
 
     Raises:
         SpecError: shapes do not fit, a label is no class, k is below 1, or a tensor is symbolic.
+
+    Example:
+        >>> top_k([0, 1], [[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]], k=2).result()
+        0.5
     """
     if k < 1:
         raise SpecError(f"top_k: k is {k}, expected 1 or more.")
@@ -117,6 +125,12 @@ def precision(
     Raises:
         SpecError: the options do not fit each other, shapes differ, a value is no class, or a
             tensor is symbolic.
+
+    Example:
+        >>> precision([0, 1, 1], [1, 1, 1], weights=[1, 1, 2]).result()
+        0.75
+        >>> precision([0, 1, 2], [0, 1, 1], num_classes=3, average=None).result().tolist()
+        [1.0, 0.5, 0.0]
     """
     options = (num_classes, average, positive_class)
     return _per_class("precision", labels, predictions, weights, *options)
@@ -182,6 +196,10 @@ def confusion_matrix(labels: Any, predictions: Any, num_classes: int) -> Streami
 
     Raises:
         SpecError: shapes differ, a value is no class, or a tensor is symbolic.
+
+    Example:
+        >>> confusion_matrix([0, 1, 1], [0, 0, 1], num_classes=2).result().tolist()
+        [[1, 0], [1, 1]]
     """
     a, b, _ = _class_pair("confusion_matrix", labels, predictions, None, num_classes)
     counts = tally(a * num_classes + b, None, num_classes**2).reshape(num_classes, num_classes)

@@ -44,6 +44,10 @@ def auc(
     Raises:
         SpecError: shapes differ, a label is not 0 or 1, a probability is not in 0..1, curve is
             unknown, or a tensor is symbolic.
+
+    Example:
+        >>> auc([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]).result()
+        0.75
     """
     if curve not in _CURVES:
         raise SpecError(f"auc: curve is {curve!r}, expected ROC or PR.")

@@ -19,6 +19,10 @@ def mean(values: Any, weights: Any = None) -> StreamingMetric:
 
     Raises:
         SpecError: the shape is not [n], or a tensor is symbolic.
+
+    Example:
+        >>> mean([1.0, 2.0]).merge(mean([6.0])).result()
+        3.0
     """
     (numbers,), kept = rows("mean", weights, values=values)
     return _mean("mean", numbers, kept)

@@ -41,7 +41,7 @@ from tf_image_classification.runs.reading import Data, Input
 from tf_image_classification.training.cluster import check_batch_size, uses_xla
 from tf_image_classification.training.loop import Plan, TrainingRun, plan_length
 from tf_image_classification.training.state import TrainState, make_state
-from tf_image_classification.training.step import StepFunction
+from tf_image_classification.training.step import Forward, StepFunction
 
 def build_model(
     spec: EstimatorSpec,
@@ -73,7 +73,7 @@ def precision_policy(name: str) -> Iterator[None]:
 
 def make_forward(
     model: Callable[..., Any], schema: LabelSchema
-) -> Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]:
+) -> Forward:
     """Images and whether training, to float32 logits by label; traced by its callers."""
 
     def forward(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
@@ -101,7 +101,7 @@ def make_losses(
 def make_evaluate(
     feed: Feed,
     strategy: tf.distribute.Strategy,
-    forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]],
+    forward: Forward,
     schema: LabelSchema,
     *,
     metric_fn: Any,

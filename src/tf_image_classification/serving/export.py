@@ -24,6 +24,7 @@ from tf_image_classification.labels import LabelSchema
 
 _STEP_FILE = "step.json"
 _UNFINISHED = ".saved_model-"
+_OLD = ".old"
 
 
 def export_saved_model(
@@ -104,9 +105,6 @@ def _replace_folder(source: str, target: str) -> None:
     files.remove(old)
 
 
-_OLD = ".old"
-
-
 def _find(path: str) -> None:
     """Put a model back that a killed process had moved away without writing the new one."""
     if not files.is_remote(path) and not os.path.isdir(path) and os.path.isdir(path + _OLD):
@@ -160,6 +158,6 @@ class ExportedModel:
         """The evaluation preprocessing, in the form of ``get_preproc_fn``."""
         return self._loaded.preprocess(image)
 
-    def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    def forward(self, images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
         """Preprocessed images [B, H, W, C] to logits by label name."""
         return dict(self._loaded.classify(images))
