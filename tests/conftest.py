@@ -9,8 +9,8 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import pytest
 import tensorflow as tf
 
-# Here and not in a fixture: a test module may make a tensor while it is collected, and afterwards the
-# devices cannot be changed any more.
+# Here and not in a fixture: a test module may make a tensor while it is collected, and afterwards
+# the devices cannot be changed any more.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )

@@ -239,5 +239,5 @@ def test_the_table_for_the_documentation_has_a_line_for_every_flag():
     ] + [f"`{n}`" for n in command_line.FRONT_DOOR]
     assert all(line.count(" | ") >= 2 or " | | " in line for line in lines[2:])
     assert all(line.endswith(". |") for line in lines[2:]), [
-        l for l in lines[2:] if not l.endswith(". |")
+        line for line in lines[2:] if not line.endswith(". |")
     ]

@@ -7,7 +7,8 @@ PROGRAM = """
 import contextlib, io, sys
 
 def heavy():
-    return sorted({name.split(".")[0] for name in sys.modules} & {"tensorflow", "keras", "tensorboard", "matplotlib"})
+    loaded = {name.split(".")[0] for name in sys.modules}
+    return sorted(loaded & {"tensorflow", "keras", "tensorboard", "matplotlib"})
 
 def check(what):
     assert not heavy(), f"{what} loads {heavy()}"

@@ -1,7 +1,7 @@
 """A tiny classifier with everything that makes resuming hard, and its data; for tests of runs.
 
-Dropout, batch normalisation, seeded random augmentation, moving averages, a schedule and slots: what
-a checkpoint forgets, or a step takes from history instead of its number, changes the bits.
+Dropout, batch normalisation, seeded random augmentation, moving averages, a schedule and slots:
+what a checkpoint forgets, or a step takes from history instead of its number, changes the bits.
 """
 
 from __future__ import annotations

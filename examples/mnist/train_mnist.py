@@ -3,8 +3,8 @@
     python examples/mnist/train_mnist.py                        the bundled digits, no download
     python examples/mnist/train_mnist.py --mnist_dir FOLDER     MNIST from its four idx.gz files
 
-A part of the training set is held out and chooses the checkpoint; the test set is looked at once, at
-the end.
+A part of the training set is held out and chooses the checkpoint; the test set is looked at once,
+at the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The contract with those who know the package since 2018: names, flags, a whole script.
 
-A user's script is run as a program, with the command line of the contract, its globs expanded by the
-shell.
+A user's script is run as a program, with the command line of the contract, its globs expanded by
+the shell.
 """
 
 import inspect
@@ -53,7 +53,51 @@ if __name__ == "__main__":
     train_estimator.train(MySpec())
 """
 
-FLAGS_OF_THE_CONTRACT = ["model_dir", "checkpoint_path", "warm_start_ckpt", "train_metadata", "eval_metadata", "batch_size", "train_steps", "image_size", "eval_freq", "eval_throttle_secs", "debug", "learning_rate", "optimizer", "adadelta_rho", "adagrad_initial_accumulator_value", "adam_beta1", "adam_beta2", "opt_epsilon", "ftrl_learning_rate_power", "ftrl_initial_accumulator_value", "ftrl_l1", "ftrl_l2", "momentum", "rmsprop_momentum", "rmsprop_decay", "weight_decay", "learning_rate_decay_type", "end_learning_rate", "learning_rate_decay_factor", "num_epochs_per_decay", "label_smoothing", "moving_average_decay", "trainable_scopes", "checkpoint_exclude_scopes", "checkpoint_restore_scopes", "save_summary_steps", "save_checkpoints_steps", "save_checkpoints_secs", "keep_checkpoint_max", "export_saved_model", "evaluate", "labels", "output_cm_folder"]
+FLAGS_OF_THE_CONTRACT = [
+    "model_dir",
+    "checkpoint_path",
+    "warm_start_ckpt",
+    "train_metadata",
+    "eval_metadata",
+    "batch_size",
+    "train_steps",
+    "image_size",
+    "eval_freq",
+    "eval_throttle_secs",
+    "debug",
+    "learning_rate",
+    "optimizer",
+    "adadelta_rho",
+    "adagrad_initial_accumulator_value",
+    "adam_beta1",
+    "adam_beta2",
+    "opt_epsilon",
+    "ftrl_learning_rate_power",
+    "ftrl_initial_accumulator_value",
+    "ftrl_l1",
+    "ftrl_l2",
+    "momentum",
+    "rmsprop_momentum",
+    "rmsprop_decay",
+    "weight_decay",
+    "learning_rate_decay_type",
+    "end_learning_rate",
+    "learning_rate_decay_factor",
+    "num_epochs_per_decay",
+    "label_smoothing",
+    "moving_average_decay",
+    "trainable_scopes",
+    "checkpoint_exclude_scopes",
+    "checkpoint_restore_scopes",
+    "save_summary_steps",
+    "save_checkpoints_steps",
+    "save_checkpoints_secs",
+    "keep_checkpoint_max",
+    "export_saved_model",
+    "evaluate",
+    "labels",
+    "output_cm_folder",
+]
 
 
 def run_script(script, line, cwd, cache):

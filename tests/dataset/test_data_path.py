@@ -333,7 +333,7 @@ def test_a_bad_image_is_named_by_file_or_record(damaged):
 def test_skipped_images_are_counted_once_and_the_rest_is_unchanged(damaged):
     seen = []
     feed = make_feed(damaged, skips=True, seen=seen.append)
-    first = [batch for batch in feed.evaluation()]
+    first = list(feed.evaluation())
     assert len(feed.bad_images) == 4 and len(seen[-1]) == 4
     ids = np.concatenate([batch.ids.numpy() for batch in first])
     assert sorted(ids[ids >= 0].tolist()) == sorted(set(range(COUNT)) - set(feed.bad_images))

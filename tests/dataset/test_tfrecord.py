@@ -251,20 +251,20 @@ def test_many_threads_read_many_files_with_few_open(tmp_path, monkeypatch):
     reader = tfrecord.RecordReader(indexed)
     before, wrong = len(os.listdir("/proc/self/fd")), []
 
-    def read(seed):
+    def read(seed, reader):
         for k in range(400):
             number = (seed * 37 + k * 23) % 160
             if reader.read([number]) != [b"%d %d" % divmod(number, 20)]:
                 wrong.append(number)
 
-    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)]
+    threads = [threading.Thread(target=read, args=(seed, reader)) for seed in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert not wrong
     assert len(os.listdir("/proc/self/fd")) <= before + 3
-    del reader
+    del reader, threads, thread
     assert len(os.listdir("/proc/self/fd")) <= before
 
 

@@ -205,7 +205,7 @@ def test_arrays_are_metrics_but_no_scalars(examples):
 
 
 def test_an_evaluation_of_nothing_is_an_error(examples):
-    labels, known, logits = examples
+    _labels, _known, _logits = examples
     nothing = [
         (batch._replace(ids=tf.fill([4], PADDING_ID)), out)
         for batch, out in batches_of(examples, 4, 1)
@@ -355,7 +355,7 @@ def test_default_metrics_are_those_of_the_kinds_of_labels(world):
 
 
 def test_the_settings_of_the_run_hold_when_only_the_folder_is_named(world):
-    folder, settings, *_ = world
+    _folder, settings, *_ = world
     bare = make_settings(
         {
             "model_dir": settings.run.model_dir,
@@ -376,7 +376,7 @@ def test_a_run_that_streamed_is_evaluated_with_its_own_command_line(world):
 
 
 def test_the_command_evaluates_with_and_without_the_spec_alike(world, tmp_path, capsys):
-    folder, settings, *_ = world
+    _folder, settings, *_ = world
     line = [
         "evaluate",
         *("--model_dir", settings.run.model_dir, "--cache_dir", settings.data.cache_dir),

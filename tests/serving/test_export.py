@@ -1,4 +1,4 @@
-"""The exported model: encoded images in, the evaluation's predictions out, and never half a model."""
+"""The exported model: encoded images in, the evaluation's predictions out, never half a model."""
 
 import json
 import os
