@@ -1,0 +1,1 @@
+"""A run as a whole: put together, announced, evaluated from its folder, planned."""

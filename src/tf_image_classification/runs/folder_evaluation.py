@@ -1,0 +1,194 @@
+"""Evaluating and exporting the model that lies in a folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tf_image_classification import files
+from tf_image_classification.checkpoints.store import CheckpointStore, Saved
+from tf_image_classification.config import OPTIONS, Settings
+from tf_image_classification.dataset.feed import Feed
+from tf_image_classification.dataset.pipeline import Pipeline
+from tf_image_classification.errors import CheckpointError, ConfigError
+from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.evaluation.runner import Evaluation
+from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.runs import assembly, ready_hooks, reading
+from tf_image_classification.runs.reading import Data
+from tf_image_classification.serving.export import (
+    ExportedModel,
+    export_saved_model,
+    exported_step,
+)
+from tf_image_classification.training.cluster import make_strategy
+from tf_image_classification.training.state import TrainState, model_variables
+from tf_image_classification.training.step import Forward
+
+
+def evaluate_folder(
+    spec: EstimatorSpec | None, settings: Settings, cache_dir: str
+) -> tuple[Evaluation, int]:
+    """The evaluation of a folder's model on the whole evaluation set, and the model's step.
+
+    Args:
+        spec: as ``train_estimator.evaluate``.
+        settings: those of this call; the run's own hold for what is not given.
+        cache_dir: folder for indexes and unpacked records.
+
+    Raises:
+        TficError: there is no model or no data, or one of them is unusable.
+    """
+    folder = ModelFolder(settings.run.model_dir)
+    record = folder.read_record()
+    if record is None:
+        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    settings = inherited(settings, record)
+    if not settings.data.eval_metadata:
+        raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
+    exported = None if spec else ExportedModel(folder.saved_model).load()
+    spec = spec or ExportedSpec(exported, record.schema)  # type: ignore[arg-type]
+    data = reading.read_data(spec, settings, cache_dir, record.schema, with_training=False)
+    assert data.evaluation is not None
+    strategy = make_strategy(settings.run.strategy)
+    forward: Forward
+    if exported is not None:
+        forward, step, regularisation = exported.forward, exported.step, 0.0
+    else:
+        saved = newest_weights(folder)
+        model = assembly.build_model(spec, settings, data.evaluation.image_shape, strategy)
+        assign_weights(model, saved)
+        forward = assembly.make_forward(model, data.schema)
+        step, regularisation = saved.step, assembly.regularisation_of(model)
+    feed = Feed(
+        data.evaluation,
+        strategy,
+        is_training=False,
+        skip_bad_images=settings.data.on_bad_image == "skip",
+        on_skip=ready_hooks.BadImageList(folder),
+    )
+    evaluate = assembly.make_evaluate(
+        feed,
+        strategy,
+        forward,
+        data.schema,
+        metric_fn=spec.metric_ops,
+        loss_fn=None if exported else assembly.make_losses(spec, data.schema, settings),
+        regularisation=lambda: regularisation,
+    )
+    evaluation = evaluate()
+    assert evaluation is not None
+    if settings.evaluation.output_cm_folder:
+        ready_hooks.write_confusion_pictures(
+            settings.evaluation.output_cm_folder, data.schema, evaluation
+        )
+    return evaluation, step
+
+
+def inherited(settings: Settings, record: RunRecord) -> Settings:
+    """These settings, with the run's own for all that decide its model and are not given now."""
+    missing = {
+        name: record.settings[name]
+        for name in record.origins
+        if settings.origin(name) == "default"
+        and name in OPTIONS
+        and OPTIONS[name].resume == "same"
+        and name != "input_mode"
+        and name != "stream_block"
+    }
+    return settings.replace(**missing)
+
+
+class ExportedSpec(EstimatorSpec):
+    """An exported model in the form of a spec, with metrics by label kind.
+
+    Attributes:
+        class_dict: the labels of the run.
+    """
+
+    def __init__(self, exported: ExportedModel, schema: LabelSchema) -> None:
+        self.class_dict: tuple[Label, ...] = schema.labels
+        self._exported = exported
+
+    def get_preproc_fn(self, is_training: bool) -> Any:
+        """The exported preprocessing."""
+        return self._exported.preproc
+
+    def get_model_fn(self, checkpoint_path: str | None) -> Any:
+        """The exported model, which is not built anew."""
+        return lambda image_shape, params: self._exported
+
+    def metric_ops(self, labels: Any, predictions: Any) -> None:
+        """None: metrics by label kind."""
+
+
+def newest_weights(folder: ModelFolder) -> Saved:
+    """The best checkpoint of a folder, or the newest readable one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for path in (folder.best, folder.checkpoints):
+        store = CheckpointStore(path)
+        for step in reversed(store.steps()):
+            try:
+                return store.load(step)
+            except CheckpointError:
+                continue
+    raise CheckpointError(f"{folder.path} holds no readable checkpoint. Train first.")
+
+
+def assign_weights(model: keras.Model, saved: Saved) -> None:
+    """Give a model the weights that a checkpoint would be evaluated with: averages, if it has them.
+
+    Raises:
+        CheckpointError: the checkpoint is of another model.
+    """
+    for variable in model_variables(model):
+        value = saved.tensors.get(
+            f"average/{variable.path}", saved.tensors.get(f"model/{variable.path}")
+        )
+        if value is None or tuple(value.shape) != tuple(variable.shape):
+            raise CheckpointError(
+                f"The checkpoint of step {saved.step} does not fit the model: {variable.path} "
+                + ("is missing" if value is None else f"has shape {tuple(value.shape)}")
+                + f", expected {tuple(variable.shape)}. Use the spec that it was made with."
+            )
+        variable.assign(value)
+
+
+def export_run(
+    spec: EstimatorSpec, settings: Settings, data: Data, state: TrainState, folder: ModelFolder
+) -> str:
+    """Export the best checkpoint of a finished run, or its last state; says which.
+
+    The model of ``state`` has the exported weights afterwards.
+    """
+    assert isinstance(data.train, Pipeline)
+    saved = newest_weights(folder)
+    assign_weights(state.model, saved)
+    evaluation_input = Pipeline(
+        source=data.train.source,
+        preproc=spec.get_preproc_fn(False),
+        batch_size=1,
+        image_size=settings.data.image_size,
+        max_image_pixels=settings.data.max_image_pixels,
+        seed=settings.run.seed,
+    )
+    export_saved_model(
+        folder.saved_model,
+        state.model,
+        schema=data.schema,
+        forward=assembly.make_forward(state.model, data.schema),
+        pipeline=evaluation_input,
+        step=saved.step,
+    )
+    which = "best" if CheckpointStore(folder.best).steps() else "last"
+    return f"exported:      {folder.saved_model} (the {which} checkpoint, step {saved.step})"
+
+
+def is_exported(folder: ModelFolder) -> bool:
+    """Whether the exported model is that of the checkpoint which would be exported now."""
+    return exported_step(folder.saved_model) == newest_weights(folder).step

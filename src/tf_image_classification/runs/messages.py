@@ -1,0 +1,88 @@
+"""What a run prints before its first and after its last step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.sources import Table
+from tf_image_classification.evaluation.runner import Evaluation
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.runs.assembly import Assembly
+from tf_image_classification.runs.reading import Data
+from tf_image_classification.training.loop import TrainingRun
+
+
+def announcement(parts: Assembly, data: Data, settings: Settings) -> str:
+    """What the run is about to do, in a few lines."""
+    train, plan = data.train, parts.plan
+    assert train is not None
+    examples = "examples of its own input_fn"
+    if train.num_examples is not None:
+        examples = f"{train.num_examples} examples"
+    lines = [*data.notes]
+    lines.append(
+        f"train: {examples}, {plan.train_steps} steps of {settings.data.batch_size}"
+        f" ({plan.train_steps / plan.steps_per_epoch:.3g} epochs)"
+    )
+    if data.evaluation is not None and data.evaluation.num_examples is not None:
+        lines.append(f"evaluation: {data.evaluation.num_examples} examples")
+    for label in data.schema:
+        kind = f"{label.depth} classes" if label.is_class else "real value"
+        lines.append(f"label {label.name}: {kind}{_class_counts(train, label.name)}")
+    lines.append(f"model: {parts.state.model.count_params():,} parameters")
+    return "\n".join(lines)
+
+
+def _class_counts(train: Any, name: str) -> str:
+    source = getattr(train, "source", None)
+    if not isinstance(source, Table):
+        return ""
+    column = source.columns[name]
+    missing = int((~column.present).sum())
+    text = f", missing in {missing}" if missing else ""
+    if column.values.dtype == np.int64:
+        counts = np.bincount(column.values[column.present])
+        text += f", {counts.min()} to {counts.max()} examples a class"
+    return text
+
+
+def already_complete(run: TrainingRun) -> str:
+    """Why nothing is left to train, and how to go on."""
+    if run.stop_reason:
+        return (
+            f"The run is complete: it stopped at step {run.step} because {run.stop_reason}. "
+            "Give another --model_dir for a new run."
+        )
+    return (
+        f"The run is complete: {run.step} steps are done. Give a larger --train_steps to go on, "
+        "or another --model_dir for a new run."
+    )
+
+
+def farewell(folder: ModelFolder, settings: Settings) -> str:
+    """Where everything is, and what to do with it."""
+    lines = [
+        f"model folder:  {folder.path}",
+        f"TensorBoard:   tensorboard --logdir {folder.tensorboard}",
+    ]
+    if settings.data.eval_metadata and settings.checkpoints.export_saved_model:
+        patterns = " ".join(f"'{path}'" for path in settings.data.eval_metadata)
+        lines.append(
+            f"evaluate:      tfic evaluate --model_dir {folder.path} --eval_metadata {patterns}"
+        )
+    lines.append(
+        "resume:        start the same command again, with a larger --train_steps to go on"
+    )
+    return "\n".join(lines)
+
+
+def evaluation_table(evaluation: Evaluation, step: int) -> str:
+    """The numbers of an evaluation, one a line."""
+    scalars = evaluation.scalars()
+    width = max(len(name) for name in scalars)
+    lines = [f"evaluation of step {step} on {evaluation.num_examples} examples"]
+    lines += [f"  {name:<{width}}  {value:.4f}" for name, value in scalars.items()]
+    return "\n".join(lines)

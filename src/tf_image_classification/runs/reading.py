@@ -1,0 +1,179 @@
+"""Finding, indexing and checking the examples of a run, and fixing its vocabularies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from tf_image_classification import files
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.given import GivenInput
+from tf_image_classification.dataset.pipeline import Pipeline
+from tf_image_classification.dataset.sources import RawTable, SourceOptions, read_source
+from tf_image_classification.dataset.stream import read_stream
+from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.estimator_specs import EstimatorSpec, schema_of
+from tf_image_classification.labels import LabelSchema, read_class_names
+
+Input = Pipeline | GivenInput
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run reads.
+
+    Attributes:
+        schema: the labels with their vocabularies.
+        train: the training examples, or None.
+        evaluation: the evaluation examples, or None.
+        notes: what the user should know of the data, in sentences.
+    """
+
+    schema: LabelSchema
+    train: Input | None
+    evaluation: Input | None
+    notes: tuple[str, ...] = ()
+
+
+def read_data(
+    spec: EstimatorSpec,
+    settings: Settings,
+    cache_dir: str,
+    stored: LabelSchema | None = None,
+    *,
+    with_training: bool = True,
+) -> Data:
+    """Find, index and check all examples, and fix the vocabularies.
+
+    Args:
+        spec: the user's spec.
+        settings: all settings.
+        cache_dir: folder for indexes and unpacked records.
+        stored: the schema of the model folder, whose vocabularies then hold.
+        with_training: whether the training examples are read too.
+
+    Raises:
+        DataError: something about the data is wrong; names the file, line or record.
+        SpecError: class_dict is inconsistent, or does not fit the class names.
+    """
+    schema = schema_of(spec)
+    train_metadata = settings.data.train_metadata if with_training else ()
+    vocabularies = _given_vocabularies(schema, settings, stored)
+    if spec.has_own_input:
+        schema = schema.with_vocabularies(vocabularies)
+        return Data(
+            schema,
+            _own_input(spec, schema, settings, True) if with_training else None,
+            _own_input(spec, schema, settings, False),
+        )
+    notes: list[str] = []
+    train: Input | None = None
+    raw_eval = None
+    if settings.data.eval_metadata:
+        raw_eval = _read(settings.data.eval_metadata, "eval_metadata", schema, settings, cache_dir)
+    if train_metadata and settings.data.input_mode == "streaming":
+        stream = read_stream(
+            train_metadata,
+            schema,
+            _options("train_metadata", settings, cache_dir),
+            block=settings.data.stream_block,
+            vocabularies=vocabularies,
+        )
+        schema = stream.schema
+        train = _pipeline(spec, stream, settings, is_training=True)
+    elif train_metadata:
+        raw = _read(train_metadata, "train_metadata", schema, settings, cache_dir)
+        for label in schema.class_labels:
+            if label.name not in vocabularies:
+                vocabularies[label.name] = raw.vocabulary(label)
+        schema = schema.with_vocabularies(vocabularies)
+        train = _pipeline(spec, raw.encode(schema), settings, is_training=True)
+        notes += raw.notes
+    elif raw_eval is not None:
+        schema = schema.with_vocabularies(vocabularies)
+    evaluation = None
+    if raw_eval is not None:
+        evaluation = _pipeline(spec, raw_eval.encode(schema), settings, is_training=False)
+        notes += raw_eval.notes
+    return Data(schema, train, evaluation, tuple(notes))
+
+
+def _given_vocabularies(
+    schema: LabelSchema, settings: Settings, stored: LabelSchema | None
+) -> dict[str, Sequence[str]]:
+    vocabularies: dict[str, Sequence[str]] = {}
+    for label in stored.class_labels if stored else ():
+        known = label.name in schema.names and schema[label.name].depth == label.depth
+        if label.class_names and known:  # another depth: the folder's check names the difference
+            vocabularies[label.name] = label.class_names
+    vocabularies |= {x.name: x.class_names for x in schema.class_labels if x.class_names}
+    for entry in settings.data.labels:
+        name, equals, path = entry.partition("=")
+        if not equals:
+            if len(schema.class_labels) != 1:
+                raise ConfigError(
+                    f"--labels {entry}: class_dict has {len(schema.class_labels)} class labels. "
+                    "Give name=file for each of them."
+                )
+            name, path = schema.class_labels[0].name, entry
+        if not files.exists(path):
+            raise DataError(f"--labels: there is no file {path!r} of class names.")
+        vocabularies[name] = read_class_names(files.read_text(path), path)
+    schema.with_vocabularies(vocabularies)  # refuses a wrong depth before any data is read
+    return vocabularies
+
+
+def _options(option: str, settings: Settings, cache_dir: str) -> SourceOptions:
+    pairs = {}
+    for entry in settings.data.label_features:
+        name, equals, feature = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"label_features: {entry!r} is not of the form label=feature.")
+        pairs[name] = feature
+    return SourceOptions(
+        option=option,
+        cache_dir=cache_dir,
+        image_feature=settings.data.image_feature,
+        label_features=pairs,
+    )
+
+
+def _read(
+    patterns: Sequence[str], option: str, schema: LabelSchema, settings: Settings, cache_dir: str
+) -> RawTable:
+    return read_source(patterns, schema, _options(option, settings, cache_dir))
+
+
+def _pipeline(
+    spec: EstimatorSpec, source: Any, settings: Settings, *, is_training: bool
+) -> Pipeline:
+    return Pipeline(
+        source=source,
+        preproc=spec.get_preproc_fn(is_training),
+        batch_size=settings.data.batch_size,
+        image_size=settings.data.image_size,
+        max_image_pixels=settings.data.max_image_pixels,
+        seed=settings.run.seed,
+        shuffle=not settings.run.debug,
+    )
+
+
+def _own_input(
+    spec: EstimatorSpec, schema: LabelSchema, settings: Settings, is_training: bool
+) -> GivenInput | None:
+    names = settings.data.train_metadata if is_training else settings.data.eval_metadata
+    if not names:
+        return None
+    make = spec.input_fn(
+        batch_size=settings.data.batch_size,
+        metadata=list(names),
+        class_dict=spec.class_dict,
+        is_tfrecord=not any(name.lower().endswith(".csv") for name in names),
+        epochs=None if is_training else 1,
+        image_size=settings.data.image_size,
+        preproc_fn=spec.get_preproc_fn(is_training),
+    )
+    return GivenInput(
+        make=make, schema=schema, batch_size=settings.data.batch_size, source_names=names
+    )

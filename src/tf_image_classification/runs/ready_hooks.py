@@ -1,0 +1,124 @@
+"""The hooks that every run has, and when they act, from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tf_image_classification import files, hooks
+from tf_image_classification.config import Settings
+from tf_image_classification.hooks import Every, Hook
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.metrics.confusion import draw_confusion_matrix
+from tf_image_classification.metrics.streaming import higher_is_better
+from tf_image_classification.model_folder import ModelFolder, evaluation_line
+
+if TYPE_CHECKING:
+    from tf_image_classification.runs.reading import Data
+    from tf_image_classification.dataset.pipeline import BadImage
+
+
+def all_hooks(
+    settings: Settings, data: Data, folder: ModelFolder, own: Sequence[Hook] = ()
+) -> list[Hook]:
+    """The hooks of a run in the order in which they are called.
+
+    Saving comes last, after the caller's own hooks, so that a checkpoint holds what they remember
+    of the step, and what they did before the first one.
+    """
+    found: list[Hook] = [hooks.NonFiniteLossHook()]
+    if settings.run.progress:
+        found.append(hooks.ProgressHook())
+    if settings.checkpoints.save_summary_steps:
+        found.append(hooks.SummaryHook(Every(steps=settings.checkpoints.save_summary_steps)))
+    if data.evaluation is not None:
+        found.append(EvaluationRecordHook(folder, settings.evaluation.output_cm_folder))
+        metric, is_better_higher = best_metric(settings, data.schema)
+        patience = settings.training.early_stopping_patience
+        if patience:
+            found.append(hooks.EarlyStoppingHook(metric, is_better_higher, patience))
+        found.append(hooks.BestCheckpointHook(metric, is_better_higher))
+    return [*found, *own, hooks.CheckpointHook(when_to_save(settings))]
+
+
+def when_to_save(settings: Settings) -> Every:
+    """The trigger of regular checkpoints."""
+    if settings.checkpoints.save_checkpoints_steps is not None:
+        return Every(steps=settings.checkpoints.save_checkpoints_steps)
+    secs = settings.checkpoints.save_checkpoints_secs
+    return Every(secs=600.0 if secs is None else max(secs, 1e-9))
+
+
+def when_to_evaluate(settings: Settings) -> Every:
+    """The trigger of evaluations during training."""
+    if settings.evaluation.eval_every_steps is not None:
+        return Every(steps=settings.evaluation.eval_every_steps)
+    return Every(secs=max(settings.evaluation.eval_throttle_secs, 1e-9))
+
+
+def best_metric(settings: Settings, schema: LabelSchema) -> tuple[str, bool]:
+    """The metric that chooses the best checkpoint, and whether more of it is better.
+
+    The default is the loss: every evaluation has it, whatever metrics the spec gives.
+
+    Raises:
+        ConfigError: the direction of a metric cannot be told from its name.
+    """
+    name = settings.evaluation.best_metric or "loss"
+    mode = settings.evaluation.best_mode
+    return name, higher_is_better(name) if mode == "auto" else mode == "max"
+
+
+class EvaluationRecordHook(Hook):
+    """Writes every evaluation as a line of ``metrics.jsonl``, and confusion matrices as pictures.
+
+    Attributes:
+        folder: the model folder.
+        picture_folder: folder for the PNG of each class label, or "".
+    """
+
+    def __init__(self, folder: ModelFolder, picture_folder: str) -> None:
+        self.folder = folder
+        self.picture_folder = picture_folder
+
+    def after_evaluation(self, run: Any, evaluation: Any) -> None:
+        """Write them."""
+        line = evaluation_line(run.step, evaluation.num_examples, evaluation.metrics)
+        self.folder.write_evaluations([*self.folder.evaluations(), line])
+        if self.picture_folder:
+            write_confusion_pictures(self.picture_folder, run.schema, evaluation)
+
+
+def write_confusion_pictures(folder: str, schema: LabelSchema, evaluation: Any) -> list[str]:
+    """The confusion matrix of each class label as a PNG; returns the paths."""
+    files.make_folder(folder)
+    paths = []
+    for name, matrix in evaluation.confusion.items():
+        png = draw_confusion_matrix(matrix, schema[name].named_classes(), title=name)
+        paths.append(files.join(folder, f"confusion_matrix_{name.replace('/', '_')}.png"))
+        files.write_bytes(paths[-1], png)
+    return paths
+
+
+class BadImageList:
+    """Keeps the list of skipped images in the model folder.
+
+    Attributes:
+        folder: the model folder.
+    """
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self.folder = folder
+        self._found: dict[str, str] = {}
+
+    def __call__(self, bad_images: Sequence[BadImage]) -> None:
+        """Take note of these images."""
+        new = {bad.where: bad.reason for bad in bad_images if bad.where not in self._found}
+        self._found |= new
+        known = {line["where"]: line["reason"] for line in self.folder.read_bad_images()}
+        merged = known | self._found
+        self.folder.write_bad_images(
+            {"where": where, "reason": merged[where]} for where in sorted(merged)
+        )
+        for where, reason in new.items():
+            print(f"skipped bad image {len(merged)}: {where}: {reason}")
