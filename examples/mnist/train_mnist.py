@@ -111,7 +111,7 @@ def main():
     )
     train_estimator.train(MnistSpec(), settings)
     if not settings.run.plan:
-        print("\ntest set, not looked at before:")
+        print("\ntest set, which chose nothing:")
         train_estimator.evaluate(MnistSpec(), settings.replace(eval_metadata=records["test"]))
 
 
