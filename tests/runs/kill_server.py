@@ -19,7 +19,6 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import tiny_runs
-
 from tf_image_classification import files
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.hooks import Hook

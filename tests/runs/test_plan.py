@@ -1,8 +1,7 @@
 """The plan of a run: what it would do, and nothing done."""
 
-from tiny_runs import plain_spec, tiny_settings, write_records
-
 from tf_image_classification import train_estimator
+from tiny_runs import plain_spec, tiny_settings, write_records
 
 
 def test_a_plan_says_everything_and_writes_nothing(tmp_path, capsys):

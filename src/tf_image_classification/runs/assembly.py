@@ -10,29 +10,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.batches import Batch
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.feed import Feed
-from tf_image_classification.dataset.given import GivenInput
-from tf_image_classification.dataset.pipeline import BadImage, Pipeline
-from tf_image_classification.dataset.sources import (
-    RawTable,
-    SourceOptions,
-    read_source,
-    source_kind,
-)
-from tf_image_classification.dataset.stream import read_stream
-from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.dataset.pipeline import BadImage
+from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
     call_model_fn,
-    schema_of,
     split_logits,
 )
 from tf_image_classification.evaluation.runner import Evaluation, evaluate_batches
 from tf_image_classification.hooks.base import Hook
-from tf_image_classification.labels import LabelSchema, read_class_names
+from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.losses import label_losses
 from tf_image_classification.optim.optimizers import make_optimizer, prepare
 from tf_image_classification.optim.param_groups import trainable_variables
@@ -42,6 +32,7 @@ from tf_image_classification.training.cluster import check_batch_size, uses_xla
 from tf_image_classification.training.loop import Plan, TrainingRun, plan_length
 from tf_image_classification.training.state import TrainState, make_state
 from tf_image_classification.training.step import Forward, StepFunction
+
 
 def build_model(
     spec: EstimatorSpec,
@@ -71,9 +62,7 @@ def precision_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def make_forward(
-    model: Callable[..., Any], schema: LabelSchema
-) -> Forward:
+def make_forward(model: Callable[..., Any], schema: LabelSchema) -> Forward:
     """Images and whether training, to float32 logits by label; traced by its callers."""
 
     def forward(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:

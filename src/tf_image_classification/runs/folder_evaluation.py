@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 
-from tf_image_classification import files
 from tf_image_classification.checkpoints.store import CheckpointStore, Saved
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.feed import Feed
@@ -16,7 +15,7 @@ from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord
-from tf_image_classification.runs import assembly, ready_hooks, reading
+from tf_image_classification.runs import assembly, reading, ready_hooks
 from tf_image_classification.runs.reading import Data
 from tf_image_classification.serving.export import (
     ExportedModel,

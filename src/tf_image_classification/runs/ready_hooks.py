@@ -14,8 +14,8 @@ from tf_image_classification.metrics.streaming import higher_is_better
 from tf_image_classification.model_folder import ModelFolder, evaluation_line
 
 if TYPE_CHECKING:
-    from tf_image_classification.runs.reading import Data
     from tf_image_classification.dataset.pipeline import BadImage
+    from tf_image_classification.runs.reading import Data
 
 
 def all_hooks(
