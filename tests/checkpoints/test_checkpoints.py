@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, found again when damaged, and weights of others to start from."""
+"""Checkpoints: whole or not there, found again when damaged, and weights to start from."""
 
 import logging
 import os

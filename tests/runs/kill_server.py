@@ -1,8 +1,8 @@
-"""Runs one training again and again in forked processes that are killed; started by the kill test.
+"""Runs one training again and again in forked processes that are killed; for the kill test.
 
-Importing TensorFlow takes seconds, forking milliseconds: this process imports it, never uses it, and
-forks one child for each attempt. Arguments: the folder to work in, and the seed of the kill points.
-Prints one JSON line an attempt.
+Importing TensorFlow takes seconds, forking milliseconds: this process imports it, never uses it,
+and forks one child for each attempt. Arguments: the folder to work in, and the seed of the kill
+points. Prints one JSON line an attempt.
 """
 
 from __future__ import annotations

@@ -133,13 +133,11 @@ class CheckpointStore:
             CheckpointError: a file is missing or damaged.
         """
         prefix = self.prefix(step)
+        tensors = read_tensors(prefix)
         try:
-            reader = tf.train.load_checkpoint(prefix)
-            names = reader.get_variable_to_shape_map()
-            tensors = {name: np.asarray(reader.get_tensor(name)) for name in names}
             notes = json.loads(tensors.pop(_NOTES).item())
-        except (tf.errors.OpError, ValueError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"The checkpoint {prefix} is damaged: {error}") from error
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"The checkpoint {prefix} holds no notes of a run.") from error
         return Saved(step, tensors, notes)
 
     def remove(self, step: int) -> None:
@@ -163,6 +161,24 @@ class CheckpointStore:
         for name in os.listdir(self.folder):
             if name.startswith(_UNFINISHED):
                 files.remove(files.join(self.folder, name))
+
+
+def read_tensors(prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """Every tensor of a TensorFlow checkpoint by name; each one's checksum is verified.
+
+    Args:
+        prefix: the checkpoint's path without ``.index``.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        names = reader.get_variable_to_shape_map()
+        return {name: np.asarray(reader.get_tensor(name)) for name in names}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        reason = str(error).partition("\n")[0]  # an IndexError when the data end too early
+        raise CheckpointError(f"The checkpoint {prefix} cannot be read: {reason}") from error
 
 
 def _flush_to_disk(path: str) -> None:

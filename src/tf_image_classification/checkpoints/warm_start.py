@@ -17,7 +17,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification import files
-from tf_image_classification.checkpoints.store import CheckpointStore
+from tf_image_classification.checkpoints.store import CheckpointStore, read_tensors
 from tf_image_classification.errors import CheckpointError, did_you_mean
 
 _PART = re.compile(r"\.(index|data-\d{5}-of-\d{5}|meta)$")
@@ -137,15 +137,12 @@ def _read(model: keras.Model, path: str) -> Mapping[str, npt.NDArray[Any]]:
     if files.is_folder(prefix):
         prefix = _newest_in(prefix)
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        names = reader.get_variable_to_shape_map()
-        values = {name: np.asarray(reader.get_tensor(name)) for name in names}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        return _model_part(read_tensors(prefix))
+    except CheckpointError as error:
         raise CheckpointError(
-            f"The checkpoint {path} cannot be read: {str(error).splitlines()[0]}. Expected a "
-            "TensorFlow checkpoint, a model folder, or a Keras .weights.h5, .h5 or .keras file."
+            f"{error} Expected a TensorFlow checkpoint, a model folder, or a Keras .weights.h5, "
+            ".h5 or .keras file."
         ) from error
-    return _model_part(values)
 
 
 def _newest_in(folder: str) -> str:

@@ -138,8 +138,7 @@ def image_format(data: bytes) -> str:
     signatures = {
         b"\xff\xd8\xff": "jpeg",
         b"\x89PNG\r\n\x1a\n": "png",
-        b"GIF87a": "gif",
-        b"GIF89a": "gif",
+        b"GIF8": "gif",  # as TensorFlow tells it
         b"BM": "bmp",
     }
     return next((name for start, name in signatures.items() if data.startswith(start)), "unknown")

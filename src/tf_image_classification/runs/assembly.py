@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -47,19 +46,8 @@ def build_model(
     """
     keras.utils.clear_session(free_memory=False)  # layer names count from one again
     keras.utils.set_random_seed(settings.run.seed)
-    with strategy.scope(), precision_policy(settings.model.precision):
+    with strategy.scope():
         return call_model_fn(spec, settings, image_shape)
-
-
-@contextlib.contextmanager
-def precision_policy(name: str) -> Iterator[None]:
-    """Inside the block new layers compute in this precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def make_forward(model: Callable[..., Any], schema: LabelSchema) -> Forward:

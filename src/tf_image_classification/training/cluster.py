@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 from tf_image_classification.errors import ConfigError
@@ -17,8 +19,18 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     gpus = tf.config.list_logical_devices("GPU")
     devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
-        return tf.distribute.MirroredStrategy(devices)
+        return _mirrored(tuple(devices))
     return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """The strategy over these devices, the same object in every run of a process.
+
+    TensorFlow remembers the shape of each collective operation under a number that every strategy
+    counts from the start, so the collectives of a second one would be taken for those of the first.
+    """
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def check_batch_size(batch_size: int, num_replicas: int, accumulation_steps: int) -> None:
