@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_image_classification.dataset.given import GivenInput
-from tf_image_classification.dataset.pipeline import BadImage, Pipeline, Share
+from tf_image_classification.dataset.pipeline import WHOLE, BadImage, Pipeline, Share
 from tf_image_classification.errors import BadImageError, DataError
 
 
@@ -95,6 +95,10 @@ class Feed:
         )
 
     def _distributed(self, make: Callable[[Share], tf.data.Dataset]) -> Any:
+        devices = self._strategy.extended.worker_devices
+        if self._strategy.num_replicas_in_sync == 1 and "CPU" in devices[0]:
+            return make(WHOLE)  # nothing to move: spares a thread and a copy a batch
+
         def dataset(context: Any) -> tf.data.Dataset:
             replicas = context.num_replicas_in_sync
             local = replicas // context.num_input_pipelines

@@ -1,6 +1,6 @@
 """Examples in, batches out: order, reading, decoding, preprocessing, this worker's share.
 
-The only state is a position. Encoded bytes are read in small chunks, decoded and preprocessed in
+The only state is a position. Encoded bytes are read in chunks, decoded and preprocessed in
 parallel, and come out in order; nothing decoded is ever shuffled or kept.
 """
 
@@ -24,7 +24,8 @@ from tf_image_classification.dataset.stream import Stream
 from tf_image_classification.errors import DataError, SpecError
 
 Preproc = Callable[..., tf.Tensor]
-_LARGEST_CHUNK = 16
+_CHUNK_PIXELS = 16 * 224**2
+_LARGEST_CHUNK = 128
 _PARALLEL: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
@@ -219,7 +220,7 @@ class Pipeline:
         return [found[number] for number in sorted(found)]
 
     def _raw_batch(self, position: int) -> Iterator[tuple[int, bytes]]:
-        num_chunks = self.batch_size // _chunk_size(self.batch_size)
+        num_chunks = self.batch_size // self._chunk_size(self.batch_size)
         for chunk in self._encoded(position, WHOLE).take(num_chunks):
             yield from zip(chunk.numbers.numpy().tolist(), chunk.data.numpy().tolist(), strict=True)
 
@@ -255,10 +256,19 @@ class Pipeline:
     def _stream_seed(self) -> int | None:
         return self.seed if self.shuffle else None
 
+    def _chunk_size(self, rows: int) -> int:
+        """Examples that are read and decoded together, a divisor of rows.
+
+        A call costs as much as a hundred tiny images; many large ones together would wait for each
+        other and fill the memory.
+        """
+        most = min(max(16, _CHUNK_PIXELS // self.image_size**2), _LARGEST_CHUNK)
+        return next(size for size in range(most, 0, -1) if rows % size == 0)
+
     def _encoded(self, start: int, share: Share) -> tf.data.Dataset:
         """Chunks of encoded examples: the given slices of every global batch from start on."""
         rows = self.batch_size // share.num_slices
-        size = _chunk_size(rows)
+        size = self._chunk_size(rows)
         if isinstance(self.source, Stream):
             chunks = self.source.examples(start, self._stream_seed).batch(size, drop_remainder=True)
             chunks = chunks.enumerate().filter(
@@ -290,7 +300,7 @@ class Pipeline:
         self, chunks: tf.data.Dataset, excluded: Collection[int], share: Share, pad: bool = False
     ) -> tf.data.Dataset:
         rows = self.batch_size // share.num_slices
-        size = _chunk_size(rows)
+        size = self._chunk_size(rows)
         excluded_numbers = tf.constant(sorted(excluded), tf.int64)
         side = min(self.image_size, math.isqrt(self.max_image_pixels))  # itself no bad image
         blank = tf.io.encode_png(tf.fill([side, side, 3], tf.constant(128, tf.uint8)))
@@ -335,11 +345,6 @@ def _decoder(max_pixels: int) -> Any:
         lambda data: decode_image(data, max_pixels=max_pixels),
         input_signature=[tf.TensorSpec([], tf.string)],
     )
-
-
-def _chunk_size(rows: int) -> int:
-    """Examples that are read and decoded together: small work in few calls, in parallel."""
-    return next(size for size in range(_LARGEST_CHUNK, 0, -1) if rows % size == 0)
 
 
 def _steps(count: int) -> tf.Tensor:

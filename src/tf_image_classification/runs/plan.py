@@ -36,7 +36,7 @@ def describe(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> str:
     parts = assembly.assemble(spec, settings, data, make_strategy(settings.run.strategy), [])
     plan, batch_size = parts.plan, settings.data.batch_size
     rates = [float(parts.schedule(step)) for step in _some_steps(plan.train_steps)]
-    secs = parts.run.time_steps(_MEASURED_STEPS)
+    secs = [parts.run.time_steps(1) for _ in range(_MEASURED_STEPS)]
     step_secs = statistics.median(secs[2:])  # the first ones trace and fill the input
     lines = [
         settings_text(settings),

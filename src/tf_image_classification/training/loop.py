@@ -252,15 +252,13 @@ class TrainingRun:
                 hook.end(self)
         return evaluation
 
-    def time_steps(self, num_steps: int) -> list[float]:
-        """Seconds of each of some steps, the traced first one included; moves the state."""
-        secs = []
+    def time_steps(self, num_steps: int) -> float:
+        """Seconds of some steps, until the device is done with them; moves the state."""
+        began = time.monotonic()
         for _ in range(num_steps):
-            began = time.monotonic()
             self._advance(1)
-            self.check()  # waits for the device
-            secs.append(time.monotonic() - began)
-        return secs
+        self.check()  # waits for the device
+        return time.monotonic() - began
 
     def _steps_to_go(self) -> int:
         return self.train_steps - self.step
