@@ -11,6 +11,7 @@ class Digits(EstimatorSpec):
 from __future__ import annotations
 
 import abc
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tf_image_classification import files
 from tf_image_classification.batches import logits_key, probabilities_key
 from tf_image_classification.errors import SpecError, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
@@ -283,6 +285,22 @@ def _built_model(
     if not model.built:
         model(tf.zeros([1, *image_shape]), training=False)
     return model
+
+
+def spec_name(spec: EstimatorSpec) -> str:
+    """Where a spec's class comes from, as module:Class or file.py:Class."""
+    return f"{_source_path(spec) or type(spec).__module__}:{type(spec).__name__}"
+
+
+def source_digest(spec: EstimatorSpec) -> str:
+    """SHA-256 of the file that defines a spec's class, hexadecimal; "" when there is no file."""
+    path = _source_path(spec)
+    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path else ""
+
+
+def _source_path(spec: EstimatorSpec) -> str:
+    path = getattr(sys.modules.get(type(spec).__module__), "__file__", None) or ""
+    return path if os.path.isfile(path) else ""
 
 
 def load_spec(reference: str) -> EstimatorSpec:

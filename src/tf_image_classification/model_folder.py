@@ -34,6 +34,7 @@ class RunRecord:
 
     Attributes:
         spec: the spec's class, with the file or module it comes from.
+        spec_source: SHA-256 of that file, or "".
         schema: the labels with their vocabularies.
         train_data: fingerprint of the training set.
         num_train_examples: its examples, or None when a spec's own input gives them.
@@ -42,6 +43,7 @@ class RunRecord:
     """
 
     spec: str
+    spec_source: str
     schema: LabelSchema
     train_data: str
     num_train_examples: int | None
@@ -122,6 +124,7 @@ class ModelFolder:
             value = files.read_json(path)
             return RunRecord(
                 value["spec"],
+                value["spec_source"],
                 LabelSchema.from_json(value["labels"]),
                 value["train_data"],
                 value["num_train_examples"],
@@ -137,6 +140,7 @@ class ModelFolder:
         """Write the record and the label schema."""
         value = {
             "spec": record.spec,
+            "spec_source": record.spec_source,
             "labels": record.schema.to_json(),
             "train_data": record.train_data,
             "num_train_examples": record.num_train_examples,
@@ -182,15 +186,19 @@ class ModelFolder:
 
 
 def make_record(
-    spec_name: str,
+    *,
+    spec: str,
+    spec_source: str,
     schema: LabelSchema,
     train_data: str,
-    num_examples: int | None,
+    num_train_examples: int | None,
     settings: Settings,
 ) -> RunRecord:
-    """The record of a run that is about to start."""
+    """The record of a run that is about to start; arguments as the attributes of the record."""
     values = {name: _plain(value) for name, value in settings.values().items()}
-    return RunRecord(spec_name, schema, train_data, num_examples, values, dict(settings.origins))
+    return RunRecord(
+        spec, spec_source, schema, train_data, num_train_examples, values, dict(settings.origins)
+    )
 
 
 def versions() -> dict[str, str]:

@@ -20,6 +20,7 @@ from absl import flags
 from tf_image_classification import command_line, files
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import CheckpointError, ConfigError, RunInterrupted, TficError
+from tf_image_classification.estimator_specs import source_digest, spec_name
 from tf_image_classification.model_folder import ModelFolder, make_record
 
 if TYPE_CHECKING:
@@ -128,10 +129,17 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> Tr
     if data.train is None:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
     record = make_record(
-        spec_name(spec), data.schema, data.train.fingerprint, data.train.num_examples, settings
+        spec=spec_name(spec),
+        spec_source=source_digest(spec),
+        schema=data.schema,
+        train_data=data.train.fingerprint,
+        num_train_examples=data.train.num_examples,
+        settings=settings,
     )
     for difference in folder.check_same_run(record, allow_changes=settings.run.allow_changes):
         print(f"allowed change: {difference}")
+    if before and before.spec_source != record.spec_source:
+        print(f"The source of {record.spec} has changed since this run began.")
     require_spec(spec, settings)
 
     # 2. The run is put together and put where it was.
@@ -211,13 +219,6 @@ def _last_metrics(folder: ModelFolder) -> dict[str, float]:
     numbers = lines[-1] if lines else {}
     left_out = ("step", "time", "num_examples")
     return {k: v for k, v in numbers.items() if isinstance(v, float) and k not in left_out}
-
-
-def spec_name(spec: EstimatorSpec) -> str:
-    """Where a spec's class comes from, as module:Class or file.py:Class."""
-    module = sys.modules[type(spec).__module__]
-    place = getattr(module, "__file__", None) or type(spec).__module__
-    return f"{place}:{type(spec).__name__}"
 
 
 def settings_of_command_line(arguments: Sequence[str]) -> Settings:
