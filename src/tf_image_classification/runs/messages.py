@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from typing import Any
 
 import numpy as np
@@ -66,17 +69,26 @@ def farewell(folder: ModelFolder, settings: Settings) -> str:
     """Where everything is, and what to do with it."""
     lines = [
         f"model folder:  {folder.path}",
-        f"TensorBoard:   tensorboard --logdir {folder.tensorboard}",
+        f"TensorBoard:   {_program('tensorboard')} --logdir {folder.tensorboard}",
     ]
     if settings.data.eval_metadata and settings.checkpoints.export_saved_model:
         patterns = " ".join(f"'{path}'" for path in settings.data.eval_metadata)
         lines.append(
-            f"evaluate:      tfic evaluate --model_dir {folder.path} --eval_metadata {patterns}"
+            f"evaluate:      {_program('tfic')} evaluate --model_dir {folder.path} "
+            f"--eval_metadata {patterns}"
         )
     lines.append(
         "resume:        start the same command again, with a larger --train_steps to go on"
     )
     return "\n".join(lines)
+
+
+def _program(name: str) -> str:
+    """A command as it can be typed: with its folder where the shell would not find it."""
+    if shutil.which(name):
+        return name
+    path = os.path.join(os.path.dirname(sys.executable), name)
+    return min(path, os.path.relpath(path), key=len)
 
 
 def evaluation_table(evaluation: Evaluation, step: int) -> str:
