@@ -350,9 +350,11 @@ def _compiled(
         return StepOutput(*(first(x) for x in strategy.run(replica_step, args=(batch,))))
 
     def steps(iterator: Any, num_steps: tf.Tensor) -> StepOutput:
-        output = step(next(iterator))
-        for _ in tf.range(num_steps - 1):
-            output = step(next(iterator))
+        def another(i: tf.Tensor, _: StepOutput) -> tuple[tf.Tensor, StepOutput]:
+            return i + 1, step(next(iterator))
+
+        begun = (tf.constant(1), step(next(iterator)))
+        output: StepOutput = tf.while_loop(lambda i, _: i < num_steps, another, begun)[1]
         return output
 
     return tf.function(step), tf.function(steps)
