@@ -44,6 +44,7 @@ _UNSEEDED_OPS = frozenset(
         "RandomStandardNormal",
         "RandomUniform",
         "RandomUniformInt",
+        "RngReadAndSkip",
         "SampleDistortedBoundingBoxV2",
         "TruncatedNormal",
     }
@@ -248,6 +249,8 @@ def _check_model(
     yield from _check_tracing(model, floats, _exports(spec, settings))
     yield from _check_names(model)
     labels = _synthetic_labels(schema)
+    if settings.run.deterministic:
+        yield from _check_seeds(model, spec, schema, floats, labels)
     yield from _guarded("losses", lambda: _check_losses(spec, schema, labels, logits))
     yield from _guarded("metric_ops", lambda: _check_metrics(spec, schema, labels, logits))
 
@@ -312,6 +315,33 @@ def _check_tracing(model: keras.Model, images: tf.Tensor, exports: bool) -> Iter
         )
 
 
+def _check_seeds(
+    model: keras.Model,
+    spec: EstimatorSpec,
+    schema: LabelSchema,
+    images: tf.Tensor,
+    labels: Mapping[str, tf.Tensor],
+) -> Iterator[str]:
+    """Trace model and losses as a training does, and look for chance that no saved seed decides."""
+
+    def forward(x: tf.Tensor) -> Any:
+        logits = split_logits(schema, model(x, training=True))
+        return logits, spec.losses(labels, logits)
+
+    before = random.getstate(), repr(np.random.get_state())
+    try:
+        traced = tf.function(forward).get_concrete_function(images)
+    except Exception:  # the other checks say what fails
+        return
+    draws = before != (random.getstate(), repr(np.random.get_state()))  # while tracing
+    if draws or _operations(traced) & _UNSEEDED_OPS:
+        yield (
+            "The model or its losses draw random numbers that no seed of the model decides, so a "
+            "resumed run would differ. Draw with a keras.random.SeedGenerator that a layer keeps, "
+            "as keras.layers.Dropout does, or set --nodeterministic."
+        )
+
+
 def _check_names(model: keras.Model) -> Iterator[str]:
     repeated = {
         v.path for v in model.variables if [w.path for w in model.variables].count(v.path) > 1
@@ -368,6 +398,9 @@ def _check_metrics(
     if not isinstance(metrics, Mapping):
         yield f"metric_ops gives {type(metrics).__name__}, expected a dictionary by name, or None."
         return
+    reserved = sorted(streaming.RESERVED_NAMES & set(metrics))
+    if reserved:
+        yield f"metric_ops names {', '.join(reserved)}, which every evaluation has anyway."
     streaming.merge_all([metrics])  # says what is no streaming metric
     empty = {
         key: value[:0]

@@ -87,11 +87,13 @@ def _refuse_empty(name: str) -> None:
 
 
 def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
-    """Parse arguments (without the program's name) into the flags.
+    """Parse arguments (without the program's name) into the flags; earlier ones are forgotten.
 
     Raises:
         ConfigError: an unknown flag, a wrong value, or an argument that belongs to no flag.
     """
+    for name in (*FRONT_DOOR, *OPTIONS, *ALIASES):
+        flag_values[name].unparse()
     try:
         rest = flag_values(["", *join_lists(arguments)])[1:]
     except flags.Error as error:

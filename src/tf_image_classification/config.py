@@ -10,6 +10,7 @@ come from the dataclasses below. Nothing here needs TensorFlow.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +69,8 @@ class Option:
                 f"{self.name} is {value!r}, expected one of {', '.join(self.choices)}. "
                 f"{did_you_mean(str(value), self.choices)}"
             )
+        if self.kind is float and not math.isfinite(value):
+            raise ConfigError(f"{self.name} is {value!r}, expected a finite number.")
         too_small = self.minimum is not None and not value >= self.minimum
         too_large = self.maximum is not None and not value <= self.maximum
         if self.kind in (int, float) and (too_small or too_large):
@@ -376,8 +379,12 @@ class OptimizerSettings:
     ftrl_l2: float = _option(
         0.0, "ftrl's L2 strength.", minimum=0.0, applies=("optimizer", ("ftrl",))
     )
-    momentum: float = _option(
-        0.9, "Momentum.", minimum=0.0, maximum=1.0, applies=("optimizer", ("momentum", "muon"))
+    momentum: float | None = _option(
+        None,
+        "Momentum. None: 0.95 for muon, else 0.9.",
+        minimum=0.0,
+        maximum=1.0,
+        applies=("optimizer", ("momentum", "muon")),
     )
     nesterov: bool = _option(
         False, "Nesterov's form of momentum.", applies=("optimizer", ("momentum",))
@@ -665,6 +672,13 @@ def _check_exclusions(settings: Settings) -> None:
                 f"{option.name} ({settings.origin(option.name)}) and {other} "
                 f"({settings.origin(other)}) exclude each other. Give one of them."
             )
+    if settings.run.plan and settings.run.evaluate:
+        raise ConfigError("plan and evaluate exclude each other. Give one of them.")
+    if settings.checkpoints.keep_checkpoint_max == 0:
+        raise ConfigError(
+            "keep_checkpoint_max is 0, but a run needs its newest checkpoint to resume. Expected 1 "
+            "or more, or -1 for all."
+        )
     if settings.training.gradient_clip_norm and settings.training.gradient_clip_value:
         raise ConfigError(
             "gradient_clip_norm and gradient_clip_value exclude each other. Give one of them."

@@ -300,7 +300,7 @@ def source_digest(spec: EstimatorSpec) -> str:
 
 def _source_path(spec: EstimatorSpec) -> str:
     path = getattr(sys.modules.get(type(spec).__module__), "__file__", None) or ""
-    return path if os.path.isfile(path) else ""
+    return os.path.abspath(path) if os.path.isfile(path) else ""
 
 
 def load_spec(reference: str) -> EstimatorSpec:

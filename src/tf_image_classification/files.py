@@ -55,11 +55,13 @@ def is_folder(path: str) -> bool:
     return bool(_gfile().isdir(path)) if is_remote(path) else os.path.isdir(path)
 
 
-def list_folder(path: str) -> list[str]:
-    """Sorted names in a folder, without hidden and system files."""
+def list_folder(path: str, *, with_hidden: bool = False) -> list[str]:
+    """Sorted names in a folder, without hidden and system files unless they are wanted."""
     names = _gfile().listdir(path) if is_remote(path) else os.listdir(path)
-    names = (name.rstrip("/") for name in names)
-    return sorted(n for n in names if n and not n.startswith(".") and n not in JUNK_NAMES)
+    names = sorted(filter(None, (name.rstrip("/") for name in names)))
+    if with_hidden:
+        return names
+    return [name for name in names if not name.startswith(".") and name not in JUNK_NAMES]
 
 
 def expand_patterns(patterns: Iterable[str], *, option: str) -> list[str]:

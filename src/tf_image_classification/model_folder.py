@@ -2,7 +2,8 @@
 
 run.json            spec, labels, data fingerprints, settings with their origins, versions
 labels.json         the label schema with its vocabularies
-metrics.jsonl       every evaluation, a line each
+metrics.jsonl       every evaluation of the training, a line each
+evaluations.jsonl   every later evaluation of the folder's model, a line each
 bad_images.jsonl    images that were skipped
 warm_start.json     what was loaded from another model
 checkpoints/        the newest states; best/ holds the best one
@@ -12,12 +13,20 @@ saved_model/        the exported model
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
+import math
+import os
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 import tf_image_classification
 from tf_image_classification import files
@@ -38,6 +47,7 @@ class RunRecord:
         schema: the labels with their vocabularies.
         train_data: fingerprint of the training set.
         num_train_examples: its examples, or None when a spec's own input gives them.
+        eval_data: fingerprint of the evaluation set, or "" without one.
         settings: all settings by name.
         origins: where each setting that was given came from.
     """
@@ -47,13 +57,14 @@ class RunRecord:
     schema: LabelSchema
     train_data: str
     num_train_examples: int | None
+    eval_data: str
     settings: Mapping[str, Any]
     origins: Mapping[str, str]
 
     def differences(self, other: RunRecord) -> list[str]:
         """What would keep another run from continuing this one, in sentences."""
         found = []
-        if self.spec.rpartition(":")[2] != other.spec.rpartition(":")[2]:
+        if self._is_another_spec(other):
             found.append(f"spec: {self.spec} there, {other.spec} now")
         if self.schema != other.schema:
             found.append(f"labels: {_brief(self.schema)} there, {_brief(other.schema)} now")
@@ -62,6 +73,11 @@ class RunRecord:
                 f"training set: {self.num_train_examples} examples ({self.train_data[:12]}) there, "
                 f"{other.num_train_examples} ({other.train_data[:12]}) now"
             )
+        if self.eval_data and other.eval_data and self.eval_data != other.eval_data:
+            found.append(
+                f"evaluation set: {self.eval_data[:12]} there, {other.eval_data[:12]} now, so that "
+                "the best checkpoint would be chosen between different sets"
+            )
         for name, option in OPTIONS.items():
             if option.resume != "same":
                 continue
@@ -69,6 +85,13 @@ class RunRecord:
             if _plain(there) != _plain(now):
                 found.append(f"{name}: {_plain(there)!r} there, {_plain(now)!r} now")
         return found
+
+    def _is_another_spec(self, other: RunRecord) -> bool:
+        """A file that was moved or edited holds the same spec; another file with other code not."""
+        here, _, name = self.spec.rpartition(":")
+        there, _, other_name = other.spec.rpartition(":")
+        is_elsewhere = here != there and self.spec_source != other.spec_source
+        return name != other_name or is_elsewhere
 
 
 def _plain(value: Any) -> Any:
@@ -111,6 +134,35 @@ class ModelFolder:
         """Folder of the exported model."""
         return files.join(self.path, "saved_model")
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside the block no other process of this machine trains in the folder.
+
+        The lock ends with the process, however that ends. Buckets, and file systems without locks,
+        have none.
+
+        Raises:
+            RunMismatchError: another process holds it.
+        """
+        if files.is_remote(self.path) or fcntl is None:
+            yield
+            return
+        with open(files.join(self.path, ".lock"), "a+", encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                stream.seek(0)
+                raise RunMismatchError(
+                    f"Another process ({stream.read().strip() or 'of unknown number'}) is training "
+                    f"in {self.path}. Wait until it ends, or choose another model_dir."
+                ) from error
+            except OSError:  # a file system without locks
+                yield
+                return
+            stream.truncate(0)
+            print(os.getpid(), file=stream, flush=True)
+            yield
+
     def read_record(self) -> RunRecord | None:
         """The record of the run that the folder belongs to, or None when it is new.
 
@@ -128,6 +180,7 @@ class ModelFolder:
                 LabelSchema.from_json(value["labels"]),
                 value["train_data"],
                 value["num_train_examples"],
+                value["eval_data"],
                 value["settings"],
                 value["origins"],
             )
@@ -144,6 +197,7 @@ class ModelFolder:
             "labels": record.schema.to_json(),
             "train_data": record.train_data,
             "num_train_examples": record.num_train_examples,
+            "eval_data": record.eval_data,
             "settings": dict(record.settings),
             "origins": dict(record.origins),
             "versions": versions(),
@@ -176,6 +230,11 @@ class ModelFolder:
         """Write all evaluations."""
         files.write_json_lines(files.join(self.path, "metrics.jsonl"), lines)
 
+    def add_later_evaluation(self, line: Mapping[str, Any]) -> None:
+        """Keep an evaluation that was made after the training."""
+        path = files.join(self.path, "evaluations.jsonl")
+        files.write_json_lines(path, [*files.read_json_lines(path), line])
+
     def write_bad_images(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write the list of the images that were skipped."""
         files.write_json_lines(files.join(self.path, "bad_images.jsonl"), lines)
@@ -192,12 +251,20 @@ def make_record(
     schema: LabelSchema,
     train_data: str,
     num_train_examples: int | None,
+    eval_data: str,
     settings: Settings,
 ) -> RunRecord:
     """The record of a run that is about to start; arguments as the attributes of the record."""
     values = {name: _plain(value) for name, value in settings.values().items()}
     return RunRecord(
-        spec, spec_source, schema, train_data, num_train_examples, values, dict(settings.origins)
+        spec=spec,
+        spec_source=spec_source,
+        schema=schema,
+        train_data=train_data,
+        num_train_examples=num_train_examples,
+        eval_data=eval_data,
+        settings=values,
+        origins=dict(settings.origins),
     )
 
 
@@ -215,5 +282,14 @@ def versions() -> dict[str, str]:
 
 def evaluation_line(step: int, num_examples: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """One line of ``metrics.jsonl``."""
-    values = {n: v.tolist() if hasattr(v, "tolist") else v for n, v in metrics.items()}
+    values = {n: _json_value(v) for n, v in metrics.items()}
     return {"step": step, "num_examples": num_examples, "time": round(time.time(), 3), **values}
+
+
+def _json_value(value: Any) -> Any:
+    """A number or array as JSON knows it: what is not finite becomes null."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_json_value(part) for part in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -9,7 +9,6 @@ python myEstimator.py --train_metadata tfrecords/train* --eval_metadata tfrecord
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,19 +18,18 @@ from absl import flags
 
 from tf_image_classification import command_line, files
 from tf_image_classification.config import Settings
-from tf_image_classification.errors import CheckpointError, ConfigError, RunInterrupted, TficError
-from tf_image_classification.estimator_specs import source_digest, spec_name
-from tf_image_classification.model_folder import ModelFolder, make_record
+from tf_image_classification.errors import ConfigError, RunInterrupted, TficError
+from tf_image_classification.model_folder import ModelFolder
 
 if TYPE_CHECKING:
+    import keras
+
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.hooks import Hook
     from tf_image_classification.runs.assembly import Assembly
 
 FLAGS = flags.FLAGS
 command_line.define_flags(FLAGS)
-
-log = logging.getLogger("tf_image_classification")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +51,7 @@ def train(
     spec: EstimatorSpec,
     settings: Settings | None = None,
     *,
-    hooks: Sequence[Hook] = (),
+    hooks: Sequence[Hook | keras.callbacks.Callback] = (),
     argv: Sequence[str] | None = None,
 ) -> TrainResult:
     """Train, evaluate or plan, as the settings say; the same call resumes an interrupted run.
@@ -64,7 +62,8 @@ def train(
     Args:
         spec: what is particular to this classifier.
         settings: all settings; then errors are raised instead.
-        hooks: further hooks, called after the ready-made ones but before the state is saved.
+        hooks: further hooks or Keras callbacks, called after the ready-made hooks but before the
+            state is saved.
         argv: the command line without the program's name; that of the process when not given.
 
     Raises:
@@ -97,7 +96,7 @@ def evaluate(spec: EstimatorSpec | None, settings: Settings) -> TrainResult:
     return TrainResult(settings.run.model_dir, step, evaluation.scalars())
 
 
-def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> TrainResult:
+def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:
     if settings.run.evaluate:
         return evaluate(spec, settings)
     if settings.run.plan:
@@ -109,38 +108,23 @@ def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> Trai
     return _train(spec, settings, hooks)
 
 
-def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> TrainResult:
+def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:
     """The run, in the order in which it happens; heavy modules are imported when it is certain."""
     prepare_tensorflow(settings)
-    from tf_image_classification.check_spec import require_spec
     from tf_image_classification.runs import (
         assembly,
         folder_evaluation,
         messages,
-        reading,
+        opening,
         ready_hooks,
     )
     from tf_image_classification.training.cluster import make_strategy
 
     # 1. Everything that can be wrong is found before anything is written or computed.
-    folder = ModelFolder(settings.run.model_dir)
-    before = folder.read_record()
-    data = reading.read_data(spec, settings, cache_dir(settings), before.schema if before else None)
-    if data.train is None:
-        raise ConfigError("There is nothing to train on. Give --train_metadata.")
-    record = make_record(
-        spec=spec_name(spec),
-        spec_source=source_digest(spec),
-        schema=data.schema,
-        train_data=data.train.fingerprint,
-        num_train_examples=data.train.num_examples,
-        settings=settings,
-    )
-    for difference in folder.check_same_run(record, allow_changes=settings.run.allow_changes):
-        print(f"allowed change: {difference}")
-    if before and before.spec_source != record.spec_source:
-        print(f"The source of {record.spec} has changed since this run began.")
-    require_spec(spec, settings)
+    opened = opening.open_run(spec, settings, cache_dir(settings))
+    folder, data = opened.folder, opened.data
+    for note in opened.notes:
+        print(note)
 
     # 2. The run is put together and put where it was.
     all_hooks = ready_hooks.all_hooks(settings, data, folder, hooks)
@@ -150,25 +134,26 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Hook]) -> Tr
     )
     print(messages.announcement(parts, data, settings))
     files.make_folder(folder.path)
-    print(_restore(parts, folder, settings))
-    folder.write_record(record)
-    exports = settings.checkpoints.export_saved_model and not spec.has_own_input
-    is_evaluated = parts.evaluate_some is None or parts.run.evaluated_step == parts.run.step
-    if parts.run.is_complete and is_evaluated:
-        print(messages.already_complete(parts.run))
-        if exports and not folder_evaluation.is_exported(folder):
-            print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
-        return TrainResult(folder.path, parts.run.step, _last_metrics(folder))
+    with folder.locked():
+        print(_restore(parts, folder, settings))
+        folder.write_record(opened.record)
+        exports = settings.checkpoints.export_saved_model and not spec.has_own_input
+        is_evaluated = parts.evaluate_some is None or parts.run.evaluated_step == parts.run.step
+        if parts.run.is_complete and is_evaluated:
+            print(messages.already_complete(parts.run))
+            if exports and not folder_evaluation.is_exported(folder):
+                print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+            return TrainResult(folder.path, parts.run.step, _last_metrics(folder))
 
-    # 3. It trains, and what came out is shown and exported.
-    evaluate_fn = (
-        parts.evaluate_some(settings.evaluation.eval_freq) if parts.evaluate_some else None
-    )
-    evaluation = parts.run.train(evaluate_fn, ready_hooks.when_to_evaluate(settings))
-    if evaluation is not None:
-        print(messages.evaluation_table(evaluation, parts.run.step))
-    if exports:
-        print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+        # 3. It trains, and what came out is shown and exported.
+        evaluate_fn = (
+            parts.evaluate_some(settings.evaluation.eval_freq) if parts.evaluate_some else None
+        )
+        evaluation = parts.run.train(evaluate_fn, ready_hooks.when_to_evaluate(settings))
+        if evaluation is not None:
+            print(messages.evaluation_table(evaluation, parts.run.step))
+        if exports:
+            print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
     print(messages.farewell(folder, settings))
     return TrainResult(
         folder.path, parts.run.step, evaluation.scalars() if evaluation is not None else {}
@@ -185,22 +170,12 @@ def _restore(parts: Assembly, folder: ModelFolder, settings: Settings) -> str:
     from tf_image_classification.checkpoints.store import CheckpointStore
     from tf_image_classification.checkpoints.warm_start import warm_start
 
-    store = CheckpointStore(folder.checkpoints)
-    for step in reversed(store.steps()):
-        try:
-            saved = store.load(step)
-        except CheckpointError as error:
-            log.warning("%s. Falling back to the one before.", error)
-            continue
+    saved = CheckpointStore(folder.checkpoints).newest()
+    if saved is not None:
         parts.run.restore(saved.tensors, saved.notes)
         last = saved.notes["evaluated_step"]  # a later evaluation will be made again
         folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
-        return f"resumed at step {step} of {parts.run.train_steps} from {store.prefix(step)}"
-    if store.steps():
-        raise CheckpointError(
-            f"None of the checkpoints in {folder.checkpoints} can be read. Remove the folder to "
-            "start again."
-        )
+        return f"resumed at step {saved.step} of {parts.run.train_steps} in {folder.checkpoints}"
     if settings.model.checkpoint_path:
         report = warm_start(
             parts.state.model,

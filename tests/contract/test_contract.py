@@ -161,7 +161,6 @@ def test_defaults_that_the_contract_gives_and_that_serve_are_kept():
         "ftrl_initial_accumulator_value": 0.1,
         "ftrl_l1": 0.0,
         "ftrl_l2": 0.0,
-        "momentum": 0.9,
         "rmsprop_momentum": 0.9,
         "rmsprop_decay": 0.9,
         "learning_rate_decay_factor": 0.94,

@@ -1,5 +1,6 @@
 """A run for tests of hooks: what ``hooks.Run`` promises, without a training behind it."""
 
+import keras
 import numpy as np
 
 from tf_image_classification import make_settings
@@ -13,10 +14,11 @@ class FakeRun:
         self.settings = make_settings()
         self.schema = LabelSchema((Label("kind", depth=2, class_names=("cat", "dog")),))
         self.model, self.model_dir = model, str(model_dir)
+        self.optimizer = keras.optimizers.SGD()
         self.step, self.train_steps, self.was_resumed = step, train_steps, was_resumed
         self.batch_size, self.steps_per_epoch = 4, 2.5
         self.wait_secs = self.step_secs = 0.0
-        self.saved, self.stopped, self.checked = [], [], []
+        self.saved, self.stopped, self.checked, self.averages_begun = [], [], [], []
 
     def loss(self):
         return 100.0 + self.step
@@ -32,6 +34,9 @@ class FakeRun:
     def check(self):
         self.checked.append(self.step)
 
+    def begin_averages(self):
+        self.averages_begun.append(self.step)
+
     def save(self, folder="", keep=None):
         self.saved.append((self.step, folder, keep))
         return folder
@@ -40,7 +45,7 @@ class FakeRun:
         self.stopped.append(reason)
 
     def sample_batch(self):
-        return None
+        raise AssertionError("no images here")
 
 
 class FakeEvaluation:

@@ -62,7 +62,26 @@ def test_the_best_value_is_remembered_over_a_restart(tmp_path):
     best_steps(first, [0.7], tmp_path)
     again.load_state(first.state())
     assert best_steps(again, [0.6, 0.8], tmp_path) == [2]
-    assert again.state() == {"value": 0.8, "step": 2}
+    assert again.state() == {"metric": "accuracy", "value": 0.8, "step": 2}
+
+
+def test_the_best_value_of_another_metric_is_forgotten(tmp_path):
+    first, other = BestCheckpointHook("loss", False), BestCheckpointHook("accuracy", True)
+    first.value, first.step = 0.9, 3
+    other.load_state(first.state())
+    assert best_steps(other, [0.5], tmp_path) == [1]
+
+
+def test_a_best_checkpoint_ahead_of_a_resumed_run_is_kept(tmp_path):
+    # Its process was killed before the next regular checkpoint; the clock need not evaluate there.
+    notes = {"hooks": {"BestCheckpointHook/1": {"metric": "loss", "value": 0.05, "step": 8}}}
+    CheckpointStore(str(tmp_path / "best")).save(8, {"step": np.int64(8)}, notes)
+    hook, run = BestCheckpointHook("loss", False), FakeRun(tmp_path, step=5, was_resumed=True)
+    hook.begin(run)
+    hook.after_evaluation(run, FakeEvaluation(loss=0.2))
+    assert not run.saved
+    hook.after_evaluation(run, FakeEvaluation(loss=0.01))
+    assert len(run.saved) == 1
 
 
 def test_a_metric_that_is_not_there_is_refused_with_near_names(tmp_path):
@@ -90,6 +109,7 @@ def test_weights_are_loaded_before_a_fresh_run_and_not_on_resume(pretrained):
     fresh = FakeRun(model=small_model())
     LoadCheckpointHook(pretrained).begin(fresh)
     assert head(fresh) == {"head/kernel": [3.0, 3.0], "head/bias": [4.0]}
+    assert fresh.averages_begun == [0]
     resumed = FakeRun(model=small_model(), step=3, was_resumed=True)
     before = head(resumed)
     LoadCheckpointHook(pretrained).begin(resumed)

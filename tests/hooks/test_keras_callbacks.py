@@ -33,6 +33,7 @@ def test_a_callback_is_called_at_the_moments_that_keras_would():
     walk(hook, run, to=3)
     hook.after_evaluation(run, FakeEvaluation(accuracy=0.5))
     go_on(hook, run, to=4)
+    hook.after_evaluation(run, FakeEvaluation(accuracy=0.75))  # the last one of a run
     hook.end(run)
     assert callback.calls == [
         ("on_train_begin",),
@@ -49,20 +50,36 @@ def test_a_callback_is_called_at_the_moments_that_keras_would():
         ("on_test_end", {"accuracy": 0.5}),
         ("on_train_batch_begin", 3),
         ("on_train_batch_end", 3, {"loss": 104.0}),
-        ("on_epoch_end", 1, {"loss": 104.0, "val_accuracy": 0.5}),
-        ("on_epoch_begin", 2),
+        ("on_test_begin",),
+        ("on_test_end", {"accuracy": 0.75}),
+        ("on_epoch_end", 1, {"loss": 104.0, "val_accuracy": 0.75}),
         ("on_train_end",),
     ]
     assert callback.params == {"steps": 2, "epochs": 2, "verbose": 0}
     assert callback.model is run.model
 
 
-def test_a_resumed_run_begins_in_the_middle_of_its_epoch():
+def test_a_resumed_run_begins_in_the_middle_of_its_epoch_and_the_last_one_may_be_cut():
     callback, run = Recorder(), FakeRun(model=small_model(), step=7, was_resumed=True)
     hook = KerasCallbackHook(callback)
-    hook.begin(run)
+    walk(hook, run, to=8)
+    hook.end(run)
+    moments = [call[:2] for call in callback.calls if "epoch" in call[0]]
+    assert moments == [("on_epoch_begin", 2), ("on_epoch_end", 2)]
+
+
+def test_a_run_that_is_stopped_ends_no_epoch():
+    callback, run = Recorder(), FakeRun(model=small_model())
+    hook = KerasCallbackHook(callback)
+    walk(hook, run, to=1)
     hook.on_stop(run, "SIGTERM")
-    assert callback.calls == [("on_train_begin",), ("on_epoch_begin", 2), ("on_train_end",)]
+    assert callback.calls[-1] == ("on_train_end",)
+    assert "on_epoch_end" not in [call[0] for call in callback.calls]
+
+
+def test_the_tensorboard_callback_of_keras_finds_the_optimizer(tmp_path):
+    run_epochs(keras.callbacks.TensorBoard(str(tmp_path)), [3.0, 2.0])
+    assert any(path.name.startswith("events") for path in tmp_path.rglob("*"))
 
 
 def run_epochs(callback, losses):
@@ -120,6 +137,7 @@ def test_the_model_checkpoint_of_keras_writes_weights(tmp_path):
         keras.callbacks.ReduceLROnPlateau(),
         keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
         keras.callbacks.BackupAndRestore("folder"),
+        keras.callbacks.SwapEMAWeights(),
     ],
     ids=lambda callback: type(callback).__name__,
 )

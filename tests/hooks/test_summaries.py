@@ -83,13 +83,6 @@ def test_images_are_shown_where_they_have_a_picture(tmp_path, channels, is_shown
     assert ("training_images" in events) == is_shown
 
 
-def test_a_run_without_images_at_hand_writes_its_curves(tmp_path):
-    hook, run = SummaryHook(Every(steps=1)), FakeRun(tmp_path)
-    walk(hook, run, to=1)
-    hook.end(run)
-    assert "training_images" not in read_events(tmp_path / "tensorboard" / "train")
-
-
 def test_images_of_any_range_become_displayable():
     images = np.stack([np.full([2, 2, 3], 7.0), np.arange(12.0).reshape(2, 2, 3) - 20])
     shown = to_displayable(images)

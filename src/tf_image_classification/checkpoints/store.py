@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import re
 import uuid
@@ -22,6 +23,8 @@ import tensorflow as tf
 
 from tf_image_classification import files
 from tf_image_classification.errors import CheckpointError, DataError
+
+log = logging.getLogger("tf_image_classification")
 
 _NOTES = "notes"  # the tensor that holds everything that is no tensor, as JSON
 _NAME = re.compile(r"^step-(\d+)(?:-(\d+))?\.index$")
@@ -98,7 +101,7 @@ class CheckpointStore:
         unfinished = files.join(self.folder, _UNFINISHED + uuid.uuid4().hex)
         try:
             files.make_folder(self.folder)
-            self._remove_unfinished()
+            self._remove_leftovers()
             before = self._found()
             number = max((n + 1 for s, n in before if s == step), default=1)
             tf.raw_ops.SaveV2(
@@ -111,15 +114,15 @@ class CheckpointStore:
                 written = files.join(unfinished, "step" + suffix)
                 _flush_to_disk(written)
                 files.rename(written, self._path(step, number) + suffix)
+            files.remove(unfinished)
         except (OSError, tf.errors.OpError, DataError) as error:
-            self._remove_unfinished()
+            self._remove_leftovers()
             message = getattr(error, "message", str(error)).splitlines()[0]
             raise CheckpointError(
                 f"The checkpoint of step {step} cannot be written to {self.folder}: {message}. "
                 "Older checkpoints are untouched; free some space or correct the folder, and start "
                 "the same command again to resume."
             ) from error
-        self._remove_unfinished()
         for other, times in before:
             if other >= step:
                 self._remove(other, times)
@@ -140,6 +143,24 @@ class CheckpointStore:
             raise CheckpointError(f"The checkpoint {prefix} holds no notes of a run.") from error
         return Saved(step, tensors, notes)
 
+    def newest(self) -> Saved | None:
+        """The newest checkpoint that can be read, or None when the folder has none.
+
+        Raises:
+            CheckpointError: the folder has checkpoints, and not one of them can be read.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return self.load(step)
+            except CheckpointError as error:
+                log.warning("%s. Falling back to the one before.", error)
+        if self.steps():
+            raise CheckpointError(
+                f"None of the checkpoints in {self.folder} can be read. Remove the folder to start "
+                "again."
+            )
+        return None
+
     def remove(self, step: int) -> None:
         """Remove a checkpoint, its index first, so that it is never half there."""
         for other, number in self._found():
@@ -155,11 +176,15 @@ class CheckpointStore:
             for step in self.steps()[: -max(self.keep, 1)]:
                 self.remove(step)
 
-    def _remove_unfinished(self) -> None:
-        if files.is_remote(self.folder) or not os.path.isdir(self.folder):
+    def _remove_leftovers(self) -> None:
+        """What a process left behind that was killed while it saved or removed a checkpoint."""
+        if not files.exists(self.folder):
             return
-        for name in os.listdir(self.folder):
-            if name.startswith(_UNFINISHED):
+        names = files.list_folder(self.folder, with_hidden=True)
+        whole = {name.removesuffix(".index") for name in names if name.endswith(".index")}
+        for name in names:
+            is_orphan = name.endswith(_DATA_SUFFIX) and name.removesuffix(_DATA_SUFFIX) not in whole
+            if is_orphan or name.startswith(_UNFINISHED):
                 files.remove(files.join(self.folder, name))
 
 

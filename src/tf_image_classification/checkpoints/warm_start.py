@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ def warm_start(
     loaded, initialised, excluded, mismatched = [], [], [], []
     used = set()
     for variable in model.variables:
-        names = _names(variable.path)
+        names = _names(model, variable)
         if _begins(names, exclude_scopes) or (
             restore_scopes and not _begins(names, restore_scopes)
         ):
@@ -120,10 +121,10 @@ def _why_nothing_fits(report: WarmStartReport, values: Mapping[str, npt.NDArray[
     return "The scopes leave out every variable; correct checkpoint_restore_scopes or _exclude_."
 
 
-def _names(path: str) -> tuple[str, ...]:
+def _names(model: keras.Model, variable: keras.Variable) -> tuple[str, ...]:
     """The names under which a model variable may lie in a file."""
-    _, _, rest = path.partition("/")
-    return (path, rest) if rest else (path,)
+    path = str(variable.path)
+    return tuple(dict.fromkeys([path, path.removeprefix(f"{model.name}/")]))
 
 
 def _begins(names: Sequence[str], scopes: Sequence[str]) -> bool:
@@ -170,12 +171,23 @@ def _model_part(values: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray
 
 
 def _read_keras(model: keras.Model, path: str) -> dict[str, npt.NDArray[Any]]:
+    """The variables of a Keras file, under the names that they have in this model."""
     try:
         if path.endswith(".keras"):
             source = keras.models.load_model(path, compile=False, safe_mode=True)
-        else:
-            source = keras.models.clone_model(model)
-            source.load_weights(path)
+            return {v.path: np.asarray(v.numpy()) for v in source.variables}
+        source = keras.models.clone_model(model)
+        # Such a file knows its layers by kind and order only, so Keras must find them. What still
+        # holds no number afterwards was not in the file, or has another shape there.
+        for variable in _floating(source):
+            variable.assign(np.full(variable.shape, np.nan))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the report says it
+            source.load_weights(path, skip_mismatch=True)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"The Keras file {path} cannot be loaded: {error}") from error
-    return {v.path: np.asarray(v.numpy()) for v in source.variables}
+    return {v.path: v.numpy() for v in _floating(source) if not np.isnan(v.numpy()).any()}
+
+
+def _floating(model: keras.Model) -> list[keras.Variable]:
+    return [v for v in model.variables if tf.as_dtype(v.dtype).is_floating]

@@ -7,6 +7,7 @@ Two forms are known by themselves: ``image_bytes`` with a float feature per labe
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,11 @@ class Features:
     image: str
     labels: Mapping[str, str]
     dtypes: Mapping[str, tf.DType]
+
+    def fingerprint(self, content: Iterable[str]) -> str:
+        """Hexadecimal digest of files, from their own, and of what is read in them."""
+        read = (self.image, sorted(self.labels.items()))
+        return hashlib.sha256(repr((list(content), read)).encode()).hexdigest()
 
     def parse(self, serialized: tf.Tensor) -> tuple[tf.Tensor, dict[str, Any]]:
         """The parts of records, in-graph.

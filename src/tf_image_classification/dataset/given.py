@@ -91,7 +91,20 @@ class GivenInput:
         return self._batches(batches, first_batch, share)
 
     def find_bad_images(self, position: int, *, training: bool) -> list[BadImage]:
-        """Nothing: what the user's function does with bad images is its own."""
+        """Nothing to leave out: what the user's function does with bad images is its own.
+
+        Raises:
+            DataError: the batch at the position cannot be had; says what is wrong with it.
+        """
+        if training:
+            batches = self.training_batches(position)
+        else:
+            batches = self.evaluation_batches(first_batch=position // self.batch_size)
+        try:
+            next(iter(batches), None)
+        except tf.errors.OpError as error:
+            reason = error.message.partition("\n")[0]
+            raise DataError(f"{self.names_at(position)[0]}: {reason}") from error
         return []
 
     def names_at(self, position: int) -> list[str]:
@@ -99,7 +112,7 @@ class GivenInput:
         return [f"batch {position // self.batch_size} of the spec's own input_fn"]
 
     def _batches(self, batches: tf.data.Dataset, skipped: int, share: Share) -> tf.data.Dataset:
-        rows = self.batch_size // share.num_slices
+        rows = share.rows(self.batch_size)
         padded = batches.skip(skipped).enumerate(skipped).map(self._padded)
 
         def own_slices(batch: Batch) -> tf.data.Dataset:

@@ -43,6 +43,16 @@ class Share:
     first: int = 0
     count: int = 1
 
+    def rows(self, batch_size: int) -> int:
+        """Examples in a slice.
+
+        Raises:
+            ValueError: slices would have different sizes, and examples be lost.
+        """
+        if batch_size % self.num_slices:
+            raise ValueError(f"{batch_size} examples do not split into {self.num_slices} slices.")
+        return batch_size // self.num_slices
+
 
 WHOLE = Share()
 
@@ -267,7 +277,7 @@ class Pipeline:
 
     def _encoded(self, start: int, share: Share) -> tf.data.Dataset:
         """Chunks of encoded examples: the given slices of every global batch from start on."""
-        rows = self.batch_size // share.num_slices
+        rows = share.rows(self.batch_size)
         size = self._chunk_size(rows)
         if isinstance(self.source, Stream):
             chunks = self.source.examples(start, self._stream_seed).batch(size, drop_remainder=True)
@@ -299,7 +309,7 @@ class Pipeline:
     def _decoded(
         self, chunks: tf.data.Dataset, excluded: Collection[int], share: Share, pad: bool = False
     ) -> tf.data.Dataset:
-        rows = self.batch_size // share.num_slices
+        rows = share.rows(self.batch_size)
         size = self._chunk_size(rows)
         excluded_numbers = tf.constant(sorted(excluded), tf.int64)
         side = min(self.image_size, math.isqrt(self.max_image_pixels))  # itself no bad image

@@ -69,7 +69,9 @@ class Table:
         columns: by label name, the labels of all examples.
         fetch: in-graph, int64 [n] example numbers to string [n] encoded images.
         locate: what to call an example in a message: its file and its record, line or name.
-        fingerprint: hexadecimal digest of the content, independent of where it lies.
+        fingerprint: hexadecimal digest of the records and of what is read in them; of images in
+            files of their own their names, sizes in bytes and labels. It does not depend on where
+            they lie.
         notes: what was left out, in sentences for the user.
         fetches_in_parallel: whether ``fetch`` gains from being called in parallel.
     """
@@ -412,7 +414,7 @@ def _read_records(paths: Sequence[str], schema: LabelSchema, options: SourceOpti
         image_feature=options.image_feature,
         label_features=options.label_features,
     )
-    fingerprint = hashlib.sha256("".join(f.fingerprint for f in indexed).encode()).hexdigest()
+    fingerprint = features.fingerprint(f.fingerprint for f in indexed)
     raw = _cached_labels(
         fingerprint,
         features,
@@ -478,10 +480,8 @@ def _cached_labels(
     read: Callable[[], dict[str, examples.RawLabels]],
 ) -> dict[str, examples.RawLabels]:
     """The labels of records, read once for this content and these features."""
-    kinds = {name: kind.name for name, kind in features.dtypes.items()}
-    key = repr(
-        (fingerprint, features.image, sorted(features.labels.items()), sorted(kinds.items()))
-    )
+    kinds = sorted((name, kind.name) for name, kind in features.dtypes.items())
+    key = repr((fingerprint, kinds))
     path = os.path.join(cache_dir, f"labels-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz")
     if os.path.exists(path):
         with np.load(path, allow_pickle=False) as saved:

@@ -7,7 +7,6 @@ follow from the seed, the epoch and the block, so a run continues exactly, by sk
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -257,7 +256,7 @@ def read_stream(
             )
         else:
             fixed[label.name] = tuple(str(i) for i in range(label.depth))
-    fingerprint = hashlib.sha256("".join(f for _, f in counted).encode()).hexdigest()
+    fingerprint = features.fingerprint(f for _, f in counted)
     return Stream(
         num_examples=sum(counts),
         locate=locate,

@@ -363,7 +363,9 @@ def write_shards(
     *,
     num_shards: int = 1,
 ) -> list[str]:
-    """Write examples as GZIP files ``name-00000-of-00001.tfrecord.gz``, whole or not at all.
+    """Write examples as GZIP files ``name-00000-of-00001.tfrecord.gz``.
+
+    No file gets its name before all are written.
 
     Args:
         folder: where to write; created when absent; local or remote.

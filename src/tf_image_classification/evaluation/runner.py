@@ -11,14 +11,18 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch, logits_key, probabilities_key
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.estimator_specs import predictions_from
-from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics import streaming
 
 Metrics = dict[str, streaming.StreamingMetric]
 MetricFn = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, Any] | None]
 LossFn = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
+
+
+MOST_CLASSES_IN_A_MATRIX = 1000
+"""Labels of more classes have no confusion matrix, which would fill the memory unread."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Evaluation:
 
     Attributes:
         metrics: by name, a number or an array.
-        confusion: by class label, int64 [D, D] counts, rows are true classes.
+        confusion: by class label of at most 1000 classes, int64 [D, D] counts, rows are true
+            classes.
         num_examples: examples counted, each once.
     """
 
@@ -59,9 +64,9 @@ def evaluate_batches(
 
     Raises:
         DataError: there was no example at all.
-        SpecError: the metrics differ between batches.
+        SpecError: the metrics differ between batches, or one has a reserved name.
     """
-    merged: list[Metrics] = []
+    found: Metrics = {}
     num_examples = 0
     for batch, logits in batches:
         num_examples += int(np.sum(batch.ids.numpy() != PADDING_ID))
@@ -69,27 +74,50 @@ def evaluate_batches(
         metrics = dict((metric_fn(labels, predictions) if metric_fn else None) or {})
         if not metrics:
             metrics = streaming.default_metrics(schema, labels, predictions)
+        _check_names(metrics)
         own = {_CONFUSION + n: m for n, m in _confusion(schema, labels, predictions).items()}
         if loss_fn is not None:
             own |= _losses(loss_fn, batch, logits)
-        merged.append(streaming.merge_all([*merged, {**metrics, **own}]))
-        del merged[:-1]
+        found = streaming.merge_all([*([found] if found else []), {**metrics, **own}])
     if not num_examples:
         raise DataError("There is no example to evaluate. Check eval_metadata and bad images.")
-    results = {name: metric.result() for name, metric in merged[0].items()}
-    losses = [results.pop(_LOSS + label.name) for label in schema if _LOSS + label.name in results]
+    losses = {name: found.pop(_LOSS + name, None) for name in schema.names}
     confusion = {
-        label.name: np.asarray(results.pop(_CONFUSION + label.name))
-        for label in schema.class_labels
+        label.name: np.asarray(found.pop(_CONFUSION + label.name).result())
+        for label in _with_matrix(schema)
     }
-    if losses:
-        total = sum(label.weight * x for label, x in zip(schema, losses, strict=True) if x == x)
-        results = {"loss": float(total) + regularisation, **results}
+    results = {name: metric.result() for name, metric in found.items()}
+    if loss_fn is not None:
+        results = {"loss": _total_loss(schema, losses) + regularisation, **results}
     return Evaluation(results, confusion, num_examples)
 
 
 _CONFUSION = "\0confusion/"
 _LOSS = "\0loss/"
+
+
+def _check_names(metrics: Mapping[str, Any]) -> None:
+    for name in metrics:
+        if name in streaming.RESERVED_NAMES:
+            raise SpecError(
+                f"metric_ops names a metric {name!r}, one of the names that every evaluation has "
+                f"anyway ({', '.join(sorted(streaming.RESERVED_NAMES))}). Choose another name."
+            )
+
+
+def _total_loss(schema: LabelSchema, losses: Mapping[str, Any]) -> float:
+    """The weighted sum over the labels that some example has; NaN where a loss is."""
+    return float(
+        sum(
+            label.weight * float(losses[label.name].result())
+            for label in schema
+            if losses[label.name].sums["count"]
+        )
+    )
+
+
+def _with_matrix(schema: LabelSchema) -> list[Label]:
+    return [label for label in schema.class_labels if label.depth <= MOST_CLASSES_IN_A_MATRIX]
 
 
 def _known(
@@ -114,7 +142,7 @@ def _confusion(
         label.name: streaming.confusion_matrix(
             labels[label.name], predictions[label.name], label.depth
         )
-        for label in schema.class_labels
+        for label in _with_matrix(schema)
     }
 
 

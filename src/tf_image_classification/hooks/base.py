@@ -45,6 +45,10 @@ class Run(Protocol):
     def model(self) -> keras.Model:
         """The Keras model."""
 
+    @property
+    def optimizer(self) -> keras.optimizers.Optimizer:
+        """The Keras optimizer."""
+
     def loss(self) -> float:
         """The loss of the last step; waits for the device."""
 
@@ -63,6 +67,9 @@ class Run(Protocol):
         Raises:
             NonFiniteLossError: the loss was not finite; names the step and its examples.
         """
+
+    def begin_averages(self) -> None:
+        """Let the moving averages begin anew, at weights that a hook has changed."""
 
     def save(self, folder: str = "", keep: int | None = None) -> str:
         """Write a checkpoint of the whole state; returns its path."""
@@ -137,5 +144,4 @@ class Every:
         return due
 
     def _now(self) -> float:
-
         return (self.clock or time.monotonic)()

@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tf_image_classification import files
+from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.checkpoints.warm_start import warm_start
-from tf_image_classification.errors import ConfigError, did_you_mean
+from tf_image_classification.errors import CheckpointError, ConfigError, did_you_mean
 from tf_image_classification.hooks.base import Every, Hook, Run
-
-BEST_FOLDER = "best"
+from tf_image_classification.model_folder import ModelFolder
 
 
 class CheckpointHook(Hook):
@@ -56,6 +55,20 @@ class BestCheckpointHook(Hook):
         self.value: float | None = None
         self.step = -1
 
+    def begin(self, run: Run) -> None:
+        """Take note of a best checkpoint that a killed process saved after its last regular one.
+
+        Its step lies ahead of a resumed run, which need not evaluate there when the clock decides.
+        """
+        if not run.was_resumed:
+            return
+        try:
+            saved = CheckpointStore(ModelFolder(run.model_dir).best).newest()
+        except CheckpointError:  # a warning has been given; the next best one replaces it
+            return
+        if saved is not None and saved.step > run.step:
+            self.load_state(saved.notes["hooks"].get(f"{type(self).__name__}/1", {}))
+
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
         """Save when this evaluation is the best one.
 
@@ -65,15 +78,16 @@ class BestCheckpointHook(Hook):
         value = scalar_metric(evaluation, self.metric)
         if is_improvement(value, self.value, self.is_better_higher):
             self.value, self.step = value, run.step
-            run.save(files.join(run.model_dir, BEST_FOLDER), keep=1)
+            run.save(ModelFolder(run.model_dir).best, keep=1)
 
     def state(self) -> dict[str, Any]:
-        """The best value and its step."""
-        return {"value": self.value, "step": self.step}
+        """The metric, its best value and that one's step."""
+        return {"metric": self.metric, "value": self.value, "step": self.step}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take them back."""
-        self.value, self.step = state["value"], state["step"]
+        """Take them back, if they are of the same metric."""
+        if state.get("metric") == self.metric:
+            self.value, self.step = state["value"], state["step"]
 
 
 def scalar_metric(evaluation: Any, name: str) -> float:
@@ -129,3 +143,4 @@ class LoadCheckpointHook(Hook):
                 restore_scopes=self.restore_scopes,
                 exclude_scopes=self.exclude_scopes,
             )
+            run.begin_averages()

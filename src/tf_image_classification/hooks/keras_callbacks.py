@@ -15,15 +15,18 @@ _REPLACED = {
     keras.callbacks.BackupAndRestore: "save_checkpoints_steps or --save_checkpoints_secs",
     keras.callbacks.LearningRateScheduler: "learning_rate_decay_type",
     keras.callbacks.ReduceLROnPlateau: "learning_rate_decay_type",
+    keras.callbacks.SwapEMAWeights: "moving_average_decay",
 }
 
 
 class KerasCallbackHook(Hook):
     """Calls a Keras callback at the moments that Keras would.
 
-    Batches are steps; an epoch is a pass over the training set and ends when its last batch does;
-    the ``logs`` of batches hold the loss, those of epochs also the last evaluation, with ``val_``
-    before its names. What a callback remembers is its own: it begins anew when a run resumes.
+    Batches are steps; an epoch is a pass over the training set and ends when its last batch does,
+    the last one with the run, after its last evaluation. The ``logs`` of batches hold the loss,
+    those of epochs also the last evaluation, with ``val_`` before its names. What a callback
+    remembers is its own: it begins anew when a run resumes. ``train`` takes a callback in its list
+    of hooks and makes one of these of it.
 
     Attributes:
         callback: the callback; its ``model`` is set when the training begins.
@@ -43,6 +46,7 @@ class KerasCallbackHook(Hook):
                 )
         self.callback = callback
         self._epoch = 0
+        self._has_begun_epoch = False
         self._evaluation: dict[str, float] = {}
 
     def begin(self, run: Run) -> None:
@@ -53,21 +57,26 @@ class KerasCallbackHook(Hook):
             {"steps": int(run.steps_per_epoch), "epochs": self._epochs(run), "verbose": 0}
         )
         run.model.stop_training = False
+        # Past Keras's own way to set it, which would make the optimizer a part of what is exported.
+        object.__setattr__(run.model, "optimizer", run.optimizer)
         self.callback.on_train_begin()
-        self.callback.on_epoch_begin(self._epoch)
 
     def after_step(self, run: Run) -> None:
         """``on_train_batch_end``, and the end of an epoch when one has passed."""
-        logs = {"loss": run.loss()}
+        if not self._has_begun_epoch:
+            self.callback.on_epoch_begin(self._epoch)
+            self._has_begun_epoch = True
         self.callback.on_train_batch_begin(run.step - 1)
-        self.callback.on_train_batch_end(run.step - 1, logs)
-        epoch = int(run.step / run.steps_per_epoch)
-        if epoch > self._epoch:
-            self.callback.on_epoch_end(self._epoch, {**logs, **self._evaluation})
-            self._epoch = epoch
-            self.callback.on_epoch_begin(epoch)
+        self.callback.on_train_batch_end(run.step - 1, {"loss": run.loss()})
+        if int(run.step / run.steps_per_epoch) > self._epoch and run.step < run.train_steps:
+            self._end_epoch(run)
         if run.model.stop_training:
             run.request_stop(f"{type(self.callback).__name__} asked for it")
+
+    def _end_epoch(self, run: Run) -> None:
+        self.callback.on_epoch_end(self._epoch, {"loss": run.loss(), **self._evaluation})
+        self._epoch = int(run.step / run.steps_per_epoch)
+        self._has_begun_epoch = False
 
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
         """``on_test_begin`` and ``on_test_end``."""
@@ -80,7 +89,9 @@ class KerasCallbackHook(Hook):
         self.callback.on_train_end()
 
     def end(self, run: Run) -> None:
-        """``on_train_end``."""
+        """``on_epoch_end`` of the last epoch, whole or not, and ``on_train_end``."""
+        if self._has_begun_epoch:
+            self._end_epoch(run)
         self.callback.on_train_end()
 
     @staticmethod

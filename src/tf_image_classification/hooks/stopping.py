@@ -64,9 +64,10 @@ class EarlyStoppingHook(Hook):
             )
 
     def state(self) -> dict[str, Any]:
-        """The best value and how long ago it was."""
-        return {"best": self._best, "without": self._without}
+        """The metric, its best value and how long ago that was."""
+        return {"metric": self.metric, "best": self._best, "without": self._without}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take them back."""
-        self._best, self._without = state["best"], state["without"]
+        """Take them back, if they are of the same metric."""
+        if state.get("metric") == self.metric:
+            self._best, self._without = state["best"], state["without"]

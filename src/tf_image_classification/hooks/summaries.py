@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,11 @@ import tensorflow as tf
 
 from tf_image_classification import files
 from tf_image_classification.batches import PADDING_ID
+from tf_image_classification.errors import DataError
 from tf_image_classification.hooks.base import Every, Hook, Run
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
+from tf_image_classification.model_folder import ModelFolder
 
-TENSORBOARD_FOLDER = "tensorboard"
 _MAX_IMAGES = 8
 
 
@@ -32,9 +35,10 @@ class SummaryHook(Hook):
 
     def begin(self, run: Run) -> None:
         """Open the writers."""
-        folder = files.join(run.model_dir, TENSORBOARD_FOLDER)
-        self._train = tf.summary.create_file_writer(files.join(folder, "train"))
-        self._eval = tf.summary.create_file_writer(files.join(folder, "eval"))
+        folder = ModelFolder(run.model_dir).tensorboard
+        with _named_errors(run):
+            self._train = tf.summary.create_file_writer(files.join(folder, "train"))
+            self._eval = tf.summary.create_file_writer(files.join(folder, "eval"))
         self.every.start(run.step)
         self._since = (time.monotonic(), run.step, run.wait_secs, run.step_secs)
 
@@ -51,7 +55,7 @@ class SummaryHook(Hook):
             "images_per_second": (run.step - step) * run.batch_size / max(now - since, 1e-9),
             "input_wait_share": (run.wait_secs - wait_secs) / max(run.step_secs - step_secs, 1e-9),
         }
-        with self._train.as_default(step=run.step):
+        with _named_errors(run), self._train.as_default(step=run.step):
             for name, value in curves.items():
                 tf.summary.scalar(name, value)
             if step == 0:
@@ -60,8 +64,6 @@ class SummaryHook(Hook):
 
     def _write_images(self, run: Run) -> None:
         batch = run.sample_batch()
-        if batch is None:
-            return
         rows = np.flatnonzero(batch.ids.numpy() != PADDING_ID)[:_MAX_IMAGES]
         images = to_displayable(batch.images.numpy()[rows])
         if images.shape[-1] in (1, 3, 4):
@@ -69,14 +71,14 @@ class SummaryHook(Hook):
 
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
         """Write the metrics, and a picture of each confusion matrix."""
-        with self._eval.as_default(step=run.step):
+        with _named_errors(run), self._eval.as_default(step=run.step):
             for name, value in evaluation.scalars().items():
                 tf.summary.scalar(name, value)
             for name, matrix in evaluation.confusion.items():
                 png = draw_confusion_matrix(matrix, run.schema[name].named_classes(), title=name)
                 image = tf.io.decode_png(png, channels=3)[None]
                 tf.summary.image(f"confusion_matrix/{name}", image)
-        self._eval.flush()
+            self._eval.flush()
 
     def on_stop(self, run: Run, reason: str) -> None:
         """Close the writers."""
@@ -84,8 +86,22 @@ class SummaryHook(Hook):
 
     def end(self, run: Run) -> None:
         """Close the writers."""
-        self._train.close()
-        self._eval.close()
+        with _named_errors(run):
+            self._train.close()
+            self._eval.close()
+
+
+@contextlib.contextmanager
+def _named_errors(run: Run) -> Iterator[None]:
+    """Turns TensorFlow's error of a full disk into one that says what could not be written."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise DataError(
+            f"The TensorBoard logs cannot be written to {ModelFolder(run.model_dir).tensorboard}: "
+            f"{error.message.splitlines()[0]}. Make room or correct the folder, and start the same "
+            "command again to resume from the last checkpoint."
+        ) from error
 
 
 def to_displayable(images: Any) -> Any:

@@ -61,6 +61,10 @@ __all__ = [
 ]
 
 
+RESERVED_NAMES = frozenset({"loss", "num_examples", "step", "time"})
+"""What the record of an evaluation holds besides the metrics, which must have other names."""
+
+
 def default_metrics(
     schema: LabelSchema, labels: Mapping[str, Any], predictions: Mapping[str, Any]
 ) -> dict[str, StreamingMetric]:

@@ -1,10 +1,11 @@
 """The loss of each label and their sum.
 
-    per_example = label_losses(schema, settings.training, labels, logits, present)
+    logits = known_logits(schema, logits, present)
+    per_example = label_losses(schema, settings.training, labels, logits)
     loss = total_loss(schema, per_example, present, counts)
 
 B is the number of rows here: of one replica, or of one part of its batch. All arithmetic is in
-float32, whatever the precision of the model. Works eagerly and traced.
+float32. Works eagerly and traced.
 """
 
 from __future__ import annotations
@@ -14,58 +15,53 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from tf_image_classification.config import TrainingSettings
-from tf_image_classification.errors import SpecError, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
 
 Tensors = Mapping[str, tf.Tensor]
 
 
+def known_logits(schema: LabelSchema, logits: Tensors, present: Tensors) -> dict[str, tf.Tensor]:
+    """Logits with 0 where the label is missing, so that nothing there reaches loss or gradient.
+
+    Taking a row out of the loss alone would keep a NaN: its gradient is multiplied by 0.
+
+    Args:
+        schema: the labels.
+        logits: by name, float32 [B, depth] or [B].
+        present: by name, bool [B].
+    """
+    return {
+        label.name: tf.where(
+            present[label.name][:, tf.newaxis] if label.is_class else present[label.name],
+            logits[label.name],
+            0.0,
+        )
+        for label in schema
+    }
+
+
 def label_losses(
-    schema: LabelSchema,
-    settings: TrainingSettings,
-    labels: Tensors,
-    logits: Tensors,
-    present: Tensors | None = None,
+    schema: LabelSchema, settings: TrainingSettings, labels: Tensors, logits: Tensors
 ) -> dict[str, tf.Tensor]:
     """The loss of each example, by label name.
 
     A class label has the cross-entropy of the softmax, against a target smoothed over all classes
     (Szegedy et al., arXiv 1512.00567, section 7); a real one the squared error or Huber's loss.
 
-    Where a label is not present, loss and gradient are exactly 0, even if its value or its logits
-    are out of range or NaN: the logits are replaced before the loss is computed, which stops the
-    gradient, and the loss after it. Multiplying by 0 would keep a NaN.
-
     Args:
         schema: the labels.
         settings: label_smoothing, regression_loss, huber_delta.
-        labels: by name, integer [B] class numbers or float [B] values.
-        logits: by name, float [B, depth], or [B] or [B, 1] for a real label.
-        present: by name, bool [B]; None: take every row as it is. Then a missing label's class
-            number may still be out of range, for ``total_loss`` leaves its row out, but a NaN among
-            values or logits would reach the gradient.
+        labels: by name, integer [B] class numbers or float [B] values. Where a label is missing
+            the number may be out of range; ``total_loss`` leaves its row out.
+        logits: by name, float32 [B, depth] or [B].
 
     Returns:
         By name, float32 [B], 0 or more.
-
-    Raises:
-        SpecError: a label is missing from the batch or from what the model returns, or has another
-            shape than the schema says.
     """
-    losses = {}
-    for label in schema:
-        target = _find(labels, label, "The batch")
-        output = tf.cast(_find(logits, label, "The model"), tf.float32)
-        _check_shapes(label, target, output)
-        if not label.is_class:
-            output = tf.reshape(output, [-1])
-        if present is None:
-            losses[label.name] = _loss(label, settings, target, output)
-            continue
-        known = _find(present, label, "The batch's masks")
-        output = tf.where(known[:, tf.newaxis] if label.is_class else known, output, 0.0)
-        losses[label.name] = tf.where(known, _loss(label, settings, target, output), 0.0)
-    return losses
+    return {
+        label.name: _loss(label, settings, labels[label.name], logits[label.name])
+        for label in schema
+    }
 
 
 def total_loss(
@@ -123,28 +119,3 @@ def _regression(error: tf.Tensor, settings: TrainingSettings) -> tf.Tensor:
     size = tf.abs(error)
     quadratic = tf.minimum(size, settings.huber_delta)
     return 0.5 * tf.square(quadratic) + settings.huber_delta * (size - quadratic)
-
-
-def _find(tensors: Tensors, label: Label, who: str) -> tf.Tensor:
-    if label.name not in tensors:
-        raise SpecError(
-            f"{who} has nothing for label {label.name!r} of class_dict. "
-            f"{did_you_mean(label.name, tensors)}"
-        )
-    return tf.convert_to_tensor(tensors[label.name])
-
-
-def _check_shapes(label: Label, target: tf.Tensor, logits: tf.Tensor) -> None:
-    """Refuse shapes that would broadcast to another loss; unknown dimensions pass."""
-    if not target.shape.is_compatible_with([None]):
-        raise SpecError(
-            f"The batch holds label {label.name!r} with shape {target.shape}, expected [B], "
-            + ("class numbers." if label.is_class else "one value an example.")
-        )
-    allowed = [[None, label.depth]] if label.is_class else [[None], [None, 1]]
-    if not any(logits.shape.is_compatible_with(shape) for shape in allowed):
-        wanted = f"[B, {label.depth}]" if label.is_class else "[B] or [B, 1]"
-        raise SpecError(
-            f"The model returns logits of shape {logits.shape} for label {label.name!r}, expected "
-            f"{wanted}. Correct the model's last layer or the label's depth in class_dict."
-        )

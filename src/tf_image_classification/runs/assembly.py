@@ -134,7 +134,11 @@ class _Stopped(Exception):
 
 
 def regularisation_of(model: keras.Model) -> float:
-    """The losses that the model's variables alone decide (weight regularisation)."""
+    """The losses that the model's variables alone decide (weight regularisation).
+
+    Losses that a layer computes from a batch belong to the training alone: in an evaluation they
+    would depend on how the examples are put into batches.
+    """
     regularised = [v for v in model.trainable_variables if v.regularizer is not None]
     return float(sum(float(v.regularizer(v)) for v in regularised))
 
@@ -148,8 +152,6 @@ class Assembly:
         state: the variables.
         plan: the run's length.
         schedule: step to learning rate.
-        train_feed: where training batches come from.
-        eval_feed: where evaluation batches come from, or None.
         evaluate_some: number of batches (0: all) to a function that evaluates the model as it is;
             None without evaluation examples.
     """
@@ -158,8 +160,6 @@ class Assembly:
     state: TrainState
     plan: Plan
     schedule: Any
-    train_feed: Feed
-    eval_feed: Feed | None
     evaluate_some: Callable[[int], Callable[[], Evaluation | None]] | None
 
 
@@ -223,7 +223,7 @@ def assemble(
         jit_compile=uses_xla(settings.training.jit_compile, num_replicas),
     )
     if data.evaluation is None:
-        return Assembly(run, state, plan, schedule, train_feed, None, None)
+        return Assembly(run, state, plan, schedule, None)
     eval_feed = Feed(
         data.evaluation, strategy, is_training=False, skip_bad_images=skips, on_skip=on_bad_images
     )
@@ -241,7 +241,7 @@ def assemble(
             should_stop=lambda: run.is_interrupted,
         )
 
-    return Assembly(run, state, plan, schedule, train_feed, eval_feed, evaluate_some)
+    return Assembly(run, state, plan, schedule, evaluate_some)
 
 
 def _plan(settings: Settings, train: Input) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import keras
@@ -10,11 +11,11 @@ from tf_image_classification.checkpoints.store import CheckpointStore, Saved
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.errors import CheckpointError, ConfigError
+from tf_image_classification.errors import CheckpointError, ConfigError, RunMismatchError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.model_folder import ModelFolder, RunRecord, evaluation_line
 from tf_image_classification.runs import assembly, reading, ready_hooks
 from tf_image_classification.runs.reading import Data
 from tf_image_classification.serving.export import (
@@ -25,6 +26,8 @@ from tf_image_classification.serving.export import (
 from tf_image_classification.training.cluster import make_strategy
 from tf_image_classification.training.state import TrainState, model_variables
 from tf_image_classification.training.step import Forward
+
+log = logging.getLogger("tf_image_classification")
 
 
 def evaluate_folder(
@@ -47,16 +50,20 @@ def evaluate_folder(
     settings = inherited(settings, record)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
+    strategy = make_strategy(settings.run.strategy)
+    replicas = strategy.num_replicas_in_sync
+    batch_size = -(-settings.data.batch_size // replicas) * replicas  # each has the same share
+    settings = settings.replace(batch_size=batch_size)
     exported = None if spec else ExportedModel(folder.saved_model).load()
     spec = spec or ExportedSpec(exported, record.schema)  # type: ignore[arg-type]
     data = reading.read_data(spec, settings, cache_dir, record.schema, with_training=False)
     assert data.evaluation is not None
-    strategy = make_strategy(settings.run.strategy)
+    _check_classes(data.schema, record)
     forward: Forward
     if exported is not None:
         forward, step, regularisation = exported.forward, exported.step, 0.0
     else:
-        saved = newest_weights(folder)
+        saved, _ = newest_weights(folder)
         model = assembly.build_model(spec, settings, data.evaluation.image_shape, strategy)
         assign_weights(model, saved)
         forward = assembly.make_forward(model, data.schema)
@@ -83,19 +90,35 @@ def evaluate_folder(
         ready_hooks.write_confusion_pictures(
             settings.evaluation.output_cm_folder, data.schema, evaluation
         )
+    line = evaluation_line(step, evaluation.num_examples, evaluation.metrics)
+    data_names = {"eval_metadata": list(settings.data.eval_metadata)}
+    folder.add_later_evaluation(line | data_names | {"eval_data": data.evaluation.fingerprint})
     return evaluation, step
 
 
+def _check_classes(schema: LabelSchema, record: RunRecord) -> None:
+    for label in record.schema.class_labels:
+        given = schema[label.name].class_names if label.name in schema.names else ()
+        if given != label.class_names:
+            raise RunMismatchError(
+                f"The model knows the classes of label {label.name!r} as "
+                f"{', '.join(label.class_names[:10])}, but here they are {', '.join(given[:10])}. "
+                "Leave --labels out: the names are stored with the model."
+            )
+
+
 def inherited(settings: Settings, record: RunRecord) -> Settings:
-    """These settings, with the run's own for all that decide its model and are not given now."""
+    """These settings, with the run's own for all that decide its model and are not given now.
+
+    How a training reads its examples and splits its steps does not.
+    """
     missing = {
         name: record.settings[name]
         for name in record.origins
         if settings.origin(name) == "default"
         and name in OPTIONS
         and OPTIONS[name].resume == "same"
-        and name != "input_mode"
-        and name != "stream_block"
+        and name not in ("input_mode", "stream_block", "gradient_accumulation_steps")
     }
     return settings.replace(**missing)
 
@@ -123,19 +146,20 @@ class ExportedSpec(EstimatorSpec):
         """None: metrics by label kind."""
 
 
-def newest_weights(folder: ModelFolder) -> Saved:
-    """The best checkpoint of a folder, or the newest readable one.
+def newest_weights(folder: ModelFolder) -> tuple[Saved, str]:
+    """The best checkpoint of a folder, or else its last one; and "best" or "last".
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none that can be read.
     """
-    for path in (folder.best, folder.checkpoints):
-        store = CheckpointStore(path)
-        for step in reversed(store.steps()):
-            try:
-                return store.load(step)
-            except CheckpointError:
-                continue
+    for which, path in (("best", folder.best), ("last", folder.checkpoints)):
+        try:
+            saved = CheckpointStore(path).newest()
+        except CheckpointError as error:
+            log.warning("%s", error)
+            continue
+        if saved is not None:
+            return saved, which
     raise CheckpointError(f"{folder.path} holds no readable checkpoint. Train first.")
 
 
@@ -166,7 +190,7 @@ def export_run(
     The model of ``state`` has the exported weights afterwards.
     """
     assert isinstance(data.train, Pipeline)
-    saved = newest_weights(folder)
+    saved, which = newest_weights(folder)
     assign_weights(state.model, saved)
     evaluation_input = Pipeline(
         source=data.train.source,
@@ -184,10 +208,9 @@ def export_run(
         pipeline=evaluation_input,
         step=saved.step,
     )
-    which = "best" if CheckpointStore(folder.best).steps() else "last"
     return f"exported:      {folder.saved_model} (the {which} checkpoint, step {saved.step})"
 
 
 def is_exported(folder: ModelFolder) -> bool:
     """Whether the exported model is that of the checkpoint which would be exported now."""
-    return exported_step(folder.saved_model) == newest_weights(folder).step
+    return exported_step(folder.saved_model) == newest_weights(folder)[0].step

@@ -34,12 +34,12 @@ def announcement(parts: Assembly, data: Data, settings: Settings) -> str:
         lines.append(f"evaluation: {data.evaluation.num_examples} examples")
     for label in data.schema:
         kind = f"{label.depth} classes" if label.is_class else "real value"
-        lines.append(f"label {label.name}: {kind}{_class_counts(train, label.name)}")
+        lines.append(f"label {label.name}: {kind}{_class_counts(train, label.name, label.depth)}")
     lines.append(f"model: {parts.state.model.count_params():,} parameters")
     return "\n".join(lines)
 
 
-def _class_counts(train: Any, name: str) -> str:
+def _class_counts(train: Any, name: str, depth: int) -> str:
     source = getattr(train, "source", None)
     if not isinstance(source, Table):
         return ""
@@ -47,7 +47,7 @@ def _class_counts(train: Any, name: str) -> str:
     missing = int((~column.present).sum())
     text = f", missing in {missing}" if missing else ""
     if column.values.dtype == np.int64:
-        counts = np.bincount(column.values[column.present])
+        counts = np.bincount(column.values[column.present], minlength=depth)
         text += f", {counts.min()} to {counts.max()} examples a class"
     return text
 

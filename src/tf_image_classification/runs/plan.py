@@ -10,12 +10,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_image_classification.check_spec import require_spec
+from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.command_line import settings_text
 from tf_image_classification.config import Settings
-from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.runs import assembly, messages, reading
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.runs import assembly, messages, ready_hooks
+from tf_image_classification.runs.opening import open_run
 from tf_image_classification.training.cluster import make_strategy
 
 _MEASURED_STEPS = 6
@@ -24,23 +25,26 @@ _CURVE_ROWS = 8
 
 
 def describe(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> str:
-    """The plan of a run, in text; the model folder is neither read nor written.
+    """The plan of a run, in text; nothing is written to the model folder.
 
     Raises:
         TficError: what would also stop the run itself before its first step.
     """
-    data = reading.read_data(spec, settings, cache_dir)
-    if data.train is None:
-        raise ConfigError("There is nothing to plan. Give --train_metadata.")
-    require_spec(spec, settings)
-    parts = assembly.assemble(spec, settings, data, make_strategy(settings.run.strategy), [])
+    opened = open_run(spec, settings, cache_dir)
+    data = opened.data
+    strategy = make_strategy(settings.run.strategy)
+    own_hooks = ready_hooks.all_hooks(settings, data, opened.folder)
+    parts = assembly.assemble(spec, settings, data, strategy, own_hooks)
     plan, batch_size = parts.plan, settings.data.batch_size
+    first_step = max(CheckpointStore(opened.folder.checkpoints).steps(), default=0)
     rates = [float(parts.schedule(step)) for step in _some_steps(plan.train_steps)]
     secs = [parts.run.time_steps(1) for _ in range(_MEASURED_STEPS)]
     step_secs = statistics.median(secs[2:])  # the first ones trace and fill the input
     lines = [
         settings_text(settings),
+        *opened.notes,
         messages.announcement(parts, data, settings),
+        _beginning(opened.folder, first_step, settings),
         f"images seen: {plan.train_steps * batch_size:,}",
         "",
         "learning rate by step:",
@@ -49,15 +53,24 @@ def describe(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> str:
         f"one step: {step_secs:.3g} s, {batch_size / step_secs:.3g} images/s "
         f"(median of {len(secs) - 2} measured steps)",
     ]
-    total = plan.train_steps * step_secs
+    steps_left = max(plan.train_steps - first_step, 0)
+    total = steps_left * step_secs
     if data.evaluation is not None and data.evaluation.num_examples is not None:
         evaluation_secs = _evaluation_secs(parts, data.evaluation, settings)
-        num_evaluations = _num_evaluations(settings, plan.train_steps, total, evaluation_secs)
+        num_evaluations = _num_evaluations(settings, steps_left, total, evaluation_secs)
         total += num_evaluations * evaluation_secs
         lines.append(f"one evaluation: {evaluation_secs:.3g} s; about {num_evaluations} of them")
-    lines.append(f"the whole run: {_duration(total)}")
+    lines.append(f"{'the rest' if first_step else 'the whole run'}: {_duration(total)}")
     lines.append(f"memory: {_memory()}")
     return "\n".join(lines)
+
+
+def _beginning(folder: ModelFolder, first_step: int, settings: Settings) -> str:
+    if first_step:
+        return f"begins: at step {first_step}, from the newest checkpoint in {folder.checkpoints}"
+    if settings.model.checkpoint_path:
+        return f"begins: with weights from {settings.model.checkpoint_path}"
+    return "begins: with initial weights"
 
 
 def _some_steps(train_steps: int) -> list[int]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import keras
+
 from tf_image_classification import files, hooks
 from tf_image_classification.config import Settings
+from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks import Every, Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def all_hooks(
-    settings: Settings, data: Data, folder: ModelFolder, own: Sequence[Hook] = ()
+    settings: Settings, data: Data, folder: ModelFolder, own: Sequence[Any] = ()
 ) -> list[Hook]:
-    """The hooks of a run in the order in which they are called.
+    """The hooks of a run in the order in which they are called; ``own`` may hold Keras callbacks.
 
     Saving comes last, after the caller's own hooks, so that a checkpoint holds what they remember
     of the step, and what they did before the first one.
@@ -38,7 +41,17 @@ def all_hooks(
         if patience:
             found.append(hooks.EarlyStoppingHook(metric, is_better_higher, patience))
         found.append(hooks.BestCheckpointHook(metric, is_better_higher))
-    return [*found, *own, hooks.CheckpointHook(when_to_save(settings))]
+    return [*found, *map(_as_hook, own), hooks.CheckpointHook(when_to_save(settings))]
+
+
+def _as_hook(own: Any) -> Hook:
+    if isinstance(own, Hook):
+        return own
+    if isinstance(own, keras.callbacks.Callback):
+        return hooks.KerasCallbackHook(own)
+    raise ConfigError(
+        f"hooks holds {own!r}, expected a tf_image_classification.hooks.Hook or a Keras callback."
+    )
 
 
 def when_to_save(settings: Settings) -> Every:

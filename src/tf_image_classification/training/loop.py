@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.batches import Batch
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import Settings
-from tf_image_classification.errors import BadImageError, NonFiniteLossError, RunInterrupted
+from tf_image_classification.errors import NonFiniteLossError, RunInterrupted
 from tf_image_classification.hooks.base import Every, Hook
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.training.state import TrainState
 from tf_image_classification.training.step import StepFunction, StepOutput
 
@@ -83,7 +83,7 @@ class TrainingRun:
         self._evaluate: Evaluate | None = None
         self._hooks = hooks
         self._store = CheckpointStore(
-            files.join(model_dir, "checkpoints"), settings.checkpoints.keep_checkpoint_max
+            ModelFolder(model_dir).checkpoints, settings.checkpoints.keep_checkpoint_max
         )
         self._iterator: Iterator[Any] | None = None
         self._output: StepOutput | None = None
@@ -98,6 +98,11 @@ class TrainingRun:
     def model(self) -> keras.Model:
         """The Keras model."""
         return self._state.model
+
+    @property
+    def optimizer(self) -> keras.optimizers.Optimizer:
+        """The Keras optimizer."""
+        return self._state.optimizer
 
     def loss(self) -> float:
         """The loss of the last step, or NaN before the first one of this process."""
@@ -119,10 +124,14 @@ class TrainingRun:
         self._state.loss_count.assign(0)
         return mean
 
-    def sample_batch(self) -> Batch | None:
-        """The first replica's part of the last batch, or None when it is not at hand."""
+    def begin_averages(self) -> None:
+        """Let the moving averages begin anew, at the model's present weights."""
+        self._state.begin_averages()
+
+    def sample_batch(self) -> Batch:
+        """The first replica's part of the last batch; read again when several went in together."""
         if self._batch is None:
-            return None
+            self._batch = next(self._inputs.start(self.position - self.batch_size))
         return Batch(*(self._local(part) for part in self._batch))
 
     def _local(self, value: Any) -> Any:
@@ -272,7 +281,7 @@ class TrainingRun:
                 self._iterator = self._inputs.start(self.position)
             try:
                 self._call(target - self.step)
-            except (tf.errors.OpError, BadImageError) as error:
+            except tf.errors.OpError as error:
                 self._move_to(int(self._state.step.numpy()))
                 self._iterator = None
                 self._inputs.explain_failure(self.position, error)

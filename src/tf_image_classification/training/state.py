@@ -169,5 +169,19 @@ def seed_states(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model.variables if v.path.endswith(SEED_STATE)]
 
 
+def statistics(model: keras.Model) -> list[keras.Variable]:
+    """What the forward pass of a training may change, such as the moving averages of batch norm.
+
+    Kernels of a frozen layer are not among them, although Keras calls them not trainable too.
+    """
+    return [
+        variable
+        for layer in model._flatten_layers()
+        if layer.trainable
+        for variable in layer._non_trainable_variables
+        if tf.as_dtype(variable.dtype).is_floating
+    ]
+
+
 def _averaged_variables(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model_variables(model) if tf.as_dtype(v.dtype).is_floating]

@@ -16,9 +16,9 @@ import tensorflow as tf
 from tf_image_classification.batches import Batch
 from tf_image_classification.config import TrainingSettings
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.optim.losses import total_loss
+from tf_image_classification.optim.losses import known_logits, total_loss
 from tf_image_classification.optim.optimizers import gradient_scale
-from tf_image_classification.training.state import TrainState, seed_states
+from tf_image_classification.training.state import TrainState, seed_states, statistics
 
 _SUM = tf.distribute.ReduceOp.SUM
 _MEAN = tf.distribute.ReduceOp.MEAN
@@ -122,7 +122,7 @@ class StepFunction:
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         state = self.state
         with tf.GradientTape() as tape:
-            logits = self._of_known(part, self.forward(part.images, True))
+            logits = known_logits(self.schema, self.forward(part.images, True), part.present)
             per_example = self.losses(part.labels, logits)
             loss = total_loss(self.schema, per_example, part.present, counts)
             if state.model.losses:
@@ -137,17 +137,6 @@ class StepFunction:
         )
         return loss, [tf.convert_to_tensor(g) for g in gradients]
 
-    def _of_known(self, part: Batch, logits: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Logits with 0 where the label is missing, so that no NaN there reaches the gradient."""
-        return {
-            label.name: tf.where(
-                part.present[label.name][:, None] if label.is_class else part.present[label.name],
-                logits[label.name],
-                0.0,
-            )
-            for label in self.schema
-        }
-
     def _clipped(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
         scale = gradient_scale(self.state.optimizer)
         norm = tf.linalg.global_norm(gradients)
@@ -156,7 +145,11 @@ class StepFunction:
             gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
         if self.settings.gradient_clip_value:
             limit = self.settings.gradient_clip_value * scale
-            gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
+            # An infinite gradient stays one, so that loss scaling sees it and leaves the step out.
+            is_finite = tf.math.is_finite(norm)
+            gradients = [
+                tf.where(is_finite, tf.clip_by_value(g, -limit, limit), g) for g in gradients
+            ]
         return gradients, norm / scale
 
     def _share_statistics(self) -> None:
@@ -164,9 +157,8 @@ class StepFunction:
         if self.num_replicas == 1:
             return
         context = tf.distribute.get_replica_context()
-        for variable in self.state.model.non_trainable_variables:
-            if tf.as_dtype(variable.dtype).is_floating:
-                variable.value.assign(context.all_reduce(_MEAN, variable.value.read_value()))
+        for variable in statistics(self.state.model):
+            variable.value.assign(context.all_reduce(_MEAN, variable.value.read_value()))
 
     def _update_averages(self) -> None:
         """Exponential moving averages; the decay grows from 0.1, as in TensorFlow 1."""

@@ -1,0 +1,145 @@
+"""Opening a run: all that can be wrong with it is found here, before anything is written.
+
+opened = open_run(spec, settings, cache_dir)
+opened.data.train.num_examples
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from tf_image_classification.batches import Batch
+from tf_image_classification.check_spec import require_spec
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.sources import source_kind
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
+from tf_image_classification.evaluation.runner import MOST_CLASSES_IN_A_MATRIX, evaluate_batches
+from tf_image_classification.hooks.checkpoints import scalar_metric
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
+from tf_image_classification.runs import assembly, reading, ready_hooks
+from tf_image_classification.runs.reading import Data, Input
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedRun:
+    """A run of which all is known and nothing is done.
+
+    Attributes:
+        folder: its model folder.
+        data: its examples.
+        train: its training examples.
+        record: what makes it what it is.
+        notes: what the user should know of its beginnings, in sentences.
+    """
+
+    folder: ModelFolder
+    data: Data
+    train: Input
+    record: RunRecord
+    notes: tuple[str, ...]
+
+
+def open_run(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> OpenedRun:
+    """Read and check data, spec, settings and model folder.
+
+    Args:
+        spec: the user's spec.
+        settings: all settings.
+        cache_dir: folder for indexes and unpacked records, the only one that is written to.
+
+    Raises:
+        TficError: whatever would stop the run, or keep a setting from having an effect.
+    """
+    folder = ModelFolder(settings.run.model_dir)
+    before = folder.read_record()
+    data = reading.read_data(spec, settings, cache_dir, before.schema if before else None)
+    if data.train is None:
+        raise ConfigError("There is nothing to train on. Give --train_metadata.")
+    record = make_record(
+        spec=spec_name(spec),
+        spec_source=source_digest(spec),
+        schema=data.schema,
+        train_data=data.train.fingerprint,
+        num_train_examples=data.train.num_examples,
+        eval_data=data.evaluation.fingerprint if data.evaluation is not None else "",
+        settings=settings,
+    )
+    changes = folder.check_same_run(record, allow_changes=settings.run.allow_changes)
+    notes = [f"allowed change: {change}" for change in changes]
+    if before and before.spec_source != record.spec_source:
+        notes.append(f"The source of {record.spec} has changed since this run began.")
+    require_spec(spec, settings)
+    _check_effects(spec, settings, data.schema)
+    if data.evaluation is not None:
+        _check_best_metric(spec, settings, data.schema)
+    return OpenedRun(folder, data, data.train, record, tuple(notes))
+
+
+def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:
+    """Refuse settings that were given and have no effect with this spec and these examples."""
+
+    def refuse(names: Iterable[str], reason: str) -> None:
+        for name in names:
+            if settings.origin(name) != "default":
+                raise ConfigError(
+                    f"{name} ({settings.origin(name)}) has no effect: {reason}. Remove it."
+                )
+
+    if spec.has_own_input:
+        how = ("input_mode", "stream_block", "image_feature", "label_features", "on_bad_image")
+        refuse((*how, "max_image_pixels", "debug"), "the spec's own input_fn decides that")
+    elif "tfrecord" not in _kinds_of_sources(settings):
+        refuse(("image_feature", "label_features"), "no TFRecord files are read")
+    batch, logits = _made_up_batch(schema)
+    if spec.losses(batch.labels, logits) is not None:
+        own = ("label_smoothing", "regression_loss", "huber_delta")
+        refuse(own, "the spec has its own losses")
+    if all(label.is_class for label in schema):
+        refuse(("regression_loss", "huber_delta"), "class_dict has no real-valued label")
+    if not schema.class_labels:
+        refuse(("label_smoothing", "output_cm_folder"), "class_dict has no class label")
+    elif all(label.depth > MOST_CLASSES_IN_A_MATRIX for label in schema.class_labels):
+        refuse(
+            ("output_cm_folder",),
+            f"confusion matrices are made for up to {MOST_CLASSES_IN_A_MATRIX} classes",
+        )
+
+
+def _kinds_of_sources(settings: Settings) -> set[str]:
+    named = {
+        "train_metadata": settings.data.train_metadata,
+        "eval_metadata": settings.data.eval_metadata,
+    }
+    return {source_kind(names, option)[0] for option, names in named.items() if names}
+
+
+def _check_best_metric(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:
+    """Evaluate a batch that is made up, to see that the metric which chooses is there."""
+    evaluation = evaluate_batches(
+        [_made_up_batch(schema)],
+        schema,
+        metric_fn=spec.metric_ops,
+        loss_fn=assembly.make_losses(spec, schema, settings),
+    )
+    scalar_metric(evaluation, ready_hooks.best_metric(settings, schema)[0])
+
+
+def _made_up_batch(schema: LabelSchema) -> tuple[Batch, dict[str, tf.Tensor]]:
+    """Four examples without images, and logits for them."""
+    rows = np.arange(4)
+    labels, logits = {}, {}
+    for label in schema:
+        if label.is_class:
+            labels[label.name] = tf.constant(rows % label.depth)
+            logits[label.name] = tf.one_hot(rows % label.depth, label.depth)
+        else:
+            labels[label.name] = tf.constant(rows, tf.float32)
+            logits[label.name] = tf.zeros(len(rows))
+    known = {label.name: tf.ones(len(rows), tf.bool) for label in schema}
+    return Batch(tf.zeros([len(rows), 1, 1, 1]), labels, known, tf.constant(rows)), logits
