@@ -195,6 +195,49 @@ class Counting(Custom):
         return inputs
 
 
+class Unseeded(keras.layers.Layer):
+    def call(self, inputs, training=False):
+        return inputs + tf.random.normal([3]) if training else inputs
+
+
+class DrawingItsSeedWhenTraced(keras.layers.Layer):
+    def call(self, inputs, training=False):
+        return inputs + keras.random.normal([3]) if training else inputs
+
+
+class Seeded(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(1)
+
+    def call(self, inputs, training=False):
+        return inputs + keras.random.normal([3], seed=self.seed) if training else inputs
+
+
+@pytest.mark.parametrize("layer", [Unseeded, DrawingItsSeedWhenTraced])
+def test_chance_that_no_seed_of_the_model_decides_is_named(layer):
+    assert "draw random numbers that no seed" in broken(model_fn=dense(layer))
+    assert broken(SETTINGS.replace(deterministic=False), model_fn=dense(layer)) == ""
+
+
+def test_chance_in_the_losses_is_named():
+    def losses(self, labels, logits):
+        return {"kind": tf.random.uniform([len(labels["kind"])])}
+
+    assert "draw random numbers that no seed" in broken(losses=losses)
+
+
+def test_a_layer_that_keeps_its_seed_breaks_no_promise():
+    assert broken(model_fn=dense(Seeded)) == ""
+
+
+def test_a_metric_cannot_have_a_name_of_the_record():
+    def metric_ops(self, labels, predictions):
+        return {"step": streaming.accuracy(labels["kind"], predictions["kind"])}
+
+    assert "metric_ops names step" in broken(metric_ops=metric_ops)
+
+
 class Noisy(keras.layers.Layer):
     def call(self, inputs):
         return inputs + next(NUMBERS)

@@ -105,11 +105,23 @@ def test_each_setting_is_a_flag_of_its_own_type():
         (["--optimizer", "adm"], "Did you mean adam"),
         (["--adam_beta1", ".5", "--optimizer", "sgd"], "adam_beta1 (flag) has no effect"),
         (["--epochs", "1", "--train_steps", "2"], "exclude each other"),
+        (["--plan", "--evaluate"], "exclude each other"),
+        (["--keep_checkpoint_max", "0"], "1 or more, or -1 for all"),
         (["--checkpoint_path", "a", "--warm_start_ckpt", "b"], "two names"),
     ],
 )
 def test_a_wrong_flag_or_value_says_what_is_meant(line, expected):
     assert expected in refused(*line)
+
+
+def test_a_second_command_line_forgets_the_first():
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    command_line.parse(["--train_metadata", "a", "--epochs", "3", "--debug"], values)
+    command_line.parse(["--train_metadata", "b"], values)
+    settings = command_line.settings_from(values)
+    assert settings.data.train_metadata == ("b",)
+    assert settings.training.epochs is None and settings.run.debug is False
 
 
 def test_an_alias_sets_its_setting():

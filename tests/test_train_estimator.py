@@ -17,6 +17,7 @@ from tf_image_classification.errors import (
     ConfigError,
     RunMismatchError,
 )
+from tf_image_classification.files import read_json_lines
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs import reading, ready_hooks
 from tf_image_classification.training import cluster
@@ -115,6 +116,54 @@ def test_evaluate_uses_the_whole_set_and_trains_nothing(records, tmp_path):
     assert result.step == 3
     assert result.metrics["loss"] == pytest.approx(evaluations(tmp_path / "model")[-1]["loss"])
     assert are_equal(before, last_checkpoint(tmp_path / "model"))
+
+
+def test_a_later_evaluation_is_kept_with_its_data(records, tmp_path):
+    run(plain_spec(), tmp_path / "model", records, records, train_steps=2)
+    other = write_tiny_records(tmp_path / "other", seed=3, count=25)
+    for data in (other, records):
+        train_estimator.evaluate(plain_spec(), tiny_settings(tmp_path / "model", records, data))
+    lines = read_json_lines(str(tmp_path / "model" / "evaluations.jsonl"))
+    assert [line["num_examples"] for line in lines] == [25, 40]
+    assert [line["eval_metadata"] for line in lines] == [[other], [records]]
+    assert lines[0]["eval_data"] != lines[1]["eval_data"]
+    assert len(evaluations(tmp_path / "model")) == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 7])
+def test_every_example_is_evaluated_once_on_any_number_of_devices(records, tmp_path, batch_size):
+    run(plain_spec(), tmp_path / "model", records, train_steps=2)
+    found = [
+        train_estimator.evaluate(
+            plain_spec(),
+            tiny_settings(
+                tmp_path / "model", records, records, strategy=strategy, batch_size=batch_size
+            ),
+        ).metrics
+        for strategy in ("one_device", "mirrored")
+    ]
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    lines = read_json_lines(str(tmp_path / "model" / "evaluations.jsonl"))
+    assert [line["num_examples"] for line in lines] == [40, 40]
+
+
+def test_an_evaluation_keeps_to_the_classes_of_the_model(records, tmp_path):
+    named = plain_spec(names=("red", "green", "blue"))
+    run(named, tmp_path / "model", records, train_steps=1)
+    (tmp_path / "names").write_text("blue\ngreen\nred\n")
+    settings = tiny_settings(
+        tmp_path / "model", records, records, labels=(str(tmp_path / "names"),)
+    )
+    with pytest.raises(RunMismatchError, match="knows the classes .* red, green, blue, but here"):
+        train_estimator.evaluate(plain_spec(), settings)
+
+
+def test_an_evaluation_may_have_a_batch_that_the_training_could_not_split(records, tmp_path):
+    run(plain_spec(), tmp_path / "model", records, train_steps=1, gradient_accumulation_steps=3)
+    bare = make_settings(
+        {"model_dir": str(tmp_path / "model"), "eval_metadata": (records,), "batch_size": 7}
+    )
+    assert train_estimator.evaluate(plain_spec(), bare).step == 1
 
 
 def first_ids(records, tmp_path, **changes):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from tf_image_classification import EstimatorSpec, train_estimator
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import make_settings
 from tf_image_classification.dataset.tfrecord import write_shards
+from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
 
 SIZE, DEPTH = 8, 3
@@ -154,3 +156,14 @@ def largest_difference(found, expected, *, beginning="model/"):
         for name, value in expected.tensors.items()
         if name.startswith(beginning)
     )
+
+
+class StopAt(Hook):
+    """Sends a signal to this process after a step."""
+
+    def __init__(self, step, number=signal.SIGTERM):
+        self.step, self.number = step, number
+
+    def after_step(self, run):
+        if run.step == self.step:
+            os.kill(os.getpid(), self.number)

@@ -334,7 +334,10 @@ def _check_seeds(
     except Exception:  # the other checks say what fails
         return
     draws = before != (random.getstate(), repr(np.random.get_state()))  # while tracing
-    if draws or _operations(traced) & _UNSEEDED_OPS:
+    own = {id(variable.value) for variable in model.variables}
+    # Keras has one seed for all that draw without their own; no checkpoint holds it.
+    shares = any("seed" in v.name for v in traced.graph.variables if id(v) not in own)
+    if draws or shares or _operations(traced) & _UNSEEDED_OPS:
         yield (
             "The model or its losses draw random numbers that no seed of the model decides, so a "
             "resumed run would differ. Draw with a keras.random.SeedGenerator that a layer keeps, "

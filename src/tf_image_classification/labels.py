@@ -81,11 +81,6 @@ class Label:
         return self.one_hot
 
     @property
-    def num_outputs(self) -> int:
-        """Logits of the model for this label."""
-        return self.depth if self.one_hot else 1
-
-    @property
     def missing_number(self) -> float | None:
         """The marker for missing as a number, NaN included; None when it is none."""
         try:

@@ -10,6 +10,8 @@ import tensorflow as tf
 from tf_image_classification import files, train_estimator
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.errors import CheckpointError, DataError, RunMismatchError
+from tf_image_classification.estimator_specs import load_spec
+from tf_image_classification.model_folder import ModelFolder
 from tiny_runs import TinySpec, assert_same_bits, plain_spec, run, tiny_settings, write_records
 
 TENSORS = {"model/a": np.arange(6.0).reshape(2, 3), "step": np.int64(3)}
@@ -78,6 +80,18 @@ def test_a_write_cut_between_its_two_files_is_not_seen(tmp_path, monkeypatch):
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
+def test_what_a_killed_process_left_behind_is_removed(tmp_path):
+    store = CheckpointStore(str(tmp_path), 5)
+    store.save(1, TENSORS, {})
+    (tmp_path / "step-00000002.data-00000-of-00001").write_bytes(b"its index was never moved")
+    (tmp_path / ".unfinished-0").mkdir()
+    (tmp_path / ".unfinished-0" / "step.index").write_bytes(b"half")
+    store.save(3, TENSORS, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"step-{step:08d}.{part}" for step in (1, 3) for part in ("data-00000-of-00001", "index")
+    ]
+
+
 DAMAGES = {
     "data cut": (".data-00000-of-00001", lambda b: b[: len(b) // 2]),
     "data flipped": (".data-00000-of-00001", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]),
@@ -138,6 +152,15 @@ def test_a_folder_of_another_run_is_refused_with_the_differences(records, tmp_pa
     assert run(plain_spec(), tmp_path / "m", records, train_steps=4).step == 4
 
 
+def test_other_labels_of_the_same_records_are_other_data(tmp_path):
+    both = write_records(
+        tmp_path, labels=lambda i, kind: {"kind": float(kind), "other": i % 2 + 0.0}
+    )
+    run(plain_spec(), tmp_path / "m", both, train_steps=1)
+    with pytest.raises(RunMismatchError, match="training set: 40 examples"):
+        run(plain_spec(), tmp_path / "m", both, train_steps=2, label_features=("kind=other",))
+
+
 def test_a_pretrained_checkpoint_is_not_read_again_on_resume(records, tmp_path):
     run(plain_spec(), tmp_path / "first", records, train_steps=2)
     source = str(tmp_path / "first")
@@ -153,3 +176,43 @@ def test_a_model_folder_that_cannot_be_written_is_found_before_training(records,
         train_estimator.train(
             plain_spec(), tiny_settings(tmp_path / "file" / "m", records, train_steps=1)
         )
+
+
+def test_the_same_class_name_in_another_file_is_another_spec(records, tmp_path):
+    source = "from tiny_runs import TinySpec\n\n\nclass Mine(TinySpec):\n    pass\n"
+    specs = []
+    for name, text in (("a", source), ("b", source), ("c", source + "# other code\n")):
+        (tmp_path / f"spec_{name}.py").write_text(text)
+        specs.append(load_spec(f"{tmp_path}/spec_{name}.py:Mine"))
+    run(specs[0], tmp_path / "m", records, train_steps=1)
+    assert run(specs[1], tmp_path / "m", records, train_steps=2).step == 2  # moved
+    with pytest.raises(RunMismatchError, match=r"spec: .*spec_b.py:Mine there, .*spec_c.py:Mine"):
+        run(specs[2], tmp_path / "m", records, train_steps=3)
+
+
+def test_another_evaluation_set_is_refused_and_a_first_one_is_not(records, tmp_path):
+    other = write_records(tmp_path / "other", seed=5)
+    run(plain_spec(), tmp_path / "m", records, train_steps=1)
+    run(plain_spec(), tmp_path / "m", records, records, train_steps=2)
+    with pytest.raises(RunMismatchError, match="evaluation set: .* best checkpoint"):
+        run(plain_spec(), tmp_path / "m", records, other, train_steps=3)
+
+
+def test_a_changed_source_is_told(records, tmp_path, capsys):
+    path = tmp_path / "changing.py"
+    for line in ("", "# edited\n"):
+        path.write_text(
+            f"from tiny_runs import TinySpec\n\n\nclass Mine(TinySpec):\n    pass\n{line}"
+        )
+        run(load_spec(f"{path}:Mine"), tmp_path / "m", records, train_steps=2)
+        assert ("has changed since this run began" in capsys.readouterr().out) == bool(line)
+
+
+def test_two_processes_cannot_train_in_one_folder(records, tmp_path):
+    (tmp_path / "m").mkdir()
+    with (
+        ModelFolder(str(tmp_path / "m")).locked(),
+        pytest.raises(RunMismatchError, match=rf"Another process \({os.getpid()}\) is training"),
+    ):
+        run(plain_spec(), tmp_path / "m", records, train_steps=1)
+    assert run(plain_spec(), tmp_path / "m", records, train_steps=1).step == 1

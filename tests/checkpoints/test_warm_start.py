@@ -98,3 +98,30 @@ def test_averages_start_from_the_loaded_weights(records, tmp_path):
     name = "logits/kernel"
     assert np.array_equal(start[f"model/{name}"], trained[f"model/{name}"])
     assert np.array_equal(start[f"average/{name}"], trained[f"model/{name}"])
+
+
+@pytest.mark.parametrize("form", [".weights.h5", ".keras"])
+def test_a_new_head_stays_at_its_initial_weights(form, source, tmp_path):
+    path = save_as(form, source, tmp_path)
+    target = keras.Sequential(
+        [
+            keras.Input([4]),
+            keras.layers.Dense(3, name="hidden"),
+            keras.layers.Dense(7, name="logits"),
+        ],
+        name="net",
+    )
+    before = target.layers[1].get_weights()
+    report = warm_start(target, path)
+    assert report.loaded == ("net/hidden/kernel", "net/hidden/bias")
+    assert np.array_equal(target.layers[0].get_weights()[0], source.layers[0].get_weights()[0])
+    assert all(map(np.array_equal, target.layers[1].get_weights(), before))
+
+
+def test_only_the_models_own_name_may_be_left_out(tmp_path):
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "bare"), tensor_names=["kernel", "bias"], shape_and_slices=["", ""],
+        tensors=[np.ones([4, 3], np.float32), np.ones(3, np.float32)],
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match="Nothing fits"):
+        warm_start(net(), str(tmp_path / "bare"))

@@ -12,8 +12,8 @@ from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.cli import main
 from tf_image_classification.dataset.tfrecord import write_shards
-from tf_image_classification.errors import ConfigError, DataError, LabelError
-from tf_image_classification.evaluation.runner import evaluate_batches
+from tf_image_classification.errors import ConfigError, DataError, LabelError, SpecError
+from tf_image_classification.evaluation.runner import MOST_CLASSES_IN_A_MATRIX, evaluate_batches
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics import streaming
 from tf_image_classification.optim.losses import label_losses
@@ -159,6 +159,44 @@ def test_the_loss_is_that_of_the_settings(examples, changes, arguments):
     assert_metrics(found.scalars(), expected_metrics(*examples, **arguments))
 
 
+def test_a_loss_that_is_no_number_shows_and_a_label_that_nobody_has_does_not(examples):
+    labels, known, logits = examples
+    nobody = (labels, known | {"colour": np.zeros_like(known["colour"])}, logits)
+
+    def loss_of(values):
+        def loss_fn(labels, logits):
+            return {name: tf.fill([len(labels[name])], values[name]) for name in labels}
+
+        found = evaluate_batches(batches_of(nobody, 4), SCHEMA, metric_fn=None, loss_fn=loss_fn)
+        return found.metrics["loss"]
+
+    fine = {"kind": 1.0, "colour": np.nan, "size": 4.0}
+    assert loss_of(fine) == pytest.approx(2.0 * 1.0 + 0.5 * 4.0)
+    assert np.isnan(loss_of(fine | {"size": np.nan}))
+
+
+def test_a_label_of_very_many_classes_has_no_matrix():
+    schema = LabelSchema((Label("kind", depth=MOST_CLASSES_IN_A_MATRIX + 1),))
+    batch = Batch(
+        tf.zeros([2, 1, 1, 1]),
+        {"kind": tf.constant([0, 1000])},
+        {"kind": tf.constant([True, True])},
+        tf.constant([0, 1]),
+    )
+    logits = {"kind": tf.one_hot([0, 7], MOST_CLASSES_IN_A_MATRIX + 1)}
+    found = evaluate_batches([(batch, logits)], schema, metric_fn=None)
+    assert found.metrics["accuracy"] == 0.5 and not found.confusion
+
+
+def test_a_metric_cannot_take_the_name_of_the_loss(examples):
+    with pytest.raises(SpecError, match="metric 'loss', one of the names"):
+        evaluate_batches(
+            batches_of(examples, 4),
+            SCHEMA,
+            metric_fn=lambda labels, predictions: {"loss": streaming.mean(labels["size"])},
+        )
+
+
 def test_regularisation_is_added_once(examples):
     plain, more = (
         evaluate_batches(
@@ -242,7 +280,7 @@ class ThreeTasks(EstimatorSpec):
             x = keras.layers.Flatten()(inputs)
             heads = {
                 label.name: keras.layers.Dense(
-                    label.num_outputs,
+                    label.depth or 1,
                     name=label.name,
                     kernel_regularizer=keras.regularizers.L2(0.01),
                 )(x)

@@ -20,6 +20,7 @@ from tf_image_classification.hooks import Every, Hook
 from tf_image_classification.runs import ready_hooks
 from tf_image_classification.training import cluster
 from tiny_runs import (
+    StopAt,
     TinySpec,
     assert_same_bits,
     evaluations,
@@ -145,17 +146,6 @@ def test_a_batch_that_does_not_split_names_the_nearest_that_do(records, tmp_path
     with pytest.raises(ConfigError, match="Nearest"):
         cluster.check_batch_size(12, 4, 2)
     cluster.check_batch_size(16, 4, 2)
-
-
-class StopAt(Hook):
-    """Sends a signal to this process after a step."""
-
-    def __init__(self, step, number=signal.SIGTERM):
-        self.step, self.number = step, number
-
-    def after_step(self, run):
-        if run.step == self.step:
-            os.kill(os.getpid(), self.number)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def _check_best_metric(spec: EstimatorSpec, settings: Settings, schema: LabelSch
         metric_fn=spec.metric_ops,
         loss_fn=assembly.make_losses(spec, schema, settings),
     )
-    scalar_metric(evaluation, ready_hooks.best_metric(settings, schema)[0])
+    scalar_metric(evaluation, settings.evaluation.best_metric or "loss")
 
 
 def _made_up_batch(schema: LabelSchema) -> tuple[Batch, dict[str, tf.Tensor]]:

@@ -36,7 +36,7 @@ def all_hooks(
         found.append(hooks.SummaryHook(Every(steps=settings.checkpoints.save_summary_steps)))
     if data.evaluation is not None:
         found.append(EvaluationRecordHook(folder, settings.evaluation.output_cm_folder))
-        metric, is_better_higher = best_metric(settings, data.schema)
+        metric, is_better_higher = best_metric(settings)
         patience = settings.training.early_stopping_patience
         if patience:
             found.append(hooks.EarlyStoppingHook(metric, is_better_higher, patience))
@@ -69,7 +69,7 @@ def when_to_evaluate(settings: Settings) -> Every:
     return Every(secs=max(settings.evaluation.eval_throttle_secs, 1e-9))
 
 
-def best_metric(settings: Settings, schema: LabelSchema) -> tuple[str, bool]:
+def best_metric(settings: Settings) -> tuple[str, bool]:
     """The metric that chooses the best checkpoint, and whether more of it is better.
 
     The default is the loss: every evaluation has it, whatever metrics the spec gives.
