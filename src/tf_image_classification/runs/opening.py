@@ -22,7 +22,7 @@ from tf_image_classification.evaluation.runner import MOST_CLASSES_IN_A_MATRIX, 
 from tf_image_classification.hooks.checkpoints import scalar_metric
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
-from tf_image_classification.runs import assembly, reading, ready_hooks
+from tf_image_classification.runs import assembly, reading
 from tf_image_classification.runs.reading import Data, Input
 
 
