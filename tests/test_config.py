@@ -126,13 +126,13 @@ def test_a_setting_that_would_have_no_effect_is_refused(name):
         ({"eval_every_steps": 1}, "eval_metadata"),
         ({"eval_throttle_secs": 1.0}, "eval_metadata"),
         ({"best_metric": "loss"}, "eval_metadata"),
-        ({"best_mode": "max"}, "eval_metadata"),
+        ({"best_mode": "max"}, "best_metric"),
         ({"output_cm_folder": "f"}, "eval_metadata"),
     ],
 )
 def test_a_setting_that_lacks_what_it_acts_on_is_refused(given_values, needed):
     assert f"no effect without {needed}" in refused(given_values)
-    make_settings({**given_values, needed: "there"})
+    make_settings({"eval_metadata": "there", **given_values, needed: "there"})
 
 
 def test_flags_go_before_the_file_and_the_file_before_the_defaults():

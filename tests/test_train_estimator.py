@@ -15,6 +15,7 @@ from tf_image_classification.errors import (
     BadImageError,
     CheckpointError,
     ConfigError,
+    DataError,
     RunMismatchError,
 )
 from tf_image_classification.files import read_json_lines
@@ -166,6 +167,49 @@ def test_an_evaluation_may_have_a_batch_that_the_training_could_not_split(record
     assert train_estimator.evaluate(plain_spec(), bare).step == 1
 
 
+def test_what_was_trained_is_kept_when_the_evaluation_fails(records, tmp_path):
+    bad = write_three_images(tmp_path, b"no image")
+    with pytest.raises(BadImageError, match="--on_bad_image skip"):
+        run(plain_spec(), tmp_path / "m", records, bad, train_steps=6)
+    assert last_checkpoint(tmp_path / "m").step == 6
+    assert not evaluations(tmp_path / "m")
+    run(plain_spec(), tmp_path / "m", records, bad, train_steps=6, on_bad_image="skip")
+    assert [(e["step"], e["num_examples"]) for e in evaluations(tmp_path / "m")] == [(6, 2)]
+
+
+def write_three_images(folder, last):
+    image = tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)).numpy()
+    lines = ["URIs,kind"]
+    for i, data in enumerate((image, image, last)):
+        (folder / f"{i}.png").write_bytes(data)
+        lines.append(f"{i}.png,{i}")
+    (folder / "eval.csv").write_text("\n".join(lines))
+    return str(folder / "eval.csv")
+
+
+def test_a_folder_for_pictures_that_cannot_be_written_is_found_before_training(records, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match="cannot be written"):
+        run(plain_spec(), tmp_path / "m", records, records, train_steps=3,
+            output_cm_folder=str(tmp_path / "file" / "x"))  # fmt: skip
+    assert not steps_of(tmp_path / "m")
+
+
+def test_a_run_that_stopped_early_goes_on_when_asked_to(records, tmp_path, capsys):
+    common = {"eval_every_steps": 1, "learning_rate": 0.0}  # nothing gets better
+    run(plain_spec(), tmp_path / "m", records, records, train_steps=9,
+        early_stopping_patience=2, **common)  # fmt: skip
+    assert steps_of(tmp_path / "m")[-1] == 3
+    told = capsys.readouterr().out
+    assert "stopped:       at step 3 of 9, because loss has not improved on" in told
+    assert "another --early_stopping_patience to go on" in told
+    run(plain_spec(), tmp_path / "m", records, records, train_steps=9,
+        early_stopping_patience=2, **common)  # fmt: skip
+    assert steps_of(tmp_path / "m")[-1] == 3
+    run(plain_spec(), tmp_path / "m", records, records, train_steps=9, **common)
+    assert steps_of(tmp_path / "m")[-1] == 9
+
+
 def first_ids(records, tmp_path, **changes):
     settings = tiny_settings(tmp_path / "model", records, **changes)
     data = reading.read_data(plain_spec(), settings, str(tmp_path / "cache"))
@@ -290,7 +334,9 @@ def test_scopes_choose_what_is_loaded(records, tmp_path):
 
 def test_train_steps_and_epochs_are_the_length_of_the_run(records, tmp_path):
     assert run(plain_spec(), tmp_path / "steps", records, train_steps=3).step == 3
-    assert run(plain_spec(), tmp_path / "epochs", records, epochs=0.5).step == round(20 / 6)
+    assert (
+        run(plain_spec(), tmp_path / "epochs", records, epochs=0.5).step == 4
+    )  # 20 examples in batches of 6
 
 
 def test_accumulation_computes_in_parts(records, baseline, tmp_path):

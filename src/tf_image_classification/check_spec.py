@@ -113,8 +113,7 @@ def require_spec(spec: EstimatorSpec, settings: Settings) -> None:
     """
     broken = check_spec(spec, settings)
     if broken:
-        name = type(spec).__name__
-        raise SpecError(f"{name} breaks {len(broken)} promises:\n  " + "\n  ".join(broken))
+        raise SpecError(f"{type(spec).__name__} breaks promises:\n  " + "\n  ".join(broken))
 
 
 @contextlib.contextmanager
@@ -155,6 +154,9 @@ def _described(images: tf.Tensor) -> str:
     return f"{images.dtype.name} {list(images.shape[1:])}"
 
 
+_UNSEEDED = (
+    "draws random numbers that do not depend on the example, so a resumed run would differ."
+)
 _USE_THE_SEED = (
     "Take a fourth argument seed and use tf.random.stateless_* or tf.image.stateless_*, or set "
     "--nodeterministic."
@@ -179,7 +181,12 @@ def _check_preproc(spec: EstimatorSpec, settings: Settings, is_training: bool) -
         return tf.convert_to_tensor(preproc(image, size, size, **extra))
 
     signature = (tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.int64))
-    traced = tf.function(apply).get_concrete_function(*signature)
+    try:
+        traced = tf.function(apply).get_concrete_function(*signature)
+    except RuntimeError as error:
+        if "determinism" not in str(error):
+            raise
+        raise SpecError(f"{_UNSEEDED} {_USE_THE_SEED}") from error
     shape = traced.output_shapes
     if shape.rank != 3 or not shape.is_fully_defined():
         raise SpecError(
@@ -193,10 +200,7 @@ def _check_preproc(spec: EstimatorSpec, settings: Settings, is_training: bool) -
             "Use TensorFlow's operations, or set --noexport_saved_model."
         )
     if is_training and settings.run.deterministic and operations & _UNSEEDED_OPS:
-        raise SpecError(
-            "draws random numbers that do not depend on the example, so a resumed run would differ."
-            f" {_USE_THE_SEED}"
-        )
+        raise SpecError(f"{_UNSEEDED} {_USE_THE_SEED}")
     pictures = [
         tf.constant(np.random.RandomState(i).randint(0, 256, [*hw, 3], np.uint8))
         for i, hw in enumerate(_SIZES)
@@ -236,6 +240,11 @@ def _check_model(
             yield f"The model's output for label {name!r} is not finite."
         elif not np.array_equal(value.numpy(), again[name].numpy()):
             yield "The model gives different outputs for the same images with training=False."
+        if schema[name].is_class and _are_probabilities(value.numpy()):
+            yield (
+                f"The model's output for label {name!r} is probabilities, expected logits. Remove "
+                "the softmax: the framework applies it where it is needed."
+            )
         if value.shape[0] != images.shape[0]:
             yield f"The model gives {value.shape[0]} outputs for {images.shape[0]} images."
     if any(not np.array_equal(before[v.path], v.numpy()) for v in model.variables):
@@ -253,6 +262,10 @@ def _check_model(
         yield from _check_seeds(model, spec, schema, floats, labels)
     yield from _guarded("losses", lambda: _check_losses(spec, schema, labels, logits))
     yield from _guarded("metric_ops", lambda: _check_metrics(spec, schema, labels, logits))
+
+
+def _are_probabilities(values: Any) -> bool:
+    return bool((values >= 0).all() and np.allclose(values.sum(axis=-1), 1.0, atol=1e-3))
 
 
 def _guarded(method: str, check: Callable[[], Iterator[str]]) -> Iterator[str]:
@@ -376,7 +389,8 @@ def _check_losses(
     if losses is None:
         return
     if not isinstance(losses, Mapping):
-        yield f"losses gives {type(losses).__name__}, expected a dictionary by label name, or None."
+        kind = type(losses).__name__
+        yield f"losses gives a {kind}, expected a dictionary by label name, or None."
         return
     if set(losses) != set(schema.names):
         yield f"losses gives {sorted(losses)}, expected one for each label: {list(schema.names)}."
@@ -399,7 +413,8 @@ def _check_metrics(
     if metrics is None:
         return
     if not isinstance(metrics, Mapping):
-        yield f"metric_ops gives {type(metrics).__name__}, expected a dictionary by name, or None."
+        kind = type(metrics).__name__
+        yield f"metric_ops gives a {kind}, expected a dictionary by name, or None."
         return
     reserved = sorted(streaming.RESERVED_NAMES & set(metrics))
     if reserved:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -11,7 +12,7 @@ from absl import flags
 
 from tf_image_classification import files
 from tf_image_classification.config import ALIASES, OPTIONS, Option, Settings, make_settings
-from tf_image_classification.errors import ConfigError, DataError, did_you_mean
+from tf_image_classification.errors import ConfigError, DataError, nearest
 
 FRONT_DOOR = {
     "config": "File of settings in YAML, name: value; flags take precedence.",
@@ -96,18 +97,36 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
         flag_values[name].unparse()
     try:
         rest = flag_values(["", *join_lists(arguments)])[1:]
+    except flags.UnrecognizedFlagError as error:
+        hint = nearest(error.flagname, [*_named_by_users(flag_values), "help"])
+        raise ConfigError(f"Unknown flag --{error.flagname}.{hint} See --help.") from error
     except flags.Error as error:
-        message = str(error)
-        if isinstance(error, flags.UnrecognizedFlagError):
-            message = (
-                f"Unknown flag --{error.flagname}. {did_you_mean(error.flagname, flag_values)}"
-            )
-        raise ConfigError(f"{message} See --help.") from error
+        raise ConfigError(f"{_readable(str(error))} See --help.") from error
     if rest:
         raise ConfigError(
             f"{rest[0]!r} belongs to no flag. Write --name value or --name=value; several files "
             "may follow --train_metadata, --eval_metadata and --labels."
         )
+
+
+def _named_by_users(flag_values: flags.FlagValues) -> list[str]:
+    """The flags of this package and of the user's program, without those of absl and TensorFlow."""
+    foreign = ("absl", "tensorflow", "keras")
+    modules = flag_values.flags_by_module_dict()
+    return [f.name for m, fs in modules.items() if not m.startswith(foreign) for f in fs]
+
+
+def _readable(message: str) -> str:
+    """What absl says of a value, in the words of ``Option``."""
+    found = re.match(
+        r"flag --(\w+)=(.*?): (invalid literal|could not convert|Non-boolean)", message
+    )
+    if found and found[1] in OPTIONS:
+        try:
+            OPTIONS[found[1]].check(found[2])
+        except ConfigError as error:
+            return str(error)
+    return message if message.endswith(".") else f"{message}."
 
 
 def settings_from(flag_values: flags.FlagValues) -> Settings:
@@ -221,11 +240,11 @@ def _meaning(option: Option) -> str:
     return text
 
 
-def help_text(usage: str) -> str:
-    """Every flag by group, for ``--help``."""
+def help_text(usage: str, names: Iterable[str] = OPTIONS) -> str:
+    """Flags by group, for ``--help``; all of them unless only some act."""
     lines = [usage, ""]
     group = ""
-    for option in OPTIONS.values():
+    for option in map(OPTIONS.__getitem__, names):
         if option.group != group:
             group = option.group
             lines += ["", f"{group}:"]

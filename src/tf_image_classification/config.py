@@ -16,7 +16,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tf_image_classification.errors import ConfigError, did_you_mean
+from tf_image_classification.errors import ConfigError, did_you_mean, nearest
 
 _Group = TypeVar("_Group")
 
@@ -66,8 +66,8 @@ class Option:
         value = self._converted(value)
         if self.choices and value not in self.choices:
             raise ConfigError(
-                f"{self.name} is {value!r}, expected one of {', '.join(self.choices)}. "
-                f"{did_you_mean(str(value), self.choices)}"
+                f"{self.name} is {value!r}, expected one of {', '.join(self.choices)}."
+                f"{nearest(str(value), self.choices)}"
             )
         if self.kind is float and not math.isfinite(value):
             raise ConfigError(f"{self.name} is {value!r}, expected a finite number.")
@@ -215,6 +215,7 @@ class DataSettings:
         "An image that cannot be decoded ends the run (fail), or is counted, listed in the "
         "model folder and left out (skip).",
         choices=("fail", "skip"),
+        resume="free",
     )
     max_image_pixels: int = _option(
         100_000_000, "Images with more pixels than this are bad images.", minimum=1, resume="free"
@@ -646,7 +647,12 @@ def _lay_over(
 
 
 def _build(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
-    checked = {name: OPTIONS[name].check(value) for name, value in values.items()}
+    checked = {}
+    for name, value in values.items():
+        try:
+            checked[name] = OPTIONS[name].check(value)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (Given as {origins[name]}.)") from error
     groups: dict[str, Any] = {
         name: _filled(group_class, checked) for name, group_class in _groups().items()
     }
@@ -712,7 +718,7 @@ def _check_effects(settings: Settings) -> None:
         "eval_every_steps": "eval_metadata",
         "eval_throttle_secs": "eval_metadata",
         "best_metric": "eval_metadata",
-        "best_mode": "eval_metadata",
+        "best_mode": "best_metric",
         "output_cm_folder": "eval_metadata",
     }
     for name, needed in needs.items():

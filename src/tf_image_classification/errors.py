@@ -77,7 +77,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         'Did you mean adam?'
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if near:
-        return f"Did you mean {' or '.join(near)}?"
-    return f"Known: {', '.join(known)}."
+    return nearest(name, known).lstrip() or f"Known: {', '.join(known)}."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence naming the nearest of the known names, after a space; "" when none is near."""
+    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -11,12 +11,14 @@ class Digits(EstimatorSpec):
 from __future__ import annotations
 
 import abc
+import contextvars
 import hashlib
 import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import files
@@ -303,33 +305,59 @@ def _source_path(spec: EstimatorSpec) -> str:
     return os.path.abspath(path) if os.path.isfile(path) else ""
 
 
+_loading: contextvars.ContextVar[bool] = contextvars.ContextVar("loading", default=False)
+
+
+def is_loading_a_spec() -> bool:
+    """Whether a user's module is being imported for its spec, not run as a program."""
+    return _loading.get()
+
+
 def load_spec(reference: str) -> EstimatorSpec:
     """The spec that ``module:Class`` or ``path/to/file.py:Class`` names, constructed.
 
     Raises:
-        SpecError: there is no such module, file or class, or it is no ``EstimatorSpec``.
+        SpecError: there is no such module, file or class, it cannot be imported or constructed, or
+            it is no ``EstimatorSpec``.
     """
     place, _, name = reference.rpartition(":")
     if not place:
         raise SpecError(f"The spec is {reference!r}, expected module:Class or file.py:Class.")
+    token = _loading.set(True)
     try:
-        if place.endswith(".py"):
-            module_name = os.path.splitext(os.path.basename(place))[0]
-            found = importlib.util.spec_from_file_location(module_name, place)
-            if found is None or found.loader is None or not os.path.exists(place):
-                raise SpecError(f"There is no file {place!r} to take {name} from.")
-            module = importlib.util.module_from_spec(found)
-            sys.modules[module_name] = module
-            sys.path.insert(0, os.path.dirname(os.path.abspath(place)))
-            found.loader.exec_module(module)
-        else:
-            sys.path.insert(0, os.getcwd())
-            module = importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        raise SpecError(f"Importing {place!r} failed: {error}.") from error
+        module = _load_file(place) if place.endswith(".py") else _load_module(place)
+    finally:
+        _loading.reset(token)
     spec_class = getattr(module, name, None)
     if spec_class is None:
         raise SpecError(f"{place} has no {name!r}. {did_you_mean(name, dir(module))}")
     if not (isinstance(spec_class, type) and issubclass(spec_class, EstimatorSpec)):
         raise SpecError(f"{reference} is not a subclass of EstimatorSpec.")
-    return spec_class()
+    try:
+        return spec_class()
+    except TypeError as error:
+        raise SpecError(f"{reference} cannot be constructed: {error}.") from error
+
+
+def _load_file(path: str) -> ModuleType:
+    module_name = os.path.splitext(os.path.basename(path))[0]
+    found = importlib.util.spec_from_file_location(module_name, path)
+    if found is None or found.loader is None or not os.path.exists(path):
+        raise SpecError(f"There is no file {path!r} to take a spec from.")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[module_name] = module
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    try:
+        found.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise SpecError(f"Importing {path!r} failed: {error}.") from error
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except (ModuleNotFoundError, TypeError, ValueError) as error:
+        hint = " Write file.py:Class for a file." if os.path.exists(f"{name}.py") else ""
+        raise SpecError(f"Importing {name!r} failed: {error}.{hint}") from error

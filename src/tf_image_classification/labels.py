@@ -13,7 +13,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Label:
             out of the loss and of the metrics. An empty CSV cell and an absent feature always mean
             that.
         class_names: a name for each class, or empty until the vocabulary is fixed.
+        are_collected: whether the class names were collected from the texts of a training set, in
+            sorted order, so that a class number from elsewhere says nothing.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Label:
     weight: float = 1.0
     missing: float | str | None = None
     class_names: tuple[str, ...] = ()
+    are_collected: bool = dataclasses.field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
@@ -127,7 +130,7 @@ class LabelSchema:
             >>> LabelSchema.from_class_dict([{"name": "pet", "depth": 2}]).labels[0].depth
             2
         """
-        if isinstance(class_dict, (Mapping, Label, str)):
+        if isinstance(class_dict, (Mapping, Label, str)) or not isinstance(class_dict, Iterable):
             raise SpecError(f"class_dict is {class_dict!r}, expected a list with an entry a label.")
         return cls(tuple(e if isinstance(e, Label) else _from_dict(e) for e in class_dict))
 
@@ -150,8 +153,14 @@ class LabelSchema:
         """The labels that are classes."""
         return tuple(label for label in self.labels if label.is_class)
 
-    def with_vocabularies(self, vocabularies: Mapping[str, Sequence[str]]) -> LabelSchema:
+    def with_vocabularies(
+        self, vocabularies: Mapping[str, Sequence[str]], *, collected: Collection[str] = ()
+    ) -> LabelSchema:
         """This schema with class names.
+
+        Args:
+            vocabularies: class names by label.
+            collected: labels whose names were collected from the texts of a training set.
 
         Raises:
             SpecError: a vocabulary's length is not the label's depth, or it names a class twice.
@@ -163,7 +172,11 @@ class LabelSchema:
                 )
         return LabelSchema(
             tuple(
-                dataclasses.replace(label, class_names=tuple(vocabularies[label.name]))
+                dataclasses.replace(
+                    label,
+                    class_names=tuple(vocabularies[label.name]),
+                    are_collected=label.name in collected,
+                )
                 if label.name in vocabularies
                 else label
                 for label in self.labels
@@ -310,6 +323,14 @@ def encode_numbers(
     """
     column = _without_marker(label, Column(numbers, given))
     present = column.present
+    if label.are_collected and present.any():
+        i = int(np.flatnonzero(present)[0])
+        raise LabelError(
+            f"{locate(i)}: label {label.name!r} is the number {numbers[i]:g}, but the classes are "
+            f"known by the names found in the training set ({', '.join(label.class_names[:3])}, "
+            "...), so nobody can tell which class has which number. Train with --labels FILE, "
+            "which gives the names in the order of the numbers."
+        )
     if not label.is_class:
         wrong = present & ~(np.abs(numbers) <= _LARGEST_VALUE)
         values = np.where(present & ~wrong, numbers, 0).astype(np.float32)

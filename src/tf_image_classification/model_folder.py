@@ -64,8 +64,10 @@ class RunRecord:
     def differences(self, other: RunRecord) -> list[str]:
         """What would keep another run from continuing this one, in sentences."""
         found = []
-        if self._is_another_spec(other):
+        if self.spec.rpartition(":")[2] != other.spec.rpartition(":")[2]:
             found.append(f"spec: {self.spec} there, {other.spec} now")
+        elif self.spec_source != other.spec_source:
+            found.append(f"spec: the source of {self.spec} there, other code in {other.spec} now")
         if self.schema != other.schema:
             found.append(f"labels: {_brief(self.schema)} there, {_brief(other.schema)} now")
         if self.train_data != other.train_data:
@@ -85,13 +87,6 @@ class RunRecord:
             if _plain(there) != _plain(now):
                 found.append(f"{name}: {_plain(there)!r} there, {_plain(now)!r} now")
         return found
-
-    def _is_another_spec(self, other: RunRecord) -> bool:
-        """A file that was moved or edited holds the same spec; another file with other code not."""
-        here, _, name = self.spec.rpartition(":")
-        there, _, other_name = other.spec.rpartition(":")
-        is_elsewhere = here != there and self.spec_source != other.spec_source
-        return name != other_name or is_elsewhere
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from absl import flags
 from tf_image_classification import command_line, files
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError, RunInterrupted, TficError
+from tf_image_classification.estimator_specs import is_loading_a_spec
 from tf_image_classification.model_folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def train(
     """Train, evaluate or plan, as the settings say; the same call resumes an interrupted run.
 
     Without ``settings`` this is a program's main function: it reads the command line, prints, and
-    ends the process on an error (status 1) or an interruption (status 75, start me again).
+    ends the process on an error (status 1) or an interruption (status 75, start me again). It does
+    nothing while a verb of ``tfic`` imports the program to take its spec.
 
     Args:
         spec: what is particular to this classifier.
@@ -72,6 +75,8 @@ def train(
     """
     if settings is not None:
         return _act(spec, settings, hooks)
+    if is_loading_a_spec():
+        return TrainResult("", 0, {})
     with ends_the_process():
         settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
         return _act(spec, settings, hooks)
@@ -136,6 +141,8 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     files.make_folder(folder.path)
     with folder.locked():
         print(_restore(parts, folder, settings))
+        if opened.goes_on:
+            parts.run.forget_stop()
         folder.write_record(opened.record)
         exports = settings.checkpoints.export_saved_model and not spec.has_own_input
         is_evaluated = parts.evaluate_some is None or parts.run.evaluated_step == parts.run.step
@@ -154,7 +161,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
             print(messages.evaluation_table(evaluation, parts.run.step))
         if exports:
             print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
-    print(messages.farewell(folder, settings))
+    print(messages.farewell(parts.run, settings))
     return TrainResult(
         folder.path, parts.run.step, evaluation.scalars() if evaluation is not None else {}
     )
@@ -175,7 +182,7 @@ def _restore(parts: Assembly, folder: ModelFolder, settings: Settings) -> str:
         parts.run.restore(saved.tensors, saved.notes)
         last = saved.notes["evaluated_step"]  # a later evaluation will be made again
         folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
-        return f"resumed at step {saved.step} of {parts.run.train_steps} in {folder.checkpoints}"
+        return f"resumed at step {saved.step}, from {folder.checkpoints}"
     if settings.model.checkpoint_path:
         report = warm_start(
             parts.state.model,
@@ -227,6 +234,9 @@ class ends_the_process:
         if isinstance(error, TficError):
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             raise SystemExit(1)
+        if isinstance(error, KeyboardInterrupt):
+            print("Interrupted; nothing more was saved.", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGINT)
 
 
 def prepare_tensorflow(settings: Settings) -> None:

@@ -178,16 +178,17 @@ def test_a_model_folder_that_cannot_be_written_is_found_before_training(records,
         )
 
 
-def test_the_same_class_name_in_another_file_is_another_spec(records, tmp_path):
+def test_other_code_is_another_spec_wherever_it_lies(records, tmp_path):
     source = "from tiny_runs import TinySpec\n\n\nclass Mine(TinySpec):\n    pass\n"
     specs = []
     for name, text in (("a", source), ("b", source), ("c", source + "# other code\n")):
         (tmp_path / f"spec_{name}.py").write_text(text)
         specs.append(load_spec(f"{tmp_path}/spec_{name}.py:Mine"))
     run(specs[0], tmp_path / "m", records, train_steps=1)
-    assert run(specs[1], tmp_path / "m", records, train_steps=2).step == 2  # moved
-    with pytest.raises(RunMismatchError, match=r"spec: .*spec_b.py:Mine there, .*spec_c.py:Mine"):
+    assert run(specs[1], tmp_path / "m", records, train_steps=2).step == 2  # only moved
+    with pytest.raises(RunMismatchError, match=r"spec: .*spec_b.py:Mine .*other code in .*spec_c"):
         run(specs[2], tmp_path / "m", records, train_steps=3)
+    assert run(specs[2], tmp_path / "m", records, train_steps=3, allow_changes=True).step == 3
 
 
 def test_another_evaluation_set_is_refused_and_a_first_one_is_not(records, tmp_path):
@@ -196,16 +197,6 @@ def test_another_evaluation_set_is_refused_and_a_first_one_is_not(records, tmp_p
     run(plain_spec(), tmp_path / "m", records, records, train_steps=2)
     with pytest.raises(RunMismatchError, match="evaluation set: .* best checkpoint"):
         run(plain_spec(), tmp_path / "m", records, other, train_steps=3)
-
-
-def test_a_changed_source_is_told(records, tmp_path, capsys):
-    path = tmp_path / "changing.py"
-    for line in ("", "# edited\n"):
-        path.write_text(
-            f"from tiny_runs import TinySpec\n\n\nclass Mine(TinySpec):\n    pass\n{line}"
-        )
-        run(load_spec(f"{path}:Mine"), tmp_path / "m", records, train_steps=2)
-        assert ("has changed since this run began" in capsys.readouterr().out) == bool(line)
 
 
 def test_two_processes_cannot_train_in_one_folder(records, tmp_path):

@@ -1,6 +1,7 @@
 """The command ``tfic``: finding verbs, their own arguments, and how it ends."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,60 @@ def test_a_spec_that_is_not_there_ends_check_spec_with_a_message(reference, expe
         main.main(["check-spec", reference])
     assert end.value.code == 1
     assert expected in capsys.readouterr().err
+
+
+SPEC = """
+from tf_image_classification import train_estimator
+from tiny_runs import TinySpec
+
+class Mine(TinySpec):
+    pass
+
+class Lacking(TinySpec.__mro__[1]):
+    class_dict = []
+
+train_estimator.train(Mine())
+"""
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_script.py").write_text(SPEC)
+    return "my_script.py"
+
+
+def test_a_script_that_trains_when_it_is_run_is_only_read_for_its_spec(script, capsys):
+    assert main.main(["check-spec", f"{script}:Mine", "--image_size", "8"]) == 0
+    assert "keeps the contract" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("./my_script:Mine", "Write file.py:Class for a file"),
+        ("my_script.py:Lacking", "cannot be constructed: .*get_model_fn"),
+    ],
+)
+def test_a_spec_that_cannot_be_had_is_explained(script, reference, expected, capsys):
+    with pytest.raises(SystemExit):
+        main.main(["check-spec", reference])
+    assert re.search(expected, capsys.readouterr().err)
+
+
+def test_flags_that_do_nothing_in_an_evaluation_are_refused_and_not_in_its_help(capsys):
+    assert main.main(["evaluate", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--eval_metadata" in text and "--learning_rate" not in text
+    with pytest.raises(SystemExit):
+        main.main(["evaluate", "--model_dir", "m", "--train_steps", "5"])
+    assert "train_steps has no effect on an evaluation" in capsys.readouterr().err
+
+
+def test_nobody_minds_a_reader_that_has_enough():
+    command = f"{sys.executable} -m tf_image_classification.cli.main train --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("usage") and done.stderr == ""
 
 
 def test_check_spec_without_a_spec_asks_for_it(capsys):

@@ -117,6 +117,19 @@ def test_every_source_gives_the_same_examples(form, tmp_path):
     assert again.fingerprint == raw.fingerprint
 
 
+def test_what_a_folder_leaves_out_is_told(tmp_path):
+    for place in ("cat/1.jpg", "cat/notes.txt", "dog/2.jpg", "dog/more/3.JFIF", "stray.jpg"):
+        (tmp_path / place).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / place).write_bytes(b"x")
+    (tmp_path / "emu").mkdir()
+    schema = LabelSchema((Label("pet", depth=3),))
+    raw = read_source([str(tmp_path)], schema, options(tmp_path))
+    assert raw.num_examples == 3 and raw.vocabulary(schema["pet"]) == ("cat", "dog", "emu")
+    names, beside = raw.notes
+    assert "left out 1 files whose names" in names and "notes.txt" in names
+    assert "left out 1 files that lie beside the class folders" in beside and "stray" in beside
+
+
 def cut(data, count):
     return data[:-count]
 
@@ -128,6 +141,8 @@ BAD = {
     "header only": (lambda d: text(d, "t.csv", "URIs,labels\n"), "t.csv.*header"),
     "empty csv": (lambda d: text(d, "t.csv", ""), "t.csv is empty"),
     "few cells": (lambda d: text(d, "t.csv", "a.png,cat\na.png\n"), "t.csv line 2 has 1 cells"),
+    "semicolons": (lambda d: text(d, "t.csv", "a.png;cat\n"), "separated by ';'"),
+    "three cells": (lambda d: text(d, "t.csv", "a.png,cat,7\n"), "line 1 has 3 cells"),
     "unknown label": (lambda d: text(d, "t.csv", "a.png,cow\n"), r"t.csv line 1.*'cow'"),
     "no such image": (lambda d: text(d, "t.csv", "b.png,cat\n"), r"t.csv line 1.*b.png"),
     "out of depth": (

@@ -493,8 +493,19 @@ def test_the_vocabulary_of_the_folder_holds_and_an_unknown_class_names_file_and_
         evaluate(Pets(), settings.replace(eval_metadata=[str(tmp_path / "unknown.csv")]))
 
 
-def test_an_evaluation_needs_data(world):
+def test_without_data_an_evaluation_takes_those_of_the_training(world):
     _, settings, *_ = world
     bare = make_settings({"model_dir": settings.run.model_dir})
+    found, expected = (evaluate(ThreeTasks(), given).metrics for given in (bare, settings))
+    assert found == pytest.approx(expected)
+
+
+def test_an_evaluation_needs_data(world, tmp_path):
+    _, settings, *_ = world
+    changes = {"model_dir": str(tmp_path), "train_steps": 1, "export_saved_model": False}
+    of_evaluation = ("eval_metadata", "eval_freq", "output_cm_folder")
+    given = {n: v for n, v in settings.values().items() if settings.origin(n) != "default"}
+    without = {n: v for n, v in given.items() if n not in of_evaluation}
+    train(ThreeTasks(), make_settings(without | changes))
     with pytest.raises(ConfigError, match="Give --eval_metadata"):
-        evaluate(ThreeTasks(), bare)
+        evaluate(ThreeTasks(), make_settings({"model_dir": str(tmp_path)}))

@@ -23,6 +23,7 @@ def test_the_bar_shows_images_loss_and_input_wait(monkeypatch, stream, ends):
     hook.after_evaluation(run, FakeEvaluation(accuracy=0.5, per_class=[1, 2]))
     go_on(hook, run, to=10)
     getattr(hook, ends)(run, *(["SIGTERM"] if ends == "on_stop" else []))
+    hook.close()
     text = written.getvalue()
     assert "evaluation at step 6: accuracy 0.5000" in text
     assert "40.0/40.0" in text and "step 10/10" in text

@@ -41,6 +41,7 @@ def logs(tmp_path_factory):
     )
     go_on(hook, run, to=7)
     hook.end(run)
+    hook.close()
     return folder / "tensorboard"
 
 
@@ -49,8 +50,8 @@ def test_the_training_curves_have_a_point_where_due(logs):
     expected = {"loss", "learning_rate", "gradient_norm", "images_per_second", "input_wait_share"}
     assert set(curves) == expected | {"training_images"}
     for name in expected:
-        assert sorted(curves[name]) == [3, 6], name
-    assert {s: float(v) for s, v in curves["loss"].items()} == {3: 103.0, 6: 106.0}
+        assert sorted(curves[name]) == [3, 6, 7], name  # when due, and at the end
+    assert {s: float(v) for s, v in curves["loss"].items()} == {3: 103.0, 6: 106.0, 7: 107.0}
     assert float(curves["learning_rate"][3]) == 0.25
     assert float(curves["gradient_norm"][3]) == 0.5
     assert float(curves["input_wait_share"][6]) == 0.25
@@ -78,7 +79,7 @@ def test_images_are_shown_where_they_have_a_picture(tmp_path, channels, is_shown
     hook, run = SummaryHook(Every(steps=1)), RunWithImages(tmp_path)
     run.channels = channels
     walk(hook, run, to=1)
-    hook.on_stop(run, "SIGTERM")
+    hook.close()
     events = read_events(tmp_path / "tensorboard" / "train")
     assert ("training_images" in events) == is_shown
 

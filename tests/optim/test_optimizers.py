@@ -142,6 +142,14 @@ def test_the_rules_are_the_published_ones():
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+def test_muon_without_a_matrix_to_act_on_is_refused():
+    variables = make_variables()
+    kernels = [v for v in variables if len(v.shape) != 2]
+    optimizer = make_optimizer(OptimizerSettings(optimizer="muon"), 0.1)
+    with pytest.raises(ConfigError, match="muon would be adamw"):
+        prepare(optimizer, kernels)
+
+
 def state_after(strategy, name, precision, steps=2):
     """Weights and slots by path after steps in which every replica has the same gradients."""
     with strategy.scope():

@@ -6,24 +6,46 @@ from collections.abc import Sequence
 
 from tf_image_classification import command_line, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.config import OPTIONS, Settings
+from tf_image_classification.errors import ConfigError
 
 USAGE = (
     "usage: tfic evaluate --model_dir DIR --eval_metadata FILES [--spec file.py:Class] [flags]\n\n"
     "Without --spec the exported model in the folder is evaluated, which needs no other code;\n"
-    "with it the best checkpoint is, with the spec's own metrics."
+    "with it the best checkpoint is, with the spec's own metrics. Without --eval_metadata the\n"
+    "evaluation set of the training is used."
+)
+_LEFT_OUT = {
+    *("evaluate", "plan", "allow_changes", "debug", "progress", "train_metadata", "input_mode"),
+    "stream_block",
+}
+OPTIONS_THAT_ACT = tuple(
+    name
+    for name, option in OPTIONS.items()
+    if (option.group in ("run", "data") and name not in _LEFT_OUT)
+    or name in ("precision", "label_smoothing", "regression_loss", "huber_delta")
+    or name == "output_cm_folder"
 )
 
 
 def main(arguments: Sequence[str]) -> int:
     """Evaluate; returns the exit status."""
     if cli_arguments.asks_for_help(arguments):
-        print(command_line.help_text(USAGE))
+        print(command_line.help_text(USAGE, OPTIONS_THAT_ACT))
         return 0
     with train_estimator.ends_the_process():
         reference, rest = cli_arguments.take(arguments, "spec")
         settings = train_estimator.settings_of_command_line(rest)
+        _refuse_others(settings)
         train_estimator.prepare_tensorflow(settings)
         from tf_image_classification.estimator_specs import load_spec
 
         train_estimator.evaluate(load_spec(reference) if reference else None, settings)
     return 0
+
+
+def _refuse_others(settings: Settings) -> None:
+    """A flag that does nothing here is refused; the settings file of a training may be given."""
+    for name in OPTIONS:
+        if settings.origin(name) == "flag" and name not in OPTIONS_THAT_ACT:
+            raise ConfigError(f"{name} has no effect on an evaluation. Remove it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tfic: unknown verb {verb!r}. {did_you_mean(verb, VERBS)}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
-    return int(module.main(rest))
+    try:
+        return int(module.main(rest))
+    except BrokenPipeError:  # whoever read the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _help() -> str:

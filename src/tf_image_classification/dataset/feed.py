@@ -123,8 +123,8 @@ class Feed:
         if not self._skips:
             more = f" {len(new) - 1} more in the same batch." if len(new) > 1 else ""
             raise BadImageError(
-                f"{new[0].where}: {new[0].reason}.{more} Repair or remove it, or skip bad images "
-                "with --on_bad_image skip."
+                f"{new[0].where}: {new[0].reason}.{more} Start again with --on_bad_image skip to "
+                "leave bad images out; or repair or remove it, and add --allow_changes to resume."
             ) from error
         self.bad_images |= {bad.number: bad for bad in new}
         if len(self.bad_images) == self.pipeline.num_examples:

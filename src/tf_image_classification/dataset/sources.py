@@ -40,7 +40,11 @@ URI_COLUMN = "URIs"
 LABEL_COLUMN = "labels"
 _QUIET_SECS = 0.1
 _LONGEST_CLOSING_SECS = 10.0
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    *(".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
+)
+"""Names of files that are taken for images; hidden and system files never are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -276,7 +280,8 @@ def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
     rows.begin(path)
     numbered = _numbered_rows(text, path)
     line, first = next(numbered, (0, []))
-    if URI_COLUMN in (cell.strip() for cell in first):
+    has_header = URI_COLUMN in (cell.strip() for cell in first)
+    if has_header:
         columns = _header_columns([cell.strip() for cell in first], schema, path)
     else:
         columns = _headerless_columns(first, schema, path)
@@ -288,14 +293,26 @@ def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
         if len(row) < needed or not row[columns[URI_COLUMN]].strip():
             raise DataError(
                 f"{path} line {line} has {len(row)} cells, expected at least {needed} with a path: "
-                f"{','.join(row)[:100]!r}. Complete or remove the row; a name with a comma needs "
-                "double quotes around it."
+                f"{','.join(row)[:100]!r}. {_advice(row)}"
+            )
+        if not has_header and len(row) > needed:
+            raise DataError(
+                f"{path} line {line} has {len(row)} cells, expected path,label: "
+                f"{','.join(row)[:100]!r}. Put a name with a comma in double quotes, or write a "
+                f"header with {URI_COLUMN}."
             )
         uri = row[columns[URI_COLUMN]].strip()
         texts = {name: row[columns[name]].strip() for name in schema.names}
         rows.add(_image_path(folder, uri), texts, name=uri, line=line)
     if len(rows.paths) == before:
         raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
+
+
+def _advice(row: Sequence[str]) -> str:
+    separator = next((mark for mark in (";", "\t", "|") if mark in row[0]), "")
+    if len(row) == 1 and separator:
+        return f"Its cells seem to be separated by {separator!r}; save it with commas."
+    return "Complete or remove the row; a name with a comma needs double quotes around it."
 
 
 def _numbered_rows(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
@@ -361,7 +378,8 @@ def _read_folder(path: str, schema: LabelSchema, rows: _Rows) -> None:
             f"{', '.join(schema.names)}. Use a CSV with a column a label."
         )
     name = schema.names[0]
-    classes = [c for c in files.list_folder(path) if files.is_folder(files.join(path, c))]
+    names = files.list_folder(path)
+    classes = [c for c in names if files.is_folder(files.join(path, c))]
     if not classes:
         raise DataError(f"{path} has no class folders. Expected a folder of images for each class.")
     rows.declared[name] = tuple(dict.fromkeys([*rows.declared.get(name, ()), *classes]))
@@ -383,6 +401,12 @@ def _read_folder(path: str, schema: LabelSchema, rows: _Rows) -> None:
         rows.notes.append(
             f"{path}: left out {len(left_out)} files whose names are not those of images, such as "
             f"{left_out[0]}."
+        )
+    if len(names) > len(classes):
+        beside = next(other for other in names if other not in classes)
+        rows.notes.append(
+            f"{path}: left out {len(names) - len(classes)} files that lie beside the class folders "
+            f"and so have no class, such as {beside}."
         )
 
 

@@ -97,10 +97,13 @@ class Hook:
         """After each evaluation; ``evaluation.metrics`` holds numbers and arrays by name."""
 
     def on_stop(self, run: Run, reason: str) -> None:
-        """When the run is asked to stop before its end; the state has been saved."""
+        """When a signal stops the run before its end; the state has been saved."""
 
     def end(self, run: Run) -> None:
         """After the last step of a complete run."""
+
+    def close(self) -> None:
+        """Last of all, however the training ended: let go of what ``begin`` opened."""
 
     def state(self) -> dict[str, Any]:
         """What the hook must remember over restarts, as values that JSON can hold."""

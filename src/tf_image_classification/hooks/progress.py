@@ -20,6 +20,7 @@ class ProgressHook(Hook):
     def __init__(self, secs: float = 1.0) -> None:
         self.every = Every(secs=secs)
         self._bar: Any = None
+        self._loss = float("nan")
 
     def begin(self, run: Run) -> None:
         """Open the bar at the resumed step."""
@@ -36,13 +37,10 @@ class ProgressHook(Hook):
         self.every.start(run.step)
 
     def after_step(self, run: Run) -> None:
-        """Move the bar; now and then also show the loss."""
+        """Move the bar; now and then read the loss."""
         if self.every.is_due(run.step):
-            wait = run.wait_secs / run.step_secs if run.step_secs else 0.0
-            self._bar.set_postfix_str(
-                f"step {run.step}/{run.train_steps} loss {run.loss():.4f} input wait {wait:.0%}",
-                refresh=False,
-            )
+            self._loss = run.loss()
+        self._describe(run)
         self._bar.update(run.step * run.batch_size - self._bar.n)
 
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
@@ -51,9 +49,22 @@ class ProgressHook(Hook):
         tqdm.write(f"evaluation at step {run.step}: {numbers}", file=sys.stderr)
 
     def on_stop(self, run: Run, reason: str) -> None:
-        """Close the bar."""
-        self._bar.close()
+        """Show the last step."""
+        self.end(run)
 
     def end(self, run: Run) -> None:
+        """Show the last step."""
+        self._loss = run.loss()
+        self._describe(run)
+
+    def close(self) -> None:
         """Close the bar."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _describe(self, run: Run) -> None:
+        wait = run.wait_secs / run.step_secs if run.step_secs else 0.0
+        self._bar.set_postfix_str(
+            f"step {run.step}/{run.train_steps} loss {self._loss:.4f} input wait {wait:.0%}",
+            refresh=False,
+        )

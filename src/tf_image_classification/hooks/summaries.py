@@ -44,8 +44,10 @@ class SummaryHook(Hook):
 
     def after_step(self, run: Run) -> None:
         """Write a point of each training curve when it is due."""
-        if not self.every.is_due(run.step):
-            return
+        if self.every.is_due(run.step):
+            self._write_curves(run)
+
+    def _write_curves(self, run: Run) -> None:
         now = time.monotonic()
         since, step, wait_secs, step_secs = self._since
         curves = {
@@ -80,15 +82,19 @@ class SummaryHook(Hook):
                 tf.summary.image(f"confusion_matrix/{name}", image)
             self._eval.flush()
 
-    def on_stop(self, run: Run, reason: str) -> None:
-        """Close the writers."""
-        self.end(run)
-
     def end(self, run: Run) -> None:
-        """Close the writers."""
+        """Write a last point, so that the curves of a short run are not empty."""
+        if run.step > self._since[1]:
+            self._write_curves(run)
         with _named_errors(run):
-            self._train.close()
-            self._eval.close()
+            self._train.flush()
+
+    def close(self) -> None:
+        """Close the writers."""
+        for writer in (self._train, self._eval):
+            if writer is not None:
+                with contextlib.suppress(tf.errors.OpError):  # that of a full disk has been told
+                    writer.close()
 
 
 @contextlib.contextmanager

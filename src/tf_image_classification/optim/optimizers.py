@@ -101,7 +101,8 @@ def prepare(optimizer: Any, variables: Sequence[Any]) -> None:
         variables: those that will be trained; ``optimizer.apply`` gets the same ones.
 
     Raises:
-        ConfigError: the optimizer has been used already, so that its choice would come too late.
+        ConfigError: the optimizer has been used already, so that its choice would come too late; or
+            no variable is one that its rule is for.
     """
     if optimizer.built:
         raise ConfigError(
@@ -111,6 +112,16 @@ def prepare(optimizer: Any, variables: Sequence[Any]) -> None:
     undecayed = [variable for variable in variables if not decays(variable)]
     _inner(optimizer).exclude_from_weight_decay(var_list=undecayed)  # Keras wants it before build
     optimizer.build(list(variables))
+    _check_muon(_inner(optimizer), variables)
+
+
+def _check_muon(optimizer: Any, variables: Sequence[Any]) -> None:
+    uses_adamw = getattr(optimizer, "_should_use_adamw", None)
+    if uses_adamw is not None and all(map(uses_adamw, variables)):
+        raise ConfigError(
+            "optimizer muon would be adamw: no trained variable is the matrix of a dense layer, "
+            "apart from layers with 'logits' in their name. Choose adamw."
+        )
 
 
 def gradient_scale(optimizer: Any) -> Any:

@@ -12,7 +12,7 @@ from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.errors import CheckpointError, ConfigError, RunMismatchError
-from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord, evaluation_line
@@ -47,6 +47,10 @@ def evaluate_folder(
     record = folder.read_record()
     if record is None:
         raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    if spec is None:
+        _refuse_for_exported(settings, record)
+    elif source_digest(spec) != record.spec_source:
+        log.warning("The source of %s has changed since the training.", spec_name(spec))
     settings = inherited(settings, record)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
@@ -96,6 +100,17 @@ def evaluate_folder(
     return evaluation, step
 
 
+def _refuse_for_exported(settings: Settings, record: RunRecord) -> None:
+    """What an exported model has in itself cannot be chosen any more."""
+    values = settings.values()
+    for name in ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta"):
+        if settings.origin(name) != "default" and values[name] != record.settings[name]:
+            raise ConfigError(
+                f"{name} is {values[name]}, but the exported model was made with "
+                f"{record.settings[name]}. Remove it, or name the spec to evaluate a checkpoint."
+            )
+
+
 def _check_classes(schema: LabelSchema, record: RunRecord) -> None:
     for label in record.schema.class_labels:
         given = schema[label.name].class_names if label.name in schema.names else ()
@@ -108,17 +123,18 @@ def _check_classes(schema: LabelSchema, record: RunRecord) -> None:
 
 
 def inherited(settings: Settings, record: RunRecord) -> Settings:
-    """These settings, with the run's own for all that decide its model and are not given now.
+    """These settings, with the run's own for all that is not given now and decides the result.
 
     How a training reads its examples and splits its steps does not.
     """
+    of_training = ("input_mode", "stream_block", "gradient_accumulation_steps")
     missing = {
         name: record.settings[name]
         for name in record.origins
         if settings.origin(name) == "default"
         and name in OPTIONS
-        and OPTIONS[name].resume == "same"
-        and name not in ("input_mode", "stream_block", "gradient_accumulation_steps")
+        and (OPTIONS[name].resume == "same" or name == "eval_metadata")
+        and name not in of_training
     }
     return settings.replace(**missing)
 
@@ -208,7 +224,10 @@ def export_run(
         pipeline=evaluation_input,
         step=saved.step,
     )
-    return f"exported:      {folder.saved_model} (the {which} checkpoint, step {saved.step})"
+    name, _ = ready_hooks.best_metric(settings)
+    values = [line[name] for line in folder.evaluations() if line["step"] == saved.step]
+    value = f", {name} {values[-1]:.4f}" if values and values[-1] is not None else ""
+    return f"exported:      {folder.saved_model} (the {which} checkpoint, step {saved.step}{value})"
 
 
 def is_exported(folder: ModelFolder) -> bool:

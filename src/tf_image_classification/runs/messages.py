@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.evaluation.runner import Evaluation
+from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs.assembly import Assembly
 from tf_image_classification.runs.reading import Data
@@ -34,52 +36,63 @@ def announcement(parts: Assembly, data: Data, settings: Settings) -> str:
         lines.append(f"evaluation: {data.evaluation.num_examples} examples")
     for label in data.schema:
         kind = f"{label.depth} classes" if label.is_class else "real value"
-        lines.append(f"label {label.name}: {kind}{_class_counts(train, label.name, label.depth)}")
+        lines.append(f"label {label.name}: {kind}{_class_counts(train, label)}")
     lines.append(f"model: {parts.state.model.count_params():,} parameters")
     return "\n".join(lines)
 
 
-def _class_counts(train: Any, name: str, depth: int) -> str:
+def _class_counts(train: Any, label: Label) -> str:
     source = getattr(train, "source", None)
     if not isinstance(source, Table):
         return ""
-    column = source.columns[name]
+    column = source.columns[label.name]
     missing = int((~column.present).sum())
     text = f", missing in {missing}" if missing else ""
     if column.values.dtype == np.int64:
-        counts = np.bincount(column.values[column.present], minlength=depth)
+        counts = np.bincount(column.values[column.present], minlength=label.depth)
         text += f", {counts.min()} to {counts.max()} examples a class"
+        absent = [label.named_classes()[i] for i in np.flatnonzero(counts == 0)]
+        if absent:
+            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+            text += f"; NO example of {', '.join(absent[:5])}{more}"
     return text
 
 
 def already_complete(run: TrainingRun) -> str:
     """Why nothing is left to train, and how to go on."""
+    done = f"{run.step} steps are done"
     if run.stop_reason:
-        return (
-            f"The run is complete: it stopped at step {run.step} because {run.stop_reason}. "
-            "Give another --model_dir for a new run."
-        )
-    return (
-        f"The run is complete: {run.step} steps are done. Give a larger --train_steps to go on, "
-        "or another --model_dir for a new run."
-    )
+        done = f"it stopped at step {run.step} of {run.train_steps} because {run.stop_reason}"
+    return f"The run is complete: {done}. {_how_to_go_on(run)}"
 
 
-def farewell(folder: ModelFolder, settings: Settings) -> str:
+def _how_to_go_on(run: TrainingRun) -> str:
+    length = "--train_steps" if run.settings.training.train_steps is not None else "--epochs"
+    if run.stop_reason:
+        length += " or another --early_stopping_patience"
+    return f"Give a larger {length} to go on, or another --model_dir for a new run."
+
+
+def farewell(run: TrainingRun, settings: Settings) -> str:
     """Where everything is, and what to do with it."""
-    lines = [
+    folder = ModelFolder(run.model_dir)
+    lines = []
+    if run.stop_reason:
+        lines.append(
+            f"stopped:       at step {run.step} of {run.train_steps}, because {run.stop_reason}"
+        )
+    logs = shlex.quote(folder.tensorboard)
+    lines += [
         f"model folder:  {folder.path}",
-        f"TensorBoard:   {_program('tensorboard')} --logdir {folder.tensorboard}",
+        f"TensorBoard:   {_program('tensorboard')} --logdir {logs}",
     ]
     if settings.data.eval_metadata and settings.checkpoints.export_saved_model:
-        patterns = " ".join(f"'{path}'" for path in settings.data.eval_metadata)
+        patterns = " ".join(map(shlex.quote, settings.data.eval_metadata))
         lines.append(
-            f"evaluate:      {_program('tfic')} evaluate --model_dir {folder.path} "
+            f"evaluate:      {_program('tfic')} evaluate --model_dir {shlex.quote(folder.path)} "
             f"--eval_metadata {patterns}"
         )
-    lines.append(
-        "resume:        start the same command again, with a larger --train_steps to go on"
-    )
+    lines.append(f"resume:        start the same command again. {_how_to_go_on(run)}")
     return "\n".join(lines)
 
 
@@ -88,7 +101,7 @@ def _program(name: str) -> str:
     if shutil.which(name):
         return name
     path = os.path.join(os.path.dirname(sys.executable), name)
-    return min(path, os.path.relpath(path), key=len)
+    return shlex.quote(min(path, os.path.relpath(path), key=len))
 
 
 def evaluation_table(evaluation: Evaluation, step: int) -> str:

@@ -36,6 +36,7 @@ class OpenedRun:
         train: its training examples.
         record: what makes it what it is.
         notes: what the user should know of its beginnings, in sentences.
+        goes_on: whether a run that was stopped before its last step is asked to go on.
     """
 
     folder: ModelFolder
@@ -43,6 +44,7 @@ class OpenedRun:
     train: Input
     record: RunRecord
     notes: tuple[str, ...]
+    goes_on: bool
 
 
 def open_run(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> OpenedRun:
@@ -71,14 +73,16 @@ def open_run(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> OpenedR
         settings=settings,
     )
     changes = folder.check_same_run(record, allow_changes=settings.run.allow_changes)
-    notes = [f"allowed change: {change}" for change in changes]
-    if before and before.spec_source != record.spec_source:
-        notes.append(f"The source of {record.spec} has changed since this run began.")
+    notes = tuple(f"allowed change: {change}" for change in changes)
     require_spec(spec, settings)
     _check_effects(spec, settings, data.schema)
     if data.evaluation is not None:
         _check_best_metric(spec, settings, data.schema)
-    return OpenedRun(folder, data, data.train, record, tuple(notes))
+    goes_on = before is not None and any(
+        before.settings[name] != record.settings[name]
+        for name in ("train_steps", "epochs", "early_stopping_patience")
+    )
+    return OpenedRun(folder, data, data.train, record, notes, goes_on)
 
 
 def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:

@@ -10,9 +10,9 @@ from tf_image_classification import files
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.given import GivenInput
 from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.dataset.sources import RawTable, SourceOptions, read_source
+from tf_image_classification.dataset.sources import RawTable, SourceOptions, Table, read_source
 from tf_image_classification.dataset.stream import read_stream
-from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.errors import ConfigError, DataError, LabelError
 from tf_image_classification.estimator_specs import EstimatorSpec, schema_of
 from tf_image_classification.labels import LabelSchema, read_class_names
 
@@ -59,7 +59,7 @@ def read_data(
     """
     schema = schema_of(spec)
     train_metadata = settings.data.train_metadata if with_training else ()
-    vocabularies = _given_vocabularies(schema, settings, stored)
+    vocabularies, collected = _known_vocabularies(schema, settings, stored)
     if spec.has_own_input:
         schema = schema.with_vocabularies(vocabularies)
         return Data(
@@ -87,27 +87,45 @@ def read_data(
         for label in schema.class_labels:
             if label.name not in vocabularies:
                 vocabularies[label.name] = raw.vocabulary(label)
-        schema = schema.with_vocabularies(vocabularies)
-        train = _pipeline(spec, raw.encode(schema), settings, is_training=True)
+                if vocabularies[label.name] != label.named_classes():
+                    collected.add(label.name)
+        schema = schema.with_vocabularies(vocabularies, collected=collected)
+        train = _pipeline(spec, _encoded(raw, schema, stored), settings, is_training=True)
         notes += raw.notes
     elif raw_eval is not None:
-        schema = schema.with_vocabularies(vocabularies)
+        schema = schema.with_vocabularies(vocabularies, collected=collected)
     evaluation = None
     if raw_eval is not None:
-        evaluation = _pipeline(spec, raw_eval.encode(schema), settings, is_training=False)
+        table = _encoded(raw_eval, schema, stored)
+        evaluation = _pipeline(spec, table, settings, is_training=False)
         notes += raw_eval.notes
     return Data(schema, train, evaluation, tuple(notes))
 
 
-def _given_vocabularies(
+def _encoded(raw: RawTable, schema: LabelSchema, stored: LabelSchema | None) -> Table:
+    try:
+        return raw.encode(schema)
+    except LabelError as error:
+        if stored is None:
+            raise
+        raise LabelError(
+            f"{error} The class names are those of the run in the model folder; a run with other "
+            "classes needs another model_dir."
+        ) from error
+
+
+def _known_vocabularies(
     schema: LabelSchema, settings: Settings, stored: LabelSchema | None
-) -> dict[str, Sequence[str]]:
+) -> tuple[dict[str, Sequence[str]], set[str]]:
+    """Class names by label as far as they are known, and labels whose names had been collected."""
     vocabularies: dict[str, Sequence[str]] = {}
-    for label in stored.class_labels if stored else ():
+    collected = set()
+    for label in (*(stored.class_labels if stored else ()), *schema.class_labels):
         known = label.name in schema.names and schema[label.name].depth == label.depth
         if label.class_names and known:  # another depth: the folder's check names the difference
             vocabularies[label.name] = label.class_names
-    vocabularies |= {x.name: x.class_names for x in schema.class_labels if x.class_names}
+            collected -= {label.name}
+            collected |= {label.name} if label.are_collected else set()
     for entry in settings.data.labels:
         name, equals, path = entry.partition("=")
         if not equals:
@@ -120,8 +138,9 @@ def _given_vocabularies(
         if not files.exists(path):
             raise DataError(f"--labels: there is no file {path!r} of class names.")
         vocabularies[name] = read_class_names(files.read_text(path), path)
+        collected -= {name}
     schema.with_vocabularies(vocabularies)  # refuses a wrong depth before any data is read
-    return vocabularies
+    return vocabularies, collected
 
 
 def _options(option: str, settings: Settings, cache_dir: str) -> SourceOptions:

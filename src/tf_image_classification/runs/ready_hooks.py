@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tf_image_classification.runs.reading import Data
 
 
+_MOST_LINES = 5  # for bad images that are found together
+
+
 def all_hooks(
     settings: Settings, data: Data, folder: ModelFolder, own: Sequence[Any] = ()
 ) -> list[Hook]:
@@ -94,6 +97,11 @@ class EvaluationRecordHook(Hook):
         self.folder = folder
         self.picture_folder = picture_folder
 
+    def begin(self, run: Any) -> None:
+        """See that the folder for pictures can be written, before a training is spent on them."""
+        if self.picture_folder:
+            files.make_folder(self.picture_folder)
+
     def after_evaluation(self, run: Any, evaluation: Any) -> None:
         """Write them."""
         line = evaluation_line(run.step, evaluation.num_examples, evaluation.metrics)
@@ -133,5 +141,7 @@ class BadImageList:
         self.folder.write_bad_images(
             {"where": where, "reason": merged[where]} for where in sorted(merged)
         )
-        for where, reason in new.items():
-            print(f"skipped bad image {len(merged)}: {where}: {reason}")
+        for where, reason in list(new.items())[:_MOST_LINES]:
+            print(f"skipped a bad image: {where}: {reason}")
+        if new:
+            print(f"{len(merged)} bad images were skipped so far; all are in bad_images.jsonl")

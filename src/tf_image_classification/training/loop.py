@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -20,7 +21,7 @@ import tensorflow as tf
 from tf_image_classification.batches import Batch
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import Settings
-from tf_image_classification.errors import NonFiniteLossError, RunInterrupted
+from tf_image_classification.errors import NonFiniteLossError, RunInterrupted, TficError
 from tf_image_classification.hooks.base import Every, Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
@@ -149,12 +150,12 @@ class TrainingRun:
         bad_step = int(self._state.bad_step.numpy())
         if bad_step >= 0:
             position = self.position - (self.step - bad_step) * self.batch_size
-            names = self._inputs.name_examples(position)
+            names = "\n  ".join(self._inputs.name_examples(position))
             raise NonFiniteLossError(
-                f"The loss or its gradient was not finite in step {bad_step}. Its examples: "
-                f"{', '.join(names)}. Lower learning_rate, clip gradients "
-                "(--gradient_clip_norm), or look at these examples; the newest checkpoint is from "
-                "before that step."
+                f"The loss or its gradient was not finite in step {bad_step + 1}. Look at its "
+                f"examples, or lower learning_rate or clip gradients (--gradient_clip_norm), in a "
+                "new model_dir or with --allow_changes; the newest checkpoint is from before that "
+                f"step. Its examples:\n  {names}"
             )
         if int(self._state.step.numpy()) != self.step:
             raise RuntimeError(
@@ -170,7 +171,15 @@ class TrainingRun:
         """
         self.check()
         store = CheckpointStore(folder, keep if keep is not None else -1) if folder else self._store
-        notes = {
+        return self._write(store, self._notes())
+
+    def _write(self, store: CheckpointStore, notes: Mapping[str, Any]) -> str:
+        tensors = {n: v.read_value() for n, v in self._state.variables().items()}
+        return store.save(self.step, tensors, notes)
+
+    def _notes(self) -> dict[str, Any]:
+        """What a checkpoint holds besides tensors."""
+        return {
             "step": self.step,
             "position": self.position,
             "hooks": {name: hook.state() for name, hook in self._named_hooks()},
@@ -178,8 +187,6 @@ class TrainingRun:
             "evaluated_step": self.evaluated_step,
             "owes_evaluation": self._owes_evaluation,
         }
-        tensors = {n: v.read_value() for n, v in self._state.variables().items()}
-        return store.save(self.step, tensors, notes)
 
     def restore(self, tensors: Any, notes: Any) -> None:
         """Take the place of the run that saved these.
@@ -203,6 +210,10 @@ class TrainingRun:
             name = type(hook).__name__
             seen[name] = seen.get(name, 0) + 1
             yield f"{name}/{seen[name]}", hook
+
+    def forget_stop(self) -> None:
+        """Let a run that was stopped before its last step go on."""
+        self._stop_reason = ""
 
     def request_stop(self, reason: str) -> None:
         """End the training as complete after the current step."""
@@ -239,7 +250,7 @@ class TrainingRun:
         """
         evaluation = None
         self._evaluate = evaluate
-        with self._signals():
+        with self._signals(), self._closing_hooks():
             for hook in self._hooks:
                 hook.begin(self)
             evaluate_when.start(self.step)
@@ -304,16 +315,22 @@ class TrainingRun:
         self.step = step
 
     def _evaluated(self) -> Any:
+        """Evaluate and tell the hooks; when that fails, the state is saved as it was before."""
         self.check()
         assert self._evaluate is not None
-        with self._state.averaged():
-            evaluation = self._evaluate()
-        self._owes_evaluation = evaluation is None  # a signal came in the middle
-        if evaluation is None:
-            return None
-        self.evaluated_step = self.step
-        for hook in self._hooks:
-            hook.after_evaluation(self, evaluation)
+        before = self._notes() | {"owes_evaluation": True}
+        try:
+            with self._state.averaged():
+                evaluation = self._evaluate()
+            self._owes_evaluation = evaluation is None  # a signal came in the middle
+            if evaluation is None:
+                return None
+            self.evaluated_step = self.step
+            for hook in self._hooks:
+                hook.after_evaluation(self, evaluation)
+        except TficError:
+            self._write(self._store, before)
+            raise
         return evaluation
 
     def _stop_early(self) -> None:
@@ -324,6 +341,14 @@ class TrainingRun:
             f"Stopped by {self._interrupted_by} at step {self.step} of {self.train_steps}; the "
             f"state is saved in {path}. Start the same command again to resume."
         )
+
+    @contextlib.contextmanager
+    def _closing_hooks(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for hook in self._hooks:
+                hook.close()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -388,4 +413,5 @@ def plan_length(settings: Settings, num_examples: int) -> Plan:
     if settings.training.train_steps is not None:
         return Plan(settings.training.train_steps, per_epoch)
     epochs = 10.0 if settings.training.epochs is None else settings.training.epochs
-    return Plan(max(1, round(epochs * per_epoch)), per_epoch)
+    # A little less than the product, whose rounding must not add a step.
+    return Plan(max(1, math.ceil(epochs * per_epoch - 1e-6)), per_epoch)
