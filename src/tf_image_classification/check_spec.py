@@ -154,9 +154,7 @@ def _described(images: tf.Tensor) -> str:
     return f"{images.dtype.name} {list(images.shape[1:])}"
 
 
-_UNSEEDED = (
-    "draws random numbers that do not depend on the example, so a resumed run would differ."
-)
+_UNSEEDED = "draws random numbers that do not depend on the example, so a resumed run would differ."
 _USE_THE_SEED = (
     "Take a fourth argument seed and use tf.random.stateless_* or tf.image.stateless_*, or set "
     "--nodeterministic."
