@@ -119,7 +119,7 @@ def _known_vocabularies(
 ) -> tuple[dict[str, Sequence[str]], set[str]]:
     """Class names by label as far as they are known, and labels whose names had been collected."""
     vocabularies: dict[str, Sequence[str]] = {}
-    collected = set()
+    collected: set[str] = set()
     for label in (*(stored.class_labels if stored else ()), *schema.class_labels):
         known = label.name in schema.names and schema[label.name].depth == label.depth
         if label.class_names and known:  # another depth: the folder's check names the difference
