@@ -9,21 +9,17 @@ at the end.
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 
 import keras
 import mnist_records
 import tensorflow as tf
-from absl import flags
 
 from tf_image_classification import EstimatorSpec, metrics, train_estimator
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROTATION, SHIFT, ZOOM = 0.175, 2.0, 0.1  # radians, pixels, share: each drawn from -x to x
-
-flags.DEFINE_string("mnist_dir", "", "Folder of MNIST's idx.gz files; empty: the bundled digits.")
-flags.DEFINE_string("records_dir", "./mnist_records", "Where the examples are kept as TFRecords.")
 
 
 class MnistSpec(EstimatorSpec):
@@ -99,16 +95,16 @@ def warped(image, width, height, draws):
 
 def main():
     """Write the records once, train or resume, and look at the test set."""
-    arguments = sys.argv[1:]
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--mnist_dir", default="")  # its four idx.gz files; empty: the digits
+    parser.add_argument("--records_dir", default="./mnist_records")  # the examples as TFRecords
+    own, arguments = parser.parse_known_args()
+    records = mnist_records.write(own.mnist_dir, own.records_dir)
+    data = ["--train_metadata", records["train"], "--eval_metadata", records["holdout"]]
     if not any(argument.startswith("--config") for argument in arguments):
-        has_mnist = any(argument.startswith("--mnist_dir") for argument in arguments)
-        config = os.path.join(HERE, "mnist.yml" if has_mnist else "digits.yml")
-        arguments = ["--config", config, *arguments]
-    settings = train_estimator.settings_of_command_line(arguments)
-    records = mnist_records.write(flags.FLAGS.mnist_dir, flags.FLAGS.records_dir)
-    settings = settings.replace(
-        train_metadata=records["train"], eval_metadata=records["holdout"], best_metric="accuracy"
-    )
+        config = "mnist.yml" if own.mnist_dir else "digits.yml"
+        arguments = ["--config", os.path.join(HERE, config), *arguments]
+    settings = train_estimator.settings_of_command_line([*data, *arguments])
     train_estimator.train(MnistSpec(), settings)
     if not settings.run.plan:
         print("\ntest set, which chose nothing:")
