@@ -100,7 +100,7 @@ def main():
     parser.add_argument("--records_dir", default="./mnist_records")  # the examples as TFRecords
     own, arguments = parser.parse_known_args()
     records = mnist_records.write(own.mnist_dir, own.records_dir)
-    data = ["--train_metadata", records["train"], "--eval_metadata", records["holdout"]]
+    data = ["--train_metadata", *records["train"], "--eval_metadata", *records["holdout"]]
     if not any(argument.startswith("--config") for argument in arguments):
         config = "mnist.yml" if own.mnist_dir else "digits.yml"
         arguments = ["--config", os.path.join(HERE, config), *arguments]
