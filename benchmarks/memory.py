@@ -1,6 +1,6 @@
 """Peak resident memory of a training run at 100,000 examples against 10,000, in one run.
 
-    python benchmarks/memory.py [csv | tfrecord]
+    python benchmarks/memory.py [csv | tfrecord | streaming]
 
 Each size is a process of its own that indexes the set, checks it and trains 60 steps.
 """
@@ -59,6 +59,7 @@ def train(kind, count, folder):
     settings = make_settings(
         {
             "train_metadata": paths,
+            "input_mode": "streaming" if kind == "streaming" else "indexed",
             "train_steps": 60,
             "image_size": 28,
             "model_dir": os.path.join(folder, "model"),
@@ -78,7 +79,7 @@ def measure(kind, count):
 
 
 def main():
-    for kind in sys.argv[1:2] or ("csv", "tfrecord"):
+    for kind in sys.argv[1:2] or ("csv", "tfrecord", "streaming"):
         small, large = (measure(kind, count) for count in SIZES)
         print(
             f"{kind}: {SIZES[0]:,} examples {small:.0f} MiB, "
