@@ -24,6 +24,7 @@ from tf_image_classification import EstimatorSpec, make_settings
 from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.runs import assembly, reading
 from tf_image_classification.training.cluster import make_strategy
+from tf_image_classification.training.workers import Workers
 
 NUM_CLASSES = 10
 
@@ -100,7 +101,9 @@ class Ours:
         )
         spec = Spec(build)
         data = reading.read_data(spec, settings, cache_dir)
-        self.run = assembly.assemble(spec, settings, data, make_strategy("one_device"), []).run
+        self.run = assembly.assemble(
+            spec, settings, data, Workers(make_strategy("one_device")), []
+        ).run
 
     def train(self, steps):
         self.run.time_steps(steps)

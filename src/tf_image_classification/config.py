@@ -158,8 +158,15 @@ class RunSettings:
     )
     strategy: str = _option(
         "auto",
-        "Devices of this machine to use: all GPUs (auto), one device, or all devices mirrored.",
-        choices=("auto", "one_device", "mirrored"),
+        "Devices to use: the workers that TF_CONFIG describes, else all GPUs of this machine "
+        "(auto); one device; all devices of this machine (mirrored); the workers; or a TPU.",
+        choices=("auto", "one_device", "mirrored", "multi_worker", "tpu"),
+        resume="free",
+    )
+    cluster_timeout_secs: float = _option(
+        600.0,
+        "Seconds to wait for the other workers of a cluster to start.",
+        minimum=1.0,
         resume="free",
     )
     progress: bool = _option(True, "Show the progress bar.", resume="free")
@@ -183,7 +190,9 @@ class DataSettings:
         "File of class names, a line each; with several class labels name=file for each.",
         resume="free",
     )
-    batch_size: int = _option(64, "Examples in one step, over all devices.", minimum=1)
+    batch_size: int = _option(
+        64, "Examples in one step, over all devices of all workers.", minimum=1
+    )
     image_size: int = _option(
         224, "Width and height in pixels that the preprocessing is asked for.", minimum=1
     )
@@ -249,6 +258,10 @@ class ModelSettings:
         "Decay of the moving average of the weights, which is then evaluated and exported; 0: off.",
         minimum=0.0,
         maximum=0.999999,
+    )
+    sync_batch_norm: bool = _option(
+        False,
+        "Batch normalisation takes the statistics of the whole batch, not of each device's part.",
     )
     precision: str = _option(
         "float32",
@@ -505,6 +518,13 @@ class EvaluationSettings:
         excludes="eval_throttle_secs",
         resume="free",
     )
+    evaluator: str = _option(
+        "auto",
+        "Who evaluates in a cluster: its evaluator task, which takes each checkpoint (task), the "
+        "workers together (workers), or the task if the cluster names one (auto).",
+        choices=("auto", "workers", "task"),
+        resume="free",
+    )
     best_metric: str = _option(
         "",
         "Metric that chooses the best checkpoint; empty: the loss.",
@@ -685,6 +705,15 @@ def _check_exclusions(settings: Settings) -> None:
             "keep_checkpoint_max is 0, but a run needs its newest checkpoint to resume. Expected 1 "
             "or more, or -1 for all."
         )
+    if settings.run.strategy == "tpu" and settings.model.precision == "mixed_float16":
+        raise ConfigError(
+            "precision is mixed_float16, which TPUs do not have. Use --precision mixed_bfloat16."
+        )
+    if settings.model.sync_batch_norm and settings.training.gradient_accumulation_steps > 1:
+        raise ConfigError(
+            "sync_batch_norm and gradient_accumulation_steps exclude each other: a part of the "
+            "batch cannot know the statistics of the whole. Give one of them."
+        )
     if settings.training.gradient_clip_norm and settings.training.gradient_clip_value:
         raise ConfigError(
             "gradient_clip_norm and gradient_clip_value exclude each other. Give one of them."
@@ -717,6 +746,7 @@ def _check_effects(settings: Settings) -> None:
         "eval_freq": "eval_metadata",
         "eval_every_steps": "eval_metadata",
         "eval_throttle_secs": "eval_metadata",
+        "evaluator": "eval_metadata",
         "best_metric": "eval_metadata",
         "best_mode": "best_metric",
         "output_cm_folder": "eval_metadata",

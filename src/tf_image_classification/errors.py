@@ -10,6 +10,7 @@
     ├── CheckpointError      a checkpoint cannot be written, found or read
     ├── RunMismatchError     the model folder belongs to another run
     ├── NonFiniteLossError   the loss became NaN or infinite
+    ├── WorkerLostError      another process of the cluster has ended or never started
     └── RunInterrupted       the run was asked to stop, saved its state and can be resumed
 
 A message says what was being done, what was found (value, file, record or row), what was expected
@@ -24,6 +25,9 @@ from collections.abc import Iterable
 
 class TficError(Exception):
     """Base of every error raised on purpose; the command line prints it without a traceback."""
+
+    exit_code = 1
+    """The process's exit status; 75, ``EX_TEMPFAIL`` of sysexits.h, means: start me again."""
 
 
 class ConfigError(TficError, ValueError):
@@ -62,11 +66,16 @@ class NonFiniteLossError(TficError):
     """The loss became NaN or infinite; the last checkpoint is from before that."""
 
 
+class WorkerLostError(TficError):
+    """Another process of the cluster has ended or never started; the run can be resumed."""
+
+    exit_code = 75
+
+
 class RunInterrupted(TficError):
     """The run was asked to stop, has saved its state and continues when started again."""
 
     exit_code = 75
-    """The process's exit status, ``EX_TEMPFAIL`` of sysexits.h: start me again."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ run.json            spec, labels, data fingerprints, settings with their origins
 labels.json         the label schema with its vocabularies
 metrics.jsonl       every evaluation of the training, a line each
 evaluations.jsonl   every later evaluation of the folder's model, a line each
-bad_images.jsonl    images that were skipped
+bad_images.jsonl    images that were skipped; those that worker 1 found in bad_images-1.jsonl, ...
 warm_start.json     what was loaded from another model
 checkpoints/        the newest states; best/ holds the best one
 tensorboard/        TensorBoard logs
@@ -16,10 +16,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import json
 import math
 import os
 import platform
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -60,6 +62,21 @@ class RunRecord:
     eval_data: str
     settings: Mapping[str, Any]
     origins: Mapping[str, str]
+
+    def digest(self) -> int:
+        """A number that stands for all that keeps another run from continuing this one."""
+        settings = {
+            name: _plain(self.settings[name]) for name, o in OPTIONS.items() if o.resume == "same"
+        }
+        parts = (
+            self.spec.rpartition(":")[2],
+            self.spec_source,
+            self.schema.to_json(),
+            self.train_data,
+            self.eval_data,
+            settings,
+        )
+        return zlib.crc32(json.dumps(parts, sort_keys=True).encode())
 
     def differences(self, other: RunRecord) -> list[str]:
         """What would keep another run from continuing this one, in sentences."""
@@ -230,13 +247,18 @@ class ModelFolder:
         path = files.join(self.path, "evaluations.jsonl")
         files.write_json_lines(path, [*files.read_json_lines(path), line])
 
-    def write_bad_images(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Write the list of the images that were skipped."""
-        files.write_json_lines(files.join(self.path, "bad_images.jsonl"), lines)
+    @staticmethod
+    def bad_images_name(rank: int) -> str:
+        """The file of the skipped images that a worker found."""
+        return f"bad_images-{rank}.jsonl" if rank else "bad_images.jsonl"
 
-    def read_bad_images(self) -> list[dict[str, Any]]:
+    def write_bad_images(self, lines: Iterable[Mapping[str, Any]], rank: int = 0) -> None:
+        """Write the list of the images that were skipped."""
+        files.write_json_lines(files.join(self.path, self.bad_images_name(rank)), lines)
+
+    def read_bad_images(self, rank: int = 0) -> list[dict[str, Any]]:
         """The images that were skipped."""
-        return files.read_json_lines(files.join(self.path, "bad_images.jsonl"))
+        return files.read_json_lines(files.join(self.path, self.bad_images_name(rank)))
 
 
 def make_record(

@@ -8,6 +8,7 @@ python myEstimator.py --train_metadata tfrecords/train* --eval_metadata tfrecord
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tf_image_classification import command_line, files
+from tf_image_classification import command_line, files, tasks
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError, RunInterrupted, TficError
 from tf_image_classification.estimator_specs import is_loading_a_spec
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.hooks import Hook
     from tf_image_classification.runs.assembly import Assembly
+    from tf_image_classification.training.workers import Workers
 
 FLAGS = flags.FLAGS
 command_line.define_flags(FLAGS)
@@ -93,82 +95,141 @@ def evaluate(spec: EstimatorSpec | None, settings: Settings) -> TrainResult:
     Raises:
         TficError: there is no model or no data, or one of them is unusable.
     """
-    prepare_tensorflow(settings)
+    cluster = tasks.read_cluster(os.environ)
+    if cluster is not None and cluster.is_evaluator:
+        return _leave_to_workers(settings)
+    workers = _join(settings)
     from tf_image_classification.runs import folder_evaluation, messages
 
-    evaluation, step = folder_evaluation.evaluate_folder(spec, settings, cache_dir(settings))
-    print(messages.evaluation_table(evaluation, step))
+    evaluation, step = folder_evaluation.evaluate_folder(
+        spec, settings, cache_dir(settings), workers
+    )
+    if workers.is_writer:
+        print(messages.evaluation_table(evaluation, step))
     return TrainResult(settings.run.model_dir, step, evaluation.scalars())
 
 
 def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:
+    cluster = tasks.read_cluster(os.environ)
+    if cluster is not None and cluster.is_evaluator:
+        if settings.run.evaluate or settings.run.plan:
+            return _leave_to_workers(settings)
+        return _follow(spec, settings, cluster)
     if settings.run.evaluate:
         return evaluate(spec, settings)
     if settings.run.plan:
-        prepare_tensorflow(settings)
+        workers = _join(settings)
         from tf_image_classification.runs import plan
 
-        print(plan.describe(spec, settings, cache_dir(settings)))
+        text = plan.describe(spec, settings, cache_dir(settings), workers)
+        if workers.is_writer:
+            print(text)
         return TrainResult(settings.run.model_dir, 0, {})
     return _train(spec, settings, hooks)
 
 
+def _leave_to_workers(settings: Settings) -> TrainResult:
+    print("The evaluator has nothing to do: the workers do that together.")
+    return TrainResult(settings.run.model_dir, 0, {})
+
+
+def _join(settings: Settings) -> Workers:
+    """This process's place among the workers that the environment describes.
+
+    Raises:
+        ConfigError: TensorFlow is not installed, or the environment contradicts the settings.
+        WorkerLostError: a worker did not start in time.
+    """
+    prepare_tensorflow(settings)
+    from tf_image_classification.training import workers
+
+    cluster = tasks.read_cluster(os.environ)
+    if cluster is None and tasks.is_in_slurm_step(os.environ):
+        cluster = workers.slurm_cluster()
+    return workers.join(
+        settings.run.strategy, cluster, timeout_secs=settings.run.cluster_timeout_secs
+    )
+
+
 def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:
     """The run, in the order in which it happens; heavy modules are imported when it is certain."""
-    prepare_tensorflow(settings)
+    # 1. The workers find one another: TensorFlow must not be used before.
+    workers = _join(settings)
     from tf_image_classification.runs import (
         assembly,
+        evaluator_task,
         folder_evaluation,
         messages,
         opening,
         ready_hooks,
     )
-    from tf_image_classification.training.cluster import make_strategy
 
-    # 1. Everything that can be wrong is found before anything is written or computed.
-    opened = opening.open_run(spec, settings, cache_dir(settings))
+    say = print if workers.is_writer else _say_nothing
+
+    # 2. Everything that can be wrong is found before anything is written or computed.
+    is_apart = evaluator_task.evaluates_apart(settings, workers.cluster)
+    opened = opening.open_run(spec, settings, cache_dir(settings), num_workers=workers.count)
     folder, data = opened.folder, opened.data
+    if is_apart:
+        data = dataclasses.replace(data, evaluation=None)
+    workers.check_same("spec, data and settings", opened.record.digest())
     for note in opened.notes:
-        print(note)
+        say(note)
 
-    # 2. The run is put together and put where it was.
+    # 3. The run is put together and put where it was.
     all_hooks = ready_hooks.all_hooks(settings, data, folder, hooks)
-    strategy = make_strategy(settings.run.strategy)
-    parts = assembly.assemble(
-        spec, settings, data, strategy, all_hooks, on_bad_images=ready_hooks.BadImageList(folder)
-    )
-    print(messages.announcement(parts, data, settings))
+    bad_images = ready_hooks.BadImageList(folder, workers.rank)
+    parts = assembly.assemble(spec, settings, data, workers, all_hooks, on_bad_images=bad_images)
+    say(messages.announcement(parts, data, settings, workers))
     files.make_folder(folder.path)
-    with folder.locked():
-        print(_restore(parts, folder, settings))
+    with folder.locked() if workers.is_writer else contextlib.nullcontext():
+        say(_restore(parts, folder, settings, workers, keeps_evaluations=is_apart))
         if opened.goes_on:
             parts.run.forget_stop()
-        folder.write_record(opened.record)
-        exports = settings.checkpoints.export_saved_model and not spec.has_own_input
+        if workers.is_writer:
+            folder.write_record(opened.record)
+        exports = (
+            settings.checkpoints.export_saved_model
+            and workers.is_writer
+            and not (spec.has_own_input or is_apart)
+        )
         is_evaluated = parts.evaluate_some is None or parts.run.evaluated_step == parts.run.step
         if parts.run.is_complete and is_evaluated:
-            print(messages.already_complete(parts.run))
+            say(messages.already_complete(parts.run))
             if exports and not folder_evaluation.is_exported(folder):
-                print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+                say(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+            workers.wait_for_all()
             return TrainResult(folder.path, parts.run.step, _last_metrics(folder))
 
-        # 3. It trains, and what came out is shown and exported.
+        # 4. It trains, and what came out is shown and exported.
         evaluate_fn = (
             parts.evaluate_some(settings.evaluation.eval_freq) if parts.evaluate_some else None
         )
         evaluation = parts.run.train(evaluate_fn, ready_hooks.when_to_evaluate(settings))
         if evaluation is not None:
-            print(messages.evaluation_table(evaluation, parts.run.step))
+            say(messages.evaluation_table(evaluation, parts.run.step))
         if exports:
-            print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
-    print(messages.farewell(parts.run, settings))
+            say(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+    say(messages.farewell(parts.run, settings))
+    workers.wait_for_all()
     return TrainResult(
         folder.path, parts.run.step, evaluation.scalars() if evaluation is not None else {}
     )
 
 
-def _restore(parts: Assembly, folder: ModelFolder, settings: Settings) -> str:
-    """Put the run where it belongs, in this order, and say where that is.
+def _say_nothing(text: str) -> None:
+    """What the workers print that do not write."""
+
+
+def _restore(
+    parts: Assembly,
+    folder: ModelFolder,
+    settings: Settings,
+    workers: Workers,
+    *,
+    keeps_evaluations: bool,
+) -> str:
+    """Put the run where it belongs on every worker, in this order, and say where that is.
 
     1. The newest readable checkpoint of this model folder: everything continues.
     2. The pretrained checkpoint that was named: weights only.
@@ -178,10 +239,15 @@ def _restore(parts: Assembly, folder: ModelFolder, settings: Settings) -> str:
     from tf_image_classification.checkpoints.warm_start import warm_start
 
     saved = CheckpointStore(folder.checkpoints).newest()
+    workers.check_same(
+        f"newest checkpoint. {folder.path} must be one folder that every worker sees",
+        saved.step if saved else -1,
+    )
     if saved is not None:
         parts.run.restore(saved.tensors, saved.notes)
-        last = saved.notes["evaluated_step"]  # a later evaluation will be made again
-        folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
+        if workers.is_writer and not keeps_evaluations:
+            last = saved.notes["evaluated_step"]  # a later evaluation will be made again
+            folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
         return f"resumed at step {saved.step}, from {folder.checkpoints}"
     if settings.model.checkpoint_path:
         report = warm_start(
@@ -191,9 +257,48 @@ def _restore(parts: Assembly, folder: ModelFolder, settings: Settings) -> str:
             exclude_scopes=settings.model.checkpoint_exclude_scopes,
         )
         parts.state.begin_averages()
-        files.write_json(files.join(folder.path, "warm_start.json"), dataclasses.asdict(report))
+        if workers.is_writer:
+            files.write_json(files.join(folder.path, "warm_start.json"), dataclasses.asdict(report))
         return report.summary()
     return f"new run in {folder.path} from initial weights"
+
+
+def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> TrainResult:
+    """What the evaluator of a cluster does while the workers train."""
+    prepare_tensorflow(settings)
+    from tf_image_classification.runs import (
+        assembly,
+        evaluator_task,
+        folder_evaluation,
+        messages,
+        opening,
+        ready_hooks,
+    )
+    from tf_image_classification.training.cluster import make_strategy
+    from tf_image_classification.training.workers import Workers
+
+    evaluator_task.evaluates_apart(settings, cluster)
+    opened = opening.open_run(spec, settings, cache_dir(settings))
+    folder, data = opened.folder, opened.data
+    parts = assembly.assemble(spec, settings, data, Workers(make_strategy("auto")), [])
+    print(f"evaluates the checkpoints of {folder.path}")
+    files.make_folder(folder.path)
+    evaluation = evaluator_task.follow(
+        parts,
+        settings,
+        data.schema,
+        [
+            *ready_hooks.summary_hooks(settings),
+            *ready_hooks.evaluation_hooks(settings, folder),
+        ],
+    )
+    lines = folder.evaluations()
+    if evaluation is not None:
+        print(messages.evaluation_table(evaluation, lines[-1]["step"]))
+    wants_export = settings.checkpoints.export_saved_model and not spec.has_own_input
+    if wants_export and not folder_evaluation.is_exported(folder):
+        print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+    return TrainResult(folder.path, lines[-1]["step"], _last_metrics(folder))
 
 
 def _last_metrics(folder: ModelFolder) -> dict[str, float]:
@@ -228,12 +333,10 @@ class ends_the_process:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         """Turn an error of ours into a message and a status."""
-        if isinstance(error, RunInterrupted):
-            print(error, file=sys.stderr)
-            raise SystemExit(RunInterrupted.exit_code)
         if isinstance(error, TficError):
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            raise SystemExit(1)
+            name = "" if isinstance(error, RunInterrupted) else f"{type(error).__name__}: "
+            print(f"{name}{error}", file=sys.stderr)
+            raise SystemExit(error.exit_code)
         if isinstance(error, KeyboardInterrupt):
             print("Interrupted; nothing more was saved.", file=sys.stderr)
             raise SystemExit(128 + signal.SIGINT)

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_image_classification.dataset.given import GivenInput
-from tf_image_classification.dataset.pipeline import WHOLE, BadImage, Pipeline, Share
+from tf_image_classification.dataset.pipeline import BadImage, Pipeline, Share
 from tf_image_classification.errors import BadImageError, DataError
 
 
@@ -32,6 +32,7 @@ class Feed:
         is_training: bool,
         skip_bad_images: bool,
         on_skip: Callable[[Sequence[BadImage]], None] | None = None,
+        rank: int = 0,
     ) -> None:
         """Store what is needed; nothing is read.
 
@@ -41,6 +42,7 @@ class Feed:
             is_training: whether the training order and preprocessing are used.
             skip_bad_images: whether bad images are left out instead of ending the run.
             on_skip: called with all bad images whenever there is a new one.
+            rank: this process's number among those that share the work.
         """
         self.pipeline = pipeline
         self.bad_images: dict[int, BadImage] = {}
@@ -48,6 +50,7 @@ class Feed:
         self._is_training = is_training
         self._skips = skip_bad_images
         self._on_skip = on_skip
+        self._rank = rank
 
     def start(self, position: int) -> Iterator[Any]:
         """Endless per-replica training batches from a position on."""
@@ -69,8 +72,9 @@ class Feed:
             DataError: an image is bad, and bad images are not skipped; names it.
         """
         done = 0
+        num_batches = self.pipeline.num_evaluation_batches(max_batches)
         iterator = self._evaluation_from(done, max_batches)
-        while True:
+        while num_batches is None or done < num_batches:
             try:
                 batch = next(iterator, None)
             except tf.errors.OpError as error:
@@ -96,13 +100,20 @@ class Feed:
 
     def _distributed(self, make: Callable[[Share], tf.data.Dataset]) -> Any:
         devices = self._strategy.extended.worker_devices
-        if self._strategy.num_replicas_in_sync == 1 and "CPU" in devices[0]:
-            return make(WHOLE)  # nothing to move: spares a thread and a copy a batch
+        replicas = self._strategy.num_replicas_in_sync
+        if len(devices) == 1 and "CPU" in devices[0]:
+            return make(Share(replicas, self._rank))  # nothing to move: spares a copy a batch
 
         def dataset(context: Any) -> tf.data.Dataset:
-            replicas = context.num_replicas_in_sync
             local = replicas // context.num_input_pipelines
-            return make(Share(replicas, context.input_pipeline_id * local, local))
+            batches = make(Share(replicas, context.input_pipeline_id * local, local))
+            if self.pipeline.num_evaluation_batches() is None:
+                return batches
+            # Without an end, workers need not ask one another before each batch whether it came;
+            # one that has to begin anew because of a bad image would be alone with its question.
+            return batches.repeat().apply(
+                tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+            )
 
         return self._strategy.distribute_datasets_from_function(dataset)
 

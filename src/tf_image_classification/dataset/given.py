@@ -78,6 +78,9 @@ class GivenInput:
         """Endless batches from a position on; as ``Pipeline.training_batches``."""
         return self._batches(self.make().repeat(), position // self.batch_size, share)
 
+    def num_evaluation_batches(self, max_batches: int = 0) -> None:
+        """None: only the user's function knows."""
+
     def evaluation_batches(
         self,
         *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from tf_image_classification.metrics import streaming
 Metrics = dict[str, streaming.StreamingMetric]
 MetricFn = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, Any] | None]
 LossFn = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
+Exchange = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
 MOST_CLASSES_IN_A_MATRIX = 1000
@@ -45,6 +47,52 @@ class Evaluation:
         return {n: float(v) for n, v in self.metrics.items() if np.ndim(v) == 0}
 
 
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """What an evaluation has summed so far; those of batches and of workers are merged.
+
+    Attributes:
+        metrics: streaming metrics by name, losses and confusion matrices included.
+        num_examples: examples counted.
+    """
+
+    metrics: Metrics
+    num_examples: int
+
+    def merged_over(self, exchange: Exchange) -> Sums:
+        """Those of all workers, merged in the same order on each.
+
+        Args:
+            exchange: the numbers of this worker, float64 [n], to those of all, [W, n].
+
+        Raises:
+            SpecError: the workers have different metrics.
+        """
+        arrays = [
+            (name, key, metric.sums[key])
+            for name, metric in sorted(self.metrics.items())
+            for key in sorted(metric.sums)
+        ]
+        layout = zlib.crc32(repr([(n, k, a.shape, a.dtype.str) for n, k, a in arrays]).encode())
+        if len(set(exchange(np.array([layout], np.float64))[:, 0])) > 1:
+            raise SpecError(
+                "The metrics differ between workers. metric_ops must return the same metrics for "
+                "each batch, whatever is in it."
+            )
+        flat = [np.ravel(array).astype(np.float64) for _, _, array in arrays]
+        rows = exchange(np.concatenate([[self.num_examples], *flat]))
+        ends = np.cumsum([1, *(array.size for _, _, array in arrays)])
+        of_workers = []
+        for row in rows:
+            sums: dict[str, dict[str, Any]] = {name: {} for name in self.metrics}
+            for (name, key, array), part in zip(arrays, np.split(row, ends)[1:-1], strict=True):
+                sums[name][key] = part.reshape(array.shape).astype(array.dtype)
+            of_workers.append(
+                {n: dataclasses.replace(m, sums=sums[n]) for n, m in self.metrics.items()}
+            )
+        return Sums(streaming.merge_all(of_workers), int(rows[:, 0].sum()))
+
+
 def evaluate_batches(
     batches: Iterable[tuple[Batch, Mapping[str, tf.Tensor]]],
     schema: LabelSchema,
@@ -53,17 +101,27 @@ def evaluate_batches(
     loss_fn: LossFn | None = None,
     regularisation: float = 0.0,
 ) -> Evaluation:
-    """Metrics over all examples of some batches.
+    """Metrics over all examples of some batches; arguments and errors as the two steps of it."""
+    sums = sum_batches(batches, schema, metric_fn=metric_fn, loss_fn=loss_fn)
+    return conclude(sums, schema, regularisation=regularisation)
+
+
+def sum_batches(
+    batches: Iterable[tuple[Batch, Mapping[str, tf.Tensor]]],
+    schema: LabelSchema,
+    *,
+    metric_fn: MetricFn | None,
+    loss_fn: LossFn | None = None,
+) -> Sums:
+    """What is to be known of all examples of some batches.
 
     Args:
         batches: each batch with its logits by label; rows that are padding are left out.
         schema: the labels.
         metric_fn: the spec's ``metric_ops``; where it is None or gives None, metrics by label kind.
         loss_fn: labels and logits to per-example losses by label; None gives no loss.
-        regularisation: the part of the loss that is the same for every batch.
 
     Raises:
-        DataError: there was no example at all.
         SpecError: the metrics differ between batches, or one has a reserved name.
     """
     found: Metrics = {}
@@ -79,17 +137,32 @@ def evaluate_batches(
         if loss_fn is not None:
             own |= _losses(loss_fn, batch, logits)
         found = streaming.merge_all([*([found] if found else []), {**metrics, **own}])
-    if not num_examples:
+    return Sums(found, num_examples)
+
+
+def conclude(sums: Sums, schema: LabelSchema, *, regularisation: float = 0.0) -> Evaluation:
+    """The evaluation that sums give.
+
+    Args:
+        sums: over all examples.
+        schema: the labels.
+        regularisation: the part of the loss that is the same for every batch.
+
+    Raises:
+        DataError: there was no example at all.
+    """
+    if not sums.num_examples:
         raise DataError("There is no example to evaluate. Check eval_metadata and bad images.")
+    found = dict(sums.metrics)
     losses = {name: found.pop(_LOSS + name, None) for name in schema.names}
     confusion = {
         label.name: np.asarray(found.pop(_CONFUSION + label.name).result())
         for label in _with_matrix(schema)
     }
     results = {name: metric.result() for name, metric in found.items()}
-    if loss_fn is not None:
+    if any(loss is not None for loss in losses.values()):
         results = {"loss": _total_loss(schema, losses) + regularisation, **results}
-    return Evaluation(results, confusion, num_examples)
+    return Evaluation(results, confusion, sums.num_examples)
 
 
 _CONFUSION = "\0confusion/"

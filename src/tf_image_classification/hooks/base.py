@@ -84,8 +84,14 @@ class Run(Protocol):
 class Hook:
     """Something that happens during training; every method may be left out.
 
-    Methods run on the process that writes, in Python, between steps.
+    Methods run in Python, between steps; of several workers on the first one, which writes.
+
+    Attributes:
+        on_every_worker: whether they run on all workers: for what changes the model, or comes to
+            the same decision everywhere. Such a hook must not write.
     """
+
+    on_every_worker = False
 
     def begin(self, run: Run) -> None:
         """Before the first step of this process, after the state is restored."""

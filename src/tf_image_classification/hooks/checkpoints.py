@@ -120,6 +120,8 @@ class LoadCheckpointHook(Hook):
         exclude_scopes: do not load variables whose names begin with one of these.
     """
 
+    on_every_worker = True
+
     def __init__(
         self,
         checkpoint_path: str,

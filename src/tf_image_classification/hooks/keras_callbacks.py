@@ -26,7 +26,8 @@ class KerasCallbackHook(Hook):
     the last one with the run, after its last evaluation. The ``logs`` of batches hold the loss,
     those of epochs also the last evaluation, with ``val_`` before its names. What a callback
     remembers is its own: it begins anew when a run resumes. ``train`` takes a callback in its list
-    of hooks and makes one of these of it.
+    of hooks and makes one of these of it. Of several workers the first one calls it, so it must not
+    change the weights there.
 
     Attributes:
         callback: the callback; its ``model`` is set when the training begins.
@@ -105,6 +106,8 @@ class IteratorInitializerHook(Hook):
     Attributes:
         iterator_initializer_func: the function, called with the run; may be set later.
     """
+
+    on_every_worker = True
 
     def __init__(self, iterator_initializer_func: Callable[[Run], None] | None = None) -> None:
         self.iterator_initializer_func = iterator_initializer_func

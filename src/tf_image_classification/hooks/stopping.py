@@ -17,6 +17,8 @@ class NonFiniteLossHook(Hook):
             written without looking.
     """
 
+    on_every_worker = True
+
     def __init__(self, every_steps: int = 10) -> None:
         self.every = Every(steps=every_steps)
 
@@ -42,6 +44,8 @@ class EarlyStoppingHook(Hook):
         is_better_higher: whether more is better.
         patience: evaluations without improvement that are borne.
     """
+
+    on_every_worker = True  # each knows the evaluation
 
     def __init__(self, metric: str, is_better_higher: bool, patience: int) -> None:
         self.metric = metric

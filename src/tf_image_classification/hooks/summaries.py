@@ -29,18 +29,20 @@ class SummaryHook(Hook):
 
     def __init__(self, every: Every) -> None:
         self.every = every
-        self._train: Any = None
-        self._eval: Any = None
+        self._writers: dict[str, Any] = {}
         self._since = (0.0, 0, 0.0, 0.0)
 
     def begin(self, run: Run) -> None:
-        """Open the writers."""
-        folder = ModelFolder(run.model_dir).tensorboard
-        with _named_errors(run):
-            self._train = tf.summary.create_file_writer(files.join(folder, "train"))
-            self._eval = tf.summary.create_file_writer(files.join(folder, "eval"))
+        """Start counting."""
         self.every.start(run.step)
         self._since = (time.monotonic(), run.step, run.wait_secs, run.step_secs)
+
+    def _writer(self, run: Run, name: str) -> Any:
+        """The writer of ``train`` or ``eval``, opened when there is something to write."""
+        if name not in self._writers:
+            folder = files.join(ModelFolder(run.model_dir).tensorboard, name)
+            self._writers[name] = tf.summary.create_file_writer(folder)
+        return self._writers[name]
 
     def after_step(self, run: Run) -> None:
         """Write a point of each training curve when it is due."""
@@ -57,7 +59,7 @@ class SummaryHook(Hook):
             "images_per_second": (run.step - step) * run.batch_size / max(now - since, 1e-9),
             "input_wait_share": (run.wait_secs - wait_secs) / max(run.step_secs - step_secs, 1e-9),
         }
-        with _named_errors(run), self._train.as_default(step=run.step):
+        with _named_errors(run), self._writer(run, "train").as_default(step=run.step):
             for name, value in curves.items():
                 tf.summary.scalar(name, value)
             if step == 0:
@@ -73,28 +75,27 @@ class SummaryHook(Hook):
 
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
         """Write the metrics, and a picture of each confusion matrix."""
-        with _named_errors(run), self._eval.as_default(step=run.step):
+        with _named_errors(run), self._writer(run, "eval").as_default(step=run.step):
             for name, value in evaluation.scalars().items():
                 tf.summary.scalar(name, value)
             for name, matrix in evaluation.confusion.items():
                 png = draw_confusion_matrix(matrix, run.schema[name].named_classes(), title=name)
                 image = tf.io.decode_png(png, channels=3)[None]
                 tf.summary.image(f"confusion_matrix/{name}", image)
-            self._eval.flush()
+            self._writer(run, "eval").flush()
 
     def end(self, run: Run) -> None:
         """Write a last point, so that the curves of a short run are not empty."""
         if run.step > self._since[1]:
             self._write_curves(run)
         with _named_errors(run):
-            self._train.flush()
+            self._writer(run, "train").flush()
 
     def close(self) -> None:
         """Close the writers."""
-        for writer in (self._train, self._eval):
-            if writer is not None:
-                with contextlib.suppress(tf.errors.OpError):  # that of a full disk has been told
-                    writer.close()
+        for writer in self._writers.values():
+            with contextlib.suppress(tf.errors.OpError):  # that of a full disk has been told
+                writer.close()
 
 
 @contextlib.contextmanager

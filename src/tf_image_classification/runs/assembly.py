@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from tf_image_classification.estimator_specs import (
     call_model_fn,
     split_logits,
 )
-from tf_image_classification.evaluation.runner import Evaluation, evaluate_batches
+from tf_image_classification.evaluation.runner import Evaluation, conclude, sum_batches
 from tf_image_classification.hooks.base import Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.losses import label_losses
@@ -31,6 +32,7 @@ from tf_image_classification.training.cluster import check_batch_size, uses_xla
 from tf_image_classification.training.loop import Plan, TrainingRun, plan_length
 from tf_image_classification.training.state import TrainState, make_state
 from tf_image_classification.training.step import Forward, StepFunction
+from tf_image_classification.training.workers import Workers
 
 
 def build_model(
@@ -48,6 +50,26 @@ def build_model(
     keras.utils.set_random_seed(settings.run.seed)
     with strategy.scope():
         return call_model_fn(spec, settings, image_shape)
+
+
+def synchronise_batch_norm(model: keras.Model) -> None:
+    """Let every batch normalisation of the model see the whole batch, over all devices.
+
+    Raises:
+        ConfigError: the model has none.
+    """
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    if not layers:
+        raise ConfigError(
+            "sync_batch_norm has no effect: the model has no keras.layers.BatchNormalization. "
+            "Remove it."
+        )
+    for layer in layers:
+        layer.synchronized = True
 
 
 def make_forward(model: Callable[..., Any], schema: LabelSchema) -> Forward:
@@ -77,7 +99,7 @@ def make_losses(
 
 def make_evaluate(
     feed: Feed,
-    strategy: tf.distribute.Strategy,
+    workers: Workers,
     forward: Forward,
     schema: LabelSchema,
     *,
@@ -91,15 +113,17 @@ def make_evaluate(
 
     Args:
         feed: evaluation batches.
-        strategy: whose devices compute.
+        workers: those that share the work; each gets the evaluation of the whole.
         forward: images to logits.
         schema: the labels.
         metric_fn: as ``evaluate_batches``.
         loss_fn: as ``evaluate_batches``.
         regularisation: the part of the loss that does not depend on examples.
         max_batches: as ``Feed.evaluation``.
-        should_stop: asked between batches; when it says so the function returns None.
+        should_stop: asked between batches; when it says so on any worker, the function returns
+            None on all.
     """
+    strategy = workers.strategy
     predict = tf.function(lambda images: strategy.run(forward, args=(images, False)))
     traced_losses = None if loss_fn is None else tf.function(loss_fn)
 
@@ -115,16 +139,15 @@ def make_evaluate(
                 yield Batch(*local[0]), local[1]
 
     def evaluate() -> Evaluation | None:
-        try:
-            return evaluate_batches(
-                local_batches(),
-                schema,
-                metric_fn=metric_fn,
-                loss_fn=traced_losses,
-                regularisation=regularisation(),
-            )
-        except _Stopped:
+        sums = None
+        with contextlib.suppress(_Stopped):
+            sums = sum_batches(local_batches(), schema, metric_fn=metric_fn, loss_fn=traced_losses)
+        if workers.exchange([sums is None]).any():
             return None
+        assert sums is not None
+        if workers.count > 1:
+            sums = sums.merged_over(workers.exchange)
+        return conclude(sums, schema, regularisation=regularisation())
 
     return evaluate
 
@@ -167,7 +190,7 @@ def assemble(
     spec: EstimatorSpec,
     settings: Settings,
     data: Data,
-    strategy: tf.distribute.Strategy,
+    workers: Workers,
     hooks: Sequence[Hook],
     *,
     on_bad_images: Callable[[Sequence[BadImage]], None] | None = None,
@@ -179,6 +202,7 @@ def assemble(
         SpecError: the spec breaks a promise.
     """
     assert data.train is not None
+    strategy = workers.strategy
     plan = _plan(settings, data.train)
     schema, image_shape = data.schema, data.train.image_shape
     num_replicas = strategy.num_replicas_in_sync
@@ -186,6 +210,8 @@ def assemble(
         settings.data.batch_size, num_replicas, settings.training.gradient_accumulation_steps
     )
     model = build_model(spec, settings, image_shape, strategy)
+    if settings.model.sync_batch_norm:
+        synchronise_batch_norm(model)
     with strategy.scope():
         trained = trainable_variables(model, settings.model.trainable_scopes)
         schedule = make_schedule(
@@ -198,7 +224,12 @@ def assemble(
     forward, losses = make_forward(model, schema), make_losses(spec, schema, settings)
     skips = settings.data.on_bad_image == "skip"
     train_feed = Feed(
-        data.train, strategy, is_training=True, skip_bad_images=skips, on_skip=on_bad_images
+        data.train,
+        strategy,
+        is_training=True,
+        skip_bad_images=skips,
+        on_skip=on_bad_images,
+        rank=workers.rank,
     )
     run = TrainingRun(
         settings=settings,
@@ -214,7 +245,7 @@ def assemble(
             seed=settings.run.seed,
             num_replicas=num_replicas,
         ),
-        strategy=strategy,
+        workers=workers,
         inputs=train_feed,
         hooks=hooks,
         train_steps=plan.train_steps,
@@ -225,13 +256,18 @@ def assemble(
     if data.evaluation is None:
         return Assembly(run, state, plan, schedule, None)
     eval_feed = Feed(
-        data.evaluation, strategy, is_training=False, skip_bad_images=skips, on_skip=on_bad_images
+        data.evaluation,
+        strategy,
+        is_training=False,
+        skip_bad_images=skips,
+        on_skip=on_bad_images,
+        rank=workers.rank,
     )
 
     def evaluate_some(max_batches: int) -> Callable[[], Evaluation | None]:
         return make_evaluate(
             eval_feed,
-            strategy,
+            workers,
             forward,
             schema,
             metric_fn=spec.metric_ops,

@@ -23,15 +23,15 @@ from tf_image_classification.serving.export import (
     export_saved_model,
     exported_step,
 )
-from tf_image_classification.training.cluster import make_strategy
 from tf_image_classification.training.state import TrainState, model_variables
 from tf_image_classification.training.step import Forward
+from tf_image_classification.training.workers import Workers
 
 log = logging.getLogger("tf_image_classification")
 
 
 def evaluate_folder(
-    spec: EstimatorSpec | None, settings: Settings, cache_dir: str
+    spec: EstimatorSpec | None, settings: Settings, cache_dir: str, workers: Workers
 ) -> tuple[Evaluation, int]:
     """The evaluation of a folder's model on the whole evaluation set, and the model's step.
 
@@ -39,6 +39,7 @@ def evaluate_folder(
         spec: as ``train_estimator.evaluate``.
         settings: those of this call; the run's own hold for what is not given.
         cache_dir: folder for indexes and unpacked records.
+        workers: those that share the work.
 
     Raises:
         TficError: there is no model or no data, or one of them is unusable.
@@ -54,7 +55,7 @@ def evaluate_folder(
     settings = inherited(settings, record)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
-    strategy = make_strategy(settings.run.strategy)
+    strategy = workers.strategy
     replicas = strategy.num_replicas_in_sync
     batch_size = -(-settings.data.batch_size // replicas) * replicas  # each has the same share
     settings = settings.replace(batch_size=batch_size)
@@ -77,11 +78,12 @@ def evaluate_folder(
         strategy,
         is_training=False,
         skip_bad_images=settings.data.on_bad_image == "skip",
-        on_skip=ready_hooks.BadImageList(folder),
+        on_skip=ready_hooks.BadImageList(folder, workers.rank),
+        rank=workers.rank,
     )
     evaluate = assembly.make_evaluate(
         feed,
-        strategy,
+        workers,
         forward,
         data.schema,
         metric_fn=spec.metric_ops,
@@ -90,6 +92,8 @@ def evaluate_folder(
     )
     evaluation = evaluate()
     assert evaluation is not None
+    if not workers.is_writer:
+        return evaluation, step
     if settings.evaluation.output_cm_folder:
         ready_hooks.write_confusion_pictures(
             settings.evaluation.output_cm_folder, data.schema, evaluation

@@ -18,9 +18,10 @@ from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs.assembly import Assembly
 from tf_image_classification.runs.reading import Data
 from tf_image_classification.training.loop import TrainingRun
+from tf_image_classification.training.workers import Workers
 
 
-def announcement(parts: Assembly, data: Data, settings: Settings) -> str:
+def announcement(parts: Assembly, data: Data, settings: Settings, workers: Workers) -> str:
     """What the run is about to do, in a few lines."""
     train, plan = data.train, parts.plan
     assert train is not None
@@ -37,6 +38,12 @@ def announcement(parts: Assembly, data: Data, settings: Settings) -> str:
     for label in data.schema:
         kind = f"{label.depth} classes" if label.is_class else "real value"
         lines.append(f"label {label.name}: {kind}{_class_counts(train, label)}")
+    replicas = workers.strategy.num_replicas_in_sync
+    if replicas > 1:
+        lines.append(
+            f"devices: {replicas} in {workers.count} processes, each computes "
+            f"{settings.data.batch_size // replicas} of the {settings.data.batch_size} examples"
+        )
     lines.append(f"model: {parts.state.model.count_params():,} parameters")
     return "\n".join(lines)
 

@@ -47,17 +47,22 @@ class OpenedRun:
     goes_on: bool
 
 
-def open_run(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> OpenedRun:
+def open_run(
+    spec: EstimatorSpec, settings: Settings, cache_dir: str, *, num_workers: int = 1
+) -> OpenedRun:
     """Read and check data, spec, settings and model folder.
 
     Args:
         spec: the user's spec.
         settings: all settings.
         cache_dir: folder for indexes and unpacked records, the only one that is written to.
+        num_workers: processes that train together.
 
     Raises:
         TficError: whatever would stop the run, or keep a setting from having an effect.
     """
+    if num_workers > 1:
+        _check_for_several_workers(settings)
     folder = ModelFolder(settings.run.model_dir)
     before = folder.read_record()
     data = reading.read_data(spec, settings, cache_dir, before.schema if before else None)
@@ -83,6 +88,15 @@ def open_run(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> OpenedR
         for name in ("train_steps", "epochs", "early_stopping_patience")
     )
     return OpenedRun(folder, data, data.train, record, notes, goes_on)
+
+
+def _check_for_several_workers(settings: Settings) -> None:
+    if settings.data.on_bad_image == "skip" and settings.training.steps_per_call > 1:
+        raise ConfigError(
+            "on_bad_image is skip and steps_per_call is more than 1, which several workers "
+            "cannot do together: one that finds a bad image in the middle of a call would leave "
+            "the others waiting. Use --steps_per_call 1."
+        )
 
 
 def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:

@@ -17,24 +17,29 @@ from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs import assembly, messages, ready_hooks
 from tf_image_classification.runs.opening import open_run
-from tf_image_classification.training.cluster import make_strategy
+from tf_image_classification.training.workers import Workers
 
 _MEASURED_STEPS = 6
 _CURVE_COLUMNS = 60
 _CURVE_ROWS = 8
 
 
-def describe(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> str:
+def describe(spec: EstimatorSpec, settings: Settings, cache_dir: str, workers: Workers) -> str:
     """The plan of a run, in text; nothing is written to the model folder.
+
+    Args:
+        spec: the user's spec.
+        settings: all settings.
+        cache_dir: folder for indexes and unpacked records.
+        workers: those that would train, and measure now.
 
     Raises:
         TficError: what would also stop the run itself before its first step.
     """
     opened = open_run(spec, settings, cache_dir)
     data = opened.data
-    strategy = make_strategy(settings.run.strategy)
     own_hooks = ready_hooks.all_hooks(settings, data, opened.folder)
-    parts = assembly.assemble(spec, settings, data, strategy, own_hooks)
+    parts = assembly.assemble(spec, settings, data, workers, own_hooks)
     plan, batch_size = parts.plan, settings.data.batch_size
     first_step = max(CheckpointStore(opened.folder.checkpoints).steps(), default=0)
     rates = [float(parts.schedule(step)) for step in _some_steps(plan.train_steps)]
@@ -43,7 +48,7 @@ def describe(spec: EstimatorSpec, settings: Settings, cache_dir: str) -> str:
     lines = [
         settings_text(settings),
         *opened.notes,
-        messages.announcement(parts, data, settings),
+        messages.announcement(parts, data, settings, workers),
         _beginning(opened.folder, first_step, settings),
         f"images seen: {plan.train_steps * batch_size:,}",
         "",

@@ -27,7 +27,7 @@ _MOST_LINES = 5  # for bad images that are found together
 def all_hooks(
     settings: Settings, data: Data, folder: ModelFolder, own: Sequence[Any] = ()
 ) -> list[Hook]:
-    """The hooks of a run in the order in which they are called; ``own`` may hold Keras callbacks.
+    """The hooks of a training in the order in which they are called; ``own`` may hold callbacks.
 
     Saving comes last, after the caller's own hooks, so that a checkpoint holds what they remember
     of the step, and what they did before the first one.
@@ -35,16 +35,25 @@ def all_hooks(
     found: list[Hook] = [hooks.NonFiniteLossHook()]
     if settings.run.progress:
         found.append(hooks.ProgressHook())
-    if settings.checkpoints.save_summary_steps:
-        found.append(hooks.SummaryHook(Every(steps=settings.checkpoints.save_summary_steps)))
+    found += summary_hooks(settings)
     if data.evaluation is not None:
-        found.append(EvaluationRecordHook(folder, settings.evaluation.output_cm_folder))
-        metric, is_better_higher = best_metric(settings)
+        record, best = evaluation_hooks(settings, folder)
         patience = settings.training.early_stopping_patience
-        if patience:
-            found.append(hooks.EarlyStoppingHook(metric, is_better_higher, patience))
-        found.append(hooks.BestCheckpointHook(metric, is_better_higher))
+        stopping = [hooks.EarlyStoppingHook(*best_metric(settings), patience)] if patience else []
+        found += [record, *stopping, best]
     return [*found, *map(_as_hook, own), hooks.CheckpointHook(when_to_save(settings))]
+
+
+def summary_hooks(settings: Settings) -> list[Hook]:
+    """What writes the TensorBoard logs, if they are wanted."""
+    steps = settings.checkpoints.save_summary_steps
+    return [hooks.SummaryHook(Every(steps=steps))] if steps else []
+
+
+def evaluation_hooks(settings: Settings, folder: ModelFolder) -> tuple[Hook, Hook]:
+    """What records an evaluation, and what keeps the best checkpoint."""
+    record = EvaluationRecordHook(folder, settings.evaluation.output_cm_folder)
+    return record, hooks.BestCheckpointHook(*best_metric(settings))
 
 
 def _as_hook(own: Any) -> Hook:
@@ -126,22 +135,25 @@ class BadImageList:
 
     Attributes:
         folder: the model folder.
+        rank: the number of the worker that finds them; each has a list of its own.
     """
 
-    def __init__(self, folder: ModelFolder) -> None:
+    def __init__(self, folder: ModelFolder, rank: int = 0) -> None:
         self.folder = folder
+        self.rank = rank
         self._found: dict[str, str] = {}
 
     def __call__(self, bad_images: Sequence[BadImage]) -> None:
         """Take note of these images."""
         new = {bad.where: bad.reason for bad in bad_images if bad.where not in self._found}
         self._found |= new
-        known = {line["where"]: line["reason"] for line in self.folder.read_bad_images()}
+        known = {line["where"]: line["reason"] for line in self.folder.read_bad_images(self.rank)}
         merged = known | self._found
         self.folder.write_bad_images(
-            {"where": where, "reason": merged[where]} for where in sorted(merged)
+            [{"where": where, "reason": merged[where]} for where in sorted(merged)], self.rank
         )
         for where, reason in list(new.items())[:_MOST_LINES]:
             print(f"skipped a bad image: {where}: {reason}")
         if new:
-            print(f"{len(merged)} bad images were skipped so far; all are in bad_images.jsonl")
+            name = self.folder.bad_images_name(self.rank)
+            print(f"{len(merged)} bad images were skipped so far; all are in {name}")

@@ -1,4 +1,4 @@
-"""Which devices a run uses, as a ``tf.distribute`` strategy, and its share of the work."""
+"""Which devices of this machine a run uses, as a ``tf.distribute`` strategy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,40 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     """The strategy for this machine.
 
     Args:
-        name: "auto" (all GPUs, or one device), "one_device" or "mirrored" (all GPUs, or all logical
-            CPU devices).
+        name: "auto" (all GPUs, or one device), "one_device", "mirrored" (all GPUs, or all logical
+            CPU devices) or "tpu".
+
+    Raises:
+        ConfigError: there is no TPU.
     """
+    if name == "tpu":
+        return _tpu()
     gpus = tf.config.list_logical_devices("GPU")
     devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         return _mirrored(tuple(devices))
     return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+@functools.cache
+def _tpu() -> tf.distribute.Strategy:
+    """All cores of the TPU that the environment names (``TPU_NAME``), or of this machine."""
+    make = tf.distribute.cluster_resolver.TPUClusterResolver
+    try:
+        try:
+            resolver = make()
+        except ValueError:  # the environment names none
+            resolver = make(tpu="local")
+        else:
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"strategy is tpu, but no TPU can be used: {reason}. Run on a TPU machine, with a "
+            "TensorFlow that is built for it, or set TPU_NAME."
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
 
 
 @functools.cache
@@ -43,9 +69,9 @@ def check_batch_size(batch_size: int, num_replicas: int, accumulation_steps: int
     if batch_size % parts:
         below = batch_size - batch_size % parts
         raise ConfigError(
-            f"batch_size is {batch_size}, which does not split evenly over {num_replicas} devices"
-            f" times {accumulation_steps} accumulation steps. Nearest sizes that do: "
-            f"{' and '.join(str(size) for size in (below, below + parts) if size)}."
+            f"batch_size is {batch_size}, which does not split evenly over {num_replicas} devices "
+            f"(of all workers) times {accumulation_steps} accumulation steps. Nearest sizes that "
+            f"do: {' and '.join(str(size) for size in (below, below + parts) if size)}."
         )
 
 

@@ -25,8 +25,10 @@ from tf_image_classification.errors import NonFiniteLossError, RunInterrupted, T
 from tf_image_classification.hooks.base import Every, Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.training.agreement import Agreement, Wishes
 from tf_image_classification.training.state import TrainState
 from tf_image_classification.training.step import StepFunction, StepOutput
+from tf_image_classification.training.workers import Workers
 
 
 class Input(Protocol):
@@ -59,7 +61,7 @@ class TrainingRun:
         schema: LabelSchema,
         state: TrainState,
         step_function: StepFunction,
-        strategy: tf.distribute.Strategy,
+        workers: Workers,
         inputs: Input,
         hooks: Sequence[Hook],
         train_steps: int,
@@ -79,10 +81,13 @@ class TrainingRun:
         self.wait_secs = 0.0
         self.step_secs = 0.0
         self._state = state
-        self._strategy = strategy
+        self._workers = workers
+        self._strategy = workers.strategy
+        self._agreement = Agreement(workers)
         self._inputs = inputs
         self._evaluate: Evaluate | None = None
         self._hooks = hooks
+        self._calls_everywhere = True
         self._store = CheckpointStore(
             ModelFolder(model_dir).checkpoints, settings.checkpoints.keep_checkpoint_max
         )
@@ -92,8 +97,11 @@ class TrainingRun:
         self.evaluated_step = -1
         self._owes_evaluation = False
         self._stop_reason = ""
+        self._wished_reason = ""
+        self._wants_evaluation = False
         self._interrupted_by = ""
-        self._one_step, self._many_steps = _compiled(step_function, strategy, jit_compile)
+        self._is_stopping = False
+        self._one_step, self._many_steps = _compiled(step_function, workers.strategy, jit_compile)
 
     @property
     def model(self) -> keras.Model:
@@ -163,7 +171,7 @@ class TrainingRun:
             )
 
     def save(self, folder: str = "", keep: int | None = None) -> str:
-        """Write a checkpoint of everything that is needed to continue.
+        """Write a checkpoint of everything that is needed to continue; only the first worker does.
 
         Args:
             folder: another folder than that of the regular checkpoints.
@@ -174,6 +182,8 @@ class TrainingRun:
         return self._write(store, self._notes())
 
     def _write(self, store: CheckpointStore, notes: Mapping[str, Any]) -> str:
+        if not self._workers.is_writer:
+            return store.prefix(self.step)
         tensors = {n: v.read_value() for n, v in self._state.variables().items()}
         return store.save(self.step, tensors, notes)
 
@@ -184,6 +194,7 @@ class TrainingRun:
             "position": self.position,
             "hooks": {name: hook.state() for name, hook in self._named_hooks()},
             "stopped": self._stop_reason,
+            "is_complete": self.is_complete,
             "evaluated_step": self.evaluated_step,
             "owes_evaluation": self._owes_evaluation,
         }
@@ -216,8 +227,15 @@ class TrainingRun:
         self._stop_reason = ""
 
     def request_stop(self, reason: str) -> None:
-        """End the training as complete after the current step."""
-        self._stop_reason = reason
+        """End the training as complete after the current step.
+
+        A hook that is called on one of several workers ends it two calls of the step function
+        later, when the others know.
+        """
+        if self._calls_everywhere:
+            self._stop_reason = reason
+        else:
+            self._wished_reason = reason
 
     @property
     def is_complete(self) -> bool:
@@ -251,26 +269,52 @@ class TrainingRun:
         evaluation = None
         self._evaluate = evaluate
         with self._signals(), self._closing_hooks():
-            for hook in self._hooks:
-                hook.begin(self)
+            self._call_hooks(lambda hook: hook.begin(self))
             evaluate_when.start(self.step)
             if self._evaluate and self._owes_evaluation:
                 evaluation = self._evaluated()
-            while not self.is_complete and not self._interrupted_by:
+            while not self.is_complete and not self._is_stopping:
                 self._advance(min(self.settings.training.steps_per_call, self._steps_to_go()))
-                if self._evaluate and evaluate_when.is_due(self.step):
+                if self._is_to_evaluate(evaluate_when):
                     evaluation = self._evaluated()
                     evaluate_when.start(self.step)
-                for hook in self._hooks:
-                    hook.after_step(self)
+                self._call_hooks(lambda hook: hook.after_step(self))
+                self._is_stopping |= self._workers.count == 1 and bool(self._interrupted_by)
             self.check()
-            if not self._interrupted_by and self._evaluate and self.evaluated_step != self.step:
+            self._is_stopping = self._agreement.is_any(
+                self._is_stopping or bool(self._interrupted_by)
+            )
+            if not self._is_stopping and self._evaluate and self.evaluated_step != self.step:
                 evaluation = self._evaluated()
-            if self._interrupted_by:
+            if self._is_stopping:
                 self._stop_early()
-            for hook in self._hooks:
-                hook.end(self)
+            self._call_hooks(lambda hook: hook.end(self))
+            self._workers.wait_for_all()
         return evaluation
+
+    def _is_to_evaluate(self, evaluate_when: Every) -> bool:
+        """Whether all workers evaluate now; takes note of what else they decided."""
+        is_due = self._evaluate is not None and evaluate_when.is_due(self.step)
+        is_same_everywhere = evaluate_when.steps > 0
+        self._wants_evaluation |= is_due and self._workers.is_writer and not is_same_everywhere
+        assert self._output is not None
+        decided = self._agreement.decide(self._wishes(), self._output.votes)
+        if decided.finish and not self._stop_reason:
+            self._stop_reason = self._wished_reason or "a hook of the first worker asked for it"
+        self._is_stopping |= decided.interrupt
+        if decided.evaluate:
+            self._wants_evaluation = False
+        return decided.evaluate or (is_due and is_same_everywhere)
+
+    def _wishes(self) -> Wishes:
+        return Wishes(self._wants_evaluation, bool(self._wished_reason), bool(self._interrupted_by))
+
+    def _call_hooks(self, call: Callable[[Hook], None]) -> None:
+        """Call the hooks of this worker in their order."""
+        for hook in self._hooks:
+            self._calls_everywhere = hook.on_every_worker or self._workers.count == 1
+            if self._workers.is_writer or hook.on_every_worker:
+                call(hook)
 
     def time_steps(self, num_steps: int) -> float:
         """Seconds of some steps, until the device is done with them; moves the state."""
@@ -293,20 +337,22 @@ class TrainingRun:
             try:
                 self._call(target - self.step)
             except tf.errors.OpError as error:
+                self._workers.explain(error)
                 self._move_to(int(self._state.step.numpy()))
                 self._iterator = None
                 self._inputs.explain_failure(self.position, error)
         self.step_secs += time.monotonic() - began
 
     def _call(self, num_steps: int) -> None:
+        votes = self._agreement.votes(self._wishes())
         if num_steps == 1:
             began = time.monotonic()
             batch = next(self._iterator)  # type: ignore[arg-type]
             self.wait_secs += time.monotonic() - began
-            self._output = self._one_step(batch)
+            self._output = self._one_step(batch, votes)
             self._batch = batch
         else:
-            self._output = self._many_steps(self._iterator, tf.constant(num_steps))
+            self._output = self._many_steps(self._iterator, tf.constant(num_steps), votes)
             self._batch = None
         self._move_to(self.step + num_steps)
 
@@ -324,22 +370,23 @@ class TrainingRun:
                 evaluation = self._evaluate()
             self._owes_evaluation = evaluation is None  # a signal came in the middle
             if evaluation is None:
+                self._is_stopping = True
                 return None
             self.evaluated_step = self.step
-            for hook in self._hooks:
-                hook.after_evaluation(self, evaluation)
+            self._call_hooks(lambda hook: hook.after_evaluation(self, evaluation))
         except TficError:
             self._write(self._store, before)
             raise
         return evaluation
 
     def _stop_early(self) -> None:
+        reason = self._interrupted_by or "a signal to another worker"
         path = self.save()
-        for hook in self._hooks:
-            hook.on_stop(self, self._interrupted_by)
+        self._call_hooks(lambda hook: hook.on_stop(self, reason))
+        self._workers.wait_for_all()
         raise RunInterrupted(
-            f"Stopped by {self._interrupted_by} at step {self.step} of {self.train_steps}; the "
-            f"state is saved in {path}. Start the same command again to resume."
+            f"Stopped by {reason} at step {self.step} of {self.train_steps}; the state is saved in "
+            f"{path}. Start the same command again to resume."
         )
 
     @contextlib.contextmanager
@@ -347,8 +394,7 @@ class TrainingRun:
         try:
             yield
         finally:
-            for hook in self._hooks:
-                hook.close()
+            self._call_hooks(lambda hook: hook.close())
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -380,14 +426,14 @@ def _compiled(
     def first(value: Any) -> Any:
         return strategy.experimental_local_results(value)[0]
 
-    def step(batch: Any) -> StepOutput:
-        return StepOutput(*(first(x) for x in strategy.run(replica_step, args=(batch,))))
+    def step(batch: Any, votes: tf.Tensor) -> StepOutput:
+        return StepOutput(*(first(x) for x in strategy.run(replica_step, args=(batch, votes))))
 
-    def steps(iterator: Any, num_steps: tf.Tensor) -> StepOutput:
+    def steps(iterator: Any, num_steps: tf.Tensor, votes: tf.Tensor) -> StepOutput:
         def another(i: tf.Tensor, _: StepOutput) -> tuple[tf.Tensor, StepOutput]:
-            return i + 1, step(next(iterator))
+            return i + 1, step(next(iterator), votes)
 
-        begun = (tf.constant(1), step(next(iterator)))
+        begun = (tf.constant(1), step(next(iterator), votes))
         output: StepOutput = tf.while_loop(lambda i, _: i < num_steps, another, begun)[1]
         return output
 

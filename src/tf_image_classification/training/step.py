@@ -29,15 +29,17 @@ Losses = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[st
 
 
 class StepOutput(NamedTuple):
-    """What a step gives back, float32 scalars.
+    """What a step gives back.
 
     Attributes:
-        loss: the loss of the global batch, regularisation included.
-        gradient_norm: global norm of the gradient before clipping.
+        loss: the loss of the global batch, regularisation included; float32 scalar.
+        gradient_norm: global norm of the gradient before clipping; float32 scalar.
+        votes: the sum over all replicas of what each worker wants; float32 [n].
     """
 
     loss: tf.Tensor
     gradient_norm: tf.Tensor
+    votes: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,17 +66,21 @@ class StepFunction:
     seed: int
     num_replicas: int
 
-    def __call__(self, batch: Batch) -> StepOutput:
-        """Run one step in replica context; moves ``state`` by exactly one step."""
+    def __call__(self, batch: Batch, votes: tf.Tensor) -> StepOutput:
+        """Run one step in replica context; moves ``state`` by exactly one step.
+
+        Args:
+            batch: this replica's part of the global batch.
+            votes: what this worker wants, float32 [n]; summed on the way, at no cost of its own.
+        """
         state = self.state
         self._seed_random_layers()
-        counts = {
-            name: self._sum(tf.reduce_sum(tf.cast(known, tf.float32)))
-            for name, known in batch.present.items()
-        }
+        # What is summed goes together: between machines each sum costs a round trip.
+        known = [tf.reduce_sum(tf.cast(known, tf.float32)) for known in batch.present.values()]
+        *known, votes = self._sum([*known, tf.identity(votes)])  # on this replica's device
+        counts = dict(zip(batch.present, known, strict=True))
         loss, gradients = self._gradients(batch, counts)
-        loss = self._sum(loss)
-        gradients = self._sum(gradients)
+        loss, *gradients = self._sum([loss, *gradients])
         gradients, norm = self._clipped(gradients)
         # Counters do not depend on the batch. Without this they could move although reading it
         # failed in the same call, and the step would be counted but never made.
@@ -83,7 +89,7 @@ class StepFunction:
             self._share_statistics()
             self._update_averages()
             self._count(loss, norm)
-        return StepOutput(loss, norm)
+        return StepOutput(loss, norm, votes)
 
     def _seed_random_layers(self) -> None:
         """Make dropout and its like a function of seed, step and replica, not of history."""
@@ -154,11 +160,13 @@ class StepFunction:
 
     def _share_statistics(self) -> None:
         """Make batch normalisation's moving averages equal on all replicas."""
-        if self.num_replicas == 1:
+        shared = statistics(self.state.model)
+        if self.num_replicas == 1 or not shared:
             return
         context = tf.distribute.get_replica_context()
-        for variable in statistics(self.state.model):
-            variable.value.assign(context.all_reduce(_MEAN, variable.value.read_value()))
+        means = context.all_reduce(_MEAN, [v.value.read_value() for v in shared])
+        for variable, mean in zip(shared, means, strict=True):
+            variable.value.assign(mean)
 
     def _update_averages(self) -> None:
         """Exponential moving averages; the decay grows from 0.1, as in TensorFlow 1."""
@@ -185,7 +193,9 @@ class StepFunction:
         state.loss_count.assign_add(1)
         state.step.assign_add(1)
 
-    def _sum(self, value: tf.Tensor | list[tf.Tensor]) -> tf.Tensor | list[tf.Tensor]:
+    def _sum(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Each value summed over the replicas."""
         if self.num_replicas == 1:
-            return value
-        return tf.distribute.get_replica_context().all_reduce(_SUM, value)
+            return values
+        sums: list[tf.Tensor] = tf.distribute.get_replica_context().all_reduce(_SUM, values)
+        return sums

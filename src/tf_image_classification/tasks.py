@@ -1,0 +1,250 @@
+"""The tasks of a cluster, and which of them this process is; needs no TensorFlow.
+
+    cluster = read_cluster(os.environ)   # None: one machine
+    cluster.task, cluster.num_workers
+
+What platforms put into the environment is read as they really send it: ``TF_CONFIG`` of Vertex AI,
+ML Engine, Kubeflow and Ray, and Vertex AI's ``CLUSTER_SPEC``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_image_classification.errors import ConfigError
+
+CHIEF, WORKER, EVALUATOR = "chief", "worker", "evaluator"
+
+_OTHER_NAMES = {"master": CHIEF}
+_POOLS = {
+    "workerpool0": CHIEF,
+    "workerpool1": WORKER,
+    "workerpool2": "ps",
+    "workerpool3": EVALUATOR,
+}
+_NO_PARAMETER_SERVERS = (
+    "parameter servers (ps) are not used here: the workers hold equal copies of the model and "
+    "train in step. Ask the platform for workers instead."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One process of a cluster.
+
+    Attributes:
+        kind: "chief", "worker" or "evaluator".
+        index: its number among those of its kind, from 0.
+    """
+
+    kind: str
+    index: int
+
+    def __str__(self) -> str:
+        return self.kind if self.kind != WORKER else f"{self.kind} {self.index}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The processes that train together, and this one's place among them.
+
+    Attributes:
+        members: the tasks that train, each with its host:port; the first one writes.
+        task: this process.
+        has_evaluator: whether the cluster is known to have an evaluator task.
+        origin: where this was read, for messages.
+    """
+
+    members: tuple[tuple[Task, str], ...]
+    task: Task
+    has_evaluator: bool = False
+    origin: str = "TF_CONFIG"
+
+    @property
+    def workers(self) -> list[Task]:
+        """The tasks that train."""
+        return [task for task, _ in self.members]
+
+    @property
+    def num_workers(self) -> int:
+        """How many tasks train."""
+        return len(self.members)
+
+    @property
+    def is_evaluator(self) -> bool:
+        """Whether this process evaluates and does not train."""
+        return self.task.kind == EVALUATOR
+
+    @property
+    def rank(self) -> int:
+        """This process's number among those that train; 0 writes."""
+        return self.workers.index(self.task)
+
+    def address(self, task: Task) -> str:
+        """host:port of a training task."""
+        return dict(self.members)[task]
+
+
+def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
+    """The cluster that the environment describes, or None where there is none.
+
+    Args:
+        environment: variables by name.
+
+    Raises:
+        ConfigError: the description is no JSON, contradicts itself, or asks for what does not exist
+            here, such as parameter servers; says what to use instead.
+    """
+    found = [
+        read(text, name)
+        for name, read in (("TF_CONFIG", _from_tf_config), ("CLUSTER_SPEC", _from_cluster_spec))
+        if (text := environment.get(name, "").strip())
+    ]
+    clusters = [cluster for cluster in found if cluster is not None]
+    if not clusters:
+        return None
+    # Vertex AI names the evaluator in CLUSTER_SPEC alone.
+    has_evaluator = any(cluster.has_evaluator for cluster in clusters)
+    return dataclasses.replace(clusters[0], has_evaluator=has_evaluator)
+
+
+def members_of(addresses: Mapping[str, Sequence[str]]) -> tuple[tuple[Task, str], ...]:
+    """The tasks that train, the chief first, from their addresses by kind."""
+    return tuple(
+        (Task(kind, index), address)
+        for kind in (CHIEF, WORKER)
+        for index, address in enumerate(addresses.get(kind, ()))
+    )
+
+
+def is_in_slurm_step(environment: Mapping[str, str]) -> bool:
+    """Whether ``srun`` has started this process beside others; TensorFlow reads their addresses."""
+    return int(environment.get("SLURM_STEP_NUM_TASKS") or 1) > 1
+
+
+def tf_config(
+    addresses: Mapping[str, Sequence[str]], task: Task, *, has_evaluator: bool = False
+) -> str:
+    """The ``TF_CONFIG`` of one task, as ``read_cluster`` reads it.
+
+    Example:
+        >>> tf_config({"worker": ["a:1", "b:1"]}, Task("worker", 0))
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'
+    """
+    cluster = {kind: list(given) for kind, given in addresses.items() if given}
+    if has_evaluator:
+        cluster[EVALUATOR] = [""]  # trains nothing, so nobody calls it
+    return json.dumps({"cluster": cluster, "task": {"type": task.kind, "index": task.index}})
+
+
+def _from_tf_config(text: str, origin: str) -> Cluster | None:
+    value = _object(_parsed(text, origin), origin)
+    given = _object(value.get("cluster", value.get("sparseCluster", {})), f"{origin}: cluster")
+    if not given and not value.get("task"):
+        return None
+    cluster = {kind: _list(kind, tasks, origin) for kind, tasks in given.items()}
+    return _checked(cluster, value.get("task"), _OTHER_NAMES, origin)
+
+
+def _from_cluster_spec(text: str, origin: str) -> Cluster | None:
+    value = _object(_parsed(text, origin), origin)
+    given = _object(value.get("cluster", {}), f"{origin}: cluster")
+    unknown = sorted(set(given) - set(_POOLS))
+    if unknown:
+        raise ConfigError(
+            f"{origin}: there is no worker pool {unknown[0]!r}, expected {', '.join(_POOLS)}."
+        )
+    cluster = {pool: _list(pool, tasks, origin) for pool, tasks in given.items()}
+    return _checked(cluster, value.get("task"), _POOLS, origin)
+
+
+def _parsed(text: str, origin: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{origin} is not JSON ({error}). Expected an object such as "
+            f"{tf_config({WORKER: ['host1:2222', 'host2:2222']}, Task(WORKER, 0))}; unset it to "
+            "train on one machine."
+        ) from error
+
+
+def _object(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{what} is {value!r}, expected a JSON object.")
+    return value
+
+
+def _list(kind: str, tasks: Any, origin: str) -> tuple[str, ...]:
+    """The addresses of one kind, from a list or from an object by number."""
+    if isinstance(tasks, Mapping):
+        numbers = sorted(tasks, key=lambda n: int(n) if str(n).isdigit() else -1)
+        if [str(n) for n in numbers] != [str(n) for n in range(len(numbers))]:
+            raise ConfigError(
+                f"{origin}: {kind} names the tasks {', '.join(map(str, numbers))} only. Every "
+                "worker must know all of them: leave out enableDynamicWorker."
+            )
+        tasks = [tasks[n] for n in numbers]
+    if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+        raise ConfigError(f"{origin}: {kind} is {tasks!r}, expected a list of host:port texts.")
+    return tuple(tasks)
+
+
+def _checked(
+    given: Mapping[str, tuple[str, ...]], task: Any, names: Mapping[str, str], origin: str
+) -> Cluster:
+    cluster: dict[str, tuple[str, ...]] = {}
+    for name, addresses in given.items():
+        kind = names.get(name, name)
+        if kind in cluster and addresses:
+            raise ConfigError(f"{origin}: cluster holds both {kind} and {name}. Name one of them.")
+        if addresses:
+            cluster[kind] = addresses
+    this = _task(task, names, origin)
+    if this.kind == "ps" or cluster.get("ps"):
+        raise ConfigError(f"{origin}: {_NO_PARAMETER_SERVERS}")
+    has_evaluator = bool(cluster.pop(EVALUATOR, ()))
+    for kind, addresses in cluster.items():
+        if kind not in (CHIEF, WORKER):
+            raise ConfigError(
+                f"{origin}: there are no tasks of the kind {kind!r}, expected chief, worker or "
+                "evaluator."
+            )
+        for address in addresses:
+            host, colon, port = address.rpartition(":")
+            if not host or not colon or not port.isdigit():
+                raise ConfigError(
+                    f"{origin}: {kind} {address!r} is no address, expected host:port."
+                )
+    if len(cluster.get(CHIEF, ())) > 1:
+        raise ConfigError(f"{origin}: cluster names {len(cluster[CHIEF])} chiefs, expected one.")
+    every = [address for addresses in cluster.values() for address in addresses]
+    repeated = sorted({address for address in every if every.count(address) > 1})
+    if repeated:
+        raise ConfigError(f"{origin}: {repeated[0]} is the address of several tasks.")
+    found = Cluster(members_of(cluster), this, has_evaluator, origin)
+    if found.is_evaluator:
+        if this.index:
+            raise ConfigError(f"{origin}: this is evaluator {this.index}, but one is all there is.")
+    elif this not in found.workers:
+        known = ", ".join(f"{task.kind} {task.index}" for task in found.workers) or "nobody"
+        raise ConfigError(
+            f"{origin}: this process is {this.kind} {this.index}, but cluster names {known}."
+        )
+    return found
+
+
+def _task(task: Any, names: Mapping[str, str], origin: str) -> Task:
+    value = _object(task, f"{origin}: task")
+    kind, index = value.get("type"), value.get("index", 0)
+    if not isinstance(kind, str) or not kind:
+        raise ConfigError(f"{origin}: task has no type, expected chief, worker or evaluator.")
+    is_number = (isinstance(index, int) and not isinstance(index, bool)) or (
+        isinstance(index, str) and index.isdigit()
+    )
+    if not is_number or int(index) < 0:
+        raise ConfigError(f"{origin}: task index is {index!r}, expected a number from 0.")
+    return Task(names.get(kind, kind), int(index))
