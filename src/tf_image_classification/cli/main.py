@@ -13,6 +13,7 @@ from tf_image_classification.errors import did_you_mean
 VERBS = {
     "train": "train a spec, or resume, plan or evaluate its run",
     "evaluate": "evaluate the model of a folder on any data",
+    "launch": "run a command as every task of a cluster on this machine",
     "check-spec": "run the contract on a spec, one message a broken promise",
 }
 

@@ -1,0 +1,49 @@
+"""``tfic launch --workers N [--evaluator] -- COMMAND``: a cluster on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from tf_image_classification import train_estimator
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.launch import launch
+
+_EXAMPLE = "example: tfic launch --workers 2 -- python myEstimator.py --epochs 3"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Launch; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "tfic launch",
+        description="Run a command as every task of a cluster on this machine.",
+        epilog=_EXAMPLE,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--workers", type=int, required=True, help="processes that train together")
+    parser.add_argument("--evaluator", action="store_true", help="one more process evaluates")
+    parser.add_argument(
+        "--max_restarts", type=int, default=0, help="times to start again after a failure (0)"
+    )
+    parser.add_argument(
+        "--grace_secs", type=float, default=60.0, help="time to end when another task failed (60)"
+    )
+    parser.add_argument(
+        "--gpus_per_worker", type=int, default=0, help="GPUs each worker sees; 0: all see all (0)"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="after --: what each task runs")
+    given = parser.parse_args(arguments)
+    command = given.command[1:] if given.command[:1] == ["--"] else given.command
+    with train_estimator.ends_the_process():
+        if not command:
+            raise ConfigError(f"Which command? {_EXAMPLE}")
+        if given.workers < 1 or given.max_restarts < 0 or given.gpus_per_worker < 0:
+            raise ConfigError("--workers must be 1 or more, the other numbers 0 or more.")
+        return launch(
+            command,
+            num_workers=given.workers,
+            with_evaluator=given.evaluator,
+            max_restarts=given.max_restarts,
+            grace_secs=given.grace_secs,
+            gpus_per_worker=given.gpus_per_worker,
+        )

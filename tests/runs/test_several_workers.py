@@ -1,0 +1,237 @@
+"""Training on several workers: real processes on this machine's loopback."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import tiny_runs
+from tf_image_classification.checkpoints.store import CheckpointStore
+from tf_image_classification.tasks import Task, tf_config
+
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tiny_program.py")
+STEPS = 16
+TIMEOUT_SECS = 240
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return {
+        "train": tiny_runs.write_records(folder),
+        "evaluation": tiny_runs.write_records(folder, "eval", count=17, seed=1),
+    }
+
+
+def arguments(data, model_dir, *more, steps=STEPS, every=4):
+    folder = os.path.dirname(data["train"])
+    return [
+        sys.executable, PROGRAM, "--model_dir", str(model_dir), "--train_metadata", data["train"],
+        "--eval_metadata", data["evaluation"], "--cache_dir", os.path.join(folder, "cache"),
+        "--image_size", str(tiny_runs.SIZE), "--batch_size", "6", "--train_steps", str(steps),
+        "--learning_rate", "0.01", "--save_checkpoints_steps", str(every), "--noprogress",
+        "--save_summary_steps", "0", "--noexport_saved_model", *more,
+    ]  # fmt: skip
+
+
+def launched(workers, command, *options):
+    """What ``tfic launch`` ends with and prints."""
+    tfic = [sys.executable, "-m", "tf_image_classification.cli.main", "launch"]
+    return subprocess.run(
+        [*tfic, "--workers", str(workers), *options, "--", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_SECS,
+        check=False,
+    )  # fmt: skip
+
+
+def in_this_process(data, model_dir, spec, **changes):
+    return tiny_runs.run(
+        spec, model_dir, data["train"], data["evaluation"], train_steps=STEPS,
+        save_checkpoints_steps=4, **changes,
+    )  # fmt: skip
+
+
+def assert_close(found, expected, tolerance=2e-5):
+    assert found.step == expected.step
+    for part in ("model/", "optimizer/"):
+        assert tiny_runs.largest_difference(found, expected, beginning=part) < tolerance
+
+
+def assert_same_evaluations(found, expected):
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=2e-5)
+        assert ours["num_examples"] == 17
+
+
+def test_two_workers_train_and_evaluate_as_one(data, tmp_path):
+    expected = in_this_process(data, tmp_path / "one", tiny_runs.plain_spec(), eval_every_steps=5)
+    ended = launched(2, arguments(data, tmp_path / "two", "--plain", "--eval_every_steps", "5"))
+    assert ended.returncode == 0, ended.stdout
+    assert "devices: 2 in 2 processes, each computes 3 of the 6 examples" in ended.stdout
+    assert ended.stdout.count("new run in") == 1  # one worker speaks for all
+    assert_close(tiny_runs.last_checkpoint(tmp_path / "two"), expected)
+    assert_same_evaluations(
+        tiny_runs.evaluations(tmp_path / "two"), tiny_runs.evaluations(tmp_path / "one")
+    )
+
+
+def test_a_run_stopped_on_two_workers_goes_on_on_three_and_on_one(data, tmp_path):
+    expected = in_this_process(data, tmp_path / "one", tiny_runs.plain_spec())
+    stop = ("--plain", "--signal", "SIGTERM", "--signal_at", "5", "--signal_rank", "1")
+    ended = launched(2, arguments(data, tmp_path / "other", *stop, every=1000))
+    assert ended.returncode == 75, ended.stdout
+    stops = re.findall(r"\[worker (\d)\] Stopped by (.*) at step (\d+) of", ended.stdout)
+    assert {worker for worker, _, _ in stops} == {"0", "1"}
+    assert {reason for _, reason, _ in stops} == {"SIGTERM", "a signal to another worker"}
+    assert len({step for _, _, step in stops}) == 1
+    saved = CheckpointStore(str(tmp_path / "other" / "checkpoints")).newest()
+    assert 5 <= saved.step <= 7
+    assert str(saved.step) == stops[0][2]
+
+    stop = ("--plain", "--signal", "SIGTERM", "--signal_at", str(saved.step + 2))
+    os.remove(tmp_path / "other" / "signal_was_sent")
+    ended = launched(3, arguments(data, tmp_path / "other", *stop, "--signal_rank", "2"))
+    assert ended.returncode == 75, ended.stdout
+    assert f"resumed at step {saved.step}" in ended.stdout
+    found = in_this_process(data, tmp_path / "other", tiny_runs.plain_spec(), allow_changes=True)
+    assert_close(found, expected)
+
+
+def test_after_a_killed_worker_the_job_starts_again_and_ends_with_the_same_bits(data, tmp_path):
+    expected = launched(2, arguments(data, tmp_path / "straight"))
+    assert expected.returncode == 0, expected.stdout
+    kill = ("--signal", "SIGKILL", "--signal_at", "10", "--signal_rank", "1")
+    ended = launched(2, arguments(data, tmp_path / "killed", *kill), "--max_restarts", "1")
+    assert ended.returncode == 0, ended.stdout
+    assert re.search(r"\[worker 0\] WorkerLostError: Lost worker 1 \(127.0.0.1:\d+\)", ended.stdout)
+    assert "Traceback" not in ended.stdout
+    assert "[launch] worker 0 and worker 1 ended with status -9; starting again" in ended.stdout
+    assert "[worker 0] resumed at step 8" in ended.stdout
+    tiny_runs.assert_same_bits(
+        tiny_runs.last_checkpoint(tmp_path / "killed"),
+        tiny_runs.last_checkpoint(tmp_path / "straight"),
+    )
+    assert tiny_runs.evaluations(tmp_path / "killed") == tiny_runs.evaluations(
+        tmp_path / "straight"
+    )
+
+
+def test_when_the_first_of_three_workers_is_killed_the_others_name_it(data, tmp_path):
+    kill = ("--plain", "--signal", "SIGKILL", "--signal_at", "6", "--signal_rank", "0")
+    began = time.monotonic()
+    ended = launched(3, arguments(data, tmp_path / "model", *kill, steps=10**6))
+    assert ended.returncode not in (0, 75)
+    for worker in (1, 2):
+        assert f"[worker {worker}] WorkerLostError: Lost worker" in ended.stdout
+    assert re.search(r"Lost worker 0 \(127.0.0.1:\d+\)", ended.stdout)
+    assert time.monotonic() - began < TIMEOUT_SECS
+    assert CheckpointStore(str(tmp_path / "model" / "checkpoints")).newest().step == 4
+
+
+def test_synchronised_batch_norm_makes_two_workers_train_as_one(data, tmp_path):
+    spec = tiny_runs.TinySpec(noise=0.0)
+    # Not with adamw: before a batch normalisation a bias has no gradient but rounding, and adamw
+    # makes whole steps of that.
+    same = {"sync_batch_norm": True, "optimizer": "momentum"}
+    expected = in_this_process(data, tmp_path / "one", spec, **same)
+    options = ("--nonoisy", "--sync_batch_norm", "--optimizer", "momentum")
+    ended = launched(2, arguments(data, tmp_path / "two", *options))
+    assert ended.returncode == 0, ended.stdout
+    assert_close(tiny_runs.last_checkpoint(tmp_path / "two"), expected)
+
+
+def test_the_evaluator_evaluates_every_checkpoint_and_keeps_the_best(data, tmp_path):
+    expected = in_this_process(data, tmp_path / "one", tiny_runs.plain_spec(), eval_every_steps=4)
+    command = arguments(data, tmp_path / "model", "--plain", "--eval_throttle_secs", "0")
+    command.remove("--noexport_saved_model")
+    ended = launched(1, [*command, "--keep_checkpoint_max", "-1"], "--evaluator")
+    assert ended.returncode == 0, ended.stdout
+    assert "[evaluator] exported:" in ended.stdout
+    assert "[worker 0] exported:" not in ended.stdout
+    assert_close(tiny_runs.last_checkpoint(tmp_path / "model"), expected)
+    found = tiny_runs.evaluations(tmp_path / "model")
+    assert_same_evaluations(found, tiny_runs.evaluations(tmp_path / "one"))
+    best = CheckpointStore(str(tmp_path / "model" / "best")).newest()
+    assert best.step == min(found, key=lambda line: line["loss"])["step"]
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def start(command, addresses, index):
+    environment = os.environ | {
+        "TF_CONFIG": tf_config({"worker": addresses}, Task("worker", index))
+    }
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("started", "message"),
+    [
+        (0, "Not started within 2 seconds: worker 1 ({1}), worker 2 ({2})"),
+        (1, "The worker 0 ({0}) did not start, or not every other worker did, within 2 seconds"),
+    ],
+)
+def test_workers_that_do_not_start_are_named(data, tmp_path, started, message):
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
+    command = arguments(data, tmp_path / "model", "--cluster_timeout_secs", "2")
+    process = start(command, addresses, started)
+    output, _ = process.communicate(timeout=TIMEOUT_SECS)
+    assert process.returncode == 75
+    assert f"WorkerLostError: {message.format(*addresses)}" in output
+    assert not (tmp_path / "model").exists()
+
+
+def test_workers_that_do_not_share_the_folder_are_told(data, tmp_path):
+    in_this_process(data, tmp_path / "model", tiny_runs.plain_spec())
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    processes = [
+        start(
+            arguments(data, tmp_path / folder, "--plain", "--allow_changes", steps=20),
+            addresses, index,
+        )
+        for index, folder in enumerate(["model", "another"])
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=TIMEOUT_SECS)[0] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    for output in outputs:
+        assert "worker 1 and the worker 0 do not have the same newest checkpoint" in output
+        assert "must be one folder that every worker sees" in output
+
+
+def test_ctrl_c_on_the_launcher_stops_every_worker_once(data, tmp_path):
+    tfic = [sys.executable, "-m", "tf_image_classification.cli.main", "launch", "--workers", "2"]
+    command = arguments(data, tmp_path / "model", "--plain", "--step_secs", "0.2", steps=10**6)
+    launcher = subprocess.Popen(
+        [*tfic, "--evaluator", "--", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    lines = []
+    for line in launcher.stdout:
+        lines.append(line)
+        if "step 6" in line:
+            launcher.send_signal(signal.SIGINT)
+            break
+    rest, _ = launcher.communicate(timeout=TIMEOUT_SECS)
+    assert launcher.returncode == 75, "".join(lines) + rest
+    assert "[worker 0] Stopped by SIGTERM" in rest
+    assert "[worker 1] Stopped by" in rest
+    assert "[evaluator] The evaluator was stopped by SIGTERM" in rest
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert record["settings"]["train_steps"] == 10**6
