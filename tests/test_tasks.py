@@ -128,3 +128,57 @@ def test_what_is_written_is_read_again():
 def test_a_wrong_description_is_explained(environment, message):
     with pytest.raises(ConfigError, match=message):
         read_cluster(environment)
+
+
+def slurm(rank, node, **changes):
+    return {
+        "SLURM_STEP_NUM_TASKS": "5",
+        "SLURM_STEP_NODELIST": "gpu[2,09-10]",
+        "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+        "SLURM_PROCID": str(rank),
+        "SLURM_NODEID": str(node),
+        "SLURM_JOB_ID": "123456",
+        "SLURM_STEP_ID": "0",
+    } | changes
+
+
+def test_a_slurm_step_is_a_cluster_of_workers_in_the_order_of_their_ranks():
+    cluster = read_cluster(slurm(3, 1))
+    hosts = [cluster.address(task).partition(":")[0] for task in cluster.workers]
+    assert hosts == ["gpu2", "gpu2", "gpu09", "gpu09", "gpu10"]
+    assert len({address for _, address in cluster.members}) == 5
+    assert (cluster.rank, cluster.origin) == (3, "SLURM")
+    assert read_cluster(slurm(3, 1, SLURM_STEP_ID="1")).members != cluster.members
+
+
+def test_one_task_of_slurm_is_one_machine_and_tf_config_takes_precedence():
+    assert read_cluster(slurm(0, 0, SLURM_STEP_NUM_TASKS="1")) is None
+    assert read_cluster(slurm(3, 1) | config(WORKERS)).origin == "TF_CONFIG"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"SLURM_NODEID": "0"}, "not numbered node by node.*--distribution=block"),
+        ({"SLURM_STEP_NODELIST": "gpu[1-x]"}, "variables that tell where do not fit"),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1"}, "not numbered node by node"),
+    ],
+)
+def test_slurm_variables_that_do_not_fit_are_explained(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        read_cluster(slurm(3, 1, **changes))
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("n1", ["n1"]),
+        ("n1,m[01-02]", ["n1", "m01", "m02"]),
+        ("r[1-2]n[1,3].site", ["r1n1.site", "r1n3.site", "r2n1.site", "r2n3.site"]),
+    ],
+)
+def test_short_forms_of_host_names(text, hosts):
+    changes = {"SLURM_STEP_NODELIST": text, "SLURM_STEP_NUM_TASKS": str(2 * len(hosts))}
+    changes["SLURM_STEP_TASKS_PER_NODE"] = f"2(x{len(hosts)})"
+    found = read_cluster(slurm(0, 0, **changes))
+    assert [address.partition(":")[0] for _, address in found.members][::2] == hosts

@@ -31,12 +31,15 @@ class _Group:
     Attributes:
         tasks: what they are.
         processes: those that run or have ended; empty before the start.
-        stop_at: when what is left is killed; None while nothing has gone wrong.
+        stop_at: when what is left is stopped; None while nothing has gone wrong.
+        status: 0, or the exit status of what failed first; one that says more than "start me
+            again" takes precedence.
     """
 
     tasks: Sequence[Task]
     processes: list[subprocess.Popen[str]] = dataclasses.field(default_factory=list)
     stop_at: float | None = None
+    status: int = 0
 
     def statuses(self) -> list[int | None]:
         """The exit status of each process, None while it runs."""
@@ -47,11 +50,11 @@ class _Group:
         """Whether all have ended."""
         return None not in self.statuses()
 
-    @property
-    def status(self) -> int:
-        """0 when all ended well, else the first status that says more than "start me again"."""
-        bad = [status for status in self.statuses() if status]
-        return next((s for s in bad if s != RunInterrupted.exit_code), bad[0] if bad else 0)
+    def take_note(self) -> None:
+        """Learn from the processes that have ended by themselves."""
+        for status in self.statuses():
+            if status and self.status in (0, RunInterrupted.exit_code):
+                self.status = status
 
     def send(self, number: int) -> None:
         """Send a signal to those that still run."""
@@ -95,8 +98,7 @@ def launch(
 
         def start(group: _Group) -> None:
             addresses = {WORKER: [f"127.0.0.1:{port}" for port in _free_ports(num_workers)]}
-            group.stop_at = None
-            group.processes = []
+            group.stop_at, group.status, group.processes = None, 0, []
             for task in group.tasks:
                 environment = {
                     "TF_CONFIG": tf_config(addresses, task, has_evaluator=with_evaluator),
@@ -135,8 +137,9 @@ def launch(
 def _stop_what_is_left(group: _Group, grace_secs: float) -> None:
     """Stop the rest of a group one of whose processes has failed."""
     now = time.monotonic()
-    if group.stop_at is None:
-        if any(group.statuses()):
+    if group.stop_at is None or now < group.stop_at:
+        group.take_note()
+        if group.status and group.stop_at is None:
             group.stop_at = now + grace_secs
     elif now >= group.stop_at + _KILL_SECS:
         group.send(signal.SIGKILL)
@@ -167,10 +170,11 @@ def _started(
 
 def _copy_lines(process: subprocess.Popen[str], task: Task) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip():
-            sys.stdout.write(f"[{task}] {line.rstrip()}\n")
-            sys.stdout.flush()
+    with process.stdout as lines:
+        for line in lines:
+            if line.strip():
+                sys.stdout.write(f"[{task}] {line.rstrip()}\n")
+                sys.stdout.flush()
 
 
 def _free_ports(count: int) -> list[int]:

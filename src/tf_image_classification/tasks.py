@@ -4,13 +4,15 @@
     cluster.task, cluster.num_workers
 
 What platforms put into the environment is read as they really send it: ``TF_CONFIG`` of Vertex AI,
-ML Engine, Kubeflow and Ray, and Vertex AI's ``CLUSTER_SPEC``.
+ML Engine, Kubeflow and Ray, Vertex AI's ``CLUSTER_SPEC``, and what SLURM's ``srun`` sets.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,8 +97,8 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
         environment: variables by name.
 
     Raises:
-        ConfigError: the description is no JSON, contradicts itself, or asks for what does not exist
-            here, such as parameter servers; says what to use instead.
+        ConfigError: the description cannot be read, contradicts itself, or asks for what does not
+            exist here, such as parameter servers; says what to use instead.
     """
     found = [
         read(text, name)
@@ -105,7 +107,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
     ]
     clusters = [cluster for cluster in found if cluster is not None]
     if not clusters:
-        return None
+        return _from_slurm(environment)
     # Vertex AI names the evaluator in CLUSTER_SPEC alone.
     has_evaluator = any(cluster.has_evaluator for cluster in clusters)
     return dataclasses.replace(clusters[0], has_evaluator=has_evaluator)
@@ -118,11 +120,6 @@ def members_of(addresses: Mapping[str, Sequence[str]]) -> tuple[tuple[Task, str]
         for kind in (CHIEF, WORKER)
         for index, address in enumerate(addresses.get(kind, ()))
     )
-
-
-def is_in_slurm_step(environment: Mapping[str, str]) -> bool:
-    """Whether ``srun`` has started this process beside others; TensorFlow reads their addresses."""
-    return int(environment.get("SLURM_STEP_NUM_TASKS") or 1) > 1
 
 
 def tf_config(
@@ -248,3 +245,71 @@ def _task(task: Any, names: Mapping[str, str], origin: str) -> Task:
     if not is_number or int(index) < 0:
         raise ConfigError(f"{origin}: task index is {index!r}, expected a number from 0.")
     return Task(names.get(kind, kind), int(index))
+
+
+_SLURM_PORTS = range(10000, 30000)
+
+
+def _from_slurm(environment: Mapping[str, str]) -> Cluster | None:
+    """The tasks that ``srun`` has started together, each a worker, in the order of their ranks."""
+    if int(environment.get("SLURM_STEP_NUM_TASKS") or 1) == 1:
+        return None
+    try:
+        hosts = _host_names(environment["SLURM_STEP_NODELIST"])
+        counts = _tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])
+        rank, num_tasks = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
+        # Other steps on these machines must not have the same ports.
+        seed = 31 * int(environment["SLURM_JOB_ID"]) + int(environment["SLURM_STEP_ID"])
+        node = int(environment["SLURM_NODEID"])
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            "SLURM_STEP_NUM_TASKS says that srun has started several tasks, but the variables that "
+            f"tell where do not fit: {error!r}. Start the tasks with srun, or set TF_CONFIG."
+        ) from error
+    nodes = [number for number, count in enumerate(counts) for _ in range(count)]
+    if len(hosts) != len(counts) or len(nodes) != num_tasks or nodes[rank] != node:
+        raise ConfigError(
+            f"SLURM: {num_tasks} tasks on {', '.join(hosts)} with {counts} tasks a node, of which "
+            f"this is number {rank} on node {node}, are not numbered node by node. Start them with "
+            "srun --distribution=block."
+        )
+    port = _SLURM_PORTS[seed % (len(_SLURM_PORTS) - max(counts))]
+    addresses = [
+        f"{host}:{port + local}"
+        for host, count in zip(hosts, counts, strict=True)
+        for local in range(count)
+    ]
+    return Cluster(members_of({WORKER: addresses}), Task(WORKER, rank), origin="SLURM")
+
+
+def _host_names(text: str) -> list[str]:
+    """The hosts that SLURM's short form stands for.
+
+    Example:
+        >>> _host_names("gpu[08-10],login")
+        ['gpu08', 'gpu09', 'gpu10', 'login']
+    """
+    hosts = []
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
+        pieces = re.split(r"\[([^\]]*)\]", part)
+        choices = [_numbers(p) if i % 2 else [p] for i, p in enumerate(pieces)]
+        hosts += ["".join(choice) for choice in itertools.product(*choices)]
+    return hosts
+
+
+def _numbers(text: str) -> list[str]:
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        end = last if dash else first
+        found += [str(n).zfill(len(first)) for n in range(int(first), int(end) + 1)]
+    return found
+
+
+def _tasks_per_node(text: str) -> list[int]:
+    """Tasks on each node from SLURM's short form: "2(x3),1" is 2, 2, 2, 1."""
+    counts = []
+    for part in text.split(","):
+        count, times, repeated = part.rstrip(")").partition("(x")
+        counts += [int(count)] * (int(repeated) if times else 1)
+    return counts

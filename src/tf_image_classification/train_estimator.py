@@ -144,8 +144,6 @@ def _join(settings: Settings) -> Workers:
     from tf_image_classification.training import workers
 
     cluster = tasks.read_cluster(os.environ)
-    if cluster is None and tasks.is_in_slurm_step(os.environ):
-        cluster = workers.slurm_cluster()
     return workers.join(
         settings.run.strategy, cluster, timeout_secs=settings.run.cluster_timeout_secs
     )

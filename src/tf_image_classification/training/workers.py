@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.errors import ConfigError, RunMismatchError, WorkerLostError
-from tf_image_classification.tasks import Cluster, Task, members_of
+from tf_image_classification.tasks import Cluster, Task
 from tf_image_classification.training.cluster import make_strategy
 from tf_image_classification.training.roll_call import hold_roll_call
 
@@ -170,25 +170,6 @@ def join(name: str, cluster: Cluster | None, *, timeout_secs: float) -> Workers:
         hold_roll_call(cluster, timeout_secs)
         _connected[cluster] = _connect(cluster)
     return Workers(_connected[cluster], cluster)
-
-
-def slurm_cluster() -> Cluster:
-    """The cluster of the SLURM step in which this process runs: every task is a worker.
-
-    Raises:
-        ConfigError: the variables that SLURM sets are not complete.
-    """
-    try:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
-        addresses = resolver.cluster_spec().as_dict()
-        kind, index = resolver.get_task_info()
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"SLURM_STEP_NUM_TASKS says that srun has started several tasks, but their addresses "
-            f"cannot be read from the other variables: {error!r}. Start the tasks with srun, or "
-            "set TF_CONFIG."
-        ) from error
-    return Cluster(members_of(addresses), Task(kind, index), origin="SLURM")
 
 
 _connected: dict[Cluster, tf.distribute.Strategy] = {}
