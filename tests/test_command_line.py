@@ -256,3 +256,43 @@ def test_the_table_for_the_documentation_has_a_line_for_every_flag():
     assert all(line.endswith(". |") for line in lines[2:]), [
         line for line in lines[2:] if not line.endswith(". |")
     ]
+
+
+# --- the environment ---------------------------------------------------------------------------
+
+
+VERTEX = {
+    "AIP_MODEL_DIR": "gs://b/job/model/",
+    "AIP_CHECKPOINT_DIR": "gs://b/job/checkpoints/",
+    "AIP_TENSORBOARD_LOG_DIR": "gs://b/job/logs/",
+}
+
+
+def settings_in(environment, *arguments):
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    command_line.parse(arguments, values)
+    return command_line.settings_from(values, environment)
+
+
+def test_the_folders_of_a_vertex_job_are_those_of_the_run():
+    settings = settings_in(VERTEX)
+    assert settings.run.model_dir == "gs://b/job"
+    assert settings.checkpoints.export_dir == "gs://b/job/model"
+    assert settings.checkpoints.tensorboard_dir == "gs://b/job/logs"
+    assert settings.origin("model_dir") == "environment"
+
+
+def test_flags_take_precedence_over_the_environment():
+    settings = settings_in(VERTEX, "--model_dir", "gs://b/mine", "--tensorboard_dir", "gs://b/t")
+    assert settings.run.model_dir == "gs://b/mine"
+    assert settings.checkpoints.tensorboard_dir == "gs://b/t"
+    assert settings.checkpoints.export_dir == "gs://b/job/model"
+
+
+def test_what_the_environment_gives_needs_no_effect_but_what_a_flag_gives_does():
+    assert not settings_in(VERTEX, "--noexport_saved_model").checkpoints.export_saved_model
+    assert "export_dir has no effect" in refused("--noexport_saved_model", "--export_dir", "x")
+    assert "tensorboard_dir has no effect" in refused(
+        "--save_summary_steps", "0", "--tensorboard_dir", "x"
+    )

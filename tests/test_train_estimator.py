@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from tf_image_classification.errors import (
 from tf_image_classification.files import read_json_lines
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs import reading, ready_hooks
+from tf_image_classification.serving.export import exported_step
 from tf_image_classification.training import cluster
 from tiny_runs import TinySpec, evaluations, last_checkpoint, plain_spec, run, tiny_settings
 from tiny_runs import write_records as write_tiny_records
@@ -404,6 +406,19 @@ def test_checkpoints_come_when_asked_and_so_many_stay(records, tmp_path):
         keep_checkpoint_max=-1,
     )  # fmt: skip
     assert steps_of(tmp_path / "all") == [0, 1, 2, 3]
+
+
+def test_exports_and_logs_go_where_a_platform_wants_them(records, tmp_path):
+    wanted = {
+        "export_saved_model": True, "export_dir": str(tmp_path / "for_serving"),
+        "save_summary_steps": 1, "tensorboard_dir": str(tmp_path / "logs"),
+    }  # fmt: skip
+    for _ in range(2):  # the second time it is complete, and what is missing is copied again
+        run(plain_spec(), tmp_path / "model", records, train_steps=1, **wanted)
+        assert exported_step(str(tmp_path / "for_serving")) == 1
+        shutil.rmtree(tmp_path / "for_serving")
+    assert os.listdir(tmp_path / "logs" / "train")
+    assert not (tmp_path / "model" / "tensorboard").exists()
 
 
 def test_export_can_be_left_out(records, tmp_path):

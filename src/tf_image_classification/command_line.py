@@ -129,8 +129,14 @@ def _readable(message: str) -> str:
     return message if message.endswith(".") else f"{message}."
 
 
-def settings_from(flag_values: flags.FlagValues) -> Settings:
-    """The settings that parsed flags and their settings file give.
+def settings_from(
+    flag_values: flags.FlagValues, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings that parsed flags, their settings file and the environment give.
+
+    Args:
+        flag_values: the parsed flags.
+        environment: the process's variables; those of Vertex AI name the folders of a job.
 
     Raises:
         ConfigError: as ``make_settings``; or the file is not readable as settings.
@@ -146,8 +152,25 @@ def settings_from(flag_values: flags.FlagValues) -> Settings:
         given[option] = _joined(OPTIONS[option], value)
     path = flag_values["config"].value or ""
     return make_settings(
-        file=read_settings_file(path) if path else None, file_path=path, flags=given
+        environment=_folders_of_vertex(environment or {}),
+        file=read_settings_file(path) if path else None,
+        file_path=path,
+        flags=given,
     )
+
+
+def _folders_of_vertex(environment: Mapping[str, str]) -> dict[str, str]:
+    """The folders that Vertex AI gives a job with a base output directory.
+
+    Its folder for checkpoints is that of a model folder in the base directory.
+    """
+    found = {
+        "export_dir": environment.get("AIP_MODEL_DIR", ""),
+        "tensorboard_dir": environment.get("AIP_TENSORBOARD_LOG_DIR", ""),
+        "model_dir": environment.get("AIP_CHECKPOINT_DIR", "").rstrip("/"),
+    }
+    found["model_dir"] = found["model_dir"].removesuffix("/checkpoints")
+    return {name: path.rstrip("/") for name, path in found.items() if path}
 
 
 def _joined(option: Option, value: Any) -> Any:

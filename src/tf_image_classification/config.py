@@ -219,6 +219,12 @@ class DataSettings:
         "Feature of a TFRecord example for a label, as label=feature, when it has another name.",
         resume="free",
     )
+    data_service: str = _option(
+        "",
+        "tf.data service, grpc://host:port, whose machines read and preprocess the training "
+        "examples; in the order in which they are ready, so only with nodeterministic.",
+        resume="free",
+    )
     on_bad_image: str = _option(
         "fail",
         "An image that cannot be decoded ends the run (fail), or is counted, listed in the "
@@ -496,6 +502,12 @@ class CheckpointSettings:
         "Write a SavedModel that takes encoded images when the run is complete.",
         resume="free",
     )
+    export_dir: str = _option(
+        "", "Folder that gets a copy of the exported model; may be gs://.", resume="free"
+    )
+    tensorboard_dir: str = _option(
+        "", "Folder of the TensorBoard logs; empty: tensorboard in model_dir.", resume="free"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -546,7 +558,8 @@ class Settings:
     """All settings of a run, with where each came from.
 
     Attributes:
-        origins: option name to "default", "flag", "argument" or the settings file's path.
+        origins: option name to "default", "environment", "flag", "argument" or the settings file's
+            path.
     """
 
     run: RunSettings = RunSettings()
@@ -583,6 +596,10 @@ class Settings:
         """Where an option's value came from."""
         return self.origins.get(name, "default")
 
+    def is_chosen(self, name: str) -> bool:
+        """Whether the user has given an option, so that it must have an effect."""
+        return self.origin(name) not in ("default", ENVIRONMENT)
+
 
 def _groups() -> dict[str, type[Any]]:
     """The settings' groups by the name of their attribute."""
@@ -610,6 +627,9 @@ def _plain_type(hint: Any) -> type:
     return plain
 
 
+ENVIRONMENT = "environment"
+"""Origin of a setting that the platform has given; such a one needs no effect."""
+
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _declared_options()}
 ALIASES: Mapping[str, str] = {a: o.name for o in OPTIONS.values() for a in o.aliases}
 
@@ -620,14 +640,16 @@ _PARTNERS |= {partner: name for name, partner in _PARTNERS.items()}
 def make_settings(
     given: Mapping[str, Any] | None = None,
     *,
+    environment: Mapping[str, Any] | None = None,
     file: Mapping[str, Any] | None = None,
     file_path: str = "",
     flags: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Settings from the defaults, overlaid by a file's values, then flags, then given values.
+    """Settings from the defaults, overlaid in this order by the other arguments, the first last.
 
     Args:
         given: values from Python, by option name.
+        environment: values that the platform has given; they need not have an effect.
         file: values read from a settings file.
         file_path: the file's path, for messages and the record.
         flags: values given on the command line.
@@ -642,7 +664,13 @@ def make_settings(
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for layer, origin in ((file, file_path or "file"), (flags, "flag"), (given, "argument")):
+    layers = (
+        (environment, ENVIRONMENT),
+        (file, file_path or "file"),
+        (flags, "flag"),
+        (given, "argument"),
+    )
+    for layer, origin in layers:
         _lay_over(values, origins, layer or {}, origin)
     return _build(values, origins)
 
@@ -705,10 +733,16 @@ def _check_exclusions(settings: Settings) -> None:
             "keep_checkpoint_max is 0, but a run needs its newest checkpoint to resume. Expected 1 "
             "or more, or -1 for all."
         )
+    if not settings.checkpoints.export_saved_model and settings.is_chosen("export_dir"):
+        raise ConfigError("export_dir has no effect without export_saved_model. Remove it.")
+    if not settings.checkpoints.save_summary_steps and settings.is_chosen("tensorboard_dir"):
+        raise ConfigError("tensorboard_dir has no effect with save_summary_steps 0. Remove it.")
     if settings.run.strategy == "tpu" and settings.model.precision == "mixed_float16":
         raise ConfigError(
             "precision is mixed_float16, which TPUs do not have. Use --precision mixed_bfloat16."
         )
+    if settings.data.data_service:
+        _check_data_service(settings)
     if settings.model.sync_batch_norm and settings.training.gradient_accumulation_steps > 1:
         raise ConfigError(
             "sync_batch_norm and gradient_accumulation_steps exclude each other: a part of the "
@@ -724,6 +758,23 @@ def _check_exclusions(settings: Settings) -> None:
             f"gradient_accumulation_steps is {parts}, which does not divide batch_size {batch}. "
             f"Nearest batch sizes: {batch - batch % parts or parts} and "
             f"{batch - batch % parts + parts}."
+        )
+
+
+def _check_data_service(settings: Settings) -> None:
+    service = settings.data.data_service
+    if not service.startswith("grpc://"):
+        raise ConfigError(f"data_service is {service!r}, expected grpc://host:port.")
+    if settings.run.deterministic:
+        raise ConfigError(
+            "data_service gives batches in the order in which its machines have them ready, so the "
+            "run cannot be repeated or resumed exactly. Add --nodeterministic to accept that, or "
+            "leave data_service out."
+        )
+    if settings.data.on_bad_image == "skip":
+        raise ConfigError(
+            "on_bad_image is skip, which needs to know which example failed; data_service does not "
+            "tell. Leave one of them out."
         )
 
 

@@ -224,6 +224,17 @@ def remove(path: str) -> None:
             os.remove(path)
 
 
+def copy_folder(source: str, target: str) -> None:
+    """Copy the files of a folder and of its sub-folders, replacing those that have their names."""
+    make_folder(target)
+    for name in list_folder(source, with_hidden=True):
+        path = join(source, name)
+        if is_folder(path):
+            copy_folder(path, join(target, name))
+        else:
+            write_bytes(join(target, name), read_bytes(path))
+
+
 def rename(source: str, target: str) -> None:
     """Give a file or folder another name, replacing a file that has it."""
     if is_remote(source):

@@ -116,6 +116,11 @@ def _brief(schema: LabelSchema) -> str:
     )
 
 
+def tensorboard_folder(settings: Settings) -> str:
+    """Where a run writes its TensorBoard logs."""
+    return settings.checkpoints.tensorboard_dir or ModelFolder(settings.run.model_dir).tensorboard
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
     """The files of a run.

@@ -194,7 +194,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         is_evaluated = parts.evaluate_some is None or parts.run.evaluated_step == parts.run.step
         if parts.run.is_complete and is_evaluated:
             say(messages.already_complete(parts.run))
-            if exports and not folder_evaluation.is_exported(folder):
+            if exports and not folder_evaluation.is_exported(folder, settings):
                 say(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
             workers.wait_for_all()
             return TrainResult(folder.path, parts.run.step, _last_metrics(folder))
@@ -294,7 +294,7 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> 
     if evaluation is not None:
         print(messages.evaluation_table(evaluation, lines[-1]["step"]))
     wants_export = settings.checkpoints.export_saved_model and not spec.has_own_input
-    if wants_export and not folder_evaluation.is_exported(folder):
+    if wants_export and not folder_evaluation.is_exported(folder, settings):
         print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
     return TrainResult(folder.path, lines[-1]["step"], _last_metrics(folder))
 
@@ -316,7 +316,7 @@ def settings_of_command_line(arguments: Sequence[str]) -> Settings:
         print(command_line.help_text(f"usage: {os.path.basename(sys.argv[0])} [flags]"))
         raise SystemExit(0)
     command_line.parse(arguments, FLAGS)
-    settings = command_line.settings_from(FLAGS)
+    settings = command_line.settings_from(FLAGS, os.environ)
     if FLAGS["print_config"].value:
         print(command_line.settings_text(settings), end="")
         raise SystemExit(0)

@@ -11,7 +11,7 @@ class FakeRun:
     """Moves when told to; remembers what it was asked for."""
 
     def __init__(self, model_dir="", *, step=0, train_steps=10, model=None, was_resumed=False):
-        self.settings = make_settings()
+        self.settings = make_settings({"model_dir": str(model_dir)} if model_dir else {})
         self.schema = LabelSchema((Label("kind", depth=2, class_names=("cat", "dog")),))
         self.model, self.model_dir = model, str(model_dir)
         self.optimizer = keras.optimizers.SGD()

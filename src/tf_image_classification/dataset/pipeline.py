@@ -102,6 +102,7 @@ class Pipeline:
         max_image_pixels: larger images are bad images.
         seed: decides order and augmentation.
         shuffle: whether training examples are shuffled.
+        data_service: address of the tf.data service that makes training batches, or "".
     """
 
     source: Table | Stream
@@ -111,6 +112,7 @@ class Pipeline:
     max_image_pixels: int
     seed: int = 0
     shuffle: bool = True
+    data_service: str = ""
 
     def training_batches(
         self, position: int, *, excluded: Collection[int] = (), share: Share = WHOLE
@@ -125,7 +127,14 @@ class Pipeline:
         Returns:
             Dataset of ``Batch``, each one slice of a global batch.
         """
-        return self._decoded(self._encoded(position, share), excluded, share)
+        batches = self._decoded(self._encoded(position, share), excluded, share)
+        if not self.data_service:
+            return batches
+        # Each chunk goes to one of the service's machines. Batches come as they are ready.
+        service = tf.data.experimental.service
+        return batches.apply(
+            service.distribute(service.ShardingPolicy.DYNAMIC, self.data_service)
+        ).prefetch(tf.data.AUTOTUNE)
 
     @property
     def num_examples(self) -> int:
@@ -219,6 +228,12 @@ class Pipeline:
         Raises:
             DataError: the bytes of an example cannot even be read.
         """
+        if training and self.data_service:
+            raise DataError(
+                f"The tf.data service {self.data_service} could not make a batch, and does not "
+                "tell of which example. Its own log may; or train without --data_service, which "
+                "names the file."
+            )
         order = self if training else dataclasses.replace(self, shuffle=False)
         if isinstance(self.source, Stream):
             self.source.check_labels(position, order._stream_seed, self.batch_size)

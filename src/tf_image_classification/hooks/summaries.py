@@ -15,7 +15,7 @@ from tf_image_classification.batches import PADDING_ID
 from tf_image_classification.errors import DataError
 from tf_image_classification.hooks.base import Every, Hook, Run
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
-from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.model_folder import tensorboard_folder
 
 _MAX_IMAGES = 8
 
@@ -40,7 +40,7 @@ class SummaryHook(Hook):
     def _writer(self, run: Run, name: str) -> Any:
         """The writer of ``train`` or ``eval``, opened when there is something to write."""
         if name not in self._writers:
-            folder = files.join(ModelFolder(run.model_dir).tensorboard, name)
+            folder = files.join(tensorboard_folder(run.settings), name)
             self._writers[name] = tf.summary.create_file_writer(folder)
         return self._writers[name]
 
@@ -105,7 +105,7 @@ def _named_errors(run: Run) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise DataError(
-            f"The TensorBoard logs cannot be written to {ModelFolder(run.model_dir).tensorboard}: "
+            f"The TensorBoard logs cannot be written to {tensorboard_folder(run.settings)}: "
             f"{error.message.splitlines()[0]}. Make room or correct the folder, and start the same "
             "command again to resume from the last checkpoint."
         ) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tf_image_classification import files
 from tf_image_classification.checkpoints.store import CheckpointStore, Saved
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.feed import Feed
@@ -228,12 +229,20 @@ def export_run(
         pipeline=evaluation_input,
         step=saved.step,
     )
+    export_dir = settings.checkpoints.export_dir
+    if export_dir:
+        files.copy_folder(folder.saved_model, export_dir)
     name, _ = ready_hooks.best_metric(settings)
     values = [line[name] for line in folder.evaluations() if line["step"] == saved.step]
     value = f", {name} {values[-1]:.4f}" if values and values[-1] is not None else ""
-    return f"exported:      {folder.saved_model} (the {which} checkpoint, step {saved.step}{value})"
+    exported = (
+        f"exported:      {folder.saved_model} (the {which} checkpoint, step {saved.step}{value})"
+    )
+    return f"{exported}\nits copy:      {export_dir}" if export_dir else exported
 
 
-def is_exported(folder: ModelFolder) -> bool:
+def is_exported(folder: ModelFolder, settings: Settings) -> bool:
     """Whether the exported model is that of the checkpoint which would be exported now."""
-    return exported_step(folder.saved_model) == newest_weights(folder)[0].step
+    step = newest_weights(folder)[0].step
+    paths = filter(None, (folder.saved_model, settings.checkpoints.export_dir))
+    return all(exported_step(path) == step for path in paths)

@@ -14,7 +14,7 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label
-from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
 from tf_image_classification.runs.assembly import Assembly
 from tf_image_classification.runs.reading import Data
 from tf_image_classification.training.loop import TrainingRun
@@ -88,7 +88,7 @@ def farewell(run: TrainingRun, settings: Settings) -> str:
         lines.append(
             f"stopped:       at step {run.step} of {run.train_steps}, because {run.stop_reason}"
         )
-    logs = shlex.quote(folder.tensorboard)
+    logs = shlex.quote(tensorboard_folder(settings))
     lines += [
         f"model folder:  {folder.path}",
         f"TensorBoard:   {_program('tensorboard')} --logdir {logs}",

@@ -111,7 +111,10 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
 
     if spec.has_own_input:
         how = ("input_mode", "stream_block", "image_feature", "label_features", "on_bad_image")
-        refuse((*how, "max_image_pixels", "debug"), "the spec's own input_fn decides that")
+        refuse(
+            (*how, "max_image_pixels", "debug", "data_service"),
+            "the spec's own input_fn decides that",
+        )
     elif "tfrecord" not in _kinds_of_sources(settings):
         refuse(("image_feature", "label_features"), "no TFRecord files are read")
     batch, logits = _made_up_batch(schema)

@@ -167,6 +167,12 @@ def _read(
 def _pipeline(
     spec: EstimatorSpec, source: Any, settings: Settings, *, is_training: bool
 ) -> Pipeline:
+    service = settings.data.data_service if is_training else ""
+    if service and isinstance(source, Table) and not source.fetches_in_parallel:
+        raise ConfigError(
+            "data_service cannot read TFRecord files by random access, which happens in this "
+            "process. Add --input_mode streaming, or name the images by a CSV file or a folder."
+        )
     return Pipeline(
         source=source,
         preproc=spec.get_preproc_fn(is_training),
@@ -175,6 +181,7 @@ def _pipeline(
         max_image_pixels=settings.data.max_image_pixels,
         seed=settings.run.seed,
         shuffle=not settings.run.debug,
+        data_service=service,
     )
 
 
