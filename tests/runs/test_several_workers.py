@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import tiny_runs
 from tf_image_classification.checkpoints.store import CheckpointStore
@@ -162,6 +164,52 @@ def test_the_evaluator_evaluates_every_checkpoint_and_keeps_the_best(data, tmp_p
     assert_same_evaluations(found, tiny_runs.evaluations(tmp_path / "one"))
     best = CheckpointStore(str(tmp_path / "model" / "best")).newest()
     assert best.step == min(found, key=lambda line: line["loss"])["step"]
+
+
+@pytest.fixture(scope="module")
+def data_with_a_bad_image(data, tmp_path_factory):
+    """A CSV of 24 images of which one is none."""
+    folder = tmp_path_factory.mktemp("images")
+    lines = ["URIs,labels\n"]
+    for number in range(24):
+        values = np.random.RandomState(number).randint(0, 255, [8, 8, 3], np.uint8)
+        image = b"no image" if number == 13 else tf.io.encode_png(values).numpy()
+        (folder / f"{number}.png").write_bytes(image)
+        lines.append(f"{number}.png,{number % 3}\n")
+    (folder / "train.csv").write_text("".join(lines))
+    return {**data, "train": str(folder / "train.csv")}
+
+
+def test_a_bad_image_is_left_out_by_the_worker_that_meets_it(data_with_a_bad_image, tmp_path):
+    data = data_with_a_bad_image
+    expected = in_this_process(data, tmp_path / "one", tiny_runs.plain_spec(), on_bad_image="skip")
+    skip = ("--plain", "--on_bad_image", "skip")
+    ended = launched(2, arguments(data, tmp_path / "two", *skip))
+    assert ended.returncode == 0, ended.stdout
+    assert_close(tiny_runs.last_checkpoint(tmp_path / "two"), expected)
+    lists = sorted((tmp_path / "two").glob("bad_images*.jsonl"))
+    found = {json.loads(line)["where"] for path in lists for line in path.read_text().splitlines()}
+    assert len(found) == 1
+    assert "13.png" in found.pop()
+
+
+def test_a_bad_image_ends_every_worker_and_is_named_by_one(data_with_a_bad_image, tmp_path):
+    ended = launched(2, arguments(data_with_a_bad_image, tmp_path / "model", "--plain"))
+    assert ended.returncode == 1, ended.stdout
+    assert len(re.findall(r"BadImageError: .*13\.png", ended.stdout)) == 1
+    assert len(re.findall(r"WorkerLostError: Lost worker \d", ended.stdout)) == 1
+    assert "Traceback" not in ended.stdout
+
+
+def test_evaluations_by_the_clock_and_early_stopping_come_at_one_step_on_all(data, tmp_path):
+    options = ("--plain", "--eval_throttle_secs", "0", "--early_stopping_patience", "2")
+    options = (*options, "--best_metric", "accuracy", "--learning_rate", "0.1")
+    ended = launched(2, arguments(data, tmp_path / "model", *options, steps=400))
+    assert ended.returncode == 0, ended.stdout
+    stopped = int(re.search(r"stopped: +at step (\d+) of 400", ended.stdout)[1])
+    lines = tiny_runs.evaluations(tmp_path / "model")
+    assert len(lines) > 2
+    assert lines[-1]["step"] == stopped == tiny_runs.last_checkpoint(tmp_path / "model").step
 
 
 def free_ports(count):
