@@ -71,7 +71,7 @@ def preproc(image, width, height):
     return tf.image.resize(image, [height, width])
 
 
-def write_images(folder, size, count):
+def write_images(folder, size, count, num_shards=1):
     random = np.random.default_rng(0)
     encode = tf.io.encode_png if size <= 64 else tf.io.encode_jpeg
 
@@ -81,13 +81,13 @@ def write_images(folder, size, count):
             image = tf.cast(tf.image.resize(coarse, [size, size]), tf.uint8)
             yield encode(image).numpy(), f"{i}", {"class_id": float(i % NUM_CLASSES)}
 
-    return write_shards(folder, "train", examples())
+    return write_shards(folder, "train", examples(), num_shards=num_shards)
 
 
 class Ours:
     """Our loop, without hooks, on an assembled run."""
 
-    def __init__(self, build, paths, size, batch_size, cache_dir):
+    def __init__(self, build, paths, size, batch_size, cache_dir, workers=None):
         settings = make_settings(
             {
                 "train_metadata": paths,
@@ -101,9 +101,8 @@ class Ours:
         )
         spec = Spec(build)
         data = reading.read_data(spec, settings, cache_dir)
-        self.run = assembly.assemble(
-            spec, settings, data, Workers(make_strategy("one_device")), []
-        ).run
+        workers = workers or Workers(make_strategy("one_device"))
+        self.run = assembly.assemble(spec, settings, data, workers, []).run
 
     def train(self, steps):
         self.run.time_steps(steps)
