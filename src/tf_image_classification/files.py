@@ -27,10 +27,78 @@ def is_remote(path: str) -> bool:
     return re.match(r"^[a-z][a-z0-9+.-]*://", path) is not None
 
 
-def _gfile() -> Any:
+_SIGN_IN = (
+    "Give the account that runs this the role Storage Object User on the bucket, or sign in: "
+    "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS=key.json."
+)
+
+
+@contextlib.contextmanager
+def remote_errors(path: str) -> Iterator[None]:
+    """Inside the block an error of TensorFlow is one of ours, which names the path.
+
+    Raises:
+        DataError: access is denied, there is no such bucket, or it cannot be reached.
+    """
     import tensorflow as tf  # late: local paths must not pay for it
 
-    return tf.io.gfile
+    try:
+        yield
+    except tf.errors.OpError as error:
+        message = " ".join(error.message.split())
+        if isinstance(error, (tf.errors.PermissionDeniedError, tf.errors.UnauthenticatedError)):
+            raise DataError(f"{path}: access is denied. {_SIGN_IN}") from error
+        if "bucket does not exist" in message:
+            raise DataError(f"{path}: there is no such bucket. Correct its name.") from error
+        raise DataError(f"{path}: {message[:300]}") from error
+
+
+class _Remote:
+    """TensorFlow's functions for files on one remote path."""
+
+    def __init__(self, path: str) -> None:
+        import tensorflow as tf  # late: local paths must not pay for it
+
+        scheme = path.partition("://")[0]
+        if scheme not in tf.io.gfile.get_registered_schemes():
+            known = "This TensorFlow has no access to gs://, as on Windows and macOS: run on Linux"
+            raise DataError(
+                f"{path}: {known}, or copy the files with gcloud storage cp."
+                if scheme == "gs"
+                else f"{path}: {scheme}:// cannot be read. Use gs:// or local files."
+            )
+        self._path = path
+        self._gfile = tf.io.gfile
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._gfile, name)
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            with remote_errors(self._path):
+                return function(self._path, *arguments, **more)
+
+        return call
+
+    def make_folder(self) -> None:
+        """Create the folder, and see that it can be written."""
+        scheme, _, rest = self._path.partition("://")
+        bucket = f"{scheme}://{rest.partition('/')[0]}/"
+        probe = join(self._path, _probe_name())
+        with remote_errors(self._path):
+            if scheme == "gs" and not self._gfile.exists(
+                bucket
+            ):  # TensorFlow would look for it without an end
+                raise DataError(f"{self._path}: there is no such bucket. Create it, or correct it.")
+            self._gfile.makedirs(self._path)
+            with self._gfile.GFile(probe, "wb") as stream:
+                stream.write(b"")
+            self._gfile.remove(probe)
+
+    @contextlib.contextmanager
+    def open(self, mode: str) -> Iterator[Any]:
+        """A stream; it may fail when it is closed and not before."""
+        with remote_errors(self._path), self._gfile.GFile(self._path, mode) as stream:
+            yield stream
 
 
 def join(folder: str, *parts: str) -> str:
@@ -47,17 +115,17 @@ def join(folder: str, *parts: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether a file or folder is there."""
-    return bool(_gfile().exists(path)) if is_remote(path) else os.path.exists(path)
+    return bool(_Remote(path).exists()) if is_remote(path) else os.path.exists(path)
 
 
 def is_folder(path: str) -> bool:
     """Whether the path is a folder."""
-    return bool(_gfile().isdir(path)) if is_remote(path) else os.path.isdir(path)
+    return bool(_Remote(path).isdir()) if is_remote(path) else os.path.isdir(path)
 
 
 def list_folder(path: str, *, with_hidden: bool = False) -> list[str]:
     """Sorted names in a folder, without hidden and system files unless they are wanted."""
-    names = _gfile().listdir(path) if is_remote(path) else os.listdir(path)
+    names = _Remote(path).listdir() if is_remote(path) else os.listdir(path)
     names = sorted(filter(None, (name.rstrip("/") for name in names)))
     if with_hidden:
         return names
@@ -82,7 +150,7 @@ def expand_patterns(patterns: Iterable[str], *, option: str) -> list[str]:
         if exists(pattern):
             found = [pattern]
         elif is_remote(pattern):
-            found = sorted(_gfile().glob(pattern))
+            found = sorted(_Remote(pattern).glob())
         else:
             found = sorted(glob.glob(pattern, recursive=True))
         if not found:
@@ -102,11 +170,11 @@ def make_folder(path: str) -> None:
         DataError: the folder cannot be created or written to.
     """
     if is_remote(path):
-        _gfile().makedirs(path)
+        _Remote(path).make_folder()
         return
     try:
         os.makedirs(path, exist_ok=True)
-        probe = os.path.join(path, f".writable-{uuid.uuid4().hex}")
+        probe = os.path.join(path, _probe_name())
         with open(probe, "wb"):
             pass
         os.remove(probe)
@@ -117,10 +185,14 @@ def make_folder(path: str) -> None:
         ) from error
 
 
+def _probe_name() -> str:
+    return f".writable-{uuid.uuid4().hex}"
+
+
 @contextlib.contextmanager
 def open_for_reading(path: str) -> Iterator[IO[bytes]]:
     """The file's bytes as a stream."""
-    with _gfile().GFile(path, "rb") if is_remote(path) else open(path, "rb") as stream:
+    with _Remote(path).open("rb") if is_remote(path) else open(path, "rb") as stream:
         yield stream
 
 
@@ -148,7 +220,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     if is_remote(path):
         gathered = io.BytesIO()
         yield gathered
-        with _gfile().GFile(path, "wb") as stream:
+        with _Remote(path).open("wb") as stream:
             stream.write(gathered.getvalue())
         return
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
@@ -212,11 +284,11 @@ def read_json_lines(path: str) -> list[Any]:
 def remove(path: str) -> None:
     """Remove a file or a folder with its content; one that is not there is fine."""
     if is_remote(path):
-        gfile = _gfile()
-        if gfile.isdir(path):
-            gfile.rmtree(path)
-        elif gfile.exists(path):
-            gfile.remove(path)
+        there = _Remote(path)
+        if there.isdir():
+            there.rmtree()
+        elif there.exists():
+            there.remove()
     elif os.path.isdir(path):
         shutil.rmtree(path)
     else:
@@ -238,11 +310,11 @@ def copy_folder(source: str, target: str) -> None:
 def rename(source: str, target: str) -> None:
     """Give a file or folder another name, replacing a file that has it."""
     if is_remote(source):
-        _gfile().rename(source, target, overwrite=True)
+        _Remote(source).rename(target, overwrite=True)
     else:
         os.replace(source, target)
 
 
 def size(path: str) -> int:
     """Length of a file in bytes."""
-    return int(_gfile().stat(path).length) if is_remote(path) else os.path.getsize(path)
+    return int(_Remote(path).stat().length) if is_remote(path) else os.path.getsize(path)

@@ -103,6 +103,7 @@ def launch(
                 environment = {
                     "TF_CONFIG": tf_config(addresses, task, has_evaluator=with_evaluator),
                     "PYTHONUNBUFFERED": "1",
+                    "no_grpc_proxy": "127.0.0.1",  # a proxy is for what is outside
                 }
                 if gpus_per_worker:
                     first = task.index * gpus_per_worker

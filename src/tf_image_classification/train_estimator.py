@@ -335,9 +335,22 @@ class ends_the_process:
             name = "" if isinstance(error, RunInterrupted) else f"{type(error).__name__}: "
             print(f"{name}{error}", file=sys.stderr)
             raise SystemExit(error.exit_code)
+        if _is_of_a_bucket(error):
+            print(f"DataError: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+            raise SystemExit(1)
         if isinstance(error, KeyboardInterrupt):
             print("Interrupted; nothing more was saved.", file=sys.stderr)
             raise SystemExit(128 + signal.SIGINT)
+
+
+def _is_of_a_bucket(error: BaseException | None) -> bool:
+    """Whether TensorFlow could not read or write a bucket, deep inside one of its functions."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (
+        tensorflow is not None
+        and isinstance(error, tensorflow.errors.OpError)
+        and "gs://" in str(error)
+    )
 
 
 def prepare_tensorflow(settings: Settings) -> None:

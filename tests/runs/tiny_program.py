@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 import tiny_runs
-from tf_image_classification import train_estimator
+from tf_image_classification import files, train_estimator
 from tf_image_classification.hooks import Hook
 from tf_image_classification.tasks import read_cluster
 
@@ -38,11 +38,10 @@ class Surroundings(Hook):
         if run.step == FLAGS.full_after:
             resource.setrlimit(resource.RLIMIT_FSIZE, (256, resource.RLIM_INFINITY))
         cluster = read_cluster(os.environ)
-        sent = os.path.join(run.model_dir, "signal_was_sent")
+        sent = files.join(run.model_dir, "signal_was_sent")
         is_this = FLAGS.signal_rank == (cluster.rank if cluster else 0)
-        if FLAGS.signal and is_this and run.step == FLAGS.signal_at and not os.path.exists(sent):
-            with open(sent, "w", encoding="utf-8"):
-                pass
+        if FLAGS.signal and is_this and run.step == FLAGS.signal_at and not files.exists(sent):
+            files.write_bytes(sent, b"")
             os.kill(os.getpid(), signal.Signals[FLAGS.signal])
 
 
