@@ -69,6 +69,7 @@ class _Remote:
             )
         self._path = path
         self._gfile = tf.io.gfile
+        self._not_found = tf.errors.NotFoundError
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._gfile, name)
@@ -93,6 +94,16 @@ class _Remote:
             with self._gfile.GFile(probe, "wb") as stream:
                 stream.write(b"")
             self._gfile.remove(probe)
+
+    def upload(self, local_path: str) -> None:
+        """Copy a local file here."""
+        with remote_errors(self._path):
+            self._gfile.copy(local_path, self._path, overwrite=True)
+
+    def remove_file(self) -> None:
+        """Remove a file, or nothing."""
+        with remote_errors(self._path), contextlib.suppress(self._not_found):
+            self._gfile.remove(self._path)
 
     @contextlib.contextmanager
     def open(self, mode: str) -> Iterator[Any]:
@@ -287,8 +298,8 @@ def remove(path: str) -> None:
         there = _Remote(path)
         if there.isdir():
             there.rmtree()
-        elif there.exists():
-            there.remove()
+        else:
+            there.remove_file()
     elif os.path.isdir(path):
         shutil.rmtree(path)
     else:
@@ -305,6 +316,19 @@ def copy_folder(source: str, target: str) -> None:
             copy_folder(path, join(target, name))
         else:
             write_bytes(join(target, name), read_bytes(path))
+
+
+def remove_file(path: str) -> None:
+    """Remove a file; one that is not there is fine. In a bucket it spares a look for a folder."""
+    if is_remote(path):
+        _Remote(path).remove_file()
+    else:
+        remove(path)
+
+
+def upload(source: str, target: str) -> None:
+    """Upload a local file, replacing what has the name; it appears there when it is whole."""
+    _Remote(target).upload(source)
 
 
 def rename(source: str, target: str) -> None:

@@ -205,6 +205,22 @@ def test_two_workers_share_a_folder_in_a_bucket(gcs, tmp_path):
     assert tiny_runs.largest_difference(found, expected) < 2e-5
 
 
+def test_a_checkpoint_costs_few_requests(gcs):
+    saves = (
+        "import numpy as np\n"
+        "from tf_image_classification.checkpoints.store import CheckpointStore\n"
+        "store = CheckpointStore('gs://bucket/model/checkpoints', 2)\n"
+        "for step in range({}): store.save(step, {{'v': np.ones(9, np.float32)}}, {{}})\n"
+    )
+    counts = []
+    for number in (3, 7):
+        before = len(gcs.requests)
+        ended = run(gcs, [sys.executable, "-c", saves.format(number)])
+        assert ended.returncode == 0, ended.stderr
+        counts.append(len(gcs.requests) - before)
+    assert (counts[1] - counts[0]) / 4 <= 20  # each with the removal of an old one
+
+
 @pytest.mark.parametrize(
     ("schemes", "path", "message"),
     [

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -84,8 +85,8 @@ class CheckpointStore:
         A later step is there when it was damaged, or of a life of the run that went on from here
         and was cut off; the run will come to it anew.
 
-        Both files are written under a name that no reader looks for and moved when they are
-        complete, the index last; a process killed at any instant leaves the older ones usable.
+        Both files are written where no reader looks, and moved, or uploaded to a bucket, when they
+        are complete, the index last; a process killed at any instant leaves the older ones usable.
 
         Args:
             step: steps done.
@@ -98,23 +99,26 @@ class CheckpointStore:
         Raises:
             CheckpointError: it cannot be written, for instance because the disk is full.
         """
-        unfinished = files.join(self.folder, _UNFINISHED + uuid.uuid4().hex)
+        is_remote = files.is_remote(self.folder)
+        place = tempfile.mkdtemp(prefix="tfic-") if is_remote else self.folder
+        unfinished = os.path.join(place, _UNFINISHED + uuid.uuid4().hex)
         try:
-            files.make_folder(self.folder)
+            if not is_remote:  # a bucket has no folders to make
+                files.make_folder(self.folder)
             self._remove_leftovers()
             before = self._found()
             number = max((n + 1 for s, n in before if s == step), default=1)
             tf.raw_ops.SaveV2(
-                prefix=files.join(unfinished, "step"),
+                prefix=os.path.join(unfinished, "step"),
                 tensor_names=[*tensors, _NOTES],
                 shape_and_slices=[""] * (len(tensors) + 1),
                 tensors=[*map(tf.convert_to_tensor, tensors.values()), json.dumps(dict(notes))],
             )
             for suffix in (_DATA_SUFFIX, ".index"):
-                written = files.join(unfinished, "step" + suffix)
+                written = os.path.join(unfinished, "step" + suffix)
                 _flush_to_disk(written)
-                files.rename(written, self._path(step, number) + suffix)
-            files.remove(unfinished)
+                move = files.upload if is_remote else files.rename
+                move(written, self._path(step, number) + suffix)
         except (OSError, tf.errors.OpError, DataError) as error:
             self._remove_leftovers()
             message = getattr(error, "message", str(error)).splitlines()[0]
@@ -123,6 +127,8 @@ class CheckpointStore:
                 "Older checkpoints are untouched; free some space or correct the folder, and start "
                 "the same command again to resume."
             ) from error
+        finally:
+            files.remove(place if is_remote else unfinished)
         for other, times in before:
             if other >= step:
                 self._remove(other, times)
@@ -169,7 +175,7 @@ class CheckpointStore:
 
     def _remove(self, step: int, number: int) -> None:
         for suffix in (".index", _DATA_SUFFIX):
-            files.remove(self._path(step, number) + suffix)
+            files.remove_file(self._path(step, number) + suffix)
 
     def _remove_old(self) -> None:
         if self.keep >= 0:
@@ -207,9 +213,8 @@ def read_tensors(prefix: str) -> dict[str, npt.NDArray[Any]]:
 
 
 def _flush_to_disk(path: str) -> None:
-    if not files.is_remote(path):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
