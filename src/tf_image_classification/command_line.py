@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from absl import flags
 
-from tf_image_classification import files
+from tf_image_classification import yaml_files
 from tf_image_classification.config import ALIASES, OPTIONS, Option, Settings, make_settings
-from tf_image_classification.errors import ConfigError, DataError, nearest
+from tf_image_classification.errors import ConfigError, nearest
 
 FRONT_DOOR = {
     "config": "File of settings in YAML, name: value; flags take precedence.",
@@ -186,29 +186,7 @@ def read_settings_file(path: str) -> Mapping[str, Any]:
     Raises:
         ConfigError: there is no such file, or it holds no mapping.
     """
-    try:
-        value = yaml.load(files.read_text(path), _UniqueKeys)
-    except (OSError, DataError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config: {path} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--config: {path} is not YAML: {error}") from error
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"--config: {path} holds no settings, expected lines of name: value.")
-    return value
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a setting that is given twice is an error."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node."""
-        names = [key.value for key, _ in node.value]
-        for key, _ in node.value:
-            if names.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value!r} is given twice", key.start_mark
-                )
-        return super().construct_mapping(node, deep)
+    return yaml_files.read_mapping(path, "--config")
 
 
 def settings_text(settings: Settings) -> str:

@@ -4,7 +4,8 @@
     cluster.task, cluster.num_workers
 
 What platforms put into the environment is read as they really send it: ``TF_CONFIG`` of Vertex AI,
-ML Engine, Kubeflow and Ray, Vertex AI's ``CLUSTER_SPEC``, and what SLURM's ``srun`` sets.
+ML Engine, Kubeflow and Ray, Vertex AI's ``CLUSTER_SPEC``, and what SLURM's ``srun`` sets. For an
+indexed Kubernetes job, which knows its number and nothing else, there are names of our own.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
     ]
     clusters = [cluster for cluster in found if cluster is not None]
     if not clusters:
-        return _from_slurm(environment)
+        return _from_indexed_job(environment) or _from_slurm(environment)
     # Vertex AI names the evaluator in CLUSTER_SPEC alone.
     has_evaluator = any(cluster.has_evaluator for cluster in clusters)
     return dataclasses.replace(clusters[0], has_evaluator=has_evaluator)
@@ -245,6 +246,26 @@ def _task(task: Any, names: Mapping[str, str], origin: str) -> Task:
     if not is_number or int(index) < 0:
         raise ConfigError(f"{origin}: task index is {index!r}, expected a number from 0.")
     return Task(names.get(kind, kind), int(index))
+
+
+NUM_WORKERS, WORKER_ADDRESS = "TFIC_NUM_WORKERS", "TFIC_WORKER_ADDRESS"
+"""For an indexed job: how many workers there are, and host:port of each, with {index} in it."""
+
+
+def _from_indexed_job(environment: Mapping[str, str]) -> Cluster | None:
+    """The workers of an indexed Kubernetes job, told by their number and the pattern of a name."""
+    if NUM_WORKERS not in environment:
+        return None
+    number, index = environment[NUM_WORKERS], environment.get("JOB_COMPLETION_INDEX", "")
+    pattern = environment.get(WORKER_ADDRESS, "")
+    if not (number.isdigit() and index.isdigit() and "{index}" in pattern):
+        raise ConfigError(
+            f"{NUM_WORKERS} is {number!r}, JOB_COMPLETION_INDEX {index!r} and {WORKER_ADDRESS} "
+            f"{pattern!r}, expected two numbers and an address with {{index}} in it."
+        )
+    addresses = tuple(pattern.replace("{index}", str(i)) for i in range(int(number)))
+    task = {"type": WORKER, "index": index}
+    return _checked({WORKER: addresses}, task, {}, NUM_WORKERS)
 
 
 _SLURM_PORTS = range(10000, 30000)

@@ -1,0 +1,223 @@
+"""Submitting through the door that users use: real clients, fake services on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+
+import pytest
+import yaml
+from fake_vertex import FakeVertex
+
+from fake_gcs import FakeGcs
+from tf_image_classification.cli import submit
+from tf_image_classification.cloud import package
+
+JOB = {
+    "project": "p", "region": "europe-west4", "name": "pets", "output_dir": "gs://bucket/run",
+    "machine_type": "n1-standard-8", "accelerator_type": "NVIDIA_TESLA_T4",
+    "accelerator_count": 2, "workers": 3, "evaluator": True,
+    "evaluator_machine_type": "n1-standard-4", "service_account": "me@p.iam",
+    "spot": True, "timeout_secs": 3600, "labels": {"team": "vision"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def application(tmp_path, monkeypatch):
+    """A user's folder with a script and things that must not be sent."""
+    folder = tmp_path / "application"
+    (folder / "models").mkdir(parents=True)
+    (folder / "train.py").write_text("import sys, helper\nprint('ran', sys.argv, helper.NAME)\n")
+    (folder / "helper.py").write_text("NAME = 'help'\n")
+    (folder / ".secret").write_text("key")
+    for name in ("run.json", "labels.json"):
+        (folder / "models" / name).write_text("{}")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def write(tmp_path, **changes):
+    path = tmp_path / "cloud.yml"
+    values = {k: v for k, v in (JOB | changes).items() if v is not None}
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+def run(*arguments, command=("python", "train.py", "--epochs", "3")):
+    return submit.main([*arguments, "--", *command])
+
+
+def dry_run(capsys, config):
+    assert run("vertex", "--config", config, "--dry_run") == 0
+    output = capsys.readouterr().out
+    described, _, rest = output.partition("\n# job.yaml\n")
+    file, _, line = rest.partition("\n# the same job with gcloud\n")
+    return json.loads(described), yaml.safe_load(file), line
+
+
+def test_the_job_has_a_pool_for_chief_workers_and_evaluator(application, tmp_path, capsys):
+    described, config, line = dry_run(capsys, write(tmp_path, image="registry/pets"))
+    assert described["displayName"] == "pets"
+    assert described["labels"] == {"team": "vision"}
+    spec = described["jobSpec"]
+    chief, workers, servers, evaluator = spec["workerPoolSpecs"]
+    assert [pool["replicaCount"] for pool in (chief, workers, evaluator)] == ["1", "2", "1"]
+    assert servers == {}
+    assert chief["machineSpec"]["acceleratorCount"] == 2
+    assert evaluator["machineSpec"] == {"machineType": "n1-standard-4"}
+    assert chief["containerSpec"] == {
+        "imageUri": "registry/pets", "command": ["python", "train.py"], "args": ["--epochs", "3"],
+    }  # fmt: skip
+    assert spec["scheduling"] == {
+        "timeout": "3600s", "restartJobOnWorkerRestart": True, "strategy": "SPOT",
+    }  # fmt: skip
+    assert spec["baseOutputDirectory"] == {"outputUriPrefix": "gs://bucket/run"}
+    assert config == spec
+    assert line.startswith("gcloud ai custom-jobs create --project=p --region=europe-west4")
+
+
+def test_what_is_sent_is_what_the_dry_run_shows(application, tmp_path, capsys):
+    config = write(tmp_path, image="registry/pets")
+    described, _, _ = dry_run(capsys, config)
+    with FakeVertex() as fake:
+        config = write(tmp_path, image="registry/pets", api_endpoint=fake.url)
+        assert run("vertex", "--config", config) == 0
+    [(path, sent)] = fake.received
+    assert path == "/v1/projects/p/locations/europe-west4/customJobs"
+    assert "created projects/p/locations/europe-west4/customJobs/123" in capsys.readouterr().out
+    from google.cloud import aiplatform_v1
+
+    as_messages = [aiplatform_v1.CustomJob.from_json(json.dumps(j)) for j in (sent, described)]
+    assert as_messages[0] == as_messages[1]
+    assert as_messages[0].job_spec.worker_pool_specs[1].replica_count == 2
+
+
+def test_packages_go_to_the_staging_bucket(application, tmp_path, monkeypatch, capsys):
+    with FakeVertex() as fake, FakeGcs("bucket") as gcs:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+        config = write(tmp_path, executor_image="registry/tf", api_endpoint=fake.url)
+        assert run("vertex", "--config", config) == 0
+        stored = {name: s.data for name, s in gcs.buckets["bucket"].items()}
+    pool = fake.received[0][1]["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]
+    assert pool["pythonModule"] == "tfic_application.run"
+    assert [uri.removeprefix("gs://bucket/") for uri in pool["packageUris"]] == sorted(
+        stored, key=lambda name: "application" in name
+    )
+    assert len(stored) == 2
+    assert not any(data == b"key" for data in stored.values())
+
+
+def test_the_packages_that_are_sent_can_be_installed_and_run(application, tmp_path):
+    made = package.application_of(["python", "train.py"])
+    target = tmp_path / "site"
+    for name, content in (package.framework_package(), package.application_package(made, "cpu")):
+        (tmp_path / name).write_bytes(content)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        pip += ["--no-build-isolation", "--target", str(target), str(tmp_path / name)]
+        subprocess.run(pip, check=True, capture_output=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", package.MODULE, "--epochs", "3"],
+        env=os.environ | {"PYTHONPATH": str(target)}, cwd=tmp_path, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert ended.stdout == "ran ['train.py', '--epochs', '3'] help\n"
+    where = "import tf_image_classification.cloud.vertex as v; print(v.__file__)"
+    ended = subprocess.run(
+        [sys.executable, "-c", where],
+        env=os.environ | {"PYTHONPATH": str(target)}, cwd=tmp_path, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert ended.stdout.startswith(str(target))
+
+
+def test_a_package_holds_no_hidden_files_and_no_models(application):
+    made = package.application_of(["python", "train.py"])
+    name, content = package.application_package(made, "cpu")
+    assert package.application_package(made, "cpu") == (name, content)
+    with tarfile.open(fileobj=__import__("io").BytesIO(content)) as archive:
+        names = [entry.partition("files/")[2] for entry in archive.getnames() if "files/" in entry]
+    assert sorted(names) == ["helper.py", "train.py"]
+
+
+def test_a_folder_for_docker_holds_application_and_framework(application, tmp_path, capsys):
+    out = tmp_path / "context"
+    assert run("docker", "--output", str(out), "--image", "registry/pets", "--gpu") == 0
+    text = (out / "Dockerfile").read_text()
+    assert "tensorflow[and-cuda]" in text
+    assert 'CMD ["python", "train.py"]' in text
+    assert (out / "application" / "helper.py").exists()
+    assert (out / "framework" / "src" / "tf_image_classification" / "config.py").exists()
+    assert f"docker build --tag registry/pets {out}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run("docker", "--output", str(out), "--image", "registry/pets")
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_study_becomes_a_tuning_job(application, tmp_path, capsys):
+    study = {
+        "metric": "accuracy", "goal": "maximize", "max_trials": 4, "parallel_trials": 2,
+        "parameters": {
+            "learning_rate": {"low": 0.001, "high": 0.1, "log": True},
+            "warmup_steps": {"low": 0, "high": 100},
+            "batch_size": {"choices": [32, 64]},
+            "nesterov": {"choices": [True, False]},
+        },
+    }  # fmt: skip
+    with FakeVertex() as fake:
+        config = write(tmp_path, image="i", study=study, api_endpoint=fake.url)
+        described, file, line = dry_run(capsys, config)
+        assert run("vertex", "--config", config) == 0
+    [(path, sent)] = fake.received
+    assert path.endswith("/hyperparameterTuningJobs")
+    parameters = {p["parameterId"]: p for p in described["studySpec"]["parameters"]}
+    assert parameters["learning_rate"]["scaleType"] == "UNIT_LOG_SCALE"
+    assert parameters["warmup_steps"]["integerValueSpec"] == {"minValue": "0", "maxValue": "100"}
+    assert parameters["batch_size"]["discreteValueSpec"] == {"values": [32.0, 64.0]}
+    assert parameters["nesterov"]["categoricalValueSpec"] == {"values": ["true", "false"]}
+    from google.cloud import aiplatform_v1
+
+    jobs = [
+        aiplatform_v1.HyperparameterTuningJob.from_json(json.dumps(j)) for j in (sent, described)
+    ]
+    assert jobs[0] == jobs[1]
+    assert "--max-trial-count=4 --parallel-trial-count=2" in line
+    assert set(file) == {"studySpec", "trialJobSpec"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"project": None, "image": "i"}, "project is missing"),
+        ({"output_dir": None, "image": "i"}, "output_dir is missing"),
+        ({}, "image is missing. Make one with tfic submit docker"),
+    ],
+)
+def test_what_vertex_needs_is_asked_for(application, tmp_path, capsys, changes, message):
+    with pytest.raises(SystemExit):
+        run("vertex", "--config", write(tmp_path, **changes), "--dry_run")
+    assert message in capsys.readouterr().err
+
+
+def test_a_refusal_of_vertex_is_told(application, tmp_path, capsys):
+    with FakeVertex() as fake:
+        fake.refusal = (403, "the account may not create jobs")
+        config = write(tmp_path, image="i", api_endpoint=fake.url)
+        with pytest.raises(SystemExit) as ended:
+            run("vertex", "--config", config)
+    assert ended.value.code == 1
+    assert "the account may not create jobs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ((), "Which command shall the job run"),
+        (("python", "missing.py"), "There is no script 'missing.py'"),
+        (("bash", "run.sh"), "Expected python SCRIPT.py"),
+    ],
+)
+def test_only_an_application_can_be_sent(application, tmp_path, capsys, command, message):
+    with pytest.raises(SystemExit):
+        run("vertex", "--config", write(tmp_path, image="i"), "--dry_run", command=command)
+    assert message in capsys.readouterr().err
