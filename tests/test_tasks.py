@@ -182,3 +182,22 @@ def test_short_forms_of_host_names(text, hosts):
     changes["SLURM_STEP_TASKS_PER_NODE"] = f"2(x{len(hosts)})"
     found = read_cluster(slurm(0, 0, **changes))
     assert [address.partition(":")[0] for _, address in found.members][::2] == hosts
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"JOB_COMPLETION_INDEX": ""},
+        {"TFIC_NUM_WORKERS": "two"},
+        {"TFIC_WORKER_ADDRESS": "run.service:2222"},
+    ],
+)
+def test_an_indexed_job_that_is_told_too_little_is_explained(changes):
+    told = {
+        "TFIC_NUM_WORKERS": "2",
+        "TFIC_WORKER_ADDRESS": "run-{index}.service:2222",
+        "JOB_COMPLETION_INDEX": "1",
+    }
+    assert read_cluster(told).rank == 1
+    with pytest.raises(ConfigError, match="expected two numbers and an address"):
+        read_cluster(told | changes)

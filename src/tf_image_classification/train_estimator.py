@@ -175,7 +175,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         say(note)
 
     # 3. The run is put together and put where it was.
-    all_hooks = ready_hooks.all_hooks(settings, data, folder, hooks)
+    all_hooks = ready_hooks.all_hooks(settings, data, folder, [*hooks, *_reports()])
     bad_images = ready_hooks.BadImageList(folder, workers.rank)
     parts = assembly.assemble(spec, settings, data, workers, all_hooks, on_bad_images=bad_images)
     say(messages.announcement(parts, data, settings, workers))
@@ -213,6 +213,16 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     return TrainResult(
         folder.path, parts.run.step, evaluation.scalars() if evaluation is not None else {}
     )
+
+
+def _reports() -> list[Hook]:
+    """What reports evaluations to the service that started this process, if one did."""
+    path = os.environ.get("CLOUD_ML_HP_METRIC_FILE", "")
+    if not path:
+        return []
+    from tf_image_classification.hooks import MetricFileHook
+
+    return [MetricFileHook(path, os.environ.get("CLOUD_ML_TRIAL_ID", "0"))]
 
 
 def _say_nothing(text: str) -> None:
@@ -288,6 +298,7 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> 
         [
             *ready_hooks.summary_hooks(settings),
             *ready_hooks.evaluation_hooks(settings, folder),
+            *_reports(),
         ],
     )
     lines = folder.evaluations()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -10,6 +12,7 @@ import pytest
 import yaml
 from fake_vertex import FakeVertex
 
+import tiny_runs
 from fake_gcs import FakeGcs
 from tf_image_classification.cli import submit
 from tf_image_classification.cloud import package
@@ -108,14 +111,19 @@ def test_packages_go_to_the_staging_bucket(application, tmp_path, monkeypatch, c
     assert not any(data == b"key" for data in stored.values())
 
 
-def test_the_packages_that_are_sent_can_be_installed_and_run(application, tmp_path):
-    made = package.application_of(["python", "train.py"])
-    target = tmp_path / "site"
-    for name, content in (package.framework_package(), package.application_package(made, "cpu")):
-        (tmp_path / name).write_bytes(content)
+def install(folder, target, application):
+    """Install what would be sent, without what it depends on."""
+    packages = (package.framework_package(), package.application_package(application, "cpu"))
+    for name, content in packages:
+        (folder / name).write_bytes(content)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        pip += ["--no-build-isolation", "--target", str(target), str(tmp_path / name)]
+        pip += ["--no-build-isolation", "--target", str(target), str(folder / name)]
         subprocess.run(pip, check=True, capture_output=True)
+
+
+def test_the_packages_that_are_sent_can_be_installed_and_run(application, tmp_path):
+    target = tmp_path / "site"
+    install(tmp_path, target, package.application_of(["python", "train.py"]))
     ended = subprocess.run(
         [sys.executable, "-m", package.MODULE, "--epochs", "3"],
         env=os.environ | {"PYTHONPATH": str(target)}, cwd=tmp_path, capture_output=True, text=True,
@@ -129,6 +137,64 @@ def test_the_packages_that_are_sent_can_be_installed_and_run(application, tmp_pa
         check=True,
     )  # fmt: skip
     assert ended.stdout.startswith(str(target))
+
+
+@pytest.mark.slow
+def test_the_packages_train_as_the_tasks_of_a_vertex_job(tmp_path):
+    """Chief, worker and evaluator, each with the variables that Vertex AI sets for it."""
+    folder = tmp_path / "application"
+    folder.mkdir()
+    shutil.copyfile(tiny_runs.__file__, folder / "tiny_runs.py")
+    (folder / "train.py").write_text(
+        "import tiny_runs\nfrom tf_image_classification import train_estimator\n"
+        "train_estimator.train(tiny_runs.plain_spec())\n"
+    )
+    target = tmp_path / "site"
+    made = package.application_of(["python", str(folder / "train.py")])
+    install(tmp_path, target, made)
+    flags = [
+        "--train_metadata", tiny_runs.write_records(tmp_path),
+        "--eval_metadata", tiny_runs.write_records(tmp_path, "eval", count=17),
+        "--cache_dir", str(tmp_path / "cache"), "--image_size", "8", "--batch_size", "6",
+        "--train_steps", "8", "--save_checkpoints_steps", "4", "--eval_throttle_secs", "0",
+        "--noprogress",
+    ]  # fmt: skip
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    chief, worker = (f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
+    for each in sockets:
+        each.close()
+    pools = {"workerpool0": [chief], "workerpool1": [worker], "workerpool3": ["evaluator:2222"]}
+    processes = {}
+    for kind, pool in (("chief", 0), ("worker", 1), ("evaluator", 3)):
+        task = {"type": kind, "index": 0, "trial": "", "cloud": "x"}
+        config = {"cluster": {"chief": [chief], "worker": [worker]}, "task": task}
+        spec = {"cluster": pools, "task": task | {"type": f"workerpool{pool}"}}
+        base = str(tmp_path / "output")
+        environment = os.environ | {
+            "TF_CONFIG": json.dumps(config | {"environment": "cloud", "job": "{}"}),
+            "CLUSTER_SPEC": json.dumps(spec | {"environment": "cloud"}),
+            "AIP_MODEL_DIR": f"{base}/model/", "AIP_CHECKPOINT_DIR": f"{base}/checkpoints/",
+            "AIP_TENSORBOARD_LOG_DIR": f"{base}/logs/", "PYTHONPATH": str(target),
+            "CLOUD_ML_HP_METRIC_FILE": str(tmp_path / kind / "metrics"), "CLOUD_ML_TRIAL_ID": "7",
+        }  # fmt: skip
+        processes[kind] = subprocess.Popen(
+            [sys.executable, "-m", package.MODULE, *flags], env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    outputs = {kind: process.communicate(timeout=240)[0] for kind, process in processes.items()}
+    assert [process.returncode for process in processes.values()] == [0, 0, 0], outputs
+    output = tmp_path / "output"
+    assert {path.name for path in output.iterdir() if path.name[0] != "."} == {
+        "best", "checkpoints", "labels.json", "logs", "metrics.jsonl", "model", "run.json",
+        "saved_model",
+    }  # fmt: skip
+    assert [line["step"] for line in tiny_runs.evaluations(output)] == [4, 8]
+    assert (output / "model" / "saved_model.pb").exists()
+    reported = (tmp_path / "evaluator" / "metrics").read_text().splitlines()
+    reported = [json.loads(line) for line in reported]
+    assert {line["global_step"] for line in reported if "accuracy" in line} == {"4", "8"}
+    assert {line["trial"] for line in reported} == {"7"}
+    assert not (tmp_path / "chief").exists()
 
 
 def test_a_package_holds_no_hidden_files_and_no_models(application):

@@ -7,6 +7,7 @@ from tf_image_classification.hooks.checkpoints import (
     LoadCheckpointHook,
 )
 from tf_image_classification.hooks.keras_callbacks import IteratorInitializerHook, KerasCallbackHook
+from tf_image_classification.hooks.metric_file import MetricFileHook
 from tf_image_classification.hooks.progress import ProgressHook
 from tf_image_classification.hooks.stopping import EarlyStoppingHook, NonFiniteLossHook
 from tf_image_classification.hooks.summaries import SummaryHook
@@ -20,6 +21,7 @@ __all__ = [
     "IteratorInitializerHook",
     "KerasCallbackHook",
     "LoadCheckpointHook",
+    "MetricFileHook",
     "NonFiniteLossHook",
     "ProgressHook",
     "Run",

@@ -1,0 +1,48 @@
+"""The documents: every YAML in them is a job, every flag in them exists."""
+
+import pathlib
+import re
+
+import pytest
+import yaml
+
+from tf_image_classification.cli import launch, submit
+from tf_image_classification.cloud.job import make_job
+from tf_image_classification.config import OPTIONS
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_every_job_in_the_cloud_page_can_be_read(number):
+    found = blocks("cloud.md", "yaml")
+    assert len(found) == 3
+    assert make_job(yaml.safe_load(found[number]), "cloud.md").image
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_flag_that_a_page_names_exists(page, capsys):
+    known = {*OPTIONS, *(f"no{name}" for name in OPTIONS), "config", "logdir", "spec"}
+    for verb, arguments in ((launch, ()), (submit, ("vertex",)), (submit, ("kubernetes",)),
+                            (submit, ("docker",))):  # fmt: skip
+        with pytest.raises(SystemExit):
+            verb.main([*arguments, "--help"])
+    known |= set(re.findall(r"--(\w+)", capsys.readouterr().out))
+    text = (DOCS / page).read_text()
+    ours = re.sub(
+        r"^(?!.*(?:tfic|python)).*(?:docker|kubectl|srun|gcloud|pip) .*$", "", text, flags=re.M
+    )
+    named = set(re.findall(r"(?<![\w-])--([a-z]\w*)", ours)) - {"nodes", "ntasks"}
+    assert named <= known
+
+
+@pytest.mark.parametrize("page", [*PAGES, "../README.md"])
+def test_every_link_to_a_page_leads_somewhere(page):
+    path = DOCS / page
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
