@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from tf_image_classification.cli import launch, submit
+from tf_image_classification.cli import tune as tune_verb
 from tf_image_classification.cloud.job import make_job
 from tf_image_classification.config import OPTIONS
+from tf_image_classification.search_space import parameters_of
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
@@ -25,6 +27,11 @@ def test_every_job_in_the_cloud_page_can_be_read(number):
     assert make_job(yaml.safe_load(found[number]), "cloud.md").image
 
 
+def test_the_space_in_the_page_on_tuning_can_be_searched():
+    [text] = blocks("tune.md", "yaml")
+    assert len(parameters_of(yaml.safe_load(text), "space.yml")) == 5
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_flag_that_a_page_names_exists(page, capsys):
     known = {*OPTIONS, *(f"no{name}" for name in OPTIONS), "config", "logdir", "spec"}
@@ -32,7 +39,8 @@ def test_every_flag_that_a_page_names_exists(page, capsys):
                             (submit, ("docker",))):  # fmt: skip
         with pytest.raises(SystemExit):
             verb.main([*arguments, "--help"])
-    known |= set(re.findall(r"--(\w+)", capsys.readouterr().out))
+    tune_verb.main(["--help"])
+    known |= set(re.findall(r"--(\w+)", capsys.readouterr().out)) | {"trials"}
     text = (DOCS / page).read_text()
     ours = re.sub(
         r"^(?!.*(?:tfic|python)).*(?:docker|kubectl|srun|gcloud|pip) .*$", "", text, flags=re.M

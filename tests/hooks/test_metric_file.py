@@ -1,6 +1,7 @@
 import json
 
 from fake_run import FakeEvaluation, FakeRun
+
 from tf_image_classification.hooks import MetricFileHook
 
 

@@ -14,6 +14,7 @@ VERBS = {
     "train": "train a spec, or resume, plan or evaluate its run",
     "evaluate": "evaluate the model of a folder on any data",
     "launch": "run a command as every task of a cluster on this machine",
+    "tune": "search for good settings",
     "submit": "send a training to Vertex AI or Kubernetes",
     "check-spec": "run the contract on a spec, one message a broken promise",
 }

@@ -11,9 +11,9 @@ import yaml
 from tf_image_classification.cloud import package
 from tf_image_classification.cloud.job import CloudJob, require
 from tf_image_classification.cloud.package import Application
-from tf_image_classification.cloud.study import Parameter
 from tf_image_classification.config import ALIASES, OPTIONS
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.search_space import Parameter
 
 _EXTRA = "pip install 'tf_image_classification[cloud]'"
 
