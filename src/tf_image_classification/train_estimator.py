@@ -254,7 +254,8 @@ def _restore(
     if saved is not None:
         parts.run.restore(saved.tensors, saved.notes)
         if workers.is_writer and not keeps_evaluations:
-            last = saved.notes["evaluated_step"]  # a later evaluation will be made again
+            # A later evaluation will be made again, and one that is owed as well.
+            last = saved.step - int(saved.notes["owes_evaluation"])
             folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
         return f"resumed at step {saved.step}, from {folder.checkpoints}"
     if settings.model.checkpoint_path:
@@ -291,16 +292,10 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> 
     parts = assembly.assemble(spec, settings, data, Workers(make_strategy("auto")), [])
     print(f"evaluates the checkpoints of {folder.path}")
     files.make_folder(folder.path)
-    evaluation = evaluator_task.follow(
-        parts,
-        settings,
-        data.schema,
-        [
-            *ready_hooks.summary_hooks(settings),
-            *ready_hooks.evaluation_hooks(settings, folder),
-            *_reports(),
-        ],
-    )
+    record, best = ready_hooks.evaluation_hooks(settings, folder)
+    # The record last: what it holds is not evaluated again, so the best one must be safe by then.
+    hooks = [*ready_hooks.summary_hooks(settings), best, *_reports(), record]
+    evaluation = evaluator_task.follow(parts, settings, data.schema, hooks)
     lines = folder.evaluations()
     if evaluation is not None:
         print(messages.evaluation_table(evaluation, lines[-1]["step"]))

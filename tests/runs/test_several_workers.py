@@ -165,6 +165,14 @@ def test_the_evaluator_evaluates_every_checkpoint_and_keeps_the_best(data, tmp_p
     best = CheckpointStore(str(tmp_path / "model" / "best")).newest()
     assert best.step == min(found, key=lambda line: line["loss"])["step"]
 
+    # Whoever goes on without an evaluator keeps what it has found.
+    tiny_runs.run(
+        tiny_runs.plain_spec(), tmp_path / "model", data["train"], data["evaluation"],
+        train_steps=STEPS + 2, allow_changes=True,
+    )  # fmt: skip
+    steps = [line["step"] for line in tiny_runs.evaluations(tmp_path / "model")]
+    assert steps == [*(line["step"] for line in found), STEPS + 2]
+
 
 @pytest.fixture(scope="module")
 def data_with_a_bad_image(data, tmp_path_factory):

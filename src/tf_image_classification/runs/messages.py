@@ -40,9 +40,11 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
         lines.append(f"label {label.name}: {kind}{_class_counts(train, label)}")
     replicas = workers.strategy.num_replicas_in_sync
     if replicas > 1:
+        where = f" in {workers.count} processes" if workers.count > 1 else ""
+        share = settings.data.batch_size // replicas
         lines.append(
-            f"devices: {replicas} in {workers.count} processes, each computes "
-            f"{settings.data.batch_size // replicas} of the {settings.data.batch_size} examples"
+            f"devices: {replicas}{where}, each computes {share} of the "
+            f"{settings.data.batch_size} examples"
         )
     lines.append(f"model: {parts.state.model.count_params():,} parameters")
     return "\n".join(lines)

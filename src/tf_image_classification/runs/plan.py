@@ -36,7 +36,7 @@ def describe(spec: EstimatorSpec, settings: Settings, cache_dir: str, workers: W
     Raises:
         TficError: what would also stop the run itself before its first step.
     """
-    opened = open_run(spec, settings, cache_dir)
+    opened = open_run(spec, settings, cache_dir, num_workers=workers.count)
     data = opened.data
     own_hooks = ready_hooks.all_hooks(settings, data, opened.folder)
     parts = assembly.assemble(spec, settings, data, workers, own_hooks)
