@@ -15,10 +15,19 @@ HELD_OUT_OF_MNIST = 5000
 NAMES = ("train", "holdout", "test")
 
 
+def patterns(mnist_dir, records_dir):
+    """The records' patterns by part."""
+    folder = _folder(mnist_dir, records_dir)
+    return {name: [os.path.join(folder, f"{name}-*.tfrecord.gz")] for name in NAMES}
+
+
+def _folder(mnist_dir, records_dir):
+    return os.path.join(records_dir, "mnist" if mnist_dir else "digits")
+
+
 def write(mnist_dir, records_dir):
-    """Write the records unless they are there; returns the patterns by part."""
-    folder = os.path.join(records_dir, "mnist" if mnist_dir else "digits")
-    patterns = {name: [os.path.join(folder, f"{name}-*.tfrecord.gz")] for name in NAMES}
+    """Write the records unless they are there."""
+    folder = _folder(mnist_dir, records_dir)
     done = os.path.join(folder, "complete")
     if not os.path.exists(done):
         parts = read_mnist(mnist_dir) if mnist_dir else read_digits()
@@ -26,7 +35,6 @@ def write(mnist_dir, records_dir):
             write_shards(folder, name, examples(name, images, labels))
         with open(done, "w", encoding="utf-8"):
             pass
-    return patterns
 
 
 def examples(name, images, labels):

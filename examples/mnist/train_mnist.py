@@ -99,15 +99,20 @@ def main():
     parser.add_argument("--mnist_dir", default="")  # its four idx.gz files; empty: the digits
     parser.add_argument("--records_dir", default="./mnist_records")  # the examples as TFRecords
     own, arguments = parser.parse_known_args()
-    records = mnist_records.write(own.mnist_dir, own.records_dir)
+    records = mnist_records.patterns(own.mnist_dir, own.records_dir)
     data = ["--train_metadata", *records["train"], "--eval_metadata", *records["holdout"]]
     if not any(argument.startswith("--config") for argument in arguments):
         config = "mnist.yml" if own.mnist_dir else "digits.yml"
         arguments = ["--config", os.path.join(HERE, config), *arguments]
     settings = train_estimator.settings_of_command_line([*data, *arguments])
+    workers = train_estimator.join(settings)  # before TensorFlow is used, which writing does
+    if workers.is_writer:
+        mnist_records.write(own.mnist_dir, own.records_dir)
+    workers.wait_for_all()
     train_estimator.train(MnistSpec(), settings)
     if not settings.run.plan:
-        print("\ntest set, which chose nothing:")
+        if workers.is_writer:
+            print("\ntest set, which chose nothing:")
         train_estimator.evaluate(MnistSpec(), settings.replace(eval_metadata=records["test"]))
 
 

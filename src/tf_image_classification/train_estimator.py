@@ -98,7 +98,7 @@ def evaluate(spec: EstimatorSpec | None, settings: Settings) -> TrainResult:
     cluster = tasks.read_cluster(os.environ)
     if cluster is not None and cluster.is_evaluator:
         return _leave_to_workers(settings)
-    workers = _join(settings)
+    workers = join(settings)
     from tf_image_classification.runs import folder_evaluation, messages
 
     evaluation, step = folder_evaluation.evaluate_folder(
@@ -118,7 +118,7 @@ def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Train
     if settings.run.evaluate:
         return evaluate(spec, settings)
     if settings.run.plan:
-        workers = _join(settings)
+        workers = join(settings)
         from tf_image_classification.runs import plan
 
         text = plan.describe(spec, settings, cache_dir(settings), workers)
@@ -133,8 +133,13 @@ def _leave_to_workers(settings: Settings) -> TrainResult:
     return TrainResult(settings.run.model_dir, 0, {})
 
 
-def _join(settings: Settings) -> Workers:
+def join(settings: Settings) -> Workers:
     """This process's place among the workers that the environment describes.
+
+    ``train`` does it by itself. A program that uses TensorFlow before, for instance to convert its
+    data, must call this first: afterwards the workers cannot be connected any more. It returns when
+    all have come; ``is_writer`` of what it returns says who may write files for all, and
+    ``wait_for_all`` lets the others wait for them.
 
     Raises:
         ConfigError: TensorFlow is not installed, or the environment contradicts the settings.
@@ -144,6 +149,8 @@ def _join(settings: Settings) -> Workers:
     from tf_image_classification.training import workers
 
     cluster = tasks.read_cluster(os.environ)
+    if cluster is not None and cluster.is_evaluator:
+        cluster = None  # it works by itself
     return workers.join(
         settings.run.strategy, cluster, timeout_secs=settings.run.cluster_timeout_secs
     )
@@ -152,7 +159,7 @@ def _join(settings: Settings) -> Workers:
 def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:
     """The run, in the order in which it happens; heavy modules are imported when it is certain."""
     # 1. The workers find one another: TensorFlow must not be used before.
-    workers = _join(settings)
+    workers = join(settings)
     from tf_image_classification.runs import (
         assembly,
         evaluator_task,
@@ -175,7 +182,9 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         say(note)
 
     # 3. The run is put together and put where it was.
-    all_hooks = ready_hooks.all_hooks(settings, data, folder, [*hooks, *_reports()])
+    all_hooks = ready_hooks.all_hooks(
+        settings, data, folder, [*hooks, *_reports()], is_evaluated_apart=is_apart
+    )
     bad_images = ready_hooks.BadImageList(folder, workers.rank)
     parts = assembly.assemble(spec, settings, data, workers, all_hooks, on_bad_images=bad_images)
     say(messages.announcement(parts, data, settings, workers))

@@ -14,19 +14,21 @@ from tf_image_classification.model_folder import ModelFolder
 
 
 class CheckpointHook(Hook):
-    """Saves the state every so many steps or seconds, and at the end.
+    """Saves the state every so many steps or seconds, and at the beginning and the end.
 
     Attributes:
         every: when.
+        at_ends: whether at the beginning and the end too.
     """
 
-    def __init__(self, every: Every) -> None:
+    def __init__(self, every: Every, *, at_ends: bool = True) -> None:
         self.every = every
+        self.at_ends = at_ends
 
     def begin(self, run: Run) -> None:
         """Start counting; a fresh run saves its first state at once."""
         self.every.start(run.step)
-        if not run.was_resumed:
+        if self.at_ends and not run.was_resumed:
             run.save()
 
     def after_step(self, run: Run) -> None:
@@ -36,7 +38,8 @@ class CheckpointHook(Hook):
 
     def end(self, run: Run) -> None:
         """Save the last state."""
-        run.save()
+        if self.at_ends:
+            run.save()
 
 
 class BestCheckpointHook(Hook):

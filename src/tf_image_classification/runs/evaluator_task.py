@@ -50,13 +50,12 @@ def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
         )
     if is_apart and not settings.data.eval_metadata:
         raise ConfigError("An evaluator has nothing to evaluate on. Give --eval_metadata.")
-    for name in ("early_stopping_patience", "eval_every_steps") if is_apart else ():
-        if settings.origin(name) != "default":
-            raise ConfigError(
-                f"{name} ({settings.origin(name)}) has no effect with an evaluator task, which "
-                "evaluates every checkpoint while the workers go on. Remove it, or let the workers "
-                "evaluate with --evaluator workers."
-            )
+    if is_apart and settings.training.early_stopping_patience:
+        raise ConfigError(
+            "early_stopping_patience has no effect with an evaluator task, which evaluates every "
+            "checkpoint while the workers go on. Remove it, or let the workers evaluate with "
+            "--evaluator workers."
+        )
     return is_apart
 
 

@@ -25,9 +25,16 @@ _MOST_LINES = 5  # for bad images that are found together
 
 
 def all_hooks(
-    settings: Settings, data: Data, folder: ModelFolder, own: Sequence[Any] = ()
+    settings: Settings,
+    data: Data,
+    folder: ModelFolder,
+    own: Sequence[Any] = (),
+    *,
+    is_evaluated_apart: bool = False,
 ) -> list[Hook]:
     """The hooks of a training in the order in which they are called; ``own`` may hold callbacks.
+
+    With an evaluator task a checkpoint is saved wherever an evaluation is wanted.
 
     Saving comes last, after the caller's own hooks, so that a checkpoint holds what they remember
     of the step, and what they did before the first one.
@@ -41,7 +48,10 @@ def all_hooks(
         patience = settings.training.early_stopping_patience
         stopping = [hooks.EarlyStoppingHook(*best_metric(settings), patience)] if patience else []
         found += [record, *stopping, best]
-    return [*found, *map(_as_hook, own), hooks.CheckpointHook(when_to_save(settings))]
+    saving = [hooks.CheckpointHook(when_to_save(settings))]
+    if is_evaluated_apart and settings.evaluation.eval_every_steps is not None:
+        saving.append(hooks.CheckpointHook(when_to_evaluate(settings), at_ends=False))
+    return [*found, *map(_as_hook, own), *saving]
 
 
 def summary_hooks(settings: Settings) -> list[Hook]:
