@@ -222,6 +222,7 @@ BEHAVIOUR = {
     "deterministic": "front::test_deterministic_switches_exact_operations_on",
     "allow_changes": "front::test_another_setting_needs_leave_to_resume",
     "strategy": "front::test_strategy_chooses_the_devices",
+    "cluster_timeout_secs": "workers::test_workers_that_do_not_start_are_named",
     "progress": "front::test_a_list_of_ready_made_hooks_follows_the_settings",
     "train_metadata": "contract/test_contract.py",
     "eval_metadata": "contract/test_contract.py",
@@ -229,6 +230,7 @@ BEHAVIOUR = {
     "batch_size": "front::test_a_setting_changes_the_trained_weights",
     "image_size": "front::test_image_size_reaches_the_preprocessing",
     "input_mode": "front::test_a_setting_changes_the_trained_weights",
+    "data_service": "dataset/test_data_service.py::test_a_training_reads_from_the_service",
     "stream_block": "front::test_a_setting_changes_the_trained_weights",
     "image_feature": "front::test_features_under_other_names_are_found",
     "label_features": "front::test_features_under_other_names_are_found",
@@ -240,6 +242,7 @@ BEHAVIOUR = {
     "checkpoint_exclude_scopes": "front::test_scopes_choose_what_is_loaded",
     "trainable_scopes": "front::test_a_setting_changes_the_trained_weights",
     "moving_average_decay": "front::test_a_setting_changes_the_evaluated_loss",
+    "sync_batch_norm": "workers::test_synchronised_batch_norm_makes_two_workers_train_as_one",
     "precision": "front::test_a_setting_changes_the_trained_weights",
     "train_steps": "front::test_train_steps_and_epochs_are_the_length_of_the_run",
     "epochs": "front::test_train_steps_and_epochs_are_the_length_of_the_run",
@@ -257,9 +260,12 @@ BEHAVIOUR = {
     "save_checkpoints_secs": "front::test_checkpoints_come_when_asked_and_so_many_stay",
     "keep_checkpoint_max": "front::test_checkpoints_come_when_asked_and_so_many_stay",
     "export_saved_model": "front::test_export_can_be_left_out",
+    "export_dir": "front::test_exports_and_logs_go_where_a_platform_wants_them",
+    "tensorboard_dir": "front::test_exports_and_logs_go_where_a_platform_wants_them",
     "eval_freq": "evaluation/test_runner.py",
     "eval_throttle_secs": "front::test_evaluations_come_by_steps_or_by_the_clock",
     "eval_every_steps": "front::test_evaluations_come_by_steps_or_by_the_clock",
+    "evaluator": "workers::test_the_evaluator_evaluates_every_checkpoint_and_keeps_the_best",
     "best_metric": "front::test_the_best_checkpoint_is_chosen_by_metric_and_mode",
     "best_mode": "front::test_the_best_checkpoint_is_chosen_by_metric_and_mode",
     "output_cm_folder": "evaluation/test_runner.py",
@@ -274,12 +280,15 @@ def test_every_setting_is_read_somewhere_behind_the_command_line():
     assert set(OPTIONS) - _names_read() == set()
 
 
+_SHORT = {"front": "test_train_estimator.py", "workers": "runs/test_several_workers.py"}
+
+
 def test_every_setting_has_a_test_of_what_it_does():
     assert set(BEHAVIOUR) == set(OPTIONS)
     here = Path(__file__).parent
     for name, place in BEHAVIOUR.items():
         path, _, function = place.partition("::")
-        path = "test_train_estimator.py" if path == "front" else path  # short, as it is said often
+        path = _SHORT.get(path, path)
         text = (here / path).read_text()
         assert f"def {function}(" in text if function else text, (name, place)
         assert name in text, f"{place} does not mention {name}"

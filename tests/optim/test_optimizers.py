@@ -18,6 +18,7 @@ from tf_image_classification.optim.optimizers import (
     register,
 )
 from tf_image_classification.optim.schedules import make_schedule
+from tf_image_classification.training.cluster import make_strategy
 
 needs_muon = pytest.mark.skipif(
     tuple(map(int, keras.__version__.split(".")[:2])) < (3, 13), reason="muon needs Keras 3.13"
@@ -183,14 +184,14 @@ def test_gradients_already_summed_give_on_two_replicas_the_step_of_one_device(na
     precisions = ["float32", "mixed_float16"] if name in ("momentum", "muon") else ["float32"]
     for precision in precisions:
         one = state_after(tf.distribute.get_strategy(), name, precision)
-        two = state_after(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), name, precision)
+        two = state_after(make_strategy("mirrored"), name, precision)
         assert list(one) == list(two)
         for path, value in one.items():
             np.testing.assert_allclose(value, two[path], rtol=1e-5, atol=1e-6, err_msg=path)
 
 
 def test_a_plain_keras_optimizer_would_sum_them_again():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = make_strategy("mirrored")
     with strategy.scope():
         variable, summing = keras.Variable(0.0), keras.optimizers.SGD(1.0)
         summing.build([variable])
@@ -278,7 +279,7 @@ def test_loss_scaling_comes_with_float16_only():
 
 @pytest.mark.parametrize("num_replicas", [1, 2])
 def test_a_gradient_that_overflows_leaves_the_weights_and_halves_the_scale(num_replicas):
-    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(num_replicas)])
+    strategy = make_strategy("mirrored" if num_replicas == 2 else "one_device")
     with strategy.scope():
         variables = make_variables()
         optimizer = make_optimizer(OptimizerSettings(), 0.1, precision="mixed_float16")
