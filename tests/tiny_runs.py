@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 
 import keras
 import numpy as np
@@ -156,6 +157,15 @@ def largest_difference(found, expected, *, beginning="model/"):
         for name, value in expected.tensors.items()
         if name.startswith(beginning)
     )
+
+
+def free_ports(count):
+    """Ports of loopback that nobody uses."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
 
 
 class StopAt(Hook):

@@ -1,9 +1,9 @@
 """Submitting through the door that users use: real clients, fake services on loopback."""
 
+import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -159,10 +159,7 @@ def test_the_packages_train_as_the_tasks_of_a_vertex_job(tmp_path):
         "--train_steps", "8", "--save_checkpoints_steps", "4", "--eval_throttle_secs", "0",
         "--noprogress",
     ]  # fmt: skip
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    chief, worker = (f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
-    for each in sockets:
-        each.close()
+    chief, worker = (f"127.0.0.1:{port}" for port in tiny_runs.free_ports(2))
     pools = {"workerpool0": [chief], "workerpool1": [worker], "workerpool3": ["evaluator:2222"]}
     processes = {}
     for kind, pool in (("chief", 0), ("worker", 1), ("evaluator", 3)):
@@ -201,7 +198,7 @@ def test_a_package_holds_no_hidden_files_and_no_models(application):
     made = package.application_of(["python", "train.py"])
     name, content = package.application_package(made, "cpu")
     assert package.application_package(made, "cpu") == (name, content)
-    with tarfile.open(fileobj=__import__("io").BytesIO(content)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         names = [entry.partition("files/")[2] for entry in archive.getnames() if "files/" in entry]
     assert sorted(names) == ["helper.py", "train.py"]
 

@@ -1,10 +1,10 @@
 """Training on several workers: real processes on this machine's loopback."""
 
+import itertools
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -209,6 +209,16 @@ def test_a_bad_image_ends_every_worker_and_is_named_by_one(data_with_a_bad_image
     assert "Traceback" not in ended.stdout
 
 
+def test_an_evaluation_by_the_clock_is_made_once(data, tmp_path):
+    options = ("--plain", "--eval_throttle_secs", "0.5", "--step_secs", "0.05")
+    ended = launched(2, arguments(data, tmp_path / "model", *options, steps=60, every=1000))
+    assert ended.returncode == 0, ended.stdout
+    steps = [line["step"] for line in tiny_runs.evaluations(tmp_path / "model")]
+    assert len(steps) > 2
+    gaps = [after - before for before, after in itertools.pairwise(steps)]
+    assert min(gaps[:-1]) > 2  # the last one is the end's
+
+
 def test_evaluations_by_the_clock_and_early_stopping_come_at_one_step_on_all(data, tmp_path):
     options = ("--plain", "--eval_throttle_secs", "0", "--early_stopping_patience", "2")
     options = (*options, "--best_metric", "accuracy", "--learning_rate", "0.1")
@@ -218,14 +228,6 @@ def test_evaluations_by_the_clock_and_early_stopping_come_at_one_step_on_all(dat
     lines = tiny_runs.evaluations(tmp_path / "model")
     assert len(lines) > 2
     assert lines[-1]["step"] == stopped == tiny_runs.last_checkpoint(tmp_path / "model").step
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def start(command, addresses, index):
@@ -245,7 +247,7 @@ def start(command, addresses, index):
     ],
 )
 def test_workers_that_do_not_start_are_named(data, tmp_path, started, message):
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
+    addresses = [f"127.0.0.1:{port}" for port in tiny_runs.free_ports(3)]
     command = arguments(data, tmp_path / "model", "--cluster_timeout_secs", "2")
     process = start(command, addresses, started)
     output, _ = process.communicate(timeout=TIMEOUT_SECS)
@@ -256,7 +258,7 @@ def test_workers_that_do_not_start_are_named(data, tmp_path, started, message):
 
 def test_workers_that_do_not_share_the_folder_are_told(data, tmp_path):
     in_this_process(data, tmp_path / "model", tiny_runs.plain_spec())
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    addresses = [f"127.0.0.1:{port}" for port in tiny_runs.free_ports(2)]
     processes = [
         start(
             arguments(data, tmp_path / folder, "--plain", "--allow_changes", steps=20),

@@ -1,5 +1,6 @@
 """What can be known of several workers in one process; test_several_workers has real ones."""
 
+import socket
 import threading
 import time
 
@@ -23,18 +24,8 @@ def cluster(ports, rank):
     return Cluster(members, Task("worker", rank))
 
 
-def free_ports(count):
-    import socket
-
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def test_the_roll_call_lets_all_go_when_the_last_one_has_come():
-    ports, gone = free_ports(3), []
+    ports, gone = tiny_runs.free_ports(3), []
 
     def come(rank, after_secs):
         time.sleep(after_secs)
@@ -52,12 +43,10 @@ def test_the_roll_call_lets_all_go_when_the_last_one_has_come():
 
 
 def test_a_port_that_is_taken_is_named():
-    import socket
-
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"port {port} of this machine cannot be used"):
-            hold_roll_call(cluster([port, *free_ports(1)], 0), 1.0)
+            hold_roll_call(cluster([port, *tiny_runs.free_ports(1)], 0), 1.0)
 
 
 def test_a_process_by_itself_is_its_own_company():
@@ -134,7 +123,7 @@ def test_a_cluster_of_one_is_one_machine(monkeypatch):
 
 def test_tensors_that_were_made_too_early_are_explained():
     tf.constant(1.0)
-    ports = free_ports(2)
+    ports = tiny_runs.free_ports(2)
     other = threading.Thread(target=hold_roll_call, args=(cluster(ports, 1), 20.0))
     other.start()
     with pytest.raises(ConfigError, match="Make no tensors before train"):

@@ -354,6 +354,8 @@ class TrainingRun:
         else:
             self._output = self._many_steps(self._iterator, tf.constant(num_steps), votes)
             self._batch = None
+        if self._workers.count > 1:
+            self._wants_evaluation = False  # it is on its way, and must not be asked for twice
         self._move_to(self.step + num_steps)
 
     def _move_to(self, step: int) -> None:
