@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 
 import pytest
 import yaml
@@ -167,6 +168,12 @@ def test_another_study_in_the_folder_is_refused(data, tmp_path):
 def test_a_space_that_does_not_fit_is_refused(space, given, message):
     with pytest.raises(ConfigError, match=message):
         check_space(space, make_settings(given))
+
+
+def test_a_missing_optuna_names_the_extra(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigError, match=r"pip install 'tf_image_classification\[tune\]'"):
+        tune(tiny_runs.plain_spec(), settings(data), RATES, options(tmp_path, 1))
 
 
 def test_a_grid_needs_choices(data, tmp_path):

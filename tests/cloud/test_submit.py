@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 
+import google.cloud
 import pytest
 import yaml
 from fake_vertex import FakeVertex
@@ -270,6 +271,20 @@ def test_a_refusal_of_vertex_is_told(application, tmp_path, capsys):
             run("vertex", "--config", config)
     assert ended.value.code == 1
     assert "the account may not create jobs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("missing", "image"),
+    [("google.cloud.storage", "executor_image"), ("google.cloud.aiplatform_v1", "image")],
+)
+def test_a_missing_client_names_the_extra(
+    application, tmp_path, monkeypatch, capsys, missing, image
+):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delattr(google.cloud, missing.rpartition(".")[2], raising=False)
+    with pytest.raises(SystemExit):
+        run("vertex", "--config", write(tmp_path, **{image: "i"}))
+    assert "pip install 'tf_image_classification[cloud]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
