@@ -192,6 +192,19 @@ def test_a_bucket_that_fails_for_good_leaves_the_last_checkpoint(gcs, tmp_path):
     assert newest(gcs, tmp_path / "model", "model").step == 4
 
 
+def test_a_checkpoint_that_the_bucket_refuses_is_not_taken_for_a_damaged_one(gcs, tmp_path):
+    ended = run(gcs, arguments(tmp_path, "--plain", train_steps=8))
+    assert ended.returncode == 0, ended.stderr
+    before = [name for name in gcs.names("bucket") if name.startswith("model/checkpoints/")]
+    gcs.fail(403, count=10**9, method="GET", path=r"checkpoints/step-00000008.*data")
+    ended = run(gcs, arguments(tmp_path, "--plain", train_steps=12))
+    assert ended.returncode == 1
+    assert "access is denied" in ended.stderr.splitlines()[-1]
+    assert "resumed" not in ended.stdout
+    after = [name for name in gcs.names("bucket") if name.startswith("model/checkpoints/")]
+    assert after == before
+
+
 def test_two_workers_share_a_folder_in_a_bucket(gcs, tmp_path):
     command = arguments(tmp_path, "--plain", train_steps=8)
     ended = run(gcs, [*TFIC, "launch", "--workers", "2", "--", *command])

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import evaluate, train
+from tf_image_classification import evaluate, files, train
 from tf_image_classification.dataset.sources import SourceOptions, read_source
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import schema_of
+from tf_image_classification.serving import export
 from tf_image_classification.serving.export import ExportedModel, exported_step
 from tiny_runs import SIZE, TinySpec, plain_spec, tiny_settings, write_records
 
@@ -234,3 +235,18 @@ def test_a_kill_between_moving_away_and_writing_loses_nothing(finished):
     go_on(settings, 6)
     assert exported_step(path) == 6
     assert leftovers(path) == []
+
+
+def test_a_kill_while_a_remote_model_is_replaced_leaves_none_that_counts(tmp_path, monkeypatch):
+    target = f"ram://{tmp_path.name}/saved_model"
+    files.make_folder(target)
+    files.write_json(files.join(target, "step.json"), {"step": 3})
+    assert exported_step(target) == 3
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "remove", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export._upload(str(tmp_path), target)
+    assert exported_step(target) is None

@@ -202,14 +202,28 @@ def read_tensors(prefix: str) -> dict[str, npt.NDArray[Any]]:
 
     Raises:
         CheckpointError: a file is missing or damaged.
+        DataError: a bucket refuses to give it, so that nothing is known of its state.
     """
     try:
         reader = tf.train.load_checkpoint(prefix)
         names = reader.get_variable_to_shape_map()
         return {name: np.asarray(reader.get_tensor(name)) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        _check_access(prefix)
         reason = str(error).partition("\n")[0]  # an IndexError when the data end too early
         raise CheckpointError(f"The checkpoint {prefix} cannot be read: {reason}") from error
+
+
+def _check_access(prefix: str) -> None:
+    """See that a bucket gives the files of a checkpoint: one that it refuses is not damaged.
+
+    Raises:
+        DataError: it does not.
+    """
+    for suffix in (".index", _DATA_SUFFIX) if files.is_remote(prefix) else ():
+        if files.exists(prefix + suffix):
+            with files.open_for_reading(prefix + suffix) as stream:
+                stream.read(1)
 
 
 def _flush_to_disk(path: str) -> None:

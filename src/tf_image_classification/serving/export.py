@@ -112,6 +112,7 @@ def _find(path: str) -> None:
 
 
 def _upload(source: str, target: str) -> None:
+    files.remove_file(files.join(target, _STEP_FILE))  # first: what is left is not complete
     files.remove(target)
     for folder, _, names in os.walk(source):
         inner = files.join(target, os.path.relpath(folder, source)).removesuffix("/.")
