@@ -28,7 +28,10 @@ def test_a_job_is_read_with_defaults_for_what_is_not_given(tmp_path):
         ("image: a\nexecutor_image: b", "exclude each other"),
         ("accelerator_count: 2", "no effect without accelerator_type"),
         ("evaluator_machine_type: n1-standard-4", "no effect without evaluator"),
+        ("image: i\nstaging_bucket: gs://b", "staging_bucket has no effect without executor_image"),
         ("labels: {Team: x}", "'Team=x' is not of the form"),
+        ("labels: [a=1, a=2]", "label 'a' is given twice"),
+        ("2: p", "unknown key 2"),
         ("workers: 1\nworkers: 2", "'workers' is given twice"),
         ("- a", "holds no settings"),
         ("study: {metric: accuracy}", "study: goal is missing"),
@@ -83,6 +86,7 @@ def test_a_parameter_that_no_setting_could_have_is_refused(tmp_path, name, given
 
 OLD = {
     "trainingInput": {
+        "serviceAccount": "me@p.iam",
         "scaleTier": "CUSTOM", "masterType": "complex_model_m", "workerType": "complex_model_m",
         "parameterServerType": "large_model", "workerCount": 9, "parameterServerCount": 3,
         "runtimeVersion": "1.10", "region": "europe-west1",
@@ -93,6 +97,7 @@ OLD = {
 def test_a_file_of_ml_engine_is_translated_and_says_what_is_left_out(tmp_path):
     job, notes = read(tmp_path, OLD)
     assert (job.machine_type, job.workers, job.region) == ("n1-highcpu-16", 10, "europe-west1")
+    assert job.service_account == "me@p.iam"
     assert any("parameterServerCount 3" in note for note in notes)
     assert any("runtimeVersion 1.10" in note for note in notes)
 
@@ -123,12 +128,44 @@ def test_gpu_machines_of_ml_engine_get_accelerators(tmp_path):
         ({"scaleTier": "CUSTOM", "masterType": "cloud_tpu"}, "masterType 'cloud_tpu'"),
         ({"encryptionConfig": {}}, "encryptionConfig has no counterpart"),
         ({"scaleTier": "CUSTOM", "workerCount": "many"}, "workerCount is 'many'"),
+        ({"scaleTier": "CUSTOM"}, "masterType '' has no counterpart"),
+        ({"scaleTier": "CUSTOM", "masterType": 3}, "masterType '3' has no counterpart"),
+        ({"scaleTier": ["CUSTOM"]}, "has no counterpart"),
+        ({"scaleTier": "BASIC_GPU", "workerCount": 9}, "workerCount has no effect with scaleTier"),
+        ({"masterType": "standard_gpu"}, "masterType has no effect with scaleTier BASIC"),
         ({"hyperparameters": {}}, "holds no params"),
+        ({"hyperparameters": 3}, "hyperparameters is 3"),
     ],
 )
 def test_what_cannot_be_translated_is_named(tmp_path, old, message):
     with pytest.raises(ConfigError, match=message):
         read(tmp_path, {"trainingInput": old})
+
+
+RATE = {"parameterName": "learning_rate", "type": "DOUBLE", "minValue": 0.001, "maxValue": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"maxTrails": 3}, "unknown key 'maxTrails'. Did you mean maxTrials"),
+        ({"maxTrials": "x"}, "hyperparameters.maxTrials is 'x', expected a number"),
+        ({"hyperparameterMetricTag": None}, "hyperparameterMetricTag is missing"),
+        ({"params": [3]}, "hyperparameters.params is 3"),
+        ({"params": [RATE | {"minvalue": 1}]}, "unknown key 'minvalue'. Did you mean minValue"),
+        ({"params": [RATE | {"minValue": None}]}, "learning_rate: minValue is None, expected a nu"),
+        ({"params": [RATE | {"minValue": "x"}]}, "learning_rate: minValue is 'x'"),
+        ({"params": [RATE | {"type": "INTEGER"}]}, "minValue is 0.001, expected a whole number"),
+        ({"params": [RATE | {"type": "REAL"}]}, "type 'REAL' has no counterpart"),
+        ({"params": [RATE | {"scaleType": "UNIT_REVERSE_LOG_SCALE"}]}, "UNIT_REVERSE_LOG_SCALE"),
+        ({"params": [RATE | {"type": "DISCRETE"}]}, "choices is None, expected a list"),
+    ],
+)
+def test_a_wrong_hyperparameter_of_an_old_file_is_named(tmp_path, changes, message):
+    old = {"hyperparameterMetricTag": "accuracy", "params": [RATE]} | changes
+    old = {key: value for key, value in old.items() if value is not None}
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, {"trainingInput": {"hyperparameters": old}})
 
 
 def test_the_hyperparameters_of_an_old_file_become_a_study(tmp_path):

@@ -87,7 +87,7 @@ def make_job(given: Mapping[str, Any], origin: str) -> CloudJob:
             values[key] = make_study(value, origin)
         elif key not in OPTIONS:
             raise ConfigError(
-                f"{origin}: unknown key {key!r}. {did_you_mean(key, [*OPTIONS, 'study'])}"
+                f"{origin}: unknown key {key!r}. {did_you_mean(str(key), [*OPTIONS, 'study'])}"
             )
         else:
             try:
@@ -110,14 +110,18 @@ def _check(job: CloudJob, given: Mapping[str, Any], origin: str) -> None:
         path = getattr(job, key)
         if path and not re.fullmatch(r"gs://[^/]+(/.*)?", path):
             raise ConfigError(f"{origin}: {key} is {path!r}, expected gs://bucket/folder.")
-    without_effect = {
-        "accelerator_count": job.accelerator_type,
-        "evaluator_machine_type": job.evaluator,
+    needed = {
+        "accelerator_count": "accelerator_type",
+        "evaluator_machine_type": "evaluator",
+        "staging_bucket": "executor_image",
     }
-    for key, needed in without_effect.items():
-        if key in given and not needed:
-            other = "accelerator_type" if key == "accelerator_count" else "evaluator"
+    for key, other in needed.items():
+        if key in given and not getattr(job, other):
             raise ConfigError(f"{origin}: {key} has no effect without {other}. Remove it.")
+    keys = [entry.partition("=")[0] for entry in job.labels]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"{origin}: label {key!r} is given twice.")
     for entry in job.labels:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*=[a-z0-9_-]*", entry):
             raise ConfigError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.search_space import check_keys
 
 # What the tiers stood for: https://cloud.google.com/ai-platform/training/docs/machine-types
 _TIERS: dict[str, dict[str, Any]] = {
@@ -31,6 +32,10 @@ _GPU_MACHINES = {
     "standard_p100": ("n1-standard-8", 1),
     "standard_v100": ("n1-standard-8", 1),
 }
+_OF_CUSTOM = (
+    *("masterType", "workerType", "workerCount", "parameterServerType", "parameterServerCount"),
+)
+_RENAMED = {"region": "region", "serviceAccount": "service_account", "network": "network"}
 _DONE_ELSEWHERE = {
     "runtimeVersion": "the image has its own TensorFlow",
     "pythonVersion": "the image has its own Python",
@@ -58,10 +63,17 @@ def translated(given: Mapping[str, Any], path: str) -> tuple[dict[str, Any], lis
         )
     values: dict[str, Any] = {}
     notes: list[str] = []
-    tier = old.get("scaleTier", "BASIC")
+    origin = f"{path}: trainingInput"
+    tier = str(old.get("scaleTier", "BASIC"))
+    for key in _OF_CUSTOM:
+        if key in old and tier in _TIERS:
+            raise ConfigError(
+                f"{origin}.{key} has no effect with scaleTier {tier}. Remove it, or write "
+                "scaleTier: CUSTOM."
+            )
     if tier == "CUSTOM":
-        values |= _machine(old.get("masterType", "standard"), path)
-        values["workers"] = 1 + _count(old, "workerCount", path)
+        values["workers"] = 1 + _count(old, "workerCount", origin)
+        values |= _machine(str(old.get("masterType", "")), origin)
         worker = old.get("workerType", old.get("masterType"))
         if values["workers"] > 1 and worker != old.get("masterType"):
             notes.append(f"workerType {worker}: all workers get the machine of masterType")
@@ -78,29 +90,29 @@ def translated(given: Mapping[str, Any], path: str) -> tuple[dict[str, Any], lis
         if key in ("scaleTier", "masterType", "workerType", "workerCount"):
             continue
         if key == "parameterServerCount":
-            if _count(old, key, path):
+            if _count(old, key, origin):
                 notes.append(
                     f"{key} {value}: left out, since {_DONE_ELSEWHERE['parameterServerType']}"
                 )
-        elif key == "region":
-            values["region"] = value
+        elif key in _RENAMED:
+            values[_RENAMED[key]] = value
         elif key == "hyperparameters":
-            values["study"] = _study(value, path)
+            values["study"] = _study(value, f"{origin}.hyperparameters")
         elif key in _DONE_ELSEWHERE:
             notes.append(f"{key} {value}: left out, since {_DONE_ELSEWHERE[key]}")
         else:
-            raise ConfigError(f"{path}: trainingInput.{key} has no counterpart here. Remove it.")
+            raise ConfigError(f"{origin}.{key} has no counterpart here. Remove it.")
     return values, notes
 
 
-def _count(old: Mapping[str, Any], key: str, path: str) -> int:
-    value = old.get(key, 0)
+def _count(old: Mapping[str, Any], key: str, origin: str, default: int = 0) -> int:
+    value = old.get(key, default)
     if not str(value).isdigit():
-        raise ConfigError(f"{path}: trainingInput.{key} is {value!r}, expected a number.")
+        raise ConfigError(f"{origin}.{key} is {value!r}, expected a number.")
     return int(value)
 
 
-def _machine(name: str, path: str) -> dict[str, Any]:
+def _machine(name: str, origin: str) -> dict[str, Any]:
     if name in _GPU_MACHINES:
         machine, count = _GPU_MACHINES[name]
         kind = {"standard_p100": "NVIDIA_TESLA_P100", "standard_v100": "NVIDIA_TESLA_V100"}
@@ -112,37 +124,52 @@ def _machine(name: str, path: str) -> dict[str, Any]:
     if name in _MACHINES or "-" in name:  # new names stay
         return {"machine_type": _MACHINES.get(name, name)}
     raise ConfigError(
-        f"{path}: trainingInput.masterType {name!r} has no counterpart, expected one of "
+        f"{origin}.masterType {name!r} has no counterpart, expected one of "
         f"{', '.join([*_MACHINES, *_GPU_MACHINES])} or a machine of Compute Engine."
     )
 
 
-def _study(old: Any, path: str) -> dict[str, Any]:
-    origin = f"{path}: trainingInput.hyperparameters"
-    if not isinstance(old, Mapping) or not isinstance(old.get("params"), list):
+def _study(old: Any, origin: str) -> dict[str, Any]:
+    keys = ("goal", "hyperparameterMetricTag", "maxTrials", "maxParallelTrials", "params")
+    check_keys(old, keys, origin)
+    if not isinstance(old.get("params"), list):
         raise ConfigError(f"{origin} holds no params.")
-    parameters = {}
-    for parameter in old["params"]:
-        name, kind = str(parameter.get("parameterName", "")).lstrip("-"), parameter.get("type")
-        scale = parameter.get("scaleType", "UNIT_LINEAR_SCALE")
-        if kind in ("DOUBLE", "INTEGER"):
-            if scale not in ("UNIT_LINEAR_SCALE", "UNIT_LOG_SCALE", "NONE"):
-                raise ConfigError(f"{origin}: {name}: scaleType {scale} has no counterpart.")
-            number = float if kind == "DOUBLE" else int
-            parameters[name] = {
-                "low": number(parameter["minValue"]),
-                "high": number(parameter["maxValue"]),
-                "log": scale == "UNIT_LOG_SCALE",
-            }
-        elif kind in ("CATEGORICAL", "DISCRETE"):
-            key = "categoricalValues" if kind == "CATEGORICAL" else "discreteValues"
-            parameters[name] = {"choices": list(parameter.get(key, ()))}
-        else:
-            raise ConfigError(f"{origin}: {name}: type {kind!r} has no counterpart.")
+    if "hyperparameterMetricTag" not in old:
+        raise ConfigError(f"{origin}.hyperparameterMetricTag is missing. Name one of the metrics.")
     return {
-        "metric": old.get("hyperparameterMetricTag", "training/hptuning/metric"),
+        "metric": old["hyperparameterMetricTag"],
         "goal": str(old.get("goal", "MAXIMIZE")).lower(),
-        "max_trials": int(old.get("maxTrials", 1)),
-        "parallel_trials": int(old.get("maxParallelTrials", 1)),
-        "parameters": parameters,
+        "max_trials": _count(old, "maxTrials", origin, 1),
+        "parallel_trials": _count(old, "maxParallelTrials", origin, 1),
+        "parameters": dict(_parameter(value, f"{origin}.params") for value in old["params"]),
     }
+
+
+def _parameter(old: Any, origin: str) -> tuple[str, dict[str, Any]]:
+    keys = ("parameterName", "type", "minValue", "maxValue", "scaleType")
+    check_keys(old, (*keys, "categoricalValues", "discreteValues"), origin)
+    name, kind = str(old.get("parameterName", "")).lstrip("-"), old.get("type")
+    origin = f"{origin}: {name}"
+    if kind in ("CATEGORICAL", "DISCRETE"):
+        key = "categoricalValues" if kind == "CATEGORICAL" else "discreteValues"
+        return name, {"choices": old.get(key)}
+    if kind not in ("DOUBLE", "INTEGER"):
+        raise ConfigError(f"{origin}: type {kind!r} has no counterpart.")
+    scale = old.get("scaleType", "UNIT_LINEAR_SCALE")
+    if scale not in ("UNIT_LINEAR_SCALE", "UNIT_LOG_SCALE", "NONE"):
+        raise ConfigError(f"{origin}: scaleType {scale} has no counterpart.")
+    low, high = (_number(old, key, kind == "INTEGER", origin) for key in ("minValue", "maxValue"))
+    return name, {"low": low, "high": high, "log": scale == "UNIT_LOG_SCALE"}
+
+
+def _number(old: Mapping[str, Any], key: str, is_whole: bool, origin: str) -> float:
+    expected = "a whole number" if is_whole else "a number"
+    try:
+        number = float(old.get(key, ""))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{origin}: {key} is {old.get(key)!r}, expected {expected}.") from error
+    if not is_whole:
+        return number
+    if not number.is_integer():
+        raise ConfigError(f"{origin}: {key} is {old[key]!r}, expected {expected}.")
+    return int(number)
