@@ -7,6 +7,7 @@ a JobSet has.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tf_image_classification.cloud.job import CloudJob, require
@@ -27,9 +28,9 @@ def tf_job(job: CloudJob, application: Application, origin: str) -> list[dict[st
     """A TFJob (kubeflow.org/v1); the operator sets ``TF_CONFIG``.
 
     Raises:
-        ConfigError: the image is missing.
+        ConfigError: the image is missing, or the name is none that Kubernetes takes.
     """
-    require(job, ("image",), origin)
+    _check(job, origin)
     # The operator does not tell the workers that there is an evaluator.
     more = ["--evaluator", "task"] if job.evaluator else []
     replicas = {"Worker": job.workers} | ({"Evaluator": 1} if job.evaluator else {})
@@ -69,9 +70,9 @@ def train_job(job: CloudJob, application: Application, origin: str) -> list[dict
     """A TrainingRuntime and a TrainJob (trainer.kubeflow.org/v1alpha1).
 
     Raises:
-        ConfigError: the image is missing, or an evaluator is wanted, for which there is no place.
+        ConfigError: as ``tf_job``, or an evaluator is wanted, for which there is no place.
     """
-    require(job, ("image",), origin)
+    _check(job, origin)
     if job.evaluator:
         raise ConfigError(
             f"{origin}: a TrainJob has no evaluator. Leave evaluator out: the workers evaluate."
@@ -123,6 +124,16 @@ def train_job(job: CloudJob, application: Application, origin: str) -> list[dict
         },
     }
     return [runtime, train]
+
+
+def _check(job: CloudJob, origin: str) -> None:
+    require(job, ("image", "name"), origin)
+    longest = 63 - len(f"-evaluator-{job.workers}")  # a pod's name is also that of its host
+    if len(job.name) > longest or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", job.name):
+        raise ConfigError(
+            f"{origin}: name is {job.name!r}, expected at most {longest} lower case letters, "
+            "digits and -, a letter first and no - last."
+        )
 
 
 def _metadata(job: CloudJob) -> dict[str, Any]:
