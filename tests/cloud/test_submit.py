@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -195,13 +196,65 @@ def test_the_packages_train_as_the_tasks_of_a_vertex_job(tmp_path):
     assert not (tmp_path / "chief").exists()
 
 
-def test_a_package_holds_no_hidden_files_and_no_models(application):
+def test_a_package_holds_no_hidden_files_no_models_and_no_images(application, capsys):
     made = package.application_of(["python", "train.py"])
+    assert run("docker", "--output", "image", "--image", "registry/pets") == 0
+    (application / "nowhere").symlink_to("/nowhere/at/all")
+    os.mkfifo(application / "pipe")
     name, content = package.application_package(made, "cpu")
     assert package.application_package(made, "cpu") == (name, content)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         names = [entry.partition("files/")[2] for entry in archive.getnames() if "files/" in entry]
     assert sorted(names) == ["helper.py", "train.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("account.json", '{"type": "service_account", "private_key": "x"}'),
+        ("login.json", '{"refresh_token": "x", "client_id": "y"}'),
+        ("server.pem", "-----BEGIN RSA PRIVATE KEY-----"),
+    ],
+)
+def test_a_secret_is_not_sent(application, tmp_path, capsys, name, content):
+    (application / name).write_text(content)
+    out = str(tmp_path / "context")
+    for arguments in (
+        ("vertex", "--config", write(tmp_path, executor_image="i"), "--dry_run"),
+        ("docker", "--output", out, "--image", "registry/pets"),
+    ):
+        with pytest.raises(SystemExit):
+            run(*arguments)
+        assert f"{name} holds a private key or a token" in capsys.readouterr().err
+    assert not os.path.exists(out)
+
+
+def test_settings_in_json_are_sent(application):
+    (application / "settings.json").write_text('{"epochs": 3}')
+    made = package.application_of(["python", "train.py"])
+    assert "settings.json" in package.application_files(made)
+
+
+def test_requirements_become_those_of_the_package(application):
+    text = "# ours\nnumpy>=1.26  # arrays\n\n  pillow[xmp] ==11.*; python_version > '3'\n"
+    (application / "requirements.txt").write_text(text + "tool @ https://example.com/tool.whl\n")
+    _, content = package.application_package(package.application_of(["python", "train.py"]), "cpu")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        [name] = [name for name in archive.getnames() if name.endswith("/pyproject.toml")]
+        project = archive.extractfile(name).read().decode()
+    [line] = [line for line in project.splitlines() if line.startswith("dependencies")]
+    assert json.loads(line.partition(" = ")[2])[2:] == [
+        "numpy>=1.26", "pillow[xmp] ==11.*; python_version > '3'",
+        "tool @ https://example.com/tool.whl",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["-r more.txt", "--index-url https://x", "./tool", "git+ssh://x"])
+def test_a_requirement_that_no_package_can_have_is_named(application, tmp_path, capsys, line):
+    (application / "requirements.txt").write_text(f"numpy\n{line}\n")
+    with pytest.raises(SystemExit):
+        run("vertex", "--config", write(tmp_path, executor_image="i"), "--dry_run")
+    assert f"requirements.txt, line 2: '{line}' cannot be asked for" in capsys.readouterr().err
 
 
 def test_a_folder_for_docker_holds_application_and_framework(application, tmp_path, capsys):
@@ -224,7 +277,7 @@ def test_a_study_becomes_a_tuning_job(application, tmp_path, capsys):
         "parameters": {
             "learning_rate": {"low": 0.001, "high": 0.1, "log": True},
             "warmup_steps": {"low": 0, "high": 100},
-            "batch_size": {"choices": [32, 64]},
+            "batch_size": {"choices": [64, 32, 64]},
             "nesterov": {"choices": [True, False]},
         },
     }  # fmt: skip
@@ -254,6 +307,7 @@ def test_a_study_becomes_a_tuning_job(application, tmp_path, capsys):
     [
         ({"project": None, "image": "i"}, "project is missing"),
         ({"output_dir": None, "image": "i"}, "output_dir is missing"),
+        ({"name": "", "image": "i"}, "name is missing"),
         ({}, "image is missing. Make one with tfic submit docker"),
     ],
 )
@@ -271,6 +325,53 @@ def test_a_refusal_of_vertex_is_told(application, tmp_path, capsys):
             run("vertex", "--config", config)
     assert ended.value.code == 1
     assert "the account may not create jobs" in capsys.readouterr().err
+
+
+def test_a_service_that_is_not_there_is_told(application, tmp_path, capsys):
+    [port] = tiny_runs.free_ports(1)
+    config = write(tmp_path, image="i", api_endpoint=f"http://127.0.0.1:{port}")
+    with pytest.raises(SystemExit):
+        run("vertex", "--config", config)
+    assert "ConfigError: Vertex AI did not create the job" in capsys.readouterr().err
+
+
+def test_a_refusal_of_the_bucket_is_told_and_no_job_made(
+    application, tmp_path, monkeypatch, capsys
+):
+    with FakeVertex() as fake, FakeGcs("another") as gcs:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+        config = write(tmp_path, executor_image="i", api_endpoint=fake.url)
+        with pytest.raises(SystemExit):
+            run("vertex", "--config", config)
+        assert fake.received == []
+    printed = capsys.readouterr().err
+    assert "ConfigError: Packages cannot be stored in gs://bucket/tfic-staging" in printed
+    assert "The specified bucket does not exist" in printed
+
+
+@pytest.mark.parametrize("image", ["image", "executor_image"])
+def test_without_credentials_a_user_is_told_how_to_sign_in(
+    application, tmp_path, monkeypatch, capsys, image
+):
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "nothing"))
+    with pytest.raises(SystemExit):
+        run("vertex", "--config", write(tmp_path, **{image: "i"}))
+    assert "Sign in: gcloud auth application-default login" in capsys.readouterr().err
+
+
+def test_the_line_for_gcloud_can_be_pasted(application, tmp_path, capsys):
+    _, _, line = dry_run(capsys, write(tmp_path, image="i", name="Pets; again"))
+    assert "--display-name=Pets; again" in shlex.split(line)
+
+
+def test_a_dry_run_needs_no_client(application, tmp_path, monkeypatch, capsys):
+    for module in ("google.cloud.storage", "google.cloud.aiplatform_v1", "google.auth"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for image in ("image", "executor_image"):
+        assert dry_run(capsys, write(tmp_path, **{image: "i"}))
 
 
 @pytest.mark.parametrize(

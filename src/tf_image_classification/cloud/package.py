@@ -11,6 +11,7 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ MODULE = "tfic_application.run"
 
 _MOST_BYTES = 100 * 2**20
 _LEFT_OUT = ("__pycache__", "venv", "node_modules")
+_MODEL = {"run.json", "labels.json"}
+_IMAGE = {"Dockerfile", "application", "framework"}
 
 _DOCKERFILE = """\
 FROM python:3.11-slim
@@ -118,20 +121,22 @@ def application_of(command: Sequence[str]) -> Application:
 def application_files(application: Application) -> dict[str, str]:
     """The files of an application: path in its folder to path here.
 
-    Hidden files, environments and model folders are left out.
+    Hidden files, environments, model folders and the folders of images are left out.
 
     Raises:
-        ConfigError: they are too large to be a program.
+        ConfigError: they are too large to be a program, or one of them is a secret.
     """
     found: dict[str, str] = {}
     for folder, names, base_names in os.walk(application.folder):
-        if "run.json" in base_names and "labels.json" in base_names:
+        held = {*names, *base_names}
+        if folder != application.folder and (held >= _MODEL or held >= _IMAGE):
             names.clear()
             continue
         names[:] = sorted(n for n in names if not n.startswith(".") and n not in _LEFT_OUT)
         for name in sorted(base_names):
             path = os.path.join(folder, name)
-            if not name.startswith(".") and not name.endswith(".pyc"):
+            is_sent = not name.startswith(".") and not name.endswith(".pyc")
+            if is_sent and os.path.isfile(path):  # not a link to nowhere, nor a pipe
                 found[os.path.relpath(path, application.folder)] = path
     size = sum(os.path.getsize(path) for path in found.values())
     if size > _MOST_BYTES:
@@ -139,7 +144,21 @@ def application_files(application: Application) -> dict[str, str]:
             f"{application.folder} holds {size / 2**20:.0f} MiB, which would all be sent. Put the "
             "script into a folder of its own, and data into a bucket."
         )
+    for path in found.values():
+        if _is_secret(path):
+            raise ConfigError(
+                f"{path} holds a private key or a token, and would be sent. Move it out of "
+                f"{application.folder}; the job needs no key, but an account (service_account)."
+            )
     return found
+
+
+def _is_secret(path: str) -> bool:
+    if not path.lower().endswith((".json", ".key", ".pem")) or os.path.getsize(path) > 2**16:
+        return False
+    marks = (b"PRIVATE KEY-----", b'"private_key"', b'"refresh_token"', b'"client_secret"')
+    content = _read(path)
+    return any(mark in content for mark in marks)
 
 
 def application_package(application: Application, accelerator: str) -> tuple[str, bytes]:
@@ -148,6 +167,10 @@ def application_package(application: Application, accelerator: str) -> tuple[str
     Args:
         application: the application.
         accelerator: "cpu" or "gpu".
+
+    Raises:
+        ConfigError: as ``application_files``, or ``requirements.txt`` holds what no package can
+            ask for.
     """
     contents = {
         f"src/tfic_application/files/{name}": _read(path)
@@ -157,8 +180,8 @@ def application_package(application: Application, accelerator: str) -> tuple[str
     contents["src/tfic_application/run.py"] = _RUN.format(program=application.program).encode()
     version = tf_image_classification.__version__
     dependencies = [TENSORFLOW[accelerator], f"tf_image_classification=={version}"]
-    extra = contents.get("src/tfic_application/files/requirements.txt", b"").decode()
-    dependencies += [line for line in extra.splitlines() if line and not line.startswith("#")]
+    required = contents.get("src/tfic_application/files/requirements.txt", b"").decode()
+    dependencies += _requirements(required, application.folder)
     digest = hashlib.sha256(b"".join(k.encode() + v for k, v in sorted(contents.items())))
     project = _PROJECT.format(
         name="tfic-application",
@@ -167,6 +190,24 @@ def application_package(application: Application, accelerator: str) -> tuple[str
         scripts="",
     )
     return _source_package(contents | {"pyproject.toml": project.encode()}, digest.hexdigest()[:12])
+
+
+def _requirements(text: str, folder: str) -> list[str]:
+    """The requirements of a requirements.txt that a package can have."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        requirement = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not requirement:
+            continue
+        # A name first, then no address but after an @: neither an option of pip, nor a path.
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*\s*([\[(<>=!~;].*|@.*|)", requirement):
+            raise ConfigError(
+                f"{os.path.join(folder, 'requirements.txt')}, line {number}: {requirement!r} "
+                "cannot be asked for by a package. Write name==version, or make an image with "
+                "tfic submit docker, in which pip reads the file."
+            )
+        found.append(requirement)
+    return found
 
 
 def framework_files() -> dict[str, bytes]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -31,7 +33,7 @@ def check(job: CloudJob, origin: str) -> None:
     Raises:
         ConfigError: something is missing.
     """
-    require(job, ("project", "output_dir"), origin)
+    require(job, ("project", "name", "output_dir"), origin)
     if not (job.image or job.executor_image):
         raise ConfigError(
             f"{origin}: image is missing. Make one with tfic submit docker, or give "
@@ -80,8 +82,9 @@ def gcloud_command(job: CloudJob, described: Mapping[str, Any]) -> tuple[str, st
         verb, config, counts = "custom-jobs", described["jobSpec"], ""
     labels = f" --labels={','.join(job.labels)}" if job.labels else ""
     line = (
-        f"gcloud ai {verb} create --project={job.project} --region={job.region} "
-        f"--display-name={job.name}{counts}{labels} --config=job.yaml"
+        f"gcloud ai {verb} create --project={shlex.quote(job.project)} "
+        f"--region={shlex.quote(job.region)} --display-name={shlex.quote(job.name)}"
+        f"{counts}{labels} --config=job.yaml"
     )
     return line, yaml.safe_dump(config, sort_keys=False)
 
@@ -90,20 +93,19 @@ def upload_packages(job: CloudJob, application: Application) -> list[str]:
     """Upload the application's and this framework's package; returns their addresses.
 
     Raises:
-        ConfigError: the client for Cloud Storage is not installed.
+        ConfigError: the client is not installed, or the packages cannot be stored; says why.
     """
-    try:
-        from google.cloud import storage
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"google-cloud-storage is not installed. {_EXTRA}") from error
+    made = packages(job, application)
     folder = staging_folder(job)
     bucket_name, _, prefix = folder.removeprefix("gs://").partition("/")
-    bucket = storage.Client(project=job.project).bucket(bucket_name)
-    addresses = []
-    for name, content in packages(job, application):
-        bucket.blob(f"{prefix}/{name}").upload_from_string(content, "application/gzip")
-        addresses.append(f"{folder}/{name}")
-    return addresses
+    with _client_errors("google-cloud-storage", f"Packages cannot be stored in {folder}"):
+        from google.cloud import storage
+
+        bucket = storage.Client(project=job.project).bucket(bucket_name)
+        for name, content in made:
+            path = f"{prefix}/{name}" if prefix else name
+            bucket.blob(path).upload_from_string(content, "application/gzip")
+    return [f"{folder}/{name}" for name, _ in made]
 
 
 def packages(job: CloudJob, application: Application) -> list[tuple[str, bytes]]:
@@ -125,14 +127,10 @@ def create(job: CloudJob, described: Mapping[str, Any]) -> str:
     Raises:
         ConfigError: the client is not installed, or Vertex AI refuses; says why.
     """
-    try:
-        from google.api_core.exceptions import GoogleAPIError
-        from google.auth.exceptions import GoogleAuthError
-        from google.cloud import aiplatform_v1
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"google-cloud-aiplatform is not installed. {_EXTRA}") from error
     parent = f"projects/{job.project}/locations/{job.region}"
-    try:
+    with _client_errors("google-cloud-aiplatform", "Vertex AI did not create the job"):
+        from google.cloud import aiplatform_v1
+
         client = _client(job, aiplatform_v1)
         text = json.dumps(described)
         if job.study is None:
@@ -143,12 +141,26 @@ def create(job: CloudJob, described: Mapping[str, Any]) -> str:
             parent=parent, hyperparameter_tuning_job=tuning
         )
         return str(created.name)
+
+
+@contextlib.contextmanager
+def _client_errors(distribution: str, trouble: str) -> Iterator[None]:
+    """Inside the block an error of Google's clients, or that there are none, is one of ours."""
+    try:
+        from google.api_core.exceptions import GoogleAPIError
+        from google.auth.exceptions import GoogleAuthError
+    except ImportError as error:
+        raise ConfigError(f"{distribution} is not installed. {_EXTRA}") from error
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f"{distribution} is not installed. {_EXTRA}") from error
     except GoogleAuthError as error:
         raise ConfigError(
-            f"Vertex AI cannot be called: {error}. Sign in: gcloud auth application-default login."
+            f"{trouble}: {error} Sign in: gcloud auth application-default login."
         ) from error
-    except GoogleAPIError as error:
-        raise ConfigError(f"Vertex AI refuses the job: {error}") from error
+    except (GoogleAPIError, OSError) as error:
+        raise ConfigError(f"{trouble}: {error}") from error
 
 
 def _client(job: CloudJob, aiplatform_v1: Any) -> Any:
@@ -231,11 +243,11 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     kind = OPTIONS[ALIASES.get(parameter.name, parameter.name)].kind
     if parameter.choices:
         if kind in (int, float):
-            return described | {
-                "discreteValueSpec": {"values": list(map(float, parameter.choices))}
-            }
-        values = [str(value).lower() if kind is bool else str(value) for value in parameter.choices]
-        return described | {"categoricalValueSpec": {"values": values}}
+            # The service wants them in increasing order.
+            values = sorted({float(value) for value in parameter.choices})
+            return described | {"discreteValueSpec": {"values": values}}
+        names = [str(value).lower() if kind is bool else str(value) for value in parameter.choices]
+        return described | {"categoricalValueSpec": {"values": names}}
     assert parameter.low is not None and parameter.high is not None
     described["scaleType"] = "UNIT_LOG_SCALE" if parameter.is_log else "UNIT_LINEAR_SCALE"
     if kind is int:
