@@ -98,11 +98,12 @@ def test_what_is_sent_is_what_the_dry_run_shows(application, tmp_path, capsys):
     assert as_messages[0].job_spec.worker_pool_specs[1].replica_count == 2
 
 
-def test_packages_go_to_the_staging_bucket(application, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("staging", [None, "gs://bucket", "gs://bucket/", "gs://bucket/a/b"])
+def test_packages_go_to_the_staging_bucket(application, tmp_path, monkeypatch, staging):
     with FakeVertex() as fake, FakeGcs("bucket") as gcs:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-        config = write(tmp_path, executor_image="registry/tf", api_endpoint=fake.url)
-        assert run("vertex", "--config", config) == 0
+        more = {"staging_bucket": staging, "api_endpoint": fake.url}
+        assert run("vertex", "--config", write(tmp_path, executor_image="registry/tf", **more)) == 0
         stored = {name: s.data for name, s in gcs.buckets["bucket"].items()}
     pool = fake.received[0][1]["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]
     assert pool["pythonModule"] == "tfic_application.run"

@@ -32,9 +32,8 @@ _GPU_MACHINES = {
     "standard_p100": ("n1-standard-8", 1),
     "standard_v100": ("n1-standard-8", 1),
 }
-_OF_CUSTOM = (
-    *("masterType", "workerType", "workerCount", "parameterServerType", "parameterServerCount"),
-)
+_OF_CUSTOM = ["masterType", "workerType", "workerCount"]
+_OF_CUSTOM += ["parameterServerType", "parameterServerCount"]
 _RENAMED = {"region": "region", "serviceAccount": "service_account", "network": "network"}
 _DONE_ELSEWHERE = {
     "runtimeVersion": "the image has its own TensorFlow",
