@@ -237,7 +237,9 @@ class DataSettings:
         100_000_000, "Images with more pixels than this are bad images.", minimum=1, resume="free"
     )
     cache_dir: str = declare(
-        "", "Folder for unpacked compressed records; empty: the user's cache folder.", resume="free"
+        "",
+        "Local folder for unpacked compressed records; empty: the user's cache folder.",
+        resume="free",
     )
 
 
@@ -746,6 +748,11 @@ def _check_exclusions(settings: Settings) -> None:
     if settings.run.strategy == "tpu" and settings.model.precision == "mixed_float16":
         raise ConfigError(
             "precision is mixed_float16, which TPUs do not have. Use --precision mixed_bfloat16."
+        )
+    if "://" in settings.data.cache_dir:
+        raise ConfigError(
+            f"cache_dir is {settings.data.cache_dir!r}, expected a local folder: records are read "
+            "there by random access."
         )
     if settings.data.data_service:
         _check_data_service(settings)

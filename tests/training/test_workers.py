@@ -145,6 +145,7 @@ def test_sync_batch_norm_without_batch_norm_is_refused(tmp_path):
         ({"sync_batch_norm": True, "gradient_accumulation_steps": 2}, "exclude each other"),
         ({"strategy": "tpu", "precision": "mixed_float16"}, "mixed_bfloat16"),
         ({"evaluator": "task"}, "no effect without eval_metadata"),
+        ({"cache_dir": "gs://bucket/cache"}, "expected a local folder"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(given, message):

@@ -222,15 +222,17 @@ def assemble(
         decay = settings.model.moving_average_decay
         state = make_state(model, optimizer, trained, with_averages=decay > 0)
     forward, losses = make_forward(model, schema), make_losses(spec, schema, settings)
-    skips = settings.data.on_bad_image == "skip"
-    train_feed = Feed(
-        data.train,
-        strategy,
-        is_training=True,
-        skip_bad_images=skips,
-        on_skip=on_bad_images,
-        rank=workers.rank,
-    )
+
+    def feed(source: Input, *, is_training: bool) -> Feed:
+        return Feed(
+            source,
+            strategy,
+            is_training=is_training,
+            skip_bad_images=settings.data.on_bad_image == "skip",
+            on_skip=on_bad_images,
+            rank=workers.rank,
+        )
+
     run = TrainingRun(
         settings=settings,
         schema=schema,
@@ -246,7 +248,7 @@ def assemble(
             num_replicas=num_replicas,
         ),
         workers=workers,
-        inputs=train_feed,
+        inputs=feed(data.train, is_training=True),
         hooks=hooks,
         train_steps=plan.train_steps,
         steps_per_epoch=plan.steps_per_epoch,
@@ -255,14 +257,7 @@ def assemble(
     )
     if data.evaluation is None:
         return Assembly(run, state, plan, schedule, None)
-    eval_feed = Feed(
-        data.evaluation,
-        strategy,
-        is_training=False,
-        skip_bad_images=skips,
-        on_skip=on_bad_images,
-        rank=workers.rank,
-    )
+    eval_feed = feed(data.evaluation, is_training=False)
 
     def evaluate_some(max_batches: int) -> Callable[[], Evaluation | None]:
         return make_evaluate(
