@@ -11,6 +11,7 @@ import glob
 import io
 import json
 import os
+import posixpath
 import re
 import shutil
 import uuid
@@ -100,6 +101,36 @@ class _Remote:
         with remote_errors(self._path):
             self._gfile.copy(local_path, self._path, overwrite=True)
 
+    def download(self, local_path: str) -> None:
+        """Copy this file to the machine."""
+        with remote_errors(self._path):
+            try:
+                self._gfile.copy(self._path, local_path, overwrite=True)
+            except self._not_found as error:
+                raise FileNotFoundError(f"There is no file {self._path}.") from error
+
+    def names(self, *, missing_ok: bool) -> list[str]:
+        """What is in the folder."""
+        with remote_errors(self._path):
+            try:
+                return list(self._gfile.listdir(self._path))
+            except self._not_found:
+                # TensorFlow says that of other failures too; the path itself tells the truth.
+                if missing_ok and not self._gfile.exists(self._path):
+                    return []
+                raise
+
+    def matches(self, pattern: str) -> list[str]:
+        """The files below this folder whose paths match a pattern with ``**``."""
+        with remote_errors(self._path):
+            found = [
+                join(folder, name)
+                for folder, _, names in self._gfile.walk(self._path)
+                for name in names
+            ]
+        expression = _pattern_expression(pattern)
+        return [path for path in found if expression.fullmatch(path)]
+
     def remove_file(self) -> None:
         """Remove a file, or nothing."""
         with remote_errors(self._path), contextlib.suppress(self._not_found):
@@ -112,15 +143,36 @@ class _Remote:
             yield stream
 
 
+def _pattern_expression(pattern: str) -> re.Pattern[str]:
+    """A glob pattern as a regular expression; ``**/`` stands for any number of folders."""
+    words = {"**/": "(?:[^/.][^/]*/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^]]*\])", pattern)
+    return re.compile(
+        "".join(
+            words.get(part, part.replace("[!", "[^") if part.startswith("[") else re.escape(part))
+            for part in parts
+        )
+    )
+
+
 def join(folder: str, *parts: str) -> str:
-    """One path from its parts; an absolute or gs:// part replaces what came before it."""
+    """One path from its parts; an absolute or gs:// part replaces what came before it.
+
+    A bucket knows no ``.`` and ``..``, so there they are resolved.
+    """
     for part in parts:
         if is_remote(part) or os.path.isabs(part):
             folder = part
-        else:
-            folder = (
-                f"{folder.rstrip('/')}/{part}" if is_remote(folder) else os.path.join(folder, part)
+        elif is_remote(folder) and {".", ".."} & set(part.split("/")):
+            scheme, _, rest = folder.partition("://")
+            bucket, _, inside = rest.partition("/")
+            folder = f"{scheme}://{bucket}" + posixpath.normpath(
+                f"/{inside}".rstrip("/") + f"/{part}"
             )
+        elif is_remote(folder):
+            folder = f"{folder.rstrip('/')}/{part}"
+        else:
+            folder = os.path.join(folder, part)
     return folder
 
 
@@ -134,9 +186,20 @@ def is_folder(path: str) -> bool:
     return bool(_Remote(path).isdir()) if is_remote(path) else os.path.isdir(path)
 
 
-def list_folder(path: str, *, with_hidden: bool = False) -> list[str]:
-    """Sorted names in a folder, without hidden and system files unless they are wanted."""
-    names = _Remote(path).listdir() if is_remote(path) else os.listdir(path)
+def list_folder(path: str, *, with_hidden: bool = False, missing_ok: bool = False) -> list[str]:
+    """Sorted names in a folder, without hidden and system files unless they are wanted.
+
+    Args:
+        path: the folder.
+        with_hidden: whether those are wanted.
+        missing_ok: whether a folder that is not there counts as an empty one.
+    """
+    if is_remote(path):
+        names = _Remote(path).names(missing_ok=missing_ok)
+    elif missing_ok and not os.path.isdir(path):
+        return []
+    else:
+        names = os.listdir(path)
     names = sorted(filter(None, (name.rstrip("/") for name in names)))
     if with_hidden:
         return names
@@ -161,7 +224,7 @@ def expand_patterns(patterns: Iterable[str], *, option: str) -> list[str]:
         if exists(pattern):
             found = [pattern]
         elif is_remote(pattern):
-            found = sorted(_Remote(pattern).glob())
+            found = sorted(_matching(pattern))
         else:
             found = sorted(glob.glob(pattern, recursive=True))
         if not found:
@@ -172,6 +235,14 @@ def expand_patterns(patterns: Iterable[str], *, option: str) -> list[str]:
         for path in found:
             files.setdefault(path if is_remote(path) else os.path.abspath(path), path)
     return list(files.values())
+
+
+def _matching(pattern: str) -> list[str]:
+    """The remote files that a pattern names."""
+    if "**" not in pattern:  # which TensorFlow takes for a single star
+        return list(_Remote(pattern).glob())
+    folder = re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+    return _Remote(folder).matches(pattern)
 
 
 def make_folder(path: str) -> None:
@@ -331,6 +402,15 @@ def upload(source: str, target: str) -> None:
     _Remote(target).upload(source)
 
 
+def download(source: str, target: str) -> None:
+    """Copy a remote file to this machine.
+
+    Raises:
+        FileNotFoundError: it is not there, or no longer.
+    """
+    _Remote(source).download(target)
+
+
 def rename(source: str, target: str) -> None:
     """Give a file or folder another name, replacing a file that has it."""
     if is_remote(source):
@@ -339,6 +419,9 @@ def rename(source: str, target: str) -> None:
         os.replace(source, target)
 
 
-def size(path: str) -> int:
-    """Length of a file in bytes."""
-    return int(_Remote(path).stat().length) if is_remote(path) else os.path.getsize(path)
+def size_and_time(path: str) -> tuple[int, int]:
+    """Length of a file in bytes, and when it was changed, in nanoseconds."""
+    stat = _Remote(path).stat() if is_remote(path) else os.stat(path)
+    if isinstance(stat, os.stat_result):
+        return stat.st_size, stat.st_mtime_ns
+    return int(stat.length), int(stat.mtime_nsec)

@@ -1,7 +1,10 @@
 """From files to batches: every source alike, every example once, bad data named."""
 
 import gzip
+import itertools
+import os
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,11 +215,12 @@ def test_each_epoch_is_a_permutation_of_its_own(count, seed, epoch):
     assert sorted(order.numbers(positions).numpy().tolist()) == list(range(count))
 
 
-@pytest.fixture(scope="module", params=["indexed", "streaming"])
+@pytest.fixture(scope="module", params=["indexed", "streaming", "streaming in lanes"])
 def source(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     records, paths = legacy(), []
-    for start, end in ((0, 2), (2, 9), (9, COUNT)):
+    cuts = (0, 2, 9, COUNT) if request.param != "streaming in lanes" else (*range(8), 11, COUNT)
+    for start, end in itertools.pairwise(cuts):
         paths += write(folder / f"r{start}", records[start:end], "GZIP")
     if request.param == "indexed":
         numbered = SCHEMA.with_vocabularies({"kind": ("0", "1", "2")})
@@ -260,6 +264,25 @@ def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
         per = 4 // workers
         parts = [part for share in shares for part in share[k * per : (k + 1) * per]]
         np.testing.assert_array_equal(np.concatenate([p.images for p in parts]), batch.images)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_worker_reads_only_its_own_files_of_a_stream(tmp_path, shuffle):
+    records = [example(i, image_bytes=png(i % 25), kind=float(i % 3)) for i in range(32)]
+    paths = [write(tmp_path / f"r{i:02d}", records[2 * i : 2 * i + 2])[0] for i in range(16)]
+    stream = read_stream(paths, SCHEMA, options(tmp_path), block=8, vocabularies={})
+    batches = pipeline(stream, batch_size=8, shuffle=shuffle)
+    for worker in range(2):
+        mine = taken(batches.training_batches(0, share=Share(2, worker)), 4)
+        ids = np.concatenate([batch.ids for batch in mine])
+        others = [path for i, path in enumerate(paths) if i not in ids // 2]
+        assert len(others) == 8
+        kept = {path: Path(path).read_bytes() for path in others}
+        for path in others:
+            os.remove(path)
+        assert_same(taken(batches.training_batches(0, share=Share(2, worker)), 4), mine)
+        for path, data in kept.items():
+            Path(path).write_bytes(data)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ class RunWithImages(FakeRun):
     channels = 3
 
     def sample_batch(self):
-        images = tf.random.uniform([4, 5, 6, self.channels])
+        images = tf.random.stateless_uniform([4, 5, 6, self.channels], [0, 1])
         known = {"kind": tf.ones([4], tf.bool)}
         ids = tf.constant([3, PADDING_ID, 7, 9], tf.int64)
         return Batch(images, {"kind": tf.zeros([4], tf.int64)}, known, ids)

@@ -219,19 +219,79 @@ def test_two_workers_share_a_folder_in_a_bucket(gcs, tmp_path):
 
 
 def test_a_checkpoint_costs_few_requests(gcs):
-    saves = (
+    head = (
         "import numpy as np\n"
         "from tf_image_classification.checkpoints.store import CheckpointStore\n"
         "store = CheckpointStore('gs://bucket/model/checkpoints', 2)\n"
-        "for step in range({}): store.save(step, {{'v': np.ones(9, np.float32)}}, {{}})\n"
     )
-    counts = []
-    for number in (3, 7):
-        before = len(gcs.requests)
-        ended = run(gcs, [sys.executable, "-c", saves.format(number)])
-        assert ended.returncode == 0, ended.stderr
-        counts.append(len(gcs.requests) - before)
-    assert (counts[1] - counts[0]) / 4 <= 20  # each with the removal of an old one
+    saves = head + "for s in range({}): store.save(s, {{'v': np.ones(9), 'w': np.ones(5)}}, {{}})\n"
+    reads = head + "for _ in range({}): assert store.newest().step == 6\n"
+
+    def requests_each(program):
+        counts = []
+        for number in (3, 7):
+            before = len(gcs.requests)
+            ended = run(gcs, [sys.executable, "-c", program.format(number)])
+            assert ended.returncode == 0, ended.stderr
+            counts.append(len(gcs.requests) - before)
+        return (counts[1] - counts[0]) / 4
+
+    assert requests_each(saves) <= 12  # each with the removal of an old one
+    assert requests_each(reads) <= 6
+
+
+def test_curves_are_gathered_before_they_go_to_a_bucket(gcs, tmp_path):
+    command = arguments(tmp_path, "--plain", "--save_summary_steps", "1", train_steps=30)
+    ended = run(gcs, command)
+    assert ended.returncode == 0, ended.stderr
+    posts = [path for method, path in gcs.requests if method == "POST"]
+    assert 1 <= sum("tensorboard/train/events" in path for path in posts) <= 3
+
+
+def test_a_bucket_is_searched_like_a_disk(gcs, tmp_path):
+    for name in ("a.png", "one/b.png", "one/two/c.png", "one/.hidden/d.png", "one/e.txt"):
+        gcs.put("bucket", f"tree/{name}", tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)).numpy())
+    gcs.put("bucket", "tree/one/up.csv", b"URIs,labels\n../a.png,cat\n./two/c.png,dog\n")
+    gcs.put("bucket", "tree/one/gap.csv", b"URIs,labels\nb.png,cat\nnone.png,dog\n")
+    program = """
+import sys
+from tf_image_classification import files
+from tf_image_classification.dataset import sources
+from tf_image_classification.errors import DataError
+from tf_image_classification.labels import Label, LabelSchema
+found = files.expand_patterns(["gs://bucket/tree/**/*.png"], option="x")
+assert found == [f"gs://bucket/tree/{n}" for n in ("a.png", "one/b.png", "one/two/c.png")], found
+assert files.expand_patterns(["gs://bucket/tree/*/*.png"], option="x") == found[1:2]
+schema = LabelSchema((Label("kind", depth=2),))
+options = sources.SourceOptions(option="train_metadata", cache_dir=sys.argv[1])
+raw = sources.read_source(["gs://bucket/tree/one/up.csv"], schema, options)
+assert [len(data) > 60 for data in raw.fetch([0, 1]).numpy()] == [True, True]
+try:
+    sources.read_source(["gs://bucket/tree/one/gap.csv"], schema, options)
+except DataError as error:
+    print(error)
+"""
+    ended = run(gcs, [sys.executable, "-c", program, str(tmp_path)])
+    assert ended.returncode == 0, ended.stderr
+    assert "gap.csv line 3: there is no file 'gs://bucket/tree/one/none.png'" in ended.stdout
+
+
+def test_records_of_a_bucket_that_changed_in_their_middle_are_read_anew(gcs, tmp_path):
+    program = """
+import sys
+from tf_image_classification.dataset import tfrecord
+index = tfrecord.index_file("gs://bucket/records", sys.argv[1])
+print(tfrecord.RecordReader([index]).read([1])[0][:3])
+"""
+    for middle in (b"old", b"new"):
+        with tf.io.TFRecordWriter(str(tmp_path / "records")) as writer:
+            for data in (b"first", middle, b"last"):
+                writer.write(data.ljust(100_000))
+        gcs.put("bucket", "records", read(tmp_path / "records"))
+        if middle == b"new":  # the service tells times in whole seconds here
+            gcs.buckets["bucket"]["records"].time += 1
+        ended = run(gcs, [sys.executable, "-c", program, str(tmp_path / "cache")])
+        assert ended.stdout.strip() == str(middle), ended.stderr
 
 
 @pytest.mark.parametrize(

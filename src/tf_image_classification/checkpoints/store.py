@@ -8,6 +8,7 @@ go: a pair of files cannot be replaced in one instant.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -15,7 +16,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -66,18 +67,19 @@ class CheckpointStore:
 
     def prefix(self, step: int) -> str:
         """The path of a checkpoint, as TensorFlow names it: without ``.index``."""
-        return self._path(step, max((n for s, n in self._found() if s == step), default=1))
+        return self._path(step, _times_saved(step, self._found()))
 
     def _path(self, step: int, number: int) -> str:
         again = f"-{number}" if number > 1 else ""
         return files.join(self.folder, f"step-{step:08d}{again}")
 
+    def _names(self) -> list[str]:
+        """Every name in the folder; in a bucket each look at it is a request."""
+        return files.list_folder(self.folder, with_hidden=True, missing_ok=True)
+
     def _found(self) -> list[tuple[int, int]]:
         """Step and how many times it had been saved, of every checkpoint that is there."""
-        if not files.exists(self.folder):
-            return []
-        found = (_NAME.match(name) for name in files.list_folder(self.folder))
-        return [(int(match[1]), int(match[2] or 1)) for match in found if match]
+        return _checkpoints_among(self._names())
 
     def save(self, step: int, tensors: Mapping[str, Any], notes: Mapping[str, Any]) -> str:
         """Write a checkpoint and remove those that are too many, or of later steps.
@@ -105,9 +107,10 @@ class CheckpointStore:
         try:
             if not is_remote:  # a bucket has no folders to make
                 files.make_folder(self.folder)
-            self._remove_leftovers()
-            before = self._found()
-            number = max((n + 1 for s, n in before if s == step), default=1)
+            names = self._names()
+            self._remove_leftovers(names)
+            before = _checkpoints_among(names)
+            path = self._path(step, _times_saved(step, before) + 1)
             tf.raw_ops.SaveV2(
                 prefix=os.path.join(unfinished, "step"),
                 tensor_names=[*tensors, _NOTES],
@@ -118,9 +121,10 @@ class CheckpointStore:
                 written = os.path.join(unfinished, "step" + suffix)
                 _flush_to_disk(written)
                 move = files.upload if is_remote else files.rename
-                move(written, self._path(step, number) + suffix)
+                move(written, path + suffix)
         except (OSError, tf.errors.OpError, DataError) as error:
-            self._remove_leftovers()
+            with contextlib.suppress(OSError, DataError):  # the first error is the one to report
+                self._remove_leftovers(self._names())
             message = getattr(error, "message", str(error)).splitlines()[0]
             raise CheckpointError(
                 f"The checkpoint of step {step} cannot be written to {self.folder}: {message}. "
@@ -129,11 +133,13 @@ class CheckpointStore:
             ) from error
         finally:
             files.remove(place if is_remote else unfinished)
-        for other, times in before:
-            if other >= step:
-                self._remove(other, times)
-        self._remove_old()
-        return self._path(step, number)
+        kept = sorted({other for other, _ in before if other < step} | {step})
+        if self.keep >= 0:
+            kept = kept[-max(self.keep, 1) :]
+        for other, number in before:
+            if other == step or other not in kept:
+                self._remove(other, number)
+        return path
 
     def load(self, step: int) -> Saved:
         """Read a checkpoint; every tensor's checksum is verified.
@@ -141,13 +147,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        prefix = self.prefix(step)
-        tensors = read_tensors(prefix)
-        try:
-            notes = json.loads(tensors.pop(_NOTES).item())
-        except (KeyError, ValueError) as error:
-            raise CheckpointError(f"The checkpoint {prefix} holds no notes of a run.") from error
-        return Saved(step, tensors, notes)
+        return _load(self.prefix(step), step)
 
     def newest(self) -> Saved | None:
         """The newest checkpoint that can be read, or None when the folder has none.
@@ -155,43 +155,50 @@ class CheckpointStore:
         Raises:
             CheckpointError: the folder has checkpoints, and not one of them can be read.
         """
-        for step in reversed(self.steps()):
+        found = self._found()
+        for step in sorted({step for step, _ in found}, reverse=True):
             try:
-                return self.load(step)
+                return _load(self._path(step, _times_saved(step, found)), step)
             except CheckpointError as error:
                 log.warning("%s. Falling back to the one before.", error)
-        if self.steps():
+        if found:
             raise CheckpointError(
                 f"None of the checkpoints in {self.folder} can be read. Remove the folder to start "
                 "again."
             )
         return None
 
-    def remove(self, step: int) -> None:
-        """Remove a checkpoint, its index first, so that it is never half there."""
-        for other, number in self._found():
-            if other == step:
-                self._remove(step, number)
-
     def _remove(self, step: int, number: int) -> None:
+        """Remove a checkpoint, its index first, so that it is never half there."""
         for suffix in (".index", _DATA_SUFFIX):
             files.remove_file(self._path(step, number) + suffix)
 
-    def _remove_old(self) -> None:
-        if self.keep >= 0:
-            for step in self.steps()[: -max(self.keep, 1)]:
-                self.remove(step)
-
-    def _remove_leftovers(self) -> None:
+    def _remove_leftovers(self, names: Iterable[str]) -> None:
         """What a process left behind that was killed while it saved or removed a checkpoint."""
-        if not files.exists(self.folder):
-            return
-        names = files.list_folder(self.folder, with_hidden=True)
         whole = {name.removesuffix(".index") for name in names if name.endswith(".index")}
         for name in names:
-            is_orphan = name.endswith(_DATA_SUFFIX) and name.removesuffix(_DATA_SUFFIX) not in whole
-            if is_orphan or name.startswith(_UNFINISHED):
+            if name.startswith(_UNFINISHED):
                 files.remove(files.join(self.folder, name))
+            elif name.endswith(_DATA_SUFFIX) and name.removesuffix(_DATA_SUFFIX) not in whole:
+                files.remove_file(files.join(self.folder, name))
+
+
+def _checkpoints_among(names: Iterable[str]) -> list[tuple[int, int]]:
+    found = (_NAME.match(name) for name in names)
+    return [(int(match[1]), int(match[2] or 1)) for match in found if match]
+
+
+def _times_saved(step: int, found: Iterable[tuple[int, int]]) -> int:
+    return max((number for other, number in found if other == step), default=0)
+
+
+def _load(prefix: str, step: int) -> Saved:
+    tensors = read_tensors(prefix)
+    try:
+        notes = json.loads(tensors.pop(_NOTES).item())
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"The checkpoint {prefix} holds no notes of a run.") from error
+    return Saved(step, tensors, notes)
 
 
 def read_tensors(prefix: str) -> dict[str, npt.NDArray[Any]]:
@@ -205,25 +212,27 @@ def read_tensors(prefix: str) -> dict[str, npt.NDArray[Any]]:
         DataError: a bucket refuses to give it, so that nothing is known of its state.
     """
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        names = reader.get_variable_to_shape_map()
-        return {name: np.asarray(reader.get_tensor(name)) for name in names}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
-        _check_access(prefix)
+        with _local_copy(prefix) as local:
+            reader = tf.train.load_checkpoint(local)
+            names = reader.get_variable_to_shape_map()
+            return {name: np.asarray(reader.get_tensor(name)) for name in names}
+    except (tf.errors.OpError, OSError, ValueError, RuntimeError, IndexError) as error:
         reason = str(error).partition("\n")[0]  # an IndexError when the data end too early
         raise CheckpointError(f"The checkpoint {prefix} cannot be read: {reason}") from error
 
 
-def _check_access(prefix: str) -> None:
-    """See that a bucket gives the files of a checkpoint: one that it refuses is not damaged.
-
-    Raises:
-        DataError: it does not.
-    """
-    for suffix in (".index", _DATA_SUFFIX) if files.is_remote(prefix) else ():
-        if files.exists(prefix + suffix):
-            with files.open_for_reading(prefix + suffix) as stream:
-                stream.read(1)
+@contextlib.contextmanager
+def _local_copy(prefix: str) -> Iterator[str]:
+    """A prefix on this machine: of a remote checkpoint a copy, instead of a request a tensor."""
+    if not files.is_remote(prefix):
+        yield prefix
+        return
+    folder, _, name = prefix.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="tfic-") as place:
+        for part in files.list_folder(folder, missing_ok=True):
+            if part.startswith((f"{name}.index", f"{name}.data-")):
+                files.download(files.join(folder, part), os.path.join(place, part))
+        yield os.path.join(place, name)
 
 
 def _flush_to_disk(path: str) -> None:

@@ -295,11 +295,21 @@ class Pipeline:
         rows = share.rows(self.batch_size)
         size = self._chunk_size(rows)
         if isinstance(self.source, Stream):
-            chunks = self.source.examples(start, self._stream_seed).batch(size, drop_remainder=True)
-            chunks = chunks.enumerate().filter(
-                lambda m, _: _is_between((m * size // rows) % share.num_slices, share)
-            )
-            return chunks.map(lambda m, parts: Encoded(start + m * size + _steps(size), *parts))
+            start += -start % self.batch_size  # where another batch size has left off
+            first = share.first * rows
+            wanted = range(first, first + share.count * rows)
+            batches = self.source.batches(start, self._stream_seed, self.batch_size, wanted)
+            chunks = batches.map(
+                lambda *parts: tf.nest.map_structure(lambda t: tf.reshape(t, [-1, size]), parts)
+            ).unbatch()
+            per_batch = len(wanted) // size
+
+            def with_positions(m: tf.Tensor, parts: tuple[Any, ...]) -> Encoded:
+                batch, inner = m // per_batch, m % per_batch
+                place = start + batch * self.batch_size + first + inner * size
+                return Encoded(place + _steps(size), *parts)
+
+            return chunks.enumerate().map(with_positions)
         table = self.source
         order = Order(table.num_examples, self.seed, self.shuffle)
         with tf.device("CPU:0"):  # as tensors here; a graph with millions of constants is slow
@@ -374,10 +384,6 @@ def _decoder(max_pixels: int) -> Any:
 
 def _steps(count: int) -> tf.Tensor:
     return tf.range(count, dtype=tf.int64)
-
-
-def _is_between(slice_number: tf.Tensor, share: Share) -> tf.Tensor:
-    return (slice_number >= share.first) & (slice_number < share.first + share.count)
 
 
 def _merge_chunks(chunks: tf.Tensor) -> tf.Tensor:

@@ -231,17 +231,36 @@ class _Rows:
             try:
                 num_bytes = os.stat(path).st_size
             except OSError as error:
-                where = f"{self.tables[-1][1]} line {line}: " if self.tables else ""
-                raise DataError(
-                    f"{where}there is no file {path!r}. Correct the path (relative paths start at "
-                    "the CSV's own folder, or else at the working directory), or remove the row; "
-                    f"if this is a header, its image column must be called {URI_COLUMN}."
-                ) from error
+                raise self._missing(path, line) from error
         self.paths.append(path)
         self.lines.append(line)
         for label, text in texts.items():
             self.texts[label].append(sys.intern(text))
         self._digest.update(repr((name, sorted(texts.items()), num_bytes)).encode())
+
+    def check_remote(self, first: int) -> None:
+        """See that the remote files from a row on are there, with one listing for each folder.
+
+        Raises:
+            DataError: one is not; names its line.
+        """
+        listed: dict[str, set[str]] = {}
+        for path, line in zip(self.paths[first:], self.lines[first:], strict=True):
+            if files.is_remote(path):
+                folder, _, name = path.rpartition("/")
+                if folder not in listed:
+                    names = files.list_folder(folder, with_hidden=True, missing_ok=True)
+                    listed[folder] = set(names)
+                if name not in listed[folder]:
+                    raise self._missing(path, line)
+
+    def _missing(self, path: str, line: int) -> DataError:
+        where = f"{self.tables[-1][1]} line {line}: " if self.tables else ""
+        return DataError(
+            f"{where}there is no file {path!r}. Correct the path (relative paths start at "
+            "the CSV's own folder, or else at the working directory), or remove the row; "
+            f"if this is a header, its image column must be called {URI_COLUMN}."
+        )
 
     def to_table(self) -> RawTable:
         with tf.device("CPU:0"):
@@ -306,6 +325,7 @@ def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
         rows.add(_image_path(folder, uri), texts, name=uri, line=line)
     if len(rows.paths) == before:
         raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
+    rows.check_remote(before)
 
 
 def _advice(row: Sequence[str]) -> str:

@@ -1,7 +1,11 @@
 """TFRecord files read in sequence with bounded memory, for sets too large for random access.
 
-Each epoch takes the files in an order of its own and shuffles the examples within blocks. Both
-follow from the seed, the epoch and the block, so a run continues exactly, by skipping to its block.
+An epoch takes the files in an order of its own. Its examples are divided among **lanes**, which
+read their own part of the files, shuffle it within blocks and give the same rows of every batch.
+How many lanes there are follows from the data and the batch size, never from the workers: these
+share out the lanes, so each reads its own part of the bytes and all see the same batches.
+Everything follows from the seed, the epoch and the block, so a run continues exactly, by skipping
+to its blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +24,52 @@ from tf_image_classification.dataset.sources import SourceOptions, source_kind
 from tf_image_classification.errors import DataError
 from tf_image_classification.labels import Label, LabelSchema
 
-_PARSE_AT_ONCE = 64
+_FILES_A_LANE = 4
+_MOST_LANES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """Which positions belong to which lane: consecutive rows of every batch.
+
+    A lane starts in the middle of a file and has to skip to its part of it, so there are some files
+    for each.
+
+    Attributes:
+        num_examples: examples in an epoch.
+        batch_size: examples in a global batch.
+        num_files: files that the examples lie in.
+    """
+
+    num_examples: int
+    batch_size: int
+    num_files: int
+
+    @property
+    def count(self) -> int:
+        """Number of lanes, a divisor of the batch size."""
+        most = max(1, min(_MOST_LANES, self.num_files // _FILES_A_LANE))
+        return next(count for count in range(most, 0, -1) if self.batch_size % count == 0)
+
+    @property
+    def width(self) -> int:
+        """Rows of a batch that a lane gives."""
+        return self.batch_size // self.count
+
+    def before(self, position: Any) -> tf.Tensor:
+        """Examples that each lane has given before a position: int64 [count]."""
+        position = tf.convert_to_tensor(position, tf.int64)
+        lanes = tf.range(self.count, dtype=tf.int64)
+        of_this_batch = position % self.batch_size - lanes * self.width
+        whole_batches = position // self.batch_size
+        return whole_batches * self.width + tf.clip_by_value(of_this_batch, 0, self.width)
+
+    def part(self, epoch: tf.Tensor, lane: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where a lane's examples of an epoch begin and end among all examples of the epoch."""
+        start = epoch * self.num_examples
+        counts = self.before(start + self.num_examples) - self.before(start)
+        ends = tf.cumsum(counts)
+        return ends[lane] - counts[lane], ends[lane]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,58 +98,77 @@ class Stream:
     features: examples.Features
     schema: LabelSchema
 
-    def examples(self, start: int, seed: int | None) -> tf.data.Dataset:
-        """Endless examples from a position on.
+    def batches(
+        self, start: int, seed: int | None, batch_size: int, rows: range
+    ) -> tf.data.Dataset:
+        """Endless parts of global batches from a position on.
 
         Args:
-            start: examples seen before, over all epochs.
-            seed: decides the order; None keeps the order of the files.
+            start: examples seen before, over all epochs; a multiple of the batch size.
+            seed: decides the order; None keeps the order of the files within each lane.
+            batch_size: examples in a global batch.
+            rows: the rows of each batch that are wanted; other lanes' files are not read.
 
         Returns:
-            Dataset of (number, encoded image, labels, present), as the fields of ``Encoded``.
+            Dataset of (numbers, encoded images, labels, present), as the fields of ``Encoded``,
+            each with a part's rows.
         """
-        stream = self._serialized(start, seed)
-        return stream.batch(_PARSE_AT_ONCE).map(self._parse).unbatch()
+        return self._serialized(start, seed, batch_size, rows).map(self._parse)
 
-    def check_labels(self, start: int, seed: int | None, count: int) -> None:
-        """Check the labels of some examples one by one; runs eagerly, after a failure.
+    def check_labels(self, start: int, seed: int | None, batch_size: int) -> None:
+        """Check the labels of the batch at a position one by one; runs eagerly, after a failure.
 
         Raises:
             DataError: a record is unreadable or a label is wrong; names file and record.
         """
-        # Records are parsed together, so one behind the wanted ones can make them fail.
-        wanted = self._serialized(start, seed).take(count + _PARSE_AT_ONCE)
-        taken = list(wanted.as_numpy_iterator())
-        numbers = [int(number) for number, _ in taken]
+        whole = self._serialized(start, seed, batch_size, range(batch_size))
+        numbers, serialized = next(whole.as_numpy_iterator())
 
         def locate(i: int) -> str:
-            return self.locate(numbers[i])
+            return self.locate(int(numbers[i]))
 
-        raw = examples.read_labels((data for _, data in taken), self.features, locate)
+        raw = examples.read_labels(serialized, self.features, locate)
         for label in self.schema:
             examples.encode(label, raw[label.name], locate)
 
-    def _serialized(self, start: int, seed: int | None) -> tf.data.Dataset:
-        """Endless (number, serialized) from a position on."""
-        first_epoch, offset = divmod(start, self.num_examples)
-        first_block = offset // self.block
-        skipped = tf.constant(first_block * self.block, tf.int64)
+    def _serialized(
+        self, start: int, seed: int | None, batch_size: int, rows: range
+    ) -> tf.data.Dataset:
+        """Endless (numbers, serialized) of some rows of each batch from a position on."""
+        lanes = Lanes(self.num_examples, batch_size, len(self.paths))
+        width = lanes.width
+        parts = []
+        for lane in range(rows.start // width, (rows.stop - 1) // width + 1):
+            first = max(rows.start - lane * width, 0)
+            last = min(rows.stop - lane * width, width)
+            whole = self._lane(lane, lanes, start, seed).batch(width)
+            part = whole.map(lambda n, s, first=first, last=last: (n[first:last], s[first:last]))
+            parts.append(part.prefetch(1))
+        return tf.data.Dataset.zip(tuple(parts)).map(_joined)
+
+    def _lane(self, lane: int, lanes: Lanes, start: int, seed: int | None) -> tf.data.Dataset:
+        """Endless (number, serialized) of a lane from a position on."""
+        block = max(1, self.block // lanes.count)
+        first_epoch = (start + lane * lanes.width) // self.num_examples
+        offset = (lanes.before(start) - lanes.before(first_epoch * self.num_examples))[lane]
+        first_block = offset // block
 
         def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
-            is_first = epoch == first_epoch
-            records = self._records(
-                epoch, tf.where(is_first, skipped, tf.zeros_like(skipped)), seed
-            )
-            blocks = records.batch(self.block).enumerate(
-                tf.where(is_first, tf.constant(first_block, tf.int64), 0)
-            )
-            return blocks.map(lambda number, block: _shuffled(block, epoch, number, seed)).unbatch()
+            done = tf.where(epoch == first_epoch, first_block, 0)
+            begin, end = lanes.part(epoch, lane)
+            records = self._records(epoch, begin + done * block, end, seed)
+            blocks = records.batch(block).enumerate(done)
+            return blocks.map(
+                lambda number, records: _shuffled(records, epoch, number * lanes.count + lane, seed)
+            ).unbatch()
 
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-        return epochs.flat_map(epoch_records).skip(offset - first_block * self.block)
+        return epochs.flat_map(epoch_records).skip(offset % block)
 
-    def _records(self, epoch: tf.Tensor, skipped: tf.Tensor, seed: int | None) -> tf.data.Dataset:
-        """(number, serialized) of one epoch's records after the skipped ones."""
+    def _records(
+        self, epoch: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, seed: int | None
+    ) -> tf.data.Dataset:
+        """(number, serialized) of some of an epoch's records, in the epoch's order of files."""
         files = Order(len(self.paths), seed or 0, seed is not None)
         positions = tf.range(len(self.paths), dtype=tf.int64)
         order = files.numbers(epoch * len(self.paths) + positions)
@@ -113,13 +181,13 @@ class Stream:
         def file_records(position: tf.Tensor) -> tf.data.Dataset:
             file = order[position]
             before = ends[position] - counts[file]
-            inside = tf.clip_by_value(skipped - before, 0, counts[file])
+            inside = tf.clip_by_value(begin - before, 0, counts[file])
             records = tf.data.TFRecordDataset(paths[file], compression_type=compressions[file])
             return records.skip(inside).enumerate(first_numbers[file] + inside)
 
-        first_file = tf.searchsorted(ends, [skipped], side="right", out_type=tf.int64)[0]
+        first_file = tf.searchsorted(ends, [begin], side="right", out_type=tf.int64)[0]
         remaining = tf.data.Dataset.range(first_file, len(self.paths))
-        return remaining.flat_map(file_records)
+        return remaining.flat_map(file_records).take(end - begin)
 
     def _parse(self, numbers: tf.Tensor, serialized: tf.Tensor) -> tuple[Any, ...]:
         images, raw = self.features.parse(serialized)
@@ -127,6 +195,11 @@ class Stream:
         for label in self.schema:
             labels[label.name], present[label.name] = _encode(label, raw[label.name])
         return numbers, images, labels, present
+
+
+def _joined(*parts: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    numbers, serialized = zip(*parts, strict=True)
+    return tf.concat(numbers, 0), tf.concat(serialized, 0)
 
 
 def _shuffled(

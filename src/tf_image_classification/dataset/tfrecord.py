@@ -155,13 +155,12 @@ def count_records(path: str, cache_dir: str) -> tuple[int, str]:
 
 def _cache_key(path: str) -> str:
     """A name that changes with the file: its path, length, time and, of a GZIP file, its CRC."""
-    length = files.size(path)
+    length, modified = files.size_and_time(path)
     tail_bytes = min(length, 65536)
     with files.open_for_reading(path) as stream:
         head = stream.read(tail_bytes)
         stream.seek(length - tail_bytes)
         tail = stream.read(tail_bytes)
-    modified = 0 if files.is_remote(path) else os.stat(path).st_mtime_ns
     where = os.fsencode(path if files.is_remote(path) else os.path.abspath(path))
     stamp = f"\0{length}\0{modified}\0".encode()
     digest = hashlib.sha256(where + stamp + head + tail).hexdigest()

@@ -18,6 +18,9 @@ from tf_image_classification.metrics.confusion import draw_confusion_matrix
 from tf_image_classification.model_folder import tensorboard_folder
 
 _MAX_IMAGES = 8
+# A bucket takes the whole file anew whenever points are added to it, so they are gathered.
+_REMOTE_SECS = 120.0
+_REMOTE_QUEUE = 10_000
 
 
 class SummaryHook(Hook):
@@ -31,17 +34,21 @@ class SummaryHook(Hook):
         self.every = every
         self._writers: dict[str, Any] = {}
         self._since = (0.0, 0, 0.0, 0.0)
+        self._points: list[tuple[int, dict[str, float]]] = []
+        self._upload = Every(secs=_REMOTE_SECS)
 
     def begin(self, run: Run) -> None:
         """Start counting."""
         self.every.start(run.step)
+        self._upload.start(run.step)
         self._since = (time.monotonic(), run.step, run.wait_secs, run.step_secs)
 
     def _writer(self, run: Run, name: str) -> Any:
         """The writer of ``train`` or ``eval``, opened when there is something to write."""
         if name not in self._writers:
             folder = files.join(tensorboard_folder(run.settings), name)
-            self._writers[name] = tf.summary.create_file_writer(folder)
+            max_queue = _REMOTE_QUEUE if files.is_remote(folder) else None
+            self._writers[name] = tf.summary.create_file_writer(folder, max_queue=max_queue)
         return self._writers[name]
 
     def after_step(self, run: Run) -> None:
@@ -59,12 +66,23 @@ class SummaryHook(Hook):
             "images_per_second": (run.step - step) * run.batch_size / max(now - since, 1e-9),
             "input_wait_share": (run.wait_secs - wait_secs) / max(run.step_secs - step_secs, 1e-9),
         }
-        with _named_errors(run), self._writer(run, "train").as_default(step=run.step):
-            for name, value in curves.items():
-                tf.summary.scalar(name, value)
-            if step == 0:
+        self._points.append((run.step, curves))
+        is_remote = files.is_remote(tensorboard_folder(run.settings))
+        if not is_remote or self._upload.is_due(run.step):
+            self._write_points(run)
+        if step == 0:
+            with _named_errors(run), self._writer(run, "train").as_default(step=run.step):
                 self._write_images(run)
         self._since = (now, run.step, run.wait_secs, run.step_secs)
+
+    def _write_points(self, run: Run) -> None:
+        points, self._points = self._points, []
+        if not points:
+            return
+        with _named_errors(run), self._writer(run, "train").as_default():
+            for step, curves in points:
+                for name, value in curves.items():
+                    tf.summary.scalar(name, value, step=step)
 
     def _write_images(self, run: Run) -> None:
         batch = run.sample_batch()
@@ -88,8 +106,11 @@ class SummaryHook(Hook):
         """Write a last point, so that the curves of a short run are not empty."""
         if run.step > self._since[1]:
             self._write_curves(run)
-        with _named_errors(run):
-            self._writer(run, "train").flush()
+        self._write_points(run)
+
+    def on_stop(self, run: Run, reason: str) -> None:
+        """Write the points that are still gathered."""
+        self._write_points(run)
 
     def close(self) -> None:
         """Close the writers."""
