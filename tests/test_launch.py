@@ -1,5 +1,9 @@
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -66,6 +70,32 @@ def test_each_worker_sees_its_own_gpus(capfd):
     launch(program(text), num_workers=2, with_evaluator=True, gpus_per_worker=2)
     lines = sorted(capfd.readouterr().out.splitlines())
     assert lines == ["[evaluator] -1", "[worker 0] 0,1", "[worker 1] 2,3"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells processes of their parent")
+def test_the_tasks_end_with_a_launcher_that_is_killed(tmp_path):
+    text = f"open({str(tmp_path)!r} + '/' + str(os.getpid()), 'w').close(); time.sleep(600)"
+    verb = [sys.executable, "-m", "tf_image_classification.cli.main", "launch", "--workers", "2"]
+    launcher = subprocess.Popen([*verb, "--", *program(text)])
+
+    def wait_until(condition):
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    wait_until(lambda: len(os.listdir(tmp_path)) == 2)
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    wait_until(lambda: not any(is_running(int(pid)) for pid in os.listdir(tmp_path)))
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            return stream.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_command_that_does_not_exist_is_named():

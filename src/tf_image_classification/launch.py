@@ -6,6 +6,7 @@ launch(["python", "myEstimator.py", "--epochs", "3"], num_workers=2)
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import os
 import signal
@@ -21,6 +22,8 @@ from tf_image_classification.errors import ConfigError, RunInterrupted
 from tf_image_classification.tasks import EVALUATOR, WORKER, Task, tf_config
 
 _POLL_SECS = 0.1
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _KILL_SECS = 30.0  # from the request to stop until the process is killed
 
 
@@ -162,11 +165,18 @@ def _started(
             text=True,
             errors="replace",
             start_new_session=True,  # a Ctrl-C reaches it through us, once
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
     except OSError as error:
         raise ConfigError(f"{command[0]!r} cannot be started: {error.strerror}.") from error
     threading.Thread(target=_copy_lines, args=(process, task), daemon=False).start()
     return process
+
+
+def _end_with_parent() -> None:
+    """In a new process: ask Linux for a SIGTERM when the launcher is gone, however it went."""
+    assert _LIBC is not None
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _copy_lines(process: subprocess.Popen[str], task: Task) -> None:
