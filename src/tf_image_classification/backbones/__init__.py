@@ -1,0 +1,33 @@
+"""Ready networks: ``create`` builds one with its own preprocessing, ``find`` knows its facts."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tf_image_classification.backbones.building import create as create
+    from tf_image_classification.backbones.catalog import Backbone as Backbone
+    from tf_image_classification.backbones.catalog import find as find
+    from tf_image_classification.backbones.catalog import names as names
+    from tf_image_classification.backbones.name_maps import NameMap as NameMap
+    from tf_image_classification.backbones.name_maps import Row as Row
+    from tf_image_classification.backbones.name_maps import register as register
+
+_HOMES = {
+    "Backbone": "catalog",
+    "NameMap": "name_maps",
+    "Row": "name_maps",
+    "create": "building",
+    "find": "catalog",
+    "names": "catalog",
+    "register": "name_maps",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,193 @@
+"""Building a network with its own preprocessing, and classifiers on top of it.
+
+    model = create("mobilenet_v2", (224, 224, 3), outputs=10)
+    logits = model(images)  # pixels 0-255; scaling and channel order are the network's business
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tf_image_classification.backbones import slim_resnets
+from tf_image_classification.backbones.catalog import KERAS_HUB, Backbone, find
+from tf_image_classification.backbones.name_maps import INCEPTION_SCOPES
+from tf_image_classification.errors import ConfigError, SpecError
+
+_CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red
+_SLIM_MEAN = (123.68, 116.78, 103.94)  # of red, green, blue
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+def create(
+    name: str,
+    image_shape: Sequence[int],
+    *,
+    outputs: int | Mapping[str, int] | None = None,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """A network with initial weights, which takes pixels 0-255 in RGB.
+
+    Load weights afterwards: with ``--checkpoint_path``, or ``checkpoints.warm_start``.
+
+    Args:
+        name: a name or alias of the catalog, or ``hub:PRESET`` for one of KerasHub's.
+        image_shape: (height, width, 3) in pixels; a grey image (1 channel) is repeated.
+        outputs: numbers of one output, or by label of several (the layers ``logits`` or
+            ``logits_NAME``); None: the network gives its features.
+        dropout: share of the features that is left out in training, before the outputs.
+
+    Returns:
+        Model from images [B, H, W, C], float or integer, to logits [B, outputs], a dictionary of
+        them, or features [B, D].
+
+    Raises:
+        ConfigError: there is no such network, or KerasHub is not installed.
+        SpecError: the images are too small for it, or have neither 1 nor 3 channels.
+
+    Example:
+        >>> create("mobilenet_v1", (96, 96, 3), outputs=5).output_shape
+        (None, 5)
+    """
+    height, width, channels = image_shape
+    if channels not in (1, 3):
+        raise SpecError(f"{name} takes images of 1 or 3 channels, not {channels}.")
+    images = keras.Input((height, width, channels), name="images")
+    colours = keras.layers.Concatenate()([images] * 3) if channels == 1 else images
+    try:
+        features = _features(name, colours)
+    except ValueError as error:  # Keras's own words for images that shrink to nothing
+        raise SpecError(
+            f"{name} cannot be built for images of {height}x{width}: {error}. Give a larger "
+            "--image_size."
+        ) from error
+    if outputs is None:
+        return keras.Model(images, features, name="features")
+    if dropout:
+        features = keras.layers.Dropout(dropout, name="dropout")(features)
+    if isinstance(outputs, Mapping):
+        logits: Any = {
+            label: _logits(count, f"logits_{label}")(features) for label, count in outputs.items()
+        }
+    else:
+        logits = _logits(outputs, "logits")(features)
+    return keras.Model(images, logits, name="classifier")
+
+
+def _logits(count: int, name: str) -> keras.layers.Layer:
+    # Zeros, as in BiT (arXiv 1912.11370): a fresh head then has no gradient for the body.
+    return keras.layers.Dense(count, dtype="float32", kernel_initializer="zeros", name=name)
+
+
+def _features(name: str, images: Any) -> Any:
+    if name.startswith(KERAS_HUB):
+        return _hub_features(name.removeprefix(KERAS_HUB), images)
+    backbone = find(name)
+    maps = _body(backbone, _scaled(images, backbone.scaling), weights=None)
+    return keras.layers.GlobalAveragePooling2D(name="average_pool")(maps)
+
+
+def _scaled(images: Any, scaling: str) -> Any:
+    layers = keras.layers
+    if scaling == "unit":
+        return layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)
+    if scaling == "torch":
+        scale = [1 / (255 * d) for d in _IMAGENET_DEVIATION]
+        offset = [-m / d for m, d in zip(_IMAGENET_MEAN, _IMAGENET_DEVIATION, strict=True)]
+        return layers.Rescaling(scale, offset=offset, name="scale")(images)
+    if scaling == "mean":
+        return layers.Rescaling(1.0, offset=[-m for m in _SLIM_MEAN], name="scale")(images)
+    if scaling == "caffe":
+        backwards = images[..., ::-1]
+        return layers.Rescaling(1.0, offset=[-m for m in _CAFFE_MEAN], name="scale")(backwards)
+    return images
+
+
+def _body(backbone: Backbone, images: Any, weights: str | None) -> Any:
+    """The last feature maps [B, h, w, D]."""
+    options: dict[str, Any] = dict(backbone.options)
+    if not backbone.keras_class:
+        return slim_resnets.body(images, **{key: int(value) for key, value in options.items()})
+    make = getattr(keras.applications, backbone.keras_class)
+    scopes = INCEPTION_SCOPES.get(backbone.name)
+    if scopes is None:
+        model = make(input_tensor=images, include_top=False, weights=weights, **options)
+        return model.outputs[0]
+    model = make(input_shape=images.shape[1:], include_top=False, weights=weights, **options)
+    renamed = _renamed(model, scopes)
+    if weights:
+        renamed.set_weights(model.get_weights())
+    return renamed(images)
+
+
+def _renamed(model: keras.Model, scopes: Sequence[str]) -> keras.Model:
+    """The model with the convolutions that Keras only numbers called after their scopes in Slim."""
+    new_names = {}
+    for beginning, ending in (("conv2d", ""), ("batch_normalization", "_bn")):
+        numbered = [
+            layer.name for layer in model.layers if re.fullmatch(rf"{beginning}(_\d+)?", layer.name)
+        ]
+        numbered.sort(key=lambda name: int(name.rpartition("_")[2] if name[-1].isdigit() else 0))
+        names = [scope.replace("/", "_") + ending for scope in scopes]
+        new_names |= dict(zip(numbered, names, strict=True))
+
+    def renamed(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        return layer.from_config(config | {"name": new_names.get(layer.name, layer.name)})
+
+    return keras.models.clone_model(model, clone_function=renamed)
+
+
+def _hub_features(preset: str, images: Any) -> Any:
+    try:
+        import keras_hub
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "KerasHub is not installed. pip install 'tf_image_classification[hub]'"
+        ) from error
+    converter = keras_hub.layers.ImageConverter.from_preset(preset)
+    network = keras_hub.models.Backbone.from_preset(preset)
+    maps = network(converter(images))
+    if len(maps.shape) == 3:  # tokens of a transformer [B, n, D]
+        return keras.layers.GlobalAveragePooling1D(name="average_pool")(maps)
+    return keras.layers.GlobalAveragePooling2D(name="average_pool")(maps)
+
+
+def imagenet_values(name: str) -> dict[str, npt.NDArray[Any]]:
+    """Keras's ImageNet weights of a network by the paths that they have in ``create``.
+
+    They are downloaded once into Keras's cache folder (``KERAS_HOME``).
+
+    Raises:
+        ConfigError: Keras has none for this network, or they cannot be downloaded.
+    """
+    backbone = find(name)
+    if not backbone.keras_class:
+        raise ConfigError(
+            f"Keras has no ImageNet weights for {name}, whose layout is TF-Slim's. Give "
+            "--checkpoint_path a TF-Slim checkpoint, or choose another backbone."
+        )
+    size = backbone.image_size
+    try:
+        images = keras.Input((size, size, 3))
+        network = keras.Model(
+            images, _body(backbone, _scaled(images, backbone.scaling), "imagenet")
+        )
+    except Exception as error:  # urllib's and Keras's own kinds, which say no more than this
+        raise ConfigError(
+            f"The ImageNet weights of {name} cannot be had from Keras: {error}. Without network, "
+            "give --checkpoint_path a file of weights; --checkpoint_path none starts from scratch."
+        ) from error
+    values = {v.path: np.asarray(v.numpy()) for v in network.variables}
+    if backbone.keras_class.startswith("EfficientNetB"):
+        # With these weights Keras scales once more after its normalisation; a model that is built
+        # without them lacks that layer, so the normalisation has to do it.
+        for path in [path for path in values if path.endswith("normalization/variance")]:
+            values[path] = values[path] * np.array(_IMAGENET_DEVIATION, np.float32)
+    return values

@@ -1,0 +1,115 @@
+"""The networks that can be named, with their facts; needs no TensorFlow.
+
+``catalog.tsv`` beside this file is the list; ``scripts/measure_backbones.py`` fills its measured
+columns.
+
+    find("mobilenetv2_100").image_size
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import importlib.resources
+import re
+
+from tf_image_classification.errors import ConfigError, did_you_mean
+
+KERAS_HUB = "hub:"
+"""Beginning of a name that stands for a preset of KerasHub."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A network without its classifier.
+
+    Attributes:
+        name: what ``create`` and ``--backbone`` take.
+        aliases: further names, among them timm's.
+        keras_class: the class or function of ``keras.applications``; "" for one of our own.
+        options: what it is called with, such as alpha=0.5.
+        image_size: width and height in pixels that it was published for.
+        scaling: what it does to pixels 0-255: "unit" to -1..1, "torch" by ImageNet's mean and
+            deviation, "caffe" to BGR without the mean, "mean" RGB without the mean, or "own" when
+            the network does it inside.
+        params: parameters, in millions, without classifier.
+        gflops: floating-point operations (a multiply-add counts as two) for one image of
+            ``image_size``, in thousand millions.
+        top1: published ImageNet accuracy of one crop, in per cent; None when there is none.
+        source: where that figure is from.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    keras_class: str
+    options: tuple[tuple[str, float], ...]
+    image_size: int
+    scaling: str
+    params: float
+    gflops: float
+    top1: float | None
+    source: str
+
+
+def names() -> list[str]:
+    """The names of all networks, sorted by family."""
+    return list(_catalog())
+
+
+def find(name: str) -> Backbone:
+    """The network of a name or alias; upper case, ``-`` and ``_`` do not matter.
+
+    Raises:
+        ConfigError: there is none; names near ones.
+
+    Example:
+        >>> find("MobileNetV2").name
+        'mobilenet_v2'
+    """
+    known = _aliases()
+    found = known.get(_plain(name)) or known.get(_plain(_without_timm_ending(name)))
+    if found is None:
+        raise ConfigError(f"There is no backbone {name!r}. {did_you_mean(name, names())}")
+    return _catalog()[found]
+
+
+@functools.cache
+def _catalog() -> dict[str, Backbone]:
+    text = importlib.resources.files(__package__).joinpath("catalog.tsv").read_text("utf-8")
+    rows = csv.DictReader(text.splitlines(), delimiter="\t")
+    return {row["name"]: _backbone(row) for row in rows}
+
+
+def _backbone(row: dict[str, str]) -> Backbone:
+    pairs = (option.split("=") for option in row["options"].split())
+    return Backbone(
+        name=row["name"],
+        aliases=tuple(row["aliases"].split()),
+        keras_class=row["keras_class"],
+        options=tuple((key, float(value)) for key, value in pairs),
+        image_size=int(row["image_size"]),
+        scaling=row["scaling"],
+        params=float(row["params"] or 0),
+        gflops=float(row["gflops"] or 0),
+        top1=float(row["top1"]) if row["top1"] else None,
+        source=row["source"],
+    )
+
+
+@functools.cache
+def _aliases() -> dict[str, str]:
+    return {
+        _plain(alias): backbone.name
+        for backbone in _catalog().values()
+        for alias in (backbone.name, *backbone.aliases)
+    }
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ .]", "", name.lower())
+
+
+def _without_timm_ending(name: str) -> str:
+    """A timm name such as tf_efficientnet_b0.in1k without its beginning and its tag."""
+    return name.partition(".")[0].removeprefix("tf_").removeprefix("keras_")
