@@ -259,6 +259,11 @@ class ModelSettings:
     checkpoint_exclude_scopes: tuple[str, ...] = declare(
         (), "Do not load variables whose names begin with one of these.", resume="free"
     )
+    checkpoint_averages: bool = declare(
+        False,
+        "Load the moving averages that a TensorFlow 1 checkpoint keeps beside its weights.",
+        resume="free",
+    )
     trainable_scopes: tuple[str, ...] = declare(
         (), "Train only variables whose names begin with one of these; empty: all."
     )
@@ -806,6 +811,7 @@ def _check_effects(settings: Settings) -> None:
     needs = {
         "checkpoint_restore_scopes": "checkpoint_path",
         "checkpoint_exclude_scopes": "checkpoint_path",
+        "checkpoint_averages": "checkpoint_path",
         "early_stopping_patience": "eval_metadata",
         "eval_freq": "eval_metadata",
         "eval_every_steps": "eval_metadata",

@@ -273,11 +273,12 @@ def _restore(
             settings.model.checkpoint_path,
             restore_scopes=settings.model.checkpoint_restore_scopes,
             exclude_scopes=settings.model.checkpoint_exclude_scopes,
+            with_averages=settings.model.checkpoint_averages,
         )
         parts.state.begin_averages()
         if workers.is_writer:
             files.write_json(files.join(folder.path, "warm_start.json"), dataclasses.asdict(report))
-        return report.summary()
+        return report.text()
     return f"new run in {folder.path} from initial weights"
 
 

@@ -10,18 +10,12 @@ if TYPE_CHECKING:
     from tf_image_classification.backbones.catalog import Backbone as Backbone
     from tf_image_classification.backbones.catalog import find as find
     from tf_image_classification.backbones.catalog import names as names
-    from tf_image_classification.backbones.name_maps import NameMap as NameMap
-    from tf_image_classification.backbones.name_maps import Row as Row
-    from tf_image_classification.backbones.name_maps import register as register
 
 _HOMES = {
     "Backbone": "catalog",
-    "NameMap": "name_maps",
-    "Row": "name_maps",
     "create": "building",
     "find": "catalog",
     "names": "catalog",
-    "register": "name_maps",
 }
 
 __all__ = sorted(_HOMES)

@@ -1,7 +1,7 @@
 """Building a network with its own preprocessing, and classifiers on top of it.
 
-    model = create("mobilenet_v2", (224, 224, 3), outputs=10)
-    logits = model(images)  # pixels 0-255; scaling and channel order are the network's business
+model = create("mobilenet_v2", (224, 224, 3), outputs=10)
+logits = model(images)  # pixels 0-255; scaling and channel order are the network's business
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from tf_image_classification.backbones import slim_resnets
 from tf_image_classification.backbones.catalog import KERAS_HUB, Backbone, find
-from tf_image_classification.backbones.name_maps import INCEPTION_SCOPES
 from tf_image_classification.errors import ConfigError, SpecError
+from tf_image_classification.name_maps import INCEPTION_SCOPES
 
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red
 _SLIM_MEAN = (123.68, 116.78, 103.94)  # of red, green, blue
@@ -128,7 +128,7 @@ def _body(backbone: Backbone, images: Any, weights: str | None) -> Any:
 
 def _renamed(model: keras.Model, scopes: Sequence[str]) -> keras.Model:
     """The model with the convolutions that Keras only numbers called after their scopes in Slim."""
-    new_names = {}
+    new_names: dict[str, str] = {}
     for beginning, ending in (("conv2d", ""), ("batch_normalization", "_bn")):
         numbered = [
             layer.name for layer in model.layers if re.fullmatch(rf"{beginning}(_\d+)?", layer.name)

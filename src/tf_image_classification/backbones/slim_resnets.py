@@ -59,9 +59,7 @@ def _conv(x: Any, filters: int, size: int, stride: int, name: str) -> Any:
     if stride > 1 and size > 1:
         x = layers.ZeroPadding2D(size // 2)(x)
     padding = "valid" if stride > 1 else "same"
-    x = layers.Conv2D(
-        filters, size, strides=stride, padding=padding, use_bias=False, name=name
-    )(x)
+    x = layers.Conv2D(filters, size, strides=stride, padding=padding, use_bias=False, name=name)(x)
     return _norm(x, f"{name}_bn")
 
 

@@ -230,7 +230,7 @@ def _local_copy(prefix: str) -> Iterator[str]:
     folder, _, name = prefix.rpartition("/")
     with tempfile.TemporaryDirectory(prefix="tfic-") as place:
         for part in files.list_folder(folder, missing_ok=True):
-            if part.startswith((f"{name}.index", f"{name}.data-")):
+            if part == name or part.startswith((f"{name}.index", f"{name}.data-")):
                 files.download(files.join(folder, part), os.path.join(place, part))
         yield os.path.join(place, name)
 

@@ -1,28 +1,30 @@
 """Starting from the weights of another model: what fits by name and shape, and a report of it.
 
 report = warm_start(model, "pretrained/model.ckpt")
-print(report.summary())
+print(report.text())
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
-from tf_image_classification import files
-from tf_image_classification.checkpoints.store import CheckpointStore, read_tensors
+from tf_image_classification.checkpoints.weight_files import Values, read_weights
 from tf_image_classification.errors import CheckpointError, did_you_mean
+from tf_image_classification.name_maps import Change, OldName, old_names
 
-_PART = re.compile(r"\.(index|data-\d{5}-of-\d{5}|meta)$")
-_KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
+_MOST_SHOWN = 4
+# What a checkpoint of another network may hold beside the body: heads, and what an optimizer kept.
+_NOT_BODY = re.compile(
+    r"(?i)logits|/fc\d?(/|$)|^aux|predictions|global_step|ExponentialMovingAverage|Momentum"
+    r"|RMSProp|Adam|Adagrad"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,22 @@ class WarmStartReport:
             f"{len(self.mismatched)} of another shape, {len(self.unused)} unused in the file"
         )
 
+    def text(self) -> str:
+        """The summary, and below it the first variables of each kind that were not loaded."""
+        kinds = {
+            "left at initialisation": self.initialised,
+            "excluded": self.excluded,
+            "of another shape": self.mismatched,
+            "unused in the file": self.unused,
+        }
+        lines = [self.summary()]
+        for kind, names in kinds.items():
+            if names:
+                more = len(names) - _MOST_SHOWN
+                shown = ", ".join(names[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+                lines.append(f"  {kind}: {shown}")
+        return "\n".join(lines)
+
 
 def warm_start(
     model: keras.Model,
@@ -60,56 +78,112 @@ def warm_start(
     *,
     restore_scopes: Sequence[str] = (),
     exclude_scopes: Sequence[str] = (),
+    with_averages: bool = False,
 ) -> WarmStartReport:
     """Set the variables of a model to those of a checkpoint, where name and shape agree.
 
     A variable ``net/conv/kernel`` takes the file's value of that name, or of ``conv/kernel`` when
-    the file does not have the model's own name in front. Moving averages in our own checkpoints are
+    the file does not have the model's own name in front, or of the name that ``name_maps`` gives it
+    in TF-Slim. Scopes may be given in either name. Moving averages in our own checkpoints are
     preferred to the raw weights.
 
     Args:
         model: the model, built.
-        path: a TensorFlow checkpoint (either of its files, or its prefix), a model folder of ours,
-            a Keras ``.weights.h5``, ``.h5`` or ``.keras`` file; local or remote.
+        path: as ``read_weights`` takes it.
         restore_scopes: load only variables whose names begin with one of these; empty: all.
         exclude_scopes: do not load variables whose names begin with one of these.
+        with_averages: as ``read_weights``.
 
     Raises:
-        CheckpointError: the file is missing or unreadable, or nothing in it fits.
+        CheckpointError: the file is missing or unreadable, nothing in it fits, or it is of another
+            network of the same kind.
     """
-    values = _read(model, path)
+    values = read_weights(path, model, with_averages=with_averages)
+    return load_values(
+        model, values, path, restore_scopes=restore_scopes, exclude_scopes=exclude_scopes
+    )
+
+
+def load_values(
+    model: keras.Model,
+    values: Values,
+    source: str,
+    *,
+    restore_scopes: Sequence[str] = (),
+    exclude_scopes: Sequence[str] = (),
+) -> WarmStartReport:
+    """As ``warm_start``, from arrays by name; ``source`` is what to call them.
+
+    Raises:
+        CheckpointError: as ``warm_start``.
+    """
     loaded, initialised, excluded, mismatched = [], [], [], []
-    used = set()
+    used: set[str] = set()
+    left_out: set[str] = set()
+    old = old_names(v.path for v in model.variables)
+    has_old_names = False
+    values = _with_our_root(model, values)
     for variable in model.variables:
-        names = _names(model, variable)
+        path, shape = str(variable.path), tuple(variable.shape)
+        names = _names(model, variable, old)
+        found = next((name for name in names if name in values), None)
         if _begins(names, exclude_scopes) or (
             restore_scopes and not _begins(names, restore_scopes)
         ):
-            excluded.append(variable.path)
+            excluded.append(path)
+            left_out |= {found} if found else set()
             continue
-        found = next((name for name in names if name in values), None)
         if found is None:
-            initialised.append(variable.path)
-        elif tuple(values[found].shape) != tuple(variable.shape):
-            used.add(found)
-            mismatched.append(
-                f"{variable.path}: {tuple(values[found].shape)} in the file, "
-                f"{tuple(variable.shape)} in the model"
-            )
-        else:
-            used.add(found)
-            variable.assign(values[found])
-            loaded.append(variable.path)
+            initialised.append(path)
+            continue
+        used.add(found)
+        value = _fitted(values[found], shape, names[found])
+        if value.shape != shape:
+            mismatched.append(f"{path}: {values[found].shape} in the file, {shape} in the model")
+            continue
+        variable.assign(value)
+        loaded.append(path)
+        has_old_names |= any(found == name for name, _ in old.get(path, ()))
     unused = tuple(sorted(set(values) - used))
     report = WarmStartReport(
-        path, tuple(loaded), tuple(initialised), tuple(excluded), tuple(mismatched), unused
+        source, tuple(loaded), tuple(initialised), tuple(excluded), tuple(mismatched), unused
     )
     if not loaded:
         raise CheckpointError(
             f"{report.summary()}. Nothing fits, so this would be a training from scratch. "
             + _why_nothing_fits(report, values)
         )
+    of_another = [name for name in unused if name not in left_out and not _NOT_BODY.search(name)]
+    if has_old_names and of_another and not restore_scopes:
+        raise CheckpointError(
+            f"{report.summary()}. {len(of_another)} variables of the file's body, such as "
+            f"{of_another[0]}, have no place in the model, so the file is of another network. "
+            "Choose the network that it was made with; or, if only a part is wanted, name that "
+            "with --checkpoint_restore_scopes."
+        )
     return report
+
+
+def _fitted(
+    value: npt.NDArray[Any], shape: tuple[int, ...], change: Change | None
+) -> npt.NDArray[Any]:
+    """A file's value as a model wants it: changed, and of a 1x1 convolution as a matrix."""
+    if change is not None:
+        value = change(value, shape)
+    is_matrix = value.ndim == 4 and len(shape) == 2 and value.shape[-1] == shape[-1]
+    return value.reshape(shape) if is_matrix and value.size == np.prod(shape) else value
+
+
+def _with_our_root(model: keras.Model, values: Values) -> Values:
+    """The values with the name of another model before theirs taken away, when all have one."""
+    ours = {name for v in model.variables for name in _names(model, v, {})}
+    if ours & set(values):
+        return values
+    roots = {name.partition("/")[0] for name in values if "/" in name}
+    stripped = {root: {n.removeprefix(f"{root}/"): v for n, v in values.items()} for root in roots}
+    fits = {root: len(ours & set(names)) for root, names in stripped.items()}
+    best = max(fits, key=lambda root: fits[root], default="")
+    return stripped[best] if fits.get(best) else values
 
 
 def _why_nothing_fits(report: WarmStartReport, values: Mapping[str, npt.NDArray[Any]]) -> str:
@@ -117,77 +191,21 @@ def _why_nothing_fits(report: WarmStartReport, values: Mapping[str, npt.NDArray[
         return f"Shapes differ: {'; '.join(report.mismatched[:3])}."
     if report.initialised:
         wanted = report.initialised[0]
-        return f"The model's {wanted} is not in the file. {did_you_mean(wanted, values)}"
+        return (
+            f"The model's {wanted} is not in the file. {did_you_mean(wanted, values)} TF-Slim's "
+            "checkpoints fit the networks of tf_image_classification.backbones."
+        )
     return "The scopes leave out every variable; correct checkpoint_restore_scopes or _exclude_."
 
 
-def _names(model: keras.Model, variable: keras.Variable) -> tuple[str, ...]:
-    """The names under which a model variable may lie in a file."""
+def _names(
+    model: keras.Model, variable: keras.Variable, old: Mapping[str, Sequence[OldName]]
+) -> dict[str, Change | None]:
+    """The names under which a model variable may lie in a file, with how its value changes."""
     path = str(variable.path)
-    return tuple(dict.fromkeys([path, path.removeprefix(f"{model.name}/")]))
+    names: dict[str, Change | None] = {path: None, path.removeprefix(f"{model.name}/"): None}
+    return names | {name: change for name, change in old.get(path, ()) if name not in names}
 
 
-def _begins(names: Sequence[str], scopes: Sequence[str]) -> bool:
+def _begins(names: Mapping[str, Any], scopes: Sequence[str]) -> bool:
     return any(name.startswith(scope) for name in names for scope in scopes)
-
-
-def _read(model: keras.Model, path: str) -> Mapping[str, npt.NDArray[Any]]:
-    if path.endswith(_KERAS_SUFFIXES):
-        return _read_keras(model, path)
-    prefix = _PART.sub("", path)
-    if files.is_folder(prefix):
-        prefix = _newest_in(prefix)
-    try:
-        return _model_part(read_tensors(prefix))
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{error} Expected a TensorFlow checkpoint, a model folder, or a Keras .weights.h5, "
-            ".h5 or .keras file."
-        ) from error
-
-
-def _newest_in(folder: str) -> str:
-    for inner in ("best", "checkpoints", ""):
-        store = CheckpointStore(files.join(folder, inner) if inner else folder)
-        if store.steps():
-            return store.prefix(store.steps()[-1])
-    latest = tf.train.latest_checkpoint(folder)
-    if latest is None:
-        raise CheckpointError(
-            f"The folder {folder} holds no checkpoint. Name the checkpoint itself, without .index."
-        )
-    return str(latest)
-
-
-def _model_part(values: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """The weights among a checkpoint's tensors; of one of ours those of the model, averaged."""
-    ours = {n.removeprefix("model/"): v for n, v in values.items() if n.startswith("model/")}
-    if not ours or "notes" not in values:
-        return dict(values)
-    averages = {
-        n.removeprefix("average/"): v for n, v in values.items() if n.startswith("average/")
-    }
-    return ours | averages
-
-
-def _read_keras(model: keras.Model, path: str) -> dict[str, npt.NDArray[Any]]:
-    """The variables of a Keras file, under the names that they have in this model."""
-    try:
-        if path.endswith(".keras"):
-            source = keras.models.load_model(path, compile=False, safe_mode=True)
-            return {v.path: np.asarray(v.numpy()) for v in source.variables}
-        source = keras.models.clone_model(model)
-        # Such a file knows its layers by kind and order only, so Keras must find them. What still
-        # holds no number afterwards was not in the file, or has another shape there.
-        for variable in _floating(source):
-            variable.assign(np.full(variable.shape, np.nan))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the report says it
-            source.load_weights(path, skip_mismatch=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"The Keras file {path} cannot be loaded: {error}") from error
-    return {v.path: v.numpy() for v in _floating(source) if not np.isnan(v.numpy()).any()}
-
-
-def _floating(model: keras.Model) -> list[keras.Variable]:
-    return [v for v in model.variables if tf.as_dtype(v.dtype).is_floating]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_image_classification.errors import ConfigError, SpecError, did_you_mean
+from tf_image_classification.name_maps import OldName, old_names
 
 # Keras gives the biases of multi-head attention two dimensions, and position embeddings and class
 # tokens have three: the number of dimensions alone does not tell them from kernels.
@@ -39,7 +40,8 @@ def trainable_variables(model: Any, scopes: Sequence[str] = ()) -> list[Any]:
 
     A scope is a plain beginning, as in TF-Slim: ``conv1`` also takes ``conv10/kernel``, ``conv1/``
     does not. Keras puts the name of a Sequential or subclassed model before those of its
-    variables; a scope may have it or leave it out.
+    variables; a scope may have it or leave it out. The names of TF-Slim, such as
+    ``MobilenetV1/Logits``, count as well where ``name_maps`` knows them.
 
     Args:
         model: a built Keras model.
@@ -61,9 +63,10 @@ def trainable_variables(model: Any, scopes: Sequence[str] = ()) -> list[Any]:
         )
     if not scopes:
         return variables
-    chosen = [v for v in variables if any(_begins(v, scope, model) for scope in scopes)]
+    old = old_names(v.path for v in variables)
+    chosen = [v for v in variables if any(_begins(v, scope, model, old) for scope in scopes)]
     for scope in scopes:
-        if not any(_begins(v, scope, model) for v in chosen):
+        if not any(_begins(v, scope, model, old) for v in chosen):
             names = _names_of_depth(scope.strip("/").count("/") + 1, variables, model)
             raise ConfigError(
                 f"trainable_scopes: no trainable variable's name begins with {scope!r}. "
@@ -72,9 +75,10 @@ def trainable_variables(model: Any, scopes: Sequence[str] = ()) -> list[Any]:
     return chosen
 
 
-def _begins(variable: Any, scope: str, model: Any) -> bool:
+def _begins(variable: Any, scope: str, model: Any, old: Mapping[str, Sequence[OldName]]) -> bool:
     path = str(variable.path)
-    return path.startswith(scope) or path.removeprefix(f"{model.name}/").startswith(scope)
+    names = [path, path.removeprefix(f"{model.name}/"), *(o.name for o in old.get(path, ()))]
+    return any(name.startswith(scope) for name in names)
 
 
 def _names_of_depth(depth: int, variables: Sequence[Any], model: Any) -> set[str]:

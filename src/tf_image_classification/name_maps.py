@@ -1,7 +1,7 @@
-"""What the variables of our networks are called in TF-Slim's checkpoints; needs no TensorFlow.
+r"""What the variables of our networks are called in TF-Slim's checkpoints; needs no TensorFlow.
 
-A map is a table of rows, each from our layers to the scope that they have there. Further maps can be
-registered:
+A map is a table of rows, each from our layers to the scope that they have there. Further maps can
+be registered:
 
     register(NameMap("my_net", (Row(r"block(\d+)_conv", r"MyNet/block_\1/conv"),)))
 """
@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -31,11 +31,11 @@ _NUM_IMAGENET_CLASSES = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Layers of ours and their scope in a checkpoint.
+    r"""Layers of ours and their scope in a checkpoint.
 
     Attributes:
         layer: regular expression for the layer's name.
-        scope: the scope there, with the groups of the expression as ``\\1``.
+        scope: the scope there, with the groups of the expression as ``\1``.
         kernel: what a kernel is called in that scope.
         change: how a kernel or bias changes on the way, or None.
     """
@@ -74,8 +74,7 @@ class NameMap:
     only_with: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class OldName:
+class OldName(NamedTuple):
     """A name of a variable in a checkpoint, and how its value changes on the way to us."""
 
     name: str
@@ -151,9 +150,7 @@ register(
         "mobilenet_v1",
         (
             *_with_norm("conv1", "MobilenetV1/Conv2d_0"),
-            *_with_norm(
-                r"conv_dw_(\d+)", r"MobilenetV1/Conv2d_\1_depthwise", kernel=_DEPTHWISE
-            ),
+            *_with_norm(r"conv_dw_(\d+)", r"MobilenetV1/Conv2d_\1_depthwise", kernel=_DEPTHWISE),
             *_with_norm(r"conv_pw_(\d+)", r"MobilenetV1/Conv2d_\1_pointwise"),
             _head("MobilenetV1/Logits/Conv2d_1c_1x1"),
         ),
@@ -205,9 +202,7 @@ for _root in (f"resnet_v{version}_{depth}" for version in (1, 2) for depth in (5
             _root,
             (
                 *_with_norm(f"{_root}_conv1", f"{_root}/conv1"),
-                *_with_norm(
-                    rf"{_root}_block(\d)_unit_(\d+)_(shortcut|conv\d)", rf"{_unit}/\3"
-                ),
+                *_with_norm(rf"{_root}_block(\d)_unit_(\d+)_(shortcut|conv\d)", rf"{_unit}/\3"),
                 Row(rf"{_root}_block(\d)_unit_(\d+)_preact", rf"{_unit}/preact"),
                 Row(f"{_root}_postnorm", f"{_root}/postnorm"),
                 _head(f"{_root}/logits"),
@@ -217,7 +212,7 @@ for _root in (f"resnet_v{version}_{depth}" for version in (1, 2) for depth in (5
 
 
 def _inception_scopes(block: str, branches: Sequence[str]) -> list[str]:
-    """Scopes of a block's convolutions, branch by branch, each with its parts separated by a space."""
+    """Scopes of a block's convolutions, branch by branch; spaces separate those of one."""
     return [
         f"{block}/Branch_{number}/{part}"
         for number, parts in enumerate(branches)
@@ -249,9 +244,7 @@ _INCEPTION_V3 = [
             f"Mixed_6{block}", ("Conv2d_0a_1x1", _7X7, _DOUBLE_7X7, _POOL)
         )
     ),
-    *_inception_scopes(
-        "Mixed_7a", ("Conv2d_0a_1x1 Conv2d_1a_3x3", f"{_7X7} Conv2d_1a_3x3")
-    ),
+    *_inception_scopes("Mixed_7a", ("Conv2d_0a_1x1 Conv2d_1a_3x3", f"{_7X7} Conv2d_1a_3x3")),
     *_inception_scopes(
         "Mixed_7b",
         ("Conv2d_0a_1x1", "Conv2d_0a_1x1 Conv2d_0b_1x3 Conv2d_0b_3x1", _SPLIT, _POOL),
@@ -355,7 +348,9 @@ def _nasnet_cell(ours: str, cell: str, kind: str) -> list[Row]:
             Row(
                 rf"separable_conv_([12])_{kind}_{branch}_{ours}", rf"{there}/separable_{kernel}_\1"
             ),
-            Row(rf"separable_conv_([12])_bn_{kind}_{branch}_{ours}", rf"{there}/bn_sep_{kernel}_\1"),
+            Row(
+                rf"separable_conv_([12])_bn_{kind}_{branch}_{ours}", rf"{there}/bn_sep_{kernel}_\1"
+            ),
         ]
     return rows
 
