@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
@@ -22,6 +22,7 @@ Change = Callable[[npt.NDArray[Any], tuple[int, ...]], npt.NDArray[Any]]
 """A file's value, and the shape that is wanted, to the value in our network."""
 
 _WORDS = {
+    "kernel": "weights",
     "bias": "biases",
     "depthwise_kernel": "depthwise_weights",
     "pointwise_kernel": "pointwise_weights",
@@ -36,13 +37,14 @@ class Row:
     Attributes:
         layer: regular expression for the layer's name.
         scope: the scope there, with the groups of the expression as ``\1``.
-        kernel: what a kernel is called in that scope.
+        words: what variables are called in that scope, where TF-Slim's usual words do not hold:
+            ``weights`` for a kernel, ``biases`` for a bias.
         change: how a kernel or bias changes on the way, or None.
     """
 
     layer: str
     scope: str
-    kernel: str = "weights"
+    words: Mapping[str, str] = dataclasses.field(default_factory=dict)
     change: Change | None = None
 
     def fits(self, layer: str) -> re.Match[str] | None:
@@ -51,7 +53,7 @@ class Row:
 
     def word(self, variable: str) -> str:
         """What a variable of such a layer is called there."""
-        return self.kernel if variable == "kernel" else _WORDS.get(variable, variable)
+        return self.words.get(variable) or _WORDS.get(variable, variable)
 
 
 @functools.cache
@@ -103,8 +105,8 @@ def old_names(paths: Iterable[str]) -> dict[str, tuple[OldName, ...]]:
         paths: the paths of all its variables.
 
     Example:
-        >>> old_names(["conv1_bn/gamma"])["conv1_bn/gamma"][0].name
-        'MobilenetV1/Conv2d_0/BatchNorm/gamma'
+        >>> old_names(["conv1/kernel", "conv_dw_1/kernel"])["conv1/kernel"][0].name
+        'MobilenetV1/Conv2d_0/weights'
     """
     split = {path: path.split("/")[-2:] for path in paths if "/" in path}
     layers = {layer for layer, _ in split.values()}
@@ -139,21 +141,22 @@ def _head(scope: str) -> Row:
     return Row("logits|predictions|conv_preds", scope, change=_without_background)
 
 
-def _with_norm(layer: str, scope: str, *, norm: str = r"_bn", kernel: str = "weights") -> list[Row]:
-    return [Row(layer, scope, kernel), Row(layer + norm, f"{scope}/BatchNorm")]
+def _with_norm(layer: str, scope: str, words: Mapping[str, str] = _WORDS) -> list[Row]:
+    return [Row(layer, scope, words), Row(f"{layer}_bn", f"{scope}/BatchNorm")]
 
 
-_DEPTHWISE = "depthwise_weights"
+_DEPTHWISE = {"kernel": "depthwise_weights"}
 
 register(
     NameMap(
         "mobilenet_v1",
         (
             *_with_norm("conv1", "MobilenetV1/Conv2d_0"),
-            *_with_norm(r"conv_dw_(\d+)", r"MobilenetV1/Conv2d_\1_depthwise", kernel=_DEPTHWISE),
+            *_with_norm(r"conv_dw_(\d+)", r"MobilenetV1/Conv2d_\1_depthwise", _DEPTHWISE),
             *_with_norm(r"conv_pw_(\d+)", r"MobilenetV1/Conv2d_\1_pointwise"),
             _head("MobilenetV1/Logits/Conv2d_1c_1x1"),
         ),
+        only_with="conv_dw_1",
     )
 )
 
@@ -178,6 +181,7 @@ register(
             ),
             _head(f"{_V2}/Logits/Conv2d_1c_1x1"),
         ),
+        only_with="expanded_conv_depthwise",
     )
 )
 
@@ -191,7 +195,7 @@ for _depth in (16, 19):
                 Row(r"block([2-5])_conv(\d)", rf"vgg_{_depth}/conv\1/conv\1_\2"),
                 _head(f"vgg_{_depth}/fc8"),
             ),
-            only_with="block3_conv4" if _depth == 19 else "",
+            only_with="block3_conv4" if _depth == 19 else "block3_conv3",
         )
     )
 
@@ -207,6 +211,7 @@ for _root in (f"resnet_v{version}_{depth}" for version in (1, 2) for depth in (5
                 Row(f"{_root}_postnorm", f"{_root}/postnorm"),
                 _head(f"{_root}/logits"),
             ),
+            only_with=f"{_root}_conv1",
         )
     )
 
@@ -305,6 +310,7 @@ register(
     NameMap(
         "inception_v3",
         (*_scope_rows("InceptionV3", _INCEPTION_V3), _head("InceptionV3/Logits/Conv2d_1c_1x1")),
+        only_with="Mixed_5c_Branch_1_Conv_1_0c_5x5",
     )
 )
 
@@ -321,6 +327,7 @@ register(
             *_with_norm("conv_7b", f"{_IR2}/Conv2d_7b_1x1"),
             _head(f"{_IR2}/Logits/Logits"),
         ),
+        only_with="conv_7b",
     )
 )
 

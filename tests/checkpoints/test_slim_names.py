@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import backbones
+from tf_image_classification import backbones, name_maps
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.name_maps import old_names
@@ -38,9 +38,11 @@ FAMILIES = {
     "inception_v3": (75, ["InceptionV3/Conv2d_1a_3x3/BatchNorm/beta",
                           "InceptionV3/Mixed_5c/Branch_1/Conv_1_0c_5x5/weights",
                           "InceptionV3/Mixed_7b/Branch_1/Conv2d_0b_3x1/weights"]),
-    "inception_resnet_v2": (75, ["InceptionResnetV2/Repeat/block35_10/Branch_2/Conv2d_0c_3x3/weights",
-                                 "InceptionResnetV2/Repeat_1/block17_1/Conv2d_1x1/biases",
-                                 "InceptionResnetV2/Block8/Branch_1/Conv2d_0c_3x1/BatchNorm/beta"]),
+    "inception_resnet_v2": (75, [
+        "InceptionResnetV2/Repeat/block35_10/Branch_2/Conv2d_0c_3x3/weights",
+        "InceptionResnetV2/Repeat_1/block17_1/Conv2d_1x1/biases",
+        "InceptionResnetV2/Block8/Branch_1/Conv2d_0c_3x1/BatchNorm/beta",
+    ]),
     "nasnet_mobile": (32, ["cell_stem_0/1x1/weights", "cell_11/beginning_bn/gamma",
                            "cell_0/comb_iter_0/left/separable_5x5_1/depthwise_weights",
                            "reduction_cell_1/comb_iter_4/left/bn_sep_3x3_2/beta",
@@ -64,9 +66,9 @@ def fresh(name, size, outputs, seed):
 
 def write_as_slim(model, path, shadow=False):
     """A checkpoint with the names that TF-Slim gives the variables; a matrix is a convolution."""
-    values = {}
+    values, names = {}, old_names(v.path for v in model.variables)
     for variable in model.variables:
-        name = old_names(v.path for v in model.variables)[variable.path][0].name
+        name = names[variable.path][0].name
         value = variable.numpy()
         if value.ndim == 2 and "FC" not in name:
             value = value[None, None]
@@ -95,7 +97,9 @@ def test_a_checkpoint_with_slims_names_gives_the_same_outputs(name, tmp_path):
     report = warm_start(target, path)
     assert len(report.loaded) == len(model.variables)
     assert not report.initialised and not report.mismatched and report.unused == ("global_step",)
-    np.testing.assert_allclose(target(images, training=False).numpy(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        target(images, training=False).numpy(), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_background_class_is_left_out_of_a_head_of_a_thousand(tmp_path):
@@ -105,7 +109,10 @@ def test_the_background_class_is_left_out_of_a_head_of_a_thousand(tmp_path):
     head = values["MobilenetV1/Logits/Conv2d_1c_1x1/weights"]
     assert np.array_equal(target.get_layer("logits").kernel.numpy(), head[0, 0, :, 1:])
     report = warm_start(fresh("mobilenet_v1_025", 32, 6, seed=3), path)
-    assert [line.partition(":")[0] for line in report.mismatched] == ["logits/kernel", "logits/bias"]
+    assert [line.partition(":")[0] for line in report.mismatched] == [
+        "logits/kernel",
+        "logits/bias",
+    ]
     assert "of another shape: logits/kernel" in report.text()
 
 
@@ -117,7 +124,9 @@ def test_moving_averages_are_taken_when_asked_for(tmp_path):
     for with_averages in (False, True):
         target = fresh("mobilenet_v1_025", 32, 5, seed=2)
         warm_start(target, path, with_averages=with_averages)
-        assert np.array_equal(target.get_layer("conv1").kernel.numpy(), values[name] + with_averages)
+        assert np.array_equal(
+            target.get_layer("conv1").kernel.numpy(), values[name] + with_averages
+        )
     path, _ = write_as_slim(fresh("mobilenet_v1_025", 32, 5, seed=1), tmp_path / "bare.ckpt")
     with pytest.raises(CheckpointError, match="no moving averages"):
         warm_start(target, path, with_averages=True)
@@ -176,7 +185,9 @@ def test_published_checkpoints_predict_what_they_are_known_to(
     rows, images = imagenet_images(size)
     model = backbones.create(network, (size, size, 3), outputs=1001)
     warm_start(model, os.path.join(CHECKPOINTS, checkpoint, f"{checkpoint}.ckpt"))
-    found = np.concatenate([model(images[i : i + 20]).numpy().argmax(-1) for i in range(0, 100, 20)])
+    found = np.concatenate(
+        [model(images[i : i + 20]).numpy().argmax(-1) for i in range(0, 100, 20)]
+    )
     reference = np.array([int(row[f"{checkpoint}_quant_top5"].split()[0]) for row in rows])
     truth = np.array([int(row["true_index_1001"]) for row in rows])
     assert (found == reference).mean() >= least_agreement
@@ -203,9 +214,7 @@ def test_the_oldest_form_of_a_checkpoint_gives_the_same_tensors():
         ("v1_single_file/simple.ckpt", "simple", 0.9091),
     ],
 )
-def test_checkpoints_of_tensorflow_1_have_their_known_accuracies(file, root, accuracy):
-    from tf_image_classification.name_maps import NameMap, Row, registered
-
+def test_checkpoints_of_tensorflow_1_have_their_known_accuracies(file, root, accuracy, monkeypatch):
     idx = {}
     for kind, start in (("images-idx3", 16), ("labels-idx1", 8)):
         path = os.path.join(DATA, "mnist", f"t10k-{kind}-ubyte.gz")
@@ -214,10 +223,11 @@ def test_checkpoints_of_tensorflow_1_have_their_known_accuracies(file, root, acc
         data = tf.io.decode_compressed(tf.io.read_file(path), "GZIP").numpy()
         idx[kind] = np.frombuffer(data, np.uint8, offset=start)
     images = idx["images-idx3"].reshape(-1, 784) / np.float32(255)
-    model = keras.Sequential([keras.Input([784]), keras.layers.Dense(10, name=root)])
+    model = keras.Sequential([keras.Input([784]), keras.layers.Dense(10, name="softmax")])
     words = {"kernel": "W", "bias": "b"}
-    with registered(NameMap("softmax", (Row(root, root, words=words),))):
-        warm_start(model, os.path.join(CHECKPOINTS, "tf1_mnist", file))
+    monkeypatch.setattr(name_maps, "_MAPS", {})
+    name_maps.register(name_maps.NameMap("softmax", (name_maps.Row("softmax", root, words),)))
+    warm_start(model, os.path.join(CHECKPOINTS, "tf1_mnist", file))
     found = model.predict(images, batch_size=1000, verbose=0).argmax(-1)
     assert (found == idx["labels-idx1"]).mean() == pytest.approx(accuracy, abs=1e-4)
 

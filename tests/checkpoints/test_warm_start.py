@@ -57,7 +57,9 @@ def save_as(form, model, folder):
 @pytest.mark.parametrize(
     "form", ["tensorflow", "object graph", "saved model", ".weights.h5", ".h5", ".keras"]
 )
-@pytest.mark.filterwarnings("ignore:.*HDF5 file via:UserWarning", "ignore:You are saving your model")
+@pytest.mark.filterwarnings(
+    "ignore:.*HDF5 file via:UserWarning", "ignore:You are saving your model"
+)
 def test_every_form_of_weights_is_loaded(form, source, tmp_path):
     target = net()
     report = warm_start(target, save_as(form, source, tmp_path))

@@ -215,10 +215,15 @@ def read_tensors(prefix: str) -> dict[str, npt.NDArray[Any]]:
         with _local_copy(prefix) as local:
             reader = tf.train.load_checkpoint(local)
             names = reader.get_variable_to_shape_map()
-            return {name: np.asarray(reader.get_tensor(name)) for name in names}
+            return {name: _as_array(reader.get_tensor(name)) for name in names}
     except (tf.errors.OpError, OSError, ValueError, RuntimeError, IndexError) as error:
         reason = str(error).partition("\n")[0]  # an IndexError when the data end too early
         raise CheckpointError(f"The checkpoint {prefix} cannot be read: {reason}") from error
+
+
+def _as_array(value: Any) -> npt.NDArray[Any]:
+    """NumPy's own texts lose zeros at their end."""
+    return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 @contextlib.contextmanager
