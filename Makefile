@@ -40,7 +40,7 @@ $(VENV)/.venv:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[$(HARDWARE),examples]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(HARDWARE)]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv pyproject.toml

@@ -249,7 +249,8 @@ class ModelSettings:
 
     checkpoint_path: str = declare(
         "",
-        "Pretrained checkpoint to start from; not read again when a run resumes.",
+        "Pretrained checkpoint to start from; with a backbone also imagenet, Keras's weights, or "
+        "none. Not read again when a run resumes.",
         aliases=("warm_start_ckpt",),
         resume="free",
     )
@@ -267,6 +268,21 @@ class ModelSettings:
     trainable_scopes: tuple[str, ...] = declare(
         (), "Train only variables whose names begin with one of these; empty: all."
     )
+    head_phase: bool = declare(
+        False,
+        "Before the first step fit the outputs (the layers called logits) to the features that the "
+        "warm-started network gives, by regression; the features are cached.",
+    )
+    layer_decay: float = declare(
+        1.0,
+        "Factor of the learning rate from each twelfth of the network's depth to the one before "
+        "it; outputs have the full rate.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    freeze_batch_norm: bool = declare(
+        False, "Batch normalisation keeps the statistics and scales that it starts with."
+    )
     moving_average_decay: float = declare(
         0.0,
         "Decay of the moving average of the weights, which is then evaluated and exported; 0: off.",
@@ -281,6 +297,37 @@ class ModelSettings:
         "float32",
         "Number format of the computation; variables stay float32.",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadySettings:
+    """What is trained without a class of one's own, and who chooses the other settings."""
+
+    backbone: str = declare(
+        "", "Ready network to train when no spec is given; tfic backbones lists them."
+    )
+    recipe: str = declare(
+        "none",
+        "Let the number of images and classes and what the model starts from choose every setting "
+        "that is not given (auto); tfic train --backbone does so by itself.",
+        choices=("none", "auto"),
+        resume="free",
+    )
+    augmentation: str = declare(
+        "crop",
+        "What happens to training images: nothing; mirroring (flip); random parts as well (crop); "
+        "and then colours (colour), RandAugment (rand) or TrivialAugment (trivial), with erasing.",
+        choices=("none", "flip", "crop", "colour", "rand", "trivial"),
+    )
+    dropout: float = declare(
+        0.2, "Share of the features that is left out in training.", minimum=0.0, maximum=0.99
+    )
+    eval_crop: float = declare(
+        0.875,
+        "Share of an image's largest fitting part that an evaluation sees, in each direction.",
+        minimum=0.05,
+        maximum=1.0,
     )
 
 
@@ -573,6 +620,7 @@ class Settings:
     run: RunSettings = RunSettings()
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
+    ready: ReadySettings = ReadySettings()
     training: TrainingSettings = TrainingSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
@@ -599,6 +647,34 @@ class Settings:
                 del values[name], origins[name]
         _lay_over(values, origins, changes, "argument")
         return _build(values, origins)
+
+    def with_choices(self, choices: Mapping[str, Any], origin: str) -> Settings:
+        """These settings where they were given, and elsewhere the ones that something else chose.
+
+        A choice that would have no effect beside the given settings is left out.
+
+        Args:
+            choices: values by option name.
+            origin: what chose them.
+
+        Raises:
+            ConfigError: as ``make_settings``.
+        """
+        given = {name: v for name, v in self.values().items() if self.origin(name) != "default"}
+        origins = {name: self.origin(name) for name in given}
+        taken = {
+            name: value
+            for name, value in choices.items()
+            if name not in given and _PARTNERS.get(name) not in given
+        }
+        merged, merged_origins = {**taken, **given}, {**dict.fromkeys(taken, origin), **origins}
+        for name in list(taken):  # what has no effect beside the given ones is left out
+            applies = OPTIONS[name].applies
+            if applies is not None:
+                other, wanted = applies
+                if merged.get(other, OPTIONS[other].default) not in wanted:
+                    del merged[name], merged_origins[name]
+        return _build(merged, merged_origins)
 
     def origin(self, name: str) -> str:
         """Where an option's value came from."""
@@ -639,6 +715,9 @@ def _plain_type(hint: Any) -> type:
     plain: type = typing.get_origin(hint) or hint
     return plain
 
+
+IMAGENET = "imagenet"
+"""What ``checkpoint_path`` calls the weights that Keras has for a backbone."""
 
 ENVIRONMENT = "environment"
 """Origin of a setting that the platform has given; such a one needs no effect."""
@@ -812,6 +891,10 @@ def _check_effects(settings: Settings) -> None:
         "checkpoint_restore_scopes": "checkpoint_path",
         "checkpoint_exclude_scopes": "checkpoint_path",
         "checkpoint_averages": "checkpoint_path",
+        "head_phase": "checkpoint_path",
+        "augmentation": "backbone",
+        "dropout": "backbone",
+        "eval_crop": "backbone",
         "early_stopping_patience": "eval_metadata",
         "eval_freq": "eval_metadata",
         "eval_every_steps": "eval_metadata",

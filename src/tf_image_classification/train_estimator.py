@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from tf_image_classification import command_line, files, tasks
-from tf_image_classification.config import Settings
+from tf_image_classification.config import IMAGENET, Settings
 from tf_image_classification.errors import ConfigError, RunInterrupted, TficError
 from tf_image_classification.estimator_specs import is_loading_a_spec
 from tf_image_classification.model_folder import ModelFolder
@@ -119,8 +119,9 @@ def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Train
         return evaluate(spec, settings)
     if settings.run.plan:
         workers = join(settings)
-        from tf_image_classification.runs import plan
+        from tf_image_classification.runs import plan, recipe
 
+        spec, settings, _ = recipe.settle(spec, settings, cache_dir(settings))
         text = plan.describe(spec, settings, cache_dir(settings), workers)
         if workers.is_writer:
             print(text)
@@ -164,12 +165,17 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         assembly,
         evaluator_task,
         folder_evaluation,
+        head_phase,
         messages,
         opening,
         ready_hooks,
+        recipe,
     )
 
     say = print if workers.is_writer else _say_nothing
+    spec, settings, chosen = recipe.settle(spec, settings, cache_dir(settings))
+    if chosen:
+        say(chosen)
 
     # 2. Everything that can be wrong is found before anything is written or computed.
     is_apart = evaluator_task.evaluates_apart(settings, workers.cluster)
@@ -191,6 +197,13 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     files.make_folder(folder.path)
     with folder.locked() if workers.is_writer else contextlib.nullcontext():
         say(_restore(parts, folder, settings, workers, keeps_evaluations=is_apart))
+        if settings.model.head_phase and not parts.run.was_resumed:
+            say(
+                head_phase.fit_outputs(
+                    spec, settings, data, parts.state.model, workers, cache_dir(settings)
+                )
+            )
+            parts.state.begin_averages()
         if opened.goes_on:
             parts.run.forget_stop()
         if workers.is_writer:
@@ -252,8 +265,9 @@ def _restore(
     2. The pretrained checkpoint that was named: weights only.
     3. Neither: initial weights.
     """
+    from tf_image_classification import backbones
     from tf_image_classification.checkpoints.store import CheckpointStore
-    from tf_image_classification.checkpoints.warm_start import warm_start
+    from tf_image_classification.checkpoints.warm_start import load_values, warm_start
 
     saved = CheckpointStore(folder.checkpoints).newest()
     workers.check_same(
@@ -268,13 +282,20 @@ def _restore(
             folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
         return f"resumed at step {saved.step}, from {folder.checkpoints}"
     if settings.model.checkpoint_path:
-        report = warm_start(
-            parts.state.model,
-            settings.model.checkpoint_path,
-            restore_scopes=settings.model.checkpoint_restore_scopes,
-            exclude_scopes=settings.model.checkpoint_exclude_scopes,
-            with_averages=settings.model.checkpoint_averages,
-        )
+        scopes = {
+            "restore_scopes": settings.model.checkpoint_restore_scopes,
+            "exclude_scopes": settings.model.checkpoint_exclude_scopes,
+        }
+        if settings.model.checkpoint_path == IMAGENET:
+            values = backbones.imagenet_values(settings.ready.backbone)
+            report = load_values(parts.state.model, values, "Keras's ImageNet weights", **scopes)
+        else:
+            report = warm_start(
+                parts.state.model,
+                settings.model.checkpoint_path,
+                with_averages=settings.model.checkpoint_averages,
+                **scopes,
+            )
         parts.state.begin_averages()
         if workers.is_writer:
             files.write_json(files.join(folder.path, "warm_start.json"), dataclasses.asdict(report))
@@ -292,10 +313,12 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> 
         messages,
         opening,
         ready_hooks,
+        recipe,
     )
     from tf_image_classification.training.cluster import make_strategy
     from tf_image_classification.training.workers import Workers
 
+    spec, settings, _ = recipe.settle(spec, settings, cache_dir(settings))
     evaluator_task.evaluates_apart(settings, cluster)
     opened = opening.open_run(spec, settings, cache_dir(settings))
     folder, data = opened.folder, opened.data

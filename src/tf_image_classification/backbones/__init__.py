@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tf_image_classification.backbones.building import create as create
+    from tf_image_classification.backbones.building import imagenet_values as imagenet_values
+    from tf_image_classification.backbones.catalog import KERAS_HUB as KERAS_HUB
     from tf_image_classification.backbones.catalog import Backbone as Backbone
     from tf_image_classification.backbones.catalog import find as find
     from tf_image_classification.backbones.catalog import names as names
 
 _HOMES = {
     "Backbone": "catalog",
+    "KERAS_HUB": "catalog",
     "create": "building",
+    "imagenet_values": "building",
     "find": "catalog",
     "names": "catalog",
 }

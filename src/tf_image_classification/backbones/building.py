@@ -81,8 +81,7 @@ def create(
 
 
 def _logits(count: int, name: str) -> keras.layers.Layer:
-    # Zeros, as in BiT (arXiv 1912.11370): a fresh head then has no gradient for the body.
-    return keras.layers.Dense(count, dtype="float32", kernel_initializer="zeros", name=name)
+    return keras.layers.Dense(count, dtype="float32", name=name)
 
 
 def _features(name: str, images: Any) -> Any:

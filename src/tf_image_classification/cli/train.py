@@ -1,4 +1,4 @@
-"""``tfic train --spec file.py:Class [flags]``: what a user's script does, without the script."""
+"""``tfic train``: what a user's script does, without the script, or without any class at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tf_image_classification import command_line, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.errors import ConfigError
 
-USAGE = "usage: tfic train --spec module:Class | file.py:Class [flags]"
+USAGE = "usage: tfic train --spec module:Class | --spec file.py:Class | --backbone NAME [flags]"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,10 +19,16 @@ def main(arguments: Sequence[str]) -> int:
     with train_estimator.ends_the_process():
         reference, rest = cli_arguments.take(arguments, "spec")
         settings = train_estimator.settings_of_command_line(rest)
-        if not reference:
-            raise ConfigError(f"Which spec? {USAGE}")
+        if bool(reference) == bool(settings.ready.backbone):
+            raise ConfigError(f"Give either a spec or a backbone. {USAGE}")
         train_estimator.prepare_tensorflow(settings)
-        from tf_image_classification.estimator_specs import load_spec
+        if reference:
+            from tf_image_classification.estimator_specs import load_spec
 
-        train_estimator.train(load_spec(reference), settings)
+            train_estimator.train(load_spec(reference), settings)
+        else:
+            from tf_image_classification.runs import ready
+
+            settings = ready.ready_settings(settings)
+            train_estimator.train(ready.make_ready_spec(settings), settings)
     return 0

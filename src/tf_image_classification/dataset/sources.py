@@ -297,7 +297,7 @@ def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     rows.begin(path)
-    numbered = _numbered_rows(text, path)
+    numbered = numbered_rows(text, path)
     line, first = next(numbered, (0, []))
     has_header = URI_COLUMN in (cell.strip() for cell in first)
     if has_header:
@@ -335,7 +335,7 @@ def _advice(row: Sequence[str]) -> str:
     return "Complete or remove the row; a name with a comma needs double quotes around it."
 
 
-def _numbered_rows(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
+def numbered_rows(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV that are not empty, each with the number of its first line."""
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     first_line = 1

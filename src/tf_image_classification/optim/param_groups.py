@@ -35,6 +35,34 @@ def decays(variable: Any) -> bool:
     return len(variable.shape) >= 2 and not _NEVER_DECAYED.search(own_name)
 
 
+_NUM_DEPTHS = 12
+
+
+def rate_factors(model: Any, variables: Sequence[Any], decay: float) -> list[float]:
+    """Factors of the learning rate that fall from the outputs towards the image.
+
+    The layers that have variables are divided, in their order, among twelve depths; each has
+    ``decay`` times the factor of the next. Outputs, the layers called ``logits``, have 1.0. A
+    network of twelve blocks gets what timm's ``layer_decay`` gives it.
+
+    Args:
+        model: the model, built.
+        variables: those that are trained.
+        decay: factor from one depth to the one before it; 1.0: all alike.
+    """
+    layers = [str(v.path).rpartition("/")[0] for v in model.variables]
+    body = list(dict.fromkeys(layer for layer in layers if not _is_output(layer)))
+    depth = {layer: i * _NUM_DEPTHS // len(body) for i, layer in enumerate(body)}
+    return [
+        float(decay ** (_NUM_DEPTHS - depth.get(str(v.path).rpartition("/")[0], _NUM_DEPTHS)))
+        for v in variables
+    ]
+
+
+def _is_output(layer: str) -> bool:
+    return layer.rpartition("/")[2].startswith("logits")
+
+
 def trainable_variables(model: Any, scopes: Sequence[str] = ()) -> list[Any]:
     """The model's trainable variables whose names begin with one of the scopes.
 

@@ -25,7 +25,7 @@ from tf_image_classification.hooks.base import Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.losses import label_losses
 from tf_image_classification.optim.optimizers import make_optimizer, prepare
-from tf_image_classification.optim.param_groups import trainable_variables
+from tf_image_classification.optim.param_groups import rate_factors, trainable_variables
 from tf_image_classification.optim.schedules import make_schedule
 from tf_image_classification.runs.reading import Data, Input
 from tf_image_classification.training.cluster import check_batch_size, uses_xla
@@ -58,18 +58,32 @@ def synchronise_batch_norm(model: keras.Model) -> None:
     Raises:
         ConfigError: the model has none.
     """
+    for layer in _batch_norm_layers(model, "sync_batch_norm"):
+        layer.synchronized = True
+
+
+def freeze_batch_norm(model: keras.Model, *, must_have_some: bool = True) -> None:
+    """Let every batch normalisation of the model work as in an evaluation, and stay as it is.
+
+    Raises:
+        ConfigError: the model has none and must have some.
+    """
+    for layer in _batch_norm_layers(model, "freeze_batch_norm" if must_have_some else ""):
+        layer.trainable = False
+
+
+def _batch_norm_layers(model: keras.Model, option: str) -> list[keras.layers.Layer]:
+    """The layers; that there are none is an error where an option asks for them."""
     layers = [
         layer
         for layer in model._flatten_layers()
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
-    if not layers:
+    if not layers and option:
         raise ConfigError(
-            "sync_batch_norm has no effect: the model has no keras.layers.BatchNormalization. "
-            "Remove it."
+            f"{option} has no effect: the model has no keras.layers.BatchNormalization. Remove it."
         )
-    for layer in layers:
-        layer.synchronized = True
+    return layers
 
 
 def make_forward(model: Callable[..., Any], schema: LabelSchema) -> Forward:
@@ -212,6 +226,8 @@ def assemble(
     model = build_model(spec, settings, image_shape, strategy)
     if settings.model.sync_batch_norm:
         synchronise_batch_norm(model)
+    if settings.model.freeze_batch_norm:
+        freeze_batch_norm(model, must_have_some=settings.origin("freeze_batch_norm") != "recipe")
     with strategy.scope():
         trained = trainable_variables(model, settings.model.trainable_scopes)
         schedule = make_schedule(
@@ -246,6 +262,7 @@ def assemble(
             average_decay=decay,
             seed=settings.run.seed,
             num_replicas=num_replicas,
+            rate_factors=rate_factors(model, trained, settings.model.layer_decay),
         ),
         workers=workers,
         inputs=feed(data.train, is_training=True),

@@ -22,6 +22,7 @@ from tf_image_classification.evaluation.runner import MOST_CLASSES_IN_A_MATRIX, 
 from tf_image_classification.hooks.checkpoints import scalar_metric
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
+from tf_image_classification.ready_spec import ReadySpec
 from tf_image_classification.runs import assembly, reading
 from tf_image_classification.runs.reading import Data, Input
 
@@ -109,6 +110,9 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
                     f"{name} ({settings.origin(name)}) has no effect: {reason}. Remove it."
                 )
 
+    if not isinstance(spec, ReadySpec):
+        names = ("backbone", "augmentation", "dropout", "eval_crop")
+        refuse(names, "the spec has its own network and preprocessing")
     if spec.has_own_input:
         how = ("input_mode", "stream_block", "image_feature", "label_features", "on_bad_image")
         refuse(

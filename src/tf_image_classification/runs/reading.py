@@ -185,6 +185,12 @@ def _pipeline(
     )
 
 
+def without_augmentation(data: Data, spec: EstimatorSpec) -> Pipeline:
+    """The training examples as an evaluation would read them."""
+    assert isinstance(data.train, Pipeline)
+    return dataclasses.replace(data.train, preproc=spec.get_preproc_fn(False), data_service="")
+
+
 def _own_input(
     spec: EstimatorSpec, schema: LabelSchema, settings: Settings, is_training: bool
 ) -> GivenInput | None:

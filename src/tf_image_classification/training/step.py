@@ -7,7 +7,7 @@ changes nothing but the rounding.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -55,6 +55,7 @@ class StepFunction:
         average_decay: decay of the moving averages; unused without averages.
         seed: the run's seed, for random layers.
         num_replicas: replicas in all.
+        rate_factors: what each trained variable's change is multiplied with; empty: by one.
     """
 
     state: TrainState
@@ -65,6 +66,7 @@ class StepFunction:
     average_decay: float
     seed: int
     num_replicas: int
+    rate_factors: Sequence[float] = ()
 
     def __call__(self, batch: Batch, votes: tf.Tensor) -> StepOutput:
         """Run one step in replica context; moves ``state`` by exactly one step.
@@ -73,7 +75,6 @@ class StepFunction:
             batch: this replica's part of the global batch.
             votes: what this worker wants, float32 [n]; summed on the way, at no cost of its own.
         """
-        state = self.state
         self._seed_random_layers()
         # What is summed goes together: between machines each sum costs a round trip.
         known = [tf.reduce_sum(tf.cast(known, tf.float32)) for known in batch.present.values()]
@@ -85,11 +86,28 @@ class StepFunction:
         # Counters do not depend on the batch. Without this they could move although reading it
         # failed in the same call, and the step would be counted but never made.
         with tf.control_dependencies([loss, norm]):
-            state.optimizer.apply(gradients, state.trained)
+            self._apply(gradients)
             self._share_statistics()
             self._update_averages()
             self._count(loss, norm)
         return StepOutput(loss, norm, votes)
+
+    def _apply(self, gradients: list[tf.Tensor]) -> None:
+        """The optimizer's update, of which each variable takes its share.
+
+        Every rule that we have is linear in the learning rate, weight decay included, so a share of
+        the change is the change at a share of the rate.
+        """
+        state = self.state
+        if all(factor == 1.0 for factor in self.rate_factors):
+            state.optimizer.apply(gradients, state.trained)
+            return
+        before = [tf.identity(v.value) for v in state.trained]
+        with tf.control_dependencies(before):
+            state.optimizer.apply(gradients, state.trained)
+        for variable, old, factor in zip(state.trained, before, self.rate_factors, strict=True):
+            if factor != 1.0:
+                variable.value.assign(old + factor * (variable.value - old))
 
     def _seed_random_layers(self) -> None:
         """Make dropout and its like a function of seed, step and replica, not of history."""

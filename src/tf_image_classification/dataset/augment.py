@@ -1,0 +1,297 @@
+"""Augmentation of one image: a pure function of the image and of two numbers.
+
+Every function takes the seed that the pipeline gives a preprocessing (int64 [2]) and draws from it
+alone, so that a resumed run, or another number of workers, sees the same images.
+
+    image = random_resized_crop(image, 224, 224, seed)
+    image = random_flip(image, seed)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_NUM_LEVELS = 31  # as in RandAugment and TrivialAugment
+
+
+def central_crop(image: tf.Tensor, height: int, width: int, *, share: float = 0.875) -> tf.Tensor:
+    """The middle of an image without distortion, float32 [height, width, C] in the same range.
+
+    Args:
+        image: [h, w, C].
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+        share: of the largest part with the result's proportions, in each direction.
+    """
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = tf.minimum(size[0] / height, size[1] / width) * share
+    crop = tf.maximum(
+        tf.cast(tf.round(scale * tf.constant([height, width], tf.float32)), tf.int32), 1
+    )
+    offset = (tf.shape(image)[:2] - crop) // 2
+    return _resized_part(image, offset, crop, height, width)
+
+
+def random_resized_crop(
+    image: tf.Tensor,
+    height: int,
+    width: int,
+    seed: tf.Tensor,
+    *,
+    scale: tuple[float, float] = (0.35, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tf.Tensor:
+    """A random part of an image, resized: float32 [height, width, C] in the same range.
+
+    As in Inception (Szegedy et al., arXiv 1409.4842): area and proportions are drawn, the latter
+    evenly on a logarithmic scale; what does not fit into the image is cut to it.
+
+    Args:
+        image: [h, w, C].
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+        seed: int64 [2].
+        scale: least and greatest share of the area.
+        ratio: least and greatest width / height of the part, relative to the result's.
+    """
+    draws = tf.random.stateless_uniform([4], _seed(seed, 1))
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    area = size[0] * size[1] * (scale[0] + draws[0] * (scale[1] - scale[0]))
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    proportion = tf.exp(low + draws[1] * (high - low)) * width / height
+    wanted = tf.stack([tf.sqrt(area / proportion), tf.sqrt(area * proportion)])
+    crop = tf.cast(tf.clip_by_value(tf.round(wanted), 1.0, size), tf.int32)
+    free = tf.cast(tf.shape(image)[:2] - crop + 1, tf.float32)
+    offset = tf.minimum(tf.cast(draws[2:] * free, tf.int32), tf.shape(image)[:2] - crop)
+    return _resized_part(image, offset, crop, height, width)
+
+
+def _resized_part(
+    image: tf.Tensor, offset: tf.Tensor, crop: tf.Tensor, height: int, width: int
+) -> tf.Tensor:
+    part = tf.slice(image, [offset[0], offset[1], 0], [crop[0], crop[1], -1])
+    resized = tf.image.resize(part, [height, width], antialias=True)
+    return tf.ensure_shape(resized, [height, width, image.shape[-1]])
+
+
+def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """The image, or as often its mirror image."""
+    return tf.image.stateless_random_flip_left_right(image, _seed(seed, 2))
+
+
+def random_translate(image: tf.Tensor, seed: tf.Tensor, *, most: float = 0.1) -> tf.Tensor:
+    """The image moved by up to a share of its size in each direction; grey comes in."""
+    draws = tf.random.stateless_uniform([2], _seed(seed, 3), -most, most)
+    return _affine(image, move_x=draws[0], move_y=draws[1])
+
+
+def random_colour(image: tf.Tensor, seed: tf.Tensor, *, most: float = 0.3) -> tf.Tensor:
+    """Brightness, contrast and saturation, each changed by a factor of 1 - most to 1 + most.
+
+    Args:
+        image: float [H, W, 3], 0-255.
+        seed: int64 [2].
+        most: largest change.
+    """
+    factors = tf.random.stateless_uniform([3], _seed(seed, 4), 1 - most, 1 + most)
+    image = _brightness(image, factors[0])
+    image = _contrast(image, factors[1])
+    return _saturation(image, factors[2])
+
+
+def random_erasing(
+    image: tf.Tensor, seed: tf.Tensor, *, probability: float = 0.25, share: float = 0.2
+) -> tf.Tensor:
+    """The image, at times with a rectangle of noise (Zhong et al., arXiv 1708.04896).
+
+    Args:
+        image: float [H, W, C], 0-255.
+        seed: int64 [2].
+        probability: how often.
+        share: largest share of the area that is erased.
+    """
+    draws = tf.random.stateless_uniform([5], _seed(seed, 5))
+    height, width = image.shape[0], image.shape[1]
+    area = (0.02 + draws[1] * (share - 0.02)) * height * width
+    proportion = tf.exp((2 * draws[2] - 1) * math.log(3.3))
+    h = tf.minimum(tf.sqrt(area * proportion), float(height))
+    w = tf.minimum(tf.sqrt(area / proportion), float(width))
+    top, left = draws[3] * (height - h), draws[4] * (width - w)
+    rows = tf.range(height, dtype=tf.float32)[:, None]
+    columns = tf.range(width, dtype=tf.float32)[None, :]
+    inside = (rows >= top) & (rows < top + h) & (columns >= left) & (columns < left + w)
+    noise = tf.random.stateless_uniform(image.shape, _seed(seed, 6), 0.0, 255.0)
+    return tf.where((inside & (draws[0] < probability))[..., None], noise, image)
+
+
+def trivial_augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """One random change of random strength (Müller and Hutter, arXiv 2103.10158, "wide").
+
+    Args:
+        image: float [H, W, 3], 0-255.
+        seed: int64 [2].
+    """
+    return _random_change(image, seed, number=0, level=None)
+
+
+def rand_augment(
+    image: tf.Tensor, seed: tf.Tensor, *, num_changes: int = 2, level: int = 9
+) -> tf.Tensor:
+    """Several random changes of one strength (Cubuk et al., arXiv 1909.13719).
+
+    Args:
+        image: float [H, W, 3], 0-255.
+        seed: int64 [2].
+        num_changes: how many.
+        level: their strength, 0 to 30.
+    """
+    for number in range(num_changes):
+        image = _random_change(image, seed, number=number, level=level)
+    return image
+
+
+@dataclasses.dataclass(frozen=True)
+class _Change:
+    """A change of an image by an amount, and the amount of the greatest strength.
+
+    Attributes:
+        make: image and amount to image.
+        most: the amount at the highest level.
+        has_sign: whether it goes both ways.
+    """
+
+    make: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    most: float
+    has_sign: bool = True
+
+
+def _random_change(
+    image: tf.Tensor, seed: tf.Tensor, *, number: int, level: int | None
+) -> tf.Tensor:
+    draws = tf.random.stateless_uniform([3], _seed(seed, 10 + number))
+    chosen = tf.cast(draws[0] * len(_CHANGES), tf.int32)
+    strength = draws[1] if level is None else tf.constant(level / (_NUM_LEVELS - 1))
+    sign = tf.where(draws[2] < 0.5, -1.0, 1.0)
+
+    def branch(change: _Change) -> Callable[[], tf.Tensor]:
+        amount = strength * change.most * (sign if change.has_sign else 1.0)
+        return lambda: tf.ensure_shape(change.make(image, amount), image.shape)
+
+    return tf.switch_case(chosen, [branch(change) for change in _CHANGES.values()])
+
+
+def _brightness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(image * factor, 0.0, 255.0)
+
+
+def _grey(image: tf.Tensor) -> tf.Tensor:
+    if image.shape[-1] == 1:
+        return image
+    return tf.reduce_sum(image * tf.constant(_GREY), axis=-1, keepdims=True)
+
+
+def _contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    mean = tf.reduce_mean(_grey(image))
+    return tf.clip_by_value(mean + factor * (image - mean), 0.0, 255.0)
+
+
+def _saturation(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    grey = _grey(image)
+    return tf.clip_by_value(grey + factor * (image - grey), 0.0, 255.0)
+
+
+def _sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    channels = image.shape[-1]
+    kernel = tf.constant([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13.0
+    kernel = tf.tile(kernel[:, :, None, None], [1, 1, channels, 1])
+    smooth = tf.nn.depthwise_conv2d(image[None], kernel, [1, 1, 1, 1], "SAME")[0]
+    return tf.clip_by_value(smooth + factor * (image - smooth), 0.0, 255.0)
+
+
+def _equalise(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    """Each channel's values spread evenly, by its cumulated histogram."""
+    values = tf.cast(image, tf.int32)
+    flat = tf.reshape(values, [-1, image.shape[-1]])
+
+    def one(channel: tf.Tensor) -> tf.Tensor:
+        counts = tf.math.bincount(channel, minlength=256, maxlength=256)
+        total = tf.cumsum(counts)
+        least = tf.reduce_min(tf.where(total > 0, total, total[-1]))
+        table = (total - least) * 255 // tf.maximum(total[-1] - least, 1)
+        return tf.gather(tf.clip_by_value(table, 0, 255), channel)
+
+    spread = tf.map_fn(one, tf.transpose(flat))
+    return tf.cast(tf.reshape(tf.transpose(spread), tf.shape(image)), image.dtype)
+
+
+def _autocontrast(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    low = tf.reduce_min(image, axis=(0, 1))
+    high = tf.reduce_max(image, axis=(0, 1))
+    spread = (image - low) * 255.0 / tf.maximum(high - low, 1e-3)
+    return tf.where(high > low, spread, image)
+
+
+def _posterise(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+    step = tf.pow(2.0, tf.floor(amount))
+    return tf.floor(image / step) * step
+
+
+def _solarise(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+    return tf.where(image >= 256.0 - amount, 255.0 - image, image)
+
+
+def _affine(
+    image: tf.Tensor,
+    *,
+    turn: tf.Tensor | float = 0.0,
+    shear_x: tf.Tensor | float = 0.0,
+    shear_y: tf.Tensor | float = 0.0,
+    move_x: tf.Tensor | float = 0.0,
+    move_y: tf.Tensor | float = 0.0,
+) -> tf.Tensor:
+    """The image turned (radians), sheared and moved (shares of its size) about its middle."""
+    height, width = tf.cast(tf.shape(image)[0], tf.float32), tf.cast(tf.shape(image)[1], tf.float32)
+    cos, sin = tf.cos(turn), tf.sin(turn)
+    xx, xy = cos + shear_x * sin, -sin + shear_x * cos
+    yx, yy = shear_y * cos + sin, -shear_y * sin + cos
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    from_x = middle_x - xx * middle_x - xy * middle_y + move_x * width
+    from_y = middle_y - yx * middle_x - yy * middle_y + move_y * height
+    numbers = [xx, xy, from_x, yx, yy, from_y, 0.0, 0.0]
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(image, tf.float32)[None],
+        transforms=tf.stack([tf.cast(number, tf.float32) for number in numbers])[None],
+        output_shape=tf.shape(image)[:2],
+        fill_value=128.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )[0]
+    return tf.ensure_shape(moved, image.shape)
+
+
+_CHANGES: Mapping[str, _Change] = {
+    "identity": _Change(lambda image, _: image, 0.0),
+    "brightness": _Change(lambda image, x: _brightness(image, 1 + x), 0.99),
+    "contrast": _Change(lambda image, x: _contrast(image, 1 + x), 0.99),
+    "saturation": _Change(lambda image, x: _saturation(image, 1 + x), 0.99),
+    "sharpness": _Change(lambda image, x: _sharpness(image, 1 + x), 0.99),
+    "shear_x": _Change(lambda image, x: _affine(image, shear_x=x), 0.99),
+    "shear_y": _Change(lambda image, x: _affine(image, shear_y=x), 0.99),
+    "move_x": _Change(lambda image, x: _affine(image, move_x=x), 32 / 224),
+    "move_y": _Change(lambda image, x: _affine(image, move_y=x), 32 / 224),
+    "turn": _Change(lambda image, x: _affine(image, turn=x), math.radians(135)),
+    "posterise": _Change(_posterise, 6.0, has_sign=False),
+    "solarise": _Change(_solarise, 256.0, has_sign=False),
+    "autocontrast": _Change(_autocontrast, 0.0),
+    "equalise": _Change(_equalise, 0.0),
+}
+
+
+def _seed(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """A seed of its own for each kind of draw."""
+    return tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number)

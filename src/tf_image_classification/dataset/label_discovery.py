@@ -1,0 +1,139 @@
+"""Which labels a source has, told from the source itself; for those who write no ``class_dict``.
+
+find_labels(["pets/train"], option="train_metadata")  # [Label("label", depth=2)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.dataset import tfrecord
+from tf_image_classification.dataset.examples import COMMON_LABEL_FEATURE
+from tf_image_classification.dataset.sources import (
+    LABEL_COLUMN,
+    URI_COLUMN,
+    numbered_rows,
+    source_kind,
+)
+from tf_image_classification.errors import DataError
+from tf_image_classification.labels import Label
+
+NAME = "label"
+"""What a source's only label is called when the source does not name it."""
+
+
+def find_labels(patterns: Sequence[str], *, option: str, depth: int = 0) -> list[Label]:
+    """The labels of a source.
+
+    Class folders give one class label; so does a CSV without header, or with the column ``labels``.
+    Each other column of a CSV with ``URIs`` is a label of its own: a real value when its cells are
+    numbers that are not all whole, else a class. Records give the class of ``image/class/label``,
+    or of their only feature that holds one number.
+
+    Args:
+        patterns: as ``read_source`` takes them.
+        option: the setting they came from, for messages.
+        depth: number of classes where it is known from elsewhere; 0: as many as are found.
+
+    Raises:
+        DataError: there is nothing to tell labels from.
+    """
+    kind, paths = source_kind(patterns, option)
+    if kind == "folder":
+        return [Label(NAME, depth=depth or len(_class_folders(paths)))]
+    if kind == "csv":
+        columns = _csv_columns(paths)
+        return [_label(name, texts, depth, paths[0]) for name, texts in columns.items()]
+    return [_of_records(paths, depth)]
+
+
+def _class_folders(paths: Iterable[str]) -> set[str]:
+    return {
+        name
+        for path in paths
+        for name in files.list_folder(path)
+        if files.is_folder(files.join(path, name))
+    }
+
+
+def _csv_columns(paths: Sequence[str]) -> dict[str, set[str]]:
+    """The different cells of each column that is a label."""
+    cells: dict[str, set[str]] = {}
+    for path in paths:
+        rows = numbered_rows(files.read_text(path), path)
+        _, first = next(rows, (0, []))
+        header = [cell.strip() for cell in first]
+        if URI_COLUMN not in header:
+            header = [URI_COLUMN, NAME]
+            rows = numbered_rows(files.read_text(path), path)
+        for _, row in rows:
+            for name, cell in zip(header, row, strict=False):
+                if name != URI_COLUMN:
+                    name = NAME if name == LABEL_COLUMN else name
+                    cells.setdefault(name, set()).add(cell.strip())
+    if not cells:
+        raise DataError(f"{', '.join(paths)} have no label: expected a column beside {URI_COLUMN}.")
+    return cells
+
+
+def _label(name: str, texts: set[str], depth: int, path: str) -> Label:
+    texts = texts - {""}
+    if _are_real(texts):
+        return Label(name, one_hot=False)
+    are_numbers = all(text.isdecimal() for text in texts)
+    found = max(map(int, texts)) + 1 if are_numbers and texts else len(texts)
+    if max(found, depth) < 2:
+        raise DataError(
+            f"{path}: label {name!r} is the same for all examples ({', '.join(texts) or 'empty'}). "
+            "Expected at least two classes."
+        )
+    return Label(name, depth=depth or found)
+
+
+def _are_real(texts: Iterable[str]) -> bool:
+    """Whether all are numbers and some are not whole."""
+    try:
+        return any(not float(text).is_integer() for text in texts)
+    except (ValueError, OverflowError):
+        return False
+
+
+def _of_records(paths: Sequence[str], depth: int) -> Label:
+    name, largest = "", 0
+    for path in paths:
+        with tfrecord.open_plain(path, tfrecord.compression(path)) as stream:
+            for number, (_, data, _) in enumerate(tfrecord.scan_records(stream, path)):
+                features = tf.train.Example.FromString(data).features.feature
+                name = name or _label_feature(features, f"{path} record {number}")
+                values: list[float] = []
+                if name in features:
+                    feature = features[name]
+                    values = [*feature.int64_list.value, *feature.float_list.value]
+                if values and (values[0] < 0 or values[0] != int(values[0])):
+                    raise DataError(
+                        f"{path} record {number}: {name} is {values[0]}, expected a class number. "
+                        "Write a class with class_dict for labels of other kinds."
+                    )
+                largest = max(largest, *map(int, values), 0)
+    # A record of the common form is read under any name.
+    return Label(NAME if name == COMMON_LABEL_FEATURE else name, depth=depth or max(largest + 1, 2))
+
+
+def _label_feature(features: Mapping[str, Any], where: str) -> str:
+    names = [
+        name
+        for name, feature in features.items()
+        if len(feature.int64_list.value) + len(feature.float_list.value) == 1
+    ]
+    if COMMON_LABEL_FEATURE in names:
+        return COMMON_LABEL_FEATURE
+    if len(names) != 1:
+        raise DataError(
+            f"{where} has {len(names)} features that may be its class ({', '.join(names)}). Write "
+            "a class with class_dict."
+        )
+    return names[0]

@@ -1,0 +1,94 @@
+"""The spec for those who write none: a ready network, ready augmentation, the labels of the data.
+
+spec = ReadySpec([Label("label", depth=2)], ReadySettings(backbone="mobilenet_v2"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tf_image_classification.config import ReadySettings
+from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.labels import Label, LabelSchema
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tf_image_classification.estimator_specs import ModelFn, PreprocFn
+    from tf_image_classification.metrics.streaming import StreamingMetric
+
+
+class ReadySpec(EstimatorSpec):
+    """A backbone with one linear output a label.
+
+    Attributes:
+        class_dict: the labels.
+        settings: which network, and how its images are prepared.
+    """
+
+    def __init__(
+        self, class_dict: Sequence[Mapping[str, Any] | Label], settings: ReadySettings
+    ) -> None:
+        self.class_dict = class_dict
+        self.settings = settings
+
+    def get_preproc_fn(self, is_training: bool) -> PreprocFn:
+        """A random part of the image, augmented, in training; else its middle. Pixels 0-255."""
+        from tf_image_classification.dataset import augment  # late: it needs TensorFlow
+
+        augmentation = self.settings.augmentation
+
+        def middle(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
+            return augment.central_crop(image, height, width, share=self.settings.eval_crop)
+
+        if not is_training or augmentation == "none":
+            return middle
+        changes = _changes(augmentation)
+
+        def augmented(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
+            if augmentation == "flip":
+                image = middle(image, width, height)
+            else:
+                image = augment.random_resized_crop(image, height, width, seed)
+            image = augment.random_flip(image, seed)
+            for change in changes:
+                image = change(image, seed)
+            return image
+
+        return augmented
+
+    def get_model_fn(self, checkpoint_path: str | None) -> ModelFn:
+        """The network with an output for each label."""
+
+        def model_fn(image_shape: tuple[int, int, int], params: Mapping[str, Any]) -> Any:
+            from tf_image_classification import backbones  # late: it needs TensorFlow
+
+            labels = LabelSchema.from_class_dict(self.class_dict).labels
+            counts = {label.name: label.depth if label.is_class else 1 for label in labels}
+            outputs = counts if len(counts) > 1 else counts[labels[0].name]
+            return backbones.create(
+                self.settings.backbone, image_shape, outputs=outputs, dropout=self.settings.dropout
+            )
+
+        return model_fn
+
+    def metric_ops(
+        self, labels: Mapping[str, tf.Tensor], predictions: Mapping[str, tf.Tensor]
+    ) -> Mapping[str, StreamingMetric] | None:
+        """The metrics of each kind of label."""
+        return None
+
+
+def _changes(augmentation: str) -> list[Callable[..., tf.Tensor]]:
+    """What happens to a training image after cropping and flipping."""
+    from tf_image_classification.dataset import augment  # late: it needs TensorFlow
+
+    changes: dict[str, list[Callable[..., tf.Tensor]]] = {
+        "flip": [],
+        "crop": [],
+        "colour": [augment.random_colour],
+        "trivial": [augment.trivial_augment, augment.random_erasing],
+        "rand": [augment.rand_augment, augment.random_erasing],
+    }
+    return changes[augmentation]

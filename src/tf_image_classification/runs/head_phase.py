@@ -1,0 +1,210 @@
+"""Fitting a network's outputs to its features before the whole of it is trained.
+
+Kumar et al. (arXiv 2202.10054) show why: outputs that start at random spoil the features that a
+warm start has brought. The features of the training images are computed once and kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.feed import Feed
+from tf_image_classification.dataset.sources import Table
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.estimator_specs import EstimatorSpec, source_digest
+from tf_image_classification.labels import Label
+from tf_image_classification.runs import reading
+from tf_image_classification.runs.reading import Data
+from tf_image_classification.training.workers import Workers
+
+_OUTPUTS = "logits"
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse, of the regularisation of standardised features
+_FOLDS = 3
+_MOST_EXAMPLES_TO_CHOOSE = 5_000
+
+
+def fit_outputs(
+    spec: EstimatorSpec,
+    settings: Settings,
+    data: Data,
+    model: keras.Model,
+    workers: Workers,
+    cache_dir: str,
+) -> str:
+    """Set the output layers of a model by regression on its features; says what was done.
+
+    The first worker computes and fits; all take its numbers, so that they start alike. Class labels
+    get a multinomial logistic regression whose strength is chosen by cross-validation, real values
+    a ridge regression; missing labels are left out.
+
+    Args:
+        spec: the spec, whose preprocessing for evaluation is used.
+        settings: the settings.
+        data: the examples.
+        model: the model with the weights of its warm start.
+        workers: those that train together.
+        cache_dir: where the features are kept.
+
+    Raises:
+        ConfigError: the model has no linear outputs called ``logits`` on one set of features, or
+            the examples cannot be read by number.
+    """
+    layers = output_layers(model, data.schema.names)
+    source = getattr(data.train, "source", None)
+    if not isinstance(source, Table):
+        raise ConfigError("head_phase needs examples by number: use input_mode indexed.")
+    weights = [np.zeros(v.shape) for layer in layers.values() for v in layer.weights]
+    text = ""
+    if workers.is_writer:
+        features, columns = _features(spec, settings, data, model, layers, cache_dir)
+        weights, scores = [], []
+        for label in data.schema:
+            known = columns[f"present:{label.name}"]
+            values = columns[f"values:{label.name}"][known]
+            kernel, bias, score = _regression(label, features[known], values)
+            weights += [kernel, bias]
+            scores.append(f"{label.name} {score}")
+        text = f"outputs fitted to the features of {len(features)} images: {', '.join(scores)}"
+    flat = np.concatenate([value.ravel() for value in weights])
+    flat = np.asarray(workers.exchange(flat.tolist()))[0] if workers.count > 1 else flat
+    start = 0
+    for variable in (v for layer in layers.values() for v in layer.weights):
+        size = int(np.prod(variable.shape))
+        variable.assign(flat[start : start + size].reshape(variable.shape).astype(np.float32))
+        start += size
+    return text
+
+
+def output_layers(model: keras.Model, names: tuple[str, ...]) -> dict[str, keras.layers.Dense]:
+    """The linear layers that give each label's logits.
+
+    Raises:
+        ConfigError: there are none of the expected names, or they have several inputs.
+    """
+    wanted = {name: f"{_OUTPUTS}_{name}" if len(names) > 1 else _OUTPUTS for name in names}
+    by_name = {layer.name: layer for layer in model.layers}
+    found: dict[str, Any] = {name: by_name.get(layer) for name, layer in wanted.items()}
+    for name, layer in found.items():
+        if not isinstance(layer, keras.layers.Dense) or not layer.use_bias:
+            raise ConfigError(
+                f"head_phase needs a keras.layers.Dense called {wanted[name]!r} for label "
+                f"{name!r}. Name the model's last layer so, or leave head_phase out."
+            )
+    if len({id(layer.input) for layer in found.values()}) > 1:
+        raise ConfigError("head_phase needs outputs that share their features; these do not.")
+    return found
+
+
+def _features(
+    spec: EstimatorSpec,
+    settings: Settings,
+    data: Data,
+    model: keras.Model,
+    layers: dict[str, keras.layers.Dense],
+    cache_dir: str,
+) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
+    """The features [n, D] of all training images, and their labels with whether they are known."""
+    assert data.train is not None
+    body = keras.Model(model.inputs, next(iter(layers.values())).input)
+    digest = hashlib.sha256()
+    for variable in body.variables:
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    preprocessing = (source_digest(spec), vars(spec), settings.data.image_size)
+    digest.update(repr((data.train.fingerprint, preprocessing)).encode())
+    path = os.path.join(cache_dir, f"features-{digest.hexdigest()[:24]}.npz")
+    if not os.path.exists(path):
+        files.make_folder(cache_dir)
+        buffer = io.BytesIO()
+        np.savez(buffer, **_computed(spec, settings, data, body))  # type: ignore[arg-type]
+        files.write_bytes(path, buffer.getvalue())
+    with np.load(path, allow_pickle=False) as saved:
+        columns = {name: saved[name] for name in saved.files}
+    return columns.pop("features"), columns
+
+
+def _computed(
+    spec: EstimatorSpec, settings: Settings, data: Data, body: keras.Model
+) -> dict[str, npt.NDArray[Any]]:
+    pipeline = reading.without_augmentation(data, spec)
+    feed = Feed(
+        pipeline,
+        tf.distribute.OneDeviceStrategy("CPU:0"),  # only for reading
+        is_training=False,
+        skip_bad_images=settings.data.on_bad_image == "skip",
+    )
+    forward = tf.function(lambda images: body(tf.cast(images, tf.float32), training=False))
+    parts: dict[str, list[npt.NDArray[Any]]] = {}
+    for batch in feed.evaluation():
+        is_example = batch.ids.numpy() >= 0
+        row = {"features": forward(batch.images).numpy()}
+        row |= {f"values:{name}": value.numpy() for name, value in batch.labels.items()}
+        row |= {f"present:{name}": value.numpy() for name, value in batch.present.items()}
+        for name, value in row.items():
+            parts.setdefault(name, []).append(value[is_example])
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _regression(
+    label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    """Kernel [D, outputs], bias [outputs] and, in words, how well they do."""
+    mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    scaled = ((features - mean) / deviation).astype(np.float64)
+    fit = _classes if label.is_class else _real_values
+    kernel, bias, score = fit(label, scaled, values)
+    kernel = kernel / deviation[:, None]
+    return kernel, bias - mean @ kernel, score
+
+
+def _classes(
+    label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    from sklearn.linear_model import LogisticRegression  # late: it takes a second
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    present, counts = np.unique(values, return_counts=True)
+    kernel = np.zeros([features.shape[1], label.depth])
+    bias = np.full(label.depth, np.log(0.5 / len(values)))  # of classes that have no example
+    if len(present) == 1:
+        bias[present[0]] = 0.0
+        return kernel, bias, "has one class only"
+
+    def model(strength: float) -> Any:
+        return LogisticRegression(C=strength, max_iter=500)
+
+    strength, score = _STRENGTHS[1], "fitted"
+    if counts.min() >= _FOLDS and len(values) <= _MOST_EXAMPLES_TO_CHOOSE:
+        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+        scores = [
+            float(cross_val_score(model(c), features, values, cv=folds).mean()) for c in _STRENGTHS
+        ]
+        strength = _STRENGTHS[int(np.argmax(scores))]
+        score = f"{max(scores):.1%} right in {_FOLDS}-fold cross-validation"
+    fitted = model(strength).fit(features, values)
+    weights, offsets = fitted.coef_.T, fitted.intercept_
+    if len(present) == 2:  # one logit, half of which goes to each class
+        weights = np.concatenate([-weights, weights], axis=1) / 2
+        offsets = np.array([-offsets[0], offsets[0]]) / 2
+    kernel[:, present], bias[present] = weights, offsets
+    return kernel, bias, score
+
+
+def _real_values(
+    label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    from sklearn.linear_model import RidgeCV  # late, as above
+
+    fitted = RidgeCV(alphas=[1e1, 1e2, 1e3, 1e4]).fit(features, values)
+    error = np.sqrt(-fitted.best_score_)
+    kernel, bias = fitted.coef_[:, None], np.array([fitted.intercept_])
+    return kernel, bias, f"off by {error:.3g} (root mean square, leave one out)"

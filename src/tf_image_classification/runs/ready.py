@@ -1,0 +1,56 @@
+"""Making the ready spec from the settings and the labels that the data has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tf_image_classification import backbones, files
+from tf_image_classification.config import IMAGENET, Settings
+from tf_image_classification.dataset.label_discovery import find_labels
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.labels import Label, read_class_names
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.ready_spec import ReadySpec
+
+_FROM_SCRATCH = "none"
+
+
+def ready_settings(settings: Settings) -> Settings:
+    """The settings of a run without a spec: pretrained, at the network's own size, by recipe.
+
+    What was given stays. ``checkpoint_path none`` starts from scratch.
+
+    Raises:
+        ConfigError: there is no such backbone.
+    """
+    choices: dict[str, Any] = {"recipe": "auto"}
+    if not settings.ready.backbone.startswith(backbones.KERAS_HUB):
+        backbone = backbones.find(settings.ready.backbone)
+        choices |= {"image_size": backbone.image_size}
+        choices |= {"checkpoint_path": IMAGENET if backbone.keras_class else ""}
+    if settings.model.checkpoint_path == _FROM_SCRATCH:
+        settings = settings.replace(checkpoint_path="")
+    return settings.with_choices(choices, "backbone")
+
+
+def make_ready_spec(settings: Settings) -> ReadySpec:
+    """The spec for a run without one; its labels are those of the model folder, or of the data.
+
+    Raises:
+        ConfigError: there are no training examples to take labels from.
+        DataError: they have no labels that can be told by themselves.
+    """
+    return ReadySpec(_labels(settings), settings.ready)
+
+
+def _labels(settings: Settings) -> list[Label]:
+    record = ModelFolder(settings.run.model_dir).read_record()
+    if record is not None:
+        return list(record.schema.labels)
+    if not settings.data.train_metadata:
+        raise ConfigError("There is nothing to train on. Give --train_metadata.")
+    depth = 0
+    if len(settings.data.labels) == 1 and "=" not in settings.data.labels[0]:
+        path = settings.data.labels[0]
+        depth = len(read_class_names(files.read_text(path), path))
+    return find_labels(settings.data.train_metadata, option="train_metadata", depth=depth)

@@ -1,0 +1,166 @@
+"""Settings for those who do not want to choose: from the data and what the model starts from.
+
+choices = choose(Facts(num_images=300, has_classes=True, has_warm_start=True))
+print(describe(choices))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from tf_image_classification.config import Settings
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.ready_spec import ReadySpec
+from tf_image_classification.runs import reading
+
+ORIGIN = "recipe"
+_SMALL = 20_000  # images; below this BiT calls a data set small
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the choices depend on.
+
+    Attributes:
+        num_images: training images.
+        has_classes: whether a label is a class.
+        has_warm_start: whether the model starts from a checkpoint.
+        is_ready: whether a ready network is trained, with ready augmentation and outputs that can
+            be fitted before (``head_phase``).
+        batch_size: examples in a batch where it is given, or None.
+    """
+
+    num_images: int
+    has_classes: bool
+    has_warm_start: bool
+    is_ready: bool = True
+    batch_size: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One setting.
+
+    Attributes:
+        name: its name.
+        value: its value.
+        reason: why, with the source.
+    """
+
+    name: str
+    value: Any
+    reason: str
+
+
+def settle(
+    spec: EstimatorSpec, settings: Settings, cache_dir: str
+) -> tuple[EstimatorSpec, Settings, str]:
+    """Spec and settings with the recipe's choices where nothing was given, and a text of them.
+
+    Raises:
+        ConfigError: the number of training images is not known.
+        DataError: the examples cannot be read.
+    """
+    if settings.ready.recipe == "none":
+        return spec, settings, ""
+    record = ModelFolder(settings.run.model_dir).read_record()
+    data = reading.read_data(spec, settings, cache_dir, record.schema if record else None)
+    num_images = data.train.num_examples if data.train is not None else None
+    if num_images is None:
+        raise ConfigError(
+            "recipe auto needs to know the number of training images: give --train_metadata, and "
+            "no input_fn of the spec's own."
+        )
+    facts = Facts(
+        num_images=num_images,
+        has_classes=bool(data.schema.class_labels),
+        has_warm_start=bool(settings.model.checkpoint_path),
+        is_ready=isinstance(spec, ReadySpec),
+        batch_size=settings.data.batch_size if settings.is_chosen("batch_size") else None,
+    )
+    choices = choose(facts)
+    settled = settings.with_choices({c.name: c.value for c in choices}, ORIGIN)
+    if isinstance(spec, ReadySpec):
+        spec = ReadySpec(spec.class_dict, settled.ready)
+    return spec, settled, describe([c for c in choices if settled.origin(c.name) == ORIGIN])
+
+
+def choose(facts: Facts) -> list[Choice]:
+    """The settings for a run; the same facts always give the same ones."""
+    return _fine_tuning(facts) if facts.has_warm_start else _from_scratch(facts)
+
+
+def _fine_tuning(facts: Facts) -> list[Choice]:
+    n = facts.num_images
+    batch = facts.batch_size or (32 if n < 2_000 else 64 if n < _SMALL else 128)
+    epochs = float(round(min(20.0, max(3.0, 20 * math.sqrt(500 / n)))))
+    steps = max(1, math.ceil(epochs * n / batch))
+    choices = [
+        Choice("batch_size", batch, "ten steps an epoch or more"),
+        Choice(
+            "epochs", epochs, "20 up to 500 images, then falling with their root (AutoGluon: 20)"
+        ),
+        Choice("optimizer", "adamw", "AutoGluon, LightlyTrain"),
+        Choice(
+            "learning_rate", round(5e-4 * math.sqrt(batch / 32), 6), "grows with the batch's root"
+        ),
+        Choice("weight_decay", 1e-3, "AutoGluon"),
+        Choice("learning_rate_decay_type", "cosine", "AutoGluon, big_vision"),
+        Choice("warmup_steps", max(1, steps // 10), "a tenth of the run (AutoGluon)"),
+        Choice("gradient_clip_norm", 1.0, "AutoGluon, big_vision"),
+        Choice("layer_decay", 0.9, "layers near the image change less (AutoGluon, fastai)"),
+        *_averaging(steps),
+    ]
+    if facts.is_ready:
+        choices.append(Choice("head_phase", True, "outputs first (fastai; arXiv 2202.10054)"))
+    if n < _SMALL:
+        choices.append(Choice("freeze_batch_norm", True, "too few images for new statistics"))
+    return choices + _of_classes(facts) + _of_ready_networks(facts)
+
+
+def _from_scratch(facts: Facts) -> list[Choice]:
+    n = facts.num_images
+    batch = facts.batch_size or (32 if n < 2_000 else 64 if n < _SMALL else 128)
+    epochs = 60.0 if n < 5_000 else 30.0 if n < 100_000 else 15.0
+    steps = max(1, math.ceil(epochs * n / batch))
+    return [
+        Choice("batch_size", batch, "ten steps an epoch or more"),
+        Choice("epochs", epochs, "small sets need more passes"),
+        Choice("optimizer", "adamw", "works without tuning"),
+        Choice(
+            "learning_rate", round(1e-3 * math.sqrt(batch / 64), 6), "grows with the batch's root"
+        ),
+        Choice("learning_rate_decay_type", "one_cycle", "fastai, airbench"),
+        Choice("gradient_clip_norm", 1.0, "big_vision"),
+        *_averaging(steps),
+        *_of_classes(facts),
+        *_of_ready_networks(facts),
+    ]
+
+
+def _averaging(steps: int) -> list[Choice]:
+    decay = round(max(0.9, min(0.9999, 1 - 20 / steps)), 4)
+    return [Choice("moving_average_decay", decay, "over a twentieth of the run (torchvision)")]
+
+
+def _of_classes(facts: Facts) -> list[Choice]:
+    if not facts.has_classes:
+        return []
+    return [Choice("label_smoothing", 0.1, "torchvision, airbench")]
+
+
+def _of_ready_networks(facts: Facts) -> list[Choice]:
+    if not facts.is_ready:
+        return []
+    return [Choice("augmentation", "colour", "random parts, mirroring and colours (LightlyTrain)")]
+
+
+def describe(choices: list[Choice]) -> str:
+    """A line for each choice."""
+    lines = ["recipe auto chooses:"]
+    lines += [f"  {c.name} = {c.value}: {c.reason}" for c in choices]
+    return "\n".join(lines)
