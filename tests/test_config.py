@@ -213,6 +213,7 @@ def _names_read():
 
 # Each option, with a test that fails when it does nothing: file and function, or file alone where a
 # whole file is about it.
+READY_PREPROCESSING = "runs/test_ready.py::test_augmentation_dropout_and_eval_crop_reach_the_images"
 BEHAVIOUR = {
     "model_dir": "contract/test_contract.py",
     "evaluate": "front::test_evaluate_uses_the_whole_set_and_trains_nothing",
@@ -240,6 +241,15 @@ BEHAVIOUR = {
     "checkpoint_path": "contract/test_contract.py",
     "checkpoint_restore_scopes": "front::test_scopes_choose_what_is_loaded",
     "checkpoint_exclude_scopes": "front::test_scopes_choose_what_is_loaded",
+    "checkpoint_averages": "checkpoints/test_slim_names.py",
+    "head_phase": "runs/test_ready.py::test_fitted_outputs_predict_before_the_first_step",
+    "layer_decay": "runs/test_ready.py::test_layers_near_the_image_change_less",
+    "freeze_batch_norm": "runs/test_ready.py::test_frozen_batch_norm_stays_as_it_was",
+    "backbone": "runs/test_ready.py::test_a_folder_and_a_checkpoint_are_enough",
+    "recipe": "runs/test_ready.py::test_a_folder_and_a_checkpoint_are_enough",
+    "augmentation": READY_PREPROCESSING,
+    "dropout": READY_PREPROCESSING,
+    "eval_crop": READY_PREPROCESSING,
     "trainable_scopes": "front::test_a_setting_changes_the_trained_weights",
     "moving_average_decay": "front::test_a_setting_changes_the_evaluated_loss",
     "sync_batch_norm": "workers::test_synchronised_batch_norm_makes_two_workers_train_as_one",
@@ -252,6 +262,9 @@ BEHAVIOUR = {
     "gradient_clip_norm": "front::test_a_setting_changes_the_trained_weights",
     "gradient_clip_value": "front::test_a_setting_changes_the_trained_weights",
     "label_smoothing": "front::test_a_setting_changes_the_trained_weights",
+    "mixup_alpha": "front::test_a_setting_changes_the_trained_weights",
+    "cutmix_alpha": "front::test_a_setting_changes_the_trained_weights",
+    "class_weights": "training/test_mixing.py::test_balanced_classes_weigh_alike",
     "regression_loss": "evaluation/test_runner.py",
     "huber_delta": "evaluation/test_runner.py",
     "early_stopping_patience": "front::test_no_progress_ends_the_run_early",

@@ -324,7 +324,7 @@ class ReadySettings:
         0.2, "Share of the features that is left out in training.", minimum=0.0, maximum=0.99
     )
     eval_crop: float = declare(
-        0.875,
+        1.0,
         "Share of an image's largest fitting part that an evaluation sees, in each direction.",
         minimum=0.05,
         maximum=1.0,
@@ -361,6 +361,21 @@ class TrainingSettings:
     )
     label_smoothing: float = declare(
         0.0, "Share of the target spread evenly over all classes.", minimum=0.0, maximum=0.999
+    )
+    mixup_alpha: float = declare(
+        0.0, "Mix neighbouring images and their labels (mixup); 0: off, usual: 0.2.", minimum=0.0
+    )
+    cutmix_alpha: float = declare(
+        0.0,
+        "Exchange a rectangle of neighbouring images (cutmix); 0: off, usual: 1.0. With "
+        "mixup_alpha, one of them by chance.",
+        minimum=0.0,
+    )
+    class_weights: str = declare(
+        "none",
+        "Let all classes weigh alike in the training's loss, however many examples they have "
+        "(balanced).",
+        choices=("none", "balanced"),
     )
     regression_loss: str = declare(
         "mean_squared", "Loss of real-valued labels.", choices=("mean_squared", "huber")

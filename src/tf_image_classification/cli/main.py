@@ -11,10 +11,11 @@ import tf_image_classification
 from tf_image_classification.errors import did_you_mean
 
 VERBS = {
-    "train": "train a spec, or resume, plan or evaluate its run",
+    "train": "train a spec or a ready network, or resume, plan or evaluate its run",
     "evaluate": "evaluate the model of a folder on any data",
     "launch": "run a command as every task of a cluster on this machine",
     "tune": "search for good settings",
+    "backbones": "list the ready networks",
     "submit": "send a training to Vertex AI or Kubernetes",
     "check-spec": "run the contract on a spec, one message a broken promise",
 }

@@ -10,6 +10,7 @@ labels into numbers once the vocabulary is fixed.
 from __future__ import annotations
 
 import atexit
+import collections
 import csv
 import dataclasses
 import hashlib
@@ -38,6 +39,7 @@ from tf_image_classification.labels import (
 
 URI_COLUMN = "URIs"
 LABEL_COLUMN = "labels"
+_MOST_COMPARED = 20_000  # files of equal length that are read to find equal ones
 _QUIET_SECS = 0.1
 _LONGEST_CLOSING_SECS = 10.0
 IMAGE_SUFFIXES = (
@@ -218,6 +220,7 @@ class _Rows:
         self.texts: dict[str, list[str]] = {name: [] for name in names}
         self.lines: list[int] = []
         self.tables: list[tuple[int, str]] = []  # first row and file of each CSV
+        self.sizes: list[int] = []  # in bytes; 0 for remote files
         self.declared: dict[str, tuple[str, ...]] = {}
         self.notes: list[str] = []
         self._digest = hashlib.sha256()
@@ -233,6 +236,7 @@ class _Rows:
             except OSError as error:
                 raise self._missing(path, line) from error
         self.paths.append(path)
+        self.sizes.append(num_bytes)
         self.lines.append(line)
         for label, text in texts.items():
             self.texts[label].append(sys.intern(text))
@@ -262,6 +266,36 @@ class _Rows:
             f"if this is a header, its image column must be called {URI_COLUMN}."
         )
 
+    def _contradictions(self) -> list[str]:
+        """A sentence about local images that are there twice, byte for byte, with other labels."""
+        of_size = collections.defaultdict(list)
+        for i, num_bytes in enumerate(self.sizes):
+            if num_bytes:
+                of_size[num_bytes].append(i)
+        alike = [i for same in of_size.values() if len(same) > 1 for i in same]
+        if len(alike) > _MOST_COMPARED:
+            return []
+        of_content = collections.defaultdict(list)
+        for i in alike:
+            of_content[hashlib.sha256(files.read_bytes(self.paths[i])).digest()].append(i)
+        pairs = [
+            (first, other)
+            for first, *others in of_content.values()
+            for other in others
+            if any(texts[first] != texts[other] for texts in self.texts.values())
+        ]
+        if not pairs:
+            return []
+        shown = "; ".join(f"{self._labelled(a)} and {self._labelled(b)}" for a, b in pairs[:5])
+        return [
+            f"{len(pairs)} images are there twice with contradicting labels: {shown}. Correct or "
+            "remove one of each."
+        ]
+
+    def _labelled(self, i: int) -> str:
+        labels = ", ".join(texts[i] or "no label" for texts in self.texts.values())
+        return f"{self.paths[i]} ({labels})"
+
     def to_table(self) -> RawTable:
         with tf.device("CPU:0"):
             paths = tf.constant([os.fsencode(path) for path in self.paths], tf.string)
@@ -286,7 +320,7 @@ class _Rows:
             fetch,
             locate,
             self._digest.hexdigest(),
-            tuple(self.notes),
+            (*self.notes, *self._contradictions()),
             self.declared,
         )
 

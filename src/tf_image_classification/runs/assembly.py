@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.batches import Batch
@@ -98,17 +100,53 @@ def make_forward(model: Callable[..., Any], schema: LabelSchema) -> Forward:
 
 
 def make_losses(
-    spec: EstimatorSpec, schema: LabelSchema, settings: Settings
+    spec: EstimatorSpec,
+    schema: LabelSchema,
+    settings: Settings,
+    class_weights: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Callable[..., Mapping[str, tf.Tensor]]:
-    """Labels and logits to per-example losses: the spec's, or the default by label kind."""
+    """Labels and logits to per-example losses: the spec's, or the default by label kind.
+
+    With ``class_weights``, by label name, each example's loss is multiplied by its class's.
+    """
 
     def losses(
         labels: Mapping[str, tf.Tensor], logits: Mapping[str, tf.Tensor]
     ) -> Mapping[str, tf.Tensor]:
         own = spec.losses(labels, logits)
-        return label_losses(schema, settings.training, labels, logits) if own is None else own
+        if own is None:
+            own = label_losses(schema, settings.training, labels, logits)
+        return {
+            name: loss * tf.gather(class_weights[name], tf.maximum(labels[name], 0))
+            if class_weights and name in class_weights
+            else loss
+            for name, loss in own.items()
+        }
 
     return losses
+
+
+def balanced_weights(train: Input, schema: LabelSchema) -> dict[str, npt.NDArray[Any]]:
+    """For each class label the weights with which all classes count alike; their mean is 1.
+
+    Over the training examples, as scikit-learn's ``class_weight="balanced"``: n / (classes · n_c).
+
+    Raises:
+        ConfigError: the labels of the training examples are not known beforehand.
+    """
+    columns = getattr(getattr(train, "source", None), "columns", None)
+    if columns is None:
+        raise ConfigError(
+            "class_weights balanced needs to count the classes before: use input_mode indexed, and "
+            "no input_fn of the spec's own."
+        )
+    weights = {}
+    for label in schema.class_labels:
+        column = columns[label.name]
+        counts = np.bincount(column.values[column.present], minlength=label.depth)
+        num_present = max(1, int((counts > 0).sum()))
+        weights[label.name] = (counts.sum() / (num_present * np.maximum(counts, 1))).astype("f4")
+    return weights
 
 
 def make_evaluate(
@@ -223,6 +261,7 @@ def assemble(
     check_batch_size(
         settings.data.batch_size, num_replicas, settings.training.gradient_accumulation_steps
     )
+    _check_pairs(settings, num_replicas)
     model = build_model(spec, settings, image_shape, strategy)
     if settings.model.sync_batch_norm:
         synchronise_batch_norm(model)
@@ -238,6 +277,10 @@ def assemble(
         decay = settings.model.moving_average_decay
         state = make_state(model, optimizer, trained, with_averages=decay > 0)
     forward, losses = make_forward(model, schema), make_losses(spec, schema, settings)
+    training_losses = losses
+    if settings.training.class_weights == "balanced":
+        weights = balanced_weights(data.train, schema)
+        training_losses = make_losses(spec, schema, settings, weights)
 
     def feed(source: Input, *, is_training: bool) -> Feed:
         return Feed(
@@ -257,7 +300,7 @@ def assemble(
             state=state,
             schema=schema,
             forward=forward,
-            losses=losses,
+            losses=training_losses,
             settings=settings.training,
             average_decay=decay,
             seed=settings.run.seed,
@@ -290,6 +333,17 @@ def assemble(
         )
 
     return Assembly(run, state, plan, schedule, evaluate_some)
+
+
+def _check_pairs(settings: Settings, num_replicas: int) -> None:
+    training = settings.training
+    rows = settings.data.batch_size // (num_replicas * training.gradient_accumulation_steps)
+    if (training.mixup_alpha or training.cutmix_alpha) and rows % 2:
+        raise ConfigError(
+            f"mixup_alpha and cutmix_alpha mix images in pairs, but batch_size "
+            f"{settings.data.batch_size} gives each device {rows} at a time. Expected an even "
+            f"number: use a batch_size of {2 * (settings.data.batch_size // 2 + 1)}."
+        )
 
 
 def _plan(settings: Settings, train: Input) -> Plan:

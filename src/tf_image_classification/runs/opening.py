@@ -128,7 +128,8 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
     if all(label.is_class for label in schema):
         refuse(("regression_loss", "huber_delta"), "class_dict has no real-valued label")
     if not schema.class_labels:
-        refuse(("label_smoothing", "output_cm_folder"), "class_dict has no class label")
+        names = ("label_smoothing", "output_cm_folder", "class_weights")
+        refuse(names, "class_dict has no class label")
     elif all(label.depth > MOST_CLASSES_IN_A_MATRIX for label in schema.class_labels):
         refuse(
             ("output_cm_folder",),

@@ -32,6 +32,7 @@ class Facts:
         is_ready: whether a ready network is trained, with ready augmentation and outputs that can
             be fitted before (``head_phase``).
         batch_size: examples in a batch where it is given, or None.
+        train_steps: steps of the run where its length is given, or None.
     """
 
     num_images: int
@@ -39,6 +40,7 @@ class Facts:
     has_warm_start: bool
     is_ready: bool = True
     batch_size: int | None = None
+    train_steps: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +83,21 @@ def settle(
         has_warm_start=bool(settings.model.checkpoint_path),
         is_ready=isinstance(spec, ReadySpec),
         batch_size=settings.data.batch_size if settings.is_chosen("batch_size") else None,
+        train_steps=_given_steps(settings, num_images),
     )
     choices = choose(facts)
     settled = settings.with_choices({c.name: c.value for c in choices}, ORIGIN)
     if isinstance(spec, ReadySpec):
         spec = ReadySpec(spec.class_dict, settled.ready)
     return spec, settled, describe([c for c in choices if settled.origin(c.name) == ORIGIN])
+
+
+def _given_steps(settings: Settings, num_images: int) -> int | None:
+    if settings.training.train_steps is not None:
+        return settings.training.train_steps
+    if settings.training.epochs is None:
+        return None
+    return max(1, math.ceil(settings.training.epochs * num_images / settings.data.batch_size))
 
 
 def choose(facts: Facts) -> list[Choice]:
@@ -98,7 +109,7 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
     n = facts.num_images
     batch = facts.batch_size or (32 if n < 2_000 else 64 if n < _SMALL else 128)
     epochs = float(round(min(20.0, max(3.0, 20 * math.sqrt(500 / n)))))
-    steps = max(1, math.ceil(epochs * n / batch))
+    steps = facts.train_steps or math.ceil(epochs * n / batch)
     choices = [
         Choice("batch_size", batch, "ten steps an epoch or more"),
         Choice(
@@ -110,7 +121,7 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
         ),
         Choice("weight_decay", 1e-3, "AutoGluon"),
         Choice("learning_rate_decay_type", "cosine", "AutoGluon, big_vision"),
-        Choice("warmup_steps", max(1, steps // 10), "a tenth of the run (AutoGluon)"),
+        Choice("warmup_steps", steps // 10, "a tenth of the run (AutoGluon)"),
         Choice("gradient_clip_norm", 1.0, "AutoGluon, big_vision"),
         Choice("layer_decay", 0.9, "layers near the image change less (AutoGluon, fastai)"),
         *_averaging(steps),
@@ -126,7 +137,7 @@ def _from_scratch(facts: Facts) -> list[Choice]:
     n = facts.num_images
     batch = facts.batch_size or (32 if n < 2_000 else 64 if n < _SMALL else 128)
     epochs = 60.0 if n < 5_000 else 30.0 if n < 100_000 else 15.0
-    steps = max(1, math.ceil(epochs * n / batch))
+    steps = facts.train_steps or math.ceil(epochs * n / batch)
     return [
         Choice("batch_size", batch, "ten steps an epoch or more"),
         Choice("epochs", epochs, "small sets need more passes"),

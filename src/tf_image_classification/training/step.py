@@ -16,6 +16,7 @@ import tensorflow as tf
 from tf_image_classification.batches import Batch
 from tf_image_classification.config import TrainingSettings
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.optim import mixing
 from tf_image_classification.optim.losses import known_logits, total_loss
 from tf_image_classification.optim.optimizers import gradient_scale
 from tf_image_classification.training.state import TrainState, seed_states, statistics
@@ -51,7 +52,7 @@ class StepFunction:
         schema: the labels.
         forward: images and whether training, to logits by label.
         losses: labels and logits to per-example losses by label.
-        settings: accumulation and clipping.
+        settings: accumulation, clipping and mixing.
         average_decay: decay of the moving averages; unused without averages.
         seed: the run's seed, for random layers.
         num_replicas: replicas in all.
@@ -111,8 +112,8 @@ class StepFunction:
 
     def _seed_random_layers(self) -> None:
         """Make dropout and its like a function of seed, step and replica, not of history."""
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        draw = (self.state.step * self.num_replicas + tf.cast(replica, tf.int64)) * _DRAWS_PER_STEP
+        replica = tf.cast(self._replica(), tf.int64)
+        draw = (self.state.step * self.num_replicas + replica) * _DRAWS_PER_STEP
         for i, variable in enumerate(seed_states(self.state.model)):
             key = tf.constant((self.seed + 7919 * (i + 1)) % 2**31, tf.int64)
             variable.value.assign(tf.cast(tf.stack([key, draw]), variable.value.dtype))
@@ -121,15 +122,16 @@ class StepFunction:
         self, batch: Batch, counts: Mapping[str, tf.Tensor]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         parts = self.settings.gradient_accumulation_steps
+        first_part = self._replica() * parts
         if parts == 1:
-            return self._part_gradients(batch, counts)
+            return self._part_gradients(batch, counts, first_part)
         split = tf.nest.map_structure(
             lambda t: tf.reshape(t, [parts, t.shape[0] // parts, *t.shape[1:]]), batch
         )
 
         def add_part(i: tf.Tensor, loss: tf.Tensor, sums: list[tf.Tensor]) -> tuple:  # type: ignore[type-arg]
             part = tf.nest.map_structure(lambda t: t[i], split)
-            part_loss, gradients = self._part_gradients(part, counts)
+            part_loss, gradients = self._part_gradients(part, counts, first_part + i)
             return i + 1, loss + part_loss, [s + g for s, g in zip(sums, gradients, strict=True)]
 
         zeros = [tf.zeros(v.shape, v.value.dtype) for v in self.state.trained]
@@ -142,12 +144,14 @@ class StepFunction:
         return loss, gradients
 
     def _part_gradients(
-        self, part: Batch, counts: Mapping[str, tf.Tensor]
+        self, part: Batch, counts: Mapping[str, tf.Tensor], number: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Loss and gradients of a part of the global batch; number counts the parts of all."""
         state = self.state
+        images, share = self._mixed(part, number)
         with tf.GradientTape() as tape:
-            logits = known_logits(self.schema, self.forward(part.images, True), part.present)
-            per_example = self.losses(part.labels, logits)
+            logits = known_logits(self.schema, self.forward(images, True), part.present)
+            per_example = self._mixed_losses(part, logits, share)
             loss = total_loss(self.schema, per_example, part.present, counts)
             if state.model.losses:
                 shares = self.num_replicas * self.settings.gradient_accumulation_steps
@@ -160,6 +164,43 @@ class StepFunction:
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return loss, [tf.convert_to_tensor(g) for g in gradients]
+
+    def _replica(self) -> tf.Tensor:
+        return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+    @property
+    def _is_mixing(self) -> bool:
+        return bool(self.settings.mixup_alpha or self.settings.cutmix_alpha)
+
+    def _mixed(self, part: Batch, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The images of a part, mixed if that is wanted, and how much of each is its own."""
+        if not self._is_mixing:
+            return part.images, None
+        num_pairs = part.images.shape[0] // 2
+        num_parts = self.num_replicas * self.settings.gradient_accumulation_steps
+        draws = mixing.draw(
+            num_pairs * num_parts,
+            tf.stack([tf.constant(self.seed, tf.int64), self.state.step]),
+            mixup_alpha=self.settings.mixup_alpha,
+            cutmix_alpha=self.settings.cutmix_alpha,
+        )
+        first = tf.cast(number, tf.int32) * num_pairs
+        mine = mixing.Draws(*(values[first : first + num_pairs] for values in draws))
+        mine = tf.nest.map_structure(lambda t: tf.ensure_shape(t, [num_pairs, *t.shape[1:]]), mine)
+        return mixing.mix(part.images, part.ids, mine)
+
+    def _mixed_losses(
+        self, part: Batch, logits: Mapping[str, tf.Tensor], share: tf.Tensor | None
+    ) -> Mapping[str, tf.Tensor]:
+        own = self.losses(part.labels, logits)
+        if share is None:
+            return own
+        others = self.losses({n: mixing.swapped(v) for n, v in part.labels.items()}, logits)
+        mixed = {}
+        for name, loss in own.items():  # a neighbour whose label is missing leaves the own one
+            known = mixing.swapped(part.present[name])
+            mixed[name] = tf.where(known, share * loss + (1.0 - share) * others[name], loss)
+        return mixed
 
     def _clipped(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
         scale = gradient_scale(self.state.optimizer)

@@ -1,0 +1,291 @@
+"""Training without a class of one's own: a network by name, from a checkpoint, by the recipe."""
+
+import json
+import os
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tiny_runs
+from checkpoints.test_slim_names import write_as_slim
+from tf_image_classification import backbones
+from tf_image_classification.checkpoints.store import CheckpointStore
+from tf_image_classification.cli import train as train_verb
+from tf_image_classification.config import ReadySettings, make_settings
+from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.labels import Label
+from tf_image_classification.optim.param_groups import rate_factors
+from tf_image_classification.ready_spec import ReadySpec
+from tf_image_classification.runs import ready, recipe
+from tf_image_classification.train_estimator import train
+
+NETWORK, SIZE = "mobilenet_v1_025", 32
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Class folders with images whose colour says their class, and a checkpoint."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.RandomState(0)
+    for split, count in (("train", 12), ("eval", 5)):
+        for number, name in enumerate(("blue", "green", "red")):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = random.randint(0, 120, [36, 44, 3], np.uint8)
+                image[..., 2 - number] += 60
+                path = folder / split / name / f"{i}.png"
+                path.write_bytes(tf.io.encode_png(image).numpy())
+    keras.utils.clear_session(free_memory=False)
+    network = backbones.create(NETWORK, (SIZE, SIZE, 3), outputs=1001)
+    for variable in network.trainable_variables:  # large enough for the signal to come through
+        if variable.path.endswith("kernel"):
+            inputs = 9 if "_dw_" in variable.path else int(np.prod(variable.shape[:-1]))
+            variable.assign(random.normal(0, (2 / inputs) ** 0.5, variable.shape))
+    checkpoint, _ = write_as_slim(network, folder / "model.ckpt")
+    return {"train": str(folder / "train"), "eval": str(folder / "eval"), "from": checkpoint,
+            "cache": str(folder / "cache")}  # fmt: skip
+
+
+def settings_for(pictures, model_dir, **changes):
+    defaults = {
+        "backbone": NETWORK, "train_metadata": [pictures["train"]],
+        "eval_metadata": [pictures["eval"]], "model_dir": str(model_dir),
+        "checkpoint_path": pictures["from"], "cache_dir": pictures["cache"], "progress": False,
+        "image_size": SIZE, "batch_size": 12, "train_steps": 6, "save_summary_steps": 0,
+        "export_saved_model": False, "strategy": "one_device", "eval_every_steps": 6,
+    }  # fmt: skip
+    return ready.ready_settings(make_settings(defaults | changes))
+
+
+def run(pictures, model_dir, **changes):
+    settings = settings_for(pictures, model_dir, **changes)
+    result = train(ready.make_ready_spec(settings), settings)
+    return result, tiny_runs.last_checkpoint(model_dir)
+
+
+def test_a_folder_and_a_checkpoint_are_enough(pictures, tmp_path, capsys):
+    line = f"--backbone {NETWORK} --train_metadata {pictures['train']} --eval_metadata "
+    line += f"{pictures['eval']} --checkpoint_path {pictures['from']} --image_size {SIZE} "
+    line += f"--model_dir {tmp_path} --cache_dir {pictures['cache']} --train_steps 4 --noprogress"
+    assert train_verb.main(line.split()) == 0
+    printed = capsys.readouterr().out
+    assert "recipe auto chooses:\n" in printed and "head_phase = True: " in printed
+    assert "epochs" not in printed.partition("warm start")[0].partition("recipe")[2].split("=")[0]
+    assert "135 variables loaded" in printed and "2 of another shape" in printed
+    assert re.search(
+        r"fitted to the features of 36 images: label \d\d\.\d% right in 3-fold", printed
+    )
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["labels"][0]["class_names"] == ["blue", "green", "red"]
+    assert record["settings"]["head_phase"] is True and record["origins"]["head_phase"] == "recipe"
+    assert record["origins"]["train_steps"] == "flag"
+    report = json.loads((tmp_path / "warm_start.json").read_text())
+    assert "logits/kernel" in report["mismatched"][0]
+    exported = tf.saved_model.load(str(tmp_path / "saved_model"))
+    with open(os.path.join(pictures["eval"], "red", "0.png"), "rb") as stream:
+        found = exported.serve(tf.constant([stream.read()]))
+    assert found["label"].numpy().tolist() == [2]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["accuracy"] > 0.7
+
+
+def test_a_run_that_goes_on_ends_with_the_same_bits(pictures, tmp_path):
+    fixed = {"learning_rate_decay_type": "fixed", "warmup_steps": 0}
+    _, straight = run(pictures, tmp_path / "straight", **fixed)
+    run(pictures, tmp_path / "parts", train_steps=3, **fixed)
+    _, parts = run(pictures, tmp_path / "parts", **fixed)
+    tiny_runs.assert_same_bits(parts, straight)
+
+
+def start_of(model_dir):
+    return CheckpointStore(os.path.join(str(model_dir), "checkpoints"), -1).load(0).tensors
+
+
+def test_fitted_outputs_predict_before_the_first_step(pictures, tmp_path):
+    result, end = run(
+        pictures, tmp_path / "m", train_steps=1, learning_rate=0.0, eval_every_steps=1,
+        moving_average_decay=0.0, learning_rate_decay_type="fixed", warmup_steps=0,
+    )  # fmt: skip
+    assert result.metrics["accuracy"] > 0.7
+    start = start_of(tmp_path / "m")
+    assert np.array_equal(start["model/logits/kernel"], end.tensors["model/logits/kernel"])
+    assert any(name.startswith("features-") for name in os.listdir(pictures["cache"]))
+    _, plain = run(pictures, tmp_path / "plain", train_steps=1, head_phase=False, learning_rate=0.0)
+    assert not np.array_equal(start["model/logits/kernel"], plain.tensors["model/logits/kernel"])
+
+
+def moved(model_dir, end):
+    """How far each variable of the model went from its start, on average."""
+    start = start_of(model_dir)
+    return {
+        name.removeprefix("model/"): float(np.abs(end.tensors[name] - value).mean())
+        for name, value in start.items()
+        if name.startswith("model/")
+    }
+
+
+def test_layers_near_the_image_change_less(pictures, tmp_path):
+    sgd = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.0, "train_steps": 1,
+           "gradient_clip_norm": 0.0, "warmup_steps": 0, "learning_rate_decay_type": "fixed",
+           "moving_average_decay": 0.0}  # fmt: skip
+    _, even = run(pictures, tmp_path / "even", layer_decay=1.0, **sgd)
+    _, decayed = run(pictures, tmp_path / "decayed", layer_decay=0.5, **sgd)
+    a, b = moved(tmp_path / "even", even), moved(tmp_path / "decayed", decayed)
+    assert b["logits/kernel"] == pytest.approx(a["logits/kernel"], rel=1e-3)
+    assert b["conv1/kernel"] == pytest.approx(a["conv1/kernel"] * 0.5**12, rel=0.05)
+    assert b["conv_pw_13/kernel"] == pytest.approx(a["conv_pw_13/kernel"] * 0.5, rel=0.01)
+
+
+def test_factors_fall_from_the_outputs_to_the_image():
+    model = keras.Sequential([keras.Input([4])])
+    for number in range(24):
+        model.add(keras.layers.Dense(4, name=f"d{number}"))
+    model.add(keras.layers.Dense(2, name="logits"))
+    factors = rate_factors(model, model.trainable_variables, 0.9)
+    assert factors[0] == pytest.approx(0.9**12) and factors[-3:] == [0.9, 1.0, 1.0]
+    assert sorted(factors) == factors
+    assert set(rate_factors(model, model.trainable_variables, 1.0)) == {1.0}
+
+
+def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
+    names = ("conv1_bn/moving_mean", "conv1_bn/gamma")
+    for freeze in (True, False):
+        _, end = run(pictures, tmp_path / f"{freeze}", freeze_batch_norm=freeze, train_steps=2)
+        far = moved(tmp_path / f"{freeze}", end)
+        assert [far[name] == 0 for name in names] == [freeze, freeze]
+        assert far["conv1/kernel"] > 0
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip", "crop", "colour", "rand", "trivial"])
+def test_augmentation_dropout_and_eval_crop_reach_the_images(augmentation):
+    spec = ReadySpec(
+        [Label("label", depth=2)],
+        ReadySettings(backbone=NETWORK, augmentation=augmentation, eval_crop=0.5),
+    )
+    image = tf.cast(tf.constant(np.random.default_rng(0).integers(0, 256, [64, 64, 3])), tf.uint8)
+    train, evaluation = spec.get_preproc_fn(True), spec.get_preproc_fn(False)
+    middle = evaluation(image, 32, 32)
+    np.testing.assert_allclose(middle, tf.cast(image[16:48, 16:48], tf.float32), atol=1e-3)
+    if augmentation == "none":
+        np.testing.assert_array_equal(train(image, 32, 32), middle)
+        return
+    seen = [train(image, 32, 32, seed=tf.constant([0, n], tf.int64)).numpy() for n in range(12)]
+    different = len({picture.tobytes() for picture in seen})
+    assert different == 2 if augmentation == "flip" else different > 8
+    dropped = {
+        rate: any(
+            layer.name == "dropout"
+            for layer in ReadySpec([Label("label", depth=2)], ReadySettings(backbone=NETWORK, dropout=rate))
+            .get_model_fn(None)((32, 32, 3), {}).layers
+            if isinstance(layer, keras.layers.Dropout) and layer.rate == rate
+        )
+        for rate in (0.0, 0.4)
+    }  # fmt: skip
+    assert dropped[0.4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("URIs,labels\na,cat\nb,dog\n", [Label("label", depth=2)]),
+        ("a,cat\nb,dog\nc,emu\n", [Label("label", depth=3)]),
+        ("URIs,labels\na,0\nb,3\n", [Label("label", depth=4)]),
+        ("URIs,age,kind\na,0.5,x\nb,,y\n", [Label("age", one_hot=False), Label("kind", depth=2)]),
+    ],
+)
+def test_labels_are_told_from_a_csv(rows, expected, tmp_path):
+    (tmp_path / "t.csv").write_text(rows)
+    settings = make_settings(
+        {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
+         "model_dir": str(tmp_path / "m")}
+    )  # fmt: skip
+    assert ready.make_ready_spec(settings).class_dict == expected
+
+
+def test_labels_are_told_from_records(tmp_path):
+    pattern = tiny_runs.write_records(tmp_path)
+    settings = make_settings(
+        {"backbone": NETWORK, "train_metadata": [pattern], "model_dir": str(tmp_path / "m")}
+    )
+    assert ready.make_ready_spec(settings).class_dict == [Label("kind", depth=3)]
+
+
+def test_a_source_with_one_class_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("URIs,labels\na,cat\nb,cat\n")
+    settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
+                              "model_dir": str(tmp_path / "m")})  # fmt: skip
+    with pytest.raises(DataError, match=r"the same for all examples \(cat\)"):
+        ready.make_ready_spec(settings)
+
+
+def test_the_recipe_depends_on_the_facts_and_gives_way_to_what_is_given():
+    small = {c.name: c.value for c in recipe.choose(recipe.Facts(300, True, True))}
+    large = {c.name: c.value for c in recipe.choose(recipe.Facts(200_000, True, True))}
+    fresh_start = {c.name: c.value for c in recipe.choose(recipe.Facts(300, True, False))}
+    assert small["epochs"] > large["epochs"] and small["batch_size"] < large["batch_size"]
+    assert small["freeze_batch_norm"] and "freeze_batch_norm" not in large
+    assert small["head_phase"] and "head_phase" not in fresh_start
+    assert "label_smoothing" not in {c.name for c in recipe.choose(recipe.Facts(9, False, True))}
+    assert all(c.reason for c in recipe.choose(recipe.Facts(300, True, True)))
+    start = {"backbone": NETWORK, "checkpoint_path": "x"}
+    given = make_settings({"optimizer": "sgd", "learning_rate_decay_type": "one_cycle"} | start)
+    settled = given.with_choices(small, "recipe")
+    assert settled.optimizer.optimizer == "sgd" and settled.origin("optimizer") == "argument"
+    assert settled.training.epochs == small["epochs"] and settled.origin("epochs") == "recipe"
+    assert settled.schedule.warmup_steps == 0  # which one_cycle does not have
+    assert (
+        make_settings({"train_steps": 5} | start).with_choices(small, "recipe").training.epochs
+        is None
+    )
+
+
+def test_a_pretrained_network_is_the_default_and_none_starts_from_scratch(tmp_path):
+    settings = ready.ready_settings(make_settings({"backbone": "inception_v3"}))
+    assert settings.model.checkpoint_path == "imagenet" and settings.data.image_size == 299
+    assert settings.ready.recipe == "auto"
+    scratch = ready.ready_settings(
+        make_settings({"backbone": "inception_v3", "checkpoint_path": "none", "recipe": "none"})
+    )
+    assert scratch.model.checkpoint_path == "" and scratch.ready.recipe == "none"
+
+
+def test_a_spec_of_ones_own_refuses_what_only_ready_networks_have(tmp_path):
+    records = tiny_runs.write_records(tmp_path)
+    with pytest.raises(ConfigError, match="backbone .* has no effect"):
+        tiny_runs.run(
+            tiny_runs.plain_spec(), tmp_path / "m", records, backbone=NETWORK, train_steps=1
+        )
+
+
+def test_outputs_cannot_be_fitted_where_there_are_none(tmp_path):
+    from tf_image_classification.runs.head_phase import output_layers
+
+    model = keras.Sequential([keras.Input([4]), keras.layers.Dense(2, name="last")])
+    with pytest.raises(ConfigError, match="a keras.layers.Dense called 'logits'"):
+        output_layers(model, ("label",))
+
+
+def test_weights_of_keras_are_loaded_as_keras_would(tmp_path, monkeypatch):
+    from tf_image_classification.checkpoints.warm_start import load_values
+
+    original = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg"
+    )
+    path = str(tmp_path / "weights.h5")
+
+    def downloaded(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(keras.utils, "get_file", downloaded)
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", downloaded)
+    with pytest.raises(ConfigError, match="cannot be had from Keras: no network"):
+        backbones.imagenet_values("efficientnet_b0")
+    assert original is not None and path
+    with pytest.raises(ConfigError, match="whose layout is TF-Slim's"):
+        backbones.imagenet_values("resnet_v1_50")
+    model = backbones.create(NETWORK, (32, 32, 3), outputs=2)
+    with pytest.raises(Exception, match="Nothing fits"):
+        load_values(model, {"a/b": np.zeros(3)}, "elsewhere")
