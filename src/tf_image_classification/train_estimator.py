@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from tf_image_classification import command_line, files, tasks
-from tf_image_classification.config import IMAGENET, Settings
+from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError, RunInterrupted, TficError
 from tf_image_classification.estimator_specs import is_loading_a_spec
 from tf_image_classification.model_folder import ModelFolder
@@ -265,9 +265,8 @@ def _restore(
     2. The pretrained checkpoint that was named: weights only.
     3. Neither: initial weights.
     """
-    from tf_image_classification import backbones
     from tf_image_classification.checkpoints.store import CheckpointStore
-    from tf_image_classification.checkpoints.warm_start import load_values, warm_start
+    from tf_image_classification.runs import assembly
 
     saved = CheckpointStore(folder.checkpoints).newest()
     workers.check_same(
@@ -282,20 +281,7 @@ def _restore(
             folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
         return f"resumed at step {saved.step}, from {folder.checkpoints}"
     if settings.model.checkpoint_path:
-        scopes = {
-            "restore_scopes": settings.model.checkpoint_restore_scopes,
-            "exclude_scopes": settings.model.checkpoint_exclude_scopes,
-        }
-        if settings.model.checkpoint_path == IMAGENET:
-            values = backbones.imagenet_values(settings.ready.backbone)
-            report = load_values(parts.state.model, values, "Keras's ImageNet weights", **scopes)
-        else:
-            report = warm_start(
-                parts.state.model,
-                settings.model.checkpoint_path,
-                with_averages=settings.model.checkpoint_averages,
-                **scopes,
-            )
+        report = assembly.start_from_checkpoint(parts.state.model, settings)
         parts.state.begin_averages()
         if workers.is_writer:
             files.write_json(files.join(folder.path, "warm_start.json"), dataclasses.asdict(report))

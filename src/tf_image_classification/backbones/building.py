@@ -62,6 +62,8 @@ def create(
     colours = keras.layers.Concatenate()([images] * 3) if channels == 1 else images
     try:
         features = _features(name, colours)
+    except ConfigError:
+        raise
     except ValueError as error:  # Keras's own words for images that shrink to nothing
         raise SpecError(
             f"{name} cannot be built for images of {height}x{width}: {error}. Give a larger "

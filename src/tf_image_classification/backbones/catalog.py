@@ -68,10 +68,15 @@ def find(name: str) -> Backbone:
         'mobilenet_v2'
     """
     known = _aliases()
-    found = known.get(_plain(name)) or known.get(_plain(_without_timm_ending(name)))
-    if found is None:
-        raise ConfigError(f"There is no backbone {name!r}. {did_you_mean(name, names())}")
-    return _catalog()[found]
+    for wanted in (
+        name,
+        _plain(name),
+        _without_timm_ending(name),
+        _plain(_without_timm_ending(name)),
+    ):
+        if wanted in known:
+            return _catalog()[known[wanted]]
+    raise ConfigError(f"There is no backbone {name!r}. {did_you_mean(name, names())}")
 
 
 @functools.cache
@@ -99,11 +104,12 @@ def _backbone(row: dict[str, str]) -> Backbone:
 
 @functools.cache
 def _aliases() -> dict[str, str]:
-    return {
-        _plain(alias): backbone.name
+    exact = {
+        alias: backbone.name
         for backbone in _catalog().values()
         for alias in (backbone.name, *backbone.aliases)
     }
+    return {_plain(alias): name for alias, name in exact.items()} | exact
 
 
 def _plain(name: str) -> str:

@@ -15,6 +15,9 @@ VERBS = {
     "evaluate": "evaluate the model of a folder on any data",
     "launch": "run a command as every task of a cluster on this machine",
     "tune": "search for good settings",
+    "preview": "draw training images as the model will see them",
+    "find-learning-rate": "try rates, and draw what they do to the loss",
+    "find-batch-size": "try batch sizes, and say which one is enough",
     "backbones": "list the ready networks",
     "submit": "send a training to Vertex AI or Kubernetes",
     "check-spec": "run the contract on a spec, one message a broken promise",
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     lines = ["usage: tfic VERB [--help] ...", "", "verbs:"]
-    lines += [f"  {verb:<12} {summary}" for verb, summary in VERBS.items()]
+    lines += [f"  {verb:<20} {summary}" for verb, summary in VERBS.items()]
     return "\n".join(lines)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from tf_image_classification import command_line, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.cli import specs
 
-USAGE = "usage: tfic train --spec module:Class | --spec file.py:Class | --backbone NAME [flags]"
+USAGE = f"usage: tfic train {specs.WHICH} [flags]"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -17,18 +17,5 @@ def main(arguments: Sequence[str]) -> int:
         print(command_line.help_text(USAGE))
         return 0
     with train_estimator.ends_the_process():
-        reference, rest = cli_arguments.take(arguments, "spec")
-        settings = train_estimator.settings_of_command_line(rest)
-        if bool(reference) == bool(settings.ready.backbone):
-            raise ConfigError(f"Give either a spec or a backbone. {USAGE}")
-        train_estimator.prepare_tensorflow(settings)
-        if reference:
-            from tf_image_classification.estimator_specs import load_spec
-
-            train_estimator.train(load_spec(reference), settings)
-        else:
-            from tf_image_classification.runs import ready
-
-            settings = ready.ready_settings(settings)
-            train_estimator.train(ready.make_ready_spec(settings), settings)
+        train_estimator.train(*specs.spec_and_settings(arguments, USAGE))
     return 0

@@ -12,8 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tf_image_classification import backbones
 from tf_image_classification.batches import Batch
-from tf_image_classification.config import Settings
+from tf_image_classification.checkpoints.warm_start import (
+    WarmStartReport,
+    load_values,
+    warm_start,
+)
+from tf_image_classification.config import IMAGENET, Settings
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.pipeline import BadImage
 from tf_image_classification.errors import ConfigError
@@ -246,8 +252,11 @@ def assemble(
     hooks: Sequence[Hook],
     *,
     on_bad_images: Callable[[Sequence[BadImage]], None] | None = None,
+    schedule: Any = None,
 ) -> Assembly:
     """Build model, optimizer, step and loop; nothing is read from the model folder.
+
+    ``schedule`` takes the place of the settings' learning rate.
 
     Raises:
         ConfigError: the settings do not fit the data or the devices.
@@ -269,7 +278,7 @@ def assemble(
         freeze_batch_norm(model, must_have_some=settings.origin("freeze_batch_norm") != "recipe")
     with strategy.scope():
         trained = trainable_variables(model, settings.model.trainable_scopes)
-        schedule = make_schedule(
+        schedule = schedule or make_schedule(
             settings.schedule, train_steps=plan.train_steps, steps_per_epoch=plan.steps_per_epoch
         )
         optimizer = make_optimizer(settings.optimizer, schedule, precision=settings.model.precision)
@@ -333,6 +342,27 @@ def assemble(
         )
 
     return Assembly(run, state, plan, schedule, evaluate_some)
+
+
+def start_from_checkpoint(model: keras.Model, settings: Settings) -> WarmStartReport:
+    """Give a model the weights that ``checkpoint_path`` names; says what became of each variable.
+
+    Raises:
+        CheckpointError: as ``warm_start``.
+        ConfigError: Keras has no weights for the backbone, or there is none.
+    """
+    source = settings.model.checkpoint_path
+    scopes = {
+        "restore_scopes": settings.model.checkpoint_restore_scopes,
+        "exclude_scopes": settings.model.checkpoint_exclude_scopes,
+    }
+    if source != IMAGENET:
+        averages = settings.model.checkpoint_averages
+        return warm_start(model, source, with_averages=averages, **scopes)
+    if not settings.ready.backbone:
+        raise ConfigError("checkpoint_path imagenet needs a backbone. Name a file of weights.")
+    values = backbones.imagenet_values(settings.ready.backbone)
+    return load_values(model, values, f"Keras's weights of {settings.ready.backbone}", **scopes)
 
 
 def _check_pairs(settings: Settings, num_replicas: int) -> None:

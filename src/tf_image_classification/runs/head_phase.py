@@ -115,7 +115,7 @@ def _features(
 ) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
     """The features [n, D] of all training images, and their labels with whether they are known."""
     assert data.train is not None
-    body = keras.Model(model.inputs, next(iter(layers.values())).input)
+    body = keras.Model(model.input, next(iter(layers.values())).input)
     digest = hashlib.sha256()
     for variable in body.variables:
         digest.update(np.ascontiguousarray(variable.numpy()).tobytes())

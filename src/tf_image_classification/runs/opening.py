@@ -128,8 +128,8 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
     if all(label.is_class for label in schema):
         refuse(("regression_loss", "huber_delta"), "class_dict has no real-valued label")
     if not schema.class_labels:
-        names = ("label_smoothing", "output_cm_folder", "class_weights")
-        refuse(names, "class_dict has no class label")
+        of_classes = ("label_smoothing", "output_cm_folder", "class_weights")
+        refuse(of_classes, "class_dict has no class label")
     elif all(label.depth > MOST_CLASSES_IN_A_MATRIX for label in schema.class_labels):
         refuse(
             ("output_cm_folder",),

@@ -1,0 +1,39 @@
+"""What the verbs share that work on a spec: ``--spec`` or ``--backbone``, and the flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tf_image_classification import train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tf_image_classification.config import Settings
+    from tf_image_classification.estimator_specs import EstimatorSpec
+
+WHICH = "--spec module:Class | --spec file.py:Class | --backbone NAME"
+
+
+def spec_and_settings(arguments: Sequence[str], usage: str) -> tuple[EstimatorSpec, Settings]:
+    """The spec that a line names, or the ready one of its backbone, and the settings.
+
+    Raises:
+        ConfigError: none is named or both are, or a setting is wrong.
+        SpecError: the spec cannot be loaded.
+        DataError: the labels of the ready spec cannot be told from the data.
+    """
+    reference, rest = cli_arguments.take(arguments, "spec")
+    settings = train_estimator.settings_of_command_line(rest)
+    if bool(reference) == bool(settings.ready.backbone):
+        raise ConfigError(f"Give either a spec or a backbone. {usage}")
+    train_estimator.prepare_tensorflow(settings)
+    if reference:
+        from tf_image_classification.estimator_specs import load_spec
+
+        return load_spec(reference), settings
+    from tf_image_classification.runs import ready
+
+    settings = ready.ready_settings(settings)
+    return ready.make_ready_spec(settings), settings
