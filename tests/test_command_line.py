@@ -85,7 +85,11 @@ def test_a_minus_sign_may_begin_a_value():
 def test_each_setting_is_a_flag_of_its_own_type():
     for option in OPTIONS.values():
         if option.kind is bool:
-            extra = ["--optimizer", "momentum"] if option.name == "nesterov" else []
+            extra = {
+                "nesterov": ["--optimizer", "momentum"],
+                "checkpoint_averages": ["--checkpoint_path", "c"],
+                "head_phase": ["--checkpoint_path", "c"],
+            }.get(option.name, [])
             for flag, value in ((f"--{option.name}", True), (f"--no{option.name}", False)):
                 assert settings_of(*extra, flag).values()[option.name] is value
     assert settings_of("--learning_rate", "0.00001").schedule.learning_rate == 1e-5

@@ -44,7 +44,9 @@ assert "has no effect" in call("train", "--spec", "a:B", "--momentum", ".5", sta
 train_estimator.FLAGS.momentum = None
 assert "batch_size: 3" in call("train", "--batch_size", "3", "--print_config", status=0)
 train_estimator.FLAGS.print_config = False
-assert "Which spec?" in call("train", status=1)
+assert "either a spec or a backbone" in call("train", status=1)
+assert "vgg16" in call("backbones", "vgg", status=0)
+assert "--batch_size" in call("preview", "--help", status=0)
 assert "unknown verb" in call("trian", status=2)
 print("nothing loaded")
 """
