@@ -20,7 +20,7 @@ def test_help_names_every_verb_and_every_verb_has_its_file(capsys):
         assert all(verb in out for verb in main.VERBS)
     folder = Path(main.__file__).parent
     found = {p.stem.replace("_", "-") for p in folder.glob("*.py")}
-    assert found - {"--init--", "main", "arguments"} == set(main.VERBS)
+    assert found - {"--init--", "main", "arguments", "specs"} == set(main.VERBS)
 
 
 def test_an_unknown_verb_is_answered_with_near_ones(capsys):
