@@ -147,4 +147,4 @@ def test_check_spec_without_a_spec_asks_for_it(capsys):
     with pytest.raises(SystemExit) as end:
         main.main(["check-spec"])
     assert end.value.code == 1
-    assert "either a spec or a backbone" in capsys.readouterr().err
+    assert "Which spec?" in capsys.readouterr().err
