@@ -128,9 +128,11 @@ def test_what_a_folder_leaves_out_is_told(tmp_path):
     schema = LabelSchema((Label("pet", depth=3),))
     raw = read_source([str(tmp_path)], schema, options(tmp_path))
     assert raw.num_examples == 3 and raw.vocabulary(schema["pet"]) == ("cat", "dog", "emu")
-    names, beside = raw.notes
+    names, beside, contradictions = raw.notes
     assert "left out 1 files whose names" in names and "notes.txt" in names
     assert "left out 1 files that lie beside the class folders" in beside and "stray" in beside
+    assert contradictions.startswith("2 images are there twice with contradicting labels: ")
+    assert "1.jpg (cat) and " in contradictions and "2.jpg (dog)" in contradictions
 
 
 def cut(data, count):
