@@ -263,13 +263,8 @@ def test_outputs_cannot_be_fitted_where_there_are_none(tmp_path):
         output_layers(model, ("label",))
 
 
-def test_weights_of_keras_are_loaded_as_keras_would(tmp_path, monkeypatch):
+def test_weights_of_keras_that_cannot_be_had_are_an_error(monkeypatch):
     from tf_image_classification.checkpoints.warm_start import load_values
-
-    original = keras.applications.EfficientNetB0(
-        include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg"
-    )
-    path = str(tmp_path / "weights.h5")
 
     def downloaded(*args, **kwargs):
         raise OSError("no network")
@@ -278,7 +273,6 @@ def test_weights_of_keras_are_loaded_as_keras_would(tmp_path, monkeypatch):
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", downloaded)
     with pytest.raises(ConfigError, match="cannot be had from Keras: no network"):
         backbones.imagenet_values("efficientnet_b0")
-    assert original is not None and path
     with pytest.raises(ConfigError, match="whose layout is TF-Slim's"):
         backbones.imagenet_values("resnet_v1_50")
     model = backbones.create(NETWORK, (32, 32, 3), outputs=2)
