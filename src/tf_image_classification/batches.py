@@ -21,7 +21,8 @@ class Batch(NamedTuple):
 
     Attributes:
         images: [B, H, W, C], whatever dtype and range the preprocessing gives.
-        labels: by label name, int64 [B] class numbers or float32 [B] values; 0 where missing.
+        labels: by label name, int64 [B] class numbers, float32 [B] values, or float32 [B, D] with
+            1 for each of several classes; 0 where missing.
         present: by label name, bool [B]; False where the label is missing or the row is no example.
         ids: int64 [B], the example's number in its table, or PADDING_ID.
     """
@@ -33,10 +34,20 @@ class Batch(NamedTuple):
 
 
 def probabilities_key(name: str) -> str:
-    """Where ``predictions`` keeps a class label's probabilities, float32 [B, D]."""
+    """Where ``predictions`` keeps the probabilities of a label's classes, float32 [B, D]."""
     return f"{name}_probabilities"
 
 
 def logits_key(name: str) -> str:
-    """Where ``predictions`` keeps a label's raw outputs, float32 [B, D] or [B]."""
+    """Where ``predictions`` keeps a label's raw outputs, float32 [B, ...]."""
     return f"{name}_logits"
+
+
+def expected_key(name: str) -> str:
+    """Where ``predictions`` keeps the mean of an ordinal label's distribution, float32 [B]."""
+    return f"{name}_expected"
+
+
+def prediction_keys(name: str) -> tuple[str, ...]:
+    """All that ``predictions`` may keep of a label."""
+    return (name, logits_key(name), probabilities_key(name), expected_key(name))

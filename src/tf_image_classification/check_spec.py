@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.batches import logits_key, probabilities_key
+from tf_image_classification.batches import prediction_keys
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.errors import SpecError, TficError
 from tf_image_classification.estimator_specs import (
@@ -27,7 +27,7 @@ from tf_image_classification.estimator_specs import (
     schema_of,
     split_logits,
 )
-from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels import LabelSchema, example_values
 from tf_image_classification.metrics import streaming
 
 _SIZES = ((37, 53), (64, 64), (201, 17), (1, 1))  # height and width of synthetic images
@@ -238,7 +238,7 @@ def _check_model(
             yield f"The model's output for label {name!r} is not finite."
         elif not np.array_equal(value.numpy(), again[name].numpy()):
             yield "The model gives different outputs for the same images with training=False."
-        if schema[name].is_class and _are_probabilities(value.numpy()):
+        if schema[name].has_softmax and _are_probabilities(value.numpy()):
             yield (
                 f"The model's output for label {name!r} is probabilities, expected logits. Remove "
                 "the softmax: the framework applies it where it is needed."
@@ -368,13 +368,7 @@ def _check_names(model: keras.Model) -> Iterator[str]:
 
 
 def _synthetic_labels(schema: LabelSchema) -> dict[str, tf.Tensor]:
-    numbers = np.arange(_NUM_EXAMPLES)
-    return {
-        label.name: tf.constant(numbers % label.depth, tf.int64)
-        if label.is_class
-        else tf.constant(numbers, tf.float32)
-        for label in schema
-    }
+    return {label.name: tf.constant(example_values(label, _NUM_EXAMPLES)) for label in schema}
 
 
 def _check_losses(
@@ -422,7 +416,7 @@ def _check_metrics(
         key: value[:0]
         for label in schema
         for key, value in predictions.items()
-        if key in (label.name, logits_key(label.name), probabilities_key(label.name))
+        if key in prediction_keys(label.name)
     }
     try:
         of_none = spec.metric_ops({name: value[:0] for name, value in labels.items()}, empty)

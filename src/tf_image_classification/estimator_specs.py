@@ -22,9 +22,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import files
-from tf_image_classification.batches import logits_key, probabilities_key
+from tf_image_classification.batches import expected_key, logits_key, probabilities_key
 from tf_image_classification.errors import SpecError, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.labels.schema import ORDINAL, SEVERAL, THRESHOLDS
 
 if TYPE_CHECKING:
     import keras
@@ -84,7 +85,7 @@ class EstimatorSpec(metaclass=_SpecMeta):
             ``model_fn(image_shape, params) -> keras.Model``: ``image_shape`` is the (H, W, C) that
             the preprocessing gives, ``params`` all settings by name. The model's output is logits:
             one tensor [B, depth] for one label, a dictionary by label name for several; [B] or
-            [B, 1] for a real-valued label.
+            [B, 1] for a real-valued label, [B, depth - 1] for an ordinal one coded in thresholds.
         """
 
     @abc.abstractmethod
@@ -97,9 +98,11 @@ class EstimatorSpec(metaclass=_SpecMeta):
         are merged, so that each example counts once.
 
         Args:
-            labels: by label name, int64 [n] class numbers or float32 [n] values.
-            predictions: by label name the predicted classes int64 [n] or values float32 [n];
-                ``name + "_probabilities"`` float32 [n, depth] for classes; ``name + "_logits"``.
+            labels: by label name, int64 [n] class numbers, float32 [n] values, or float32 [n,
+                depth] with 1 for each of several classes.
+            predictions: by label name the predicted classes int64 [n], values float32 [n], or bool
+                [n, depth]; ``name + "_probabilities"`` float32 [n, depth] for classes; ``name +
+                "_expected"`` float32 [n], the mean class of an ordinal label; ``name + "_logits"``.
 
         Returns:
             ``{metric name: streaming metric}``, or None for sensible ones by label kind.
@@ -114,12 +117,11 @@ class EstimatorSpec(metaclass=_SpecMeta):
         ``model.losses`` and the averaging over the batch are added by the framework.
 
         Args:
-            labels: by label name, int64 [B] or float32 [B].
-            logits: by label name, float32 [B, depth] or [B].
+            labels: by label name, as in ``metric_ops``.
+            logits: by label name, float32 [B, ...].
 
         Returns:
-            Loss by label name, or None: cross-entropy with ``label_smoothing`` for classes, squared
-            or Huber error for real values.
+            Loss by label name, or None for the usual one of each kind (``optim.losses``).
         """
         return None
 
@@ -149,8 +151,8 @@ class EstimatorSpec(metaclass=_SpecMeta):
             preproc_fn: ``preproc(image, width, height)``.
 
         Returns:
-            Function that returns a dataset of (images [B, H, W, C], {label name: labels [B]}); the
-            last batch may be smaller.
+            Function that returns a dataset of (images [B, H, W, C], {label name: labels [B] or, for
+            several classes, [B, depth]}); the last batch may be smaller.
 
         Raises:
             DataError: the source is not what ``is_tfrecord`` says, or is unusable.
@@ -191,7 +193,7 @@ def split_logits(schema: LabelSchema, outputs: Any) -> dict[str, tf.Tensor]:
         outputs: one tensor, or a dictionary by label name.
 
     Returns:
-        By label name, [B, depth] for classes, [B] for real values.
+        By label name, [B, ...] in each label's ``logits_shape``.
 
     Raises:
         SpecError: an output is missing, unknown or of another shape.
@@ -214,14 +216,15 @@ def split_logits(schema: LabelSchema, outputs: Any) -> dict[str, tf.Tensor]:
     for label in schema:
         value = tf.cast(outputs[label.name], tf.float32)
         shape = value.shape
-        if not label.is_class and shape.rank == 2 and shape[1] == 1:
+        if not label.has_classes and shape.rank == 2 and shape[1] == 1:
             value = value[:, 0]
-        elif label.is_class and not (shape.rank == 2 and shape[1] == label.depth):
+        elif label.has_classes and shape[1:] != label.logits_shape:
+            each = "threshold between classes" if label.kind == ORDINAL else "class"
             raise SpecError(
                 f"The model's output for label {label.name!r} has shape {shape}, expected "
-                f"[batch, {label.depth}]: a logit for each class."
+                f"[batch, {label.logits_shape[0]}]: a logit for each {each}."
             )
-        elif not label.is_class and shape.rank != 1:
+        elif not label.has_classes and shape.rank != 1:
             raise SpecError(
                 f"The model's output for the real-valued label {label.name!r} has shape {shape}, "
                 "expected [batch] or [batch, 1]."
@@ -238,7 +241,8 @@ def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> di
         logits: as ``split_logits`` gives them.
 
     Returns:
-        Classes int64 [B] or values float32 [B] by label name, with probabilities and logits.
+        By label name and by ``batches.prediction_keys``, as ``metric_ops`` is told. An ordinal
+        label's class is its median for thresholds, else the one nearest to the mean.
     """
     import tensorflow as tf  # late, as above
 
@@ -246,12 +250,39 @@ def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> di
     for label in schema:
         value = logits[label.name]
         predictions[logits_key(label.name)] = value
-        if label.is_class:
-            predictions[label.name] = tf.argmax(value, axis=-1)
-            predictions[probabilities_key(label.name)] = tf.nn.softmax(value)
-        else:
+        if not label.has_classes:
             predictions[label.name] = value
+            continue
+        if label.kind == SEVERAL:
+            probabilities = tf.sigmoid(value)
+            predicted = probabilities >= 0.5
+        elif label.kind == ORDINAL:
+            probabilities = _ordinal_probabilities(label, value)
+            expected = tf.linalg.matvec(probabilities, tf.range(label.depth, dtype=tf.float32))
+            predictions[expected_key(label.name)] = expected
+            if label.coding == THRESHOLDS:
+                is_above = 1.0 - tf.cumsum(probabilities, axis=-1)[:, :-1] > 0.5
+                predicted = tf.reduce_sum(tf.cast(is_above, tf.int64), axis=-1)
+            else:
+                predicted = tf.cast(tf.round(expected), tf.int64)
+        else:
+            probabilities = tf.nn.softmax(value)
+            predicted = tf.argmax(value, axis=-1)
+        predictions[probabilities_key(label.name)] = probabilities
+        predictions[label.name] = predicted
     return predictions
+
+
+def _ordinal_probabilities(label: Label, logits: tf.Tensor) -> tf.Tensor:
+    """Float32 [B, depth] that add up to one."""
+    import tensorflow as tf  # late, as above
+
+    if label.coding != THRESHOLDS:
+        return tf.nn.softmax(logits)
+    above = tf.math.cumprod(tf.sigmoid(logits), axis=-1)  # of being above class k
+    return tf.concat([tf.ones_like(above[:, :1]), above], -1) - tf.concat(
+        [above, tf.zeros_like(above[:, :1])], -1
+    )
 
 
 def call_model_fn(

@@ -65,7 +65,7 @@ class ReadySpec(EstimatorSpec):
             from tf_image_classification import backbones  # late: it needs TensorFlow
 
             labels = LabelSchema.from_class_dict(self.class_dict).labels
-            counts = {label.name: label.depth if label.is_class else 1 for label in labels}
+            counts = {label.name: (*label.logits_shape, 1)[0] for label in labels}
             outputs = counts if len(counts) > 1 else counts[labels[0].name]
             return backbones.create(
                 self.settings.backbone, image_shape, outputs=outputs, dropout=self.settings.dropout

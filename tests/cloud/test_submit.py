@@ -265,7 +265,7 @@ def test_a_folder_for_docker_holds_application_and_framework(application, tmp_pa
     assert "tensorflow[and-cuda]" in text
     assert 'CMD ["python", "train.py"]' in text
     assert (out / "application" / "helper.py").exists()
-    assert (out / "framework" / "src" / "tf_image_classification" / "config.py").exists()
+    assert (out / "framework" / "src" / "tf_image_classification" / "config" / "groups.py").exists()
     assert f"docker build --tag registry/pets {out}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run("docker", "--output", str(out), "--image", "registry/pets")

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from tf_image_classification.errors import BadRecordError, DataError, did_you_mean
 from tf_image_classification.labels import (
+    SEPARATOR,
     Column,
     Label,
     LabelSchema,
@@ -40,11 +41,14 @@ class Features:
         image: name of the feature with the encoded image.
         labels: label name to the name of its feature.
         dtypes: label name to tf.float32, tf.int64 or tf.string.
+        widths: label name to the number of values that a record holds of it, where it is not one:
+            one a class for a label with several classes.
     """
 
     image: str
     labels: Mapping[str, str]
     dtypes: Mapping[str, tf.DType]
+    widths: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def fingerprint(self, content: Iterable[str]) -> str:
         """Hexadecimal digest of files, from their own, and of what is read in them."""
@@ -59,13 +63,25 @@ class Features:
 
         Returns:
             images: string [n]; "" where the feature is absent.
-            labels: by label name, a ragged tensor [n, None] with 0 or 1 values a row.
+            labels: by label name, a ragged tensor [n, None] with 0, 1 or ``widths`` values a row;
+                texts of several classes are joined.
         """
         wanted: dict[str, Any] = {self.image: tf.io.RaggedFeature(tf.string)}
         wanted |= {f: tf.io.RaggedFeature(self.dtypes[n]) for n, f in self.labels.items()}
         parsed = tf.io.parse_example(serialized, wanted)
         images = parsed[self.image][:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0]
-        return images, {name: parsed[feature] for name, feature in self.labels.items()}
+        return images, {name: self._joined(name, parsed[f]) for name, f in self.labels.items()}
+
+    def _joined(self, name: str, values: Any) -> Any:
+        if name not in self.widths or values.dtype != tf.string:
+            return values
+        is_given = values.row_lengths() > 0
+        joined = tf.strings.reduce_join(values, axis=1, separator=SEPARATOR)
+        # An empty text among the values stands for none of the classes.
+        joined = tf.where(is_given & (joined == ""), SEPARATOR, joined)
+        return tf.RaggedTensor.from_row_lengths(
+            tf.boolean_mask(joined, is_given), tf.cast(is_given, tf.int64)
+        )
 
 
 def find_features(
@@ -113,7 +129,8 @@ def find_features(
             if name not in labels and feature in kinds:
                 labels[name], dtypes[name] = feature, _DTYPES[kinds[feature]]
         if len(labels) == len(schema.labels):
-            return Features(image, labels, dtypes)
+            widths = {label.name: label.depth for label in schema if label.value_shape}
+            return Features(image, labels, dtypes, widths)
     absent = next(name for name in schema.names if name not in labels)
     raise DataError(
         f"{path}: no record has a feature for label {absent!r}. Features found: "
@@ -138,7 +155,7 @@ class RawLabels:
     """One label as it stands in the records of a file.
 
     Attributes:
-        values: float64 [n] or bytes [n]; 0 or b"" where absent.
+        values: float64 [n] or [n, width], or bytes [n]; 0 or b"" where absent.
         given: bool [n], whether the record has the feature.
     """
 
@@ -196,7 +213,8 @@ def read_labels(
         locate: what to call record i in a message.
 
     Raises:
-        BadRecordError: a record is no example, has no image or several values for a label.
+        BadRecordError: a record is no example, has no image, or not the right number of values for
+            a label.
     """
     columns: dict[str, list[RawLabels]] = {name: [] for name in features.labels}
     start = 0
@@ -238,28 +256,42 @@ def _read_group(
             "absent or empty. Write the record again or remove it."
         )
     return {
-        name: _dense(name, ragged, locate, start, features.dtypes[name] == tf.string)
+        name: _texts(name, ragged, locate, start)
+        if features.dtypes[name] == tf.string
+        else _numbers(name, ragged, locate, start, features.widths.get(name, 0))
         for name, ragged in labels.items()
     }
 
 
-def _dense(
-    name: str, ragged: Any, locate: Callable[[int], str], start: int, is_text: bool
-) -> RawLabels:
+def _given(
+    name: str, ragged: Any, locate: Callable[[int], str], start: int, width: int
+) -> npt.NDArray[np.bool_]:
+    """Which records have the label; each has as many values as the width, or none."""
     lengths = ragged.row_lengths().numpy()
-    several = np.flatnonzero(lengths > 1)
-    if len(several):
+    wrong = np.flatnonzero((lengths != 0) & (lengths != width))
+    if len(wrong):
+        expected = "one" if width == 1 else f"{width}, one a class"
         raise BadRecordError(
-            f"{locate(start + int(several[0]))}: label {name!r} has {lengths[several[0]]} values, "
-            "expected one."
+            f"{locate(start + int(wrong[0]))}: label {name!r} has {lengths[wrong[0]]} values, "
+            f"expected {expected}."
         )
-    given = lengths == 1
-    if is_text:
-        texts = np.full(len(lengths), b"", dtype=object)
-        texts[given] = ragged.values.numpy()
-        return RawLabels(texts.astype(np.bytes_), given)
-    numbers = np.zeros(len(lengths), np.float64)
-    numbers[given] = ragged.values.numpy()
+    given: npt.NDArray[np.bool_] = lengths > 0
+    return given
+
+
+def _texts(name: str, ragged: Any, locate: Callable[[int], str], start: int) -> RawLabels:
+    given = _given(name, ragged, locate, start, 1)
+    texts = np.full(len(given), b"", dtype=object)
+    texts[given] = ragged.values.numpy()
+    return RawLabels(texts.astype(np.bytes_), given)
+
+
+def _numbers(
+    name: str, ragged: Any, locate: Callable[[int], str], start: int, width: int
+) -> RawLabels:
+    given = _given(name, ragged, locate, start, width or 1)
+    numbers = np.zeros([len(given), width] if width else len(given), np.float64)
+    numbers[given] = ragged.values.numpy().reshape([-1, width] if width else -1)
     return RawLabels(numbers, given)
 
 

@@ -15,7 +15,14 @@ import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.dataset.examples import is_marker
-from tf_image_classification.dataset.pipeline import WHOLE, BadImage, Pipeline, Preproc, Share
+from tf_image_classification.dataset.pipeline import (
+    WHOLE,
+    BadImage,
+    Pipeline,
+    Preproc,
+    Share,
+    where_known,
+)
 from tf_image_classification.dataset.sources import (
     SourceOptions,
     Table,
@@ -155,18 +162,23 @@ class GivenInput:
 
 
 def _column(label: Label, values: Any) -> tf.Tensor:
-    """A label's numbers [B], from a tensor [B] or [B, 1].
+    """A label's numbers [B, ...], from a tensor of that shape or [B, 1].
 
     Raises:
         SpecError: the tensor has more than one number an example, such as one-hot rows, or texts.
     """
     values = tf.convert_to_tensor(values)
-    is_wide = values.shape.rank is not None and any(size != 1 for size in values.shape[1:])
+    if label.value_shape and values.shape.rank == 2 and values.shape[1] == label.depth:
+        return values
+    is_wide = bool(label.value_shape) or (
+        values.shape.rank is not None and any(size != 1 for size in values.shape[1:])
+    )
     if is_wide or not (values.dtype.is_integer or values.dtype.is_floating):
-        wanted = "class numbers" if label.is_class else "real values"
+        wanted = "class numbers" if label.is_class else "numbers"
+        wanted_shape = ", ".join(map(str, ("batch", *label.value_shape)))
         raise SpecError(
             f"input_fn yields label {label.name!r} as {values.dtype.name} {values.shape}, expected "
-            f"{wanted} of shape [batch]."
+            f"{wanted} of shape [{wanted_shape}]."
         )
     return tf.reshape(values, [-1])
 
@@ -174,8 +186,14 @@ def _column(label: Label, values: Any) -> tf.Tensor:
 def _known(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """A label's numbers in their dtype, checked, and where they are not the marker for missing."""
     known = ~is_marker(label, values)
-    values = tf.where(known, values, tf.zeros_like(values))
-    if label.is_class:
+    if label.value_shape:  # a row that is the marker throughout is missing
+        known = tf.reduce_any(known, axis=1)
+    values = where_known(known, values, 0)
+    if label.value_shape:
+        numbers = tf.cast(values, tf.float32)
+        is_valid = (numbers == 0.0) | (numbers == 1.0)
+        expected = "0 and 1 for each class"
+    elif label.is_class:
         numbers = tf.cast(values, tf.int64)
         is_valid = (numbers >= 0) & (numbers < label.depth)
         is_valid &= tf.cast(numbers, values.dtype) == values
@@ -217,7 +235,8 @@ def plain_input_fn(
     atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
     raw = read_source(patterns, schema, SourceOptions(option="metadata", cache_dir=cache_dir))
     vocabularies = {
-        label.name: label.class_names or raw.vocabulary(label) for label in schema.class_labels
+        label.name: label.class_names or raw.vocabulary(label)
+        for label in schema.labels_with_classes
     }
     table = raw.encode(schema.with_vocabularies(vocabularies))
     markers = {label.name: _marker(label, table, patterns) for label in schema}
@@ -231,7 +250,7 @@ def plain_input_fn(
 
     def marked(batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         labels = {
-            name: tf.where(batch.present[name], values, tf.cast(markers[name], values.dtype))
+            name: where_known(batch.present[name], values, markers[name])
             for name, values in batch.labels.items()
         }
         return batch.images, labels
@@ -256,7 +275,7 @@ def _marker(label: Label, table: Table, patterns: Sequence[str]) -> float:
     if table.columns[label.name].present.all():
         return 0.0
     marker = label.missing_number
-    if marker is None or (label.is_class and not marker.is_integer()):
+    if marker is None or (label.has_classes and not marker.is_integer()):
         raise DataError(
             f"{', '.join(patterns)}: label {label.name!r} is missing in some examples. Batches of "
             f"an input_fn mark these with a number; declare it: Label({label.name!r}, ..., "

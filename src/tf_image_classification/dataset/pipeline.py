@@ -352,7 +352,7 @@ class Pipeline:
             return Batch(
                 images=self._images(data, chunk.positions),
                 labels={
-                    name: tf.where(present[name], value, tf.zeros_like(value))
+                    name: where_known(present[name], value, 0)
                     for name, value in chunk.labels.items()
                 },
                 present=present,
@@ -380,6 +380,12 @@ def _decoder(max_pixels: int) -> Any:
         lambda data: decode_image(data, max_pixels=max_pixels),
         input_signature=[tf.TensorSpec([], tf.string)],
     )
+
+
+def where_known(known: tf.Tensor, values: tf.Tensor, other: float) -> tf.Tensor:
+    """Rows of values [B, ...] where known [B], elsewhere another number."""
+    rows = tf.reshape(known, [-1, *[1] * (values.shape.rank - 1)])
+    return tf.where(rows, values, tf.cast(other, values.dtype))
 
 
 def _steps(count: int) -> tf.Tensor:

@@ -22,7 +22,7 @@ from tf_image_classification.dataset import examples, tfrecord
 from tf_image_classification.dataset.order import Order, permuted
 from tf_image_classification.dataset.sources import SourceOptions, source_kind
 from tf_image_classification.errors import DataError
-from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 
 _FILES_A_LANE = 4
 _MOST_LANES = 64
@@ -215,7 +215,9 @@ def _shuffled(
 
 
 def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """A label's numbers [n] and whether they are present [n], from its ragged raw values."""
+    """A label's values [n, ...] and whether they are present [n], from its ragged raw values."""
+    if label.value_shape:
+        return _encode_several(label, raw)
     one_value = tf.debugging.assert_less(
         raw.row_lengths(),
         tf.constant(2, raw.row_splits.dtype),
@@ -230,14 +232,7 @@ def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
         if not label.is_class:
             values = tf.strings.to_number(tf.where(present, texts, "0"), tf.float32)
             return _finite(label, values, present)
-        names = label.named_classes()
-        table = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
-                tf.constant(names), tf.range(len(names), dtype=tf.int64)
-            ),
-            default_value=-1,
-        )
-        values = tf.where(present, table.lookup(texts), 0)
+        values = tf.where(present, _class_numbers(label).lookup(texts), 0)
     else:
         numbers = raw[:, :1].to_tensor(default_value=0, shape=[None, 1])[:, 0]
         present = (lengths > 0) & ~examples.is_marker(label, numbers)
@@ -259,6 +254,44 @@ def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
             )
         ]
     ):
+        return tf.identity(values), present
+
+
+def _class_numbers(label: Label) -> tf.lookup.StaticHashTable:
+    """Class names to int64 numbers; -1 for what is none."""
+    names = label.named_classes()
+    numbers = tf.range(len(names), dtype=tf.int64)
+    return tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(tf.constant(names), numbers), default_value=-1
+    )
+
+
+def _encode_several(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Values [n, depth] of 0 and 1."""
+    lengths = raw.row_lengths()
+    present = lengths > 0
+    if raw.dtype == tf.string:
+        texts = raw[:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0]
+        missing = tf.constant(sorted(label.missing_texts))
+        present &= tf.reduce_all(texts[:, None] != missing, axis=1)
+        names = tf.strings.split(tf.where(present, texts, ""), SEPARATOR)
+        names = tf.ragged.map_flat_values(tf.strings.strip, names)
+        numbers = tf.ragged.boolean_mask(names, names != "")
+        numbers = tf.ragged.map_flat_values(_class_numbers(label).lookup, numbers)
+        is_valid = tf.reduce_all(numbers.flat_values >= 0)
+        dense = numbers.to_tensor(default_value=-1)
+        values = tf.reduce_sum(tf.one_hot(dense, label.depth), axis=1)
+        values = tf.minimum(values, 1.0)  # a class named twice
+    else:
+        dense = raw.to_tensor(default_value=0, shape=[None, label.depth])
+        values = tf.cast(dense, tf.float32)
+        is_valid = tf.reduce_all((values == 0.0) | (values == 1.0))
+        is_valid &= tf.reduce_all(~present | (lengths == label.depth))
+    check = tf.debugging.Assert(
+        is_valid,
+        [f"Label {label.name!r} does not name some of its {label.depth} classes.", raw.flat_values],
+    )
+    with tf.control_dependencies([check]):
         return tf.identity(values), present
 
 
@@ -319,7 +352,7 @@ def read_stream(
         return f"{paths[file]} record {number - starts[file]}"
 
     fixed = {}
-    for label in schema.class_labels:
+    for label in schema.labels_with_classes:
         if label.name in vocabularies:
             fixed[label.name] = vocabularies[label.name]
         elif features.dtypes[label.name] == tf.string:

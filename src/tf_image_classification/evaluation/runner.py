@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import PADDING_ID, Batch, logits_key, probabilities_key
+from tf_image_classification.batches import PADDING_ID, Batch, prediction_keys
 from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import Label, LabelSchema
@@ -202,7 +202,7 @@ def _known(
     for label in schema:
         known = batch.present[label.name]
         labels[label.name] = tf.boolean_mask(batch.labels[label.name], known)
-        for key in (label.name, logits_key(label.name), probabilities_key(label.name)):
+        for key in prediction_keys(label.name):
             if key in everything:
                 predictions[key] = tf.boolean_mask(everything[key], known)
     return labels, predictions

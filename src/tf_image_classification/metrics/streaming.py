@@ -16,9 +16,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tf_image_classification.batches import probabilities_key
+from tf_image_classification.batches import prediction_keys
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.labels.schema import CLASS, ORDINAL, SEVERAL, THRESHOLDS, VALUE
 from tf_image_classification.metrics.class_metrics import (
     accuracy,
     confusion_matrix,
@@ -32,11 +33,17 @@ from tf_image_classification.metrics.class_metrics import (
 from tf_image_classification.metrics.curves import auc
 from tf_image_classification.metrics.keras_adapter import bind
 from tf_image_classification.metrics.merging import StreamingMetric, merge_all
+from tf_image_classification.metrics.several_metrics import (
+    exact_match,
+    mean_average_precision,
+    several_f1,
+)
 from tf_image_classification.metrics.value_metrics import (
     mean,
     mean_absolute_error,
     mean_squared_error,
     root_mean_squared_error,
+    within,
 )
 
 __all__ = [
@@ -46,18 +53,22 @@ __all__ = [
     "bind",
     "confusion_matrix",
     "default_metrics",
+    "exact_match",
     "f1",
     "higher_is_better",
     "log_loss",
     "mean",
     "mean_absolute_error",
+    "mean_average_precision",
     "mean_per_class_accuracy",
     "mean_squared_error",
     "merge_all",
     "precision",
     "recall",
     "root_mean_squared_error",
+    "several_f1",
     "top_k",
+    "within",
 ]
 
 
@@ -77,30 +88,69 @@ def default_metrics(
 
     Returns:
         For a class label accuracy, top_5_accuracy (with more than 5 classes), macro_f1 and
-        log_loss; for a real one mean_absolute_error and root_mean_squared_error. With several
-        labels the names begin with the label's, as in ``age/accuracy``.
+        log_loss; for an ordinal one accuracy, log_loss, within_1, within_5 (with more than 10
+        classes) and mean_absolute_error, in classes, of the expected value where that is predicted;
+        for several classes mean_average_precision, macro_f1, micro_f1 and exact_match; for a real
+        one mean_absolute_error and root_mean_squared_error. With several labels the names begin
+        with the label's, as in ``age/accuracy``.
 
     Raises:
         SpecError: what the arguments hold does not fit the schema.
     """
     found = {}
     for label in schema:
-        true, predicted = labels[label.name], predictions[label.name]
-        if label.is_class:
-            probabilities = predictions[probabilities_key(label.name)]
-            metrics = {"accuracy": accuracy(true, predicted)}
-            if label.depth > 5:
-                metrics["top_5_accuracy"] = top_k(true, probabilities, k=5)
-            metrics["macro_f1"] = f1(true, predicted, num_classes=label.depth, average="macro")
-            metrics["log_loss"] = log_loss(true, probabilities)
-        else:
-            metrics = {
-                "mean_absolute_error": mean_absolute_error(true, predicted),
-                "root_mean_squared_error": root_mean_squared_error(true, predicted),
-            }
+        true = labels[label.name]
+        of_label = {key: predictions.get(key) for key in prediction_keys(label.name)}
+        metrics = _OF_KIND[label.kind](label, true, *of_label.values())
         prefix = f"{label.name}/" if len(schema.labels) > 1 else ""
         found.update({prefix + name: metric for name, metric in metrics.items()})
     return found
+
+
+def _of_class(
+    label: Label, true: Any, predicted: Any, logits: Any, probabilities: Any, expected: Any
+) -> dict[str, StreamingMetric]:
+    metrics = {"accuracy": accuracy(true, predicted)}
+    if label.depth > 5:
+        metrics["top_5_accuracy"] = top_k(true, probabilities, k=5)
+    metrics["macro_f1"] = f1(true, predicted, num_classes=label.depth, average="macro")
+    metrics["log_loss"] = log_loss(true, probabilities)
+    return metrics
+
+
+def _of_ordinal(
+    label: Label, true: Any, predicted: Any, logits: Any, probabilities: Any, expected: Any
+) -> dict[str, StreamingMetric]:
+    nearest = predicted if label.coding == THRESHOLDS else expected
+    metrics = {
+        "mean_absolute_error": mean_absolute_error(true, nearest),
+        "accuracy": accuracy(true, predicted),
+        "within_1": within(true, predicted, 1),
+    }
+    if label.depth > 10:
+        metrics["within_5"] = within(true, nearest, 5)
+    return metrics | {"log_loss": log_loss(true, probabilities)}
+
+
+def _of_several(
+    label: Label, true: Any, predicted: Any, logits: Any, probabilities: Any, expected: Any
+) -> dict[str, StreamingMetric]:
+    return {
+        "mean_average_precision": mean_average_precision(true, probabilities),
+        "macro_f1": several_f1(true, predicted, average="macro"),
+        "micro_f1": several_f1(true, predicted, average="micro"),
+        "exact_match": exact_match(true, predicted),
+    }
+
+
+def _of_value(label: Label, true: Any, predicted: Any, *rest: Any) -> dict[str, StreamingMetric]:
+    return {
+        "mean_absolute_error": mean_absolute_error(true, predicted),
+        "root_mean_squared_error": root_mean_squared_error(true, predicted),
+    }
+
+
+_OF_KIND = {CLASS: _of_class, ORDINAL: _of_ordinal, SEVERAL: _of_several, VALUE: _of_value}
 
 
 # Words of metric names; _TURNS_ROUND are those that can turn another one's meaning round.
@@ -108,8 +158,8 @@ def default_metrics(
 _HIGHER = {
     "acc", "accuracy", "agreement", "ap", "auc", "aucpr", "aucroc", "auprc", "auroc",
     "correct", "dice", "f1", "fbeta", "fscore", "iou", "jaccard", "kappa", "likelihood",
-    "map", "mcc", "miou", "precision", "r2", "recall", "sensitivity", "similarity",
-    "specificity", "top1", "top5", "true",
+    "map", "match", "mcc", "miou", "precision", "r2", "recall", "sensitivity", "similarity",
+    "specificity", "top1", "top5", "true", "within",
 }
 _LOWER = {
     "bce", "brier", "cce", "crossentropy", "deviation", "deviance", "distance",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_image_classification.errors import SpecError
 from tf_image_classification.metrics.merging import StreamingMetric, Sums
 from tf_image_classification.metrics.metric_inputs import Array, ratio, rows, size, total
 
@@ -57,6 +58,31 @@ def root_mean_squared_error(labels: Any, predictions: Any, weights: Any = None) 
     error, kept = _error("root_mean_squared_error", labels, predictions, weights)
     sums = _mean("", np.square(error), kept).sums
     return StreamingMetric(sums, _compute_root, "root_mean_squared_error")
+
+
+def within(labels: Any, predictions: Any, tolerance: float, weights: Any = None) -> StreamingMetric:
+    """The share of examples whose prediction is off by at most the tolerance, 0..1.
+
+    Of ages in years and a tolerance of 5 this is the cumulative score CS@5; of class numbers in
+    order and 1, the share of exact and one-off classes.
+
+    Args:
+        labels: [n].
+        predictions: [n].
+        tolerance: in the label's unit, 0 or more.
+        weights: [n] or None.
+
+    Raises:
+        SpecError: shapes differ or are not [n], a tensor is symbolic, or the tolerance is negative.
+
+    Example:
+        >>> within([30, 40], [33.0, 50.0], 5).result()
+        0.5
+    """
+    if not tolerance >= 0:
+        raise SpecError(f"within: tolerance is {tolerance!r}, expected 0 or more.")
+    error, kept = _error("within", labels, predictions, weights)
+    return _mean(f"within(tolerance={tolerance:g})", np.abs(error) <= tolerance, kept)
 
 
 def _error(metric: str, labels: Any, predictions: Any, weights: Any) -> tuple[Array, Array | None]:

@@ -117,7 +117,7 @@ def _refuse_for_exported(settings: Settings, record: RunRecord) -> None:
 
 
 def _check_classes(schema: LabelSchema, record: RunRecord) -> None:
-    for label in record.schema.class_labels:
+    for label in record.schema.labels_with_classes:
         given = schema[label.name].class_names if label.name in schema.names else ()
         if given != label.class_names:
             raise RunMismatchError(

@@ -36,8 +36,7 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
     if data.evaluation is not None and data.evaluation.num_examples is not None:
         lines.append(f"evaluation: {data.evaluation.num_examples} examples")
     for label in data.schema:
-        kind = f"{label.depth} classes" if label.is_class else "real value"
-        lines.append(f"label {label.name}: {kind}{_class_counts(train, label)}")
+        lines.append(f"label {label.name}: {label.describe()}{_class_counts(train, label)}")
     replicas = workers.strategy.num_replicas_in_sync
     if replicas > 1:
         where = f" in {workers.count} processes" if workers.count > 1 else ""
@@ -57,8 +56,10 @@ def _class_counts(train: Any, label: Label) -> str:
     column = source.columns[label.name]
     missing = int((~column.present).sum())
     text = f", missing in {missing}" if missing else ""
-    if column.values.dtype == np.int64:
-        counts = np.bincount(column.values[column.present], minlength=label.depth)
+    if label.has_classes:
+        known = column.values[column.present]
+        counts = np.bincount(known, minlength=label.depth) if label.is_class else known.sum(axis=0)
+        counts = counts.astype(np.int64)
         text += f", {counts.min()} to {counts.max()} examples a class"
         absent = [label.named_classes()[i] for i in np.flatnonzero(counts == 0)]
         if absent:

@@ -20,7 +20,7 @@ from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
 from tf_image_classification.evaluation.runner import MOST_CLASSES_IN_A_MATRIX, evaluate_batches
 from tf_image_classification.hooks.checkpoints import scalar_metric
-from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels import LabelSchema, example_values
 from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
 from tf_image_classification.ready_spec import ReadySpec
 from tf_image_classification.runs import assembly, reading
@@ -125,10 +125,12 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
     if spec.losses(batch.labels, logits) is not None:
         own = ("label_smoothing", "regression_loss", "huber_delta")
         refuse(own, "the spec has its own losses")
-    if all(label.is_class for label in schema):
+    if all(label.has_classes for label in schema):
         refuse(("regression_loss", "huber_delta"), "class_dict has no real-valued label")
+    if not any(label.can_be_smoothed for label in schema):
+        refuse(("label_smoothing",), "class_dict has no label whose loss can be smoothed")
     if not schema.class_labels:
-        of_classes = ("label_smoothing", "output_cm_folder", "class_weights")
+        of_classes = ("output_cm_folder", "class_weights")
         refuse(of_classes, "class_dict has no class label")
     elif all(label.depth > MOST_CLASSES_IN_A_MATRIX for label in schema.class_labels):
         refuse(
@@ -161,11 +163,7 @@ def _made_up_batch(schema: LabelSchema) -> tuple[Batch, dict[str, tf.Tensor]]:
     rows = np.arange(4)
     labels, logits = {}, {}
     for label in schema:
-        if label.is_class:
-            labels[label.name] = tf.constant(rows % label.depth)
-            logits[label.name] = tf.one_hot(rows % label.depth, label.depth)
-        else:
-            labels[label.name] = tf.constant(rows, tf.float32)
-            logits[label.name] = tf.zeros(len(rows))
+        labels[label.name] = tf.constant(example_values(label, len(rows)))
+        logits[label.name] = tf.zeros([len(rows), *label.logits_shape])
     known = {label.name: tf.ones(len(rows), tf.bool) for label in schema}
     return Batch(tf.zeros([len(rows), 1, 1, 1]), labels, known, tf.constant(rows)), logits

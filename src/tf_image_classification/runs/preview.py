@@ -18,7 +18,7 @@ from tf_image_classification.dataset.sources import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.hooks.summaries import to_displayable
-from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.runs import reading
 
 _INCHES = 1.6  # a picture's side
@@ -90,6 +90,10 @@ def _labels(schema: LabelSchema, table: Table, number: int) -> str:
         column = table.columns[label.name]
         if not column.present[number]:
             texts.append(f"no {label.name}")
+        elif label.value_shape:
+            has = column.values[number] > 0
+            names = [n for n, is_there in zip(label.named_classes(), has, strict=True) if is_there]
+            texts.append(SEPARATOR.join(names) or "none")
         elif label.is_class:
             texts.append(label.named_classes()[int(column.values[number])])
         else:

@@ -84,7 +84,7 @@ def read_data(
         train = _pipeline(spec, stream, settings, is_training=True)
     elif train_metadata:
         raw = _read(train_metadata, "train_metadata", schema, settings, cache_dir)
-        for label in schema.class_labels:
+        for label in schema.labels_with_classes:
             if label.name not in vocabularies:
                 vocabularies[label.name] = raw.vocabulary(label)
                 if vocabularies[label.name] != label.named_classes():
@@ -120,7 +120,7 @@ def _known_vocabularies(
     """Class names by label as far as they are known, and labels whose names had been collected."""
     vocabularies: dict[str, Sequence[str]] = {}
     collected: set[str] = set()
-    for label in (*(stored.class_labels if stored else ()), *schema.class_labels):
+    for label in (*(stored.labels_with_classes if stored else ()), *schema.labels_with_classes):
         known = label.name in schema.names and schema[label.name].depth == label.depth
         if label.class_names and known:  # another depth: the folder's check names the difference
             vocabularies[label.name] = label.class_names
@@ -129,12 +129,13 @@ def _known_vocabularies(
     for entry in settings.data.labels:
         name, equals, path = entry.partition("=")
         if not equals:
-            if len(schema.class_labels) != 1:
+            of_classes = schema.labels_with_classes
+            if len(of_classes) != 1:
                 raise ConfigError(
-                    f"--labels {entry}: class_dict has {len(schema.class_labels)} class labels. "
+                    f"--labels {entry}: class_dict has {len(of_classes)} labels with classes. "
                     "Give name=file for each of them."
                 )
-            name, path = schema.class_labels[0].name, entry
+            name, path = of_classes[0].name, entry
         if not files.exists(path):
             raise DataError(f"--labels: there is no file {path!r} of class names.")
         vocabularies[name] = read_class_names(files.read_text(path), path)

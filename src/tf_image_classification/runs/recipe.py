@@ -1,6 +1,6 @@
 """Settings for those who do not want to choose: from the data and what the model starts from.
 
-choices = choose(Facts(num_images=300, has_classes=True, has_warm_start=True))
+choices = choose(Facts(num_images=300, can_be_smoothed=True, has_warm_start=True))
 print(describe(choices))
 """
 
@@ -27,7 +27,7 @@ class Facts:
 
     Attributes:
         num_images: training images.
-        has_classes: whether a label is a class.
+        can_be_smoothed: whether label smoothing changes the loss.
         has_warm_start: whether the model starts from a checkpoint.
         is_ready: whether a ready network is trained, with ready augmentation and outputs that can
             be fitted before (``head_phase``).
@@ -36,7 +36,7 @@ class Facts:
     """
 
     num_images: int
-    has_classes: bool
+    can_be_smoothed: bool
     has_warm_start: bool
     is_ready: bool = True
     batch_size: int | None = None
@@ -79,7 +79,7 @@ def settle(
         )
     facts = Facts(
         num_images=num_images,
-        has_classes=bool(data.schema.class_labels),
+        can_be_smoothed=any(label.can_be_smoothed for label in data.schema),
         has_warm_start=bool(settings.model.checkpoint_path),
         is_ready=isinstance(spec, ReadySpec),
         batch_size=settings.data.batch_size if settings.is_chosen("batch_size") else None,
@@ -159,7 +159,7 @@ def _averaging(steps: int) -> list[Choice]:
 
 
 def _of_classes(facts: Facts) -> list[Choice]:
-    if not facts.has_classes:
+    if not facts.can_be_smoothed:
         return []
     return [Choice("label_smoothing", 0.1, "torchvision, airbench")]
 

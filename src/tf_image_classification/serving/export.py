@@ -20,7 +20,7 @@ from tf_image_classification.dataset.decode import decode_image
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
-from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels import SEPARATOR, LabelSchema
 
 _STEP_FILE = "step.json"
 _UNFINISHED = ".saved_model-"
@@ -64,6 +64,12 @@ def export_saved_model(
         for label in schema.class_labels:
             names = tf.constant(label.named_classes())
             predictions[f"{label.name}_class_name"] = tf.gather(names, predictions[label.name])
+        for label in schema.labels_with_classes:
+            if label.value_shape:
+                names = tf.where(predictions[label.name], label.named_classes(), "")
+                kept = tf.ragged.boolean_mask(names, predictions[label.name])
+                joined = tf.strings.reduce_join(kept, axis=1, separator=SEPARATOR)
+                predictions[f"{label.name}_class_names"] = joined
         return predictions
 
     archive = keras.export.ExportArchive()

@@ -1,0 +1,246 @@
+"""How labels as they stand in a source become numbers.
+
+    column = encode_texts(Label("pet", depth=2, class_names=("cat", "dog")), ["dog", "cat"], str)
+
+A class has one number everywhere: its line in the vocabulary, which is fixed once, at training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tf_image_classification.errors import LabelError, did_you_mean
+from tf_image_classification.labels.schema import ORDINAL, SEPARATOR, SEVERAL, Label
+
+_LARGEST_VALUE = float(np.finfo(np.float32).max)
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One label's numbers for a whole table.
+
+    Attributes:
+        values: int64 [N] class numbers, float32 [N] real values, or float32 [N, depth] with 1 for
+            each of several classes; 0 where the label is missing.
+        present: bool [N], False where the label is missing.
+    """
+
+    values: npt.NDArray[Any]
+    present: npt.NDArray[np.bool_]
+
+
+def collect_vocabulary(label: Label, texts: Iterable[str]) -> tuple[str, ...]:
+    """The class names that a training set's texts make, in the order that numbers them.
+
+    Texts that are all whole numbers from 0 to depth - 1 are class numbers already. Others are
+    sorted, numbers inside them by their value. Those of a label with several classes are taken
+    apart first.
+
+    Raises:
+        LabelError: there are not as many different texts as the label has classes, or those of an
+            ordinal label do not say their order.
+
+    Example:
+        >>> collect_vocabulary(Label("pet", depth=2), ["dog", "cat", "dog"])
+        ('cat', 'dog')
+    """
+    found = set(texts) - label.missing_texts
+    if label.kind == SEVERAL:
+        found = {name for text in found for name in split_classes(text)}
+    if all(t.isdecimal() and str(int(t)) == t and int(t) < label.depth for t in found):
+        return tuple(str(i) for i in range(label.depth))
+    names = tuple(sorted(found, key=_natural_key))
+    if len(names) != label.depth:
+        shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise LabelError(
+            f"Label {label.name!r} has depth {label.depth}, but the training set names "
+            f"{len(names)} classes: {shown}. Correct the depth in class_dict, or give all class "
+            "names, a line each, in a file with --labels."
+        )
+    if label.kind == ORDINAL and not all(name[0].isdecimal() for name in names):
+        raise LabelError(
+            f"Label {label.name!r} is ordinal, but its texts do not say their order: "
+            f"{', '.join(names[:20])}. Give the class names from lowest to highest, a line each, "
+            "in a file with --labels."
+        )
+    return names
+
+
+def split_classes(text: str) -> list[str]:
+    """The classes that a text names: ``cat|dog`` two, ``|`` none."""
+    return [name for name in map(str.strip, text.split(SEPARATOR)) if name]
+
+
+def _natural_key(text: str) -> tuple[Any, ...]:
+    parts = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", text))
+    return parts, text  # the text itself tells a1 and a01 apart, which the numbers do not
+
+
+def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str]) -> Column:
+    """Numbers for a column of texts; an empty text or the declared marker is missing.
+
+    Args:
+        label: the label; a class label has its vocabulary.
+        texts: one text an example.
+        locate: what to call example i in a message, such as "train.csv line 7".
+
+    Raises:
+        LabelError: a class is not in the vocabulary, or a text is not a number; names the place.
+    """
+    missing = label.missing_texts
+    present = np.array([text not in missing for text in texts], dtype=bool)
+    if not label.is_class:
+        values = np.zeros(len(texts), np.float32)
+        for i in np.flatnonzero(present).tolist():
+            values[i] = _real_value(label, texts[i], locate, int(i))
+        return _without_marker(label, Column(values, present))
+    numbers = {name: i for i, name in enumerate(label.named_classes())}
+
+    def number_of(name: str, i: int) -> int:
+        if name not in numbers:
+            raise LabelError(
+                f"{locate(i)}: label {label.name!r} is {name!r}, which is not one of its "
+                f"{label.depth} classes. {did_you_mean(name, numbers)} Correct the label, or "
+                "the file of class names (--labels)."
+            )
+        return numbers[name]
+
+    if label.kind == SEVERAL:
+        several = np.zeros([len(texts), label.depth], np.float32)
+        for i in np.flatnonzero(present).tolist():
+            several[i, [number_of(name, i) for name in split_classes(texts[i])]] = 1.0
+        return Column(several, present)
+    ids = np.zeros(len(texts), np.int64)
+    for i in np.flatnonzero(present).tolist():
+        ids[i] = number_of(texts[i], i)
+    return Column(ids, present)
+
+
+def _real_value(label: Label, text: str, locate: Callable[[int], str], i: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= _LARGEST_VALUE:
+        raise LabelError(
+            f"{locate(i)}: label {label.name!r} is {text!r}, expected a finite float32 number. "
+            "Leave the cell empty when the value is not known."
+        )
+    return value
+
+
+def encode_numbers(
+    label: Label,
+    numbers: npt.NDArray[Any],
+    given: npt.NDArray[np.bool_],
+    locate: Callable[[int], str],
+) -> Column:
+    """Class numbers or real values for a column of numbers read from records.
+
+    Args:
+        label: the label.
+        numbers: float or int [N]; [N, depth] for a label with several classes, 1 for each.
+        given: bool [N], False where the record has no such feature.
+        locate: what to call example i in a message.
+
+    Raises:
+        LabelError: a class number is not whole, or outside 0..depth-1; names the place.
+    """
+    if label.kind == SEVERAL:
+        return _several_numbers(label, numbers, given, locate)
+    column = _without_marker(label, Column(numbers, given))
+    present = column.present
+    if label.are_collected and present.any():
+        i = int(np.flatnonzero(present)[0])
+        raise LabelError(
+            f"{locate(i)}: label {label.name!r} is the number {numbers[i]:g}, but the classes are "
+            f"known by the names found in the training set ({', '.join(label.class_names[:3])}, "
+            "...), so nobody can tell which class has which number. Train with --labels FILE, "
+            "which gives the names in the order of the numbers."
+        )
+    if not label.is_class:
+        wrong = present & ~(np.abs(numbers) <= _LARGEST_VALUE)
+        values = np.where(present & ~wrong, numbers, 0).astype(np.float32)
+        expected = "a finite float32 number"
+    else:
+        # NaN and what int64 cannot hold become -1, which is no class.
+        holds = np.abs(numbers) < 2.0**62
+        values = np.where(present, np.where(holds, numbers, -1), 0).astype(np.int64)
+        wrong = present & ((values != numbers) | (values < 0) | (values >= label.depth))
+        expected = f"a whole number from 0 to {label.depth - 1}"
+    if wrong.any():
+        i = int(np.flatnonzero(wrong)[0])
+        raise LabelError(
+            f"{locate(i)}: label {label.name!r} is {numbers[i]:g}, expected {expected} "
+            f"({int(wrong.sum())} such labels). Correct the records or the depth in class_dict; if "
+            f"{numbers[i]:g} marks a label that is not known, declare it: "
+            f"Label({label.name!r}, ..., missing={numbers[i]:g})."
+        )
+    return Column(values, present)
+
+
+def _several_numbers(
+    label: Label,
+    numbers: npt.NDArray[Any],
+    given: npt.NDArray[np.bool_],
+    locate: Callable[[int], str],
+) -> Column:
+    wrong = np.flatnonzero(given & ~np.isin(numbers, (0, 1)).all(axis=1))
+    if len(wrong):
+        raise LabelError(
+            f"{locate(int(wrong[0]))}: label {label.name!r} is {numbers[wrong[0]].tolist()}, "
+            f"expected {label.depth} numbers, 1 for each class that it has and 0 for the others."
+        )
+    return Column(numbers.astype(np.float32), given)
+
+
+def _without_marker(label: Label, column: Column) -> Column:
+    marker = label.missing_number
+    if marker is None:
+        return column
+    # Records hold labels as float32, in which a marker such as -0.1 is another number.
+    is_marker = (column.values == marker) | (column.values == float(np.float32(marker)))
+    if math.isnan(marker):
+        is_marker = np.isnan(column.values)
+    present = column.present & ~is_marker
+    return Column(np.where(present, column.values, 0).astype(column.values.dtype), present)
+
+
+def read_class_names(text: str, path: str) -> tuple[str, ...]:
+    """Class names from the text of a labels file: a line each, a class's number is its line.
+
+    Raises:
+        LabelError: the file is empty, has an empty line in the middle, or names a class twice.
+    """
+    names = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise LabelError(f"{path} holds no class names, expected one a line.")
+    first_lines: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise LabelError(f"{path} line {number} is empty, expected a class name on every line.")
+        if first_lines.setdefault(name, number) != number:
+            raise LabelError(
+                f"{path} line {number} names class {name!r} a second time "
+                f"(first in line {first_lines[name]})."
+            )
+    return tuple(names)
+
+
+def example_values(label: Label, count: int) -> npt.NDArray[Any]:
+    """Made-up labels of as many examples, in the form of a column's values."""
+    numbers = np.arange(count)
+    if label.kind == SEVERAL:
+        return np.asarray(numbers[:, None] % (np.arange(label.depth) + 2) == 0, np.float32)
+    if label.is_class:
+        return np.asarray(numbers % label.depth)
+    return np.asarray(numbers, np.float32)

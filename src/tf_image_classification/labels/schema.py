@@ -1,0 +1,289 @@
+"""What the labels of an example are: their kinds and their classes.
+
+schema = LabelSchema.from_class_dict([{"name": "digit", "depth": 10, "one-hot": True}])
+schema = schema.with_vocabularies({"digit": ["zero", "one", ...]})
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from tf_image_classification.errors import SpecError, did_you_mean
+
+_OLD_KEYS = {"name": "name", "depth": "depth", "one-hot": "one_hot", "one_hot": "one_hot"}
+
+CLASS, ORDINAL, SEVERAL, VALUE = KINDS = ("class", "ordinal", "several", "value")
+"""One of several classes; one of classes with an order; any number of them; a real number."""
+
+THRESHOLDS, EXPECTATION, DISTRIBUTION = CODINGS = ("thresholds", "expectation", "distribution")
+"""What a model's outputs say of an ordinal label."""
+
+SEPARATOR = "|"
+"""Stands between the classes of a label that can have several: ``cat|dog``; alone: none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """One label of every example.
+
+    Attributes:
+        name: the feature's name in a record and the column's name in a CSV.
+        depth: number of classes; not used for a real-valued label.
+        one_hot: True for a class label, False for a real-valued one; the older way to say ``kind``.
+        weight: factor of this label's loss in the sum over labels.
+        missing: raw value that says "not known", such as -1, "unknown" or NaN; such a label is left
+            out of the loss and of the metrics. An empty CSV cell and an absent feature always mean
+            that.
+        class_names: a name for each class, or empty until the vocabulary is fixed.
+        are_collected: whether the class names were collected from the texts of a training set, in
+            sorted order, so that a class number from elsewhere says nothing.
+        kind: "class", "ordinal" (classes with an order, such as ages), "several" (any number of the
+            classes at once) or "value".
+        coding: what the model's outputs for an ordinal label are. "thresholds": depth - 1 logits,
+            of being above each class for those above the one before (CORN, Shi et al., arXiv
+            2111.08851). "expectation": a logit a class, trained like a class label, of which the
+            expected value is predicted (DEX, Rothe et al., IJCV 2018). "distribution": the same,
+            trained against a bell curve around the label (Geng, arXiv 1408.6027).
+        spread: standard deviation of that bell curve, in classes.
+    """
+
+    name: str
+    depth: int = 0
+    one_hot: bool = True
+    weight: float = 1.0
+    missing: float | str | None = None
+    class_names: tuple[str, ...] = ()
+    are_collected: bool = dataclasses.field(default=False, compare=False)
+    kind: str = ""
+    coding: str = ""
+    spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.name or not isinstance(self.name, str):
+            raise SpecError(f"class_dict: a label's name is {self.name!r}, expected a text.")
+        self._settle_kind()
+        fewest = 1 if self.kind == SEVERAL else 2
+        if self.has_classes and (not isinstance(self.depth, int) or self.depth < fewest):
+            raise SpecError(
+                f"class_dict: label {self.name!r} has depth {self.depth!r}; a class label needs at "
+                f"least {fewest} classes. For a real-valued label set one_hot to False."
+            )
+        if not self.weight >= 0:
+            raise SpecError(
+                f"class_dict: label {self.name!r} has weight {self.weight!r}, expected 0 or more."
+            )
+        if isinstance(self.missing, float) and math.isnan(self.missing):
+            object.__setattr__(self, "missing", "nan")  # as a text it equals itself
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        if not self.class_names:
+            return
+        if not self.has_classes:
+            raise SpecError(f"class_dict: real-valued label {self.name!r} has class names.")
+        if len(self.class_names) != self.depth:
+            raise SpecError(
+                f"Label {self.name!r} has depth {self.depth} but {len(self.class_names)} class "
+                "names. Correct the depth in class_dict or the list of names."
+            )
+        repeated = _repeated(self.class_names)
+        if repeated:
+            raise SpecError(f"Label {self.name!r} names a class twice: {', '.join(repeated)}.")
+
+    def _settle_kind(self) -> None:
+        """Complete ``kind``, ``one_hot``, ``coding`` and ``spread`` from one another."""
+        kind = self.kind or (CLASS if self.one_hot else VALUE)
+        coding = self.coding or (THRESHOLDS if kind == ORDINAL else "")
+        where = f"class_dict: label {self.name!r} has"
+        if kind not in KINDS:
+            raise SpecError(f"{where} kind {kind!r}. {did_you_mean(kind, KINDS)}")
+        if not self.one_hot and kind != VALUE:
+            raise SpecError(f"{where} kind {kind!r} and one_hot False. Leave one_hot out.")
+        if coding and kind != ORDINAL:
+            raise SpecError(f"{where} a coding, which only ordinal labels have, not a {kind}.")
+        if coding and coding not in CODINGS:
+            raise SpecError(f"{where} coding {coding!r}. {did_you_mean(coding, CODINGS)}")
+        if self.spread and coding != DISTRIBUTION:
+            raise SpecError(f"{where} a spread, which only the coding {DISTRIBUTION!r} has.")
+        spread = self.spread or (2.0 if coding == DISTRIBUTION else 0.0)
+        if not 0 <= spread < math.inf:
+            raise SpecError(f"{where} spread {self.spread!r}, expected more than 0.")
+        settled = {"kind": kind, "one_hot": kind != VALUE, "coding": coding, "spread": spread}
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def is_class(self) -> bool:
+        """Whether an example's label is one class number."""
+        return self.kind in (CLASS, ORDINAL)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the label speaks of classes rather than of a real value."""
+        return self.kind != VALUE
+
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """The shape of one example's label."""
+        return (self.depth,) if self.kind == SEVERAL else ()
+
+    @property
+    def logits_shape(self) -> tuple[int, ...]:
+        """The shape of a model's output for one example."""
+        if not self.has_classes:
+            return ()
+        return (self.depth - 1,) if self.coding == THRESHOLDS else (self.depth,)
+
+    @property
+    def has_softmax(self) -> bool:
+        """Whether the logits compete for one class."""
+        return self.is_class and self.coding != THRESHOLDS
+
+    @property
+    def can_be_smoothed(self) -> bool:
+        """Whether label smoothing changes the label's loss."""
+        return self.kind in (CLASS, SEVERAL) or self.coding == EXPECTATION
+
+    def describe(self) -> str:
+        """The kind in words, such as "10 classes"."""
+        if not self.has_classes:
+            return "real value"
+        more = {ORDINAL: f" in order ({self.coding})", SEVERAL: ", any number at once"}
+        return f"{self.depth} classes{more.get(self.kind, '')}"
+
+    @property
+    def missing_number(self) -> float | None:
+        """The marker for missing as a number, NaN included; None when it is none."""
+        try:
+            return None if self.missing is None else float(self.missing)
+        except ValueError:
+            return None
+
+    @property
+    def missing_texts(self) -> frozenset[str]:
+        """The texts that say missing: the empty one, and the marker's in its usual spellings."""
+        number = self.missing_number
+        return frozenset(
+            {""}
+            | (set() if self.missing is None else {str(self.missing)})
+            | (set() if number is None else {f"{number:g}"})
+        )
+
+    def named_classes(self) -> tuple[str, ...]:
+        """The class names, or the numbers while no vocabulary is fixed."""
+        return self.class_names or tuple(map(str, range(self.depth if self.has_classes else 0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSchema:
+    """The labels of every example, in the order of ``class_dict``."""
+
+    labels: tuple[Label, ...]
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise SpecError("class_dict is empty; describe at least one label.")
+        repeated = _repeated(label.name for label in self.labels)
+        if repeated:
+            raise SpecError(f"class_dict names a label twice: {', '.join(repeated)}.")
+
+    @classmethod
+    def from_class_dict(cls, class_dict: Iterable[Mapping[str, Any] | Label]) -> LabelSchema:
+        """The schema of a spec's ``class_dict``: old dictionaries, ``Label`` objects or both.
+
+        Raises:
+            SpecError: an entry has unknown keys, or is inconsistent.
+
+        Example:
+            >>> LabelSchema.from_class_dict([{"name": "pet", "depth": 2}]).labels[0].depth
+            2
+        """
+        if isinstance(class_dict, (Mapping, Label, str)) or not isinstance(class_dict, Iterable):
+            raise SpecError(f"class_dict is {class_dict!r}, expected a list with an entry a label.")
+        return cls(tuple(e if isinstance(e, Label) else _from_dict(e) for e in class_dict))
+
+    def __iter__(self) -> Any:
+        return iter(self.labels)
+
+    def __getitem__(self, name: str) -> Label:
+        for label in self.labels:
+            if label.name == name:
+                return label
+        raise KeyError(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels' names."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def class_labels(self) -> tuple[Label, ...]:
+        """The labels of which each example has one class."""
+        return tuple(label for label in self.labels if label.is_class)
+
+    @property
+    def labels_with_classes(self) -> tuple[Label, ...]:
+        """The labels that have a vocabulary."""
+        return tuple(label for label in self.labels if label.has_classes)
+
+    def with_vocabularies(
+        self, vocabularies: Mapping[str, Sequence[str]], *, collected: Collection[str] = ()
+    ) -> LabelSchema:
+        """This schema with class names.
+
+        Args:
+            vocabularies: class names by label.
+            collected: labels whose names were collected from the texts of a training set.
+
+        Raises:
+            SpecError: a vocabulary's length is not the label's depth, or it names a class twice.
+        """
+        for name in vocabularies:
+            if name not in self.names:
+                raise SpecError(
+                    f"No label {name!r} in class_dict. {did_you_mean(name, self.names)}"
+                )
+        return LabelSchema(
+            tuple(
+                dataclasses.replace(
+                    label,
+                    class_names=tuple(vocabularies[label.name]),
+                    are_collected=label.name in collected,
+                )
+                if label.name in vocabularies
+                else label
+                for label in self.labels
+            )
+        )
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The schema as plain values, for the model folder."""
+        return [dataclasses.asdict(label) for label in self.labels]
+
+    @classmethod
+    def from_json(cls, value: Iterable[Mapping[str, Any]]) -> LabelSchema:
+        """The schema from what ``to_json`` gave."""
+        return cls(tuple(Label(**entry) for entry in value))
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, sorted."""
+    return sorted(name for name, count in collections.Counter(names).items() if count > 1)
+
+
+def _from_dict(entry: Mapping[str, Any]) -> Label:
+    fields = {field.name for field in dataclasses.fields(Label)}
+    values = {}
+    for key, value in entry.items():
+        key = _OLD_KEYS.get(key, key)
+        if key not in fields:
+            raise SpecError(
+                f"class_dict: unknown key {key!r} in {dict(entry)!r}. "
+                f"{did_you_mean(key, sorted(fields | set(_OLD_KEYS)))}"
+            )
+        values[key] = value
+    if "name" not in values:
+        raise SpecError(f"class_dict: an entry has no name: {dict(entry)!r}.")
+    return Label(**values)
