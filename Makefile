@@ -44,7 +44,7 @@ $(VENV)/.demo: $(VENV)/.venv pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[$(HARDWARE),examples,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(HARDWARE),test]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test

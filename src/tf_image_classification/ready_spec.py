@@ -47,7 +47,7 @@ class ReadySpec(EstimatorSpec):
         changes = _changes(augmentation)
 
         def augmented(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
-            if augmentation == "flip":
+            if augmentation in ("flip", "translate"):
                 image = middle(image, width, height)
             else:
                 image = augment.random_resized_crop(image, height, width, seed)
@@ -86,6 +86,7 @@ def _changes(augmentation: str) -> list[Callable[..., tf.Tensor]]:
 
     changes: dict[str, list[Callable[..., tf.Tensor]]] = {
         "flip": [],
+        "translate": [augment.random_translate],
         "crop": [],
         "colour": [augment.random_colour],
         "trivial": [augment.trivial_augment, augment.random_erasing],

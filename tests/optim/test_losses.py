@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_image_classification.config import TrainingSettings
+from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.optim.losses import known_logits, label_losses, total_loss
 
@@ -190,3 +191,76 @@ def test_the_huber_loss_pulls_with_delta_at_most():
         loss = label_losses(schema, options, {"age": tf.zeros(9)}, {"age": errors})["age"]
     expected = [-2.0, -2.0, -2.0, -0.5, 0.0, 0.5, 2.0, 2.0, 2.0]
     np.testing.assert_allclose(tape.gradient(loss, errors), expected)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+def test_thresholds_are_asked_of_those_that_reach_them_only():
+    label = Label("age", depth=4, kind="ordinal")
+    rng = np.random.default_rng(0)
+    target, logits = np.array([0, 1, 2, 3, 3]), rng.normal(0, 2, [5, 3]).astype(np.float32)
+    expected = np.zeros(5)
+    for i, of in enumerate(target):
+        for k in range(3):
+            if of >= k:
+                p = sigmoid(logits[i, k])
+                expected[i] -= np.log(p if of > k else 1 - p)
+    losses = label_losses(
+        LabelSchema((label,)), TrainingSettings(), {"age": tf.constant(target)}, {"age": logits}
+    )
+    np.testing.assert_allclose(losses["age"], expected, rtol=1e-5)
+    # The loss is minus the logarithm of the label's probability, which predictions give too.
+    predictions = predictions_from(LabelSchema((label,)), {"age": tf.constant(logits)})
+    own = predictions["age_probabilities"].numpy()[np.arange(5), target]
+    np.testing.assert_allclose(losses["age"], -np.log(own), rtol=1e-4)
+
+
+def test_a_bell_curve_around_the_label_is_the_target_of_a_distribution():
+    label = Label("age", depth=9, kind="ordinal", coding="distribution", spread=1.5)
+    logits = -np.square((np.arange(9) - 4) / 1.5).astype(np.float32) / 2
+    losses = label_losses(
+        LabelSchema((label,)), TrainingSettings(),
+        {"age": tf.constant([4, 6])}, {"age": np.stack([logits, logits])},
+    )["age"].numpy()  # fmt: skip
+    curve = np.exp(logits) / np.exp(logits).sum()
+    assert losses[0] == pytest.approx(-(curve * np.log(curve)).sum(), rel=1e-5)
+    assert losses[1] > losses[0]
+
+
+def test_several_classes_have_the_mean_cross_entropy_of_each():
+    label = Label("tags", depth=3, kind="several")
+    logits = np.array([[2.0, -1.0, 0.5]], np.float32)
+    target = np.array([[1.0, 0.0, 1.0]], np.float32)
+    for smoothing in (0.0, 0.2):
+        wanted = target * (1 - smoothing) + smoothing / 2
+        p = sigmoid(logits)
+        expected = -(wanted * np.log(p) + (1 - wanted) * np.log(1 - p)).mean()
+        found = label_losses(
+            LabelSchema((label,)), TrainingSettings(label_smoothing=smoothing),
+            {"tags": tf.constant(target)}, {"tags": logits},
+        )["tags"]  # fmt: skip
+        assert float(found[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_learned_weights_give_each_label_its_share_whatever_the_parts():
+    labels, logits, present = random_batch(3, 8)
+    counts = counts_of(present)
+    s = {"species": 0.4, "is_adult": -0.3, "age": 1.1}
+    each = losses_of(TrainingSettings(), labels, logits, present)
+    whole = float(total_loss(SCHEMA, each, present, counts, s))
+    means = {n: each[n].numpy()[present[n]].mean() for n in SCHEMA.names}
+    expected = sum(
+        label.weight * (np.exp(-s[label.name]) * means[label.name] + s[label.name] / 2)
+        for label in SCHEMA
+    )
+    assert whole == pytest.approx(expected, rel=1e-5)
+    parts = [
+        total_loss(
+            SCHEMA, {n: v[i : i + 4] for n, v in each.items()},
+            {n: v[i : i + 4] for n, v in present.items()}, counts, s,
+        )
+        for i in (0, 4)
+    ]  # fmt: skip
+    assert float(sum(parts)) == pytest.approx(whole, rel=1e-5)

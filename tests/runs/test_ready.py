@@ -159,7 +159,9 @@ def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
         assert far["conv1/kernel"] > 0
 
 
-@pytest.mark.parametrize("augmentation", ["none", "flip", "crop", "colour", "rand", "trivial"])
+@pytest.mark.parametrize(
+    "augmentation", ["none", "flip", "translate", "crop", "colour", "rand", "trivial"]
+)
 def test_augmentation_dropout_and_eval_crop_reach_the_images(augmentation):
     spec = ReadySpec(
         [Label("label", depth=2)],
@@ -189,6 +191,7 @@ def test_augmentation_dropout_and_eval_crop_reach_the_images(augmentation):
         ("a,cat\nb,dog\nc,emu\n", [Label("label", depth=3)]),
         ("URIs,labels\na,0\nb,3\n", [Label("label", depth=4)]),
         ("URIs,age,kind\na,0.5,x\nb,,y\n", [Label("age", one_hot=False), Label("kind", depth=2)]),
+        ("URIs,tags\na,x|y\nb,z\nc,|\n", [Label("tags", depth=3, kind="several")]),
     ],
 )
 def test_labels_are_told_from_a_csv(rows, expected, tmp_path):
@@ -198,6 +201,43 @@ def test_labels_are_told_from_a_csv(rows, expected, tmp_path):
          "model_dir": str(tmp_path / "m")}
     )  # fmt: skip
     assert ready.make_ready_spec(settings).class_dict == expected
+
+
+def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
+    (tmp_path / "t.csv").write_text("URIs,person,age,tags\na,p1,3,x\nb,p2,0,y\n")
+    given = {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
+             "model_dir": str(tmp_path / "m"), "label_columns": ["age", "tags"],
+             "label_kinds": ["age=ordinal", "tags=several"]}  # fmt: skip
+    assert ready.make_ready_spec(make_settings(given)).class_dict == [
+        Label("age", depth=4, kind="ordinal"),
+        Label("tags", depth=2, kind="several"),
+    ]
+    for changes, message in (
+        ({"label_columns": ["ages"]}, "no label 'ages'"),
+        ({"label_kinds": ["person=value"]}, "no label 'person'"),
+        ({"label_kinds": ["age=ordinary"]}, "of the form name=kind"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ready.make_ready_spec(make_settings(given | changes))
+
+
+def test_outputs_of_every_kind_are_fitted_before_the_first_step(pictures, tmp_path):
+    rows = ["URIs,size,tags,height"]
+    for number, name in enumerate(("blue", "green", "red")):
+        tags = ("cold", "cold|warm", "warm")[number]
+        rows += [
+            f"{pictures['train']}/{name}/{i}.png,{number},{tags},{number}.5" for i in range(12)
+        ]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    result, _ = run(
+        pictures, tmp_path / "m", train_metadata=[str(tmp_path / "t.csv")], train_steps=1,
+        eval_metadata=[str(tmp_path / "t.csv")], eval_every_steps=1, learning_rate=0.0,
+        moving_average_decay=0.0, label_kinds=["size=ordinal"],
+        learning_rate_decay_type="fixed", warmup_steps=0,
+    )  # fmt: skip
+    assert result.metrics["size/accuracy"] > 0.6
+    assert result.metrics["tags/exact_match"] > 0.6
+    assert result.metrics["height/mean_absolute_error"] < 0.5
 
 
 def test_labels_are_told_from_records(tmp_path):

@@ -203,11 +203,20 @@ class ReadySettings:
         choices=("none", "auto"),
         resume="free",
     )
+    label_columns: tuple[str, ...] = declare(
+        (), "Columns of the CSV that are labels; empty: all but the image's."
+    )
+    label_kinds: tuple[str, ...] = declare(
+        (),
+        "Kinds of labels where they are not what they look like, as name=kind: class, ordinal "
+        "(classes in order), several (any number of classes, as in cat|dog) or value.",
+    )
     augmentation: str = declare(
         "crop",
-        "What happens to training images: nothing; mirroring (flip); random parts as well (crop); "
-        "and then colours (colour), RandAugment (rand) or TrivialAugment (trivial), with erasing.",
-        choices=("none", "flip", "crop", "colour", "rand", "trivial"),
+        "What happens to training images: nothing; mirroring (flip); moving as well (translate) or "
+        "random parts as well (crop); and then colours (colour), RandAugment (rand) or "
+        "TrivialAugment (trivial), with erasing.",
+        choices=("none", "flip", "translate", "crop", "colour", "rand", "trivial"),
     )
     dropout: float = declare(
         0.2, "Share of the features that is left out in training.", minimum=0.0, maximum=0.99
@@ -259,6 +268,15 @@ class TrainingSettings:
         "Exchange a rectangle of neighbouring images (cutmix); 0: off, usual: 1.0. With "
         "mixup_alpha, one of them by chance.",
         minimum=0.0,
+    )
+    task_weights: str = declare(
+        "fixed",
+        "How the losses of several labels are added: by the weights of class_dict (fixed), or by "
+        "weights learned with the model, less for a label that stays uncertain (learned).",
+        choices=("fixed", "learned"),
+    )
+    balanced_sampling: str = declare(
+        "", "Class label whose classes are drawn equally often in training; empty: each example is."
     )
     class_weights: str = declare(
         "none",
@@ -495,6 +513,13 @@ class EvaluationSettings:
         "workers together (workers), or the task if the cluster names one (auto).",
         choices=("auto", "workers", "task"),
         resume="free",
+    )
+    test_time_augmentation: str = declare(
+        "none",
+        "Views of an image whose outputs are averaged, in evaluations and in the exported model: "
+        "itself and its mirror image (flip), each also moved both ways along the diagonal by a "
+        "32nd of the side (flip_shift).",
+        choices=("none", "flip", "flip_shift"),
     )
     best_metric: str = declare(
         "",

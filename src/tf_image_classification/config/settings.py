@@ -274,6 +274,11 @@ def _check_data_service(settings: Settings) -> None:
 
 def _check_effects(settings: Settings) -> None:
     values = settings.values()
+    if settings.training.balanced_sampling and settings.training.class_weights == "balanced":
+        raise ConfigError(
+            "balanced_sampling and class_weights balanced would each make up for rare classes, "
+            "together twice. Give one of them."
+        )
     for option in OPTIONS.values():
         if settings.origin(option.name) == "default":
             continue
@@ -291,6 +296,8 @@ def _check_effects(settings: Settings) -> None:
         "head_phase": "checkpoint_path",
         "augmentation": "backbone",
         "dropout": "backbone",
+        "label_columns": "backbone",
+        "label_kinds": "backbone",
         "eval_crop": "backbone",
         "early_stopping_patience": "eval_metadata",
         "eval_freq": "eval_metadata",

@@ -19,36 +19,64 @@ from tf_image_classification.dataset.sources import (
     numbered_rows,
     source_kind,
 )
-from tf_image_classification.errors import DataError
-from tf_image_classification.labels import Label
+from tf_image_classification.errors import ConfigError, DataError, did_you_mean
+from tf_image_classification.labels import SEPARATOR, Label, split_classes
+from tf_image_classification.labels.schema import CLASS, SEVERAL, VALUE
 
 NAME = "label"
 """What a source's only label is called when the source does not name it."""
 
 
-def find_labels(patterns: Sequence[str], *, option: str, depth: int = 0) -> list[Label]:
+def find_labels(
+    patterns: Sequence[str],
+    *,
+    option: str,
+    depth: int = 0,
+    columns: Sequence[str] = (),
+    kinds: Mapping[str, str] | None = None,
+) -> list[Label]:
     """The labels of a source.
 
     Class folders give one class label; so does a CSV without header, or with the column ``labels``.
     Each other column of a CSV with ``URIs`` is a label of its own: a real value when its cells are
-    numbers that are not all whole, else a class. Records give the class of ``image/class/label``,
-    or of their only feature that holds one number.
+    numbers that are not all whole, several classes when a cell joins some with ``|``, else a class.
+    Records give the class of ``image/class/label``, or of their only feature that holds one number.
 
     Args:
         patterns: as ``read_source`` takes them.
         option: the setting they came from, for messages.
         depth: number of classes where it is known from elsewhere; 0: as many as are found.
+        columns: the columns of a CSV that are labels; empty: all.
+        kinds: kinds of labels by name, where they are not the ones told above.
 
     Raises:
         DataError: there is nothing to tell labels from.
+        ConfigError: a column or a kind is of no label.
     """
+    kinds = kinds or {}
     kind, paths = source_kind(patterns, option)
-    if kind == "folder":
-        return [Label(NAME, depth=depth or len(_class_folders(paths)))]
     if kind == "csv":
-        columns = _csv_columns(paths)
-        return [_label(name, texts, depth, paths[0]) for name, texts in columns.items()]
-    return [_of_records(paths, depth)]
+        cells = _csv_columns(paths)
+        _check_known("label_columns", columns, cells)
+        chosen = {name: texts for name, texts in cells.items() if name in columns or not columns}
+        _check_known("label_kinds", kinds, chosen)
+        return [
+            _label(name, texts, depth, kinds.get(name, ""), paths[0])
+            for name, texts in chosen.items()
+        ]
+    if kind == "folder":
+        label = Label(NAME, depth=depth or len(_class_folders(paths)))
+    else:
+        label = _of_records(paths, depth)
+    _check_known("label_columns", columns, [label.name])
+    _check_known("label_kinds", kinds, [label.name])
+    return [Label(label.name, depth=label.depth, kind=kinds.get(label.name, ""))]
+
+
+def _check_known(option: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{option}: there is no label {name!r}. {did_you_mean(name, known)}")
 
 
 def _class_folders(paths: Iterable[str]) -> set[str]:
@@ -80,18 +108,22 @@ def _csv_columns(paths: Sequence[str]) -> dict[str, set[str]]:
     return cells
 
 
-def _label(name: str, texts: set[str], depth: int, path: str) -> Label:
+def _label(name: str, texts: set[str], depth: int, kind: str, path: str) -> Label:
     texts = texts - {""}
-    if _are_real(texts):
-        return Label(name, one_hot=False)
+    has_several = any(SEPARATOR in text for text in texts)
+    kind = kind or (SEVERAL if has_several else VALUE if _are_real(texts) else CLASS)
+    if kind == VALUE:
+        return Label(name, kind=VALUE)
+    if kind == SEVERAL:
+        texts = {part for text in texts for part in split_classes(text)}
     are_numbers = all(text.isdecimal() for text in texts)
     found = max(map(int, texts)) + 1 if are_numbers and texts else len(texts)
-    if max(found, depth) < 2:
+    if max(found, depth) < (1 if kind == SEVERAL else 2):
         raise DataError(
             f"{path}: label {name!r} is the same for all examples ({', '.join(texts) or 'empty'}). "
             "Expected at least two classes."
         )
-    return Label(name, depth=depth or found)
+    return Label(name, depth=depth or found, kind=kind)
 
 
 def _are_real(texts: Iterable[str]) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 
@@ -45,6 +47,51 @@ class Order:
         return tf.stack([constant + self.seed, constant, epochs], axis=-1)
 
 
+class BalancedOrder:
+    """An order in which each of C groups of examples is drawn equally often.
+
+    Of C positions that follow one another from a multiple of C on, each group has one. A group's
+    examples come in permutations of it, one after the other, so that small groups repeat.
+
+    Attributes:
+        seed: as in ``Order``.
+        shuffle: False keeps the order of groups and of examples in them.
+    """
+
+    def __init__(self, groups: npt.NDArray[np.int64], seed: int, shuffle: bool) -> None:
+        """Sort the examples into their groups.
+
+        Args:
+            groups: each example's group, int64 [N]; -1 for one that is never drawn.
+            seed: as in ``Order``.
+            shuffle: as in ``Order``.
+        """
+        self.seed, self.shuffle = seed, shuffle
+        _, counts = np.unique(groups[groups >= 0], return_counts=True)
+        with tf.device("CPU:0"):
+            self._members = tf.constant(np.argsort(groups, kind="stable")[np.sum(groups < 0) :])
+            self._counts = tf.constant(counts, tf.int64)
+            self._starts = tf.constant(np.cumsum([0, *counts[:-1]]), tf.int64)
+
+    def numbers(self, positions: tf.Tensor) -> tf.Tensor:
+        """The examples at some positions; arguments and result as those of ``Order.numbers``."""
+        num_groups = tf.size(self._counts, tf.int64)
+        turns = positions // num_groups
+        groups = permuted(
+            positions % num_groups, num_groups, self._seeds(1, turns, turns), self.shuffle
+        )
+        counts = tf.gather(self._counts, groups)
+        seeds = self._seeds(2, turns // counts, groups)
+        places = permuted(turns % counts, counts, seeds, self.shuffle)
+        return tf.gather(self._members, tf.gather(self._starts, groups) + places)
+
+    def _seeds(self, purpose: int, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+        # Added to the seed, which leaves the second number 0 to the order of whole epochs.
+        mixed = (tf.constant(self.seed, tf.int64) + second * 7919 * (purpose - 1)) % 2**31
+        numbers = [mixed, tf.zeros_like(first) + purpose, first]
+        return tf.cast(tf.stack(numbers, axis=-1), tf.uint32)
+
+
 def permuted(
     indices: tf.Tensor, count: tf.Tensor, seeds: tf.Tensor, shuffle: bool = True
 ) -> tf.Tensor:
@@ -52,7 +99,7 @@ def permuted(
 
     Args:
         indices: int64 [n].
-        count: int64 scalar, size of the permutation, at least 1.
+        count: int64 scalar or [n], size of the permutation, at least 1.
         seeds: uint32 [n, 3] or [3], one permutation for each different seed.
         shuffle: False returns the indices.
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.dataset.decode import decode_image, explain_bad_image
-from tf_image_classification.dataset.order import Order
+from tf_image_classification.dataset.order import BalancedOrder, Order
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.dataset.stream import Stream
 from tf_image_classification.errors import DataError, SpecError
@@ -102,6 +102,7 @@ class Pipeline:
         max_image_pixels: larger images are bad images.
         seed: decides order and augmentation.
         shuffle: whether training examples are shuffled.
+        balanced_by: class label whose classes training draws equally often, or "".
         data_service: address of the tf.data service that makes training batches, or "".
     """
 
@@ -112,6 +113,7 @@ class Pipeline:
     max_image_pixels: int
     seed: int = 0
     shuffle: bool = True
+    balanced_by: str = ""
     data_service: str = ""
 
     def training_batches(
@@ -216,9 +218,9 @@ class Pipeline:
         Returns:
             Dataset of ``Batch``, each one slice of a global batch, with known cardinality.
         """
-        unshuffled = dataclasses.replace(self, shuffle=False)
-        chunks = unshuffled._encoded(first_batch * self.batch_size, share)
-        batches = unshuffled._decoded(chunks, excluded, share, pad=True)
+        in_order = self._in_file_order
+        chunks = in_order._encoded(first_batch * self.batch_size, share)
+        batches = in_order._decoded(chunks, excluded, share, pad=True)
         num_batches = max(0, self.num_evaluation_batches(max_batches) - first_batch)
         return batches.take(num_batches * share.count)
 
@@ -234,7 +236,7 @@ class Pipeline:
                 "tell of which example. Its own log may; or train without --data_service, which "
                 "names the file."
             )
-        order = self if training else dataclasses.replace(self, shuffle=False)
+        order = self if training else self._in_file_order
         if isinstance(self.source, Stream):
             self.source.check_labels(position, order._stream_seed, self.batch_size)
         found = {}
@@ -261,7 +263,7 @@ class Pipeline:
             first, where, failure = position, f"The batch at position {position}", error
         if isinstance(self.source, Table):
             table = self.source
-            order = Order(table.num_examples, self.seed, self.shuffle)
+            order = self.order
             for number in order.numbers(first + _steps(self.batch_size)).numpy().tolist():
                 try:
                     table.fetch(tf.constant([number], tf.int64))
@@ -276,6 +278,19 @@ class Pipeline:
     def names_at(self, position: int) -> list[str]:
         """Files or records of the examples in the training batch at a position."""
         return [self.source.locate(number) for number, _ in self._raw_batch(position)]
+
+    @property
+    def order(self) -> Order | BalancedOrder:
+        """Which example of the table training sees at which position."""
+        assert isinstance(self.source, Table)
+        if not self.balanced_by:
+            return Order(self.source.num_examples, self.seed, self.shuffle)
+        column = self.source.columns[self.balanced_by]
+        return BalancedOrder(np.where(column.present, column.values, -1), self.seed, self.shuffle)
+
+    @property
+    def _in_file_order(self) -> Pipeline:
+        return dataclasses.replace(self, shuffle=False, balanced_by="")
 
     @property
     def _stream_seed(self) -> int | None:
@@ -300,7 +315,9 @@ class Pipeline:
             wanted = range(first, first + share.count * rows)
             batches = self.source.batches(start, self._stream_seed, self.batch_size, wanted)
             chunks = batches.map(
-                lambda *parts: tf.nest.map_structure(lambda t: tf.reshape(t, [-1, size]), parts)
+                lambda *parts: tf.nest.map_structure(
+                    lambda t: tf.reshape(t, [-1, size, *t.shape[1:]]), parts
+                )
             ).unbatch()
             per_batch = len(wanted) // size
 
@@ -311,7 +328,7 @@ class Pipeline:
 
             return chunks.enumerate().map(with_positions)
         table = self.source
-        order = Order(table.num_examples, self.seed, self.shuffle)
+        order = self.order
         with tf.device("CPU:0"):  # as tensors here; a graph with millions of constants is slow
             columns = {
                 name: (tf.constant(column.values), tf.constant(column.present))

@@ -229,7 +229,7 @@ def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
         texts = raw[:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0]
         missing = tf.constant(sorted(label.missing_texts))
         present = (lengths > 0) & tf.reduce_all(texts[:, None] != missing, axis=1)
-        if not label.is_class:
+        if not label.has_classes:
             values = tf.strings.to_number(tf.where(present, texts, "0"), tf.float32)
             return _finite(label, values, present)
         values = tf.where(present, _class_numbers(label).lookup(texts), 0)
@@ -237,7 +237,7 @@ def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
         numbers = raw[:, :1].to_tensor(default_value=0, shape=[None, 1])[:, 0]
         present = (lengths > 0) & ~examples.is_marker(label, numbers)
         numbers = tf.where(present, numbers, tf.zeros_like(numbers))
-        if not label.is_class:
+        if not label.has_classes:
             return _finite(label, tf.cast(numbers, tf.float32), present)
         values = tf.cast(numbers, tf.int64)
         tf.debugging.assert_equal(

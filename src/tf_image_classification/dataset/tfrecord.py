@@ -355,10 +355,13 @@ class _Descriptor:
             os.close(self.number)
 
 
+LabelValue = float | Sequence[float] | str | None
+
+
 def write_shards(
     folder: str,
     name: str,
-    examples: Iterable[tuple[bytes, str, Mapping[str, float | str | None]]],
+    examples: Iterable[tuple[bytes, str, Mapping[str, LabelValue]]],
     *,
     num_shards: int = 1,
 ) -> list[str]:
@@ -370,7 +373,8 @@ def write_shards(
         folder: where to write; created when absent; local or remote.
         name: first part of the file names, such as "train".
         examples: encoded image, its origin, and its labels by name: a number (class number or real
-            value) is written as one float, a class name as bytes, None is left out (missing).
+            value) is written as one float, 0 and 1 for each of several classes as floats, a class
+            name (or several, as ``cat|dog``) as bytes, None is left out (missing).
         num_shards: number of files; examples are dealt to them in turn.
 
     Returns:
@@ -406,7 +410,7 @@ def write_shards(
     return paths
 
 
-def make_example(image: bytes, uri: str, labels: Mapping[str, float | str | None]) -> bytes:
+def make_example(image: bytes, uri: str, labels: Mapping[str, LabelValue]) -> bytes:
     """One serialized ``tf.train.Example`` in the contract's form.
 
     Raises:
@@ -419,7 +423,8 @@ def make_example(image: bytes, uri: str, labels: Mapping[str, float | str | None
         if isinstance(value, str):
             features[name] = _bytes_feature(value.encode())
         elif value is not None:
-            features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+            numbers = value if isinstance(value, Sequence) else [value]
+            features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=numbers))
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return bytes(example.SerializeToString(deterministic=True))
 

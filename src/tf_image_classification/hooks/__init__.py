@@ -8,6 +8,7 @@ from tf_image_classification.hooks.checkpoints import (
 )
 from tf_image_classification.hooks.keras_callbacks import IteratorInitializerHook, KerasCallbackHook
 from tf_image_classification.hooks.metric_file import MetricFileHook
+from tf_image_classification.hooks.phases import UnfreezeHook
 from tf_image_classification.hooks.progress import ProgressHook
 from tf_image_classification.hooks.stopping import EarlyStoppingHook, NonFiniteLossHook
 from tf_image_classification.hooks.summaries import SummaryHook
@@ -26,4 +27,5 @@ __all__ = [
     "ProgressHook",
     "Run",
     "SummaryHook",
+    "UnfreezeHook",
 ]

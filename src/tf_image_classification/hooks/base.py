@@ -111,6 +111,15 @@ class Hook:
     def close(self) -> None:
         """Last of all, however the training ended: let go of what ``begin`` opened."""
 
+    def rate_share(self, path: str) -> Callable[[Any], Any] | None:
+        """How much of the learning rate a variable gets, as a function of the step, or None: all.
+
+        The function is traced: it takes the number of steps done, an int64 scalar tensor, and
+        gives a number from 0 to 1. Depending on nothing else, it is the same on every worker and
+        after a restart.
+        """
+        return None
+
     def state(self) -> dict[str, Any]:
         """What the hook must remember over restarts, as values that JSON can hold."""
         return {}

@@ -96,7 +96,7 @@ def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str
     """
     missing = label.missing_texts
     present = np.array([text not in missing for text in texts], dtype=bool)
-    if not label.is_class:
+    if not label.has_classes:
         values = np.zeros(len(texts), np.float32)
         for i in np.flatnonzero(present).tolist():
             values[i] = _real_value(label, texts[i], locate, int(i))

@@ -48,7 +48,8 @@ class Label:
             2111.08851). "expectation": a logit a class, trained like a class label, of which the
             expected value is predicted (DEX, Rothe et al., IJCV 2018). "distribution": the same,
             trained against a bell curve around the label (Geng, arXiv 1408.6027).
-        spread: standard deviation of that bell curve, in classes.
+        spread: standard deviation of that bell curve, in classes; by itself a fiftieth of them, at
+            least a half.
     """
 
     name: str
@@ -107,7 +108,7 @@ class Label:
             raise SpecError(f"{where} coding {coding!r}. {did_you_mean(coding, CODINGS)}")
         if self.spread and coding != DISTRIBUTION:
             raise SpecError(f"{where} a spread, which only the coding {DISTRIBUTION!r} has.")
-        spread = self.spread or (2.0 if coding == DISTRIBUTION else 0.0)
+        spread = self.spread or (max(0.5, self.depth / 50) if coding == DISTRIBUTION else 0.0)
         if not 0 <= spread < math.inf:
             raise SpecError(f"{where} spread {self.spread!r}, expected more than 0.")
         settled = {"kind": kind, "one_hot": kind != VALUE, "coding": coding, "spread": spread}

@@ -39,7 +39,7 @@ from tf_image_classification.runs.reading import Data, Input
 from tf_image_classification.training.cluster import check_batch_size, uses_xla
 from tf_image_classification.training.loop import Plan, TrainingRun, plan_length
 from tf_image_classification.training.state import TrainState, make_state
-from tf_image_classification.training.step import Forward, StepFunction
+from tf_image_classification.training.step import Forward, RateShare, StepFunction
 from tf_image_classification.training.workers import Workers
 
 
@@ -94,15 +94,46 @@ def _batch_norm_layers(model: keras.Model, option: str) -> list[keras.layers.Lay
     return layers
 
 
-def make_forward(model: Callable[..., Any], schema: LabelSchema) -> Forward:
-    """Images and whether training, to float32 logits by label; traced by its callers."""
+def make_forward(
+    model: Callable[..., Any], schema: LabelSchema, settings: Settings | None = None
+) -> Forward:
+    """Images and whether training, to float32 logits by label; traced by its callers.
+
+    With settings the logits of an evaluation are the means over the views that they ask for.
+    """
+    augmentation = settings.evaluation.test_time_augmentation if settings else "none"
+
+    def one_view(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+        return split_logits(schema, model(images, training=training))
 
     def forward(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
         if images.dtype.is_integer:
             images = tf.cast(images, tf.float32)
-        return split_logits(schema, model(images, training=training))
+        if training or augmentation == "none":
+            return one_view(images, training)
+        of_views = [one_view(view, False) for view in views(images, augmentation)]
+        return {
+            name: tf.add_n([logits[name] for logits in of_views]) / len(of_views)
+            for name in schema.names
+        }
 
     return forward
+
+
+def views(images: tf.Tensor, augmentation: str) -> list[tf.Tensor]:
+    """The views of images that an evaluation averages over (as in airbench, arXiv 2404.00498).
+
+    Args:
+        images: [B, H, W, C].
+        augmentation: "flip" or "flip_shift".
+    """
+    shown = [images]
+    if augmentation == "flip_shift":
+        height, width = images.shape[1], images.shape[2]
+        by = max(1, round(min(height, width) / 32))
+        wide = tf.pad(images, [[0, 0], [by, by], [by, by], [0, 0]], mode="SYMMETRIC")
+        shown += [wide[:, d : d + height, d : d + width] for d in (0, 2 * by)]
+    return [*shown, *(tf.reverse(view, [2]) for view in shown)]
 
 
 def make_losses(
@@ -282,10 +313,17 @@ def assemble(
             settings.schedule, train_steps=plan.train_steps, steps_per_epoch=plan.steps_per_epoch
         )
         optimizer = make_optimizer(settings.optimizer, schedule, precision=settings.model.precision)
+        log_variances = {}
+        if settings.training.task_weights == "learned":
+            log_variances = _log_variances(spec, schema)
+            trained = [*trained, *log_variances.values()]
         prepare(optimizer, trained)
         decay = settings.model.moving_average_decay
-        state = make_state(model, optimizer, trained, with_averages=decay > 0)
-    forward, losses = make_forward(model, schema), make_losses(spec, schema, settings)
+        state = make_state(
+            model, optimizer, trained, with_averages=decay > 0, log_variances=log_variances
+        )
+    forward = make_forward(model, schema, settings)
+    losses = make_losses(spec, schema, settings)
     training_losses = losses
     if settings.training.class_weights == "balanced":
         weights = balanced_weights(data.train, schema)
@@ -314,7 +352,7 @@ def assemble(
             average_decay=decay,
             seed=settings.run.seed,
             num_replicas=num_replicas,
-            rate_factors=rate_factors(model, trained, settings.model.layer_decay),
+            rate_shares=_rate_shares(model, trained, settings, hooks),
         ),
         workers=workers,
         inputs=feed(data.train, is_training=True),
@@ -342,6 +380,37 @@ def assemble(
         )
 
     return Assembly(run, state, plan, schedule, evaluate_some)
+
+
+def _log_variances(spec: EstimatorSpec, schema: LabelSchema) -> dict[str, keras.Variable]:
+    """A variable for each label, at 0.
+
+    Raises:
+        ConfigError: there is one label only, whose loss has nothing to be weighed against.
+    """
+    if len(schema.labels) < 2:
+        raise ConfigError("task_weights learned has no effect with one label. Remove it.")
+    return {
+        label.name: keras.Variable(0.0, dtype="float32", name=f"log_variance_{label.name}")
+        for label in schema
+    }
+
+
+def _rate_shares(
+    model: keras.Model, trained: Sequence[keras.Variable], settings: Settings, hooks: Sequence[Hook]
+) -> list[RateShare | None]:
+    """For each variable the product of its layer's factor and of what the hooks give it."""
+    factors = rate_factors(model, trained, settings.model.layer_decay)
+
+    def share(variable: keras.Variable, factor: float) -> RateShare | None:
+        of_hooks = [s for hook in hooks if (s := hook.rate_share(variable.path)) is not None]
+        if factor == 1.0 and not of_hooks:
+            return None
+        return lambda step: tf.reduce_prod(
+            [factor, *(tf.cast(of_hook(step), tf.float32) for of_hook in of_hooks)]
+        )
+
+    return [share(variable, factor) for variable, factor in zip(trained, factors, strict=True)]
 
 
 def start_from_checkpoint(model: keras.Model, settings: Settings) -> WarmStartReport:

@@ -72,7 +72,7 @@ def evaluate_folder(
         saved, _ = newest_weights(folder)
         model = assembly.build_model(spec, settings, data.evaluation.image_shape, strategy)
         assign_weights(model, saved)
-        forward = assembly.make_forward(model, data.schema)
+        forward = assembly.make_forward(model, data.schema, settings)
         step, regularisation = saved.step, assembly.regularisation_of(model)
     feed = Feed(
         data.evaluation,
@@ -108,7 +108,8 @@ def evaluate_folder(
 def _refuse_for_exported(settings: Settings, record: RunRecord) -> None:
     """What an exported model has in itself cannot be chosen any more."""
     values = settings.values()
-    for name in ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta"):
+    fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
+    for name in (*fixed, "test_time_augmentation"):
         if settings.origin(name) != "default" and values[name] != record.settings[name]:
             raise ConfigError(
                 f"{name} is {values[name]}, but the exported model was made with "
@@ -225,7 +226,7 @@ def export_run(
         folder.saved_model,
         state.model,
         schema=data.schema,
-        forward=assembly.make_forward(state.model, data.schema),
+        forward=assembly.make_forward(state.model, data.schema, settings),
         pipeline=evaluation_input,
         step=saved.step,
     )

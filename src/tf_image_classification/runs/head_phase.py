@@ -44,8 +44,9 @@ def fit_outputs(
     """Set the output layers of a model by regression on its features; says what was done.
 
     The first worker computes and fits; all take its numbers, so that they start alike. Class labels
-    get a multinomial logistic regression whose strength is chosen by cross-validation, real values
-    a ridge regression; missing labels are left out.
+    get a multinomial logistic regression whose strength is chosen by cross-validation, several
+    classes and thresholds between ordered ones a logistic regression each, real values a ridge
+    regression; missing labels are left out.
 
     Args:
         spec: the spec, whose preprocessing for evaluation is used.
@@ -160,8 +161,12 @@ def _regression(
     """Kernel [D, outputs], bias [outputs] and, in words, how well they do."""
     mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     scaled = ((features - mean) / deviation).astype(np.float64)
-    fit = _classes if label.is_class else _real_values
-    kernel, bias, score = fit(label, scaled, values)
+    if label.has_softmax:
+        kernel, bias, score = _classes(label, scaled, values)
+    elif label.has_classes:
+        kernel, bias, score = _decisions(label, scaled, values)
+    else:
+        kernel, bias, score = _real_values(scaled, values)
     kernel = kernel / deviation[:, None]
     return kernel, bias - mean @ kernel, score
 
@@ -199,8 +204,33 @@ def _classes(
     return kernel, bias, score
 
 
-def _real_values(
+def _decisions(
     label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    """A logistic regression for each class of several, or for each threshold between classes."""
+    from sklearn.linear_model import LogisticRegression  # late, as above
+
+    num_outputs = label.logits_shape[0]
+    kernel, bias = np.zeros([features.shape[1], num_outputs]), np.zeros(num_outputs)
+    right, asked = 0, 0
+    for i in range(num_outputs):
+        # A threshold is asked of those that reach the class below it.
+        rows = np.ones(len(values), bool) if label.value_shape else values >= i
+        is_true = values[rows, i] > 0 if label.value_shape else values[rows] > i
+        if len(set(is_true.tolist())) < 2:
+            share = (is_true.sum() + 0.5) / (len(is_true) + 1)
+            bias[i] = np.log(share / (1 - share))
+            continue
+        fitted = LogisticRegression(C=_STRENGTHS[1], max_iter=500).fit(features[rows], is_true)
+        kernel[:, i], bias[i] = fitted.coef_[0], fitted.intercept_[0]
+        right += int((fitted.predict(features[rows]) == is_true).sum())
+        asked += len(is_true)
+    share = right / asked if asked else float("nan")
+    return kernel, bias, f"{share:.1%} of the training's decisions right"
+
+
+def _real_values(
+    features: npt.NDArray[Any], values: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
     from sklearn.linear_model import RidgeCV  # late, as above
 

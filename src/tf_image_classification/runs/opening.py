@@ -116,7 +116,7 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
     if spec.has_own_input:
         how = ("input_mode", "stream_block", "image_feature", "label_features", "on_bad_image")
         refuse(
-            (*how, "max_image_pixels", "debug", "data_service"),
+            (*how, "max_image_pixels", "debug", "data_service", "balanced_sampling"),
             "the spec's own input_fn decides that",
         )
     elif "tfrecord" not in _kinds_of_sources(settings):

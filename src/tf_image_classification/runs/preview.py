@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_image_classification import files
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.decode import decode_image
-from tf_image_classification.dataset.order import Order
+from tf_image_classification.dataset.order import BalancedOrder, Order
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.errors import ConfigError
@@ -59,7 +59,7 @@ def preview(
         raise ConfigError("preview needs --train_metadata, and input_mode indexed.")
     table = training.source
     plain = reading.without_augmentation(data, spec)
-    order = Order(table.num_examples, training.seed, training.shuffle)
+    order = training.order
     num_examples = min(num_examples, table.num_examples)
     rows, titles, names = [], [], []
     for position in range(num_examples):
@@ -68,7 +68,7 @@ def preview(
         image = decode_image(encoded, max_pixels=settings.data.max_image_pixels)
         pictures = [plain.preprocess(image, tf.constant(position, tf.int64))]
         for epoch in range(num_epochs):
-            place = _position_of(order, number, epoch, table.num_examples)
+            place = _position_of(order, number, position, epoch, table.num_examples)
             pictures.append(training.preprocess(image, tf.constant(place, tf.int64)))
         rows.append([to_displayable(np.asarray(picture)[None])[0] for picture in pictures])
         titles.append(_labels(data.schema, table, number))
@@ -77,11 +77,13 @@ def preview(
     return names
 
 
-def _position_of(order: Order, number: int, epoch: int, num_examples: int) -> int:
-    """Where an example comes in an epoch."""
+def _position_of(
+    order: Order | BalancedOrder, number: int, position: int, epoch: int, num_examples: int
+) -> int:
+    """Where an example comes in an epoch; of one that does not, where it might."""
     positions = tf.range(num_examples, dtype=tf.int64) + epoch * num_examples
     places = np.flatnonzero(order.numbers(positions).numpy() == number)
-    return int(places[0]) + epoch * num_examples
+    return (int(places[0]) if len(places) else position) + epoch * num_examples
 
 
 def _labels(schema: LabelSchema, table: Table, number: int) -> str:

@@ -6,13 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tf_image_classification import files
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.given import GivenInput
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import RawTable, SourceOptions, Table, read_source
 from tf_image_classification.dataset.stream import read_stream
-from tf_image_classification.errors import ConfigError, DataError, LabelError
+from tf_image_classification.errors import ConfigError, DataError, LabelError, did_you_mean
 from tf_image_classification.estimator_specs import EstimatorSpec, schema_of
 from tf_image_classification.labels import LabelSchema, read_class_names
 
@@ -174,6 +176,9 @@ def _pipeline(
             "data_service cannot read TFRecord files by random access, which happens in this "
             "process. Add --input_mode streaming, or name the images by a CSV file or a folder."
         )
+    balanced_by = settings.training.balanced_sampling if is_training else ""
+    if balanced_by:
+        _check_balanced(source, balanced_by)
     return Pipeline(
         source=source,
         preproc=spec.get_preproc_fn(is_training),
@@ -182,8 +187,20 @@ def _pipeline(
         max_image_pixels=settings.data.max_image_pixels,
         seed=settings.run.seed,
         shuffle=not settings.run.debug,
+        balanced_by=balanced_by,
         data_service=service,
     )
+
+
+def _check_balanced(source: Any, label: str) -> None:
+    """Refuse balanced sampling by what has no classes, or of what cannot be drawn by number."""
+    if not isinstance(source, Table):
+        raise ConfigError("balanced_sampling draws examples by number: use input_mode indexed.")
+    columns = [name for name, c in source.columns.items() if c.values.dtype == np.int64]
+    if label not in columns:
+        raise ConfigError(
+            f"balanced_sampling {label!r} is no class label. {did_you_mean(label, columns)}"
+        )
 
 
 def without_augmentation(data: Data, spec: EstimatorSpec) -> Pipeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tf_image_classification import backbones, files
@@ -9,6 +10,7 @@ from tf_image_classification.config import IMAGENET, Settings
 from tf_image_classification.dataset.label_discovery import find_labels
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels import Label, read_class_names
+from tf_image_classification.labels.schema import KINDS
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.ready_spec import ReadySpec
 
@@ -53,4 +55,23 @@ def _labels(settings: Settings) -> list[Label]:
     if len(settings.data.labels) == 1 and "=" not in settings.data.labels[0]:
         path = settings.data.labels[0]
         depth = len(read_class_names(files.read_text(path), path))
-    return find_labels(settings.data.train_metadata, option="train_metadata", depth=depth)
+    return find_labels(
+        settings.data.train_metadata,
+        option="train_metadata",
+        depth=depth,
+        columns=settings.ready.label_columns,
+        kinds=_kinds(settings.ready.label_kinds),
+    )
+
+
+def _kinds(entries: Sequence[str]) -> dict[str, str]:
+    kinds = {}
+    for entry in entries:
+        name, equals, kind = entry.partition("=")
+        if not equals or kind not in KINDS:
+            raise ConfigError(
+                f"label_kinds: {entry!r} is not of the form name=kind, with a kind of "
+                f"{', '.join(KINDS)}."
+            )
+        kinds[name] = kind
+    return kinds

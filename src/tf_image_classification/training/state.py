@@ -29,6 +29,8 @@ class TrainState:
         loss_sum: float64 scalar, losses summed since the last summary.
         loss_count: int64 scalar, steps in ``loss_sum``.
         bad_step: int64 scalar, first step whose loss was not finite, or -1.
+        log_variances: by label name the variable that learned weights of the losses come from (see
+            ``optim.losses``); they are among ``trained``. Empty without learned weights.
         averages: moving average of each floating-point variable of the model by path, or empty.
     """
 
@@ -40,6 +42,7 @@ class TrainState:
     loss_count: tf.Variable
     bad_step: tf.Variable
     averages: Mapping[str, tf.Variable]
+    log_variances: Mapping[str, keras.Variable] = dataclasses.field(default_factory=dict)
 
     def variables(self) -> dict[str, tf.Variable]:
         """Every variable that a checkpoint holds, by its name there.
@@ -54,6 +57,7 @@ class TrainState:
         named |= {f"model/{v.path}": v.value for v in model_variables(self.model)}
         named |= {f"optimizer/{v.path}": v.value for v in self.optimizer.variables}
         named |= {f"average/{path}": value for path, value in self.averages.items()}
+        named |= {f"log_variance/{name}": v.value for name, v in self.log_variances.items()}
         return named
 
     def restore(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -109,6 +113,7 @@ def make_state(
     trained: list[keras.Variable],
     *,
     with_averages: bool,
+    log_variances: Mapping[str, keras.Variable] | None = None,
 ) -> TrainState:
     """The state of a fresh run; called inside the scope of its strategy.
 
@@ -117,6 +122,7 @@ def make_state(
         optimizer: the optimizer, built on ``trained``.
         trained: the variables to train.
         with_averages: whether moving averages of the weights are kept.
+        log_variances: as in ``TrainState``.
     """
 
     def number(value: int, dtype: tf.DType, name: str) -> tf.Variable:
@@ -135,6 +141,7 @@ def make_state(
         loss_count=number(0, tf.int64, "loss_count"),
         bad_step=number(-1, tf.int64, "bad_step"),
         averages=averages,
+        log_variances=log_variances or {},
     )
 
 

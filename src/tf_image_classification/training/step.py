@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -26,6 +26,7 @@ _MEAN = tf.distribute.ReduceOp.MEAN
 _DRAWS_PER_STEP = 4096  # more than any random layer draws in one step of one replica
 
 Forward = Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
+RateShare = Callable[[tf.Tensor], Any]
 Losses = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
 
 
@@ -56,7 +57,8 @@ class StepFunction:
         average_decay: decay of the moving averages; unused without averages.
         seed: the run's seed, for random layers.
         num_replicas: replicas in all.
-        rate_factors: what each trained variable's change is multiplied with; empty: by one.
+        rate_shares: for each trained variable what the step makes its change be multiplied with;
+            None: one, always.
     """
 
     state: TrainState
@@ -67,7 +69,7 @@ class StepFunction:
     average_decay: float
     seed: int
     num_replicas: int
-    rate_factors: Sequence[float] = ()
+    rate_shares: Sequence[RateShare | None] = ()
 
     def __call__(self, batch: Batch, votes: tf.Tensor) -> StepOutput:
         """Run one step in replica context; moves ``state`` by exactly one step.
@@ -100,15 +102,20 @@ class StepFunction:
         the change is the change at a share of the rate.
         """
         state = self.state
-        if all(factor == 1.0 for factor in self.rate_factors):
+        shared = [
+            (
+                variable.value,
+                tf.identity(variable.value),
+                tf.cast(share(state.step), variable.dtype),
+            )
+            for variable, share in zip(state.trained, self.rate_shares, strict=False)
+            if share is not None
+        ]
+        with tf.control_dependencies([old for _, old, _ in shared]):
             state.optimizer.apply(gradients, state.trained)
-            return
-        before = [tf.identity(v.value) for v in state.trained]
-        with tf.control_dependencies(before):
-            state.optimizer.apply(gradients, state.trained)
-        for variable, old, factor in zip(state.trained, before, self.rate_factors, strict=True):
-            if factor != 1.0:
-                variable.value.assign(old + factor * (variable.value - old))
+        for value, old, share in shared:
+            # Not old + 0 * change, which is NaN where the change is infinite.
+            value.assign(tf.where(share > 0, old + share * (value - old), old))
 
     def _seed_random_layers(self) -> None:
         """Make dropout and its like a function of seed, step and replica, not of history."""
@@ -152,7 +159,8 @@ class StepFunction:
         with tf.GradientTape() as tape:
             logits = known_logits(self.schema, self.forward(images, True), part.present)
             per_example = self._mixed_losses(part, logits, share)
-            loss = total_loss(self.schema, per_example, part.present, counts)
+            uncertainty = {name: v.value for name, v in state.log_variances.items()}
+            loss = total_loss(self.schema, per_example, part.present, counts, uncertainty)
             if state.model.losses:
                 shares = self.num_replicas * self.settings.gradient_accumulation_steps
                 regularisation = tf.add_n([tf.cast(x, tf.float32) for x in state.model.losses])
