@@ -29,6 +29,9 @@ _WORDS = {
 }
 _NUM_IMAGENET_CLASSES = 1000
 
+SEED_STATE = "seed_generator_state"
+"""How the names end of what random layers keep; no weights, and in no checkpoint."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:

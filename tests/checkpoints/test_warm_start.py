@@ -142,3 +142,14 @@ def test_only_the_models_own_name_may_be_left_out(tmp_path):
     )  # fmt: skip
     with pytest.raises(CheckpointError, match="Nothing fits"):
         warm_start(net(), str(tmp_path / "bare"))
+
+
+def test_the_states_of_random_layers_are_no_weights(source, tmp_path):
+    path = save_as("tensorflow", source, tmp_path)
+    plain, inputs = net(), keras.Input(source.input_shape[1:])
+    x = inputs
+    for layer in plain.layers:
+        x = layer(x)
+    target = keras.Model(inputs, keras.layers.Dropout(0.5, seed=1)(x), name=plain.name)
+    report = warm_start(target, path)
+    assert len(report.loaded) == 4 and not report.initialised

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -365,3 +367,25 @@ def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
     found = finders.find_batch_size(tiny_runs.plain_spec(), settings, str(tmp_path / "cache"))
     assert found.largest == 64 and found.suggestion == 16
     assert found.images_per_second[8] == pytest.approx(100)
+
+
+@pytest.mark.slow
+def test_two_workers_fit_the_same_outputs_and_train_as_one(pictures, tmp_path):
+    fixed = {"dropout": 0.0, "mixup_alpha": 0.3, "train_steps": 4, "balanced_sampling": "label"}
+    _, one = run(pictures, tmp_path / "one", **fixed)
+    line = f"train --backbone {NETWORK} --train_metadata {pictures['train']} --noprogress "
+    line += f"--eval_metadata {pictures['eval']} --checkpoint_path {pictures['from']} "
+    line += f"--image_size {SIZE} --batch_size 12 --train_steps 4 --dropout 0 --mixup_alpha 0.3 "
+    line += f"--balanced_sampling label --cache_dir {tmp_path / 'cache'} --model_dir "
+    line += f"{tmp_path / 'two'} --save_summary_steps 0 --noexport_saved_model"
+    tfic = [sys.executable, "-m", "tf_image_classification.cli.main"]
+    done = subprocess.run(
+        [*tfic, "launch", "--workers", "2", "--", *tfic, *line.split()],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.stdout.count("outputs fitted to the features of 36 images") == 1
+    two = tiny_runs.last_checkpoint(tmp_path / "two")
+    kernel = "model/logits/kernel"
+    assert np.array_equal(start_of(tmp_path / "two")[kernel], start_of(tmp_path / "one")[kernel])
+    assert tiny_runs.largest_difference(two, one) < 5e-4

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tf_image_classification.checkpoints.weight_files import Values, read_weights
 from tf_image_classification.errors import CheckpointError, did_you_mean
-from tf_image_classification.name_maps import Change, OldName, old_names
+from tf_image_classification.name_maps import SEED_STATE, Change, OldName, old_names
 
 _MOST_SHOWN = 4
 # What a checkpoint of another network may hold beside the body: heads, and what an optimizer kept.
@@ -123,7 +123,7 @@ def load_values(
     old = old_names(v.path for v in model.variables)
     has_old_names = False
     values = _with_our_root(model, values)
-    for variable in model.variables:
+    for variable in (v for v in model.variables if not v.path.endswith(SEED_STATE)):
         path, shape = str(variable.path), tuple(variable.shape)
         names = _names(model, variable, old)
         found = next((name for name in names if name in values), None)

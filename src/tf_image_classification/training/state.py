@@ -13,8 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.errors import CheckpointError
-
-SEED_STATE = "seed_generator_state"
+from tf_image_classification.name_maps import SEED_STATE
 
 
 @dataclasses.dataclass(frozen=True)
