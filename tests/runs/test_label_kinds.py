@@ -9,7 +9,6 @@ import tensorflow as tf
 
 import tiny_runs
 from tf_image_classification import EstimatorSpec, train_estimator
-from tf_image_classification.dataset.order import BalancedOrder
 from tf_image_classification.errors import BadRecordError, ConfigError, LabelError
 from tf_image_classification.hooks import UnfreezeHook
 from tf_image_classification.labels import Label
@@ -186,21 +185,6 @@ def test_learned_task_weights_need_several_labels(tmp_path):
     with pytest.raises(ConfigError, match="one label"):
         tiny_runs.run(tiny_runs.plain_spec(), tmp_path / "model", records, train_steps=1,
                       task_weights="learned")  # fmt: skip
-
-
-def test_balanced_sampling_draws_every_class_equally_often():
-    groups = np.array([0] * 50 + [1] * 7 + [-1] * 3 + [2] * 1)
-    order = BalancedOrder(groups, seed=4, shuffle=True)
-    numbers = order.numbers(tf.range(3 * 700, dtype=tf.int64)).numpy()
-    drawn = groups[numbers]
-    assert (np.sort(drawn.reshape(-1, 3), axis=1) == [0, 1, 2]).all()
-    of_one = numbers[drawn == 1]
-    assert (np.sort(of_one.reshape(-1, 7), axis=1) == np.arange(50, 57)).all()
-    assert len({tuple(turn) for turn in of_one.reshape(-1, 7)}) > 90
-    later = order.numbers(tf.range(500, 600, dtype=tf.int64)).numpy()
-    assert (later == numbers[500:600]).all()
-    other = BalancedOrder(groups, seed=5, shuffle=True).numbers(tf.range(300, dtype=tf.int64))
-    assert (other.numpy() != numbers[:300]).any()
 
 
 def test_balanced_sampling_reaches_the_training_and_resumes(csv, tmp_path):

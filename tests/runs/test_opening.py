@@ -59,7 +59,7 @@ def test_a_setting_without_effect_is_refused_before_anything_is_written(
 
 def test_settings_of_classes_are_refused_without_classes(tmp_path):
     values = write_records(tmp_path, labels=lambda i, kind: {"size": float(i)})
-    with pytest.raises(ConfigError, match="label_smoothing .* no class label"):
+    with pytest.raises(ConfigError, match="label_smoothing .* can be smoothed"):
         run(OnlyValues(), tmp_path / "m", values, train_steps=1, label_smoothing=0.1)
     assert run(OnlyValues(), tmp_path / "m", values, train_steps=1).step == 1
 

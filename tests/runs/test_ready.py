@@ -258,6 +258,14 @@ def test_a_source_with_one_class_is_refused(tmp_path):
         ready.make_ready_spec(settings)
 
 
+def test_a_folder_around_the_class_folders_is_refused(tmp_path):
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path)],
+                              "model_dir": str(tmp_path / "m")})  # fmt: skip
+    with pytest.raises(DataError, match=r"1 class folders \(pictures\), expected a folder of"):
+        ready.make_ready_spec(settings)
+
+
 def test_the_recipe_depends_on_the_facts_and_gives_way_to_what_is_given():
     small = {c.name: c.value for c in recipe.choose(recipe.Facts(300, True, True))}
     large = {c.name: c.value for c in recipe.choose(recipe.Facts(200_000, True, True))}

@@ -65,7 +65,13 @@ def find_labels(
             for name, texts in chosen.items()
         ]
     if kind == "folder":
-        label = Label(NAME, depth=depth or len(_class_folders(paths)))
+        names = _class_folders(paths)
+        if max(depth, len(names)) < 2:
+            raise DataError(
+                f"{', '.join(paths)}: {len(names)} class folders ({', '.join(names)}), expected a "
+                "folder of images for each of two classes or more. Name the folder that holds them."
+            )
+        label = Label(NAME, depth=depth or len(names))
     else:
         label = _of_records(paths, depth)
     _check_known("label_columns", columns, [label.name])
