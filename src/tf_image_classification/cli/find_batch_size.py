@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, train_estimator
-from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification import train_estimator
 from tf_image_classification.cli import specs
+from tf_image_classification.config import Settings
+from tf_image_classification.estimator_specs import EstimatorSpec
 
 USAGE = f"usage: tfic find-batch-size {specs.WHICH} [flags]"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Try batch sizes; returns the exit status."""
-    if cli_arguments.asks_for_help(arguments):
-        print(command_line.help_text(USAGE))
-        return 0
-    with train_estimator.ends_the_process():
-        spec, settings = specs.spec_and_settings(arguments, USAGE)
-        from tf_image_classification.runs import finders
+    return specs.act(arguments, USAGE, _find)
 
-        found = finders.find_batch_size(spec, settings, train_estimator.cache_dir(settings))
-        for size, speed in found.images_per_second.items():
-            print(f"batch size {size:>5}: {speed:8.1f} images/s")
-        print(f"--batch_size {found.suggestion} (the largest that was tried: {found.largest})")
-    return 0
+
+def _find(spec: EstimatorSpec, settings: Settings, _: str) -> None:
+    from tf_image_classification.runs import finders  # late: it needs TensorFlow
+
+    found = finders.find_batch_size(spec, settings, train_estimator.cache_dir(settings))
+    for size, speed in found.images_per_second.items():
+        print(f"batch size {size:>5}: {speed:8.1f} images/s")
+    print(f"--batch_size {found.suggestion} (the largest that was tried: {found.largest})")

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, train_estimator
-from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.cli import specs
+from tf_image_classification.config import Settings
+from tf_image_classification.estimator_specs import EstimatorSpec
 
 USAGE = f"usage: tfic find-learning-rate {specs.WHICH} [--output learning_rate.png] [flags]"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Try rates; returns the exit status."""
-    if cli_arguments.asks_for_help(arguments):
-        print(command_line.help_text(USAGE))
-        return 0
-    with train_estimator.ends_the_process():
-        path, rest = cli_arguments.take(arguments, "output")
-        spec, settings = specs.spec_and_settings(rest, USAGE)
-        from tf_image_classification.runs import finders, recipe
+    return specs.act(arguments, USAGE, _find, output="learning_rate.png")
 
-        cache = train_estimator.cache_dir(settings)
-        spec, settings, _ = recipe.settle(spec, settings, cache)
-        found = finders.find_learning_rate(spec, settings, cache)
-        path = path or "learning_rate.png"
-        finders.draw_learning_rates(found, path)
-        print(f"tried {len(found.rates)} rates from {found.rates[0]:.2g} to {found.rates[-1]:.2g}")
-        print(f"--learning_rate {found.suggestion:g}")
-        print(f"wrote {path}")
-    return 0
+
+def _find(spec: EstimatorSpec, settings: Settings, path: str) -> None:
+    from tf_image_classification.runs import finders  # late: it needs TensorFlow
+
+    found = finders.find_learning_rate(*specs.settled(spec, settings))
+    finders.draw_learning_rates(found, path)
+    print(f"tried {len(found.rates)} rates from {found.rates[0]:.2g} to {found.rates[-1]:.2g}")
+    print(f"--learning_rate {found.suggestion:g}")
+    print(f"wrote {path}")

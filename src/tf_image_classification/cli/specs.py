@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tf_image_classification import train_estimator
+from tf_image_classification import command_line, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.errors import ConfigError
 
@@ -16,7 +16,42 @@ if TYPE_CHECKING:
 WHICH = "--spec module:Class | --spec file.py:Class | --backbone NAME"
 
 
-def spec_and_settings(arguments: Sequence[str], usage: str) -> tuple[EstimatorSpec, Settings]:
+def act(
+    arguments: Sequence[str],
+    usage: str,
+    action: Callable[[EstimatorSpec, Settings, str], None],
+    *,
+    output: str = "",
+) -> int:
+    """What a verb does that works on a spec; returns the exit status.
+
+    Args:
+        arguments: the line after the verb.
+        usage: its usage line, shown when help is asked for or no spec is named.
+        action: takes spec, settings, and the path that ``--output`` names.
+        output: that path where it is not named; empty: the verb has no such argument.
+    """
+    if cli_arguments.asks_for_help(arguments):
+        print(command_line.help_text(usage))
+        return 0
+    with train_estimator.ends_the_process():
+        path = ""
+        if output:
+            path, arguments = cli_arguments.take(arguments, "output")
+        action(*_spec_and_settings(arguments, usage), path or output)
+    return 0
+
+
+def settled(spec: EstimatorSpec, settings: Settings) -> tuple[EstimatorSpec, Settings, str]:
+    """Spec and settings with what the recipe chooses, and the folder for caches."""
+    from tf_image_classification.runs import recipe  # late: it needs TensorFlow
+
+    cache = train_estimator.cache_dir(settings)
+    spec, settings, _ = recipe.settle(spec, settings, cache)
+    return spec, settings, cache
+
+
+def _spec_and_settings(arguments: Sequence[str], usage: str) -> tuple[EstimatorSpec, Settings]:
     """The spec that a line names, or the ready one of its backbone, and the settings.
 
     Raises:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, train_estimator
-from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification import train_estimator
 from tf_image_classification.cli import specs
+from tf_image_classification.config import Settings
+from tf_image_classification.estimator_specs import EstimatorSpec
 
 USAGE = f"usage: tfic train {specs.WHICH} [flags]"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train; returns the exit status."""
-    if cli_arguments.asks_for_help(arguments):
-        print(command_line.help_text(USAGE))
-        return 0
-    with train_estimator.ends_the_process():
-        train_estimator.train(*specs.spec_and_settings(arguments, USAGE))
-    return 0
+    return specs.act(arguments, USAGE, _train)
+
+
+def _train(spec: EstimatorSpec, settings: Settings, _: str) -> None:
+    train_estimator.train(spec, settings)

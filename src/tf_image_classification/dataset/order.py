@@ -15,8 +15,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 _ROUNDS = 12
-"""Rounds of the cipher. With TensorFlow's usual 4 neighbours stay together: of 428 examples the first
-eight were 253 252 255 254 324 248 251 250. From 6 on no difference from chance was measured."""
+"""Rounds of the cipher. With TensorFlow's usual 4 neighbours stay together: of 428 examples
+the first eight were 253 252 255 254 324 248 251 250. From 6 on nothing differed from chance."""
 
 
 @dataclasses.dataclass(frozen=True)
