@@ -44,7 +44,9 @@ def test_values_may_follow_the_form_with_an_equals_sign():
 @pytest.mark.parametrize("name", sorted(n for n, o in OPTIONS.items() if o.kind is tuple))
 def test_every_list_takes_several_values(name):
     values = ["a=1", "b=2"] if name in ("labels", "label_features") else ["a", "b"]
-    extra = [] if "checkpoint" not in name else ["--checkpoint_path", "c"]
+    needed = {"checkpoint": ["--checkpoint_path", "c"], "label_": ["--backbone", "b"]}
+    extra = [part for start, parts in needed.items() if name.startswith(start) for part in parts]
+    extra = [] if name == "label_features" else extra
     assert settings_of(*extra, f"--{name}", *values).values()[name] == tuple(values)
 
 

@@ -305,7 +305,9 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
         with _Remote(path).open("wb") as stream:
             stream.write(gathered.getvalue())
         return
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    folder, name = os.path.split(path)
+    # Hidden, so that no pattern such as train-* finds what a killed process left behind.
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
     try:
         try:
             stream = open(temporary, "wb")  # noqa: SIM115 (its errors are told from the block's)

@@ -5,7 +5,7 @@ spec = ReadySpec([Label("label", depth=2)], ReadySettings(backbone="mobilenet_v2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tf_image_classification.config import ReadySettings
@@ -35,28 +35,13 @@ class ReadySpec(EstimatorSpec):
 
     def get_preproc_fn(self, is_training: bool) -> PreprocFn:
         """A random part of the image, augmented, in training; else its middle. Pixels 0-255."""
-        from tf_image_classification.dataset import augment  # late: it needs TensorFlow
+        from tf_image_classification.dataset.preprocessing import Preprocessing  # late: TensorFlow
 
-        augmentation = self.settings.augmentation
-
-        def middle(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
-            return augment.central_crop(image, height, width, share=self.settings.eval_crop)
-
-        if not is_training or augmentation == "none":
-            return middle
-        changes = _changes(augmentation)
-
-        def augmented(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
-            if augmentation in ("flip", "translate"):
-                image = middle(image, width, height)
-            else:
-                image = augment.random_resized_crop(image, height, width, seed)
-            image = augment.random_flip(image, seed)
-            for change in changes:
-                image = change(image, seed)
-            return image
-
-        return augmented
+        return Preprocessing(
+            is_training=is_training,
+            augmentation=self.settings.augmentation,
+            eval_crop=self.settings.eval_crop,
+        )
 
     def get_model_fn(self, checkpoint_path: str | None) -> ModelFn:
         """The network with an output for each label."""
@@ -78,18 +63,3 @@ class ReadySpec(EstimatorSpec):
     ) -> Mapping[str, StreamingMetric] | None:
         """The metrics of each kind of label."""
         return None
-
-
-def _changes(augmentation: str) -> list[Callable[..., tf.Tensor]]:
-    """What happens to a training image after cropping and flipping."""
-    from tf_image_classification.dataset import augment  # late: it needs TensorFlow
-
-    changes: dict[str, list[Callable[..., tf.Tensor]]] = {
-        "flip": [],
-        "translate": [augment.random_translate],
-        "crop": [],
-        "colour": [augment.random_colour],
-        "trivial": [augment.trivial_augment, augment.random_erasing],
-        "rand": [augment.rand_augment, augment.random_erasing],
-    }
-    return changes[augmentation]

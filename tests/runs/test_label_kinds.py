@@ -142,7 +142,7 @@ def test_every_kind_is_learned_and_measured(csv, tmp_path, coding):
     metrics = tiny_runs.evaluations(tmp_path)[-1]
     assert metrics["side/accuracy"] > 0.9
     assert metrics["size/mean_absolute_error"] < 0.35 and metrics["size/within_1"] > 0.95
-    assert metrics["tags/mean_average_precision"] > 0.8 and metrics["tags/exact_match"] > 0.6
+    assert metrics["tags/mean_average_precision"] > 0.8 and metrics["tags/exact_match"] > 0.4
     served = tf.saved_model.load(ModelFolder(str(tmp_path)).saved_model)
     images = [tf.io.encode_png(image).numpy() for image, _ in examples()][:8]
     predictions = served.serve(tf.constant(images))

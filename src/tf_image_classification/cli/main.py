@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "evaluate the model of a folder on any data",
     "launch": "run a command as every task of a cluster on this machine",
     "tune": "search for good settings",
+    "convert": "write a source of images into sharded records",
     "preview": "draw training images as the model will see them",
     "find-learning-rate": "try rates, and draw what they do to the loss",
     "find-batch-size": "try batch sizes, and say which one is enough",

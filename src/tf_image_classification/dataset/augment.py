@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
+from tf_image_classification.dataset.fused import resized_part
+
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _NUM_LEVELS = 31  # as in RandAugment and TrivialAugment
 
@@ -28,55 +30,76 @@ def central_crop(image: tf.Tensor, height: int, width: int, *, share: float = 0.
         width: of the result, in pixels.
         share: of the largest part with the result's proportions, in each direction.
     """
-    size = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.minimum(size[0] / height, size[1] / width) * share
+    window = central_window(tf.shape(image)[:2], height, width, share=share)
+    return resized_part(image, *window, height, width)
+
+
+def central_window(
+    size: tf.Tensor, height: int, width: int, *, share: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Top left corner and size, int32 [2] each, of the part that ``central_crop`` takes.
+
+    Args:
+        size: the image's height and width, int32 [2].
+        height: as ``central_crop`` takes it, and so are the others.
+        width: as above.
+        share: as above.
+    """
+    sides = tf.cast(size, tf.float32)
+    scale = tf.minimum(sides[0] / height, sides[1] / width) * share
     crop = tf.maximum(
         tf.cast(tf.round(scale * tf.constant([height, width], tf.float32)), tf.int32), 1
     )
-    offset = (tf.shape(image)[:2] - crop) // 2
-    return _resized_part(image, offset, crop, height, width)
+    return (size - crop) // 2, crop
 
 
 def random_resized_crop(
-    image: tf.Tensor,
-    height: int,
-    width: int,
-    seed: tf.Tensor,
-    *,
-    scale: tuple[float, float] = (0.35, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    image: tf.Tensor, height: int, width: int, seed: tf.Tensor, **limits: tuple[float, float]
 ) -> tf.Tensor:
     """A random part of an image, resized: float32 [height, width, C] in the same range.
-
-    As in Inception (Szegedy et al., arXiv 1409.4842): area and proportions are drawn, the latter
-    evenly on a logarithmic scale; what does not fit into the image is cut to it.
 
     Args:
         image: [h, w, C].
         height: of the result, in pixels.
         width: of the result, in pixels.
         seed: int64 [2].
+        limits: ``scale`` and ``ratio`` as ``random_window`` takes them.
+    """
+    window = random_window(tf.shape(image)[:2], height, width, seed, **limits)
+    return resized_part(image, *window, height, width)
+
+
+def random_window(
+    size: tf.Tensor,
+    height: int,
+    width: int,
+    seed: tf.Tensor,
+    *,
+    scale: tuple[float, float] = (0.35, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Top left corner and size, int32 [2] each, of a random part of an image.
+
+    As in Inception (Szegedy et al., arXiv 1409.4842): area and proportions are drawn, the latter
+    evenly on a logarithmic scale; what does not fit into the image is cut to it.
+
+    Args:
+        size: the image's height and width, int32 [2].
+        height: of what the part is resized to, in pixels.
+        width: of the same.
+        seed: int64 [2].
         scale: least and greatest share of the area.
         ratio: least and greatest width / height of the part, relative to the result's.
     """
     draws = tf.random.stateless_uniform([4], _seed(seed, 1))
-    size = tf.cast(tf.shape(image)[:2], tf.float32)
-    area = size[0] * size[1] * (scale[0] + draws[0] * (scale[1] - scale[0]))
+    sides = tf.cast(size, tf.float32)
+    area = sides[0] * sides[1] * (scale[0] + draws[0] * (scale[1] - scale[0]))
     low, high = math.log(ratio[0]), math.log(ratio[1])
     proportion = tf.exp(low + draws[1] * (high - low)) * width / height
     wanted = tf.stack([tf.sqrt(area / proportion), tf.sqrt(area * proportion)])
-    crop = tf.cast(tf.clip_by_value(tf.round(wanted), 1.0, size), tf.int32)
-    free = tf.cast(tf.shape(image)[:2] - crop + 1, tf.float32)
-    offset = tf.minimum(tf.cast(draws[2:] * free, tf.int32), tf.shape(image)[:2] - crop)
-    return _resized_part(image, offset, crop, height, width)
-
-
-def _resized_part(
-    image: tf.Tensor, offset: tf.Tensor, crop: tf.Tensor, height: int, width: int
-) -> tf.Tensor:
-    part = tf.slice(image, [offset[0], offset[1], 0], [crop[0], crop[1], -1])
-    resized = tf.image.resize(part, [height, width], antialias=True)
-    return tf.ensure_shape(resized, [height, width, image.shape[-1]])
+    crop = tf.cast(tf.clip_by_value(tf.round(wanted), 1.0, sides), tf.int32)
+    free = tf.cast(size - crop + 1, tf.float32)
+    return tf.minimum(tf.cast(draws[2:] * free, tf.int32), size - crop), crop
 
 
 def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -83,6 +83,44 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
     return image
 
 
+@functools.cache
+def decoder(max_pixels: int) -> Any:
+    """``decode_image``, traced once a process: that takes seconds, and each dataset needs it."""
+    return tf.function(
+        lambda data: decode_image(data, max_pixels=max_pixels),
+        input_signature=[tf.TensorSpec([], tf.string)],
+    )
+
+
+def is_whole_upright_jpeg(data: tf.Tensor) -> tf.Tensor:
+    """Whether bytes are a JPEG that is not to be turned and ends where it should; scalar bool."""
+    size = tf.strings.length(data)
+    ends = tf.strings.substr(data, 0, 3) + tf.strings.substr(data, tf.maximum(size - 2, 0), 2)
+    start = tf.strings.substr(data, 0, _EXIF_SEARCHED_BYTES)
+    return (ends == b"\xff\xd8\xff\xff\xd9") & tf.cond(
+        tf.strings.regex_full_match(start, r"\C*Exif\x00\x00\C*"),
+        lambda: _call_apart(_is_upright_jpeg, data),
+        lambda: True,
+    )
+
+
+def _is_upright_jpeg(data: tf.Tensor) -> tf.Tensor:
+    return _orientation(_jpeg_exif(data)) == 1
+
+
+def jpeg_size(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Height and width of a JPEG, int64 [2], from its header.
+
+    Raises:
+        tf.errors.InvalidArgumentError: there is no such header, or it declares too many pixels.
+    """
+    size = _jpeg_size(data)
+    with tf.control_dependencies(
+        [_within_limit(data, size, min(max_pixels, _TENSORFLOW_MAX_PIXELS))]
+    ):
+        return tf.identity(size)
+
+
 def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
     """What is wrong with an image, or None when ``decode_image`` accepts it; runs eagerly.
 

@@ -7,7 +7,6 @@ parallel, and come out in order; nothing decoded is ever shuffled or kept.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
-from tf_image_classification.dataset.decode import decode_image, explain_bad_image
+from tf_image_classification.dataset.decode import decoder, explain_bad_image
 from tf_image_classification.dataset.order import BalancedOrder, Order
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.dataset.stream import Stream
@@ -170,6 +169,11 @@ class Pipeline:
         )
         return tf.TensorSpec(traced.output_shapes, traced.output_dtypes)
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether the preprocessing takes encoded images, and decodes only what it needs."""
+        return hasattr(self.preproc, "of_bytes")
+
     def preprocess(self, image: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         """The user's preprocessing of one decoded image; traced.
 
@@ -193,6 +197,12 @@ class Pipeline:
                 f"({size}), or call image.set_shape."
             )
         return image
+
+    def preprocess_bytes(self, data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """The same of an encoded image, scalar string; only where ``is_fused``."""
+        size, seed = self.image_size, tf.stack([self.seed, position])
+        of_bytes: Any = self.preproc.of_bytes  # type: ignore[attr-defined]
+        return of_bytes(data, size, size, seed, max_pixels=self.max_image_pixels)
 
     def num_evaluation_batches(self, max_batches: int = 0) -> int:
         """Global batches of one pass, the last one padded; at most max_batches unless that is 0."""
@@ -384,19 +394,12 @@ class Pipeline:
         """Encoded images [c] at positions [c] to preprocessed images [c, H, W, C]."""
 
         def one_image(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            image = _decoder(self.max_image_pixels)(pair[0])
-            return self.preprocess(image, pair[1])
+            data, position = pair
+            if self.is_fused:
+                return self.preprocess_bytes(data, position)
+            return self.preprocess(decoder(self.max_image_pixels)(data), position)
 
         return tf.map_fn(one_image, (data, positions), fn_output_signature=self.image_spec)
-
-
-@functools.cache
-def _decoder(max_pixels: int) -> Any:
-    """``decode_image``, traced once a process: that takes seconds, and each dataset needs it."""
-    return tf.function(
-        lambda data: decode_image(data, max_pixels=max_pixels),
-        input_signature=[tf.TensorSpec([], tf.string)],
-    )
 
 
 def where_known(known: tf.Tensor, values: tf.Tensor, other: float) -> tf.Tensor:

@@ -272,6 +272,14 @@ def _read_fully(stream: IO[bytes], num_bytes: int) -> bytes:
     return data
 
 
+def framed(record: bytes) -> bytes:
+    """A record as it stands in a TFRecord file: length, checksums and content."""
+    length = _HEADER.pack(len(record), 0)[:8]
+    return b"".join(
+        (length, _FOOTER.pack(masked_crc(length)), record, _FOOTER.pack(masked_crc(record)))
+    )
+
+
 def masked_crc(data: bytes) -> int:
     """The masked CRC-32C of the TFRecord format (tensorflow/core/lib/hash/crc32c.h)."""
     crc = int(google_crc32c.value(data))
@@ -410,8 +418,12 @@ def write_shards(
     return paths
 
 
-def make_example(image: bytes, uri: str, labels: Mapping[str, LabelValue]) -> bytes:
+def make_example(
+    image: bytes, uri: str, labels: Mapping[str, LabelValue], *, keeps_integers: bool = False
+) -> bytes:
     """One serialized ``tf.train.Example`` in the contract's form.
+
+    With ``keeps_integers`` whole numbers are written as such, so that large ones stay exact.
 
     Raises:
         DataError: a label has the name of a feature that every example has.
@@ -422,6 +434,8 @@ def make_example(image: bytes, uri: str, labels: Mapping[str, LabelValue]) -> by
             raise DataError(f"A label cannot be called {name!r}: every example has that feature.")
         if isinstance(value, str):
             features[name] = _bytes_feature(value.encode())
+        elif keeps_integers and isinstance(value, int):
+            features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
         elif value is not None:
             numbers = value if isinstance(value, Sequence) else [value]
             features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=numbers))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.config import Settings
+from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label
@@ -37,6 +38,10 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
         lines.append(f"evaluation: {data.evaluation.num_examples} examples")
     for label in data.schema:
         lines.append(f"label {label.name}: {label.describe()}{_class_counts(train, label)}")
+    if isinstance(train, Pipeline) and not train.is_fused:
+        lines.append(
+            "preprocessing: the spec's own function, on images that are decoded as a whole"
+        )
     replicas = workers.strategy.num_replicas_in_sync
     if replicas > 1:
         where = f" in {workers.count} processes" if workers.count > 1 else ""
@@ -92,6 +97,8 @@ def farewell(run: TrainingRun, settings: Settings) -> str:
             f"stopped:       at step {run.step} of {run.train_steps}, because {run.stop_reason}"
         )
     logs = shlex.quote(tensorboard_folder(settings))
+    if run.step_secs:
+        lines.append(f"input wait:    {run.wait_secs / run.step_secs:.0%} of the steps' time")
     lines += [
         f"model folder:  {folder.path}",
         f"TensorBoard:   {_program('tensorboard')} --logdir {logs}",

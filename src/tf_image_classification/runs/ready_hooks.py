@@ -9,12 +9,14 @@ import keras
 
 from tf_image_classification import files, hooks
 from tf_image_classification.config import Settings
+from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks import Every, Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
 from tf_image_classification.metrics.streaming import higher_is_better
 from tf_image_classification.model_folder import ModelFolder, evaluation_line
+from tf_image_classification.runs.input_wait import InputWaitHook
 
 if TYPE_CHECKING:
     from tf_image_classification.dataset.pipeline import BadImage
@@ -42,6 +44,8 @@ def all_hooks(
     found: list[Hook] = [hooks.NonFiniteLossHook()]
     if settings.run.progress:
         found.append(hooks.ProgressHook())
+    if isinstance(data.train, Pipeline):
+        found.append(InputWaitHook(data.train))
     found += summary_hooks(settings)
     if data.evaluation is not None:
         record, best = evaluation_hooks(settings, folder)

@@ -1,0 +1,114 @@
+"""``tfic convert SOURCE OUT``: a source of images into sharded records."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tf_image_classification import train_estimator
+from tf_image_classification.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tf_image_classification.conversion.convert import Summary
+
+_EXAMPLE = "example: tfic convert pictures records --split train=0.8,eval=0.2 --short_side 384"
+_MOST_SHOWN = 5
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Convert; returns the exit status."""
+    given, beam_options = _parser().parse_known_args(arguments)
+    with train_estimator.ends_the_process():
+        if beam_options and given.runner == "pool":
+            raise ConfigError(f"Unknown arguments: {' '.join(beam_options)}. {_EXAMPLE}")
+        from tqdm import tqdm  # late: help is instant without them
+
+        from tf_image_classification.conversion.convert import ConvertOptions, convert
+        from tf_image_classification.conversion.images import ImageOptions
+        from tf_image_classification.conversion.splits import Split
+
+        options = ConvertOptions(
+            split=Split(_shares(given.split), given.group_column, given.stratify, given.seed),
+            images=ImageOptions(
+                given.short_side,
+                given.quality,
+                given.image_format,
+                given.exif == "apply",
+                given.max_image_pixels,
+            ),
+            schema=given.schema,
+            label=given.label,
+            num_shards=given.num_shards,
+            shard_mb=given.shard_mb,
+            shuffle=given.shuffle,
+            seed=given.seed,
+            runner=given.runner,
+            num_processes=given.processes,
+            beam_options=beam_options,
+        )
+        with tqdm(desc="convert", unit="shard", file=sys.stderr, disable=None) as bar:
+
+            def show(result: object, count: int) -> None:
+                bar.total = count
+                bar.update()
+
+            summary = convert(given.source, given.out, options, on_shard=show)
+        print(_text(given.out, summary))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "tfic convert",
+        description="Write the images of a source into sharded TFRecords, every row accounted for.",
+        epilog=_EXAMPLE,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", help="folder, CSV, idx or CIFAR folder, .tar, .parquet, .tfrecord, tfds:NAME")
+    add("out", help="folder to write, local or gs://")
+    add("--split", default="", help="parts and shares, as train=0.8,eval=0.1,test=0.1")
+    add("--group_column", default="", help="column whose equal values stay in one part")
+    add("--stratify", default="", help="column whose values are divided in the same shares")
+    add("--label", default="", help="column of the classes, where it is not called label")
+    add("--schema", default="ours", help="ours, or legacy: one float a label, GZIP")
+    add("--short_side", type=int, default=0, help="pixels to reduce the shorter side to; 0: keep")
+    add("--quality", type=int, default=90, help="of JPEG (90)")
+    add("--image_format", default="keep", help="keep, jpeg, png, or bmp: raw pixels (keep)")
+    add("--exif", choices=("keep", "apply"), default="keep", help="apply: store upright (keep)")
+    add("--max_image_pixels", type=int, default=100_000_000, help="larger images are refused")
+    add("--num_shards", type=int, default=0, help="of each part; 0: by --shard_mb")
+    add("--shard_mb", type=int, default=128, help="megabytes of a shard, about (128)")
+    add("--noshuffle", dest="shuffle", action="store_false", help="keep the source's order")
+    add("--seed", type=int, default=0, help="of order and split (0)")
+    add("--runner", default="pool", help="pool, or with Beam: direct, dask, dataflow, flink, spark")
+    add("--processes", type=int, default=0, help="of the pool; 0: one a core")
+    return parser
+
+
+def _shares(text: str) -> dict[str, float]:
+    shares = {}
+    for entry in filter(None, text.split(",")):
+        name, equals, share = entry.partition("=")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--split: {entry!r} is not of the form name=share, as train=0.8.")
+    return shares
+
+
+def _text(out: str, summary: Summary) -> str:
+    lines = [f"{summary.num_rows} rows of the source"]
+    lines += [f"  {part}: {count} images" for part, count in summary.num_examples.items()]
+    if summary.refused:
+        lines.append(f"  refused: {len(summary.refused)}, listed in {out}/refused.csv")
+        lines += [f"    {r.where}: {r.reason}" for r in summary.refused[:_MOST_SHOWN]]
+    if summary.classes:
+        lines.append(f"{len(summary.classes)} classes, in {out}/labels.txt")
+    train = next(iter(summary.num_examples))
+    lines.append(f"train with: --train_metadata '{out}/{train}-*'")
+    return "\n".join(lines)

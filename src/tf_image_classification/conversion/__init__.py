@@ -1,0 +1,1 @@
+"""Any source of images into sharded records: ``readers`` finds rows, ``shards`` writes them."""

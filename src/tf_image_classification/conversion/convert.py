@@ -1,0 +1,269 @@
+"""``convert``: a source of images into sharded records with splits, class names and counts.
+
+summary = convert("pictures", "records", ConvertOptions(shares={"train": 0.9, "eval": 0.1}))
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tf_image_classification import files
+from tf_image_classification.conversion import engines, readers
+from tf_image_classification.conversion.images import FORMATS, ImageOptions
+from tf_image_classification.conversion.rows import Refused, Row
+from tf_image_classification.conversion.shards import SCHEMAS, Shard, ShardResult
+from tf_image_classification.conversion.splits import Split, divide, place_of
+from tf_image_classification.errors import ConfigError, DataError
+
+PROGRESS = ".progress"
+_BYTES_OF_UNKNOWN = 100_000  # of an image whose size the source does not say
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """How a source is converted.
+
+    Attributes:
+        split: into which parts.
+        images: how images are stored.
+        schema: "ours" or "legacy" (one float a label, GZIP).
+        label: column whose classes are listed and numbered; "": the column ``label``, or else the
+            only column of texts.
+        num_shards: of each part; 0: by ``shard_mb``.
+        shard_mb: megabytes of source images in a shard, about.
+        shuffle: whether the rows of a part are put into an order that the seed decides.
+        seed: of that order.
+        runner: one of ``engines.RUNNERS``.
+        num_processes: of the pool; 0: one a core.
+        beam_options: further arguments for Beam.
+    """
+
+    split: Split = dataclasses.field(default_factory=Split)
+    images: ImageOptions = dataclasses.field(default_factory=ImageOptions)
+    schema: str = "ours"
+    label: str = ""
+    num_shards: int = 0
+    shard_mb: int = 128
+    shuffle: bool = True
+    seed: int = 0
+    runner: str = "pool"
+    num_processes: int = 0
+    beam_options: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("schema", self.schema, SCHEMAS),
+            ("image_format", self.images.format, FORMATS),
+            ("runner", self.runner, engines.RUNNERS),
+        ):
+            if value not in choices:
+                raise ConfigError(f"--{name} is {value!r}, expected one of {', '.join(choices)}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What became of every row of a source.
+
+    Attributes:
+        num_rows: rows that the source has, images or not.
+        num_examples: by part the images that were written.
+        refused: the rows that were not.
+        classes: by class its images in each part.
+        fingerprint: of all shards, hexadecimal.
+        paths: the shards.
+    """
+
+    num_rows: int
+    num_examples: Mapping[str, int]
+    refused: Sequence[Refused]
+    classes: Mapping[str, Mapping[str, int]]
+    fingerprint: str
+    paths: Sequence[str]
+
+
+def convert(
+    source: str,
+    out: str,
+    options: ConvertOptions | None = None,
+    *,
+    on_shard: Callable[[ShardResult, int], None] = lambda result, count: None,
+) -> Summary:
+    """Convert a source; what a killed run has finished is not done again.
+
+    Beside the shards of each part lie ``labels.txt`` (a class a line), ``dataset.json`` (counts,
+    classes, fingerprint, options) and, if there are any, ``refused.csv``.
+
+    Args:
+        source: as ``readers.find_rows`` takes it.
+        out: the folder to write, local or ``gs://``; new, or that of the same conversion.
+        options: how.
+        on_shard: called with each finished shard and the number of all.
+
+    Raises:
+        DataError: the source is unusable, or the folder holds something else.
+        ConfigError: the options do not fit one another or the source.
+    """
+    options = options or ConvertOptions()
+    rows, refused = readers.find_rows(source)
+    refused = list(refused)
+    rows = _with_own_keys(rows, refused)
+    num_rows = len(rows) + len(refused)
+    label = _label_column(rows, options.label)
+    names = _class_names(rows, label)
+    numbers = {label: {name: i for i, name in enumerate(names)}} if label else {}
+    shards = _plan(rows, out, options, numbers)
+    _check_folder(out, shards)
+    files.make_folder(files.join(out, PROGRESS))
+    results = {}
+    for result in engines.run(
+        [shard for each in shards.values() for shard in each],
+        runner=options.runner,
+        num_processes=options.num_processes,
+        beam_options=options.beam_options,
+    ):
+        results[result.path] = result
+        refused += result.refused
+        on_shard(result, sum(map(len, shards.values())))
+    summary = _summary(num_rows, shards, results, refused, label, names)
+    _write_beside(out, summary, options, names)
+    return summary
+
+
+def _with_own_keys(rows: Sequence[Row], refused: list[Refused]) -> list[Row]:
+    """The rows whose key no earlier row has; the others are refused."""
+    seen: dict[str, str] = {}
+    kept = []
+    for row in rows:
+        if row.key in seen:
+            refused.append(Refused(row.where, f"its name {row.key!r} is that of {seen[row.key]}"))
+            continue
+        seen[row.key] = row.where
+        kept.append(row)
+    return kept
+
+
+def _label_column(rows: Sequence[Row], wanted: str) -> str:
+    columns = {name: value for row in reversed(rows) for name, value in row.columns.items()}
+    if wanted:
+        if wanted not in columns:
+            raise ConfigError(f"--label {wanted}: no such column, only {', '.join(columns)}.")
+        return wanted
+    if readers.LABEL in columns:
+        return readers.LABEL
+    texts = [name for name, value in columns.items() if isinstance(value, str)]
+    return texts[0] if len(texts) == 1 else ""
+
+
+def _class_names(rows: Sequence[Row], label: str) -> list[str]:
+    """The classes in the order that numbers them: whole numbers by value, else sorted."""
+    if not label:
+        return []
+    values = {row.columns[label] for row in rows if row.columns.get(label, "") != ""}
+    if values and all(isinstance(value, int) and value >= 0 for value in values):
+        return [str(i) for i in range(max(map(int, values)) + 1)]  # type: ignore[arg-type]
+    return sorted(map(str, values))
+
+
+def _plan(
+    rows: Sequence[Row],
+    out: str,
+    options: ConvertOptions,
+    numbers: Mapping[str, Mapping[str, int]],
+) -> dict[str, list[Shard]]:
+    """By part the shards to write."""
+    ending = ".tfrecord.gz" if options.schema == "legacy" else ".tfrecord"
+    plan = {}
+    for part, members in divide(rows, options.split).items():
+        if not members:
+            raise DataError(f"--split: none of {len(rows)} images falls into {part}.")
+        if options.shuffle:
+            members = sorted(members, key=lambda row: place_of(row.key, options.seed + 1))
+        count = options.num_shards or _num_shards(members, options.shard_mb)
+        count = min(count, len(members))
+        plan[part] = [
+            Shard(
+                files.join(out, f"{part}-{i:05d}-of-{count:05d}{ending}"),
+                tuple(members[i * len(members) // count : (i + 1) * len(members) // count]),
+                options.images,
+                options.schema,
+                numbers if options.schema == "legacy" else {},
+                files.join(out, PROGRESS),
+            )
+            for i in range(count)
+        ]
+    return plan
+
+
+def _num_shards(rows: Sequence[Row], shard_mb: int) -> int:
+    sizes = [files.size_and_time(r.place.path)[0] for r in rows[:100] if _is_local_file(r)]
+    mean = sum(sizes) / len(sizes) if sizes else _BYTES_OF_UNKNOWN
+    known = [row.place.length or mean for row in rows]
+    return max(1, math.ceil(sum(known) / (shard_mb * 1e6)))
+
+
+def _is_local_file(row: Row) -> bool:
+    path = row.place.path
+    return row.place.kind == "file" and not files.is_remote(path) and files.exists(path)
+
+
+def _check_folder(out: str, shards: Mapping[str, Sequence[Shard]]) -> None:
+    """Refuse a folder with other records, which a pattern would take together with the new ones."""
+    if not files.is_folder(out):
+        return
+    expected = {shard.path.rpartition("/")[2] for each in shards.values() for shard in each}
+    others = [n for n in files.list_folder(out) if ".tfrecord" in n and n not in expected]
+    if others:
+        raise DataError(
+            f"{out} holds other records, such as {others[0]}, which the same pattern would read. "
+            "Name a new folder, or remove them."
+        )
+
+
+def _summary(
+    num_rows: int,
+    shards: Mapping[str, Sequence[Shard]],
+    results: Mapping[str, ShardResult],
+    refused: Sequence[Refused],
+    label: str,
+    names: Sequence[str],
+) -> Summary:
+    left_out = {each.where for each in refused}
+    counts: dict[str, dict[str, int]] = {name: dict.fromkeys(shards, 0) for name in names}
+    for part, each in shards.items():
+        tally = collections.Counter(
+            str(row.columns[label])
+            for shard in each
+            for row in shard.rows
+            if label and row.columns.get(label, "") != "" and (row.where or row.key) not in left_out
+        )
+        for name, count in tally.items():
+            counts[name][part] = count
+    ordered = [shard.path for each in shards.values() for shard in each]
+    digest = hashlib.sha256("".join(results[path].sha256 for path in ordered).encode())
+    return Summary(
+        num_rows,
+        {p: sum(results[s.path].num_examples for s in each) for p, each in shards.items()},
+        sorted(refused, key=lambda each: each.where),
+        counts,
+        digest.hexdigest(),
+        ordered,
+    )
+
+
+def _write_beside(
+    out: str, summary: Summary, options: ConvertOptions, names: Sequence[str]
+) -> None:
+    if names:
+        files.write_bytes(files.join(out, "labels.txt"), "".join(f"{n}\n" for n in names).encode())
+    if summary.refused:
+        readers.write_refused(files.join(out, "refused.csv"), list(summary.refused))
+    described: dict[str, Any] = dataclasses.asdict(summary)
+    described["refused"] = len(summary.refused)
+    described["paths"] = [path.rpartition("/")[2] for path in summary.paths]
+    described["options"] = dataclasses.asdict(options)
+    files.write_json(files.join(out, "dataset.json"), described)

@@ -1,0 +1,74 @@
+"""Who writes the shards: a pool of processes on this machine, or Apache Beam on more."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+
+from tf_image_classification.conversion.shards import Shard, ShardResult, write_shard
+from tf_image_classification.errors import ConfigError
+
+RUNNERS = ("pool", "direct", "dask", "dataflow", "flink", "spark")
+_BEAM_NAMES = {
+    "direct": "DirectRunner",
+    "dask": "apache_beam.runners.dask.dask_runner.DaskRunner",
+    "dataflow": "DataflowRunner",
+    "flink": "FlinkRunner",
+    "spark": "SparkRunner",
+}
+
+
+def run(
+    shards: Sequence[Shard], *, runner: str, num_processes: int, beam_options: Sequence[str] = ()
+) -> Iterator[ShardResult]:
+    """The results of shards as they are finished.
+
+    Args:
+        shards: what to write.
+        runner: one of ``RUNNERS``.
+        num_processes: of the pool; 0: one a core.
+        beam_options: further arguments for Beam, such as ``--project=mine``.
+
+    Raises:
+        ConfigError: the runner needs an extra that is not installed.
+    """
+    if runner == "pool":
+        yield from _pool(shards, num_processes or os.cpu_count() or 1)
+    else:
+        yield from _beam(shards, runner, beam_options)
+
+
+def _pool(shards: Sequence[Shard], num_processes: int) -> Iterator[ShardResult]:
+    if num_processes == 1 or len(shards) == 1:
+        yield from map(write_shard, shards)
+        return
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    with concurrent.futures.ProcessPoolExecutor(
+        min(num_processes, len(shards)), mp_context=context
+    ) as pool:
+        waiting = [pool.submit(write_shard, shard) for shard in shards]
+        try:
+            for future in concurrent.futures.as_completed(waiting):
+                yield future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _beam(shards: Sequence[Shard], runner: str, options: Sequence[str]) -> Iterator[ShardResult]:
+    """The shard is written inside the step: Beam's own file sinks fail on some runners."""
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise ConfigError(
+            f"--runner {runner} needs Apache Beam. Type: pip install "
+            "'tf_image_classification[beam]'"
+        ) from error
+    pipeline = beam.Pipeline(options=PipelineOptions([f"--runner={_BEAM_NAMES[runner]}", *options]))
+    _ = pipeline | beam.Create(list(shards)) | beam.Reshuffle() | beam.Map(write_shard)
+    pipeline.run().wait_until_finish()
+    # What each step has noted beside the shards is read back, whatever machine it ran on.
+    yield from map(write_shard, shards)

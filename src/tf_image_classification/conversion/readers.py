@@ -1,0 +1,358 @@
+"""Finding the rows of a source: folders, CSV, idx, CIFAR, tar, Parquet, records, TFDS.
+
+    rows, refused = find_rows("pictures")
+
+Nothing is decoded here. What is there and no image of the source is told, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tf_image_classification import files
+from tf_image_classification.conversion.rows import Place, Refused, Row, Value, unpacked
+from tf_image_classification.dataset.sources import (
+    IMAGE_SUFFIXES,
+    LABEL_COLUMN,
+    URI_COLUMN,
+    numbered_rows,
+)
+from tf_image_classification.errors import ConfigError, DataError
+
+LABEL = "label"
+"""What the class of an image is called where the source has no name for it."""
+
+Found = tuple[list[Row], list[Refused]]
+
+
+def find_rows(source: str) -> Found:
+    """The images of a source, and what of it is none.
+
+    Args:
+        source: a folder of class folders; a CSV with or without header; a folder with MNIST's idx
+            files or CIFAR's binary files; tar files of WebDataset, Parquet files or TFRecord files,
+            or a pattern of such; ``tfds:NAME``. Local or ``gs://``.
+
+    Raises:
+        DataError: the source is missing, empty or malformed.
+        ConfigError: it needs an extra that is not installed.
+    """
+    if source.startswith("tfds:"):
+        return _read_tfds(source.removeprefix("tfds:"))
+    paths = files.expand_patterns([source], option="SOURCE")
+    rows: list[Row] = []
+    refused: list[Refused] = []
+    for path in paths:
+        found, left_out = _reader_of(path)(path)
+        rows += found
+        refused += left_out
+    if not rows:
+        raise DataError(f"{source} holds no images. {refused[0].reason if refused else ''}")
+    return rows, refused
+
+
+def _reader_of(path: str) -> Callable[[str], Found]:
+    lower = path.lower()
+    if files.is_folder(path):
+        names = files.list_folder(path)
+        if any(re.search(r"-images[.-]idx3-ubyte", name) for name in names):
+            return _read_idx
+        if any(re.fullmatch(r"(data_batch_\d|test_batch|train|test)\.bin", n) for n in names):
+            return _read_cifar
+        if names and all(".tfrecord" in name for name in names):
+            return lambda folder: _each(folder, names, _read_records)
+        if any(name.endswith(".parquet") for name in names):
+            chosen = [name for name in names if name.endswith(".parquet")]
+            return lambda folder: _each(folder, chosen, _read_parquet)
+        return _read_folder
+    if lower.endswith(".csv"):
+        return _read_csv
+    if lower.endswith((".tar", ".tar.gz", ".tgz")):
+        return _read_tar
+    if lower.endswith(".parquet"):
+        return _read_parquet
+    if ".tfrecord" in lower:
+        return _read_records
+    raise DataError(
+        f"{path} is no source that is known: expected a folder, .csv, .tar, .parquet or .tfrecord."
+    )
+
+
+def _each(folder: str, names: list[str], read: Callable[[str], Found]) -> Found:
+    rows, refused = [], []
+    for name in names:
+        found, left_out = read(files.join(folder, name))
+        rows += found
+        refused += left_out
+    return rows, refused
+
+
+def _read_folder(path: str) -> Found:
+    rows, refused = [], []
+    for name in files.list_folder(path, with_hidden=True):
+        inner = files.join(path, name)
+        if not files.is_folder(inner):
+            refused.append(Refused(inner, "lies beside the class folders"))
+            continue
+        for file in _files_below(inner):
+            key = file[len(path) :].lstrip("/")
+            if os.path.basename(file).startswith("."):
+                refused.append(Refused(file, "hidden file"))
+            elif not file.lower().endswith(IMAGE_SUFFIXES):
+                refused.append(Refused(file, "not the name of an image"))
+            else:
+                rows.append(Row(key, Place("file", file), {LABEL: name}, where=file))
+    return rows, refused
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    for name in files.list_folder(folder, with_hidden=True):
+        inner = files.join(folder, name)
+        if files.is_folder(inner):
+            yield from _files_below(inner)
+        else:
+            yield inner
+
+
+def _read_csv(path: str) -> Found:
+    rows: list[Row] = []
+    refused: list[Refused] = []
+    numbered = list(numbered_rows(files.read_text(path), path))
+    if not numbered:
+        raise DataError(f"{path} is empty.")
+    header = [cell.strip() for cell in numbered[0][1]]
+    if URI_COLUMN in header:
+        numbered = numbered[1:]
+    else:
+        header = [URI_COLUMN, LABEL]
+    folder = path.rpartition("/")[0] if files.is_remote(path) else os.path.dirname(path)
+    for line, cells in numbered:
+        where = f"{path} line {line}"
+        if len(cells) != len(header):
+            refused.append(Refused(where, f"{len(cells)} cells, expected {len(header)}"))
+            continue
+        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        uri = row.pop(URI_COLUMN)
+        image = files.join(folder, uri)
+        if not files.is_remote(image) and not os.path.exists(image) and os.path.exists(uri):
+            image = uri
+        columns = {LABEL if n == LABEL_COLUMN else n: _typed(v) for n, v in row.items()}
+        rows.append(Row(uri, Place("file", image), columns, where=f"{where} ({uri})"))
+    return rows, refused
+
+
+def _typed(text: str) -> Value:
+    """A cell as a whole number or a real one, if it is that; leading zeros make it a name."""
+    if re.fullmatch(r"-?(0|[1-9]\d*)", text):
+        return int(text)
+    if re.fullmatch(r"-?\d*\.\d+([eE][-+]?\d+)?", text):
+        return float(text)
+    return text
+
+
+def _read_idx(folder: str) -> Found:
+    """yann.lecun.com/exdb/mnist describes the format."""
+    rows = []
+    for name in files.list_folder(folder):
+        match = re.fullmatch(r"(\w+)-images[.-]idx3-ubyte(\.gz)?", name)
+        if match is None:
+            continue
+        path, prefix = files.join(folder, name), match[1]
+        labels_name = name.replace("-images", "-labels").replace("idx3", "idx1")
+        data, labels = unpacked(path), unpacked(files.join(folder, labels_name))
+        if bytes(data[:4]) != b"\0\0\x08\x03" or bytes(labels[:4]) != b"\0\0\x08\x01":
+            raise DataError(f"{path} or its labels do not begin like an idx file of bytes.")
+        count, height, width = np.frombuffer(data[4:16], ">i4").tolist()
+        if len(labels) != 8 + count or len(data) != 16 + count * height * width:
+            raise DataError(f"{path}: it or its labels are cut short; {count} images are declared.")
+        for i in range(count):
+            offset = 16 + i * height * width
+            place = Place("pixels", path, offset, height * width, (height, width))
+            part = {"train": "train", "t10k": "test"}.get(prefix, prefix)
+            where = f"{path} image {i}"
+            rows.append(Row(f"{prefix}/{i:06d}", place, {LABEL: int(labels[8 + i])}, part, where))
+    return rows, []
+
+
+def _read_cifar(folder: str) -> Found:
+    """cs.toronto.edu/~kriz/cifar.html describes the format: label bytes, then planes of colours."""
+    names = files.list_folder(folder)
+    is_hundred = "train.bin" in names
+    class_names = _cifar_names(folder, "fine_label_names.txt" if is_hundred else "batches.meta.txt")
+    num_labels, pixels = (2 if is_hundred else 1), 3 * 32 * 32
+    rows = []
+    for name in names:
+        if not re.fullmatch(r"(data_batch_\d|test_batch|train|test)\.bin", name):
+            continue
+        path = files.join(folder, name)
+        data = unpacked(path)
+        size = num_labels + pixels
+        if len(data) % size:
+            raise DataError(f"{path} has {len(data)} bytes, not a multiple of {size}.")
+        for i in range(len(data) // size):
+            number = data[i * size + num_labels - 1]
+            label: Value = class_names[number] if class_names else int(number)
+            place = Place("pixels", path, i * size + num_labels, pixels, (3, 32, 32))
+            split = "test" if name.startswith("test") else "train"
+            key = f"{name.removesuffix('.bin')}/{i:05d}"
+            rows.append(Row(key, place, {LABEL: label}, split, f"{path} image {i}"))
+    return rows, []
+
+
+def _cifar_names(folder: str, name: str) -> list[str]:
+    path = files.join(folder, name)
+    text = files.read_text(path) if files.exists(path) else ""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _read_tar(path: str) -> Found:
+    """WebDataset's convention: members of one key are one example, their ending says what."""
+    data = unpacked(path)
+    images: dict[str, tuple[str, Place]] = {}
+    columns: dict[str, dict[str, Value]] = {}
+    refused = []
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for member in tar:
+            if not member.isfile():
+                continue
+            folder, _, base = member.name.rpartition("/")
+            stem, _, ending = base.partition(".")
+            key, ending = f"{folder}/{stem}".lstrip("/"), ending.lower()
+            start = member.offset_data
+            content = bytes(data[start : start + member.size])
+            if f".{ending}" in IMAGE_SUFFIXES:
+                images[key] = (member.name, Place("bytes", path, start, member.size))
+            elif ending in ("cls", "txt"):
+                name = LABEL if ending == "cls" else "text"
+                columns.setdefault(key, {})[name] = _typed(content.decode().strip())
+            elif ending == "json":
+                for name, value in json.loads(content).items():
+                    if isinstance(value, (str, int, float)):
+                        columns.setdefault(key, {})[name] = value
+            else:
+                refused.append(Refused(f"{path}: {member.name}", "neither image, class nor JSON"))
+    rows = [
+        Row(key, place, columns.get(key, {}), where=f"{path}: {name}")
+        for key, (name, place) in images.items()
+    ]
+    without = sorted(set(columns) - set(images))
+    refused += [Refused(f"{path}: {key}", "has no image") for key in without]
+    return rows, refused
+
+
+def _read_parquet(path: str) -> Found:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: reading Parquet needs pyarrow. Type: pip install "
+            "'tf_image_classification[parquet]'"
+        ) from error
+    with files.open_for_reading(path) as stream:
+        table = pa.parquet.read_table(io.BytesIO(stream.read()))
+    image = next((f.name for f in table.schema if _holds_images(pa, f.type)), None)
+    if image is None:
+        raise DataError(f"{path} has no column of images: bytes, or a struct with bytes.")
+    scalars = [
+        f.name
+        for f in table.schema
+        if pa.types.is_string(f.type) or pa.types.is_integer(f.type) or pa.types.is_floating(f.type)
+    ]
+    cells = table.select(scalars).to_pylist()
+    name = os.path.basename(path)
+    return [
+        Row(
+            f"{name}/{i:06d}",
+            Place("cell", path, offset=i, name=image),
+            {n: v for n, v in columns.items() if v is not None},
+            where=f"{path} row {i}",
+        )
+        for i, columns in enumerate(cells)
+    ], []
+
+
+def _holds_images(pa: Any, kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" for field in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _read_records(path: str) -> Found:
+    import tensorflow as tf  # late: only records need it
+
+    from tf_image_classification.dataset import tfrecord
+    from tf_image_classification.dataset.examples import IMAGE_FEATURES
+
+    rows, refused = [], []
+    name = re.sub(r"\.tfrecord.*$", "", os.path.basename(path))
+    stream = io.BytesIO(unpacked(path))
+    for number, (offset, data, _) in enumerate(tfrecord.scan_records(stream, path)):
+        where = f"{path} record {number}"
+        features = tf.train.Example.FromString(data).features.feature
+        image = next((f for f in IMAGE_FEATURES if f in features), None)
+        if image is None:
+            refused.append(Refused(where, f"no image feature ({', '.join(IMAGE_FEATURES)})"))
+            continue
+        place = Place("record", path, offset, len(data), name=image)
+        uri = features["image_uri"].bytes_list.value[:1] if "image_uri" in features else []
+        key = uri[0].decode("utf-8", "backslashreplace") if uri else f"{name}/{number:06d}"
+        columns = {n: _feature(f) for n, f in features.items() if n not in (image, "image_uri")}
+        known = {n: v for n, v in columns.items() if v is not None}
+        rows.append(Row(key, place, known, where=where))
+    return rows, refused
+
+
+def _read_tfds(name: str) -> Found:
+    """The records that TensorFlow Datasets has prepared, with its class names and splits."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ConfigError(
+            f"tfds:{name} needs TensorFlow Datasets. Type: pip install tensorflow-datasets"
+        ) from error
+    builder = tfds.builder(name)
+    builder.download_and_prepare()
+    names = getattr(builder.info.features.get(LABEL), "names", None)
+    rows: list[Row] = []
+    refused: list[Refused] = []
+    for split, info in builder.info.splits.items():
+        for path in info.filepaths:
+            found, left_out = _read_records(str(path))
+            refused += left_out
+            for row in found:
+                columns = dict(row.columns)
+                if names and isinstance(columns.get(LABEL), int):
+                    columns[LABEL] = names[int(columns[LABEL])]  # type: ignore[arg-type]
+                rows.append(Row(f"{split}/{row.key}", row.place, columns, split, row.where))
+    return rows, refused
+
+
+def _feature(feature: Any) -> Value | None:
+    values = [
+        *(v.decode("utf-8", "backslashreplace") for v in feature.bytes_list.value),
+        *feature.int64_list.value,
+        *feature.float_list.value,
+    ]
+    if len(values) == 1:
+        value = values[0]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+    return tuple(map(float, values)) if values and not isinstance(values[0], str) else None
+
+
+def write_refused(path: str, refused: list[Refused]) -> None:
+    """A CSV of the rows that were not converted, with reasons."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "reason"])
+    writer.writerows([each.where, each.reason] for each in refused)
+    files.write_bytes(path, text.getvalue().encode())

@@ -1,0 +1,125 @@
+"""One image of a source that is to be converted, and how to get at its bytes from any process.
+
+row = Row("cats/1.jpg", Place("file", "/data/cats/1.jpg"), {"label": "cat"})
+data = row.place.read()
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gzip
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from tf_image_classification import files
+
+Value = str | int | float | tuple[float, ...]
+"""What a column holds for one image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where an image's bytes, or its pixels, lie; small, and understood by every process.
+
+    Attributes:
+        kind: "file": a whole file; "bytes": a part of one; "record": the image feature of a
+            ``tf.train.Example`` in a part of one; "pixels": raw pixels in a part of one; "cell": a
+            cell of a Parquet file.
+        path: the file, local or remote.
+        offset: first byte of the part, in the file once it is unpacked; for a cell its row.
+        length: bytes of the part.
+        shape: of raw pixels, as they lie there: [H, W], or [3, H, W].
+        name: of the image's feature or column.
+    """
+
+    kind: str
+    path: str
+    offset: int = 0
+    length: int = 0
+    shape: tuple[int, ...] = ()
+    name: str = ""
+
+    def read(self) -> bytes | npt.NDArray[np.uint8]:
+        """Encoded bytes, or raw pixels uint8 [H, W] or [H, W, 3].
+
+        Raises:
+            OSError: it cannot be read.
+            DataError: the same for a remote file, or one that is missing.
+        """
+        if self.kind == "file":
+            return files.read_bytes(self.path)
+        if self.kind == "cell":
+            return _cell(self.path, self.offset, self.name)
+        part = _unpacked(self.path)[self.offset : self.offset + self.length]
+        if self.kind == "record":
+            import tensorflow as tf  # late: only records need it
+
+            feature = tf.train.Example.FromString(part).features.feature[self.name]
+            values: bytes = feature.bytes_list.value[0]
+            return values
+        if self.kind == "pixels":
+            pixels = np.frombuffer(part, np.uint8).reshape(self.shape)
+            return np.ascontiguousarray(pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels)
+        return bytes(part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An image that is to be converted.
+
+    Attributes:
+        key: what it is called, the same wherever the source lies; decides split and order.
+        place: where its bytes are.
+        columns: what is known of it, by name; an empty text is not known.
+        split: the part that the source itself puts it into, or "".
+        where: what to call it in a message.
+    """
+
+    key: str
+    place: Place
+    columns: Mapping[str, Value]
+    split: str = ""
+    where: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """A row of the source that was not converted.
+
+    Attributes:
+        where: its file, line, record or member.
+        reason: why.
+    """
+
+    where: str
+    reason: str
+
+
+@functools.lru_cache(maxsize=2)
+def _unpacked(path: str) -> memoryview:
+    """A file's content, unpacked if it is compressed; a few are kept, since rows come in order."""
+    data = files.read_bytes(path)
+    return memoryview(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+
+
+def unpacked(path: str) -> memoryview:
+    """A file's content, unpacked if it is GZIP-compressed."""
+    return _unpacked(path)
+
+
+@functools.lru_cache(maxsize=2)
+def _images_of(path: str, name: str) -> list[bytes]:
+    import pyarrow.parquet  # late: an extra; whoever made the row has had it
+
+    with files.open_for_reading(path) as stream:
+        column = pyarrow.parquet.read_table(io.BytesIO(stream.read()), columns=[name]).column(name)
+    cells = column.to_pylist()
+    return [cell["bytes"] if isinstance(cell, dict) else cell for cell in cells]
+
+
+def _cell(path: str, row: int, name: str) -> bytes:
+    return _images_of(path, name)[row]

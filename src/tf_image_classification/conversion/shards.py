@@ -1,0 +1,147 @@
+"""One shard: a description in, a finished file out; the same bytes whoever runs it.
+
+result = write_shard(Shard("out/train-00000-of-00004.tfrecord", rows, options, "contract"))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tf_image_classification import files
+from tf_image_classification.conversion.images import ImageOptions, stored
+from tf_image_classification.conversion.rows import Refused, Row, Value
+from tf_image_classification.errors import TficError
+
+SCHEMAS = ("ours", "legacy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A file that is to be written.
+
+    Attributes:
+        path: its final name.
+        rows: its images in their order.
+        options: how they are stored.
+        schema: "ours": class names as text; "legacy": every label as one float, class numbers by
+            ``numbers``.
+        numbers: by column the number of each class name, where the schema is "legacy".
+        progress_dir: folder for the results of finished shards.
+    """
+
+    path: str
+    rows: tuple[Row, ...]
+    options: ImageOptions
+    schema: str
+    numbers: Mapping[str, Mapping[str, int]]
+    progress_dir: str
+
+    @property
+    def digest(self) -> str:
+        """What the shard is made of, hexadecimal."""
+        return hashlib.sha256(repr(dataclasses.astuple(self)).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardResult:
+    """What became of a shard's rows.
+
+    Attributes:
+        path: its file.
+        num_examples: images in it.
+        num_bytes: of the file.
+        sha256: of the file, hexadecimal.
+        refused: rows that are not in it.
+    """
+
+    path: str
+    num_examples: int
+    num_bytes: int
+    sha256: str
+    refused: tuple[Refused, ...] = ()
+
+
+def write_shard(shard: Shard) -> ShardResult:
+    """Write a shard, unless it was finished by an earlier run with the same description.
+
+    The file gets its name when it is whole; the note of its result comes after it.
+    """
+    done = finished(shard)
+    if done is not None:
+        return done
+    from tf_image_classification.dataset.tfrecord import framed, make_example  # late: TensorFlow
+
+    refused = []
+    digest = hashlib.sha256()
+    num_bytes = 0
+    with files.atomic_write(shard.path) as raw:
+        is_packed = shard.path.endswith(".gz")
+        # Without a time and a name in its head the same records make the same bytes.
+        stream: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if is_packed else raw
+        for row in shard.rows:
+            try:
+                image = stored(row.place.read(), shard.options)
+                keeps = shard.schema == "ours"
+                labels = labels_of(row, shard)
+                record = make_example(image, row.key, labels, keeps_integers=keeps)
+            except (TficError, OSError) as error:
+                refused.append(Refused(row.where or row.key, _reason(error)))
+                continue
+            data = framed(record)
+            stream.write(data)
+            digest.update(data)
+            num_bytes += len(data)
+        if is_packed:
+            stream.close()
+    result = ShardResult(
+        shard.path,
+        len(shard.rows) - len(refused),
+        num_bytes,
+        digest.hexdigest(),
+        tuple(refused),
+    )
+    note = {"digest": shard.digest, "result": dataclasses.asdict(result)}
+    files.write_json(_note_path(shard), note)
+    return result
+
+
+def finished(shard: Shard) -> ShardResult | None:
+    """The result of a shard that an earlier run has written, or None."""
+    path = _note_path(shard)
+    if not files.exists(path) or not files.exists(shard.path):
+        return None
+    note = json.loads(files.read_text(path))
+    if note["digest"] != shard.digest:
+        return None
+    result = dict(note["result"])
+    result["refused"] = tuple(Refused(**each) for each in result["refused"])
+    return ShardResult(**result)
+
+
+def labels_of(row: Row, shard: Shard) -> dict[str, Any]:
+    """The features beside image and name."""
+    if shard.schema == "ours":
+        return {name: value for name, value in row.columns.items() if value != ""}
+    labels: dict[str, Value] = {}
+    for name, value in row.columns.items():
+        if value == "":
+            continue
+        if name in shard.numbers:
+            labels[name] = shard.numbers[name][str(value)]
+        elif not isinstance(value, str):
+            labels[name] = value
+    return labels
+
+
+def _note_path(shard: Shard) -> str:
+    return files.join(shard.progress_dir, f"{shard.path.rpartition('/')[2]}.json")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    return f"cannot be read: {text}" if isinstance(error, OSError) else text

@@ -1,0 +1,91 @@
+"""Which part of a set an image belongs to: decided by a hash, so that adding images moves none."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+
+from tf_image_classification.conversion.rows import Row
+from tf_image_classification.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """How rows are divided.
+
+    Attributes:
+        shares: by the part's name its share of all rows, adding up to 1; empty: the source's own
+            parts, or one that is called "train".
+        group: column whose equal values stay together, such as a person; "": each row by itself.
+        stratify: column of which each value is divided in these shares as exactly as can be, by
+            rank of the hash; adding images can then move a few.
+        seed: decides the hash.
+    """
+
+    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    group: str = ""
+    stratify: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        total = math.fsum(self.shares.values())
+        if self.shares and (abs(total - 1) > 1e-6 or min(self.shares.values()) <= 0):
+            raise ConfigError(f"--split: the shares add up to {total:g}, expected 1, each above 0.")
+        if self.group and self.stratify:
+            raise ConfigError("--group_column keeps rows together and --stratify divides them.")
+        if (self.group or self.stratify) and not self.shares:
+            raise ConfigError("--group_column and --stratify say how to split; give --split.")
+
+
+def place_of(text: str, seed: int) -> float:
+    """A number from 0 to 1 that a text and the seed decide, evenly spread."""
+    digest = hashlib.sha256(f"{seed}/{text}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def divide(rows: Sequence[Row], split: Split) -> dict[str, list[Row]]:
+    """The rows of each part, in the order of the parts.
+
+    Raises:
+        ConfigError: no row has the column.
+    """
+    if not split.shares:
+        parts: dict[str, list[Row]] = {}
+        for row in rows:
+            parts.setdefault(row.split or "train", []).append(row)
+        return parts
+    column = split.group or split.stratify
+    if column and not any(column in row.columns for row in rows):
+        known = sorted({name for row in rows[:1000] for name in row.columns})
+        raise ConfigError(f"No row has a column {column!r}, only {', '.join(known) or 'none'}.")
+    ends: list[tuple[float, str]] = []
+    for name, share in split.shares.items():
+        ends.append((share + (ends[-1][0] if ends else 0.0), name))
+    parts = {name: [] for name in split.shares}
+    for row, place in zip(rows, _places(rows, split), strict=True):
+        name = next((name for end, name in ends if place < end), ends[-1][1])
+        parts[name].append(row)
+    return parts
+
+
+def _places(rows: Sequence[Row], split: Split) -> list[float]:
+    own = [place_of(row.key, split.seed) for row in rows]
+    if split.group:
+        return [
+            place_of(str(row.columns[split.group]), split.seed)
+            if row.columns.get(split.group, "") != ""
+            else place
+            for row, place in zip(rows, own, strict=True)
+        ]
+    if not split.stratify:
+        return own
+    of_value = collections.defaultdict(list)
+    for i, row in enumerate(rows):
+        of_value[row.columns.get(split.stratify)].append(i)
+    for members in of_value.values():
+        for rank, i in enumerate(sorted(members, key=lambda i: own[i])):
+            own[i] = (rank + 0.5) / len(members)
+    return own

@@ -1,0 +1,373 @@
+"""Conversion: every form of source, splits that stay, shards of the same bytes, nothing lost."""
+
+import gzip
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tf_image_classification.cli import convert as convert_verb
+from tf_image_classification.conversion import readers
+from tf_image_classification.conversion.convert import PROGRESS, ConvertOptions, convert
+from tf_image_classification.conversion.engines import run
+from tf_image_classification.conversion.images import ImageOptions, stored
+from tf_image_classification.conversion.rows import Place, Row
+from tf_image_classification.conversion.splits import Split, divide
+from tf_image_classification.dataset.decode import decode_image
+from tf_image_classification.dataset.sources import SourceOptions, read_source
+from tf_image_classification.errors import BadImageError, ConfigError, DataError
+from tf_image_classification.labels import Label, LabelSchema
+
+ONE = {"num_processes": 1}
+
+
+def png(value, size=(6, 8)):
+    return tf.io.encode_png(np.full([*size, 3], value, np.uint8)).numpy()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    for number, name in enumerate(("bee", "ant")):
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            (folder / name / f"{i}.png").write_bytes(png(100 * number + i))
+    return folder
+
+
+def records_of(paths):
+    for path in paths:
+        kind = "GZIP" if path.endswith(".gz") else ""
+        for record in tf.data.TFRecordDataset(path, compression_type=kind):
+            yield tf.train.Example.FromString(record.numpy()).features.feature
+
+
+def read_back(pattern, labels, tmp_path, **vocabularies):
+    """What the training would read: class numbers by label, and the first pixels."""
+    schema = LabelSchema(tuple(labels))
+    raw = read_source(
+        [pattern], schema, SourceOptions(option="train_metadata", cache_dir=str(tmp_path / "cache"))
+    )
+    names = {
+        label.name: vocabularies.get(label.name) or raw.vocabulary(label)
+        for label in schema.labels_with_classes
+    }
+    table = raw.encode(schema.with_vocabularies(names))
+    data = table.fetch(tf.range(table.num_examples, dtype=tf.int64))
+    pixels = [int(decode_image(one, max_pixels=10**6)[0, 0, 0]) for one in data]
+    return {name: column.values.tolist() for name, column in table.columns.items()}, pixels
+
+
+def test_a_folder_becomes_records_that_train(pictures, tmp_path):
+    (pictures / "bee" / "notes.txt").write_text("x")
+    (pictures / "bee" / ".hidden.png").write_bytes(png(1))
+    (pictures / "bee" / "broken.png").write_bytes(png(1)[:40])
+    (pictures / "readme.md").write_text("x")
+    summary = convert(str(pictures), str(tmp_path / "out"), ConvertOptions(num_shards=3, **ONE))
+    assert summary.num_examples == {"train": 20} and summary.num_rows == 24
+    reasons = {os.path.basename(each.where): each.reason for each in summary.refused}
+    assert reasons["notes.txt"] == "not the name of an image"
+    assert reasons[".hidden.png"] == "hidden file" and "beside" in reasons["readme.md"]
+    assert "cut short or damaged" in reasons["broken.png"]
+    assert summary.classes == {"ant": {"train": 10}, "bee": {"train": 10}}
+    assert (tmp_path / "out" / "labels.txt").read_text() == "ant\nbee\n"
+    assert len((tmp_path / "out" / "refused.csv").read_text().splitlines()) == 5
+    described = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert described["num_examples"] == {"train": 20} and described["refused"] == 4
+    columns, pixels = read_back(
+        str(tmp_path / "out" / "train-*"), [Label("label", depth=2)], tmp_path
+    )
+    for number, pixel in zip(columns["label"], pixels, strict=True):
+        assert (number == 0) == (pixel >= 100)  # ant is class 0
+    assert sorted(pixels) == [*range(10), *range(100, 110)] and pixels != sorted(pixels)
+
+
+def test_every_column_of_a_csv_is_kept(pictures, tmp_path):
+    table = tmp_path / "t.csv"
+    lines = ["URIs,labels,age,width,note", "pictures/bee/1.png,bee,3,0.5,007"]
+    lines += ["pictures/ant/2.png,ant,,1.5,", "gone.png,ant,1,1.0,", "too,few"]
+    table.write_text("\n".join(lines))
+    summary = convert(str(table), str(tmp_path / "out"), ConvertOptions(shuffle=False, **ONE))
+    assert summary.num_rows == 4 and len(summary.refused) == 2
+    assert any("line 5" in each.where and "2 cells" in each.reason for each in summary.refused)
+    first, second = records_of(summary.paths)
+    assert first["label"].bytes_list.value[0] == b"bee" and first["age"].int64_list.value[0] == 3
+    assert first["width"].float_list.value[0] == 0.5 and first["note"].bytes_list.value[0] == b"007"
+    assert "age" not in second and first["image_uri"].bytes_list.value[0] == b"pictures/bee/1.png"
+
+
+def test_a_csv_without_header_is_path_and_label(pictures, tmp_path):
+    (tmp_path / "t.csv").write_text("pictures/bee/1.png,bee\npictures/ant/2.png,ant\n")
+    summary = convert(str(tmp_path / "t.csv"), str(tmp_path / "out"), ConvertOptions(**ONE))
+    assert summary.num_examples == {"train": 2} and list(summary.classes) == ["ant", "bee"]
+
+
+def test_the_old_schema_has_one_float_a_label_and_gzip(pictures, tmp_path):
+    options = ConvertOptions(schema="legacy", shuffle=False, **ONE)
+    summary = convert(str(pictures), str(tmp_path / "out"), options)
+    assert summary.paths[0].endswith("train-00000-of-00001.tfrecord.gz")
+    values = [f["label"].float_list.value[0] for f in records_of(summary.paths)]
+    assert values == [0.0] * 10 + [1.0] * 10
+    columns, _ = read_back(
+        summary.paths[0], [Label("label", depth=2)], tmp_path, label=("ant", "bee")
+    )
+    assert columns["label"] == [0] * 10 + [1] * 10
+
+
+def write_idx(folder, prefix, count, offset):
+    images = (np.arange(count)[:, None, None] + offset + np.zeros([count, 5, 4])).astype(np.uint8)
+    head = struct.pack(">IIII", 0x803, count, 5, 4)
+    with gzip.open(folder / f"{prefix}-images-idx3-ubyte.gz", "wb") as stream:
+        stream.write(head + images.tobytes())
+    with gzip.open(folder / f"{prefix}-labels-idx1-ubyte.gz", "wb") as stream:
+        stream.write(struct.pack(">II", 0x801, count) + bytes(i % 3 for i in range(count)))
+
+
+@pytest.mark.parametrize("kind", ["keep", "bmp"])
+def test_idx_files_keep_their_own_parts(tmp_path, kind):
+    write_idx(tmp_path, "train", 7, 10)
+    write_idx(tmp_path, "t10k", 4, 50)
+    options = ConvertOptions(images=ImageOptions(format=kind), **ONE)
+    summary = convert(str(tmp_path), str(tmp_path / "out"), options)
+    assert summary.num_examples == {"test": 4, "train": 7}
+    pattern = str(tmp_path / "out" / "train-*")
+    columns, pixels = read_back(pattern, [Label("label", depth=3)], tmp_path)
+    assert sorted(pixels) == list(range(10, 17))
+    assert columns["label"] == [(pixel - 10) % 3 for pixel in pixels]
+    start = {"keep": b"\x89PNG", "bmp": b"BM"}[kind]
+    features = records_of(summary.paths)
+    assert all(f["image_bytes"].bytes_list.value[0].startswith(start) for f in features)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x04\0"))
+    with pytest.raises(DataError, match="cut short"):
+        convert(str(tmp_path), str(tmp_path / "again"), options)
+
+
+def test_cifar_binary_files_have_planes_and_names(tmp_path):
+    pixels = np.zeros([2, 3, 32, 32], np.uint8)
+    pixels[0, 0], pixels[1, 2] = 200, 90
+    for name in ("data_batch_1.bin", "test_batch.bin"):
+        data = b"".join(bytes([i]) + pixels[i].tobytes() for i in range(2))
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "batches.meta.txt").write_text("plane\ncar\n")
+    summary = convert(str(tmp_path), str(tmp_path / "out"), ConvertOptions(shuffle=False, **ONE))
+    assert summary.num_examples == {"train": 2, "test": 2} and list(summary.classes) == [
+        "car", "plane",
+    ]  # fmt: skip
+    first = next(records_of(summary.paths))
+    image = decode_image(first["image_bytes"].bytes_list.value[0], max_pixels=2000).numpy()
+    assert image[5, 5].tolist() == [200, 0, 0] and first["label"].bytes_list.value[0] == b"plane"
+
+
+def test_tar_files_of_webdataset_are_read(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, data in (
+            ("x/1.png", png(5)), ("x/1.cls", b"3"), ("x/1.json", b'{"age": 4, "who": "me"}'),
+            ("x/2.png", png(6)), ("x/2.cls", b"0"), ("x/3.cls", b"1"), ("x/4.bin", b"?"),
+        ):  # fmt: skip
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    summary = convert(str(tmp_path / "a.tar"), str(tmp_path / "out"), ConvertOptions(**ONE))
+    assert summary.num_examples == {"train": 2} and summary.num_rows == 4
+    assert {each.reason for each in summary.refused} == {
+        "has no image", "neither image, class nor JSON",
+    }  # fmt: skip
+    features = {f["image_uri"].bytes_list.value[0]: f for f in records_of(summary.paths)}
+    assert features[b"x/1"]["who"].bytes_list.value[0] == b"me"
+    assert features[b"x/1"]["label"].int64_list.value[0] == 3
+
+
+def test_parquet_files_with_images_are_read(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    images = [{"bytes": png(5), "path": "a.png"}, {"bytes": png(6), "path": "b.png"}]
+    table = pa.table({"image": images, "label": [1, 0], "text": ["x", None]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    summary = convert(
+        str(tmp_path / "a.parquet"), str(tmp_path / "out"), ConvertOptions(shuffle=False, **ONE)
+    )
+    columns, pixels = read_back(summary.paths[0], [Label("label", depth=2)], tmp_path)
+    assert pixels == [5, 6] and columns["label"] == [1, 0]
+
+
+def test_records_can_be_converted_again(pictures, tmp_path):
+    first = convert(str(pictures), str(tmp_path / "one"), ConvertOptions(schema="legacy", **ONE))
+    again = convert(str(tmp_path / "one" / "train-*"), str(tmp_path / "two"), ConvertOptions(**ONE))
+    assert again.num_examples == first.num_examples
+    _, pixels = read_back(again.paths[0], [Label("label", depth=2)], tmp_path)
+    assert sorted(pixels) == [*range(10), *range(100, 110)]
+
+
+def rows_of(count, **columns):
+    return [
+        Row(f"{i}.png", Place("file", f"{i}.png"), {n: v(i) for n, v in columns.items()})
+        for i in range(count)
+    ]
+
+
+def test_a_split_does_not_move_when_images_are_added():
+    split = Split({"train": 0.7, "eval": 0.2, "test": 0.1})
+    parts = divide(rows_of(2000), split)
+    sizes = {name: len(part) / 2000 for name, part in parts.items()}
+    assert sizes == pytest.approx({"train": 0.7, "eval": 0.2, "test": 0.1}, abs=0.03)
+    more = divide(rows_of(4000), split)
+    for name, part in parts.items():
+        assert {row.key for row in part} <= {row.key for row in more[name]}
+    other = divide(rows_of(2000), Split(split.shares, seed=1))
+    assert {r.key for r in other["test"]} != {r.key for r in parts["test"]}
+
+
+def test_a_group_stays_together_and_a_class_is_divided_evenly():
+    rows = rows_of(600, person=lambda i: f"p{i // 6}", kind=lambda i: "rare" if i < 20 else "usual")
+    shares = {"train": 0.8, "eval": 0.2}
+    parts = divide(rows, Split(shares, group="person"))
+    people = [{row.columns["person"] for row in part} for part in parts.values()]
+    assert not people[0] & people[1] and all(people)
+    parts = divide(rows, Split(shares, stratify="kind"))
+    rare = [sum(row.columns["kind"] == "rare" for row in part) for part in parts.values()]
+    assert rare == [16, 4] and len(parts["train"]) == 480
+    with pytest.raises(ConfigError, match="No row has a column 'persn'"):
+        divide(rows, Split(shares, group="persn"))
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [({"a": 0.5}, "add up to 0.5"), ({"a": 1.5, "b": -0.5}, "each above 0")],
+)
+def test_shares_that_are_no_whole_are_refused(split, message):
+    with pytest.raises(ConfigError, match=message):
+        Split(split)
+
+
+def test_images_are_reduced_turned_and_encoded_as_asked():
+    image = Image.fromarray(
+        np.arange(60 * 90 * 3, dtype=np.uint32).astype(np.uint8).reshape(60, 90, 3)
+    )
+    exif = Image.Exif()
+    exif[274] = 6
+    data = io.BytesIO()
+    image.save(data, "JPEG", exif=exif.tobytes(), quality=95)
+    turned = data.getvalue()
+    assert stored(turned, ImageOptions()) == turned
+    upright = stored(turned, ImageOptions(apply_exif=True))
+    opened = Image.open(io.BytesIO(upright))
+    assert opened.size == (60, 90) and opened.getexif().get(274, 1) == 1
+    small = Image.open(io.BytesIO(stored(turned, ImageOptions(short_side=30))))
+    assert small.size == (30, 45) and small.format == "JPEG"
+    assert stored(turned, ImageOptions(short_side=60)) == turned  # nothing is enlarged
+    lossless = stored(turned, ImageOptions(format="png"))
+    before = decode_image(tf.constant(turned), max_pixels=10**6).numpy().astype(int)
+    after = decode_image(tf.constant(lossless), max_pixels=10**6).numpy()
+    assert np.abs(before - after).max() <= 2
+    with pytest.raises(BadImageError, match="more than max_image_pixels"):
+        stored(turned, ImageOptions(max_pixels=100))
+
+
+def contents(folder):
+    return {
+        name: (folder / name).read_bytes()
+        for name in sorted(os.listdir(folder))
+        if ".tfrecord" in name and not name.startswith(".")  # which a killed process may leave
+    }
+
+
+SHARES = {"split": Split({"train": 0.7, "eval": 0.3}), "num_shards": 3, "schema": "legacy"}
+
+
+def test_a_pool_writes_the_same_bytes_as_one_process(pictures, tmp_path):
+    one = convert(str(pictures), str(tmp_path / "one"), ConvertOptions(**SHARES, **ONE))
+    two = convert(str(pictures), str(tmp_path / "two"), ConvertOptions(**SHARES, num_processes=2))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert one.fingerprint == two.fingerprint and len(one.paths) == 6
+
+
+@pytest.mark.parametrize("runner", ["direct", "dask"])
+def test_beam_writes_the_same_bytes(pictures, tmp_path, runner):
+    pytest.importorskip("apache_beam", reason="the extra beam is not installed")
+    if runner == "dask":
+        pytest.importorskip("dask.distributed", reason="Dask is not installed")
+    convert(str(pictures), str(tmp_path / "one"), ConvertOptions(**SHARES, **ONE))
+    convert(str(pictures), str(tmp_path / "two"), ConvertOptions(**SHARES, runner=runner))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_beam_that_is_not_installed_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(ConfigError, match=r"\[beam\]"):
+        list(run([], runner="direct", num_processes=1))
+
+
+def test_a_killed_conversion_keeps_its_finished_shards(pictures, tmp_path):
+    for i in range(120):
+        noise = np.random.default_rng(i).integers(0, 256, [300, 300, 3]).astype(np.uint8)
+        (pictures / "bee" / f"n{i}.png").write_bytes(tf.io.encode_png(noise).numpy())
+    line = [sys.executable, "-m", "tf_image_classification.cli.main", "convert", str(pictures)]
+    line += [str(tmp_path / "out"), "--num_shards", "12", "--processes", "1", "--short_side", "200"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    progress = tmp_path / "out" / PROGRESS
+    for _ in range(1200):
+        if progress.exists() and len(list(progress.iterdir())) >= 2:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    done = [name for name in os.listdir(progress) if not name.startswith(".")]
+    assert 2 <= len(done) < 12
+    before = {n: os.stat(tmp_path / "out" / n.removesuffix(".json")).st_mtime_ns for n in done}
+    options = ConvertOptions(num_shards=12, images=ImageOptions(short_side=200), **ONE)
+    summary = convert(str(pictures), str(tmp_path / "out"), options)
+    assert summary.num_examples == {"train": 140}
+    for name, changed in before.items():
+        assert os.stat(tmp_path / "out" / name.removesuffix(".json")).st_mtime_ns == changed
+    convert(str(pictures), str(tmp_path / "whole"), options)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_folder_with_other_records_is_refused(pictures, tmp_path):
+    convert(str(pictures), str(tmp_path / "out"), ConvertOptions(num_shards=2, **ONE))
+    with pytest.raises(DataError, match="holds other records"):
+        convert(str(pictures), str(tmp_path / "out"), ConvertOptions(num_shards=3, **ONE))
+
+
+def test_two_rows_of_one_name_are_told(pictures, tmp_path):
+    (tmp_path / "t.csv").write_text("pictures/bee/1.png,bee\npictures/bee/1.png,ant\n")
+    summary = convert(str(tmp_path / "t.csv"), str(tmp_path / "out"), ConvertOptions(**ONE))
+    assert summary.num_rows == 2 and "its name" in summary.refused[0].reason
+
+
+def test_the_verb_says_what_became_of_every_row(pictures, tmp_path, capsys):
+    (pictures / "bee" / "zero.png").write_bytes(b"")
+    line = [
+        str(pictures),
+        str(tmp_path / "out"),
+        "--split",
+        "train=0.5,eval=0.5",
+        "--processes",
+        "1",
+    ]
+    assert convert_verb.main(line) == 0
+    printed = capsys.readouterr().out
+    assert "21 rows of the source" in printed and "refused: 1" in printed and "0 bytes" in printed
+    assert f"--train_metadata '{tmp_path / 'out'}/train-*'" in printed
+    with pytest.raises(SystemExit):
+        convert_verb.main([*line, "--split", "half"])
+
+
+@pytest.mark.parametrize("source", ["missing", "empty", "x.docx"])
+def test_a_source_that_is_none_is_an_error(tmp_path, source):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.docx").write_bytes(b"x")
+    with pytest.raises(DataError):
+        readers.find_rows(str(tmp_path / source))
