@@ -289,7 +289,8 @@ def write_photographs(folder, given):
 
 def found_images(folder):
     """The JPEG files below a folder, again from the start until there are enough."""
-    paths = sorted(glob.glob(os.path.join(folder, "**", "*.jp*g"), recursive=True))
+    found = glob.glob(os.path.join(folder, "**", "*"), recursive=True)
+    paths = sorted(path for path in found if path.lower().endswith((".jpg", ".jpeg")))
     for number in range(NUM_IMAGES):
         with open(paths[number % len(paths)], "rb") as stream:
             yield stream.read()

@@ -16,6 +16,7 @@ VERBS = {
     "launch": "run a command as every task of a cluster on this machine",
     "tune": "search for good settings",
     "convert": "write a source of images into sharded records",
+    "inspect": "say what is wrong with images and labels, with a page to look at",
     "preview": "draw training images as the model will see them",
     "find-learning-rate": "try rates, and draw what they do to the loss",
     "find-batch-size": "try batch sizes, and say which one is enough",

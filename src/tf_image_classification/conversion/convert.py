@@ -113,7 +113,7 @@ def convert(
     refused = list(refused)
     rows = _with_own_keys(rows, refused)
     num_rows = len(rows) + len(refused)
-    label = _label_column(rows, options.label)
+    label = label_column(rows, options.label)
     names = _class_names(rows, label)
     numbers = {label: {name: i for i, name in enumerate(names)}} if label else {}
     shards = _plan(rows, out, options, numbers)
@@ -147,7 +147,12 @@ def _with_own_keys(rows: Sequence[Row], refused: list[Refused]) -> list[Row]:
     return kept
 
 
-def _label_column(rows: Sequence[Row], wanted: str) -> str:
+def label_column(rows: Sequence[Row], wanted: str) -> str:
+    """The column of the classes: the one that is wanted, or ``label``, or the only one of texts.
+
+    Raises:
+        ConfigError: there is no such column.
+    """
     columns = {name: value for row in reversed(rows) for name, value in row.columns.items()}
     if wanted:
         if wanted not in columns:

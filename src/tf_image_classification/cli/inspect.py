@@ -1,0 +1,75 @@
+"""``tfic inspect SOURCE [--eval OTHER]``: what is wrong with images and labels."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tf_image_classification import files, train_estimator
+
+_EXAMPLE = "example: tfic inspect train.csv --eval eval.csv --page inspection.html"
+_STATUS = {"error": 1}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Inspect; returns 1 if there is an error among the findings, else 0."""
+    given = _parser().parse_args(arguments)
+    status = 0
+    with train_estimator.ends_the_process():
+        from tqdm import tqdm  # late: help is instant without them
+
+        from tf_image_classification.inspection import inspect as looking
+        from tf_image_classification.inspection.page import write_page
+
+        with tqdm(desc="inspect", unit="img", file=sys.stderr, disable=None) as bar:
+
+            def show(done: int, count: int) -> None:
+                bar.total = count
+                bar.update(done - bar.n)
+
+            found = looking.inspect(
+                given.source,
+                given.eval,
+                label=given.label,
+                group=given.group_column,
+                max_pixels=given.max_image_pixels,
+                num_processes=given.processes,
+                on_images=show,
+            )
+        print(f"{len(found.facts)} images")
+        for finding in found.findings:
+            print(f"{finding.severity}: {finding.kind}: {finding.text}")
+        if not found.findings:
+            print("nothing to say against them")
+        if given.page:
+            write_page(given.page, found, given.source)
+            print(f"wrote {given.page}")
+        if given.json:
+            files.write_json(given.json, looking.as_json(found))
+            print(f"wrote {given.json}")
+        if given.write_csv:
+            count = looking.write_clean_csv(given.write_csv, found)
+            print(f"wrote {given.write_csv}: {count} images")
+        status = _STATUS.get(found.worst, 0)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "tfic inspect",
+        description="Look at every image of a source, and say what is wrong with it or its label.",
+        epilog=_EXAMPLE,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", help="as tfic convert takes it; nothing of it is changed")
+    add("--eval", default="", help="the evaluation images, which must be others")
+    add("--label", default="", help="column of the classes, where it is not called label")
+    add("--group_column", default="", help="column whose values must not be in both sets")
+    add("--page", default="inspection.html", help="HTML file to write (inspection.html)")
+    add("--json", default="", help="JSON file with all findings")
+    add("--write_csv", default="", help="CSV of the training images that nothing is wrong with")
+    add("--max_image_pixels", type=int, default=100_000_000, help="larger images are broken")
+    add("--processes", type=int, default=0, help="0: one a core")
+    return parser

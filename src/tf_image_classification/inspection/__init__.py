@@ -1,0 +1,1 @@
+"""What images and labels are, before they cost a day: ``facts`` looks, ``verdict`` judges."""

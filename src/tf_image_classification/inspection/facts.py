@@ -1,0 +1,214 @@
+"""What can be told of one image by itself; the same whoever asks, in any process.
+
+facts = look_at(row)
+facts.problem, facts.width, facts.brightness
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tf_image_classification.conversion.rows import Place, Row, Value
+from tf_image_classification.errors import TficError
+
+SMALL_SIDE = 16
+"""Side of the small picture that pairs are compared by, in pixels."""
+
+_HASH_SIDE, _HASH_KEPT = 32, 8
+_MOST_SAMPLED = 256  # pixels of the longer side that statistics look at
+_LEAST_LEVEL = 0.03  # of the power that a photograph would have at a frequency
+_TAIL_SHARE = 0.04  # of the rows: a flat end that long is not by chance
+_ENDINGS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".jpg", ".jpeg", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "GIF": (".gif",),
+    "BMP": (".bmp", ".dib"),
+    "WEBP": (".webp",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """One image.
+
+    Attributes:
+        key: what it is called.
+        where: its file, line or record.
+        columns: what the source says of it.
+        place: where its bytes lie.
+        problem: why it cannot be used, or "".
+        format: as Pillow calls it, or "".
+        traits: what is unusual of it, such as "animated"; see ``verdict``.
+        width: in pixels, upright; 0 where unknown, and so are the others.
+        height: in pixels.
+        num_bytes: of the file.
+        digest: SHA-256 of the bytes, hexadecimal.
+        perceptual_hash: 64 bits that similar pictures nearly share.
+        small: the picture in grey, SMALL_SIDE x SMALL_SIDE bytes.
+        brightness: mean of the grey values, 0-255.
+        contrast: their standard deviation.
+        sharpness: logarithm of the variance of their second differences.
+        saturation: mean distance of the colours from grey, 0-255.
+        detail: share of the picture's resolution that holds anything, 0-1: about a half for a
+            photograph that was enlarged threefold.
+    """
+
+    key: str
+    where: str
+    columns: Mapping[str, Value]
+    place: Place | None = None
+    problem: str = ""
+    format: str = ""
+    traits: tuple[str, ...] = ()
+    width: int = 0
+    height: int = 0
+    num_bytes: int = 0
+    digest: str = ""
+    perceptual_hash: int = 0
+    small: bytes = b""
+    brightness: float = 0.0
+    contrast: float = 0.0
+    sharpness: float = 0.0
+    saturation: float = 0.0
+    detail: float = 1.0
+
+
+def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
+    """Everything about one image; what cannot be decoded has a problem, never an error."""
+    from tf_image_classification.dataset.decode import decode_image, explain_bad_image
+
+    start = Facts(row.key, row.where or row.key, row.columns, row.place)
+    try:
+        data = row.place.read()
+    except (OSError, TficError) as error:
+        return dataclasses.replace(start, problem=f"cannot be read: {error}")
+    if not isinstance(data, bytes):
+        return _measured(start, data if data.ndim == 3 else np.repeat(data[..., None], 3, -1))
+    digest = hashlib.sha256(data).hexdigest()
+    start = dataclasses.replace(start, num_bytes=len(data), digest=digest)
+    name, traits = _header(data)
+    ending = row.place.path.lower() if row.place.kind == "file" else ""
+    expected = _ENDINGS.get(name, ())
+    if ending and expected and not ending.endswith(expected):
+        traits += ("wrong ending",)
+    start = dataclasses.replace(start, format=name, traits=traits)
+    import tensorflow as tf  # late, in each process
+
+    try:
+        image = decode_image(tf.constant(data), max_pixels=max_pixels).numpy()
+    except tf.errors.InvalidArgumentError:
+        problem = explain_bad_image(data, max_pixels=max_pixels) or "cannot be decoded"
+        return dataclasses.replace(start, problem=problem)
+    found = _measured(start, image)
+    if name in ("JPEG", "MPO") and _has_flat_end(image):
+        found = dataclasses.replace(found, traits=(*found.traits, "flat end"))
+    return found
+
+
+def _header(data: bytes) -> tuple[str, tuple[str, ...]]:
+    """The format's name and what is unusual, told without decoding pixels."""
+    from PIL import Image
+
+    traits = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images and broken EXIF data
+            with Image.open(io.BytesIO(data)) as image:
+                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                    traits.append("animated")
+                if image.mode == "CMYK":
+                    traits.append("CMYK")
+                if image.mode.startswith("I") or image.mode == "F":
+                    traits.append("16 bits")
+                if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                    traits.append("transparent")
+                if image.getexif().get(274, 1) not in (0, 1):
+                    traits.append("turned by EXIF")
+                return str(image.format), tuple(traits)
+    except Exception:  # whatever Pillow stumbles over; our decoder has the last word
+        return "", ()
+
+
+def _measured(facts: Facts, image: npt.NDArray[np.uint8]) -> Facts:
+    height, width = image.shape[:2]
+    step = max(1, -(-max(height, width) // _MOST_SAMPLED))
+    sampled = image[::step, ::step].astype(np.float32)
+    grey = sampled @ np.array([0.299, 0.587, 0.114], np.float32)
+    whole = _grey_at(image, _HASH_SIDE)
+    second = np.abs(np.diff(grey, 2, axis=0)).ravel(), np.abs(np.diff(grey, 2, axis=1)).ravel()
+    variance = float(np.mean(np.concatenate(second) ** 2)) if min(grey.shape) > 2 else 0.0
+    return dataclasses.replace(
+        facts,
+        width=int(width),
+        height=int(height),
+        perceptual_hash=_perceptual_hash(whole),
+        small=_grey_at(image, SMALL_SIDE).round().astype(np.uint8).tobytes(),
+        brightness=float(grey.mean()),
+        contrast=float(grey.std()),
+        sharpness=float(np.log1p(variance)),
+        saturation=float(np.abs(sampled - grey[..., None]).mean()),
+        detail=_detail(image),
+    )
+
+
+def _grey_at(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.float32]:
+    """The picture in grey at another size, every pixel of it counted; float32 [side, side]."""
+    from PIL import Image
+
+    small = Image.fromarray(image).convert("L").resize((side, side), Image.Resampling.BOX)
+    return np.asarray(small, np.float32)
+
+
+def _perceptual_hash(grey: npt.NDArray[np.float32]) -> int:
+    """Signs of the lowest frequencies against their median (Zauner's pHash, 2010)."""
+    from scipy.fft import dctn
+
+    low = np.asarray(dctn(grey, norm="ortho"))[:_HASH_KEPT, :_HASH_KEPT].ravel()
+    bits = low[1:] > np.median(low[1:])
+    return int("".join("01"[int(bit)] for bit in bits), 2)
+
+
+def _has_flat_end(image: npt.NDArray[np.uint8]) -> bool:
+    """Whether the last rows are of one colour throughout, as where a file breaks off.
+
+    White, black and pictures that are flat everywhere do not count.
+    """
+    colour = image[-1, -1].astype(int)
+    is_flat = (image == image[-1, -1]).all(axis=(1, 2))
+    rows = len(is_flat) if is_flat.all() else int(np.argmin(is_flat[::-1]))
+    is_plain = bool(colour.min() > 245 or colour.max() < 10)
+    return not is_plain and len(is_flat) > rows >= max(8, _TAIL_SHARE * len(is_flat))
+
+
+def _detail(image: npt.NDArray[np.uint8]) -> float:
+    """How much of the resolution is used: up to where the spectrum of the middle has energy."""
+    height, width = image.shape[:2]
+    side = min(256, height, width)
+    if side < 64:
+        return 1.0
+    top, left = (height - side) // 2, (width - side) // 2
+    part: Any = image[top : top + side, left : left + side, 1].astype(np.float32)
+    part -= part.mean()
+    window = np.hanning(side)[:, None] * np.hanning(side)
+    power = np.abs(np.fft.rfft2(part * window)) ** 2
+    rows = np.abs(np.fft.fftfreq(side))[:, None]
+    radius = np.hypot(rows, np.fft.rfftfreq(side)[None, :])
+    edges = np.linspace(0, 0.5, 33)
+    bands = np.digitize(radius.ravel(), edges)
+    counts = np.maximum(np.bincount(bands, minlength=34)[1:33], 1)
+    # Of photographs the power falls with the square of the frequency; what was enlarged, or is out
+    # of focus, falls off much faster beyond what it holds.
+    level = np.bincount(bands, power.ravel(), 34)[1:33] / counts * edges[1:] ** 2
+    usual = np.median(level[2:8])
+    if usual <= 0:
+        return 1.0
+    return float(edges[1:][level >= _LEAST_LEVEL * usual].max() / 0.5)

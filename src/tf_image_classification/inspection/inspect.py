@@ -1,0 +1,136 @@
+"""``inspect``: one pass over the images of a source, and what there is to know of them.
+
+inspection = inspect("train.csv", "eval.csv")
+inspection.worst        # "error", "warning", "note" or ""
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tf_image_classification import files
+from tf_image_classification.conversion.convert import label_column
+from tf_image_classification.conversion.readers import find_rows
+from tf_image_classification.conversion.rows import Row
+from tf_image_classification.inspection.facts import Facts, look_at
+from tf_image_classification.inspection.verdict import (
+    EVALUATION,
+    TRAIN,
+    Inspection,
+    Limits,
+    class_of,
+    judge,
+)
+
+_AT_ONCE = 32  # images that a process takes at a time
+_FEWEST_FOR_A_POOL = 256
+
+
+def inspect(
+    source: str,
+    evaluation: str = "",
+    *,
+    label: str = "",
+    group: str = "",
+    limits: Limits | None = None,
+    max_pixels: int = 100_000_000,
+    num_processes: int = 0,
+    on_images: Callable[[int, int], None] = lambda done, count: None,
+) -> Inspection:
+    """Look at every image of a source, and of another one beside it.
+
+    Args:
+        source: as ``tfic convert`` takes it; nothing of it is changed.
+        evaluation: a second source, for what must not be in both; where it is "" and the source has
+            parts of its own, these.
+        label: column of the classes; "": the column ``label``, or else the only one of texts.
+        group: column whose values must not be in both sets, such as a person.
+        limits: from where on something is said.
+        max_pixels: larger images are broken.
+        num_processes: 0: one a core.
+        on_images: called with how many images were looked at, and how many there are.
+
+    Raises:
+        DataError: a source is missing, empty or malformed.
+        ConfigError: there is no such column.
+    """
+    rows, refused = find_rows(source)
+    sets = [EVALUATION if row.split not in ("", "train") else TRAIN for row in rows]
+    if evaluation:
+        others, also_refused = find_rows(evaluation)
+        sets = [TRAIN] * len(rows) + [EVALUATION] * len(others)
+        rows, refused = [*rows, *others], [*refused, *also_refused]
+    facts = []
+    for one in _looked_at(rows, max_pixels, num_processes):
+        facts.append(one)
+        on_images(len(facts), len(rows))
+    chosen = label_column(rows, label)
+    return judge(facts, sets, label=chosen, group=group, limits=limits, refused=refused)
+
+
+def _looked_at(rows: Sequence[Row], max_pixels: int, num_processes: int) -> Iterator[Facts]:
+    look = functools.partial(look_at, max_pixels=max_pixels)
+    processes = num_processes or os.cpu_count() or 1
+    if processes == 1 or len(rows) < _FEWEST_FOR_A_POOL:
+        yield from map(look, rows)
+        return
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield from pool.map(look, rows, chunksize=_AT_ONCE)
+
+
+def as_json(inspection: Inspection) -> dict[str, Any]:
+    """Findings and counts as plain values."""
+    facts = inspection.facts
+    return {
+        "worst": inspection.worst,
+        "num_images": len(facts),
+        "classes": inspection.classes(),
+        "findings": [
+            dataclasses.asdict(finding)
+            | {"members": [[facts[i].where for i in group] for group in finding.members]}
+            for finding in inspection.findings
+        ],
+        "refused": [dataclasses.asdict(each) for each in inspection.refused],
+    }
+
+
+def write_clean_csv(path: str, inspection: Inspection) -> int:
+    """A CSV of the training images without those that errors are about; returns how many it has.
+
+    Of broken files and of pictures under different labels none is kept; of those in both sets the
+    evaluation keeps its own.
+    """
+    import csv
+    import io
+
+    out = {
+        i
+        for finding in inspection.findings
+        if finding.kind in ("broken", "conflicts", "leak")
+        for group in finding.members
+        for i in group
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = sorted({name for facts in inspection.facts for name in facts.columns})
+    others = [name for name in columns if name != inspection.label]
+    label = ["labels"] if inspection.label else []
+    writer.writerow(["URIs", *label, *others])
+    count = 0
+    for i, (facts, name) in enumerate(zip(inspection.facts, inspection.sets, strict=True)):
+        if i in out or name != TRAIN:
+            continue
+        own = [class_of(facts, inspection.label)] if inspection.label else []
+        image = facts.place.path if facts.place else facts.key
+        uri = image if files.is_remote(image) else os.path.abspath(image)
+        writer.writerow([uri, *own, *(facts.columns.get(column, "") for column in others)])
+        count += 1
+    files.write_bytes(path, text.getvalue().encode())
+    return count
