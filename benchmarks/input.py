@@ -128,13 +128,17 @@ def keras_directory(folder, cores):
 
 
 def torch_pillow(folder, cores):
+    import numpy as np
+    import torch
     from PIL import Image
-    from torchvision import transforms
 
-    change = transforms.Compose(
-        [transforms.RandomResizedCrop(SIDE, scale=(0.35, 1.0)), transforms.PILToTensor()]
-    )
-    yield from torch_loader(folder, cores, lambda p: change(Image.open(p).convert("RGB")))
+    def read(path):
+        image = Image.open(path).convert("RGB")
+        y, x, h, w = random_box(image.height, image.width)
+        part = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+        return torch.from_numpy(np.array(part))
+
+    yield from torch_loader(folder, cores, read)
 
 
 def torch_opencv(folder, cores):
@@ -148,11 +152,15 @@ def torch_opencv(folder, cores):
 def opencv_part(image):
     import cv2
 
-    height, width = image.shape[:2]
+    y, x, h, w = random_box(*image.shape[:2])
+    return cv2.resize(image[y : y + h, x : x + w], (SIDE, SIDE))
+
+
+def random_box(height, width):
+    """Top, left, height and width of a random part."""
     area, ratio = random.uniform(0.35, 1.0) * height * width, random.uniform(0.75, 1.33)
     h, w = min(height, int((area / ratio) ** 0.5)), min(width, int((area * ratio) ** 0.5))
-    y, x = random.randint(0, height - h), random.randint(0, width - w)
-    return cv2.resize(image[y : y + h, x : x + w], (SIDE, SIDE))
+    return random.randint(0, height - h), random.randint(0, width - w), h, w
 
 
 def torch_loader(folder, cores, read):
@@ -197,14 +205,15 @@ def webdataset_opencv(folder, cores):
     cv2.setNumThreads(1)
 
     def decode(example):
-        return opencv_part(cv2.imdecode(np.frombuffer(example["jpg"], np.uint8), cv2.IMREAD_COLOR))
+        image = cv2.imdecode(np.frombuffer(example["jpg"], np.uint8), cv2.IMREAD_COLOR)
+        return (opencv_part(image),)
 
     shards = sorted(glob.glob(os.path.join(folder, "tar", "*.tar")))
-    images = webdataset.WebDataset(shards, shardshuffle=len(shards), resampled=True)
+    images = webdataset.WebDataset(shards, resampled=True)
     loader = torch.utils.data.DataLoader(
         images.shuffle(5 * BATCH).map(decode).batched(BATCH), batch_size=None, num_workers=cores
     )
-    for batch in loader:
+    for (batch,) in loader:
         yield len(batch)
 
 

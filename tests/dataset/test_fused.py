@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_image_classification.dataset import augment
-from tf_image_classification.dataset.decode import decode_image, is_whole_upright_jpeg
+from tf_image_classification.dataset.decode import are_whole_upright_jpegs, decode_image
 from tf_image_classification.dataset.fused import read_part, resized_part
 from tf_image_classification.dataset.preprocessing import CHANGES, Preprocessing
 
@@ -35,6 +35,14 @@ def photograph(height, width, *, kind="JPEG", orientation=0, quality=90, subsamp
     return data.getvalue()
 
 
+def is_upright(data):
+    return are_whole_upright_jpegs(tf.convert_to_tensor(data)[None])[0]
+
+
+def of_bytes(preproc, data, side, seed):
+    return preproc.of_bytes(data, side, side, seed, is_upright=is_upright(data), max_pixels=MOST)
+
+
 def in_dataset(function, data):
     """What a function of bytes gives inside tf.data."""
     dataset = tf.data.Dataset.from_tensors(data).map(function)
@@ -52,7 +60,9 @@ def test_the_exact_part_is_that_of_the_whole_image_bit_for_bit(size, subsampling
         def window(size):
             return augment.random_window(size, 96, 80, seed)
 
-        found = read_part(data, window, 96, 80, max_pixels=MOST, is_exact=True)
+        found = read_part(
+            data, window, 96, 80, is_upright=is_upright(data), max_pixels=MOST, is_exact=True
+        )
         return found, resized_part(image, *window(tf.shape(image)[:2]), 96, 80)
 
     for found, wanted in tf.data.Dataset.from_tensor_slices(seeds).map(both):
@@ -71,7 +81,7 @@ def test_the_fast_part_is_close_to_the_antialiased_one(size):
     for number in range(3):
         seed = tf.constant([1, number], tf.int64)
         whole = plain(decode_image(data, max_pixels=MOST), 160, 160, seed).numpy()
-        part = plain.of_bytes(data, 160, 160, seed, max_pixels=MOST).numpy()
+        part = of_bytes(plain, data, 160, seed).numpy()
         assert part.dtype == np.uint8 and part.shape == (160, 160, 3)
         assert psnr(whole, part) > 24
 
@@ -82,28 +92,35 @@ def test_other_formats_are_decoded_as_a_whole(kind):
     for is_training in (True, False):
         preproc = Preprocessing(is_training=is_training)
         whole = preproc(decode_image(data, max_pixels=MOST), 64, 64, SEED)
-        part = preproc.of_bytes(data, 64, 64, SEED, max_pixels=MOST)
+        part = of_bytes(preproc, data, 64, SEED)
         np.testing.assert_array_equal(whole, part)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photograph_stays_upright(orientation):
     data = photograph(120, 200, orientation=orientation)
-    assert bool(is_whole_upright_jpeg(tf.constant(data))) == (orientation == 1)
+    assert bool(is_upright(data)) == (orientation == 1)
     preproc = Preprocessing(is_training=False, eval_crop=0.5)
     whole = preproc(decode_image(data, max_pixels=MOST), 48, 48)
-    part = in_dataset(lambda d: preproc.of_bytes(d, 48, 48, SEED, max_pixels=MOST), data)
+    part = in_dataset(lambda d: of_bytes(preproc, d, 48, SEED), data)
     np.testing.assert_array_equal(whole, part)
+
+
+def part_of(data, window, side, most, is_exact):
+    upright = is_upright(data)
+    return read_part(
+        data, window, side, side, is_upright=upright, max_pixels=most, is_exact=is_exact
+    )
 
 
 def test_what_is_cut_or_too_large_fails_wherever_the_part_lies():
     data = photograph(400, 400)
     top = lambda size: (tf.constant([0, 0]), tf.constant([20, 20]))  # noqa: E731
     for is_exact in (True, False):
-        read_part(data, top, 16, 16, max_pixels=MOST, is_exact=is_exact)
+        part_of(data, top, 16, MOST, is_exact)
         for broken, most in ((data[: len(data) // 2], MOST), (data, 1000)):
             with pytest.raises(tf.errors.InvalidArgumentError):
-                read_part(broken, top, 16, 16, max_pixels=most, is_exact=is_exact)
+                part_of(broken, top, 16, most, is_exact)
 
 
 def test_parts_at_the_edges_and_of_one_pixel_can_be_read():
@@ -111,19 +128,19 @@ def test_parts_at_the_edges_and_of_one_pixel_can_be_read():
     image = decode_image(data, max_pixels=MOST)
     for offset, crop in (([0, 0], [37, 53]), ([36, 52], [1, 1]), ([0, 50], [37, 3])):
         window = lambda size, o=offset, c=crop: (tf.constant(o), tf.constant(c))  # noqa: E731
-        exact = read_part(data, window, 8, 8, max_pixels=MOST, is_exact=True)
+        exact = part_of(data, window, 8, MOST, True)
         np.testing.assert_array_equal(exact, resized_part(image, offset, crop, 8, 8))
-        read_part(data, window, 1, 1, max_pixels=MOST, is_exact=False)
+        part_of(data, window, 1, MOST, False)
 
 
 @pytest.mark.parametrize("augmentation", CHANGES)
 def test_a_seed_decides_the_image(augmentation):
     data = photograph(120, 160)
     preproc = Preprocessing(is_training=True, augmentation=augmentation)
-    eager = preproc.of_bytes(data, 32, 32, SEED, max_pixels=MOST).numpy()
-    traced = in_dataset(lambda d: preproc.of_bytes(d, 32, 32, SEED, max_pixels=MOST), data)
+    eager = of_bytes(preproc, data, 32, SEED).numpy()
+    traced = in_dataset(lambda d: of_bytes(preproc, d, 32, SEED), data)
     assert np.abs(eager.astype(int) - traced).max() <= 1
-    other = preproc.of_bytes(data, 32, 32, SEED + 1, max_pixels=MOST).numpy()
-    again = preproc.of_bytes(data, 32, 32, SEED, max_pixels=MOST).numpy()
+    other = of_bytes(preproc, data, 32, SEED + 1).numpy()
+    again = of_bytes(preproc, data, 32, SEED).numpy()
     np.testing.assert_array_equal(eager, again)
     assert augmentation in ("none", "flip") or (eager != other).any()

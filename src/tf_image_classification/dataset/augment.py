@@ -104,7 +104,8 @@ def random_window(
 
 def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """The image, or as often its mirror image."""
-    return tf.image.stateless_random_flip_left_right(image, _seed(seed, 2))
+    is_mirrored = tf.random.stateless_uniform([], _seed(seed, 2)) < 0.5
+    return tf.cond(is_mirrored, lambda: tf.reverse(image, [1]), lambda: tf.identity(image))
 
 
 def random_translate(image: tf.Tensor, seed: tf.Tensor, *, most: float = 0.1) -> tf.Tensor:
@@ -316,5 +317,5 @@ _CHANGES: Mapping[str, _Change] = {
 
 
 def _seed(seed: tf.Tensor, number: int) -> tf.Tensor:
-    """A seed of its own for each kind of draw."""
-    return tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number)
+    """A seed of its own for each kind of draw: far from those of other examples and runs."""
+    return tf.cast(seed, tf.int64) + tf.constant([number << 40, 0], tf.int64)

@@ -1,6 +1,8 @@
 """A part of an encoded image at a size, without decoding what is not needed of it.
 
-    image = read_part(data, window, 224, 224, max_pixels=100_000_000, is_exact=False)
+    is_upright = are_whole_upright_jpegs(data)
+    part = read_part(data[0], window, 224, 224, is_upright=is_upright[0], max_pixels=10**8,
+                     is_exact=False)
 
 Of an upright JPEG only the rows and columns of the part are decoded, and a part that is more than
 twice as large as wanted is decoded at a half, a quarter or an eighth of its size, which the format
@@ -13,7 +15,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_image_classification.dataset.decode import decoder, is_whole_upright_jpeg, jpeg_size
+from tf_image_classification.dataset.decode import decoder, jpeg_size
 
 Window = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 """An image's height and width, int32 [2], to a part's top left corner and size, int32 [2] each."""
@@ -23,7 +25,14 @@ _RATIOS = (1, 2, 4, 8)
 
 
 def read_part(
-    data: tf.Tensor, window: Window, height: int, width: int, *, max_pixels: int, is_exact: bool
+    data: tf.Tensor,
+    window: Window,
+    height: int,
+    width: int,
+    *,
+    is_upright: tf.Tensor,
+    max_pixels: int,
+    is_exact: bool,
 ) -> tf.Tensor:
     """A part of an encoded image, resized; works traced and eagerly.
 
@@ -32,6 +41,7 @@ def read_part(
         window: which part.
         height: of the result, in pixels.
         width: of the result, in pixels.
+        is_upright: scalar bool, what ``are_whole_upright_jpegs`` says of it.
         max_pixels: as ``decode_image`` takes it.
         is_exact: whether the result is that of decoding the whole image and resizing the part with
             antialiasing, bit for bit; else it is made in half the time, from neighbours two by two.
@@ -57,7 +67,7 @@ def read_part(
         image = decoder(max_pixels)(data)
         return resized_part(image, *window(tf.shape(image)[:2]), height, width)
 
-    return tf.cond(is_whole_upright_jpeg(data), fused, plain)
+    return tf.cond(is_upright, fused, plain)
 
 
 def resized_part(
@@ -89,7 +99,12 @@ def _fast_part(
         def read() -> tf.Tensor:
             start, whole = offset // ratio, (size + ratio - 1) // ratio
             end = tf.minimum((offset + crop + ratio - 1) // ratio, whole)
-            image = _decode(data, start, end - start, ratio=ratio)
+            image = _decode(data, start, end - start, ratio=ratio, dct_method="INTEGER_FAST")
+            if ratio == 1:
+                whole_part = tf.raw_ops.ResizeBilinear(
+                    images=image[None], size=[height, width], half_pixel_centers=True
+                )
+                return whole_part[0]
             # Where the middles of the first and last result pixels lie, in pixels of this image.
             step = tf.cast(crop, tf.float32) / wanted
             first = (tf.cast(offset, tf.float32) + step / 2) / ratio - 0.5
@@ -106,12 +121,13 @@ def _fast_part(
     return tf.ensure_shape(part, [height, width, 3])
 
 
-def _decode(data: tf.Tensor, start: tf.Tensor, extent: tf.Tensor, *, ratio: int) -> tf.Tensor:
-    # The accurate transform costs nothing measurable, as in decode_image.
-    return tf.io.decode_and_crop_jpeg(
-        data,
-        tf.concat([start, extent], axis=0),
-        channels=3,
-        ratio=ratio,
-        dct_method="INTEGER_ACCURATE",
-    )
+def _decode(
+    data: tf.Tensor,
+    start: tf.Tensor,
+    extent: tf.Tensor,
+    *,
+    ratio: int,
+    dct_method: str = "INTEGER_ACCURATE",  # as in decode_image
+) -> tf.Tensor:
+    window = tf.concat([start, extent], axis=0)
+    return tf.io.decode_and_crop_jpeg(data, window, channels=3, ratio=ratio, dct_method=dct_method)

@@ -16,7 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
-from tf_image_classification.dataset.decode import decoder, explain_bad_image
+from tf_image_classification.dataset.decode import (
+    are_whole_upright_jpegs,
+    decoder,
+    explain_bad_image,
+)
 from tf_image_classification.dataset.order import BalancedOrder, Order
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.dataset.stream import Stream
@@ -198,11 +202,14 @@ class Pipeline:
             )
         return image
 
-    def preprocess_bytes(self, data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    def preprocess_bytes(
+        self, data: tf.Tensor, position: tf.Tensor, is_upright: tf.Tensor
+    ) -> tf.Tensor:
         """The same of an encoded image, scalar string; only where ``is_fused``."""
         size, seed = self.image_size, tf.stack([self.seed, position])
         of_bytes: Any = self.preproc.of_bytes  # type: ignore[attr-defined]
-        return of_bytes(data, size, size, seed, max_pixels=self.max_image_pixels)
+        limits = {"is_upright": is_upright, "max_pixels": self.max_image_pixels}
+        return of_bytes(data, size, size, seed, **limits)
 
     def num_evaluation_batches(self, max_batches: int = 0) -> int:
         """Global batches of one pass, the last one padded; at most max_batches unless that is 0."""
@@ -392,12 +399,16 @@ class Pipeline:
 
     def _images(self, data: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         """Encoded images [c] at positions [c] to preprocessed images [c, H, W, C]."""
+        if self.is_fused:
+            elements = (data, positions, are_whole_upright_jpegs(data))
+            return tf.map_fn(
+                lambda parts: self.preprocess_bytes(*parts),
+                elements,
+                fn_output_signature=self.image_spec,
+            )
 
         def one_image(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            data, position = pair
-            if self.is_fused:
-                return self.preprocess_bytes(data, position)
-            return self.preprocess(decoder(self.max_image_pixels)(data), position)
+            return self.preprocess(decoder(self.max_image_pixels)(pair[0]), pair[1])
 
         return tf.map_fn(one_image, (data, positions), fn_output_signature=self.image_spec)
 

@@ -56,7 +56,14 @@ class Preprocessing:
         return self._changed(resized_part(image, *window, height, width), seed)
 
     def of_bytes(
-        self, data: tf.Tensor, width: int, height: int, seed: tf.Tensor, *, max_pixels: int
+        self,
+        data: tf.Tensor,
+        width: int,
+        height: int,
+        seed: tf.Tensor,
+        *,
+        is_upright: tf.Tensor,
+        max_pixels: int,
     ) -> tf.Tensor:
         """The same from an encoded image: exactly in evaluation, nearly in training.
 
@@ -65,6 +72,7 @@ class Preprocessing:
             width: of the result, in pixels.
             height: of the result, in pixels.
             seed: int64 [2].
+            is_upright: as ``read_part`` takes it.
             max_pixels: as ``decode_image`` takes it.
         """
         part = read_part(
@@ -72,6 +80,7 @@ class Preprocessing:
             self._window(width, height, seed),
             height,
             width,
+            is_upright=is_upright,
             max_pixels=max_pixels,
             is_exact=not self.is_training,
         )
@@ -86,7 +95,10 @@ class Preprocessing:
     def _changed(self, image: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
         if not self.is_training:
             return image
-        for change in CHANGES[self.augmentation]:
-            assert seed is not None
+        flips, *others = CHANGES[self.augmentation] or (lambda image, seed: image,)
+        for change in others:
             image = change(image, seed)
-        return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
+        if others:
+            image = tf.clip_by_value(image, 0.0, 255.0)
+        # Mirroring comes last, when there is least to move.
+        return flips(tf.cast(image + 0.5, tf.uint8), seed)
