@@ -235,6 +235,7 @@ BEHAVIOUR = {
     "stream_block": "front::test_a_setting_changes_the_trained_weights",
     "image_feature": "front::test_features_under_other_names_are_found",
     "label_features": "front::test_features_under_other_names_are_found",
+    "inspect": "runs/test_data_check.py::test_inspect_refuses_an_evaluation_of_known_images",
     "on_bad_image": "front::test_a_bad_image_ends_the_run_or_is_skipped_and_listed",
     "max_image_pixels": "front::test_an_image_with_too_many_pixels_is_bad",
     "cache_dir": "front::test_cache_dir_holds_the_unpacked_records",

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from tf_image_classification.cli import launch, submit
+from tf_image_classification.cli import convert, inspect, launch, submit
 from tf_image_classification.cli import tune as tune_verb
 from tf_image_classification.cloud.job import make_job
 from tf_image_classification.config import OPTIONS
@@ -36,7 +36,7 @@ def test_the_space_in_the_page_on_tuning_can_be_searched():
 def test_every_flag_that_a_page_names_exists(page, capsys):
     known = {*OPTIONS, *(f"no{name}" for name in OPTIONS), "config", "logdir", "spec"}
     for verb, arguments in ((launch, ()), (submit, ("vertex",)), (submit, ("kubernetes",)),
-                            (submit, ("docker",))):  # fmt: skip
+                            (submit, ("docker",)), (convert, ()), (inspect, ())):  # fmt: skip
         with pytest.raises(SystemExit):
             verb.main([*arguments, "--help"])
     tune_verb.main(["--help"])

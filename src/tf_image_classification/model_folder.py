@@ -151,6 +151,11 @@ class ModelFolder:
         """Folder of the exported model."""
         return files.join(self.path, "saved_model")
 
+    @property
+    def data_counts(self) -> str:
+        """JSON file of what was counted of the data before the first step."""
+        return files.join(self.path, "data.json")
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Inside the block no other process of this machine trains in the folder.

@@ -195,6 +195,8 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     parts = assembly.assemble(spec, settings, data, workers, all_hooks, on_bad_images=bad_images)
     say(messages.announcement(parts, data, settings, workers))
     files.make_folder(folder.path)
+    if workers.is_writer and opened.counts:
+        files.write_json(folder.data_counts, opened.counts)
     with folder.locked() if workers.is_writer else contextlib.nullcontext():
         say(_restore(parts, folder, settings, workers, keeps_evaluations=is_apart))
         if settings.model.head_phase and not parts.run.was_resumed:

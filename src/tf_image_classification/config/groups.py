@@ -115,6 +115,12 @@ class DataSettings:
         "examples; in the order in which they are ready, so only with nodeterministic.",
         resume="free",
     )
+    inspect: bool = declare(
+        True,
+        "Before the first step, count the classes, and refuse an evaluation set of which more than "
+        "a twentieth is in the training set too, byte for byte.",
+        resume="free",
+    )
     on_bad_image: str = declare(
         "fail",
         "An image that cannot be decoded ends the run (fail), or is counted, listed in the "

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification import files
@@ -80,6 +81,7 @@ class Table:
             they lie.
         notes: what was left out, in sentences for the user.
         fetches_in_parallel: whether ``fetch`` gains from being called in parallel.
+        sizes: int64 [N], bytes of each image's file; 0 for a remote one; empty for records.
     """
 
     num_examples: int
@@ -89,6 +91,7 @@ class Table:
     fingerprint: str
     notes: tuple[str, ...] = ()
     fetches_in_parallel: bool = True
+    sizes: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +99,8 @@ class RawTable:
     """A table whose labels are still texts or numbers as they stand in the source.
 
     Attributes:
-        num_examples: as in ``Table``, and so are fetch, locate, fingerprint, notes and
-            fetches_in_parallel.
+        num_examples: as in ``Table``, and so are fetch, locate, fingerprint, notes,
+            fetches_in_parallel and sizes.
         raw: by label name, texts, or numbers with whether they are given.
         declared: by label name, classes that the source names without having examples of them.
     """
@@ -110,6 +113,7 @@ class RawTable:
     notes: tuple[str, ...] = ()
     declared: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     fetches_in_parallel: bool = True
+    sizes: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
     def vocabulary(self, label: Label) -> tuple[str, ...]:
         """The class names that this source gives a label, in numbering order.
@@ -152,6 +156,7 @@ class RawTable:
             self.fingerprint,
             self.notes,
             self.fetches_in_parallel,
+            self.sizes,
         )
 
 
@@ -322,6 +327,7 @@ class _Rows:
             self._digest.hexdigest(),
             (*self.notes, *self._contradictions()),
             self.declared,
+            sizes=np.array(self.sizes, np.int64),
         )
 
 

@@ -7,7 +7,8 @@ opened.data.train.num_examples
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +25,7 @@ from tf_image_classification.labels import LabelSchema, example_values
 from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
 from tf_image_classification.ready_spec import ReadySpec
 from tf_image_classification.runs import assembly, reading
+from tf_image_classification.runs.data_check import DataCheck, check_data
 from tf_image_classification.runs.reading import Data, Input
 
 
@@ -38,6 +40,7 @@ class OpenedRun:
         record: what makes it what it is.
         notes: what the user should know of its beginnings, in sentences.
         goes_on: whether a run that was stopped before its last step is asked to go on.
+        counts: what a look at the data has counted, for the model folder.
     """
 
     folder: ModelFolder
@@ -46,6 +49,7 @@ class OpenedRun:
     record: RunRecord
     notes: tuple[str, ...]
     goes_on: bool
+    counts: Mapping[str, Any]
 
 
 def open_run(
@@ -80,6 +84,7 @@ def open_run(
     )
     changes = folder.check_same_run(record, allow_changes=settings.run.allow_changes)
     notes = tuple(f"allowed change: {change}" for change in changes)
+    checked = check_data(data) if settings.data.inspect else DataCheck({})
     require_spec(spec, settings)
     _check_effects(spec, settings, data.schema)
     if data.evaluation is not None:
@@ -88,7 +93,8 @@ def open_run(
         before.settings[name] != record.settings[name]
         for name in ("train_steps", "epochs", "early_stopping_patience")
     )
-    return OpenedRun(folder, data, data.train, record, notes, goes_on)
+    notes += checked.notes
+    return OpenedRun(folder, data, data.train, record, notes, goes_on, checked.counts)
 
 
 def _check_for_several_workers(settings: Settings) -> None:
