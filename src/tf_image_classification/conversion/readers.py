@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification import files
-from tf_image_classification.conversion.rows import Place, Refused, Row, Value, unpacked
+from tf_image_classification.conversion.rows import (
+    Place,
+    Refused,
+    Row,
+    Value,
+    unpacked,
+    unpacked_stream,
+)
 from tf_image_classification.dataset.sources import (
     IMAGE_SUFFIXES,
     LABEL_COLUMN,
@@ -216,22 +223,22 @@ def _cifar_names(folder: str, name: str) -> list[str]:
 
 def _read_tar(path: str) -> Found:
     """WebDataset's convention: members of one key are one example, their ending says what."""
-    data = unpacked(path)
     images: dict[str, tuple[str, Place]] = {}
     columns: dict[str, dict[str, Value]] = {}
     refused = []
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+    with unpacked_stream(path) as stream, tarfile.open(fileobj=stream) as tar:
         for member in tar:
             if not member.isfile():
                 continue
             folder, _, base = member.name.rpartition("/")
             stem, _, ending = base.partition(".")
             key, ending = f"{folder}/{stem}".lstrip("/"), ending.lower()
-            start = member.offset_data
-            content = bytes(data[start : start + member.size])
             if f".{ending}" in IMAGE_SUFFIXES:
-                images[key] = (member.name, Place("bytes", path, start, member.size))
-            elif ending in ("cls", "txt"):
+                place = Place("bytes", path, member.offset_data, member.size)
+                images[key] = (member.name, place)
+                continue
+            content = tar.extractfile(member).read()  # type: ignore[union-attr]
+            if ending in ("cls", "txt"):
                 name = LABEL if ending == "cls" else "text"
                 columns.setdefault(key, {})[name] = _typed(content.decode().strip())
             elif ending == "json":
@@ -295,8 +302,8 @@ def _read_records(path: str) -> Found:
 
     rows, refused = [], []
     name = re.sub(r"\.tfrecord.*$", "", os.path.basename(path))
-    stream = io.BytesIO(unpacked(path))
-    for number, (offset, data, _) in enumerate(tfrecord.scan_records(stream, path)):
+    scanned = _scanned(path, tfrecord.scan_records)
+    for number, (offset, data) in enumerate(scanned):
         where = f"{path} record {number}"
         features = tf.train.Example.FromString(data).features.feature
         image = next((f for f in IMAGE_FEATURES if f in features), None)
@@ -335,6 +342,12 @@ def _read_tfds(name: str) -> Found:
                     columns[LABEL] = names[int(columns[LABEL])]  # type: ignore[arg-type]
                 rows.append(Row(f"{split}/{row.key}", row.place, columns, split, row.where))
     return rows, refused
+
+
+def _scanned(path: str, scan: Any) -> Iterator[tuple[int, bytes]]:
+    with unpacked_stream(path) as stream:
+        for offset, data, _ in scan(stream, path):
+            yield offset, data
 
 
 def _feature(feature: Any) -> Value | None:

@@ -10,7 +10,10 @@ import dataclasses
 import functools
 import gzip
 import io
+import mmap
+import os
 from collections.abc import Mapping
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -99,16 +102,36 @@ class Refused:
     reason: str
 
 
+_GZIP = b"\x1f\x8b"
+
+
 @functools.lru_cache(maxsize=2)
 def _unpacked(path: str) -> memoryview:
-    """A file's content, unpacked if it is compressed; a few are kept, since rows come in order."""
+    """A file's content, unpacked if it is compressed; a few are kept, since rows come in order.
+
+    A local file that is not compressed is mapped, so that it may be larger than the memory.
+    """
+    if not files.is_remote(path):
+        with open(path, "rb") as stream:
+            is_packed = stream.read(2) == _GZIP
+            if not is_packed and os.fstat(stream.fileno()).st_size:
+                return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     data = files.read_bytes(path)
-    return memoryview(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    return memoryview(gzip.decompress(data) if data[:2] == _GZIP else data)
 
 
 def unpacked(path: str) -> memoryview:
     """A file's content, unpacked if it is GZIP-compressed."""
     return _unpacked(path)
+
+
+def unpacked_stream(path: str) -> IO[bytes]:
+    """The same as a stream, read bit by bit."""
+    if files.is_remote(path):
+        return io.BytesIO(_unpacked(path))
+    with open(path, "rb") as stream:
+        is_packed = stream.read(2) == _GZIP
+    return gzip.open(path, "rb") if is_packed else open(path, "rb")  # type: ignore[return-value]
 
 
 @functools.lru_cache(maxsize=2)
