@@ -17,7 +17,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/mnist/train_mnist.py --model_dir $(DEMO)/digits --records_dir $(DEMO)/records
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	scripts/check $(BIN)

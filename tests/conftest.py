@@ -22,6 +22,14 @@ tf.config.set_logical_device_configuration(
 tf.config.experimental.enable_op_determinism()
 
 
+_LONGEST = "test_several_workers"
+
+
+def pytest_collection_modifyitems(items):
+    """The module that takes longest first: started last, it would end alone."""
+    items.sort(key=lambda item: item.path.stem != _LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     for name in list(os.environ):
