@@ -91,7 +91,10 @@ def _broken_promises(spec: EstimatorSpec, settings: Settings, schema: LabelSchem
             broken.append(f"{name} fails: {_brief(error)}")
     if broken:
         return broken
-    if images[True].shape != images[False].shape or images[True].dtype != images[False].dtype:
+    # Ours gives bytes in training and the same range as float32 in evaluation.
+    is_ours = hasattr(spec.get_preproc_fn(True), "of_bytes")
+    same_dtype = is_ours or images[True].dtype == images[False].dtype
+    if images[True].shape != images[False].shape or not same_dtype:
         return [
             f"get_preproc_fn gives {_described(images[True])} for training, but "
             f"{_described(images[False])} for evaluation; one model must take both."

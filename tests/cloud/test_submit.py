@@ -185,8 +185,8 @@ def test_the_packages_train_as_the_tasks_of_a_vertex_job(tmp_path):
     assert [process.returncode for process in processes.values()] == [0, 0, 0], outputs
     output = tmp_path / "output"
     assert {path.name for path in output.iterdir() if path.name[0] != "."} == {
-        "best", "checkpoints", "labels.json", "logs", "metrics.jsonl", "model", "run.json",
-        "saved_model",
+        "best", "checkpoints", "data.json", "labels.json", "logs", "metrics.jsonl", "model",
+        "run.json", "saved_model",
     }  # fmt: skip
     assert [line["step"] for line in tiny_runs.evaluations(output)] == [4, 8]
     assert (output / "model" / "saved_model.pb").exists()
