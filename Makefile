@@ -7,6 +7,8 @@ VENV ?= .venv
 PYTHON ?= python3
 HARDWARE ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 BIN := $(VENV)/bin
+# One more than the cores, since many tests wait for processes of their own; each takes 2 GiB.
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 DEMO := .demo
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -17,7 +19,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/mnist/train_mnist.py --model_dir $(DEMO)/digits --records_dir $(DEMO)/records
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	scripts/check $(BIN)
