@@ -287,6 +287,27 @@ def test_the_recipe_depends_on_the_facts_and_gives_way_to_what_is_given():
     )
 
 
+def test_small_images_get_a_smaller_network_input_unless_it_is_given(pictures, tmp_path):
+    given = {
+        "backbone": NETWORK, "train_metadata": [pictures["train"]], "cache_dir": pictures["cache"],
+        "model_dir": str(tmp_path), "checkpoint_path": pictures["from"],
+    }  # fmt: skip
+    for changes, size, origin in (
+        ({}, 128, "recipe"),
+        ({"checkpoint_path": "none"}, 64, "recipe"),
+        ({"image_size": 96}, 96, "argument"),
+        ({"recipe": "none"}, 224, "backbone"),
+    ):
+        settings = ready.ready_settings(make_settings(given | changes))
+        spec = ready.make_ready_spec(settings)
+        _, settled, text = recipe.settle(spec, settings, pictures["cache"])
+        assert settled.data.image_size == size and settled.origin("image_size") == origin
+        assert ("images of 36 pixels" in text) == (origin == "recipe")
+        assert settled.origin("recipe") == ("argument" if "recipe" in changes else "backbone")
+    large = recipe.choose(recipe.Facts(300, True, True, image_side=200))
+    assert "image_size" not in {choice.name for choice in large}
+
+
 def test_a_pretrained_network_is_the_default_and_none_starts_from_scratch(tmp_path):
     settings = ready.ready_settings(make_settings({"backbone": "inception_v3"}))
     assert settings.model.checkpoint_path == "imagenet" and settings.data.image_size == 299

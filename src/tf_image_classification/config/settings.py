@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from tf_image_classification.config.groups import (
@@ -68,7 +68,9 @@ class Settings:
         _lay_over(values, origins, changes, "argument")
         return _build(values, origins)
 
-    def with_choices(self, choices: Mapping[str, Any], origin: str) -> Settings:
+    def with_choices(
+        self, choices: Mapping[str, Any], origin: str, *, over: Collection[str] = ()
+    ) -> Settings:
         """These settings where they were given, and elsewhere the ones that something else chose.
 
         A choice that would have no effect beside the given settings is left out.
@@ -76,18 +78,24 @@ class Settings:
         Args:
             choices: values by option name.
             origin: what chose them.
+            over: origins of settings that give way to them.
 
         Raises:
             ConfigError: as ``make_settings``.
         """
-        given = {name: v for name, v in self.values().items() if self.origin(name) != "default"}
-        origins = {name: self.origin(name) for name in given}
+        values = {n: v for n, v in self.values().items() if self.origin(n) != "default"}
+        given = {name: v for name, v in values.items() if self.origin(name) not in over}
+        weaker = {name: v for name, v in values.items() if name not in given}
+        origins = {
+            name: self.origin(name) for name in values if name not in choices or name in given
+        }
         taken = {
             name: value
             for name, value in choices.items()
             if name not in given and _PARTNERS.get(name) not in given
         }
-        merged, merged_origins = {**taken, **given}, {**dict.fromkeys(taken, origin), **origins}
+        merged = {**weaker, **taken, **given}
+        merged_origins = {**dict.fromkeys(taken, origin), **origins}
         for name in list(taken):  # what has no effect beside the given ones is left out
             applies = OPTIONS[name].applies
             if applies is not None:

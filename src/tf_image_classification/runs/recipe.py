@@ -6,11 +6,18 @@ print(describe(choices))
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 from tf_image_classification.config import Settings
+from tf_image_classification.dataset.decode import decode_image
+from tf_image_classification.dataset.pipeline import Pipeline
+from tf_image_classification.dataset.sources import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.model_folder import ModelFolder
@@ -19,6 +26,8 @@ from tf_image_classification.runs import reading
 
 ORIGIN = "recipe"
 _SMALL = 20_000  # images; below this BiT calls a data set small
+_SMALL_SIDE = 96  # pixels; below this it calls images small
+_LOOKED_AT = 32  # images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Facts:
             be fitted before (``head_phase``).
         batch_size: examples in a batch where it is given, or None.
         train_steps: steps of the run where its length is given, or None.
+        image_side: median of the shorter sides of some training images, in pixels, or None.
     """
 
     num_images: int
@@ -41,6 +51,7 @@ class Facts:
     is_ready: bool = True
     batch_size: int | None = None
     train_steps: int | None = None
+    image_side: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +95,29 @@ def settle(
         is_ready=isinstance(spec, ReadySpec),
         batch_size=settings.data.batch_size if settings.is_chosen("batch_size") else None,
         train_steps=_given_steps(settings, num_images),
+        image_side=_usual_side(data) if settings.origin("image_size") == "backbone" else None,
     )
     choices = choose(facts)
-    settled = settings.with_choices({c.name: c.value for c in choices}, ORIGIN)
+    values = {c.name: c.value for c in choices}
+    settled = settings.with_choices(values, ORIGIN, over=("backbone",))
     if isinstance(spec, ReadySpec):
         spec = ReadySpec(spec.class_dict, settled.ready)
     return spec, settled, describe([c for c in choices if settled.origin(c.name) == ORIGIN])
+
+
+def _usual_side(data: reading.Data) -> int | None:
+    """The median of the shorter sides of some training images, in pixels; None: unknown."""
+    pipeline = data.train
+    if not isinstance(pipeline, Pipeline) or not isinstance(pipeline.source, Table):
+        return None
+    table = pipeline.source
+    numbers = np.linspace(0, table.num_examples - 1, min(_LOOKED_AT, table.num_examples))
+    sides = []
+    for encoded in table.fetch(tf.constant(numbers.astype(np.int64))):
+        with contextlib.suppress(tf.errors.InvalidArgumentError):  # told when the training reads it
+            shape = decode_image(encoded, max_pixels=pipeline.max_image_pixels).shape
+            sides.append(min(shape[:2]))
+    return int(np.median(sides)) if sides else None
 
 
 def _given_steps(settings: Settings, num_images: int) -> int | None:
@@ -167,7 +195,14 @@ def _of_classes(facts: Facts) -> list[Choice]:
 def _of_ready_networks(facts: Facts) -> list[Choice]:
     if not facts.is_ready:
         return []
-    return [Choice("augmentation", "colour", "random parts, mirroring and colours (LightlyTrain)")]
+    choices = [
+        Choice("augmentation", "colour", "random parts, mirroring and colours (LightlyTrain)")
+    ]
+    if facts.image_side is not None and facts.image_side < _SMALL_SIDE:
+        size = 128 if facts.has_warm_start else max(64, 32 * math.ceil(facts.image_side / 32))
+        reason = f"images of {facts.image_side} pixels (BiT-HyperRule: 128 below 96)"
+        choices.append(Choice("image_size", size, reason))
+    return choices
 
 
 def describe(choices: list[Choice]) -> str:
