@@ -1,5 +1,6 @@
 """What a run says of the time that it spends waiting for input."""
 
+import dataclasses
 import logging
 
 import pytest
@@ -23,10 +24,13 @@ def pipeline_of(spec, records, tmp_path):
 
 
 def test_stages_are_timed_for_ready_and_for_own_preprocessing(records, tmp_path):
-    own = input_wait.time_stages(pipeline_of(tiny_runs.plain_spec(), records, tmp_path))
+    small = pipeline_of(tiny_runs.plain_spec(), records, tmp_path)
+    assert list(input_wait.time_stages(small)) == ["preprocessing"]  # decoded once, and kept
+    own = input_wait.time_stages(dataclasses.replace(small, memory=None))
     assert list(own) == ["reading", "decoding", "preprocessing"]
     spec = ReadySpec([Label("kind", depth=3)], ReadySettings(backbone="mobilenet_v1_025"))
-    fused = input_wait.time_stages(pipeline_of(spec, records, tmp_path))
+    ready = pipeline_of(spec, records, tmp_path)
+    fused = input_wait.time_stages(dataclasses.replace(ready, memory=None))
     assert list(fused) == ["reading", "decoding"]
     assert all(secs >= 0 for secs in (*own.values(), *fused.values()))
 

@@ -21,6 +21,7 @@ from tf_image_classification.dataset.decode import (
     decoder,
     explain_bad_image,
 )
+from tf_image_classification.dataset.memory import InMemory
 from tf_image_classification.dataset.order import BalancedOrder, Order
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.dataset.stream import Stream
@@ -61,12 +62,12 @@ WHOLE = Share()
 
 
 class Encoded(NamedTuple):
-    """A chunk of c examples before decoding.
+    """A chunk of c examples before preprocessing.
 
     Attributes:
         positions: int64 [c], examples seen before each one, over all epochs.
         numbers: int64 [c], the examples' numbers in their source.
-        data: string [c], encoded images.
+        data: string [c], encoded images; or uint8 [c, h, w, 3], those that are kept decoded.
         labels: as in ``Batch``.
         present: as in ``Batch``, before rows are taken out.
     """
@@ -107,6 +108,7 @@ class Pipeline:
         shuffle: whether training examples are shuffled.
         balanced_by: class label whose classes training draws equally often, or "".
         data_service: address of the tf.data service that makes training batches, or "".
+        memory: decoded images of the source, or None.
     """
 
     source: Table | Stream
@@ -118,6 +120,7 @@ class Pipeline:
     shuffle: bool = True
     balanced_by: str = ""
     data_service: str = ""
+    memory: InMemory | None = None
 
     def training_batches(
         self, position: int, *, excluded: Collection[int] = (), share: Share = WHOLE
@@ -132,7 +135,7 @@ class Pipeline:
         Returns:
             Dataset of ``Batch``, each one slice of a global batch.
         """
-        batches = self._decoded(self._encoded(position, share), excluded, share)
+        batches = self._decoded(self._chunks(position, share, self._kept()), excluded, share)
         if not self.data_service:
             return batches
         # Each chunk goes to one of the service's machines. Batches come as they are ready.
@@ -236,7 +239,7 @@ class Pipeline:
             Dataset of ``Batch``, each one slice of a global batch, with known cardinality.
         """
         in_order = self._in_file_order
-        chunks = in_order._encoded(first_batch * self.batch_size, share)
+        chunks = in_order._chunks(first_batch * self.batch_size, share, in_order._kept())
         batches = in_order._decoded(chunks, excluded, share, pad=True)
         num_batches = max(0, self.num_evaluation_batches(max_batches) - first_batch)
         return batches.take(num_batches * share.count)
@@ -265,7 +268,7 @@ class Pipeline:
 
     def _raw_batch(self, position: int) -> Iterator[tuple[int, bytes]]:
         num_chunks = self.batch_size // self._chunk_size(self.batch_size)
-        for chunk in self._encoded(position, WHOLE).take(num_chunks):
+        for chunk in self._chunks(position, WHOLE).take(num_chunks):
             yield from zip(chunk.numbers.numpy().tolist(), chunk.data.numpy().tolist(), strict=True)
 
     def _read_again(self, position: int) -> list[tuple[int, bytes]]:
@@ -322,8 +325,11 @@ class Pipeline:
         most = min(max(16, _CHUNK_PIXELS // self.image_size**2), _LARGEST_CHUNK)
         return next(size for size in range(most, 0, -1) if rows % size == 0)
 
-    def _encoded(self, start: int, share: Share) -> tf.data.Dataset:
-        """Chunks of encoded examples: the given slices of every global batch from start on."""
+    def _kept(self) -> tf.Tensor | None:
+        return self.memory.images() if self.memory else None
+
+    def _chunks(self, start: int, share: Share, kept: tf.Tensor | None = None) -> tf.data.Dataset:
+        """Chunks of ``Encoded``: the given slices of every global batch from start on."""
         rows = share.rows(self.batch_size)
         size = self._chunk_size(rows)
         if isinstance(self.source, Stream):
@@ -360,9 +366,10 @@ class Pipeline:
             numbers = order.numbers(positions)
             labels = {name: tf.gather(values, numbers) for name, (values, _) in columns.items()}
             present = {name: tf.gather(known, numbers) for name, (_, known) in columns.items()}
-            return Encoded(positions, numbers, table.fetch(numbers), labels, present)
+            data = table.fetch(numbers) if kept is None else tf.gather(kept, numbers)
+            return Encoded(positions, numbers, data, labels, present)
 
-        parallel = _PARALLEL if table.fetches_in_parallel else {}
+        parallel = _PARALLEL if table.fetches_in_parallel or kept is not None else {}
         return tf.data.Dataset.range(np.iinfo(np.int64).max).map(chunk, **parallel)
 
     def _decoded(
@@ -381,7 +388,9 @@ class Pipeline:
             if excluded:
                 is_bad = tf.reduce_any(chunk.numbers[:, None] == excluded_numbers[None, :], axis=1)
                 is_example &= ~is_bad
-            data = tf.where(is_example, tf.ensure_shape(chunk.data, [size]), blank)
+            data = chunk.data
+            if data.dtype == tf.string:
+                data = tf.where(is_example, tf.ensure_shape(data, [size]), blank)
             present = {name: is_example & known for name, known in chunk.present.items()}
             return Batch(
                 images=self._images(data, chunk.positions),
@@ -398,7 +407,13 @@ class Pipeline:
         return merged.prefetch(tf.data.AUTOTUNE)
 
     def _images(self, data: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        """Encoded images [c] at positions [c] to preprocessed images [c, H, W, C]."""
+        """Images as in ``Encoded`` at positions [c] to preprocessed images [c, H, W, C]."""
+        if data.dtype == tf.uint8:
+            return tf.map_fn(
+                lambda pair: self.preprocess(*pair),
+                (data, positions),
+                fn_output_signature=self.image_spec,
+            )
         if self.is_fused:
             elements = (data, positions, are_whole_upright_jpegs(data))
             return tf.map_fn(

@@ -76,11 +76,15 @@ def time_stages(pipeline: Pipeline, num_images: int = _NUM_IMAGES) -> dict[str, 
         return {}
     numbers = tf.range(min(num_images, table.num_examples), dtype=tf.int64)
     count = len(numbers)
+    position = tf.constant(0, tf.int64)
+    kept = pipeline.memory.images() if pipeline.memory else None
+    if kept is not None:
+        change = tf.function(lambda image: pipeline.preprocess(image, position))
+        return {"preprocessing": _secs(change, kept[:count]) / count}
     began = time.monotonic()
     data = table.fetch(numbers)
     read_secs = time.monotonic() - began
     decode = decoder(pipeline.max_image_pixels)
-    position = tf.constant(0, tf.int64)
     if pipeline.is_fused:
         whole = tf.function(
             lambda d: pipeline.preprocess_bytes(

@@ -11,6 +11,7 @@ import numpy as np
 from tf_image_classification import files
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.given import GivenInput
+from tf_image_classification.dataset.memory import InMemory
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import RawTable, SourceOptions, Table, read_source
 from tf_image_classification.dataset.stream import read_stream
@@ -189,7 +190,14 @@ def _pipeline(
         shuffle=not settings.run.debug,
         balanced_by=balanced_by,
         data_service=service,
+        memory=_memory(source, settings) if not service else None,
     )
+
+
+def _memory(source: Any, settings: Settings) -> InMemory | None:
+    if not isinstance(source, Table):
+        return None
+    return InMemory(source, max_pixels=settings.data.max_image_pixels)
 
 
 def _check_balanced(source: Any, label: str) -> None:

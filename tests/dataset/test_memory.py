@@ -1,0 +1,81 @@
+"""Small sets are decoded once, and nobody can tell by the batches."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_image_classification.dataset import memory
+from tf_image_classification.dataset.memory import InMemory
+from tf_image_classification.dataset.pipeline import Pipeline
+from tf_image_classification.dataset.preprocessing import Preprocessing
+from tf_image_classification.dataset.sources import SourceOptions, read_source
+from tf_image_classification.labels import Label, LabelSchema
+
+SCHEMA = LabelSchema((Label("kind", depth=2),)).with_vocabularies({"kind": ["cat", "dog"]})
+COUNT = 13
+
+
+def source(folder, sizes=(8,) * COUNT):
+    for i, size in enumerate(sizes):
+        path = folder / ("cat", "dog")[i % 2] / f"{i:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, [size, 8, 3], np.uint8)
+        path.write_bytes(tf.io.encode_png(pixels).numpy())
+    options = SourceOptions(option="train_metadata", cache_dir=str(folder))
+    return read_source([str(folder)], SCHEMA, options).encode(SCHEMA)
+
+
+def preproc(image, width, height, seed):
+    image = tf.image.resize(image, [height, width])
+    return image + tf.random.stateless_uniform([], seed)
+
+
+def pipeline(table, **changes):
+    fields = {"preproc": preproc, "batch_size": 4, "image_size": 6, "max_image_pixels": 10**6}
+    return Pipeline(source=table, **(fields | changes))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_same_batches(tmp_path, fused):
+    how = {"preproc": Preprocessing(is_training=True, augmentation="rand")} if fused else {}
+    without = pipeline(source(tmp_path), **how)
+    table = without.source
+    calls = []
+
+    def fetch(numbers):
+        calls.append(numbers)
+        return table.fetch(numbers)
+
+    counted = dataclasses.replace(table, fetch=fetch)
+    kept = dataclasses.replace(without, source=counted, memory=InMemory(counted, max_pixels=10**6))
+    for make in (lambda p: p.training_batches(8).take(9), lambda p: p.evaluation_batches()):
+        pairs = zip(make(kept), make(without), strict=True)
+        for ours, plain in pairs:
+            is_example = plain.ids.numpy() >= 0
+            np.testing.assert_array_equal(ours.ids, plain.ids)
+            np.testing.assert_array_equal(ours.labels["kind"], plain.labels["kind"])
+            np.testing.assert_array_equal(ours.images[is_example], plain.images[is_example])
+    assert len(calls) == 2  # the first image, and the traced reading of all
+
+
+def test_what_is_not_kept(tmp_path, monkeypatch):
+    (tmp_path / "sizes").mkdir()
+    other_sizes = source(tmp_path / "sizes", sizes=(8, 8, 9))
+    assert InMemory(other_sizes, max_pixels=10**6).images() is None
+    (tmp_path / "bad").mkdir()
+    table = source(tmp_path / "bad")
+    (tmp_path / "bad" / "dog" / "03.png").write_bytes(b"no image")
+    assert InMemory(table, max_pixels=10**6).images() is None
+    bad = pipeline(table, memory=InMemory(table, max_pixels=10**6))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        list(bad.evaluation_batches())
+    named = [image.where for image in bad.find_bad_images(8, training=False)]
+    assert named == [str(tmp_path / "bad" / "dog" / "03.png")]
+    (tmp_path / "many").mkdir()
+    many = source(tmp_path / "many")
+    monkeypatch.setattr(memory, "MOST_BYTES", COUNT * 8 * 8 * 3 - 1)
+    assert InMemory(many, max_pixels=10**6).images() is None
+    monkeypatch.setattr(memory, "MOST_BYTES", COUNT * 8 * 8 * 3)
+    assert InMemory(many, max_pixels=10**6).images() is not None
