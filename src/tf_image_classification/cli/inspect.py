@@ -14,7 +14,10 @@ _STATUS = {"error": 1}
 
 def main(arguments: Sequence[str]) -> int:
     """Inspect; returns 1 if there is an error among the findings, else 0."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if bool(given.backbone) != bool(given.checkpoint_path):
+        parser.error("--backbone and --checkpoint_path go together: a network and its weights")
     status = 0
     with train_estimator.ends_the_process():
         from tqdm import tqdm  # late: help is instant without them
@@ -35,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
                 group=given.group_column,
                 max_pixels=given.max_image_pixels,
                 num_processes=given.processes,
+                backbone=given.backbone,
+                weights=given.checkpoint_path,
                 on_images=show,
             )
         print(f"{len(found.facts)} images")
@@ -67,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--eval", default="", help="the evaluation images, which must be others")
     add("--label", default="", help="column of the classes, where it is not called label")
     add("--group_column", default="", help="column whose values must not be in both sets")
+    add("--backbone", default="", help="network whose features find outliers and wrong labels")
+    add("--checkpoint_path", default="", help="its weights: a file, or imagenet")
     add("--page", default="inspection.html", help="HTML file to write (inspection.html)")
     add("--json", default="", help="JSON file with all findings")
     add("--write_csv", default="", help="CSV of the training images that nothing is wrong with")

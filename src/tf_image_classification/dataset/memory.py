@@ -3,8 +3,8 @@
     images = InMemory(table, max_pixels=10**8).images()      uint8 [N, h, w, 3], or None
 
 Decoding a small image costs as much as the rest of its input, and the pixels of 60,000 digits fit
-in 141 MB. The images must have one size. Whether they are kept depends on nothing but the examples, so
-that a run is the same on every machine.
+in 141 MB. The images must have one size. Whether they are kept depends on nothing but the examples,
+so that a run is the same on every machine.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from tf_image_classification.conversion.convert import label_column
 from tf_image_classification.conversion.readers import find_rows
 from tf_image_classification.conversion.rows import Row
 from tf_image_classification.inspection.facts import Facts, look_at
+from tf_image_classification.inspection.features import features_of, judge_features
 from tf_image_classification.inspection.verdict import (
     EVALUATION,
     TRAIN,
@@ -41,6 +42,8 @@ def inspect(
     limits: Limits | None = None,
     max_pixels: int = 100_000_000,
     num_processes: int = 0,
+    backbone: str = "",
+    weights: str = "",
     on_images: Callable[[int, int], None] = lambda done, count: None,
 ) -> Inspection:
     """Look at every image of a source, and of another one beside it.
@@ -54,6 +57,8 @@ def inspect(
         limits: from where on something is said.
         max_pixels: larger images are broken.
         num_processes: 0: one a core.
+        backbone: network whose frozen features find outliers and likely wrong labels, or "".
+        weights: its weights: a file, or ``imagenet``.
         on_images: called with how many images were looked at, and how many there are.
 
     Raises:
@@ -71,7 +76,11 @@ def inspect(
         facts.append(one)
         on_images(len(facts), len(rows))
     chosen = label_column(rows, label)
-    return judge(facts, sets, label=chosen, group=group, limits=limits, refused=refused)
+    found = judge(facts, sets, label=chosen, group=group, limits=limits, refused=refused)
+    if backbone:
+        features = features_of(facts, backbone, weights, max_pixels=max_pixels)
+        found = found.with_findings(judge_features(found, features))
+    return found
 
 
 def _looked_at(rows: Sequence[Row], max_pixels: int, num_processes: int) -> Iterator[Facts]:

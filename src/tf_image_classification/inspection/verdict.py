@@ -88,6 +88,12 @@ class Inspection:
         found = {finding.severity for finding in self.findings}
         return next((s for s in (ERROR, WARNING, NOTE) if s in found), "")
 
+    def with_findings(self, findings: Iterable[Finding]) -> Inspection:
+        """The same with further findings, the worst first."""
+        order = (ERROR, WARNING, NOTE)
+        found = sorted((*self.findings, *findings), key=lambda f: order.index(f.severity))
+        return dataclasses.replace(self, findings=tuple(found))
+
     def classes(self) -> dict[str, dict[str, int]]:
         """By class its usable images in each set."""
         counts: dict[str, dict[str, int]] = {}
@@ -135,9 +141,7 @@ def judge(
         *_groups(start, group),
         *_drift(start, limits),
     ]
-    order = (ERROR, WARNING, NOTE)
-    found.sort(key=lambda finding: order.index(finding.severity))
-    return dataclasses.replace(start, findings=tuple(found))
+    return start.with_findings(found)
 
 
 def _where(inspection: Inspection, holds: Callable[[Facts], bool]) -> list[list[int]]:

@@ -1,0 +1,170 @@
+"""What a network that was trained on other images thinks of a set and its labels.
+
+features = features_of(facts, "mobilenet_v2", "imagenet")
+findings = list(judge_features(inspection, features))
+
+The network is frozen: its features of each image are classified by a logistic regression that has
+not seen the image (cross-validation), which finds what looks like another class than its label.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.inspection.facts import Facts
+from tf_image_classification.inspection.verdict import NOTE, WARNING, Finding, Inspection, class_of
+
+_FOLDS = 5
+_AT_ONCE = 32
+_NEIGHBOURS = 10
+_FAR = 6.0  # times the median distance to the neighbours, in median absolute deviations above it
+_FEWEST = 2 * _FOLDS
+
+
+def features_of(
+    facts: Sequence[Facts], backbone: str, weights: str, *, max_pixels: int = 100_000_000
+) -> npt.NDArray[np.float32]:
+    """Features [N, D] of all images; zeros where an image has none.
+
+    Args:
+        facts: of the images.
+        backbone: a network of ``tfic backbones``.
+        weights: a file as ``--checkpoint_path`` takes it, or ``imagenet``.
+        max_pixels: as ``decode_image`` takes it.
+
+    Raises:
+        ConfigError: there is no such network.
+        CheckpointError: the weights are missing or of another network.
+    """
+    import tensorflow as tf  # late: the rest of the inspection starts without it
+
+    from tf_image_classification import backbones
+    from tf_image_classification.checkpoints.warm_start import load_values, warm_start
+    from tf_image_classification.config import IMAGENET
+    from tf_image_classification.dataset.preprocessing import Preprocessing
+
+    size = backbones.find(backbone).image_size
+    model = backbones.create(backbone, (size, size, 3))
+    if weights == IMAGENET:
+        load_values(model, backbones.imagenet_values(backbone), f"Keras's weights of {backbone}")
+    else:
+        warm_start(model, weights)
+    prepare = Preprocessing(is_training=False)
+    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    found: npt.NDArray[np.float32] = np.zeros([len(facts), model.output_shape[-1]], np.float32)
+    usable = [i for i, each in enumerate(facts) if not each.problem and each.place is not None]
+    for start in range(0, len(usable), _AT_ONCE):
+        part = usable[start : start + _AT_ONCE]
+        images = [prepare(_decoded(facts[i], max_pixels), size, size) for i in part]
+        found[part] = forward(tf.stack(images)).numpy()
+    return found
+
+
+def _decoded(facts: Facts, max_pixels: int) -> Any:
+    import tensorflow as tf
+
+    from tf_image_classification.dataset.decode import decode_image
+
+    assert facts.place is not None
+    data = facts.place.read()
+    if isinstance(data, bytes):
+        return decode_image(tf.constant(data), max_pixels=max_pixels)
+    return tf.constant(data if data.ndim == 3 else np.repeat(data[..., None], 3, -1))
+
+
+def judge_features(inspection: Inspection, features: npt.NDArray[np.float32]) -> Iterable[Finding]:
+    """Outliers, likely wrong labels, and how well the classes can be told apart.
+
+    Args:
+        inspection: the images with their classes.
+        features: [N, D], as ``features_of`` gives them.
+
+    Raises:
+        ConfigError: cleanlab is not installed.
+    """
+    usable = np.array([i for i, each in enumerate(inspection.facts) if not each.problem], int)
+    if len(usable) <= _NEIGHBOURS:
+        return
+    scaled = _standardised(features[usable])
+    yield from _outliers(usable, scaled)
+    names = np.array([class_of(inspection.facts[i], inspection.label) for i in usable])
+    counts = {name: int((names == name).sum()) for name in set(names.tolist()) - {""}}
+    kept = np.array([counts.get(name, 0) >= _FEWEST for name in names])
+    if len(set(names[kept].tolist())) > 1:
+        yield from _labels(usable[kept], scaled[kept], names[kept])
+
+
+def _standardised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    centred = features.astype(np.float64) - features.mean(axis=0)
+    scaled: npt.NDArray[np.float64] = centred / np.maximum(features.std(axis=0), 1e-6)
+    return scaled
+
+
+def _outliers(
+    usable: npt.NDArray[np.int64], features: npt.NDArray[np.float64]
+) -> Iterable[Finding]:
+    """Images far from their neighbours, where most are near theirs."""
+    from sklearn.neighbors import NearestNeighbors  # late: it takes a second
+
+    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+    index = NearestNeighbors(n_neighbors=_NEIGHBOURS + 1).fit(features / lengths)
+    distances = index.kneighbors(features / lengths)[0][:, 1:].mean(axis=1)
+    middle = np.median(distances)
+    deviation = max(float(np.median(np.abs(distances - middle))), 1e-6)
+    far = (distances - middle) / deviation
+    members = [[int(usable[i])] for i in np.argsort(-far) if far[i] > _FAR]
+    if members:
+        text = f"{len(members)} images resemble no others of the set; the oddest first."
+        yield Finding("outliers", NOTE, text, members)
+
+
+def _labels(
+    usable: npt.NDArray[np.int64], features: npt.NDArray[np.float64], names: npt.NDArray[Any]
+) -> Iterable[Finding]:
+    try:
+        from cleanlab.filter import find_label_issues
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "Finding wrong labels needs cleanlab. Install it with: "
+            "pip install 'tf_image_classification[quality]'."
+        ) from error
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    classes, labels = np.unique(names, return_inverse=True)
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+    model = LogisticRegression(C=1e-2, max_iter=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an optimum that is not quite reached
+        probabilities = cross_val_predict(model, features, labels, cv=folds, method="predict_proba")
+    predicted = probabilities.argmax(axis=1)
+    right = float((predicted == labels).mean())
+    hardest = min(range(len(classes)), key=lambda k: float((predicted[labels == k] == k).mean()))
+    of_hardest = predicted[labels == hardest]
+    others = np.bincount(of_hardest[of_hardest != hardest], minlength=len(classes))
+    share = float((of_hardest == hardest).mean())
+    taken = f", mostly taken for {classes[others.argmax()]}" if others.any() else ""
+    yield Finding(
+        "separability",
+        NOTE,
+        f"A regression on frozen features tells {right:.1%} of the images' classes; the hardest is "
+        f"{classes[hardest]}, {share:.0%}{taken}.",
+    )
+    issues = find_label_issues(
+        labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    if len(issues):
+        first = issues[0]
+        yield Finding(
+            "label_errors",
+            WARNING,
+            f"{len(issues)} images are likely to have a wrong label; the likeliest is called "
+            f"{classes[labels[first]]} and looks like {classes[predicted[first]]}. Look at them.",
+            [[int(usable[i])] for i in issues],
+        )

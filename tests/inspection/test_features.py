@@ -1,0 +1,71 @@
+"""What frozen features tell: outliers, wrong labels, how well classes can be told apart."""
+
+import numpy as np
+import pytest
+
+from inspection.test_inspect import kinds, picture, saved
+from tf_image_classification import backbones
+from tf_image_classification.cli import inspect as inspect_verb
+from tf_image_classification.conversion.rows import Place
+from tf_image_classification.errors import CheckpointError
+from tf_image_classification.inspection.facts import Facts
+from tf_image_classification.inspection.features import features_of, judge_features
+from tf_image_classification.inspection.inspect import inspect
+from tf_image_classification.inspection.verdict import Inspection
+
+
+def set_of(labels):
+    facts = [
+        Facts(str(i), f"{i}.jpg", {"label": name}, Place("file", ""), problem="" if name else "cut")
+        for i, name in enumerate(labels)
+    ]
+    return Inspection(facts, ["train"] * len(facts), "label", ())
+
+
+def test_wrong_labels_and_outliers_are_found():
+    random = np.random.default_rng(0)
+    truth = np.repeat([0, 1, 2], 40)
+    labels = np.array(["ant", "bee", "cat"])[truth].tolist()
+    features = random.normal(0, 0.6, [121, 8]).astype(np.float32)
+    features[:120, :3] += 6 * np.eye(3, dtype=np.float32)[truth]
+    labels[3], labels[50] = "bee", "cat"
+    features[100] = 0
+    features[100, 7] = 40.0  # where nothing else is
+    found = set_of([*labels, ""]).with_findings(judge_features(set_of([*labels, ""]), features))
+    wrong = {i for [i] in kinds(found)["label_errors"].members}
+    assert {3, 50} <= wrong <= {3, 50, 100}
+    assert kinds(found)["outliers"].members == [[100]]
+    assert "%" in kinds(found)["separability"].text
+
+
+def test_nothing_is_said_of_too_little():
+    few = set_of(["ant", "bee"] * 4)
+    assert list(judge_features(few, np.zeros([8, 4], np.float32))) == []
+    one_class = set_of(["ant"] * 30)
+    features = np.random.default_rng(1).normal(size=[30, 4]).astype(np.float32)
+    assert "label_errors" not in kinds(one_class.with_findings(judge_features(one_class, features)))
+
+
+def test_features_come_from_the_named_weights(tmp_path):
+    for i in range(12):
+        path = tmp_path / "set" / ("ant", "bee")[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(saved(picture(i)))
+    (tmp_path / "set" / "ant" / "broken.jpg").write_bytes(b"no image")
+    size = backbones.find("mobilenet_v1_025").image_size
+    model = backbones.create("mobilenet_v1_025", (size, size, 3))
+    weights = str(tmp_path / "m.weights.h5")
+    model.save_weights(weights)
+    plain = inspect(str(tmp_path / "set"))
+    features = features_of(plain.facts, "mobilenet_v1_025", weights)
+    broken = [bool(facts.problem) for facts in plain.facts]
+    assert features.shape[0] == 13 and (np.abs(features).sum(axis=1) == 0).tolist() == broken
+    np.testing.assert_array_equal(features, features_of(plain.facts, "mobilenet_v1_025", weights))
+    with pytest.raises(CheckpointError):
+        inspect(str(tmp_path / "set"), backbone="mobilenet_v1_025", weights=str(tmp_path / "none"))
+
+
+def test_network_and_weights_go_together(capsys):
+    with pytest.raises(SystemExit):
+        inspect_verb.main(["pictures", "--backbone", "mobilenet_v1"])
+    assert "--checkpoint_path" in capsys.readouterr().err
