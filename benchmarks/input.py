@@ -14,6 +14,7 @@ Without ``--images`` the photographs are made from the two that scikit-learn bri
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import glob
 import io
 import json
@@ -59,6 +60,7 @@ def ours(folder, cores, source=None):
              "batch_size": BATCH, "backbone": "mobilenet_v1", "cache_dir": cache}
         )  # fmt: skip
         train = reading.read_data(spec, settings, cache).train
+        train = dataclasses.replace(train, memory=None)  # images of one size may all be kept
         for batch in train.training_batches(0):
             yield len(batch.images)
 
@@ -69,6 +71,10 @@ def ours_from_records(folder, cores):
 
 def ours_from_short_sides(folder, cores):
     yield from ours(folder, cores, os.path.join(folder, "short_sides", "*.gz"))
+
+
+def ours_from_pixels(folder, cores):
+    yield from ours(folder, cores, os.path.join(folder, "pixels", "*.gz"))
 
 
 def pipeline_of_2018(folder, cores):
@@ -237,6 +243,7 @@ READERS = {
     "ours, files": ours,
     "ours, records": ours_from_records,
     "ours, records, short side 256": ours_from_short_sides,
+    "ours, raw records, short side 256": ours_from_pixels,
     "pipeline of 2018, records": pipeline_of_2018,
     "tf.data, files": tf_data,
     "Keras image_dataset_from_directory": keras_directory,
@@ -274,7 +281,7 @@ def write_photographs(folder, given):
     from tf_image_classification.dataset.tfrecord import write_shards
 
     images = list(found_images(given) if given else made_images())
-    small = []
+    small, pixels = [], []
     for number, data in enumerate(images):
         path = os.path.join(folder, "jpeg", str(number % 2), f"{number:05d}.jpg")
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -284,7 +291,10 @@ def write_photographs(folder, given):
         scale = 256 / min(image.size)
         image = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
         small.append(jpeg(image))
-    for name, stored in (("records", images), ("short_sides", small)):
+        raw = io.BytesIO()
+        image.save(raw, "BMP")
+        pixels.append(raw.getvalue())
+    for name, stored in (("records", images), ("short_sides", small), ("pixels", pixels)):
         examples = ((data, f"{i}.jpg", {"label": i % 2}) for i, data in enumerate(stored))
         write_shards(os.path.join(folder, name), "train", examples, num_shards=4)
     os.makedirs(os.path.join(folder, "tar"))

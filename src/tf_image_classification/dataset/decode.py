@@ -394,7 +394,7 @@ def _after_sub_blocks(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
-    """Here and not with TensorFlow's decoder, which takes palette indices for grey values."""
+    """TensorFlow's decoder reads three bytes a pixel; it takes palette indices for grey values."""
     data = _within_limit(data, _bmp_size(data), limit)
     header = _integers(data, 10, 6, tf.int32)
     pixels_at, header_bytes, width, height, bits, compression = tf.unstack(header)
@@ -407,25 +407,33 @@ def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
     with _asserted(is_known, "BMP of an unknown kind"):
         num_rows = tf.abs(height)
         row_bytes = (width * bits + 31) // 32 * 4
-    rows = tf.io.decode_raw(_part(data, pixels_at, row_bytes * num_rows), tf.uint8)
-    rows = tf.reshape(rows, [num_rows, row_bytes])
+
+    def read_rows() -> tf.Tensor:
+        rows = tf.io.decode_raw(_part(data, pixels_at, row_bytes * num_rows), tf.uint8)
+        return tf.reshape(rows, [num_rows, row_bytes])
 
     def indexed() -> tf.Tensor:
         at = 14 + header_bytes
         palette = _part(data, at, tf.maximum(pixels_at - at, 0))
         palette = tf.io.decode_raw(palette, tf.uint8, fixed_length=4 * 256)
         shifts = tf.range(8 - bits, -1, -bits)
-        index = tf.bitwise.right_shift(tf.cast(rows, tf.int32)[:, :, None], shifts)
+        index = tf.bitwise.right_shift(tf.cast(read_rows(), tf.int32)[:, :, None], shifts)
         index %= tf.bitwise.left_shift(1, bits)
         index = tf.reshape(index, [num_rows, row_bytes * 8 // bits])[:, :width]
-        return tf.gather(tf.reshape(palette, [256, 4])[:, 2::-1], index)
+        return upright(tf.gather(tf.reshape(palette, [256, 4])[:, 2::-1], index))
 
-    def direct() -> tf.Tensor:
-        pixels = rows[:, : width * bits // 8]
-        return tf.reshape(pixels, [num_rows, width, bits // 8])[:, :, 2::-1]
+    def with_fourth_byte() -> tf.Tensor:
+        pixels = read_rows()[:, : width * 4]
+        return upright(tf.reshape(pixels, [num_rows, width, 4])[:, :, 2::-1])
 
-    image = tf.cond(bits <= 8, indexed, direct)
-    return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([height > 0, False, False]))
+    def upright(image: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([height > 0, False, False]))
+
+    return tf.cond(
+        bits == 24,
+        lambda: tf.image.decode_bmp(data, channels=3),
+        lambda: tf.cond(bits <= 8, indexed, with_fourth_byte),
+    )
 
 
 def _bmp_size(data: tf.Tensor) -> tf.Tensor:

@@ -53,7 +53,8 @@ class Preprocessing:
     ) -> tf.Tensor:
         """The preprocessing of a decoded image; as ``EstimatorSpec.get_preproc_fn`` says."""
         window = self._window(width, height, seed)(tf.shape(image)[:2])
-        return self._changed(resized_part(image, *window, height, width), seed)
+        part = resized_part(image, *window, height, width, is_exact=not self.is_training)
+        return self._changed(part, seed)
 
     def of_bytes(
         self,
