@@ -4,6 +4,9 @@ run.json            spec, labels, data fingerprints, settings with their origins
 labels.json         the label schema with its vocabularies
 metrics.jsonl       every evaluation of the training, a line each
 evaluations.jsonl   every later evaluation of the folder's model, a line each
+predictions.parquet what the last of them said of every example
+judgement.json      what follows from that: measures with intervals, calibration, slices
+calibration.json    what makes the model's probabilities believable
 bad_images.jsonl    images that were skipped; those that worker 1 found in bad_images-1.jsonl, ...
 warm_start.json     what was loaded from another model
 checkpoints/        the newest states; best/ holds the best one
@@ -150,6 +153,21 @@ class ModelFolder:
     def saved_model(self) -> str:
         """Folder of the exported model."""
         return files.join(self.path, "saved_model")
+
+    @property
+    def predictions(self) -> str:
+        """Parquet file of the last evaluation's predictions."""
+        return files.join(self.path, "predictions.parquet")
+
+    @property
+    def judgement(self) -> str:
+        """JSON file of what follows from the predictions."""
+        return files.join(self.path, "judgement.json")
+
+    @property
+    def calibration(self) -> str:
+        """JSON file of the labels' calibrations."""
+        return files.join(self.path, "calibration.json")
 
     @property
     def data_counts(self) -> str:

@@ -84,13 +84,17 @@ def train(
         return _act(spec, settings, hooks)
 
 
-def evaluate(spec: EstimatorSpec | None, settings: Settings) -> TrainResult:
-    """Evaluate the model of a folder on the whole evaluation set.
+def evaluate(
+    spec: EstimatorSpec | None, settings: Settings, *, group_column: str = ""
+) -> TrainResult:
+    """Evaluate the model of a folder on the whole evaluation set, and keep its predictions.
 
     Args:
         spec: the spec of the run; then the best checkpoint is evaluated, or the newest one. None:
             the exported model in the folder is, with metrics by label kind.
         settings: ``model_dir``, ``eval_metadata`` and how to read them.
+        group_column: column of the evaluation set whose values are people or other sources of
+            several images: intervals are then of other people, not of other images.
 
     Raises:
         TficError: there is no model or no data, or one of them is unusable.
@@ -101,12 +105,13 @@ def evaluate(spec: EstimatorSpec | None, settings: Settings) -> TrainResult:
     workers = join(settings)
     from tf_image_classification.runs import folder_evaluation, messages
 
-    evaluation, step = folder_evaluation.evaluate_folder(
-        spec, settings, cache_dir(settings), workers
+    found = folder_evaluation.evaluate_folder(
+        spec, settings, cache_dir(settings), workers, group=group_column
     )
-    if workers.is_writer:
-        print(messages.evaluation_table(evaluation, step))
-    return TrainResult(settings.run.model_dir, step, evaluation.scalars())
+    if found.judgement is not None:
+        print(messages.evaluation_table(found.evaluation, found.step))
+        print(messages.judgement_text(found.judgement))
+    return TrainResult(settings.run.model_dir, found.step, found.evaluation.scalars())
 
 
 def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:

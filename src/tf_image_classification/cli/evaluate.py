@@ -10,10 +10,12 @@ from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.errors import ConfigError
 
 USAGE = (
-    "usage: tfic evaluate --model_dir DIR --eval_metadata FILES [--spec file.py:Class] [flags]\n\n"
+    "usage: tfic evaluate --model_dir DIR --eval_metadata FILES [--spec file.py:Class]\n"
+    "       [--group_column NAME] [flags]\n\n"
     "Without --spec the exported model in the folder is evaluated, which needs no other code;\n"
     "with it the best checkpoint is, with the spec's own metrics. Without --eval_metadata the\n"
-    "evaluation set of the training is used."
+    "evaluation set of the training is used. --group_column NAME: a column of the evaluation set,\n"
+    "such as a person, whose examples belong together; the intervals are then of other people."
 )
 _LEFT_OUT = {
     *("evaluate", "plan", "allow_changes", "debug", "progress", "train_metadata", "input_mode"),
@@ -35,12 +37,15 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     with train_estimator.ends_the_process():
         reference, rest = cli_arguments.take(arguments, "spec")
+        group, rest = cli_arguments.take(rest, "group_column")
         settings = train_estimator.settings_of_command_line(rest)
         _refuse_others(settings)
         train_estimator.prepare_tensorflow(settings)
         from tf_image_classification.estimator_specs import load_spec
 
-        train_estimator.evaluate(load_spec(reference) if reference else None, settings)
+        train_estimator.evaluate(
+            load_spec(reference) if reference else None, settings, group_column=group
+        )
     return 0
 
 

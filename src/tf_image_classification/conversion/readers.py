@@ -257,14 +257,9 @@ def _read_tar(path: str) -> Found:
 
 
 def _read_parquet(path: str) -> Found:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError(
-            f"{path}: reading Parquet needs pyarrow. Type: pip install "
-            "'tf_image_classification[parquet]'"
-        ) from error
+    import pyarrow as pa  # late: it takes half a second
+    import pyarrow.parquet
+
     with files.open_for_reading(path) as stream:
         table = pa.parquet.read_table(io.BytesIO(stream.read()))
     image = next((f.name for f in table.schema if _holds_images(pa, f.type)), None)

@@ -136,7 +136,7 @@ def unpacked_stream(path: str) -> IO[bytes]:
 
 @functools.lru_cache(maxsize=2)
 def _images_of(path: str, name: str) -> list[bytes]:
-    import pyarrow.parquet  # late: an extra; whoever made the row has had it
+    import pyarrow.parquet  # late: it takes half a second
 
     with files.open_for_reading(path) as stream:
         column = pyarrow.parquet.read_table(io.BytesIO(stream.read()), columns=[name]).column(name)

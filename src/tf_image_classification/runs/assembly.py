@@ -197,6 +197,7 @@ def make_evaluate(
     regularisation: Callable[[], float] = lambda: 0.0,
     max_batches: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
+    keep: Callable[[Batch, Mapping[str, tf.Tensor]], None] | None = None,
 ) -> Callable[[], Evaluation | None]:
     """A function that evaluates; its graph is traced once, at the first call.
 
@@ -211,6 +212,7 @@ def make_evaluate(
         max_batches: as ``Feed.evaluation``.
         should_stop: asked between batches; when it says so on any worker, the function returns
             None on all.
+        keep: called with each of this worker's batches and its logits.
     """
     strategy = workers.strategy
     predict = tf.function(lambda images: strategy.run(forward, args=(images, False)))
@@ -225,6 +227,8 @@ def make_evaluate(
                 local = tf.nest.map_structure(
                     lambda x, r=replica: strategy.experimental_local_results(x)[r], (batch, logits)
                 )
+                if keep is not None:
+                    keep(Batch(*local[0]), local[1])
                 yield Batch(*local[0]), local[1]
 
     def evaluate() -> Evaluation | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,14 +13,22 @@ from tf_image_classification import files
 from tf_image_classification.checkpoints.store import CheckpointStore, Saved
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.feed import Feed
+from tf_image_classification.dataset.given import GivenInput
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.errors import CheckpointError, ConfigError, RunMismatchError
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
+from tf_image_classification.evaluation.judgement import Judgement, judge
+from tf_image_classification.evaluation.predictions import (
+    Keeper,
+    Predictions,
+    write_predictions,
+)
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord, evaluation_line
 from tf_image_classification.runs import assembly, reading, ready_hooks
 from tf_image_classification.runs.reading import Data
+from tf_image_classification.runs.slices import columns_beside
 from tf_image_classification.serving.export import (
     ExportedModel,
     export_saved_model,
@@ -31,16 +41,39 @@ from tf_image_classification.training.workers import Workers
 log = logging.getLogger("tf_image_classification")
 
 
+@dataclasses.dataclass(frozen=True)
+class FolderEvaluation:
+    """What came of evaluating a folder's model.
+
+    Attributes:
+        evaluation: metrics over all examples.
+        step: the model's.
+        predictions: what it said of every example.
+        judgement: what follows from that; None where another worker worked it out.
+    """
+
+    evaluation: Evaluation
+    step: int
+    predictions: Predictions
+    judgement: Judgement | None
+
+
 def evaluate_folder(
-    spec: EstimatorSpec | None, settings: Settings, cache_dir: str, workers: Workers
-) -> tuple[Evaluation, int]:
-    """The evaluation of a folder's model on the whole evaluation set, and the model's step.
+    spec: EstimatorSpec | None,
+    settings: Settings,
+    cache_dir: str,
+    workers: Workers,
+    *,
+    group: str = "",
+) -> FolderEvaluation:
+    """Evaluate a folder's model on the whole evaluation set, and keep what it says.
 
     Args:
         spec: as ``train_estimator.evaluate``.
         settings: those of this call; the run's own hold for what is not given.
         cache_dir: folder for indexes and unpacked records.
         workers: those that share the work.
+        group: as ``judgement.judge`` takes it.
 
     Raises:
         TficError: there is no model or no data, or one of them is unusable.
@@ -82,6 +115,7 @@ def evaluate_folder(
         on_skip=ready_hooks.BadImageList(folder, workers.rank),
         rank=workers.rank,
     )
+    keeper = Keeper(data.schema)
     evaluate = assembly.make_evaluate(
         feed,
         workers,
@@ -90,11 +124,18 @@ def evaluate_folder(
         metric_fn=spec.metric_ops,
         loss_fn=None if exported else assembly.make_losses(spec, data.schema, settings),
         regularisation=lambda: regularisation,
+        keep=keeper,
     )
     evaluation = evaluate()
     assert evaluation is not None
+    predictions = keeper.predictions(
+        step=step,
+        data=data.evaluation.fingerprint,
+        locate=_locate(data.evaluation),
+        exchange=workers.exchange if workers.count > 1 else None,
+    )
     if not workers.is_writer:
-        return evaluation, step
+        return FolderEvaluation(evaluation, step, predictions, None)
     if settings.evaluation.output_cm_folder:
         ready_hooks.write_confusion_pictures(
             settings.evaluation.output_cm_folder, data.schema, evaluation
@@ -102,7 +143,28 @@ def evaluate_folder(
     line = evaluation_line(step, evaluation.num_examples, evaluation.metrics)
     data_names = {"eval_metadata": list(settings.data.eval_metadata)}
     folder.add_later_evaluation(line | data_names | {"eval_data": data.evaluation.fingerprint})
-    return evaluation, step
+    if isinstance(data.evaluation, Pipeline):
+        slices = columns_beside(settings.data.eval_metadata, predictions.uris, data.schema.names)
+        predictions = dataclasses.replace(predictions, slices=slices)
+    return FolderEvaluation(evaluation, step, predictions, _kept(folder, predictions, group))
+
+
+def _kept(folder: ModelFolder, predictions: Predictions, group: str) -> Judgement:
+    """Work out what follows from predictions, and write all of it."""
+    judgement = judge(predictions, group)
+    write_predictions(folder.predictions, predictions)
+    files.write_json(folder.judgement, judgement.to_json())
+    calibrations = {
+        name: of_label.calibrated.calibration.to_json()
+        for name, of_label in judgement.labels.items()
+        if of_label.calibrated is not None
+    }
+    files.write_json(folder.calibration, {"step": predictions.step, "labels": calibrations})
+    return judgement
+
+
+def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
+    return source.source.locate if isinstance(source, Pipeline) else "example {}".format
 
 
 def _refuse_for_exported(settings: Settings, record: RunRecord) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import Table
+from tf_image_classification.evaluation.judgement import Judgement
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
@@ -20,6 +21,8 @@ from tf_image_classification.runs.assembly import Assembly
 from tf_image_classification.runs.reading import Data
 from tf_image_classification.training.loop import TrainingRun
 from tf_image_classification.training.workers import Workers
+
+_MOST_SLICES = 5
 
 
 def announcement(parts: Assembly, data: Data, settings: Settings, workers: Workers) -> str:
@@ -127,4 +130,27 @@ def evaluation_table(evaluation: Evaluation, step: int) -> str:
     width = max(len(name) for name in scalars)
     lines = [f"evaluation of step {step} on {evaluation.num_examples} examples"]
     lines += [f"  {name:<{width}}  {value:.4f}" for name, value in scalars.items()]
+    return "\n".join(lines)
+
+
+def judgement_text(judgement: Judgement) -> str:
+    """What follows from the predictions, label by label: intervals, calibration, worst slices."""
+    lines = []
+    for name, found in judgement.labels.items():
+        lines.append(f"{name}: with 95 % intervals")
+        overall = found.measures.overall
+        width = max(map(len, overall))
+        lines += [f"  {key:<{width}}  {value}" for key, value in overall.items()]
+        if found.calibrated is not None:
+            c = found.calibrated
+            lines.append(
+                f"  calibration: error {c.before:.3f}, {c.after:.3f} at temperature "
+                f"{c.calibration.temperature:.2f} (on the {c.count} examples it was not fitted to)"
+            )
+            if c.set_coverage is not None:
+                lines.append(
+                    f"  conformal sets for {c.calibration.coverage:.0%}: hold the true class in "
+                    f"{c.set_coverage}, {c.set_size:.2f} classes on average"
+                )
+        lines += [f"  slice {s.column} = {s.value}: {s.score}" for s in found.slices[:_MOST_SLICES]]
     return "\n".join(lines)

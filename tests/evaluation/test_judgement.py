@@ -1,0 +1,212 @@
+"""What follows from kept predictions: measures, calibration, choices, slices."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.evaluation.judgement import judge
+from tf_image_classification.evaluation.measures import measure
+from tf_image_classification.evaluation.predictions import (
+    OfLabel,
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
+from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.metrics import calibration
+
+NAMES = ("ant", "bee", "cat", "dog", "emu", "fox")
+KIND = Label("kind", depth=6, class_names=NAMES)
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def of_class(count=600, sharpness=1.0, seed=0, label=KIND):
+    """Predictions whose classes are drawn from their probabilities, then made too sure."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 2, [count, label.depth])
+    truth = (softmax(logits).cumsum(axis=1) > random.random([count, 1])).argmax(axis=1)
+    probabilities = softmax(logits * sharpness).astype(np.float32)
+    return OfLabel(truth, np.ones(count, bool), probabilities.argmax(axis=1), probabilities)
+
+
+def predictions(of_label=None, slices=None, label=KIND):
+    of_label = of_label or of_class()
+    count = len(of_label.truth)
+    uris = [f"{i}.jpg" for i in range(count)]
+    schema = LabelSchema((label,))
+    return Predictions(
+        schema, np.arange(count), uris, {label.name: of_label}, 7, "data", slices or {}
+    )
+
+
+def test_numbers_are_those_of_scikit_learn():
+    found = of_class(300)
+    measures = measure(KIND, found)
+    overall = measures.overall
+    truth, predicted, probabilities = found.truth, found.predicted, found.probabilities
+    expected = {
+        "accuracy": sk.accuracy_score(truth, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
+        "macro_f1": sk.f1_score(truth, predicted, average="macro"),
+        "weighted_f1": sk.f1_score(truth, predicted, average="weighted"),
+        "top_5_accuracy": sk.top_k_accuracy_score(truth, probabilities, k=5),
+        "log_loss": -np.log(probabilities[np.arange(300), truth]).mean(),
+        "macro_auc": sk.roc_auc_score(truth, probabilities, multi_class="ovr"),
+    }
+    for name, value in expected.items():
+        assert overall[name].value == pytest.approx(value, abs=1e-6), name
+        assert overall[name].low < overall[name].value < overall[name].high, name
+    np.testing.assert_array_equal(measures.confusion, sk.confusion_matrix(truth, predicted))
+    of_bee = measures.of_classes["bee"]
+    assert of_bee["precision"].value == pytest.approx(
+        sk.precision_score(truth == 1, predicted == 1)
+    )
+    assert of_bee["recall"].count == (truth == 1).sum()
+
+
+def test_classes_without_examples_do_not_count_as_zero():
+    found = of_class(200)
+    kept = found.rows(found.truth != 2)
+    measures = measure(KIND, kept)
+    recalls = [measures.of_classes[name]["recall"].value for name in NAMES]
+    assert np.isnan(recalls[2])
+    assert measures.overall["balanced_accuracy"].value == pytest.approx(np.nanmean(recalls))
+
+
+def test_ordinal_several_and_values():
+    label = Label("age", depth=6, kind="ordinal")
+    found = of_class(200, label=label)
+    overall = measure(label, found).overall
+    errors = np.abs(found.predicted - found.truth)
+    assert overall["mean_absolute_error"].value == pytest.approx(errors.mean())
+    assert overall["one_off"].value == pytest.approx((errors <= 1).mean())
+    assert overall["within_2"].value == pytest.approx((errors <= 2).mean())
+
+    random = np.random.default_rng(0)
+    several = Label("marks", depth=3, kind="several", class_names=("a", "b", "c"))
+    probabilities = random.random([150, 3]).astype(np.float32)
+    truth = (random.random([150, 3]) < probabilities).astype(np.int64)
+    known = np.ones(150, bool)
+    marks = OfLabel(truth, known, (probabilities >= 0.5).astype(np.int64), probabilities)
+    overall = measure(several, marks).overall
+    assert overall["exact_match"].value == pytest.approx(marks.is_right.mean())
+    assert overall["macro_f1"].value == pytest.approx(
+        sk.f1_score(truth, marks.predicted, average="macro")
+    )
+    assert judge(predictions(marks, label=several)).labels["marks"].calibrated is not None
+
+    size = Label("size", kind="value")
+    values = random.normal(size=100)
+    guesses = OfLabel(values, np.ones(100, bool), values + 1.0, np.zeros([100, 0], np.float32))
+    overall = measure(size, guesses).overall
+    assert overall["root_mean_squared_error"].value == pytest.approx(1.0)
+    assert overall["bias"].value == pytest.approx(1.0)
+
+
+def test_temperature_finds_how_much_too_sure_a_model_is():
+    too_sure = of_class(4000, sharpness=2.5)
+    found = judge(predictions(too_sure)).labels["kind"].calibrated
+    assert found.calibration.temperature == pytest.approx(2.5, abs=0.25)
+    assert found.after < found.before / 2
+    assert found.log_loss_after < found.log_loss_before
+    assert found.count + found.calibration.count == 4000  # measured on what it was not fitted to
+    assert found.set_coverage.low <= 0.9 <= found.set_coverage.high
+    order = np.argsort(too_sure.probabilities, axis=1)
+    calibrated = found.calibration.apply(too_sure.probabilities)
+    right_order = np.take_along_axis(calibrated, order, axis=1)
+    assert (np.diff(right_order, axis=1) >= 0).all()
+    np.testing.assert_allclose(calibrated.sum(axis=1), 1.0)
+
+
+def test_calibration_error_and_risk_by_hand():
+    confidence = np.array([0.95, 0.95, 0.65, 0.65])
+    is_right = np.array([True, True, True, False])
+    bins = calibration.reliability(confidence, is_right, num_bins=10)
+    assert [b.count for b in bins if b.count] == [2, 2]
+    assert calibration.expected_calibration_error(bins) == pytest.approx((0.05 + 0.15) / 2)
+    limits, kept, wrong = calibration.risk_and_coverage(confidence, ~is_right)
+    np.testing.assert_allclose(kept, [0.25, 0.5, 0.75, 1.0])
+    np.testing.assert_allclose(wrong, [1, 1, 1, 0.75])
+    assert limits[0] == 0.95
+
+
+def test_slices_come_worst_first_and_numbers_by_quarters():
+    found = of_class(400)
+    is_night = np.arange(400) % 4 == 0
+    predicted = np.where(is_night, (found.truth + 1) % 6, found.predicted)
+    slices = {
+        "light": np.where(is_night, "night", "day").tolist(),
+        "name": [f"n{i}" for i in range(400)],
+        "weight": [f"{i}" for i in range(400)],
+    }
+    worse = OfLabel(found.truth, found.known, predicted, found.probabilities)
+    shown = judge(predictions(worse, slices)).labels["kind"].slices
+    assert (shown[0].column, shown[0].value, shown[0].score.value) == ("light", "night", 0.0)
+    assert {s.column for s in shown} == {"light", "weight"}
+    assert sum(s.score.count for s in shown if s.column == "weight") == 400
+
+
+def test_groups_widen_the_interval_and_stay_in_one_half():
+    found = of_class(50)
+    many = OfLabel(*(np.repeat(v, 10, axis=0) for v in vars(found).values()))
+    people = {"person": np.repeat(np.arange(50), 10).astype(str).tolist()}
+    alone = judge(predictions(many, people)).labels["kind"].score
+    grouped = judge(predictions(many, people), "person").labels["kind"].score
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+    with pytest.raises(ConfigError, match="person"):
+        judge(predictions(many, people), "persons")
+
+
+def test_too_few_examples_are_not_calibrated_and_json_is_plain():
+    judgement = judge(predictions(of_class(20)))
+    assert judgement.labels["kind"].calibrated is None
+    text = json.dumps(judgement.to_json(), allow_nan=False)
+    assert json.loads(text)["labels"]["kind"]["measures"]["overall"]["accuracy"]["count"] == 20
+
+
+def test_predictions_survive_the_file(tmp_path):
+    random = np.random.default_rng(0)
+    labels = (
+        KIND,
+        Label("marks", depth=3, kind="several", class_names=("a", "b", "c")),
+        Label("size", kind="value"),
+    )
+    count = 30
+    known = np.arange(count) % 5 != 0
+    of_kind = of_class(count)
+    marks = random.integers(0, 2, [count, 3])
+    size = random.normal(size=count)
+    nothing = np.zeros([count, 0], np.float32)
+    before = Predictions(
+        LabelSchema(labels),
+        np.arange(count),
+        [f"{i}.jpg" for i in range(count)],
+        {
+            "kind": OfLabel(of_kind.truth, known, of_kind.predicted, of_kind.probabilities),
+            "marks": OfLabel(marks, known, 1 - marks, random.random([count, 3]).astype("f4")),
+            "size": OfLabel(size, known, size + 1, nothing),
+        },
+        3,
+        "data",
+        {"light": ["day"] * count},
+    )
+    path = str(tmp_path / "p.parquet")
+    write_predictions(path, before)
+    after = read_predictions(path)
+    assert after.schema == before.schema and after.uris == before.uris
+    assert (after.step, after.data, after.slices) == (3, "data", before.slices)
+    for name, of_label in before.labels.items():
+        found = after.labels[name]
+        np.testing.assert_array_equal(found.known, known)
+        np.testing.assert_array_equal(found.truth[known], of_label.truth[known])
+        np.testing.assert_array_equal(found.predicted, of_label.predicted)
+        np.testing.assert_array_equal(found.probabilities, of_label.probabilities)
+    with pytest.raises(DataError, match="Evaluate"):
+        read_predictions(str(tmp_path / "none"))
