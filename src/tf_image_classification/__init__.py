@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tf_image_classification.config import make_settings as make_settings
     from tf_image_classification.estimator_specs import EstimatorSpec as EstimatorSpec
     from tf_image_classification.labels import Label as Label
+    from tf_image_classification.serving.predictor import load_model as load_model
     from tf_image_classification.train_estimator import evaluate as evaluate
     from tf_image_classification.train_estimator import train as train
 
@@ -23,6 +24,7 @@ _HOMES = {
     "Label": "labels",
     "Settings": "config",
     "evaluate": "train_estimator",
+    "load_model": "serving.predictor",
     "make_settings": "config",
     "train": "train_estimator",
 }

@@ -13,6 +13,7 @@ from tf_image_classification.errors import did_you_mean
 VERBS = {
     "train": "train a spec or a ready network, or resume, plan or evaluate its run",
     "evaluate": "evaluate the model of a folder on any data",
+    "predict": "say what a trained model makes of images",
     "launch": "run a command as every task of a cluster on this machine",
     "tune": "search for good settings",
     "convert": "write a source of images into sharded records",

@@ -3,6 +3,7 @@
 serve(image_bytes)    encoded images [B] to predictions by name
 preprocess(image)     one decoded image to what the model takes
 classify(images)      preprocessed images to logits by label name
+explain(images)       preprocessed images to where the model looks, if it has feature maps
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import SEPARATOR, LabelSchema
+from tf_image_classification.serving.explain import heat_maps_of
 
 _STEP_FILE = "step.json"
 _UNFINISHED = ".saved_model-"
@@ -80,6 +82,9 @@ def export_saved_model(
         "preprocess", preprocess, [tf.TensorSpec([None, None, 3], tf.uint8, "image")]
     )
     archive.add_endpoint("classify", classify, [images_spec])
+    explain = heat_maps_of(model, schema)
+    if explain is not None:
+        archive.add_endpoint("explain", explain, [images_spec])
     near = None if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
     for name in os.listdir(near) if near else ():
         if name.startswith(_UNFINISHED):  # of a process that was killed
@@ -168,3 +173,14 @@ class ExportedModel:
     def forward(self, images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
         """Preprocessed images [B, H, W, C] to logits by label name."""
         return dict(self._loaded.classify(images))
+
+    def explain(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Preprocessed images to where the model looks, as ``heat_maps_of``; {} if it cannot."""
+        function = getattr(self._loaded, "explain", None)
+        return {} if function is None else dict(function(images))
+
+    @property
+    def image_spec(self) -> tf.TensorSpec:
+        """Shape and dtype of one preprocessed image."""
+        batched = self._loaded.classify.concrete_functions[0].structured_input_signature[0][0]
+        return tf.TensorSpec(batched.shape[1:], batched.dtype)

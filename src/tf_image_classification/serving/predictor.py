@@ -1,0 +1,333 @@
+"""What a trained model says of images: the exported model of a folder, with its calibration.
+
+    model = load_model("runs/pets")
+    for prediction in model.predict(["cat.jpg", open("dog.jpg", "rb").read(), pixels]):
+        print(prediction.labels["label"].name, prediction.labels["label"].probability)
+
+Decoding and preprocessing are those of the evaluation, bit for bit, and run on all cores.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.batches import probabilities_key
+from tf_image_classification.dataset.decode import decoder, explain_bad_image
+from tf_image_classification.errors import CheckpointError, ConfigError, TficError
+from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
+from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.metrics.calibration import Calibration
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.serving.export import ExportedModel
+
+Image = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8]
+"""A path, local or gs://; an encoded image; or pixels, uint8 [h, w, 3] or [h, w]."""
+
+BATCH_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelPrediction:
+    """What is said of one label of an image.
+
+    Attributes:
+        name: the class; classes joined by "|" where there can be several; "" of a real value.
+        value: the class's number or the real value; of several classes the number of classes.
+        probability: of the class, calibrated if the model is; of several the least sure decision;
+            None of a real value.
+        probabilities: of all classes, in the order of the class names.
+        top: the likeliest classes with their probabilities.
+        conformal_set: classes one of which is the true one as often as was asked for when the model
+            was judged; None without calibration.
+        is_rejected: whether the probability is below the limit that was given.
+    """
+
+    name: str
+    value: float
+    probability: float | None = None
+    probabilities: Sequence[float] = ()
+    top: Sequence[tuple[str, float]] = ()
+    conformal_set: Sequence[str] | None = None
+    is_rejected: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What is said of one image.
+
+    Attributes:
+        uri: its path, or its number in what was given.
+        labels: by label name; empty for a bad image.
+        error: why it could not be used, or "".
+    """
+
+    uri: str
+    labels: dict[str, LabelPrediction]
+    error: str = ""
+
+
+def load_model(model_dir: str | os.PathLike[str]) -> Predictor:
+    """The exported model of a model folder.
+
+    Raises:
+        CheckpointError: the folder is none of a run.
+        DataError: it holds no exported model.
+    """
+    folder = ModelFolder(os.fspath(model_dir))
+    record = folder.read_record()
+    if record is None:
+        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    exported = ExportedModel(folder.saved_model).load()
+    return Predictor(
+        exported,
+        record.schema,
+        read_calibrations(folder, exported.step),
+        max_pixels=int(record.settings["max_image_pixels"]),
+    )
+
+
+def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
+    """By label name what an evaluation of the model of this step has fitted; {} without one."""
+    if not files.exists(folder.calibration):
+        return {}
+    stored = files.read_json(folder.calibration)
+    if stored["step"] != step:
+        return {}
+    return {name: Calibration.from_json(value) for name, value in stored["labels"].items()}
+
+
+class Predictor:
+    """A model that is ready to look at images; may be used from several threads.
+
+    Attributes:
+        schema: the labels with their class names.
+        calibrations: by label name; labels without one keep the model's own probabilities.
+        step: of the model.
+    """
+
+    def __init__(
+        self,
+        exported: ExportedModel,
+        schema: LabelSchema,
+        calibrations: dict[str, Calibration],
+        *,
+        max_pixels: int,
+    ) -> None:
+        self.schema = schema
+        self.calibrations = calibrations
+        self.step = exported.step
+        self._exported = exported
+        self._max_pixels = max_pixels
+        decode = decoder(max_pixels)
+        self._prepare_bytes = tf.function(
+            lambda data: exported.preproc(decode(data), 0, 0),
+            input_signature=[tf.TensorSpec([], tf.string)],
+        )
+        self._prepare_pixels = tf.function(
+            lambda image: exported.preproc(image, 0, 0),
+            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+        )
+
+    def predict(self, images: Iterable[Image] | Image, **options: Any) -> list[Prediction]:
+        """What the model says of each image, in order.
+
+        Args:
+            images: paths, encoded images or pixels; one or several.
+            options: as ``predict_each``.
+
+        Raises:
+            ConfigError: as ``predict_each``.
+        """
+        several = [images] if isinstance(images, (str, bytes, os.PathLike, np.ndarray)) else images
+        return list(self.predict_each(_named(several), **options))
+
+    def predict_each(
+        self,
+        images: Iterable[tuple[str, Image]],
+        *,
+        top_k: int = 5,
+        reject_below: float = 0.0,
+        is_calibrated: bool = True,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[Prediction]:
+        """What the model says of each image, as soon as it is known; memory is bounded.
+
+        Args:
+            images: what each is called, and its path, encoded bytes or pixels.
+            top_k: how many of the likeliest classes are named.
+            reject_below: probability below which a prediction is marked as rejected, 0..1.
+            is_calibrated: whether probabilities are calibrated where the model has been judged.
+            batch_size: images that are computed together.
+
+        Raises:
+            ConfigError: an argument is out of its range.
+        """
+        if top_k < 1 or batch_size < 1 or not 0 <= reject_below <= 1:
+            raise ConfigError(
+                f"top_k is {top_k}, batch_size {batch_size}, reject_below {reject_below}; expected "
+                "at least 1, at least 1, and 0 to 1."
+            )
+        how = {"top_k": top_k, "reject_below": reject_below, "is_calibrated": is_calibrated}
+        for part in self._prepared(images, batch_size):
+            yield from self._said(part, **how)
+
+    def prepare(self, image: Image) -> tf.Tensor:
+        """One image as the model takes it.
+
+        Raises:
+            TficError: it cannot be read, or is no image that can be used; says why.
+        """
+        if isinstance(image, np.ndarray):
+            if (
+                image.dtype != np.uint8
+                or image.ndim not in (2, 3)
+                or image.shape[2:]
+                not in (
+                    (),
+                    (3,),
+                )
+            ):
+                raise ConfigError(
+                    f"pixels are {image.dtype} {list(image.shape)}, expected uint8 [h, w, 3] or "
+                    "[h, w]"
+                )
+            if image.size == 0 or image.shape[0] * image.shape[1] > self._max_pixels:
+                raise ConfigError(
+                    f"{image.shape[0]} x {image.shape[1]} pixels are none or too many"
+                )
+            colours = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
+            return self._prepare_pixels(tf.constant(colours))
+        data = image if isinstance(image, bytes) else files.read_bytes(os.fspath(image))
+        try:
+            return self._prepare_bytes(tf.constant(data))
+        except tf.errors.InvalidArgumentError as error:
+            reason = explain_bad_image(data, max_pixels=self._max_pixels)
+            raise ConfigError(reason or "it cannot be decoded") from error
+
+    def explain(self, images: tf.Tensor) -> dict[str, npt.NDArray[np.float32]]:
+        """Prepared images to heat [B, h, w], 0..1, by label; {} for a model without maps."""
+        return {name: heat.numpy() for name, heat in self._exported.explain(images).items()}
+
+    def say(
+        self,
+        images: tf.Tensor,
+        *,
+        top_k: int = 5,
+        reject_below: float = 0.0,
+        is_calibrated: bool = True,
+    ) -> list[dict[str, LabelPrediction]]:
+        """What is said of prepared images [B, H, W, C], by label; arguments as ``predict_each``."""
+        outputs = self._outputs(images)
+        rows: list[dict[str, LabelPrediction]] = [{} for _ in range(len(images))]
+        for label in self.schema:
+            calibration = self.calibrations.get(label.name) if is_calibrated else None
+            predicted = outputs[label.name]
+            if not label.has_classes:
+                for row, value in zip(rows, predicted.tolist(), strict=True):
+                    row[label.name] = LabelPrediction("", float(value))
+                continue
+            exact = outputs[probabilities_key(label.name)].astype(np.float64)
+            exact = calibration.apply(exact) if calibration else exact
+            sets = (
+                calibration.conformal_set(exact)
+                if calibration and label.kind != SEVERAL
+                else [None] * len(rows)
+            )
+            for row, chosen, p, inside in zip(rows, predicted, exact, sets, strict=True):
+                row[label.name] = _of_label(label, chosen, p, inside, top_k, reject_below)
+        return rows
+
+    def _outputs(self, images: tf.Tensor) -> dict[str, npt.NDArray[Any]]:
+        logits = self._exported.forward(images, training=False)
+        return {key: value.numpy() for key, value in predictions_from(self.schema, logits).items()}
+
+    def _prepared(
+        self, images: Iterable[tuple[str, Image]], batch_size: int
+    ) -> Iterator[list[tuple[str, tf.Tensor | Exception]]]:
+        """Batches of names with prepared images or errors; decoded ahead, on all cores."""
+
+        def prepare(image: Image) -> tf.Tensor | Exception:
+            try:
+                return self.prepare(image)
+            except (TficError, OSError, tf.errors.OpError) as error:
+                return error
+
+        cores = os.cpu_count() or 1
+        ahead = 2 * batch_size + cores
+        waiting: collections.deque[tuple[str, Any]] = collections.deque()
+        part: list[tuple[str, tf.Tensor | Exception]] = []
+        with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+            for name, image in images:
+                waiting.append((name, pool.submit(prepare, image)))
+                if len(waiting) > ahead:
+                    name, future = waiting.popleft()
+                    part.append((name, future.result()))
+                if len(part) == batch_size:
+                    yield part
+                    part = []
+            for name, future in waiting:
+                part.append((name, future.result()))
+                if len(part) == batch_size:
+                    yield part
+                    part = []
+        if part:
+            yield part
+
+    def _said(self, part: list[tuple[str, Any]], **how: Any) -> Iterator[Prediction]:
+        usable = [image for _, image in part if not isinstance(image, Exception)]
+        said = iter(self.say(tf.stack(usable), **how) if usable else [])
+        for name, image in part:
+            if isinstance(image, Exception):
+                yield Prediction(name, {}, " ".join(str(image).split())[:500])
+            else:
+                yield Prediction(name, next(said))
+
+
+def _named(images: Iterable[Image]) -> Iterator[tuple[str, Image]]:
+    """Each image with its path, or its number where it has none."""
+    for number, image in enumerate(images):
+        if isinstance(image, (str, os.PathLike)):
+            yield os.fspath(image), image
+        else:
+            yield str(number), image
+
+
+def _of_label(
+    label: Label,
+    chosen: Any,
+    probabilities: npt.NDArray[np.float64],
+    inside: npt.NDArray[np.bool_] | None,
+    top_k: int,
+    reject_below: float,
+) -> LabelPrediction:
+    names = label.named_classes()
+    order = np.argsort(-probabilities, kind="stable")[:top_k]
+    top = [(names[k], float(probabilities[k])) for k in order]
+    if label.kind == SEVERAL:
+        classes = np.flatnonzero(chosen)
+        name, value = SEPARATOR.join(names[k] for k in classes), len(classes)
+        probability = float(np.where(chosen, probabilities, 1 - probabilities).min())
+    else:
+        name, value = names[int(chosen)], int(chosen)
+        probability = float(probabilities[int(chosen)])
+    conformal = None if inside is None else [names[k] for k in np.flatnonzero(inside)]
+    return LabelPrediction(
+        name,
+        float(value),
+        probability,
+        probabilities.tolist(),
+        top,
+        conformal,
+        probability < reject_below,
+    )
