@@ -58,6 +58,10 @@ class CheckpointError(TficError):
     """A checkpoint cannot be written, found or read."""
 
 
+class ParityError(TficError):
+    """An exported file predicts something else than what was evaluated."""
+
+
 class RunMismatchError(TficError):
     """The model folder belongs to another spec, other data or other settings."""
 

@@ -14,6 +14,7 @@ VERBS = {
     "train": "train a spec or a ready network, or resume, plan or evaluate its run",
     "evaluate": "evaluate the model of a folder on any data",
     "predict": "say what a trained model makes of images",
+    "export": "write a trained model for another runtime, compared with what was evaluated",
     "launch": "run a command as every task of a cluster on this machine",
     "tune": "search for good settings",
     "convert": "write a source of images into sharded records",

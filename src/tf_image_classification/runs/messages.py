@@ -19,6 +19,7 @@ from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
 from tf_image_classification.runs.assembly import Assembly
 from tf_image_classification.runs.reading import Data
+from tf_image_classification.serving.parity import Parity
 from tf_image_classification.training.loop import TrainingRun
 from tf_image_classification.training.workers import Workers
 
@@ -154,3 +155,20 @@ def judgement_text(judgement: Judgement) -> str:
                 )
         lines += [f"  slice {s.column} = {s.value}: {s.score}" for s in found.slices[:_MOST_SLICES]]
     return "\n".join(lines)
+
+
+def parity_header() -> str:
+    """The head of the table that ``parity_line`` fills."""
+    return (
+        f"{'format':<12} {'examples':>8} {'largest':>9} {'mean':>9} {'flipped':>7} "
+        f"{'accuracy':>18} {'ms':>7} {'MB':>7}"
+    )
+
+
+def parity_line(name: str, parity: Parity) -> str:
+    """An exported file's differences, its accuracy after the evaluation's, its latency and size."""
+    accuracies = f"{parity.accuracy_there:.4f} -> {parity.accuracy_here:.4f}"
+    return (
+        f"{name:<12} {parity.num_examples:>8} {parity.largest:>9.2g} {parity.mean:>9.2g} "
+        f"{parity.flipped:>7} {accuracies:>18} {parity.milliseconds:>7.2f} {parity.megabytes:>7.2f}"
+    )

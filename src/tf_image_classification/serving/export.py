@@ -180,6 +180,11 @@ class ExportedModel:
         return {} if function is None else dict(function(images))
 
     @property
+    def loaded(self) -> Any:
+        """The SavedModel itself, with its functions."""
+        return self._loaded
+
+    @property
     def image_spec(self) -> tf.TensorSpec:
         """Shape and dtype of one preprocessed image."""
         batched = self._loaded.classify.concrete_functions[0].structured_input_signature[0][0]

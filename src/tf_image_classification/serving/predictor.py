@@ -23,7 +23,7 @@ import tensorflow as tf
 from tf_image_classification import files
 from tf_image_classification.batches import probabilities_key
 from tf_image_classification.dataset.decode import decoder, explain_bad_image
-from tf_image_classification.errors import CheckpointError, ConfigError, TficError
+from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError, TficError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 from tf_image_classification.labels.schema import SEVERAL
@@ -189,31 +189,23 @@ class Predictor:
             TficError: it cannot be read, or is no image that can be used; says why.
         """
         if isinstance(image, np.ndarray):
-            if (
-                image.dtype != np.uint8
-                or image.ndim not in (2, 3)
-                or image.shape[2:]
-                not in (
-                    (),
-                    (3,),
-                )
-            ):
-                raise ConfigError(
-                    f"pixels are {image.dtype} {list(image.shape)}, expected uint8 [h, w, 3] or "
-                    "[h, w]"
-                )
-            if image.size == 0 or image.shape[0] * image.shape[1] > self._max_pixels:
-                raise ConfigError(
-                    f"{image.shape[0]} x {image.shape[1]} pixels are none or too many"
-                )
-            colours = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
-            return self._prepare_pixels(tf.constant(colours))
+            return self._prepare_pixels(tf.constant(self._colours(image)))
         data = image if isinstance(image, bytes) else files.read_bytes(os.fspath(image))
         try:
             return self._prepare_bytes(tf.constant(data))
         except tf.errors.InvalidArgumentError as error:
             reason = explain_bad_image(data, max_pixels=self._max_pixels)
-            raise ConfigError(reason or "it cannot be decoded") from error
+            raise BadImageError(reason or "it cannot be decoded") from error
+
+    def _colours(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+        if image.dtype != np.uint8 or not is_image:
+            raise BadImageError(
+                f"pixels are {image.dtype} {list(image.shape)}, expected uint8 [h, w, 3] or [h, w]"
+            )
+        if not 0 < image.shape[0] * image.shape[1] <= self._max_pixels:
+            raise BadImageError(f"{image.shape[0]} x {image.shape[1]} pixels: none, or too many")
+        return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
 
     def explain(self, images: tf.Tensor) -> dict[str, npt.NDArray[np.float32]]:
         """Prepared images to heat [B, h, w], 0..1, by label; {} for a model without maps."""

@@ -1,0 +1,80 @@
+"""``tfic export MODEL_DIR --format FORMAT``: the model as a file for another runtime, compared."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from tf_image_classification import train_estimator
+from tf_image_classification.config import make_settings
+
+_EXAMPLE = "example: tfic export runs/pets --format litert --quantize int8"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Export and compare; returns the exit status."""
+    given = _parser().parse_args(arguments)
+    with train_estimator.ends_the_process():
+        values = {
+            "model_dir": given.model_dir,
+            "eval_metadata": tuple(given.eval_metadata),
+            "train_metadata": tuple(given.train_metadata),
+        }
+        settings = make_settings({name: value for name, value in values.items() if value})
+        train_estimator.prepare_tensorflow(settings)
+        from tf_image_classification.estimator_specs import load_spec
+        from tf_image_classification.runs import messages, shipping
+
+        spec = load_spec(given.spec) if given.spec else None
+        cache_dir = train_estimator.cache_dir(settings)
+        for number, name in enumerate(given.format):
+            wish = shipping.Wish(
+                name,
+                given.quantize,
+                given.examples,
+                given.tolerance,
+                given.max_accuracy_drop,
+            )
+            shipped = shipping.export_folder(settings, wish, cache_dir, spec)
+            if number == 0:
+                print(messages.parity_header())
+            print(messages.parity_line(name, shipped.parity), shipped.path, sep="  ")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "tfic export",
+        description="Write the exported model of a folder in another format. The file is loaded in "
+        "its own runtime and run on evaluation images; if it predicts something else, it is not "
+        "kept.",
+        epilog=_EXAMPLE,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("model_dir", help="folder of a run with an exported model")
+    add(
+        "--format",
+        nargs="+",
+        required=True,
+        choices=("saved_model", "litert", "onnx", "keras"),
+        help="what to write, below exports/ in the folder",
+    )
+    add(
+        "--quantize",
+        default="none",
+        choices=("none", "dynamic", "int8", "float16"),
+        help="smaller weights; int8 also computes in whole numbers, tuned on training images",
+    )
+    add("--eval_metadata", nargs="+", default=(), help="images to compare, where not the run's own")
+    add("--train_metadata", nargs="+", default=(), help="images for int8, where not the run's own")
+    add("--examples", type=int, default=500, help="how many of them, evenly over the set (500)")
+    add("--tolerance", type=float, default=1e-3, help="largest difference of a probability (0.001)")
+    add(
+        "--max_accuracy_drop",
+        type=float,
+        default=0.01,
+        help="how much of the accuracy a quantised file may lose (0.01)",
+    )
+    add("--spec", default="", help="file.py:Class or module:Class of the run, for keras")
+    return parser

@@ -1,0 +1,334 @@
+"""``tfic export``: a folder's model as files for other runtimes, each compared before it stays.
+
+exports/litert-int8/
+    model.tflite        the model, with its description inside
+    model.json          the same description: labels, input, preprocessing, calibration
+    labels.txt          class names, a line each, of a model with one label
+    parity.json         how far it is from what was evaluated
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification import files
+from tf_image_classification.batches import probabilities_key
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.pipeline import Pipeline
+from tf_image_classification.dataset.sources import Table
+from tf_image_classification.errors import CheckpointError, ConfigError, DataError, ParityError
+from tf_image_classification.estimator_specs import EstimatorSpec, predictions_from, split_logits
+from tf_image_classification.evaluation.predictions import Predictions, read_predictions
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.runs import assembly, folder_evaluation, reading
+from tf_image_classification.serving.export import ExportedModel
+from tf_image_classification.serving.formats import FORMATS, INT8, NONE, Format, Plan, Run
+from tf_image_classification.serving.parity import Kept, Parity, compare
+from tf_image_classification.serving.predictor import Predictor, load_model
+from tf_image_classification.training.cluster import make_strategy
+from tf_image_classification.training.workers import Workers
+
+NUM_EXAMPLES = 500
+TOLERANCE = 1e-3
+MOST_ACCURACY_LOST = 0.01
+_NUM_SAMPLES = 100
+_AT_ONCE = 32
+KERAS = "keras"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shipped:
+    """One file that was written.
+
+    Attributes:
+        path: its folder.
+        parity: what the comparison gave.
+    """
+
+    path: str
+    parity: Parity
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """What is to be exported.
+
+    Attributes:
+        format: a name of ``FORMATS``, or "keras".
+        quantization: as ``formats.Plan``.
+        num_examples: evaluation examples to compare.
+        tolerance: largest difference of a probability; of a file that is not quantised.
+        max_accuracy_drop: of a quantised one, 0..1.
+    """
+
+    format: str
+    quantization: str = NONE
+    num_examples: int = NUM_EXAMPLES
+    tolerance: float = TOLERANCE
+    max_accuracy_drop: float = MOST_ACCURACY_LOST
+
+
+def export_folder(
+    settings: Settings, wish: Wish, cache_dir: str, spec: EstimatorSpec | None = None
+) -> Shipped:
+    """Write the exported model of a folder in another format, compare, and keep it if it is alike.
+
+    Args:
+        settings: ``model_dir``, and ``eval_metadata`` if other images are to be compared.
+        wish: what to export.
+        cache_dir: folder for indexes and unpacked records.
+        spec: for "keras" the spec of the run, whose model is written.
+
+    Raises:
+        ParityError: the file predicts something else; nothing of it stays.
+        TficError: there is no model, nothing to compare with, or a package is missing.
+    """
+    folder = ModelFolder(settings.run.model_dir)
+    record = folder.read_record()
+    if record is None:
+        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    if files.is_remote(folder.path):
+        raise ConfigError(f"{folder.path} is remote. Copy it to this machine to export from it.")
+    if wish.num_examples < 1:
+        raise ConfigError(f"examples is {wish.num_examples}, expected at least 1.")
+    settings = folder_evaluation.inherited(settings, record)
+    if not settings.data.eval_metadata:
+        raise ConfigError("An export is compared on images. Give --eval_metadata.")
+    exported = ExportedModel(folder.saved_model).load()
+    kind = _format(wish, spec, settings, folder, record)
+    if wish.quantization not in kind.quantizations:
+        raise ConfigError(
+            f"{wish.format} with --quantize {wish.quantization} is not possible; it can be "
+            f"{', '.join(kind.quantizations)}."
+        )
+    data = _data(exported, record, settings, cache_dir, needs_training=wish.quantization == INT8)
+    predictor = load_model(folder.path)
+    predictions = _predictions(folder, settings, cache_dir, exported.step, data)
+    predictor.calibrations |= load_model(folder.path).calibrations  # an evaluation may have come
+    evaluation = data.evaluation
+    assert isinstance(evaluation, Pipeline) and isinstance(evaluation.source, Table)
+    plan = Plan(
+        record.schema,
+        predictor.calibrations,
+        describe(record, exported, predictor, kind),
+        wish.quantization,
+        lambda: _samples(data, predictor),
+    )
+    quantized = "" if wish.quantization == NONE else f"-{wish.quantization}"
+    path = files.join(folder.path, "exports", wish.format + quantized)
+    files.make_folder(os.path.dirname(path))
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=os.path.dirname(path)) as temporary:
+        inner = os.path.join(temporary, "export")
+        os.mkdir(inner)
+        file = os.path.join(inner, kind.file_name)
+        kind.write(exported, plan, file)
+        chosen = _chosen(predictions, wish.num_examples)
+        parity = compare(
+            kind.load(file),
+            _batches(evaluation.source, predictions.ids[chosen], kind, predictor),
+            _kept(predictions, chosen),
+            record.schema,
+            file,
+        )
+        _refuse_others(parity, wish)
+        files.write_json(os.path.join(inner, "parity.json"), _finite(dataclasses.asdict(parity)))
+        files.write_json(os.path.join(inner, "model.json"), dict(plan.description))
+        if len(record.schema.labels) == 1 and record.schema.labels[0].has_classes:
+            names = "".join(f"{name}\n" for name in record.schema.labels[0].named_classes())
+            files.write_bytes(os.path.join(inner, "labels.txt"), names.encode())
+        _put(inner, path)
+    return Shipped(path, parity)
+
+
+def _put(source: str, target: str) -> None:
+    """Put a finished folder in its place; what was there goes last."""
+    old = target + ".old"
+    files.remove(old)
+    if os.path.isdir(target):
+        os.rename(target, old)
+    os.rename(source, target)
+    files.remove(old)
+
+
+def _refuse_others(parity: Parity, wish: Wish) -> None:
+    if wish.quantization == NONE and not parity.largest <= wish.tolerance:
+        raise ParityError(
+            f"The {wish.format} file differs from the evaluation by {parity.largest:.2g} in a "
+            f"probability ({parity.flipped} of {parity.num_examples} classes flipped), more than "
+            f"the tolerance of {wish.tolerance:g}. Nothing was kept; --tolerance allows more."
+        )
+    drop = parity.accuracy_drop
+    if wish.quantization != NONE and not math.isnan(drop) and drop > wish.max_accuracy_drop:
+        raise ParityError(
+            f"The {wish.format} file with {wish.quantization} weights is right in "
+            f"{parity.accuracy_here:.4f} of {parity.num_examples} examples, the model in "
+            f"{parity.accuracy_there:.4f}: more lost than --max_accuracy_drop "
+            f"{wish.max_accuracy_drop:g}. Nothing was kept."
+        )
+
+
+def describe(
+    record: RunRecord, exported: ExportedModel, predictor: Predictor, kind: Format
+) -> dict[str, Any]:
+    """What a file says of itself, as plain values."""
+    spec = exported.image_spec
+    takes = (
+        {"name": "image_bytes", "dtype": "string", "shape": [None], "holds": "encoded images"}
+        if kind.takes_bytes
+        else {
+            "name": "images",
+            "dtype": spec.dtype.name,
+            "shape": [None, *spec.shape],
+            "holds": "preprocessed images, RGB, in the range that the preprocessing gives",
+        }
+    )
+    return {
+        "labels": record.schema.to_json(),
+        "input": takes,
+        "outputs": "NAME_probabilities and, where the model was judged, NAME_calibrated for labels "
+        "with classes; NAME for real values",
+        "preprocessing": {
+            "by": "tf_image_classification.load_model(model_dir).prepare(image)",
+            "spec": record.spec,
+            "image_size": record.settings["image_size"],
+            "eval_crop": record.settings.get("eval_crop"),
+            "resize": "the middle part, antialiased bilinear"
+            if record.settings.get("backbone")
+            else "by the spec's get_preproc_fn",
+        },
+        "calibration": {n: c.to_json() for n, c in predictor.calibrations.items()},
+        "step": exported.step,
+        "train_data": record.train_data,
+        "eval_data": record.eval_data,
+    }
+
+
+def _data(
+    exported: ExportedModel,
+    record: RunRecord,
+    settings: Settings,
+    cache_dir: str,
+    *,
+    needs_training: bool,
+) -> reading.Data:
+    if needs_training and not settings.data.train_metadata:
+        found = tuple(record.settings["train_metadata"])
+        settings = settings.replace(train_metadata=found)
+        if not found:
+            raise ConfigError("int8 is calibrated on training images. Give --train_metadata.")
+    spec = folder_evaluation.ExportedSpec(exported, record.schema)
+    return reading.read_data(spec, settings, cache_dir, record.schema, with_training=needs_training)
+
+
+def _predictions(
+    folder: ModelFolder, settings: Settings, cache_dir: str, step: int, data: reading.Data
+) -> Predictions:
+    """Those that an evaluation of this model on these images has kept, or keeps now."""
+    assert data.evaluation is not None
+    if files.exists(folder.predictions):
+        found = read_predictions(folder.predictions)
+        if (found.step, found.data) == (step, data.evaluation.fingerprint):
+            return found
+    workers = Workers(make_strategy("one_device"))
+    return folder_evaluation.evaluate_folder(None, settings, cache_dir, workers).predictions
+
+
+def _chosen(predictions: Predictions, count: int) -> npt.NDArray[np.int64]:
+    """Rows evenly over the set."""
+    return np.unique(np.linspace(0, len(predictions) - 1, min(count, len(predictions))).astype(int))
+
+
+def _kept(predictions: Predictions, chosen: npt.NDArray[np.int64]) -> dict[str, Kept]:
+    found = {}
+    for label in predictions.schema:
+        rows = predictions.labels[label.name].rows(chosen)
+        output = rows.probabilities if label.has_classes else rows.predicted
+        found[label.name] = Kept(output, rows.truth if label.is_class else None, rows.known)
+    return found
+
+
+def _batches(
+    table: Table, numbers: npt.NDArray[np.int64], kind: Format, predictor: Predictor
+) -> Iterator[npt.NDArray[Any]]:
+    for start in range(0, len(numbers), _AT_ONCE):
+        data = table.fetch(tf.constant(numbers[start : start + _AT_ONCE], tf.int64)).numpy()
+        if kind.takes_bytes:
+            yield data
+        else:
+            yield np.stack([predictor.prepare(one).numpy() for one in data.tolist()])
+
+
+def _samples(data: reading.Data, predictor: Predictor) -> Iterator[npt.NDArray[np.float32]]:
+    """Training images evenly over the set, as the model takes them."""
+    assert isinstance(data.train, Pipeline)
+    source = data.train.source
+    if not isinstance(source, Table):
+        raise DataError("int8 is calibrated on images by number: use input_mode indexed.")
+    chosen = np.unique(np.linspace(0, source.num_examples - 1, _NUM_SAMPLES).astype(int))
+    for number in chosen:
+        image = source.fetch(tf.constant([number], tf.int64)).numpy()[0]
+        yield predictor.prepare(image).numpy()[None].astype(np.float32)
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+
+
+def _format(
+    wish: Wish,
+    spec: EstimatorSpec | None,
+    settings: Settings,
+    folder: ModelFolder,
+    record: RunRecord,
+) -> Format:
+    if wish.format in FORMATS:
+        return FORMATS[wish.format]
+    if spec is None:
+        raise ConfigError("format keras writes the spec's own model. Name it: --spec file.py:Class")
+
+    def write(exported: ExportedModel, plan: Plan, path: str) -> None:
+        saved, _ = folder_evaluation.newest_weights(folder)
+        if saved.step != exported.step:
+            raise CheckpointError(
+                f"The exported model is of step {exported.step}, the best checkpoint of "
+                f"{saved.step}. Complete the run to export it anew."
+            )
+        height, width, channels = exported.image_spec.shape
+        strategy = make_strategy("one_device")
+        model = assembly.build_model(spec, settings, (height, width, channels), strategy)
+        folder_evaluation.assign_weights(model, saved)
+        model.save(path)
+
+    return Format(KERAS, "model.keras", False, (NONE,), write, _keras_loader(record.schema))
+
+
+def _keras_loader(schema: LabelSchema) -> Callable[[str], Run]:
+    def load(path: str) -> Run:
+        model = keras.saving.load_model(path, compile=False)
+
+        def run(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+            outputs = model(tf.cast(images, tf.float32), training=False)
+            predictions = predictions_from(schema, split_logits(schema, outputs))
+            keys: Sequence[str] = [
+                probabilities_key(label.name) if label.has_classes else label.name
+                for label in schema
+            ]
+            return {key: predictions[key].numpy() for key in keys}
+
+        return run
+
+    return load

@@ -1,0 +1,170 @@
+"""Exported files: real runtimes read them, and one that predicts something else is not kept."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.shipped_run import NAMES, TinyMaps
+from tf_image_classification import load_model
+from tf_image_classification.cli import export as export_verb
+from tf_image_classification.errors import ConfigError, ParityError
+from tf_image_classification.runs.shipping import Wish, export_folder
+from tf_image_classification.serving import formats
+from tf_image_classification.serving.formats import FORMATS
+
+
+def export(shipped_run, spec=None, **wish):
+    cache = str(shipped_run.folder / "cache")
+    return export_folder(shipped_run.settings, Wish(**wish), cache, spec)
+
+
+def prepared(shipped_run, count=6):
+    model = load_model(shipped_run.model_dir)
+    return np.stack([model.prepare(data).numpy() for data in shipped_run.images[:count]])
+
+
+def said(shipped_run, count=6):
+    found = load_model(shipped_run.model_dir).predict(shipped_run.images[:count])
+    return np.array([one.labels["kind"].probabilities for one in found])
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_each_format_predicts_what_was_evaluated(shipped_run, name):
+    shipped = export(shipped_run, format=name)
+    parity = shipped.parity
+    assert parity.num_examples == 90 and parity.flipped == 0
+    assert parity.largest < 1e-4 and parity.accuracy_here == parity.accuracy_there
+    assert parity.milliseconds > 0 and parity.megabytes > 0
+    kind = FORMATS[name]
+    run = kind.load(os.path.join(shipped.path, kind.file_name))
+    images = np.array(shipped_run.images[:6], object) if kind.takes_bytes else prepared(shipped_run)
+    outputs = run(images)
+    np.testing.assert_allclose(outputs["kind_calibrated"], said(shipped_run), atol=1e-4)
+    with open(os.path.join(shipped.path, "labels.txt"), encoding="utf-8") as stream:
+        assert stream.read().split() == list(NAMES)
+    with open(os.path.join(shipped.path, "parity.json"), encoding="utf-8") as stream:
+        assert json.load(stream)["num_examples"] == 90
+    with open(os.path.join(shipped.path, "model.json"), encoding="utf-8") as stream:
+        assert json.load(stream)["labels"]
+
+
+def test_keras_needs_the_spec_and_then_is_the_same(shipped_run):
+    with pytest.raises(ConfigError, match="--spec"):
+        export(shipped_run, format="keras")
+    shipped = export(shipped_run, TinyMaps(), format="keras")
+    assert shipped.parity.largest < 1e-6
+    import keras
+
+    model = keras.saving.load_model(os.path.join(shipped.path, "model.keras"), compile=False)
+    assert model.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "quantization"),
+    [(n, q) for n, kind in FORMATS.items() for q in kind.quantizations if q != "none"],
+)
+def test_quantised_files_stay_right(shipped_run, name, quantization):
+    shipped = export(shipped_run, format=name, quantization=quantization, max_accuracy_drop=0.1)
+    assert shipped.path.endswith(f"{name}-{quantization}")
+    assert shipped.parity.accuracy_drop <= 0.1
+    assert shipped.parity.largest > 0  # it is another file
+
+
+def test_a_quantisation_that_a_format_lacks_is_refused(shipped_run):
+    with pytest.raises(ConfigError, match="none, dynamic, int8"):
+        export(shipped_run, format="onnx", quantization="float16")
+
+
+def test_a_file_that_differs_leaves_nothing(shipped_run, monkeypatch):
+    before = export(shipped_run, format="onnx").path
+    stamp = os.stat(os.path.join(before, "model.onnx")).st_mtime_ns
+    right = formats._outputs
+
+    def wrong(plan, logits):
+        return right(plan, {name: value * 1.5 for name, value in logits.items()})
+
+    monkeypatch.setattr(formats, "_outputs", wrong)
+    with pytest.raises(ParityError, match="tolerance"):
+        export(shipped_run, format="onnx")
+    with pytest.raises(ParityError, match="tolerance"):
+        export(shipped_run, format="litert")
+    assert os.stat(os.path.join(before, "model.onnx")).st_mtime_ns == stamp
+    assert not any(name.startswith(".") for name in os.listdir(os.path.dirname(before)))
+    assert export(shipped_run, format="onnx", tolerance=1.0).parity.largest > 1e-3
+
+
+def test_a_quantised_file_that_loses_too_much_is_refused(shipped_run, monkeypatch):
+    right = formats._outputs
+
+    def wrong(plan, logits):
+        return right(plan, {name: -value for name, value in logits.items()})
+
+    monkeypatch.setattr(formats, "_outputs", wrong)
+    with pytest.raises(ParityError, match="max_accuracy_drop"):
+        export(shipped_run, format="litert", quantization="float16")
+
+
+def test_the_files_describe_themselves(shipped_run):
+    import onnx
+
+    path = os.path.join(export(shipped_run, format="litert").path, "model.tflite")
+    described = formats.litert_description(path)
+    assert described["labels"] and described["input"]["shape"] == [None, 8, 8, 3]
+    path = os.path.join(export(shipped_run, format="onnx").path, "model.onnx")
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    props = {prop.key: prop.value for prop in model.metadata_props}
+    assert json.loads(props["tf_image_classification"]) == described
+    path = os.path.join(export(shipped_run, format="saved_model").path, "saved_model")
+    assert json.loads(tf.saved_model.load(path).describe().numpy())["labels"] == described["labels"]
+
+
+def test_a_process_without_this_package_reads_the_saved_model(shipped_run, tmp_path):
+    shipped = export(shipped_run, format="saved_model")
+    (tmp_path / "image.png").write_bytes(shipped_run.images[0])
+    program = (
+        "import json, sys, tensorflow as tf\n"
+        "model = tf.saved_model.load(sys.argv[1])\n"
+        "image = tf.io.read_file(sys.argv[2])[None]\n"
+        "found = model.signatures['serving_default'](image_bytes=image)\n"
+        "assert 'tf_image_classification' not in sys.modules\n"
+        "print(json.dumps(found['kind_calibrated'].numpy().tolist()))\n"
+    )
+    path = os.path.join(shipped.path, "saved_model")
+    result = subprocess.run(
+        [sys.executable, "-c", program, path, str(tmp_path / "image.png")],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(json.loads(result.stdout), said(shipped_run, 1), rtol=1e-4)
+
+
+def test_the_verb_prints_the_table(shipped_run, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shipped_run.folder))
+    options = ["--format", "onnx", "litert", "--examples", "7"]
+    assert export_verb.main([shipped_run.model_dir, *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["format", "examples"]
+    assert [line.split()[:2] for line in lines[1:]] == [["onnx", "7"], ["litert", "7"]]
+
+
+def test_a_missing_package_is_named_with_its_extra(shipped_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(ConfigError, match=r"tf_image_classification\[onnx\]"):
+        export(shipped_run, format="onnx")
+
+
+def test_new_predictions_are_made_where_the_kept_ones_are_of_something_else(shipped_run):
+    path = os.path.join(shipped_run.model_dir, "predictions.parquet")
+    os.rename(path, path + ".kept")
+    try:
+        assert export(shipped_run, format="onnx").parity.num_examples == 90
+        assert os.path.exists(path)
+    finally:
+        os.replace(path + ".kept", path)

@@ -1,0 +1,163 @@
+"""Predicting with a model folder: what the evaluation said, whatever form the images come in."""
+
+import csv
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pyarrow import parquet
+
+from serving.shipped_run import NAMES, TinyMaps
+from tf_image_classification import load_model
+from tf_image_classification.cli import predict as predict_verb
+from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError
+from tf_image_classification.evaluation.predictions import read_predictions
+from tf_image_classification.model_folder import ModelFolder
+
+
+@pytest.fixture(scope="module")
+def model(shipped_run):
+    return load_model(shipped_run.model_dir)
+
+
+def test_every_form_of_an_image_gives_what_the_evaluation_said(shipped_run, model):
+    kept = read_predictions(ModelFolder(shipped_run.model_dir).predictions)
+    images = shipped_run.images[:5]
+    paths = [str(shipped_run.folder / f"{i}.png") for i in range(5)]
+    for path, data in zip(paths, images, strict=True):
+        with open(path, "wb") as stream:
+            stream.write(data)
+    pixels = [tf.io.decode_png(data).numpy() for data in images]
+    for form in (paths, images, pixels):
+        found = model.predict(form, is_calibrated=False)
+        probabilities = np.array([one.labels["kind"].probabilities for one in found])
+        np.testing.assert_allclose(
+            probabilities, kept.labels["kind"].probabilities[:5], rtol=1e-5, atol=1e-6
+        )
+        assert [one.labels["kind"].name for one in found] == [
+            NAMES[k] for k in kept.labels["kind"].predicted[:5]
+        ]
+    assert [one.uri for one in model.predict(paths)] == paths
+    assert model.predict(images[0])[0].labels["kind"].name in NAMES
+
+
+def test_calibrated_probabilities_and_sets(model, shipped_run):
+    calibration = model.calibrations["kind"]
+    plain = model.predict(shipped_run.images[:8], is_calibrated=False)
+    calibrated = model.predict(shipped_run.images[:8])
+    for before, after in zip(plain, calibrated, strict=True):
+        expected = calibration.apply(np.array([before.labels["kind"].probabilities]))
+        np.testing.assert_allclose([after.labels["kind"].probabilities], expected, rtol=1e-9)
+        inside = [NAMES[k] for k in np.flatnonzero(calibration.conformal_set(expected)[0])]
+        assert after.labels["kind"].conformal_set == inside
+        assert before.labels["kind"].conformal_set is None
+        assert after.labels["kind"].name == before.labels["kind"].name
+
+
+def test_rejection_and_top(model, shipped_run):
+    none = model.predict(shipped_run.images[:20])
+    assert not any(one.labels["kind"].is_rejected for one in none)
+    limit = np.median([one.labels["kind"].probability for one in none])
+    some = [
+        one.labels["kind"] for one in model.predict(shipped_run.images[:20], reject_below=limit)
+    ]
+    assert [one.is_rejected for one in some] == [one.probability < limit for one in some]
+    assert 0 < sum(one.is_rejected for one in some) < 20
+    top = model.predict(shipped_run.images[0], top_k=2)[0].labels["kind"].top
+    assert len(top) == 2 and top[0][1] >= top[1][1]
+    with pytest.raises(ConfigError, match="top_k"):
+        model.predict(shipped_run.images[0], top_k=0)
+
+
+def test_bad_images_are_listed_in_their_place(model, shipped_run, tmp_path):
+    images = [shipped_run.images[0], b"no image", shipped_run.images[1], str(tmp_path / "none.png")]
+    images += [np.zeros([4, 4, 4], np.uint8), np.zeros([4, 4], np.uint8)]
+    found = model.predict(images, batch_size=2)
+    assert [bool(one.error) for one in found] == [False, True, False, True, True, False]
+    assert found[1].labels == {} and "none.png" in found[3].error
+    with pytest.raises(BadImageError, match="uint8"):
+        model.prepare(np.zeros([4, 4, 3], np.float32))
+
+
+def test_a_model_shows_where_it_looks(model, shipped_run):
+    prepared = tf.stack([model.prepare(data) for data in shipped_run.images[:3]])
+    heat = model.explain(prepared)["kind"]
+    assert heat.shape == (3, 8, 8) and heat.min() >= 0
+    np.testing.assert_allclose(heat.max(axis=(1, 2))[heat.max(axis=(1, 2)) > 0], 1.0, rtol=1e-5)
+
+
+def test_heat_lies_where_the_class_is(tmp_path):
+    """A model that looks at the brightness of each place, one class a corner."""
+    from tf_image_classification.labels import Label, LabelSchema
+    from tf_image_classification.serving.explain import heat_maps_of
+
+    schema = LabelSchema((Label("kind", depth=2),))
+    model = TinyMaps.looking_at_corners()
+    images = np.zeros([2, 8, 8, 3], np.float32)
+    images[0, :2, :2], images[1, -2:, -2:] = 255.0, 255.0
+    heat = heat_maps_of(model, schema)(tf.constant(images))["kind"].numpy()
+    assert heat[0, 0, 0] == 1.0 and heat[0, -1, -1] == 0.0
+    assert heat[1, -1, -1] == 1.0 and heat[1, 0, 0] == 0.0
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"run\.json"):
+        load_model(tmp_path)
+
+
+# --- the verb ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(shipped_run, tmp_path):
+    folder = tmp_path / "pictures" / "inner"
+    folder.mkdir(parents=True)
+    for i in range(3):
+        (folder / f"{i}.png").write_bytes(shipped_run.images[i])
+    (folder / "3.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("no image, and not named like one")
+    return tmp_path / "pictures"
+
+
+def test_the_verb_writes_every_format(shipped_run, pictures, tmp_path, capsys):
+    outputs = [str(tmp_path / f"out.{kind}") for kind in ("csv", "jsonl", "parquet")]
+    for output in outputs:
+        assert predict_verb.main([shipped_run.model_dir, str(pictures), "--output", output]) == 1
+    with open(outputs[0], encoding="utf-8") as stream:
+        of_csv = list(csv.DictReader(stream))
+    with open(outputs[1], encoding="utf-8") as stream:
+        of_json = [json.loads(line) for line in stream]
+    of_parquet = parquet.read_table(outputs[2]).to_pylist()
+    assert [row["uri"][-5:] for row in of_csv] == ["0.png", "1.png", "2.png", "3.png"]
+    assert of_csv[3]["error"] and not of_csv[3]["kind"]
+    for rows in (of_json, of_parquet):
+        assert [row.get("kind") or "" for row in rows] == [row["kind"] for row in of_csv]
+    assert of_json[0]["kind_top"][0]["class"] == of_json[0]["kind"]
+    assert "images/s" in capsys.readouterr().err
+
+
+def test_the_verb_reads_lists_records_and_patterns(
+    shipped_run, pictures, tmp_path, capsys, monkeypatch
+):
+    listed = [str(pictures / "inner" / f"{i}.png") for i in range(2)]
+    (tmp_path / "list.csv").write_text("URIs,labels\n" + "".join(f"{p},cat\n" for p in listed))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(listed[0] + "\n\n"))
+    sources = [
+        str(tmp_path / "list.csv"),
+        shipped_run.evaluation,
+        "-",
+        str(pictures / "*" / "[01].png"),
+    ]
+    assert predict_verb.main([shipped_run.model_dir, *sources]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 2 + len(shipped_run.images) + 1 + 2
+    assert rows[0]["kind"] == rows[2]["kind"]  # the record that the first file was made from
+
+
+def test_an_output_of_unknown_kind_is_refused(shipped_run, capsys):
+    with pytest.raises(SystemExit):
+        predict_verb.main([shipped_run.model_dir, "x.png", "--output", "out.xls"])
+    assert ".parquet" in capsys.readouterr().err
