@@ -38,6 +38,11 @@ def probabilities_key(name: str) -> str:
     return f"{name}_probabilities"
 
 
+def calibrated_key(name: str) -> str:
+    """Where a shipped model gives a label's calibrated probabilities, float32 [B, D]."""
+    return f"{name}_calibrated"
+
+
 def logits_key(name: str) -> str:
     """Where ``predictions`` keeps a label's raw outputs, float32 [B, ...]."""
     return f"{name}_logits"

@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "evaluate the model of a folder on any data",
     "predict": "say what a trained model makes of images",
     "export": "write a trained model for another runtime, compared with what was evaluated",
+    "serve": "answer over HTTP, with a page to drop pictures on",
     "launch": "run a command as every task of a cluster on this machine",
     "tune": "search for good settings",
     "convert": "write a source of images into sharded records",

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import probabilities_key
+from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import LabelSchema
@@ -77,11 +77,6 @@ class Format:
     quantizations: tuple[str, ...]
     write: Callable[[ExportedModel, Plan, str], None]
     load: Callable[[str], Run]
-
-
-def calibrated_key(name: str) -> str:
-    """The output of a label's calibrated probabilities."""
-    return f"{name}_calibrated"
 
 
 def _outputs(plan: Plan, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification import files
-from tf_image_classification.batches import probabilities_key
+from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.dataset.decode import decoder, explain_bad_image
 from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError, TficError
 from tf_image_classification.estimator_specs import predictions_from
@@ -77,8 +77,12 @@ class Prediction:
     error: str = ""
 
 
-def load_model(model_dir: str | os.PathLike[str]) -> Predictor:
+def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = None) -> Predictor:
     """The exported model of a model folder.
+
+    Args:
+        model_dir: folder of a run.
+        max_pixels: larger images are refused; None: the limit of the training.
 
     Raises:
         CheckpointError: the folder is none of a run.
@@ -93,7 +97,7 @@ def load_model(model_dir: str | os.PathLike[str]) -> Predictor:
         exported,
         record.schema,
         read_calibrations(folder, exported.step),
-        max_pixels=int(record.settings["max_image_pixels"]),
+        max_pixels=max_pixels or int(record.settings["max_image_pixels"]),
     )
 
 
@@ -239,6 +243,29 @@ class Predictor:
             for row, chosen, p, inside in zip(rows, predicted, exact, sets, strict=True):
                 row[label.name] = _of_label(label, chosen, p, inside, top_k, reject_below)
         return rows
+
+    def answers(self, images: tf.Tensor) -> dict[str, npt.NDArray[Any]]:
+        """Prepared images [B, H, W, C] to what the exported SavedModel would answer, by output."""
+        outputs = self._outputs(images)
+        found: dict[str, npt.NDArray[Any]] = {}
+        for label in self.schema:
+            predicted = outputs[label.name]
+            if not label.has_classes:
+                found[label.name] = predicted
+                continue
+            probabilities = outputs[probabilities_key(label.name)]
+            found[probabilities_key(label.name)] = probabilities
+            if label.name in self.calibrations:
+                found[calibrated_key(label.name)] = self.calibrations[label.name].apply(
+                    probabilities
+                )
+            names = np.array(label.named_classes(), object)
+            if label.kind == SEVERAL:
+                joined = [SEPARATOR.join(names[row]) for row in predicted]
+                found[f"{label.name}_class_names"] = np.array(joined, object)
+            else:
+                found[f"{label.name}_class_name"] = names[predicted]
+        return found
 
     def _outputs(self, images: tf.Tensor) -> dict[str, npt.NDArray[Any]]:
         logits = self._exported.forward(images, training=False)
