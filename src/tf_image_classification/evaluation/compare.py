@@ -112,7 +112,7 @@ def _of_label(
     _, scores_b = main_score(label, two)
     scores_a, scores_b = scores_a[known], scores_b[known]
     kept = None if groups is None else groups[known]
-    known_names = [names[i] for i in np.flatnonzero(known)]
+    known_names = [name for name, is_known in zip(names, known, strict=True) if is_known]
     change = (scores_b - scores_a) * (1 if label.has_classes else -1)
     gained = [known_names[i] for i in np.flatnonzero(change > 0)]
     lost = [known_names[i] for i in np.flatnonzero(change < 0)]

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.errors import ConfigError
 from tf_image_classification.inspection.facts import Facts
 from tf_image_classification.inspection.verdict import NOTE, WARNING, Finding, Inspection, class_of
+from tf_image_classification.metrics.label_errors import likely_label_errors
 
 _FOLDS = 5
 _AT_ONCE = 32
@@ -127,13 +127,6 @@ def _outliers(
 def _labels(
     usable: npt.NDArray[np.int64], features: npt.NDArray[np.float64], names: npt.NDArray[Any]
 ) -> Iterable[Finding]:
-    try:
-        from cleanlab.filter import find_label_issues
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "Finding wrong labels needs cleanlab. Install it with: "
-            "pip install 'tf_image_classification[quality]'."
-        ) from error
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
@@ -156,9 +149,7 @@ def _labels(
         f"A regression on frozen features tells {right:.1%} of the images' classes; the hardest is "
         f"{classes[hardest]}, {share:.0%}{taken}.",
     )
-    issues = find_label_issues(
-        labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
-    )
+    issues = likely_label_errors(labels, probabilities)
     if len(issues):
         first = issues[0]
         yield Finding(

@@ -21,6 +21,7 @@ from tf_image_classification.evaluation.judgement import Judgement, judge
 from tf_image_classification.evaluation.predictions import (
     Keeper,
     Predictions,
+    read_predictions,
     write_predictions,
 )
 from tf_image_classification.evaluation.runner import Evaluation
@@ -34,6 +35,7 @@ from tf_image_classification.serving.export import (
     export_saved_model,
     exported_step,
 )
+from tf_image_classification.training.cluster import make_strategy
 from tf_image_classification.training.state import TrainState, model_variables
 from tf_image_classification.training.step import Forward
 from tf_image_classification.training.workers import Workers
@@ -161,6 +163,27 @@ def _kept(folder: ModelFolder, predictions: Predictions, group: str) -> Judgemen
     }
     files.write_json(folder.calibration, {"step": predictions.step, "labels": calibrations})
     return judgement
+
+
+def kept_predictions(
+    folder: ModelFolder, settings: Settings, cache_dir: str, step: int, data: str
+) -> Predictions:
+    """What the exported model has said of the evaluation set; it is asked now if it has not been.
+
+    Args:
+        folder: of the run.
+        settings: as ``evaluate_folder``.
+        cache_dir: as ``evaluate_folder``.
+        step: of the exported model.
+        data: fingerprint of the evaluation set.
+    """
+    if files.exists(folder.predictions):
+        found = read_predictions(folder.predictions)
+        if (found.step, found.data) == (step, data):
+            return found
+    return evaluate_folder(
+        None, settings, cache_dir, Workers(make_strategy("one_device"))
+    ).predictions
 
 
 def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:

@@ -28,7 +28,7 @@ from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.errors import CheckpointError, ConfigError, DataError, ParityError
 from tf_image_classification.estimator_specs import EstimatorSpec, predictions_from, split_logits
-from tf_image_classification.evaluation.predictions import Predictions, read_predictions
+from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord
 from tf_image_classification.runs import assembly, folder_evaluation, reading
@@ -37,7 +37,6 @@ from tf_image_classification.serving.formats import FORMATS, INT8, NONE, Format,
 from tf_image_classification.serving.parity import Kept, Parity, compare
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.training.cluster import make_strategy
-from tf_image_classification.training.workers import Workers
 
 NUM_EXAMPLES = 500
 TOLERANCE = 1e-3
@@ -114,7 +113,10 @@ def export_folder(
         )
     data = _data(exported, record, settings, cache_dir, needs_training=wish.quantization == INT8)
     predictor = load_model(folder.path)
-    predictions = _predictions(folder, settings, cache_dir, exported.step, data)
+    assert data.evaluation is not None
+    predictions = folder_evaluation.kept_predictions(
+        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint
+    )
     predictor.calibrations |= load_model(folder.path).calibrations  # an evaluation may have come
     evaluation = data.evaluation
     assert isinstance(evaluation, Pipeline) and isinstance(evaluation.source, Table)
@@ -229,19 +231,6 @@ def _data(
             raise ConfigError("int8 is calibrated on training images. Give --train_metadata.")
     spec = folder_evaluation.ExportedSpec(exported, record.schema)
     return reading.read_data(spec, settings, cache_dir, record.schema, with_training=needs_training)
-
-
-def _predictions(
-    folder: ModelFolder, settings: Settings, cache_dir: str, step: int, data: reading.Data
-) -> Predictions:
-    """Those that an evaluation of this model on these images has kept, or keeps now."""
-    assert data.evaluation is not None
-    if files.exists(folder.predictions):
-        found = read_predictions(folder.predictions)
-        if (found.step, found.data) == (step, data.evaluation.fingerprint):
-            return found
-    workers = Workers(make_strategy("one_device"))
-    return folder_evaluation.evaluate_folder(None, settings, cache_dir, workers).predictions
 
 
 def _chosen(predictions: Predictions, count: int) -> npt.NDArray[np.int64]:
