@@ -12,6 +12,8 @@ warm_start.json     what was loaded from another model
 checkpoints/        the newest states; best/ holds the best one
 tensorboard/        TensorBoard logs
 saved_model/        the exported model
+exports/            the same for other runtimes, each compared with the evaluation
+report.html         all of it to look at; model_card.md the same numbers to hand on
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from tf_image_classification.errors import did_you_mean
 VERBS = {
     "train": "train a spec or a ready network, or resume, plan or evaluate its run",
     "evaluate": "evaluate the model of a folder on any data",
+    "report": "write a page and a card about a trained model",
     "compare": "say whether one model is better than another",
     "predict": "say what a trained model makes of images",
     "export": "write a trained model for another runtime, compared with what was evaluated",

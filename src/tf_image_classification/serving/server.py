@@ -17,7 +17,6 @@ import binascii
 import contextlib
 import dataclasses
 import importlib.resources
-import io
 import json
 import os
 import secrets
@@ -26,7 +25,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import prometheus_client
 import tensorflow as tf
 from fastapi import FastAPI, Request, Response
@@ -34,6 +32,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from tf_image_classification.errors import BadImageError
 from tf_image_classification.serving.batcher import Batcher, Limits, QueueFullError
+from tf_image_classification.serving.pictures import heat_png, seen_image
 from tf_image_classification.serving.predictor import Predictor
 
 _INPUT = "image_bytes"
@@ -250,11 +249,11 @@ class _Service:
                 "name": one.name if one.probability is not None else f"{one.value:.4g}",
                 "top": [{"name": c, "probability": p} for c, p in one.top],
                 "set": one.conformal_set,
-                "heat": _heat_png(heat[name][0]) if name in heat else None,
+                "heat": _data_uri(heat_png(heat[name][0])) if name in heat else None,
             }
             for name, one in said.items()
         }
-        return {"labels": labels, "seen": _seen_png(images[0].numpy())}
+        return {"labels": labels, "seen": _data_uri(seen_image(images[0].numpy()))}
 
     async def _body(self, request: Request) -> bytes:
         """All of a request's body, if it is not too long and does not take too long."""
@@ -352,29 +351,8 @@ def _decoded(value: Any, number: int) -> bytes:
         raise _RefusedError(400, f"instances[{number}] is not base64.") from error
 
 
-def _png(pixels: npt.NDArray[np.uint8]) -> str:
-    from PIL import Image  # late: only the page needs it
-
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "PNG")
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
-
-
-def _heat_png(heat: npt.NDArray[np.float32]) -> str:
-    """The heat as the opacity of a red image."""
-    alpha = (np.clip(heat, 0, 1) * 180).astype(np.uint8)
-    red = np.broadcast_to(np.array([230, 40, 20], np.uint8), [*heat.shape, 3])
-    return _png(np.concatenate([red, alpha[..., None]], axis=-1))
-
-
-def _seen_png(image: npt.NDArray[Any]) -> str:
-    """A preprocessed image, whatever its range, as one that can be looked at."""
-    values = image.astype(np.float64)
-    low, high = values.min(), values.max()
-    if low < 0 or high <= 1:  # no pixels 0-255
-        values = 255 * (values - low) / max(high - low, 1e-9)
-    colours = values if values.shape[-1] == 3 else np.repeat(values[..., :1], 3, axis=-1)
-    return _png(np.clip(colours, 0, 255).astype(np.uint8))
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def environment_options(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,54 @@
+"""``tfic report MODEL_DIR``: all that is known of a model, as one page and a model card."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from tf_image_classification import train_estimator
+from tf_image_classification.config import make_settings
+
+_EXAMPLE = "example: tfic report runs/pets, then open runs/pets/report.html"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the report; returns the exit status."""
+    given = _parser().parse_args(arguments)
+    with train_estimator.ends_the_process():
+        values = {"model_dir": given.model_dir, "eval_metadata": tuple(given.eval_metadata)}
+        settings = make_settings({name: value for name, value in values.items() if value})
+        train_estimator.prepare_tensorflow(settings)
+        from tf_image_classification.runs import reporting
+
+        paths = reporting.write_report(
+            settings,
+            train_estimator.cache_dir(settings),
+            group=given.group_column,
+            output=given.output,
+            is_inspected=given.inspect,
+        )
+        for path in paths:
+            print(f"wrote {path}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "tfic report",
+        description="Write one HTML page about the exported model of a folder: measures with "
+        "intervals, mistakes, calibration, slices, what limits it; and a model card beside it.",
+        epilog=_EXAMPLE,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("model_dir", help="folder of a run with an exported model")
+    add("--eval_metadata", nargs="+", default=(), help="evaluation images, where not the run's own")
+    add("--group_column", default="", help="column whose examples belong together, as a person")
+    add("--output", default="", help="HTML file to write (report.html in the folder)")
+    add(
+        "--inspect",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="look for images that are in training and evaluation, among at most 20,000",
+    )
+    return parser
