@@ -148,10 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--top_k", type=int, default=5, help="how many of the likeliest classes are named (5)")
     add("--reject_below", type=float, default=0.0, help="mark predictions less probable than this")
     add(
-        "--calibrated",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="calibrate probabilities, where the model has been evaluated",
+        "--nocalibrated",
+        dest="calibrated",
+        action="store_false",
+        help="give the model's own probabilities, although it has been evaluated",
     )
     add("--batch_size", type=int, default=32, help="images that are computed together (32)")
     return parser

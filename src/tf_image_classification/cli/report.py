@@ -46,9 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--group_column", default="", help="column whose examples belong together, as a person")
     add("--output", default="", help="HTML file to write (report.html in the folder)")
     add(
-        "--inspect",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="look for images that are in training and evaluation, among at most 20,000",
+        "--noinspect",
+        dest="inspect",
+        action="store_false",
+        help="do not look for images that are in training and evaluation, among at most 20,000",
     )
     return parser

@@ -142,6 +142,7 @@ def _are_real(texts: Iterable[str]) -> bool:
 
 def _of_records(paths: Sequence[str], depth: int) -> Label:
     name, largest = "", 0
+    texts: set[str] = set()
     for path in paths:
         with tfrecord.open_plain(path, tfrecord.compression(path)) as stream:
             for number, (_, data, _) in enumerate(tfrecord.scan_records(stream, path)):
@@ -151,12 +152,15 @@ def _of_records(paths: Sequence[str], depth: int) -> Label:
                 if name in features:
                     feature = features[name]
                     values = [*feature.int64_list.value, *feature.float_list.value]
+                    texts |= {text.decode("utf-8") for text in feature.bytes_list.value}
                 if values and (values[0] < 0 or values[0] != int(values[0])):
                     raise DataError(
                         f"{path} record {number}: {name} is {values[0]}, expected a class number. "
                         "Write a class with class_dict for labels of other kinds."
                     )
                 largest = max(largest, *map(int, values), 0)
+    if texts:
+        return _label(name, texts, depth, "", paths[0])
     # A record of the common form is read under any name.
     return Label(NAME if name == COMMON_LABEL_FEATURE else name, depth=depth or max(largest + 1, 2))
 
@@ -169,6 +173,8 @@ def _label_feature(features: Mapping[str, Any], where: str) -> str:
     ]
     if COMMON_LABEL_FEATURE in names:
         return COMMON_LABEL_FEATURE
+    if NAME in features and NAME not in names:
+        return NAME  # a text
     if len(names) != 1:
         raise DataError(
             f"{where} has {len(names)} features that may be its class ({', '.join(names)}). Write "

@@ -101,8 +101,10 @@ def write_report(
     leaks, num_leaked = _leaks(known) if is_inspected else (_NOT_COMPARED, None)
     content = _content(folder, known, leaks, num_leaked)
     page = output or files.join(folder.path, "report.html")
-    card = page.rpartition("/")[0]
-    card = files.join(card, "model_card.md") if card else "model_card.md"
+    beside = page.rpartition("/")[0]
+    if beside:
+        files.make_folder(beside)
+    card = files.join(beside, "model_card.md") if beside else "model_card.md"
     files.write_bytes(page, report_html(content).encode())
     files.write_bytes(card, model_card(content).encode())
     return page, card

@@ -1,0 +1,33 @@
+"""What labels records have, for those who write no spec."""
+
+import pytest
+
+from dataset.test_data_path import example, png, write
+from tf_image_classification.dataset.label_discovery import find_labels
+from tf_image_classification.errors import DataError
+
+
+def labels_of(folder, **columns):
+    count = len(next(iter(columns.values())))
+    records = [
+        example(i, image_bytes=png(i), **{name: values[i] for name, values in columns.items()})
+        for i in range(count)
+    ]
+    paths = write(folder / "set.tfrecord", records)
+    return [(one.name, one.kind, one.depth) for one in find_labels(paths, option="train_metadata")]
+
+
+def test_a_text_called_label_gives_its_classes(tmp_path):
+    found = labels_of(tmp_path, label=[b"cat", b"dog", b"cat"], size=[1.5, 2.0, 3.0])
+    assert found == [("label", "class", 2)]
+
+
+def test_one_number_is_a_class_whatever_its_name(tmp_path):
+    assert labels_of(tmp_path, kind=[0, 2, 1]) == [("kind", "class", 3)]
+
+
+def test_several_numbers_need_a_class_of_their_own(tmp_path):
+    with pytest.raises(DataError, match="class_dict"):
+        labels_of(tmp_path, kind=[0, 1], size=[1.0, 2.0])
+    with pytest.raises(DataError, match="same for all"):
+        labels_of(tmp_path, label=[b"cat", b"cat"])

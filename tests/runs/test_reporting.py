@@ -1,0 +1,143 @@
+"""The report: opens in a browser without a complaint, and shows what was measured."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from browser import open_page
+from serving import shipped_run as making
+from tf_image_classification.cli import report as report_verb
+from tf_image_classification.errors import CheckpointError
+from tf_image_classification.evaluation.intervals import Interval
+from tf_image_classification.evaluation.limits import NO, UNKNOWN, YES, Facts, limits_of
+from tf_image_classification.evaluation.predictions import read_predictions
+from tf_image_classification.evaluation.report import report_html
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.runs.reporting import write_report
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return making.make(tmp_path_factory.mktemp("reported"))
+
+
+@pytest.fixture(scope="module")
+def report(run):
+    page, card = write_report(run.settings, str(run.folder / "cache"))
+    with open(page, encoding="utf-8") as stream:
+        text = stream.read()
+    content = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    with open(card, encoding="utf-8") as stream:
+        return page, content, stream.read()
+
+
+def test_it_holds_what_was_measured(run, report):
+    _, content, card = report
+    [label] = content["labels"]
+    kept = read_predictions(ModelFolder(run.model_dir).predictions).labels["kind"]
+    accuracy = float(kept.is_right.mean())
+    assert label["score"]["value"] == pytest.approx(accuracy)
+    assert sum(map(sum, label["confusion"])) == 90
+    assert label["examples"]["predicted"] == kept.predicted.tolist()
+    mistakes = set(np.flatnonzero(~kept.is_right).tolist())
+    assert set(label["galleries"]["worst"]["indices"]) <= mistakes
+    assert set(map(str, mistakes)) <= set(content["thumbs"])
+    assert all("heat" in content["thumbs"][str(i)] for i in mistakes)
+    assert content["counts"][0]["rows"] == [["cat", 20, 30], ["dog", 20, 30], ["emu", 20, 30]]
+    assert {title for title, _, _ in label["limits"]} >= {"overfitting", "label noise", "leakage"}
+    assert f"| accuracy | {accuracy:.3f} [" in card and "## Intended use" in card
+
+
+def test_nothing_of_it_comes_from_the_network(report):
+    with open(report[0], encoding="utf-8") as stream:
+        text = stream.read()
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+    assert "<\\/script" not in report_html({"x": "</script>"}).split('id="data">')[1][:40]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1100, False), (390, True)])
+def test_it_can_be_used_in_a_browser(report, width, dark):
+    page_path, content, _ = report
+    [label] = content["labels"]
+    with open_page(f"file://{os.path.abspath(page_path)}", width=width, dark=dark) as (page, bad):
+        assert page.inner_text("h1") == content["title"]
+        overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert overflow <= 0
+        cells = page.locator("table.confusion td button:not([disabled])")
+        cells.first.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".chosen .images figure img:not(.heat)")
+        picture = ".chosen .images figure img:not(.heat)"
+        page.wait_for_function(f"document.querySelector('{picture}').naturalWidth > 0")
+        page.select_option("select", "worst first")
+        recalls = [row[i] / sum(row) for i, row in enumerate(label["confusion"])]
+        first = page.inner_text("table.confusion tbody tr:first-child th")
+        assert first == label["classes"][int(np.argmin(recalls))]
+        table = page.locator("#label-0-classes table")
+        table.locator("th button", has_text="recall").click()
+        shown = [
+            float(text.split(" ")[0])
+            for text in table.locator("tbody tr td:nth-child(4)").all_inner_texts()
+        ]
+        assert shown == sorted(shown, reverse=True)
+        assert table.locator("th[aria-sort=descending]").count() == 1
+        assert bad == []
+
+
+def test_the_verb_and_a_folder_without_a_run(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(run.folder))
+    out = str(tmp_path / "deep" / "page.html")
+    assert report_verb.main([run.model_dir, "--output", out, "--noinspect"]) == 0
+    assert capsys.readouterr().out.split()[1::2] == [out, str(tmp_path / "deep" / "model_card.md")]
+    settings = run.settings.replace(model_dir=str(tmp_path / "none"))
+    with pytest.raises(CheckpointError):
+        write_report(settings, str(tmp_path))
+
+
+# --- what limits a model ------------------------------------------------------------------------
+
+
+def facts(**changes):
+    fields = {
+        "score": Interval(0.8, 0.78, 0.82, 1000),
+        "train_score": Interval(0.81, 0.79, 0.83, 500),
+        "train_counts": [500, 400, 450],
+        "recalls": np.array([0.8, 0.8, 0.8]),
+        "num_label_errors": 3,
+        "num_examples": 1000,
+        "median_side": 256.0,
+        "image_size": 224,
+        "num_leaked": 0,
+    }
+    return Facts(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("title", "changes"),
+    [
+        ("overfitting", {"train_score": Interval(0.99, 0.98, 1.0, 500)}),
+        ("amount of data", {"train_counts": [20, 30, 40]}),
+        (
+            "class imbalance",
+            {"train_counts": [1000, 100, 50], "recalls": np.array([0.95, 0.7, 0.5])},
+        ),
+        ("label noise", {"num_label_errors": 100}),
+        ("resolution", {"median_side": 32.0}),
+        ("resolution", {"median_side": 1024.0}),
+        ("leakage", {"num_leaked": 4}),
+    ],
+)
+def test_each_limit_is_found_by_its_measurement(title, changes):
+    assert {limit.state for limit in limits_of(facts())} == {NO}
+    states = {limit.title: limit.state for limit in limits_of(facts(**changes))}
+    assert [name for name, state in states.items() if state == YES] == [title]
+
+
+def test_what_could_not_be_measured_is_not_known():
+    nothing = dict.fromkeys(
+        ("train_score", "train_counts", "num_label_errors", "median_side", "num_leaked")
+    )
+    assert {limit.state for limit in limits_of(facts(**nothing))} == {UNKNOWN}
