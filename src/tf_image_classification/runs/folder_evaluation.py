@@ -213,19 +213,26 @@ def _check_classes(schema: LabelSchema, record: RunRecord) -> None:
             )
 
 
+_OF_TRAINING = (
+    *("input_mode", "stream_block", "gradient_accumulation_steps", "balanced_sampling"),
+    *("head_phase", "layer_decay", "freeze_batch_norm", "trainable_scopes"),
+    *("mixup_alpha", "cutmix_alpha"),
+)
+
+
 def inherited(settings: Settings, record: RunRecord) -> Settings:
     """These settings, with the run's own for all that is not given now and decides the result.
 
-    How a training reads its examples and splits its steps does not.
+    How a training reads its examples and changes its variables does not.
     """
-    of_training = ("input_mode", "stream_block", "gradient_accumulation_steps")
     missing = {
         name: record.settings[name]
         for name in record.origins
         if settings.origin(name) == "default"
         and name in OPTIONS
         and (OPTIONS[name].resume == "same" or name == "eval_metadata")
-        and name not in of_training
+        and OPTIONS[name].group not in ("optimizer", "schedule")
+        and name not in _OF_TRAINING
     }
     return settings.replace(**missing)
 

@@ -223,7 +223,7 @@ def _write_onnx(exported: ExportedModel, plan: Plan, path: str) -> None:
             quantization.quantize_dynamic(prepared, smaller)
         else:
             reader = _Samples(plan.samples())
-            quantization.quantize_static(prepared, smaller, reader)
+            quantization.quantize_static(prepared, smaller, reader, per_channel=True)
         _save_onnx(onnx.load(smaller), plan, path)
 
 
