@@ -78,6 +78,6 @@ def test_every_flag_that_the_readme_names_exists():
     commands = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
     switches = {f"no{name}" for name, option in OPTIONS.items() if option.kind is bool}
     own = {"config", "print_config", "spec", "mnist_dir", "logdir", "workers", "max_restarts"}
-    own |= {"eval", "short_side"}  # of tfic inspect and tfic convert
+    own |= {"eval", "short_side", "output", "format"}  # of tfic inspect, convert, predict, export
     named = set(re.findall(r"--(\w+)", commands + README.split("## Flags")[0]))
     assert named <= OPTIONS.keys() | switches | own

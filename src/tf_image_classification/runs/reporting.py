@@ -44,7 +44,7 @@ Array = npt.NDArray[Any]
 
 _MOST_PICTURES, _MOST_BYTES = 2_000, 12_000_000
 _MOST_HEATED, _MOST_IN_A_GALLERY = 200, 96
-_RIGHT_OF_A_CLASS = 3
+_SHOWN_OF_A_CLASS = 10
 _SIDE = 112
 _AT_ONCE = 32
 _NUM_TRAIN, _NUM_SIZES = 500, 200
@@ -301,21 +301,20 @@ def _gallery(title: str, text: str, indices: Sequence[int]) -> dict[str, Any]:
 
 
 def _chosen(known: _Known, labels: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Rows whose pictures are shown: galleries first, then mistakes, then some of each class."""
+    """Rows whose pictures are shown: galleries, then mistakes, some of each class, then others."""
     found: dict[int, None] = {}
     for content in labels:
         for gallery in content["galleries"].values():
             found |= dict.fromkeys(gallery["indices"])
-    for content in labels:
-        of_label = known.predictions.labels[content["name"]]
-        if not content["classes"]:
-            continue
+    of_classes = [known.predictions.labels[one["name"]] for one in labels if one["classes"]]
+    for of_label in of_classes:
         found |= dict.fromkeys(np.flatnonzero(of_label.known & ~of_label.is_right).tolist())
+    for of_label in of_classes:
         if of_label.truth.ndim == 1:
-            right = np.flatnonzero(of_label.known & of_label.is_right)
-            for k in range(len(content["classes"])):
-                mine = right[of_label.truth[right] == k][:_RIGHT_OF_A_CLASS]
-                found |= dict.fromkeys(mine.tolist())
+            for k in np.unique(of_label.truth):
+                mine = np.flatnonzero(of_label.known & (of_label.truth == k))
+                found |= dict.fromkeys(mine[:_SHOWN_OF_A_CLASS].tolist())
+    found |= dict.fromkeys(range(min(len(known.predictions), _MOST_PICTURES)))
     return list(found)[:_MOST_PICTURES]
 
 

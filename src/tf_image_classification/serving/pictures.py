@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 _RED = (230, 40, 20)
-_STRONGEST = 180  # of 255: what is below stays visible
+_STRONGEST = 150  # of 255: what is below stays visible
 
 
 def heat_png(heat: npt.NDArray[np.float32]) -> bytes:
