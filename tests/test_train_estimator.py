@@ -414,13 +414,14 @@ def test_checkpoints_come_when_asked_and_so_many_stay(records, tmp_path):
 def test_exports_and_logs_go_where_a_platform_wants_them(records, tmp_path):
     wanted = {
         "export_saved_model": True, "export_dir": str(tmp_path / "for_serving"),
-        "save_summary_steps": 1, "tensorboard_dir": str(tmp_path / "logs"),
+        "save_summary_steps": 1, "tensorboard_dir": str(tmp_path / "logs"), "trackers": ("mlflow",),
     }  # fmt: skip
     for _ in range(2):  # the second time it is complete, and what is missing is copied again
         run(plain_spec(), tmp_path / "model", records, train_steps=1, **wanted)
         assert exported_step(str(tmp_path / "for_serving")) == 1
         shutil.rmtree(tmp_path / "for_serving")
     assert os.listdir(tmp_path / "logs" / "train")
+    assert (tmp_path / "model" / "mlflow" / "mlflow.db").exists()
     assert not (tmp_path / "model" / "tensorboard").exists()
 
 

@@ -491,6 +491,12 @@ class CheckpointSettings:
     tensorboard_dir: str = declare(
         "", "Folder of the TensorBoard logs; empty: tensorboard in model_dir.", resume="free"
     )
+    trackers: tuple[str, ...] = declare(
+        (),
+        "Where else the numbers go: mlflow, wandb; below model_dir unless their own environment "
+        "variables name a server.",
+        resume="free",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from tf_image_classification.hooks.phases import UnfreezeHook
 from tf_image_classification.hooks.progress import ProgressHook
 from tf_image_classification.hooks.stopping import EarlyStoppingHook, NonFiniteLossHook
 from tf_image_classification.hooks.summaries import SummaryHook
+from tf_image_classification.hooks.trackers import MlflowHook, WandbHook, tracker_hook
 
 __all__ = [
     "BestCheckpointHook",
@@ -23,9 +24,12 @@ __all__ = [
     "KerasCallbackHook",
     "LoadCheckpointHook",
     "MetricFileHook",
+    "MlflowHook",
     "NonFiniteLossHook",
     "ProgressHook",
     "Run",
     "SummaryHook",
     "UnfreezeHook",
+    "WandbHook",
+    "tracker_hook",
 ]

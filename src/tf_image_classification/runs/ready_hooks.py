@@ -47,6 +47,8 @@ def all_hooks(
     if isinstance(data.train, Pipeline):
         found.append(InputWaitHook(data.train))
     found += summary_hooks(settings)
+    every = settings.checkpoints.save_summary_steps
+    found += [hooks.tracker_hook(t, Every(steps=every)) for t in settings.checkpoints.trackers]
     if data.evaluation is not None:
         record, best = evaluation_hooks(settings, folder)
         patience = settings.training.early_stopping_patience
