@@ -281,6 +281,7 @@ BEHAVIOUR = {
     "export_saved_model": "front::test_export_can_be_left_out",
     "export_dir": "front::test_exports_and_logs_go_where_a_platform_wants_them",
     "tensorboard_dir": "front::test_exports_and_logs_go_where_a_platform_wants_them",
+    "slice_column": "runs/test_slices.py",
     "trackers": "front::test_exports_and_logs_go_where_a_platform_wants_them",
     "eval_freq": "evaluation/test_runner.py",
     "eval_throttle_secs": "front::test_evaluations_come_by_steps_or_by_the_clock",

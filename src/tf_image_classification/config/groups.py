@@ -544,6 +544,12 @@ class EvaluationSettings:
         choices=("auto", "max", "min"),
         resume="free",
     )
+    slice_column: str = declare(
+        "",
+        "Column of the evaluation set's CSV or records by whose values examples are told apart: "
+        "worst_slice_accuracy, which best_metric may name, is the accuracy of the worst value.",
+        resume="free",
+    )
     output_cm_folder: str = declare(
         "", "Folder for the confusion matrix of each class label as a PNG.", resume="free"
     )

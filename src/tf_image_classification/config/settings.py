@@ -313,6 +313,7 @@ def _check_effects(settings: Settings) -> None:
         "eval_throttle_secs": "eval_metadata",
         "evaluator": "eval_metadata",
         "best_metric": "eval_metadata",
+        "slice_column": "eval_metadata",
         "best_mode": "best_metric",
         "output_cm_folder": "eval_metadata",
     }

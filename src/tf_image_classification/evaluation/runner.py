@@ -15,7 +15,7 @@ from tf_image_classification.batches import PADDING_ID, Batch, prediction_keys
 from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics import streaming
+from tf_image_classification.metrics import class_metrics, streaming
 
 Metrics = dict[str, streaming.StreamingMetric]
 MetricFn = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, Any] | None]
@@ -25,6 +25,25 @@ Exchange = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 MOST_CLASSES_IN_A_MATRIX = 1000
 """Labels of more classes have no confusion matrix, which would fill the memory unread."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Slices:
+    """Parts of an evaluation set, of which the worst is watched.
+
+    Attributes:
+        of_examples: int64 [N], the part of each example; -1 for none.
+        count: number of parts.
+        label: the class label whose accuracy is watched.
+    """
+
+    of_examples: npt.NDArray[np.int64]
+    count: int
+    label: str
+
+
+WORST_SLICE = "worst_slice_accuracy"
+"""The metric that an evaluation with ``Slices`` has besides."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +119,10 @@ def evaluate_batches(
     metric_fn: MetricFn | None,
     loss_fn: LossFn | None = None,
     regularisation: float = 0.0,
+    slices: Slices | None = None,
 ) -> Evaluation:
     """Metrics over all examples of some batches; arguments and errors as the two steps of it."""
-    sums = sum_batches(batches, schema, metric_fn=metric_fn, loss_fn=loss_fn)
+    sums = sum_batches(batches, schema, metric_fn=metric_fn, loss_fn=loss_fn, slices=slices)
     return conclude(sums, schema, regularisation=regularisation)
 
 
@@ -112,6 +132,7 @@ def sum_batches(
     *,
     metric_fn: MetricFn | None,
     loss_fn: LossFn | None = None,
+    slices: Slices | None = None,
 ) -> Sums:
     """What is to be known of all examples of some batches.
 
@@ -120,6 +141,7 @@ def sum_batches(
         schema: the labels.
         metric_fn: the spec's ``metric_ops``; where it is None or gives None, metrics by label kind.
         loss_fn: labels and logits to per-example losses by label; None gives no loss.
+        slices: parts of the set, the worst of which is a metric then.
 
     Raises:
         SpecError: the metrics differ between batches, or one has a reserved name.
@@ -134,6 +156,8 @@ def sum_batches(
             metrics = streaming.default_metrics(schema, labels, predictions)
         _check_names(metrics)
         own = {_CONFUSION + n: m for n, m in _confusion(schema, labels, predictions).items()}
+        if slices is not None:
+            own[WORST_SLICE] = _worst_slice(slices, batch, labels, predictions)
         if loss_fn is not None:
             own |= _losses(loss_fn, batch, logits)
         found = streaming.merge_all([*([found] if found else []), {**metrics, **own}])
@@ -217,6 +241,18 @@ def _confusion(
         )
         for label in _with_matrix(schema)
     }
+
+
+def _worst_slice(
+    slices: Slices,
+    batch: Batch,
+    labels: Mapping[str, tf.Tensor],
+    predictions: Mapping[str, tf.Tensor],
+) -> streaming.StreamingMetric:
+    ids = tf.boolean_mask(batch.ids, batch.present[slices.label]).numpy()
+    return class_metrics.worst_group_accuracy(
+        labels[slices.label], predictions[slices.label], slices.of_examples[ids], slices.count
+    )
 
 
 def _losses(loss_fn: LossFn, batch: Batch, logits: Mapping[str, tf.Tensor]) -> Metrics:

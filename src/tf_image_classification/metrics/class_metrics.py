@@ -43,6 +43,38 @@ def accuracy(labels: Any, predictions: Any, weights: Any = None) -> StreamingMet
     return _share("accuracy", a == b, kept)
 
 
+def worst_group_accuracy(
+    labels: Any, predictions: Any, groups: Any, num_groups: int, *, fewest: int = 5
+) -> StreamingMetric:
+    """The accuracy of the group of examples in which it is least, 0..1.
+
+    Args:
+        labels: class numbers [n].
+        predictions: class numbers [n].
+        groups: each example's group [n], 0 to num_groups - 1; -1 for none.
+        num_groups: of the whole set.
+        fewest: smaller groups say nothing.
+
+    Raises:
+        SpecError: shapes differ, a value is no class number, or a tensor is symbolic.
+    """
+    a, b, _ = _class_pair("worst_group_accuracy", labels, predictions, None, None)
+    places = np.asarray(groups)
+    inside = places >= 0
+    sums = {
+        "right": np.bincount(places[inside], (a == b)[inside], num_groups).astype(np.int64),
+        "count": np.bincount(places[inside], minlength=num_groups),
+    }
+
+    def worst(sums: Sums) -> float:
+        enough = sums["count"] >= fewest
+        if not enough.any():
+            return float("nan")
+        return float((sums["right"][enough] / sums["count"][enough]).min())
+
+    return StreamingMetric(sums, worst, f"worst_group_accuracy(fewest={fewest})")
+
+
 def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> StreamingMetric:
     """The share of examples whose class is among the k highest scores, 0..1.
 

@@ -28,7 +28,7 @@ from tf_image_classification.estimator_specs import (
     call_model_fn,
     split_logits,
 )
-from tf_image_classification.evaluation.runner import Evaluation, conclude, sum_batches
+from tf_image_classification.evaluation.runner import Evaluation, Slices, conclude, sum_batches
 from tf_image_classification.hooks.base import Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.losses import label_losses
@@ -36,6 +36,7 @@ from tf_image_classification.optim.optimizers import make_optimizer, prepare
 from tf_image_classification.optim.param_groups import rate_factors, trainable_variables
 from tf_image_classification.optim.schedules import make_schedule
 from tf_image_classification.runs.reading import Data, Input
+from tf_image_classification.runs.slices import watched_slices
 from tf_image_classification.training.cluster import check_batch_size, uses_xla
 from tf_image_classification.training.loop import Plan, TrainingRun, plan_length
 from tf_image_classification.training.state import TrainState, make_state
@@ -198,6 +199,7 @@ def make_evaluate(
     max_batches: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
     keep: Callable[[Batch, Mapping[str, tf.Tensor]], None] | None = None,
+    slices: Slices | None = None,
 ) -> Callable[[], Evaluation | None]:
     """A function that evaluates; its graph is traced once, at the first call.
 
@@ -213,6 +215,7 @@ def make_evaluate(
         should_stop: asked between batches; when it says so on any worker, the function returns
             None on all.
         keep: called with each of this worker's batches and its logits.
+        slices: as ``evaluate_batches``.
     """
     strategy = workers.strategy
     predict = tf.function(lambda images: strategy.run(forward, args=(images, False)))
@@ -234,7 +237,9 @@ def make_evaluate(
     def evaluate() -> Evaluation | None:
         sums = None
         with contextlib.suppress(_Stopped):
-            sums = sum_batches(local_batches(), schema, metric_fn=metric_fn, loss_fn=traced_losses)
+            sums = sum_batches(
+                local_batches(), schema, metric_fn=metric_fn, loss_fn=traced_losses, slices=slices
+            )
         if workers.exchange([sums is None]).any():
             return None
         assert sums is not None
@@ -369,6 +374,7 @@ def assemble(
     if data.evaluation is None:
         return Assembly(run, state, plan, schedule, None)
     eval_feed = feed(data.evaluation, is_training=False)
+    slices = watched_slices(settings, data)
 
     def evaluate_some(max_batches: int) -> Callable[[], Evaluation | None]:
         return make_evaluate(
@@ -381,6 +387,7 @@ def assemble(
             regularisation=lambda: regularisation_of(model),
             max_batches=max_batches,
             should_stop=lambda: run.is_interrupted,
+            slices=slices,
         )
 
     return Assembly(run, state, plan, schedule, evaluate_some)

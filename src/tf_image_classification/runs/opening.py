@@ -19,7 +19,11 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.sources import source_kind
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
-from tf_image_classification.evaluation.runner import MOST_CLASSES_IN_A_MATRIX, evaluate_batches
+from tf_image_classification.evaluation.runner import (
+    MOST_CLASSES_IN_A_MATRIX,
+    Slices,
+    evaluate_batches,
+)
 from tf_image_classification.hooks.checkpoints import scalar_metric
 from tf_image_classification.labels import LabelSchema, example_values
 from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
@@ -160,8 +164,15 @@ def _check_best_metric(spec: EstimatorSpec, settings: Settings, schema: LabelSch
         schema,
         metric_fn=spec.metric_ops,
         loss_fn=assembly.make_losses(spec, schema, settings),
+        slices=_made_up_slices(settings, schema),
     )
     scalar_metric(evaluation, settings.evaluation.best_metric or "loss")
+
+
+def _made_up_slices(settings: Settings, schema: LabelSchema) -> Slices | None:
+    if not settings.evaluation.slice_column or not schema.class_labels:
+        return None
+    return Slices(np.zeros(4, np.int64), 1, schema.class_labels[0].name)
 
 
 def _made_up_batch(schema: LabelSchema) -> tuple[Batch, dict[str, tf.Tensor]]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
+
+from tf_image_classification.config import Settings
 from tf_image_classification.conversion.readers import LABEL, find_rows
 from tf_image_classification.conversion.rows import Value
-from tf_image_classification.dataset.sources import LABEL_COLUMN, source_kind
-from tf_image_classification.errors import DataError
+from tf_image_classification.dataset.sources import LABEL_COLUMN, Table, source_kind
+from tf_image_classification.errors import ConfigError, DataError, did_you_mean
+from tf_image_classification.evaluation.runner import Slices
+from tf_image_classification.runs.reading import Data
 
 _LONGEST = 200  # characters; longer texts are no values to compare by
 
@@ -44,6 +49,32 @@ def columns_beside(
         for name, column in texts.items()
         if any(column) and max(map(len, column)) <= _LONGEST
     }
+
+
+def watched_slices(settings: Settings, data: Data) -> Slices | None:
+    """The parts of the evaluation set that ``slice_column`` tells apart, or None without it.
+
+    Raises:
+        ConfigError: there is no such column, or no class label.
+    """
+    column = settings.evaluation.slice_column
+    if not column:
+        return None
+    labels = data.schema.class_labels
+    source = getattr(data.evaluation, "source", None)
+    if not labels or not isinstance(source, Table):
+        raise ConfigError("slice_column needs a class label, and examples that are read by number.")
+    names = [source.locate(i) for i in range(source.num_examples)]
+    columns = columns_beside(settings.data.eval_metadata, names, data.schema.names)
+    if column not in columns:
+        raise ConfigError(
+            f"slice_column: the evaluation set has no column {column!r}. "
+            f"{did_you_mean(column, columns)}"
+        )
+    texts = np.array(columns[column], object).astype(str)
+    values, places = np.unique(texts, return_inverse=True)
+    places = np.where(texts == "", -1, places)
+    return Slices(places.astype(np.int64), len(values), labels[0].name)
 
 
 def _place(where: str) -> str:

@@ -1,0 +1,74 @@
+"""Slices of an evaluation set: columns of its source, and the worst of them as a metric."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_image_classification import evaluate
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.evaluation.predictions import read_predictions
+from tf_image_classification.metrics.class_metrics import worst_group_accuracy
+from tf_image_classification.model_folder import ModelFolder
+from tiny_runs import SIZE, evaluations, plain_spec, run, tiny_settings, write_records
+
+NAMES = ("cat", "dog", "emu")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Records to train on, and a CSV whose night images are dark."""
+    folder = tmp_path_factory.mktemp("slices")
+    records = write_records(folder, "train", count=40)
+    random = np.random.RandomState(1)
+    lines = ["URIs,kind,light,weight"]
+    for i in range(36):
+        is_night = i % 4 == 0
+        image = random.randint(0, 100, [SIZE, SIZE, 3], np.uint8)
+        image[:, 2 * (i % 3) : 2 * (i % 3) + 2] += 0 if is_night else 120
+        (folder / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
+        lines.append(f"{i}.png,{NAMES[i % 3]},{'night' if is_night else 'day'},{i / 10}")
+    (folder / "eval.csv").write_text("\n".join(lines))
+    return folder, records, str(folder / "eval.csv")
+
+
+def test_the_worst_slice_can_choose_the_checkpoint(world, tmp_path):
+    _, records, csv = world
+    options = {"slice_column": "light", "best_metric": "worst_slice_accuracy"}
+    run(
+        plain_spec(names=NAMES), tmp_path / "m", records, csv,
+        train_steps=12, eval_every_steps=4, export_saved_model=True, **options,
+    )  # fmt: skip
+    settings = tiny_settings(tmp_path / "m", records, csv)
+    evaluate(None, settings)
+    kept = read_predictions(ModelFolder(str(tmp_path / "m")).predictions)
+    assert set(kept.slices) == {"light", "weight"}
+    of_label = kept.labels["kind"]
+    light = np.array(kept.slices["light"])
+    worst = min(of_label.is_right[light == value].mean() for value in ("day", "night"))
+    lines = evaluations(tmp_path / "m")
+    best = [line for line in lines if line["step"] == kept.step]
+    assert best[0]["worst_slice_accuracy"] == pytest.approx(worst)
+    assert best[0]["worst_slice_accuracy"] == max(line["worst_slice_accuracy"] for line in lines)
+    with open(ModelFolder(str(tmp_path / "m")).judgement, encoding="utf-8") as stream:
+        slices = json.load(stream)["labels"]["kind"]["slices"]
+    assert slices[0]["value"] == "night"
+
+
+def test_a_column_that_is_not_there_is_refused(world, tmp_path):
+    _, records, csv = world
+    with pytest.raises(ConfigError, match="light"):
+        run(plain_spec(names=NAMES), tmp_path / "m", records, csv, train_steps=1,
+            slice_column="lights")  # fmt: skip
+    with pytest.raises(ConfigError, match="eval_metadata"):
+        run(plain_spec(), tmp_path / "n", records, train_steps=1, slice_column="light")
+
+
+def test_worst_group_accuracy_merges_and_leaves_small_groups_out():
+    labels, predictions = [0, 1, 0, 1], [0, 0, 0, 1]
+    first = worst_group_accuracy(labels, predictions, [0, 0, 1, -1], 3, fewest=2)
+    second = worst_group_accuracy(labels, predictions, [1, 1, 1, 2], 3, fewest=2)
+    assert first.result() == 0.5
+    assert first.merge(second).result() == 0.5
+    assert np.isnan(worst_group_accuracy([0], [0], [0], 1, fewest=2).result())
