@@ -186,13 +186,14 @@ def _class_scores(
     scores |= {f"f1:{k}": f1[k] if present[k] else np.nan for k in classes}
     if probabilities.size <= _MOST_FOR_CURVES or (weights == 1).all():
         areas, averages = np.full(label.depth, np.nan), np.full(label.depth, np.nan)
-        for k in classes:
-            mine = is_class[:, k] > 0
-            if present[k] and weights[~mine].sum() > 0:
-                areas[k] = metrics.roc_auc_score(mine, probabilities[:, k], sample_weight=weights)
-                averages[k] = metrics.average_precision_score(
-                    mine, probabilities[:, k], sample_weight=weights
-                )
+        others = ((is_class == 0) * weights[:, None]).sum(axis=0)
+        told = np.flatnonzero(present & (others > 0))
+        if len(told):
+            columns = told if len(told) > 1 else told[0]  # one column is flat
+            pair, given = is_class[:, columns], probabilities[:, columns]
+            how: dict[str, Any] = {"average": None, "sample_weight": weights}
+            areas[told] = metrics.roc_auc_score(pair, given, **how)
+            averages[told] = metrics.average_precision_score(pair, given, **how)
         if not np.isnan(areas).all():
             scores |= {
                 "macro_auc": float(np.nanmean(areas)),
