@@ -39,10 +39,10 @@ def main(folder, seed):
         {"secs": dice.uniform(0.3, 0.9) * whole_secs, "at": "step", "count": 9}
         for _ in range(NUM_TIMED_KILLS)
     ]
-    plans += [{"at": "step", "count": dice.randint(1, 6)} for _ in range(4)]
+    plans += [{"at": "step", "count": dice.randint(1, 6)} for _ in range(2)]
     # A save flushes and renames the data file, then the index: 4 calls.
-    plans += [{"at": "rename", "count": dice.choice([2, 4, 6])} for _ in range(2)]
-    plans += [{"at": "fsync", "count": dice.randint(3, 9)} for _ in range(2)]
+    plans += [{"at": "rename", "count": dice.choice([2, 4, 6])}]
+    plans += [{"at": "fsync", "count": dice.randint(3, 9)}]
     plans += [{"at": "evaluation", "count": 1}]
     dice.shuffle(plans)
     for number, plan in enumerate([*plans, *[{}] * MAX_ATTEMPTS]):

@@ -27,7 +27,7 @@ def test_a_run_killed_at_many_moments_ends_with_the_same_bits(tmp_path):
     attempts = [json.loads(line) for line in done.stdout.splitlines()]
     kills = [a for a in attempts if a["plan"]]
     assert {a["status"] for a in kills} <= {-9, 0}, (tmp_path / "log.txt").read_text()[-5000:]
-    assert sum(a["status"] == -9 for a in kills) >= 10
+    assert sum(a["status"] == -9 for a in kills) >= 6
     assert attempts[-1]["status"] == 0
 
     expected = tiny_runs.last_checkpoint(tmp_path / "reference")

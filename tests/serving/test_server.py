@@ -143,7 +143,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(key=st.sampled_from(["instances", "inputs"]), value=JSON, raw=st.binary(max_size=40))
 def test_malformed_bodies_get_an_error_and_the_server_lives(client, key, value, raw):
     for body in ({"json": {key: value}}, {"content": raw}):
