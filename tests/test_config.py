@@ -250,6 +250,7 @@ BEHAVIOUR = {
     "recipe": "runs/test_ready.py::test_a_folder_and_a_checkpoint_are_enough",
     "augmentation": READY_PREPROCESSING,
     "dropout": READY_PREPROCESSING,
+    "crop_area": "runs/test_ready.py::test_crop_area_is_the_least_part_that_is_seen",
     "eval_crop": READY_PREPROCESSING,
     "label_columns": "runs/test_ready.py::test_label_columns_and_label_kinds_say_what_a_csv_cannot",
     "label_kinds": "runs/test_ready.py::test_label_columns_and_label_kinds_say_what_a_csv_cannot",

@@ -40,6 +40,7 @@ class ReadySpec(EstimatorSpec):
         return Preprocessing(
             is_training=is_training,
             augmentation=self.settings.augmentation,
+            crop_area=self.settings.crop_area,
             eval_crop=self.settings.eval_crop,
         )
 

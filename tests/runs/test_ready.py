@@ -186,6 +186,19 @@ def test_augmentation_dropout_and_eval_crop_reach_the_images(augmentation):
         assert rates == ([rate] if rate else [])
 
 
+def test_crop_area_is_the_least_part_that_is_seen():
+    least = {}
+    for area in (0.5, 0.05):
+        settings = ReadySettings(backbone=NETWORK, crop_area=area)
+        prepare = ReadySpec([Label("label", depth=2)], settings).get_preproc_fn(True)
+        shares = []
+        for n in range(40):
+            window = prepare._window(32, 32, tf.constant([0, n], tf.int64))
+            shares.append(np.prod(window(tf.constant([100, 100]))[1]) / 100**2)
+        least[area] = min(shares)
+    assert 0.45 <= least[0.5] < 0.7 and 0.04 <= least[0.05] < 0.2
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [

@@ -224,6 +224,14 @@ class ReadySettings:
         "TrivialAugment (trivial), with erasing.",
         choices=("none", "flip", "translate", "crop", "colour", "rand", "trivial"),
     )
+    crop_area: float = declare(
+        0.35,
+        "Least share of a training image's area that a random part has; 0.08 is usual where a "
+        "network is trained from scratch.",
+        minimum=0.01,
+        maximum=1.0,
+        applies=("augmentation", ("crop", "colour", "rand", "trivial")),
+    )
     dropout: float = declare(
         0.2, "Share of the features that is left out in training.", minimum=0.0, maximum=0.99
     )

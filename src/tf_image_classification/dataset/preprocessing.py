@@ -41,11 +41,13 @@ class Preprocessing:
     Attributes:
         is_training: whether images are augmented; they are then uint8, else float32, pixels 0-255.
         augmentation: one of ``CHANGES``.
+        crop_area: least share of a training image's area that a random part has.
         eval_crop: share of the largest fitting part that the middle has, in each direction.
     """
 
     is_training: bool
     augmentation: str = "crop"
+    crop_area: float = 0.35
     eval_crop: float = 1.0
 
     def __call__(
@@ -90,7 +92,8 @@ class Preprocessing:
     def _window(self, width: int, height: int, seed: tf.Tensor | None) -> Window:
         if self.is_training and self.augmentation not in _OF_THE_MIDDLE:
             assert seed is not None
-            return lambda size: augment.random_window(size, height, width, seed)
+            scale = (self.crop_area, 1.0)
+            return lambda size: augment.random_window(size, height, width, seed, scale=scale)
         return lambda size: augment.central_window(size, height, width, share=self.eval_crop)
 
     def _changed(self, image: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
