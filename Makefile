@@ -13,13 +13,16 @@ DEMO := .demo
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test check docs build clean
+.PHONY: demo test test-all check docs build clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/mnist/train_mnist.py --model_dir $(DEMO)/digits --records_dir $(DEMO)/records
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+
+test-all: $(VENV)/.test
+	TFIC_ALL_TESTS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	scripts/check $(BIN)

@@ -28,6 +28,12 @@ _LONGEST = "test_several_workers"
 def pytest_collection_modifyitems(items):
     """The module that takes longest first: started last, it would end alone."""
     items.sort(key=lambda item: item.path.stem != _LONGEST)
+    if os.environ.get("TFIC_ALL_TESTS"):
+        return
+    skip = pytest.mark.skip(reason="it takes long; TFIC_ALL_TESTS=1 (make test-all) runs it")
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker(skip)
 
 
 @pytest.fixture(autouse=True)

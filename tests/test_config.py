@@ -285,7 +285,7 @@ BEHAVIOUR = {
     "export_dir": "front::test_exports_and_logs_go_where_a_platform_wants_them",
     "tensorboard_dir": "front::test_exports_and_logs_go_where_a_platform_wants_them",
     "slice_column": "runs/test_slices.py",
-    "trackers": "front::test_exports_and_logs_go_where_a_platform_wants_them",
+    "trackers": "hooks/test_trackers.py",
     "eval_freq": "evaluation/test_runner.py",
     "eval_throttle_secs": "front::test_evaluations_come_by_steps_or_by_the_clock",
     "eval_every_steps": "front::test_evaluations_come_by_steps_or_by_the_clock",

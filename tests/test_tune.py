@@ -49,6 +49,7 @@ def trials_of(folder):
         return [json.loads(line) for line in stream]
 
 
+@pytest.mark.exhaustive
 def test_a_study_finds_the_rate_that_learns(data, tmp_path):
     best = tune(tiny_runs.TinySpec(), settings(data), RATES, options(tmp_path, 6))
     trials = trials_of(tmp_path)
@@ -99,6 +100,7 @@ def test_an_interrupted_study_goes_on_and_ends_as_if_it_had_not_been(data, tmp_p
     assert len(began) == 4
 
 
+@pytest.mark.exhaustive
 def test_a_pruner_ends_bad_trials_early(data, tmp_path):
     rates = (Parameter("learning_rate", choices=(0.03, 0.02, 0.01, 1e-6, 1e-7)),)
     made = settings(data, train_steps=24, eval_every_steps=4)

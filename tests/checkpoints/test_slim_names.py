@@ -85,13 +85,13 @@ def write_as_slim(model, path, shadow=False):
     return str(path), values
 
 
-LARGEST = ("inception_resnet_v2", "nasnet_mobile")
+LARGEST = ("inception_resnet_v2", "inception_v3", "nasnet_mobile")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in LARGEST)) for n in FAMILIES]
+)
 def test_a_checkpoint_with_slims_names_gives_the_same_outputs(name, tmp_path):
-    if name in LARGEST and not os.environ.get("TFIC_ALL_TESTS"):
-        pytest.skip("it takes a minute; TFIC_ALL_TESTS=1 runs it")
     size, known = FAMILIES[name]
     model = fresh(name, size, 1001, seed=1)
     path, values = write_as_slim(model, tmp_path / "model.ckpt")

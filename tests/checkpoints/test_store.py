@@ -191,6 +191,7 @@ def test_other_code_is_another_spec_wherever_it_lies(records, tmp_path):
     assert run(specs[2], tmp_path / "m", records, train_steps=3, allow_changes=True).step == 3
 
 
+@pytest.mark.exhaustive
 def test_another_evaluation_set_is_refused_and_a_first_one_is_not(records, tmp_path):
     other = write_records(tmp_path / "other", seed=5)
     run(plain_spec(), tmp_path / "m", records, train_steps=1)

@@ -142,7 +142,7 @@ def test_the_packages_that_are_sent_can_be_installed_and_run(application, tmp_pa
     assert ended.stdout.startswith(str(target))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_packages_train_as_the_tasks_of_a_vertex_job(tmp_path):
     """Chief, worker and evaluator, each with the variables that Vertex AI sets for it."""
     folder = tmp_path / "application"

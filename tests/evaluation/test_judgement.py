@@ -1,15 +1,19 @@
 """What follows from kept predictions: measures, calibration, choices, slices."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn import metrics as sk
 
+from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.evaluation.judgement import judge
 from tf_image_classification.evaluation.measures import measure
 from tf_image_classification.evaluation.predictions import (
+    Keeper,
     OfLabel,
     Predictions,
     read_predictions,
@@ -169,6 +173,44 @@ def test_too_few_examples_are_not_calibrated_and_json_is_plain():
     assert judgement.labels["kind"].calibrated is None
     text = json.dumps(judgement.to_json(), allow_nan=False)
     assert json.loads(text)["labels"]["kind"]["measures"]["overall"]["accuracy"]["count"] == 20
+
+
+def test_workers_put_their_rows_together_in_the_order_of_the_set():
+    schema = LabelSchema((Label("kind", depth=3, class_names=("a", "b", "c")),))
+    barrier, given, found = threading.Barrier(2), [None, None], [None, None]
+
+    def work(rank):
+        def exchange(numbers):
+            given[rank] = np.asarray(numbers)
+            barrier.wait()
+            rows = np.stack(given)
+            barrier.wait()
+            return rows
+
+        keeper = Keeper(schema)
+        for first in range(3 * rank, 7, 6):  # rows in turns of three; the second has fewer
+            ids = np.array([i if i < 7 else PADDING_ID for i in range(first, first + 3)])
+            keeper(
+                Batch(
+                    tf.zeros([3, 1, 1, 1]),
+                    {"kind": tf.constant(ids % 3)},
+                    {"kind": tf.constant(ids >= 0)},
+                    tf.constant(ids),
+                ),
+                {"kind": tf.one_hot(ids % 3, 3) * 5.0},
+            )
+        found[rank] = keeper.predictions(step=1, data="", locate=str, exchange=exchange)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in found:
+        assert one.ids.tolist() == list(range(7)) and one.uris == [str(i) for i in range(7)]
+        assert one.labels["kind"].truth.tolist() == [i % 3 for i in range(7)]
+        assert one.labels["kind"].is_right.all()
+        assert one.labels["kind"].probabilities.shape == (7, 3)
 
 
 def test_predictions_survive_the_file(tmp_path):

@@ -405,6 +405,7 @@ def test_the_settings_of_the_run_hold_when_only_the_folder_is_named(world):
     assert evaluate(ThreeTasks(), bare).metrics == pytest.approx(full, rel=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_streamed_is_evaluated_with_its_own_command_line(world):
     _, settings, *_ = world
     streamed = settings.replace(input_mode="streaming", stream_block=8, evaluate=True)

@@ -108,6 +108,7 @@ def start(tmp_path, *more):
     return done.stdout
 
 
+@pytest.mark.exhaustive
 def test_age_alone_is_trained_and_measured_by_slice(tmp_path):
     card = tmp_path / "card.md"
     card.write_text("before\n<!-- measured -->\nold\n<!-- end of measured -->\nafter\n")

@@ -6,8 +6,12 @@ import pathlib
 import pytest
 
 from hooks.fake_run import FakeEvaluation, FakeRun, go_on, walk
+from tf_image_classification import make_settings
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks import Every, MlflowHook, WandbHook, tracker_hook
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.runs.reading import Data
+from tf_image_classification.runs.ready_hooks import all_hooks
 
 
 def test_mlflow_gets_settings_losses_and_evaluations_and_goes_on(tmp_path, monkeypatch):
@@ -43,6 +47,15 @@ def test_wandb_writes_offline_below_the_model_folder(tmp_path, monkeypatch):
     written = list(pathlib.Path(tmp_path, "m", "wandb").rglob("*.wandb"))
     assert len(written) == 1 and hook.state()["id"] in written[0].name
     assert b"eval_accuracy" in written[0].read_bytes()
+
+
+def test_the_setting_brings_the_hooks(tmp_path):
+    settings = make_settings({"model_dir": str(tmp_path), "trackers": ("mlflow", "wandb")})
+    hooks = all_hooks(settings, Data(None, None, None), ModelFolder(str(tmp_path)))
+    assert [type(hook) for hook in hooks if type(hook) in (MlflowHook, WandbHook)] == [
+        MlflowHook,
+        WandbHook,
+    ]
 
 
 def test_unknown_trackers_and_missing_packages_are_named(tmp_path, monkeypatch):

@@ -19,8 +19,6 @@ from tf_image_classification.errors import DataError
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tiny_program.py")
 TFIC = [sys.executable, "-m", "tf_image_classification.cli.main"]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
@@ -108,6 +106,7 @@ def test_a_run_in_a_bucket_that_is_killed_ends_with_the_same_bits(gcs, tmp_path)
     assert exported.serve(png[None])["kind"].shape == [1]
 
 
+@pytest.mark.exhaustive
 def test_csv_images_settings_and_weights_may_be_in_the_bucket(gcs, tmp_path):
     for number in range(12):
         image = tf.io.encode_png(np.full([8, 8, 3], 20 * number, np.uint8)).numpy()
@@ -138,6 +137,7 @@ def test_csv_images_settings_and_weights_may_be_in_the_bucket(gcs, tmp_path):
     assert "model/warm_start.json" in gcs.names("bucket")
 
 
+@pytest.mark.exhaustive
 def test_what_passes_is_tried_again(gcs, tmp_path):
     gcs.fail(503, count=4)
     gcs.fail(429, count=4, method="PUT")
@@ -174,6 +174,7 @@ def test_a_bucket_that_does_not_exist_is_named(gcs, tmp_path, setting, path):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_bucket_that_fails_for_good_leaves_the_last_checkpoint(gcs, tmp_path):
     command = arguments(tmp_path, "--plain", "--step_secs", "0.1", train_steps=200)
     process = subprocess.Popen(
@@ -205,6 +206,7 @@ def test_a_checkpoint_that_the_bucket_refuses_is_not_taken_for_a_damaged_one(gcs
     assert after == before
 
 
+@pytest.mark.exhaustive
 def test_two_workers_share_a_folder_in_a_bucket(gcs, tmp_path):
     command = arguments(tmp_path, "--plain", train_steps=8)
     ended = run(gcs, [*TFIC, "launch", "--workers", "2", "--", *command])
@@ -240,6 +242,7 @@ def test_a_checkpoint_costs_few_requests(gcs):
     assert requests_each(reads) <= 6
 
 
+@pytest.mark.exhaustive
 def test_curves_are_gathered_before_they_go_to_a_bucket(gcs, tmp_path):
     command = arguments(tmp_path, "--plain", "--save_summary_steps", "1", train_steps=30)
     ended = run(gcs, command)

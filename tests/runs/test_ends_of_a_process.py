@@ -41,6 +41,7 @@ def test_a_full_disk_ends_the_run_and_the_last_checkpoint_remains(command, tmp_p
     assert "resumed at step 4" in again.stdout and "step 40" in again.stdout
 
 
+@pytest.mark.exhaustive
 def test_a_disk_too_full_for_the_logs_ends_the_run_with_a_message(command):
     rest = ["--full_after", "5", "--save_checkpoints_steps", "1000", "--save_summary_steps", "1"]
     ended = run([*command, *rest])

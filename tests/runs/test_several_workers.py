@@ -21,8 +21,6 @@ PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tiny_program
 STEPS = 16
 TIMEOUT_SECS = 240
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -127,6 +125,7 @@ def test_after_a_killed_worker_the_job_starts_again_and_ends_with_the_same_bits(
     )
 
 
+@pytest.mark.exhaustive
 def test_when_the_first_of_three_workers_is_killed_the_others_name_it(data, tmp_path):
     kill = ("--plain", "--signal", "SIGKILL", "--signal_at", "6", "--signal_rank", "0")
     began = time.monotonic()
@@ -139,6 +138,7 @@ def test_when_the_first_of_three_workers_is_killed_the_others_name_it(data, tmp_
     assert CheckpointStore(str(tmp_path / "model" / "checkpoints")).newest().step == 4
 
 
+@pytest.mark.exhaustive
 def test_synchronised_batch_norm_makes_two_workers_train_as_one(data, tmp_path):
     spec = tiny_runs.TinySpec(noise=0.0)
     # Not with adamw: before a batch normalisation a bias has no gradient but rounding, and adamw
@@ -188,6 +188,7 @@ def data_with_a_bad_image(data, tmp_path_factory):
     return {**data, "train": str(folder / "train.csv")}
 
 
+@pytest.mark.exhaustive
 def test_a_bad_image_is_left_out_by_the_worker_that_meets_it(data_with_a_bad_image, tmp_path):
     data = data_with_a_bad_image
     expected = in_this_process(data, tmp_path / "one", tiny_runs.plain_spec(), on_bad_image="skip")
@@ -209,6 +210,7 @@ def test_a_bad_image_ends_every_worker_and_is_named_by_one(data_with_a_bad_image
     assert "Traceback" not in ended.stdout
 
 
+@pytest.mark.exhaustive
 def test_an_evaluation_by_the_clock_is_made_once(data, tmp_path):
     options = ("--plain", "--eval_throttle_secs", "0.5", "--step_secs", "0.05")
     ended = launched(2, arguments(data, tmp_path / "model", *options, steps=60, every=1000))
@@ -219,6 +221,7 @@ def test_an_evaluation_by_the_clock_is_made_once(data, tmp_path):
     assert min(gaps[:-1]) > 2  # the last one is the end's
 
 
+@pytest.mark.exhaustive
 def test_evaluations_by_the_clock_and_early_stopping_come_at_one_step_on_all(data, tmp_path):
     options = ("--plain", "--eval_throttle_secs", "0", "--early_stopping_patience", "2")
     options = (*options, "--best_metric", "accuracy", "--learning_rate", "0.1")
@@ -256,6 +259,7 @@ def test_workers_that_do_not_start_are_named(data, tmp_path, started, message):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.exhaustive
 def test_workers_that_do_not_share_the_folder_are_told(data, tmp_path):
     in_this_process(data, tmp_path / "model", tiny_runs.plain_spec())
     addresses = [f"127.0.0.1:{port}" for port in tiny_runs.free_ports(2)]

@@ -18,6 +18,8 @@ from tf_image_classification.serving.formats import FORMATS
 
 DATA = os.path.join(os.path.dirname(__file__), *[os.pardir] * 3, "shared", "data")
 TRASH = os.path.join(DATA, "trashnet", "dataset-resized")
+DIGITS = os.path.join(DATA, "mini_mnist", "dataset")
+EXAMPLE = os.path.join(os.path.dirname(__file__), *[os.pardir] * 2, "examples", "mnist")
 WEIGHTS = os.path.join(DATA, "checkpoints", "mobilenet_v1_0.25_128", "mobilenet_v1_0.25_128.ckpt")
 
 
@@ -60,6 +62,47 @@ def test_a_tiny_run(shipped_run):
     assert_one_answer(found, parities)
 
 
+def test_digits(tmp_path, monkeypatch):
+    if not os.path.exists(DIGITS):
+        pytest.skip("the digits are not at hand")
+    monkeypatch.syspath_prepend(EXAMPLE)
+    from train_mnist import MnistSpec
+
+    few = tmp_path / "digits"
+    few.mkdir()
+    for name in map(str, range(10)):  # beside them lie records
+        os.symlink(os.path.join(os.path.abspath(DIGITS), name), few / name)
+    settings = make_settings(
+        {
+            "model_dir": str(tmp_path / "m"),
+            "train_metadata": (str(few),),
+            "eval_metadata": (str(few),),
+            "inspect": False,  # the same images: what is looked at are the exports
+            "image_size": 28,
+            "train_steps": 60,
+            "batch_size": 64,
+            "learning_rate": 0.01,
+            "cache_dir": str(tmp_path),
+            "progress": False,
+        }
+    )
+    train(MnistSpec(), settings)
+    folder = make_settings({"model_dir": settings.run.model_dir, "cache_dir": str(tmp_path)})
+    evaluate(None, folder)
+    with open(
+        os.path.join(DIGITS, "7", sorted(os.listdir(os.path.join(DIGITS, "7")))[0]), "rb"
+    ) as s:
+        data = s.read()
+    found, parities, said = answers_of_every_way(
+        settings.run.model_dir, folder, str(tmp_path), data
+    )
+    assert_one_answer(found, parities)
+    assert said.name == "7"
+    page, _ = reporting.write_report(folder, str(tmp_path), is_inspected=False)
+    assert os.path.getsize(page) < 20_000_000
+
+
+@pytest.mark.exhaustive
 def test_photographs_of_trash(tmp_path):
     if not os.path.exists(TRASH) or not tf.io.gfile.glob(WEIGHTS + "*"):
         pytest.skip("the photographs and the pretrained weights are not at hand")

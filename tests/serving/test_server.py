@@ -133,6 +133,11 @@ def test_images_of_too_many_pixels_are_refused_unread(client):
     assert found.status_code == 400 and "20000" in found.json()["error"]
 
 
+def resident_bytes():
+    with open("/proc/self/statm", encoding="ascii") as stream:
+        return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
     lambda inner: (
@@ -141,6 +146,48 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
+
+
+def bodies(schema):
+    """Values of the form that a JSON schema describes; sometimes with what it does not."""
+    if "oneOf" in schema:
+        return st.one_of([bodies(one) for one in schema["oneOf"]])
+    if schema["type"] == "string":
+        return st.text(max_size=20) | st.binary(max_size=20).map(lambda b: b64(b)["b64"])
+    if schema["type"] == "array":
+        return st.lists(bodies(schema["items"]), max_size=4)
+    required = {name: bodies(inner) for name, inner in schema["properties"].items()}
+    return st.fixed_dictionaries(required, optional={"other": JSON})
+
+
+def test_bodies_of_the_described_form_without_images_are_refused(client, model):
+    """Bodies made from the server's own description: right in form, but never an image."""
+    described = client.get("/openapi.json").json()["paths"][f"{AT}:predict"]["post"]
+    schema = described["requestBody"]["content"]["application/json"]["schema"]
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(bodies(schema))
+    def ask(body):
+        found = client.post(f"{AT}:predict", json=body)
+        assert found.status_code in (400, 413), found.text
+        assert found.json()["error"]
+
+    ask()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
+def test_refused_requests_leave_no_memory_behind(client, shipped_run):
+    huge = {"instances": [b64(huge_png(20_000))] * 8}
+    bad = {"instances": [b64(b"no image" * 10_000)] * 8}
+    good = {"instances": [b64(shipped_run.images[0])]}
+    for _ in range(5):  # what is kept for ever is kept then
+        for body in (huge, bad, good):
+            client.post(f"{AT}:predict", json=body)
+    before = resident_bytes()
+    for _ in range(40):
+        for body in (huge, bad, good):
+            client.post(f"{AT}:predict", json=body)
+    assert resident_bytes() - before < 60e6  # 320 images of 20,000 x 20,000 would be 384 GB
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

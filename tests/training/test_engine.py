@@ -186,6 +186,7 @@ class StopInEvaluation(TinySpec):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.exhaustive
 def test_an_evaluation_that_was_cut_off_is_made_by_the_resumed_run(records, tmp_path):
     changes = {"train_steps": STEPS, "eval_every_steps": 3}
     StopInEvaluation.batches = -1000
