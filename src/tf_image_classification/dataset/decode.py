@@ -181,14 +181,17 @@ def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
         >>> explain_bad_image(b"", max_pixels=100)
         '0 bytes'
     """
-    if not data:
-        return "0 bytes"
     try:
         decode_image(tf.constant(data), max_pixels=max_pixels)
     except tf.errors.InvalidArgumentError:
-        pass
-    else:
-        return None
+        return explain_failure(data, max_pixels=max_pixels)
+    return None
+
+
+def explain_failure(data: bytes, *, max_pixels: int) -> str:
+    """What is wrong with an image that ``decode_image`` has refused; as ``explain_bad_image``."""
+    if not data:
+        return "0 bytes"
     first_bytes = f"first bytes {data[:16]!r}"
     kind = image_format(data)
     if kind == "unknown":

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from tf_image_classification import files
 from tf_image_classification.batches import calibrated_key, probabilities_key
-from tf_image_classification.dataset.decode import decoder, explain_bad_image
+from tf_image_classification.dataset.decode import decoder, explain_failure
 from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError, TficError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
@@ -198,8 +198,7 @@ class Predictor:
         try:
             return self._prepare_bytes(tf.constant(data))
         except tf.errors.InvalidArgumentError as error:
-            reason = explain_bad_image(data, max_pixels=self._max_pixels)
-            raise BadImageError(reason or "it cannot be decoded") from error
+            raise BadImageError(explain_failure(data, max_pixels=self._max_pixels)) from error
 
     def _colours(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
