@@ -339,6 +339,7 @@ def jpeg(image):
 
 
 def main():
+    global LEAST_AREA  # of this process, and handed on to those that measure
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="", help="folder of JPEG files")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
@@ -350,7 +351,6 @@ def main():
     )
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    global LEAST_AREA
     LEAST_AREA = arguments.crop_area
     if arguments.measure:
         reader, folder, cores = arguments.measure
