@@ -164,7 +164,6 @@ def test_every_kind_is_learned_and_measured(csv, tmp_path, coding):
 LEARNED = {"task_weights": "learned", "learning_rate_decay_type": "fixed"}
 
 
-@pytest.mark.exhaustive
 def test_learned_task_weights_follow_the_losses_and_resume_to_the_same_bits(csv, tmp_path):
     straight = train(MixedSpec(), tmp_path / "a", csv, train_steps=40, **LEARNED)
     train(MixedSpec(), tmp_path / "b", csv, train_steps=17, **LEARNED)
@@ -188,7 +187,6 @@ def test_learned_task_weights_need_several_labels(tmp_path):
                       task_weights="learned")  # fmt: skip
 
 
-@pytest.mark.exhaustive
 def test_balanced_sampling_reaches_the_training_and_resumes(csv, tmp_path):
     fixed = {"balanced_sampling": "side", "learning_rate_decay_type": "fixed"}
     plain = train(MixedSpec(), tmp_path / "plain", csv, learning_rate_decay_type="fixed")
@@ -243,7 +241,6 @@ def test_test_time_augmentation_averages_views_in_evaluation_and_export(
     assert losses[0] != losses[1]
 
 
-@pytest.mark.exhaustive
 def test_an_unfreeze_hook_holds_layers_until_its_step(csv, tmp_path):
     ends = {
         steps: train(

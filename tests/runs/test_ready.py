@@ -129,7 +129,6 @@ def moved(model_dir, end):
     }
 
 
-@pytest.mark.exhaustive
 def test_layers_near_the_image_change_less(pictures, tmp_path):
     sgd = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.0, "train_steps": 1,
            "gradient_clip_norm": 0.0, "warmup_steps": 0, "learning_rate_decay_type": "fixed",
@@ -153,7 +152,6 @@ def test_factors_fall_from_the_outputs_to_the_image():
     assert set(rate_factors(model, model.trainable_variables, 1.0)) == {1.0}
 
 
-@pytest.mark.exhaustive
 def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
     names = ("conv1_bn/moving_mean", "conv1_bn/gamma")
     for freeze in (True, False):
@@ -413,7 +411,6 @@ def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
     assert found.images_per_second[8] == pytest.approx(100)
 
 
-@pytest.mark.exhaustive
 def test_two_workers_fit_the_same_outputs_and_train_as_one(pictures, tmp_path):
     fixed = {"dropout": 0.0, "mixup_alpha": 0.3, "train_steps": 4, "balanced_sampling": "label"}
     _, one = run(pictures, tmp_path / "one", **fixed)

@@ -115,6 +115,7 @@ def test_the_files_describe_themselves(shipped_run):
     path = os.path.join(export(shipped_run, format="litert").path, "model.tflite")
     described = formats.litert_description(path)
     assert described["labels"] and described["input"]["shape"] == [None, 8, 8, 3]
+    assert "/" not in described["preprocessing"]["spec"]  # where it lay is nobody's business
     path = os.path.join(export(shipped_run, format="onnx").path, "model.onnx")
     model = onnx.load(path)
     onnx.checker.check_model(model)
@@ -143,6 +144,13 @@ def test_a_process_without_this_package_reads_the_saved_model(shipped_run, tmp_p
     )
     assert result.returncode == 0, result.stderr
     np.testing.assert_allclose(json.loads(result.stdout), said(shipped_run, 1), rtol=1e-4)
+
+
+def test_a_killed_replacement_is_found_again(shipped_run):
+    path = export(shipped_run, format="onnx").path
+    os.rename(path, path + ".old")  # a process was killed between the two steps
+    assert export(shipped_run, format="onnx").path == path
+    assert os.path.exists(os.path.join(path, "model.onnx")) and not os.path.exists(path + ".old")
 
 
 def test_the_verb_prints_the_table(shipped_run, monkeypatch, capsys):

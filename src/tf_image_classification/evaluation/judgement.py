@@ -5,7 +5,7 @@
     judgement.to_json()                 what judgement.json holds
 
 Temperature, thresholds and conformal limit are fitted to one half of the examples and measured on
-the other. A hash of each example's name, or of its group's, decides which half it is in.
+the other. A hash of each example's number, or of its group's name, decides which half it is in.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def judge(predictions: Predictions, group: str = "") -> Judgement:
             f"The evaluation set has no column {group!r}. {did_you_mean(group, predictions.slices)}"
         )
     groups = np.asarray(predictions.slices[group], object).astype(str) if group else None
-    names = predictions.uris if groups is None else groups.tolist()
+    names = map(str, predictions.ids.tolist()) if groups is None else groups.tolist()
     is_first_half = np.array([zlib.crc32(name.encode()) % 2 == 0 for name in names], bool)
     labels = {}
     for label in predictions.schema:
@@ -177,10 +177,11 @@ def _of_label(
     name, values = main_score(label, of_label)
     slices = _slices(predictions, of_label.known, values, groups)
     slices.sort(key=lambda s: s.score.value if label.has_classes else -s.score.value)
-    if not label.has_classes or label.kind == SEVERAL:
-        calibrated = _calibrated(label, of_label, is_first_half) if label.has_classes else None
+    if not label.has_classes:
+        return OfOneLabel(measures, name, None, (), (), slices)
+    calibrated = _calibrated(label, of_label, is_first_half, groups)
+    if label.kind == SEVERAL:
         return OfOneLabel(measures, name, calibrated, (), (), slices)
-    calibrated = _calibrated(label, of_label, is_first_half)
     found = of_label.rows(of_label.known)
     probabilities = found.probabilities
     if calibrated is not None:
@@ -235,7 +236,9 @@ def _few_values(texts: Array) -> Array:
     return np.where(np.isnan(numbers), "", names[places])
 
 
-def _calibrated(label: Label, of_label: OfLabel, is_first_half: Array) -> Calibrated | None:
+def _calibrated(
+    label: Label, of_label: OfLabel, is_first_half: Array, groups: Array | None
+) -> Calibrated | None:
     fitting, rest = of_label.known & is_first_half, of_label.known & ~is_first_half
     if min(fitting.sum(), rest.sum()) < _FEWEST_TO_CALIBRATE / 2:
         return None
@@ -248,7 +251,9 @@ def _calibrated(label: Label, of_label: OfLabel, is_first_half: Array) -> Calibr
     coverage, size = None, None
     if not is_several:
         inside = fitted.conformal_set(after)
-        coverage = mean_with_interval(inside[np.arange(len(inside)), found.truth])
+        coverage = mean_with_interval(
+            inside[np.arange(len(inside)), found.truth], None if groups is None else groups[rest]
+        )
         size = float(inside.sum(axis=1).mean())
     return Calibrated(
         calibration=fitted,

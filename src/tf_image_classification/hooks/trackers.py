@@ -121,12 +121,13 @@ class WandbHook(_TrackerHook):
 
     def _open(self, library: Any, run: Run) -> None:
         self._id = self._id or uuid.uuid4().hex[:12]
+        mode = os.environ.get("WANDB_MODE", "offline")
         self._run = library.init(
             project=_PROJECT,
             id=self._id,
             resume="allow",
-            dir=str(_folder(run, "")),
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            dir=None if mode == "online" else str(_folder(run, "")),
+            mode=mode,
             config={name: str(value) for name, value in run.settings.values().items()},
             settings=library.Settings(silent=True, console="off"),
         )

@@ -161,7 +161,7 @@ def _content(
         "lead": f"The exported model of {of_step} on {len(known.predictions)} examples{group}.",
         "summary": [
             ["model folder", folder.path],
-            ["spec", known.record.spec],
+            ["spec", known.record.spec.rpartition("/")[2]],
             ["training examples", str(known.record.num_train_examples or "unknown")],
             ["evaluation", " ".join(known.settings.data.eval_metadata)],
             ["labels", ", ".join(f"{one.name} ({one.describe()})" for one in known.record.schema)],

@@ -32,7 +32,7 @@ from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord
 from tf_image_classification.runs import assembly, folder_evaluation, reading
-from tf_image_classification.serving.export import ExportedModel
+from tf_image_classification.serving.export import ExportedModel, replace_folder
 from tf_image_classification.serving.formats import FORMATS, INT8, NONE, Format, Plan, Run
 from tf_image_classification.serving.parity import Kept, Parity, compare
 from tf_image_classification.serving.predictor import Predictor, load_model
@@ -112,12 +112,11 @@ def export_folder(
             f"{', '.join(kind.quantizations)}."
         )
     data = _data(exported, record, settings, cache_dir, needs_training=wish.quantization == INT8)
-    predictor = load_model(folder.path)
     assert data.evaluation is not None
     predictions = folder_evaluation.kept_predictions(
         folder, settings, cache_dir, exported.step, data.evaluation.fingerprint
     )
-    predictor.calibrations |= load_model(folder.path).calibrations  # an evaluation may have come
+    predictor = load_model(folder.path)  # with the calibration of that evaluation
     evaluation = data.evaluation
     assert isinstance(evaluation, Pipeline) and isinstance(evaluation.source, Table)
     plan = Plan(
@@ -149,18 +148,8 @@ def export_folder(
         if len(record.schema.labels) == 1 and record.schema.labels[0].has_classes:
             names = "".join(f"{name}\n" for name in record.schema.labels[0].named_classes())
             files.write_bytes(os.path.join(inner, "labels.txt"), names.encode())
-        _put(inner, path)
+        replace_folder(inner, path)
     return Shipped(path, parity)
-
-
-def _put(source: str, target: str) -> None:
-    """Put a finished folder in its place; what was there goes last."""
-    old = target + ".old"
-    files.remove(old)
-    if os.path.isdir(target):
-        os.rename(target, old)
-    os.rename(source, target)
-    files.remove(old)
 
 
 def _refuse_others(parity: Parity, wish: Wish) -> None:
@@ -202,7 +191,7 @@ def describe(
         "with classes; NAME for real values",
         "preprocessing": {
             "by": "tf_image_classification.load_model(model_dir).prepare(image)",
-            "spec": record.spec,
+            "spec": record.spec.rpartition("/")[2],  # not where it lies on this machine
             "image_size": record.settings["image_size"],
             "eval_crop": record.settings.get("eval_crop"),
             "resize": "the middle part, antialiased bilinear"

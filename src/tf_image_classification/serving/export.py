@@ -96,12 +96,12 @@ def export_saved_model(
             _upload(written, path)
         else:
             files.write_json(os.path.join(written, _STEP_FILE), {"step": step})
-            _replace_folder(written, path)
+            replace_folder(written, path)
     if files.is_remote(path):  # last: without it the folder is not taken for complete
         files.write_json(files.join(path, _STEP_FILE), {"step": step})
 
 
-def _replace_folder(source: str, target: str) -> None:
+def replace_folder(source: str, target: str) -> None:
     """Put a folder in the place of another; a kill at any instant leaves one to be found."""
     _find(target)
     old = target + _OLD
