@@ -28,6 +28,9 @@ _TENSORFLOW_MAX_PIXELS = 2**27
 """TensorFlow refuses JPEG images of 2**29 bytes and more, counting four bytes a pixel for CMYK."""
 
 _EXIF_SEARCHED_BYTES = 4096
+_EXIF_PLACES = np.arange(_EXIF_SEARCHED_BYTES - 4, dtype=np.int32).reshape(-1, 1, 4).T
+"""Places in the searched bytes: [4, 1, places / 4], those four apart beside each other."""
+
 _MOST_EXIF_ENTRIES = 64
 _MAX_JPEG_STEPS = 1024
 _MAX_CHUNKS = 1024
@@ -118,13 +121,30 @@ def are_whole_upright_jpegs(data: tf.Tensor) -> tf.Tensor:
 
 
 def _are_upright(start: tf.Tensor) -> tf.Tensor:
-    """Whether no orientation but 1 is in the EXIF data among first bytes, uint8 [n, bytes].
+    """Whether no orientation but 1 is in the EXIF data among first bytes, uint8 [n, bytes]."""
+    is_exif = _is_exif(start)
+    return tf.cond(
+        tf.reduce_any(is_exif),
+        lambda: _call_apart(_have_no_other_orientation, start, is_exif),
+        lambda: tf.ones(tf.shape(start)[:1], tf.bool),
+    )
 
-    Read as ``_orientation`` does, for directories that lie in these bytes, of up to 64 entries.
+
+def _is_exif(start: tf.Tensor) -> tf.Tensor:
+    """Where the letters Exif stand in first bytes, uint8 [n, bytes]; as ``_EXIF_PLACES``, by n.
+
+    Compared four bytes at once: a regular expression takes 0.8 ms an image, other orders of the
+    words 0.1 ms.
     """
-    words = tf.bitcast(tf.stack([start[:, i : i - 4] for i in range(4)], axis=2), tf.uint32)
-    is_name = tf.equal(words, int.from_bytes(b"Exif", "little"))
-    tiff = tf.argmax(is_name, axis=1, output_type=tf.int32) + 6
+    rows = tf.stack([start[:, i : i - 4] for i in range(4)])
+    words = tf.bitcast(tf.reshape(rows, [4, -1, _EXIF_PLACES.shape[2], 4]), tf.uint32)
+    return tf.equal(words, int.from_bytes(b"Exif", "little"))
+
+
+def _have_no_other_orientation(start: tf.Tensor, is_exif: tf.Tensor) -> tf.Tensor:
+    """Read as ``_orientation`` does, for directories that lie in these bytes, of 64 entries."""
+    first = tf.reduce_min(tf.where(is_exif, _EXIF_PLACES, _EXIF_SEARCHED_BYTES), axis=[0, 2])
+    tiff = first + 6
     numbers = tf.cast(start, tf.int32)
 
     def words_at(places: tf.Tensor, is_little: tf.Tensor) -> tf.Tensor:
@@ -132,7 +152,8 @@ def _are_upright(start: tf.Tensor) -> tf.Tensor:
         first, second = (tf.gather(numbers, places + i, batch_dims=1) for i in (0, 1))
         return tf.where(is_little, first + 256 * second, 256 * first + second)
 
-    is_little = (tf.gather(numbers, tiff, batch_dims=1) == ord("I"))[:, None]
+    mark = tf.gather(numbers, tf.minimum(tiff, _EXIF_SEARCHED_BYTES - 1), batch_dims=1)
+    is_little = (mark == ord("I"))[:, None]
     offset = words_at(tf.stack([tiff + 4, tiff + 6], axis=1), is_little)
     low, high = (tf.where(is_little[:, 0], offset[:, i], offset[:, 1 - i]) for i in (0, 1))
     directory = tiff + low
@@ -144,14 +165,13 @@ def _are_upright(start: tf.Tensor) -> tf.Tensor:
     kind = tf.where(is_orientation, words_at(entries + 2, is_little), 3)
     is_usual = (high == 0) & (directory + 2 + 12 * count <= _EXIF_SEARCHED_BYTES)
     is_usual &= (count <= _MOST_EXIF_ENTRIES) & tf.reduce_all((value == 1) & (kind == 3), axis=1)
-    return is_usual | ~tf.reduce_any(is_name, axis=1)
+    return is_usual | (first == _EXIF_SEARCHED_BYTES)
 
 
 def _may_have_exif(data: tf.Tensor) -> tf.Tensor:
-    """Whether the letters Exif are among the first bytes; a regular expression takes 0.8 ms."""
-    start = tf.io.decode_raw(data, tf.uint8, fixed_length=_EXIF_SEARCHED_BYTES)
-    words = tf.bitcast(tf.stack([start[i : i - 4] for i in range(4)], axis=1), tf.uint32)
-    return tf.reduce_any(tf.equal(words, int.from_bytes(b"Exif", "little")))
+    """Whether the letters Exif are among the first bytes of one image."""
+    start = tf.io.decode_raw(data[None], tf.uint8, fixed_length=_EXIF_SEARCHED_BYTES)
+    return tf.reduce_any(_is_exif(start))
 
 
 def jpeg_size(data: tf.Tensor, max_pixels: int) -> tf.Tensor:

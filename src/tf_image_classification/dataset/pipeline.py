@@ -382,15 +382,16 @@ class Pipeline:
         blank = tf.io.encode_png(tf.fill([side, side, 3], tf.constant(128, tf.uint8)))
 
         def decode(chunk: Encoded) -> Batch:
-            is_example = tf.ones([size], tf.bool)
+            is_example, data = tf.ones([size], tf.bool), chunk.data
             if pad:
                 is_example &= chunk.positions < self.source.num_examples
             if excluded:
                 is_bad = tf.reduce_any(chunk.numbers[:, None] == excluded_numbers[None, :], axis=1)
                 is_example &= ~is_bad
-            data = chunk.data
             if data.dtype == tf.string:
-                data = tf.where(is_example, tf.ensure_shape(data, [size]), blank)
+                data = tf.ensure_shape(data, [size])
+                if pad or excluded:  # copies all bytes
+                    data = tf.where(is_example, data, blank)
             present = {name: is_example & known for name, known in chunk.present.items()}
             return Batch(
                 images=self._images(data, chunk.positions),
