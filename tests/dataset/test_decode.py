@@ -13,7 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tf_image_classification.dataset.decode import decode_image, explain_bad_image, image_format
+from tf_image_classification.dataset.decode import (
+    decode_image,
+    decoder,
+    explain_bad_image,
+    image_format,
+)
 
 LIMIT = 1_000_000
 AWKWARD = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "awkward_images"
@@ -231,6 +236,18 @@ def test_a_gif_frame_too_large_is_refused_although_the_canvas_is_small():
     header, body = _gif_parts()
     data = header + gif_frame(0, 0, 65535, 65535, body) + b";"
     assert_refused(data, "65535 x 65535 = 4,294,836,225 pixels, more than max_image_pixels")
+
+
+def test_a_gif_of_countless_blocks_is_refused_and_not_walked_to_its_end():
+    header, body = _gif_parts()
+    rest = gif_frame(0, 0, WIDTH, HEIGHT, body) + b";"
+    comment = b"!\xfe" + b"\x01a" * 300 + b"\0"
+    traced = decoder(LIMIT)
+    few, countless = (tf.constant(header + comment * count + rest) for count in (2, 10_000))
+    np.testing.assert_array_equal(traced(few), decode(GIF))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        traced(countless)
+    assert "cut short or damaged" in explain_bad_image(countless.numpy(), max_pixels=LIMIT)
 
 
 def _gif_parts():

@@ -53,7 +53,11 @@ def test_calibrated_probabilities_and_sets(model, shipped_run):
         np.testing.assert_allclose([after.labels["kind"].probabilities], expected, rtol=1e-9)
         inside = [NAMES[k] for k in np.flatnonzero(calibration.conformal_set(expected)[0])]
         assert after.labels["kind"].conformal_set == inside
-        assert before.labels["kind"].conformal_set is None
+        above = [
+            n for n, p, t in zip(NAMES, expected[0], calibration.thresholds, strict=True) if p >= t
+        ]
+        assert after.labels["kind"].above_threshold == above
+        assert before.labels["kind"].conformal_set is before.labels["kind"].above_threshold is None
         assert after.labels["kind"].name == before.labels["kind"].name
 
 

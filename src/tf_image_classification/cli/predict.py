@@ -83,6 +83,8 @@ def _row(prediction: Prediction) -> dict[str, Any]:
         }
         if said.conformal_set is not None:
             row[f"{name}_set"] = list(said.conformal_set)
+        if said.above_threshold is not None:
+            row[f"{name}_above_threshold"] = list(said.above_threshold)
     return row
 
 

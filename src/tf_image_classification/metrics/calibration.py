@@ -58,6 +58,10 @@ class Calibration:
         inside[np.arange(len(inside)), np.argmax(calibrated, axis=1)] = True
         return inside
 
+    def above_threshold(self, calibrated: Array) -> npt.NDArray[np.bool_]:
+        """The classes of each example that reach their threshold, [n, D]; none, or several."""
+        return np.asarray(calibrated) >= np.array(self.thresholds)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return dataclasses.asdict(self) | {"thresholds": list(self.thresholds)}

@@ -50,6 +50,8 @@ class LabelPrediction:
         top: the likeliest classes with their probabilities.
         conformal_set: classes one of which is the true one as often as was asked for when the model
             was judged; None without calibration.
+        above_threshold: classes whose probability reaches their threshold, which gave the best F1
+            when the model was judged: none, one or several; None without calibration.
         is_rejected: whether the probability is below the limit that was given.
     """
 
@@ -59,6 +61,7 @@ class LabelPrediction:
     probabilities: Sequence[float] = ()
     top: Sequence[tuple[str, float]] = ()
     conformal_set: Sequence[str] | None = None
+    above_threshold: Sequence[str] | None = None
     is_rejected: bool = False
 
 
@@ -234,13 +237,14 @@ class Predictor:
                 continue
             exact = outputs[probabilities_key(label.name)].astype(np.float64)
             exact = calibration.apply(exact) if calibration else exact
-            sets = (
-                calibration.conformal_set(exact)
-                if calibration and label.kind != SEVERAL
-                else [None] * len(rows)
-            )
-            for row, chosen, p, inside in zip(rows, predicted, exact, sets, strict=True):
-                row[label.name] = _of_label(label, chosen, p, inside, top_k, reject_below)
+            of_label = [
+                _of_label(label, chosen, p, top_k, reject_below)
+                for chosen, p in zip(predicted, exact, strict=True)
+            ]
+            if calibration:
+                of_label = _with_sets(of_label, label, calibration, exact)
+            for row, said in zip(rows, of_label, strict=True):
+                row[label.name] = said
         return rows
 
     def answers(self, images: tf.Tensor) -> dict[str, npt.NDArray[Any]]:
@@ -325,7 +329,6 @@ def _of_label(
     label: Label,
     chosen: Any,
     probabilities: npt.NDArray[np.float64],
-    inside: npt.NDArray[np.bool_] | None,
     top_k: int,
     reject_below: float,
 ) -> LabelPrediction:
@@ -339,13 +342,32 @@ def _of_label(
     else:
         name, value = names[int(chosen)], int(chosen)
         probability = float(probabilities[int(chosen)])
-    conformal = None if inside is None else [names[k] for k in np.flatnonzero(inside)]
     return LabelPrediction(
         name,
         float(value),
         probability,
         probabilities.tolist(),
         top,
-        conformal,
-        probability < reject_below,
+        is_rejected=probability < reject_below,
     )
+
+
+def _with_sets(
+    said: Sequence[LabelPrediction],
+    label: Label,
+    calibration: Calibration,
+    probabilities: npt.NDArray[np.float64],
+) -> list[LabelPrediction]:
+    """The predictions with what a calibration says of their calibrated probabilities [n, D]."""
+    names = np.array(label.named_classes(), object)
+    above = calibration.above_threshold(probabilities)
+    found = [
+        dataclasses.replace(one, above_threshold=names[row].tolist())
+        for one, row in zip(said, above, strict=True)
+    ]
+    if label.kind == SEVERAL:
+        return found
+    return [
+        dataclasses.replace(one, conformal_set=names[row].tolist())
+        for one, row in zip(found, calibration.conformal_set(probabilities), strict=True)
+    ]
