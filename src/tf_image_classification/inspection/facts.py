@@ -7,8 +7,10 @@ facts.problem, facts.width, facts.brightness
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +26,7 @@ SMALL_SIDE = 16
 
 _HASH_SIDE, _HASH_KEPT = 32, 8
 _MOST_SAMPLED = 256  # pixels of the longer side that statistics look at
+_SPECTRUM_SIDE = 160
 _LEAST_LEVEL = 0.03  # of the power that a photograph would have at a frequency
 _TAIL_SHARE = 0.04  # of the rows: a flat end that long is not by chance
 _ENDINGS = {
@@ -84,7 +87,7 @@ class Facts:
 
 def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
     """Everything about one image; what cannot be decoded has a problem, never an error."""
-    from tf_image_classification.dataset.decode import decode_image, explain_bad_image
+    from tf_image_classification.dataset.decode import decoder, explain_failure
 
     start = Facts(row.key, row.where or row.key, row.columns, row.place)
     try:
@@ -104,9 +107,9 @@ def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
     import tensorflow as tf  # late, in each process
 
     try:
-        image = decode_image(tf.constant(data), max_pixels=max_pixels).numpy()
+        image = decoder(max_pixels)(tf.constant(data)).numpy()
     except tf.errors.InvalidArgumentError:
-        problem = explain_bad_image(data, max_pixels=max_pixels) or "cannot be decoded"
+        problem = explain_failure(data, max_pixels=max_pixels)
         return dataclasses.replace(start, problem=problem)
     found = _measured(start, image)
     if name in ("JPEG", "MPO") and _has_flat_end(image):
@@ -139,33 +142,33 @@ def _header(data: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 def _measured(facts: Facts, image: npt.NDArray[np.uint8]) -> Facts:
+    from PIL import Image
+
     height, width = image.shape[:2]
     step = max(1, -(-max(height, width) // _MOST_SAMPLED))
-    sampled = image[::step, ::step].astype(np.float32)
-    grey = sampled @ np.array([0.299, 0.587, 0.114], np.float32)
-    whole = _grey_at(image, _HASH_SIDE)
-    second = np.abs(np.diff(grey, 2, axis=0)).ravel(), np.abs(np.diff(grey, 2, axis=1)).ravel()
-    variance = float(np.mean(np.concatenate(second) ** 2)) if min(grey.shape) > 2 else 0.0
+    pixels = np.ascontiguousarray(image).view("V3")  # copied three bytes at once
+    sampled = pixels[::step, ::step].copy().view(np.uint8)
+    in_grey = Image.fromarray(sampled).convert("L")
+    grey = np.asarray(in_grey, np.float32)
+    rows, columns = np.diff(grey, 2, axis=0), np.diff(grey, 2, axis=1)
+    num_second = rows.size + columns.size
+    variance = (float(np.vdot(rows, rows)) + float(np.vdot(columns, columns))) / max(1, num_second)
+    small = np.asarray(in_grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX), np.float32)
+    share = _HASH_SIDE // SMALL_SIDE
+    smaller = small.reshape(SMALL_SIDE, share, SMALL_SIDE, share).mean(axis=(1, 3))
+    colours = sampled[::2, ::2].astype(np.float32)
     return dataclasses.replace(
         facts,
         width=int(width),
         height=int(height),
-        perceptual_hash=_perceptual_hash(whole),
-        small=_grey_at(image, SMALL_SIDE).round().astype(np.uint8).tobytes(),
+        perceptual_hash=_perceptual_hash(small),
+        small=smaller.round().astype(np.uint8).tobytes(),
         brightness=float(grey.mean()),
         contrast=float(grey.std()),
         sharpness=float(np.log1p(variance)),
-        saturation=float(np.abs(sampled - grey[..., None]).mean()),
+        saturation=float(np.abs(colours - grey[::2, ::2, None]).mean()),
         detail=_detail(image),
     )
-
-
-def _grey_at(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.float32]:
-    """The picture in grey at another size, every pixel of it counted; float32 [side, side]."""
-    from PIL import Image
-
-    small = Image.fromarray(image).convert("L").resize((side, side), Image.Resampling.BOX)
-    return np.asarray(small, np.float32)
 
 
 def _perceptual_hash(grey: npt.NDArray[np.float32]) -> int:
@@ -173,8 +176,10 @@ def _perceptual_hash(grey: npt.NDArray[np.float32]) -> int:
     from scipy.fft import dctn
 
     low = np.asarray(dctn(grey, norm="ortho"))[:_HASH_KEPT, :_HASH_KEPT].ravel()
-    bits = low[1:] > np.median(low[1:])
-    return int("".join("01"[int(bit)] for bit in bits), 2)
+    middle = len(low) // 2 - 1  # of all but the first, which is the brightness
+    bits = low > np.partition(low[1:], middle)[middle]
+    bits[0] = False
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def _has_flat_end(image: npt.NDArray[np.uint8]) -> bool:
@@ -182,29 +187,29 @@ def _has_flat_end(image: npt.NDArray[np.uint8]) -> bool:
 
     White, black and pictures that are flat everywhere do not count.
     """
-    colour = image[-1, -1].astype(int)
-    is_flat = (image == image[-1, -1]).all(axis=(1, 2))
-    rows = len(is_flat) if is_flat.all() else int(np.argmin(is_flat[::-1]))
-    is_plain = bool(colour.min() > 245 or colour.max() < 10)
-    return not is_plain and len(is_flat) > rows >= max(8, _TAIL_SHARE * len(is_flat))
+    last = image[-1, -1]
+    least = max(8, math.ceil(_TAIL_SHARE * len(image)))
+    is_plain = bool(last.min() > 245 or last.max() < 10)
+    if is_plain or len(image) <= least or (image[-least:] != last).any():
+        return False
+    return bool((image[:-least] != last).any())
 
 
 def _detail(image: npt.NDArray[np.uint8]) -> float:
     """How much of the resolution is used: up to where the spectrum of the middle has energy."""
     height, width = image.shape[:2]
-    side = min(256, height, width)
+    side = min(_SPECTRUM_SIDE, height, width)
     if side < 64:
         return 1.0
     top, left = (height - side) // 2, (width - side) // 2
-    part: Any = image[top : top + side, left : left + side, 1].astype(np.float32)
+    part = image[top : top + side, left : left + side, 1].astype(np.float32)
     part -= part.mean()
-    window = np.hanning(side)[:, None] * np.hanning(side)
-    power = np.abs(np.fft.rfft2(part * window)) ** 2
-    rows = np.abs(np.fft.fftfreq(side))[:, None]
-    radius = np.hypot(rows, np.fft.rfftfreq(side)[None, :])
-    edges = np.linspace(0, 0.5, 33)
-    bands = np.digitize(radius.ravel(), edges)
-    counts = np.maximum(np.bincount(bands, minlength=34)[1:33], 1)
+    part *= _window(side)
+    from scipy.fft import rfft2  # late, and in single precision, which numpy's is not
+
+    spectrum = rfft2(part)
+    power = spectrum.real**2 + spectrum.imag**2
+    bands, counts, edges = _bands(side)
     # Of photographs the power falls with the square of the frequency; what was enlarged, or is out
     # of focus, falls off much faster beyond what it holds.
     level = np.bincount(bands, power.ravel(), 34)[1:33] / counts * edges[1:] ** 2
@@ -212,3 +217,17 @@ def _detail(image: npt.NDArray[np.uint8]) -> float:
     if usual <= 0:
         return 1.0
     return float(edges[1:][level >= _LEAST_LEVEL * usual].max() / 0.5)
+
+
+@functools.lru_cache(maxsize=16)
+def _window(side: int) -> npt.NDArray[np.float32]:
+    return (np.hanning(side)[:, None] * np.hanning(side)).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _bands(side: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Of a spectrum the band of each frequency, how many each band has, and the bands' edges."""
+    edges = np.linspace(0, 0.5, 33)
+    rows = np.abs(np.fft.fftfreq(side))[:, None]
+    bands = np.digitize(np.hypot(rows, np.fft.rfftfreq(side)[None, :]).ravel(), edges)
+    return bands, np.maximum(np.bincount(bands, minlength=34)[1:33], 1), edges
