@@ -7,7 +7,7 @@ an image, D the number of classes of a label.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,12 +25,15 @@ class Batch(NamedTuple):
             1 for each of several classes; 0 where missing.
         present: by label name, bool [B]; False where the label is missing or the row is no example.
         ids: int64 [B], the example's number in its table, or PADDING_ID.
+        draws: float32 [B, n], random numbers from which the device changes each training image;
+            () where it changes none.
     """
 
     images: tf.Tensor
     labels: Mapping[str, tf.Tensor]
     present: Mapping[str, tf.Tensor]
     ids: tf.Tensor
+    draws: Any = ()
 
 
 def probabilities_key(name: str) -> str:

@@ -40,7 +40,11 @@ def is_upright(data):
 
 
 def of_bytes(preproc, data, side, seed):
-    return preproc.of_bytes(data, side, side, seed, is_upright=is_upright(data), max_pixels=MOST)
+    """What the input and then the device make of an encoded image."""
+    image = preproc.of_bytes(data, side, side, seed, is_upright=is_upright(data), max_pixels=MOST)
+    if not preproc.num_draws:
+        return image
+    return preproc.on_device(image[None], preproc.draws(seed)[None])[0]
 
 
 def in_dataset(function, data):

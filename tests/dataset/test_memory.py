@@ -60,6 +60,26 @@ def test_same_batches(tmp_path, fused):
     assert len(calls) == 2  # the first image, and the traced reading of all
 
 
+@pytest.mark.parametrize("augmentation", ["none", "flip", "colour"])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_input_and_device_together_make_the_image_of_its_position(tmp_path, augmentation, keeps):
+    table = source(tmp_path)
+    how = Preprocessing(is_training=True, augmentation=augmentation)
+    kept = InMemory(table, max_pixels=10**6) if keeps else None
+    images = pipeline(table, preproc=how, batch_size=COUNT, memory=kept)
+    batch = next(iter(images.training_batches(COUNT)))
+    seen = batch.images
+    if images.on_device:
+        seen = images.on_device(batch.images, batch.draws)
+        assert (seen.numpy() != batch.images.numpy()).any()
+    for row, number in enumerate(batch.ids.numpy()):
+        encoded = table.fetch(tf.constant([number]))[0]
+        image = tf.io.decode_png(encoded, channels=3)
+        whole = images.preprocess(image, tf.constant(COUNT + row, tf.int64))
+        np.testing.assert_allclose(seen[row].numpy().astype(int), whole.numpy(), atol=1)
+    assert (augmentation == "none") == (images.on_device is None)
+
+
 def test_what_is_not_kept(tmp_path, monkeypatch):
     (tmp_path / "sizes").mkdir()
     other_sizes = source(tmp_path / "sizes", sizes=(8, 8, 9))

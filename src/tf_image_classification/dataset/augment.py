@@ -104,8 +104,19 @@ def random_window(
 
 def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """The image, or as often its mirror image."""
-    is_mirrored = tf.random.stateless_uniform([], _seed(seed, 2)) < 0.5
+    is_mirrored = flip_draw(seed) < 0.5
     return tf.cond(is_mirrored, lambda: tf.reverse(image, [1]), lambda: tf.identity(image))
+
+
+def flip_draw(seed: tf.Tensor) -> tf.Tensor:
+    """The number, 0-1, whose being below a half makes ``random_flip`` give the mirror image."""
+    return tf.random.stateless_uniform([], _seed(seed, 2))
+
+
+def flipped(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Images [B, H, W, C], mirrored where ``random_flip`` would of these draws [B]."""
+    is_mirrored = (draws < 0.5)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    return tf.where(is_mirrored, tf.reverse(images, [2]), images)
 
 
 def random_translate(image: tf.Tensor, seed: tf.Tensor, *, most: float = 0.1) -> tf.Tensor:
@@ -122,10 +133,20 @@ def random_colour(image: tf.Tensor, seed: tf.Tensor, *, most: float = 0.3) -> tf
         seed: int64 [2].
         most: largest change.
     """
-    factors = tf.random.stateless_uniform([3], _seed(seed, 4), 1 - most, 1 + most)
-    image = _brightness(image, factors[0])
-    image = _contrast(image, factors[1])
-    return _saturation(image, factors[2])
+    return coloured(image[tf.newaxis], colour_draws(seed, most=most)[tf.newaxis])[0]
+
+
+def colour_draws(seed: tf.Tensor, *, most: float = 0.3) -> tf.Tensor:
+    """The three factors, float32 [3], that ``random_colour`` draws."""
+    return tf.random.stateless_uniform([3], _seed(seed, 4), 1 - most, 1 + most)
+
+
+def coloured(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """Float images [B, H, W, C], 0-255, changed as ``random_colour`` does by factors [B, 3]."""
+    brightness, contrast, saturation = tf.unstack(factors[:, tf.newaxis, tf.newaxis], axis=-1)
+    images = _brightness(images, brightness[..., tf.newaxis])
+    images = _contrast(images, contrast[..., tf.newaxis])
+    return _saturation(images, saturation[..., tf.newaxis])
 
 
 def random_erasing(
@@ -220,7 +241,7 @@ def _grey(image: tf.Tensor) -> tf.Tensor:
 
 
 def _contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    mean = tf.reduce_mean(_grey(image))
+    mean = tf.reduce_mean(_grey(image), axis=(-3, -2, -1), keepdims=True)
     return tf.clip_by_value(mean + factor * (image - mean), 0.0, 255.0)
 
 

@@ -205,14 +205,31 @@ class Pipeline:
             )
         return image
 
-    def preprocess_bytes(
-        self, data: tf.Tensor, position: tf.Tensor, is_upright: tf.Tensor
-    ) -> tf.Tensor:
-        """The same of an encoded image, scalar string; only where ``is_fused``."""
+    @property
+    def on_device(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
+        """What the training step does to a batch's images from their draws, if anything."""
+        preproc: Any = self.preproc
+        return preproc.on_device if self.is_fused and preproc.num_draws else None
+
+    def before_device(
+        self, image: tf.Tensor, position: tf.Tensor, is_upright: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Any]:
+        """What becomes of one image in the input, and the draws of what is left to the device.
+
+        Args:
+            image: uint8 [h, w, 3]; or an encoded one, scalar string, only where ``is_fused``.
+            position: int64 scalar, as ``preprocess`` takes it.
+            is_upright: of an encoded image, what ``are_whole_upright_jpegs`` says of it.
+        """
+        if not self.is_fused:
+            return self.preprocess(image, position), ()
+        preproc: Any = self.preproc
         size, seed = self.image_size, tf.stack([self.seed, position])
-        of_bytes: Any = self.preproc.of_bytes  # type: ignore[attr-defined]
+        draws = preproc.draws(seed) if self.on_device else ()
+        if image.dtype != tf.string:
+            return preproc.of_pixels(image, size, size, seed), draws
         limits = {"is_upright": is_upright, "max_pixels": self.max_image_pixels}
-        return of_bytes(data, size, size, seed, **limits)
+        return preproc.of_bytes(image, size, size, seed, **limits), draws
 
     def num_evaluation_batches(self, max_batches: int = 0) -> int:
         """Global batches of one pass, the last one padded; at most max_batches unless that is 0."""
@@ -393,40 +410,42 @@ class Pipeline:
                 if pad or excluded:  # copies all bytes
                     data = tf.where(is_example, data, blank)
             present = {name: is_example & known for name, known in chunk.present.items()}
+            images, draws = self._images(data, chunk.positions)
             return Batch(
-                images=self._images(data, chunk.positions),
+                images=images,
                 labels={
                     name: where_known(present[name], value, 0)
                     for name, value in chunk.labels.items()
                 },
                 present=present,
                 ids=tf.where(is_example, chunk.numbers, tf.constant(PADDING_ID, tf.int64)),
+                draws=draws,
             )
 
         batches = chunks.map(decode, **_PARALLEL).batch(rows // size, drop_remainder=True)
         merged = batches.map(lambda batch: tf.nest.map_structure(_merge_chunks, batch))
         return merged.prefetch(tf.data.AUTOTUNE)
 
-    def _images(self, data: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        """Images as in ``Encoded`` at positions [c] to preprocessed images [c, H, W, C]."""
-        if data.dtype == tf.uint8:
-            return tf.map_fn(
-                lambda pair: self.preprocess(*pair),
-                (data, positions),
-                fn_output_signature=self.image_spec,
-            )
-        if self.is_fused:
-            elements = (data, positions, are_whole_upright_jpegs(data))
-            return tf.map_fn(
-                lambda parts: self.preprocess_bytes(*parts),
-                elements,
-                fn_output_signature=self.image_spec,
-            )
+    def _images(self, data: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """Images as in ``Encoded`` at positions [c] to images and draws as in ``Batch``."""
+        elements: tuple[tf.Tensor, ...] = (data, positions)
+        if data.dtype == tf.string and self.is_fused:
+            elements += (are_whole_upright_jpegs(data),)
 
-        def one_image(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            return self.preprocess(decoder(self.max_image_pixels)(pair[0]), pair[1])
+        def one_image(image: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, Any]:
+            if image.dtype == tf.string and not self.is_fused:
+                image = decoder(self.max_image_pixels)(image)
+            return self.before_device(image, *others)
 
-        return tf.map_fn(one_image, (data, positions), fn_output_signature=self.image_spec)
+        draws: Any = ()
+        if self.on_device:
+            draws = tf.TensorSpec([self.preproc.num_draws], tf.float32)  # type: ignore[attr-defined]
+        images: tuple[tf.Tensor, Any] = tf.map_fn(
+            lambda parts: one_image(*parts),
+            elements,
+            fn_output_signature=(self.image_spec, draws),
+        )
+        return images
 
 
 def where_known(known: tf.Tensor, values: tf.Tensor, other: float) -> tf.Tensor:

@@ -22,14 +22,14 @@ Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 CHANGES: dict[str, tuple[Change, ...]] = {
     "none": (),
-    "flip": (augment.random_flip,),
-    "translate": (augment.random_flip, augment.random_translate),
-    "crop": (augment.random_flip,),
-    "colour": (augment.random_flip, augment.random_colour),
-    "rand": (augment.random_flip, augment.rand_augment, augment.random_erasing),
-    "trivial": (augment.random_flip, augment.trivial_augment, augment.random_erasing),
+    "flip": (),
+    "translate": (augment.random_translate,),
+    "crop": (),
+    "colour": (),
+    "rand": (augment.rand_augment, augment.random_erasing),
+    "trivial": (augment.trivial_augment, augment.random_erasing),
 }
-"""What happens to the part of a training image that was taken, by the name of the augmentation."""
+"""By the augmentation's name what happens to each training image; whole batches see the rest."""
 
 _OF_THE_MIDDLE = ("none", "flip", "translate")
 
@@ -54,6 +54,45 @@ class Preprocessing:
         self, image: tf.Tensor, width: int, height: int, seed: tf.Tensor | None = None
     ) -> tf.Tensor:
         """The preprocessing of a decoded image; as ``EstimatorSpec.get_preproc_fn`` says."""
+        image = self.of_pixels(image, width, height, seed)
+        if not self.num_draws:
+            return image
+        assert seed is not None
+        return self.on_device(image[tf.newaxis], self.draws(seed)[tf.newaxis])[0]
+
+    @property
+    def num_draws(self) -> int:
+        """Random numbers that ``on_device`` needs of an image; 0 where it has nothing to do."""
+        if not self.is_training or self.augmentation == "none":
+            return 0
+        return 4 if self.augmentation == "colour" else 1
+
+    def draws(self, seed: tf.Tensor) -> tf.Tensor:
+        """The random numbers, float32 [num_draws], that ``on_device`` needs of an image."""
+        flip = augment.flip_draw(seed)[tf.newaxis]
+        if self.augmentation != "colour":
+            return flip
+        return tf.concat([flip, augment.colour_draws(seed)], axis=0)
+
+    def on_device(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """What is done to a whole batch at once, where the network is.
+
+        Args:
+            images: uint8 [B, H, W, C].
+            draws: of each image, float32 [B, num_draws].
+
+        Returns:
+            The mirrored and coloured images, uint8.
+        """
+        if self.augmentation == "colour":
+            changed = augment.coloured(tf.cast(images, tf.float32), draws[:, 1:])
+            images = tf.cast(changed + 0.5, tf.uint8)
+        return augment.flipped(images, draws[:, 0])
+
+    def of_pixels(
+        self, image: tf.Tensor, width: int, height: int, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """The same but for what ``on_device`` does."""
         window = self._window(width, height, seed)(tf.shape(image)[:2])
         part = resized_part(image, *window, height, width, is_exact=not self.is_training)
         return self._changed(part, seed)
@@ -68,7 +107,7 @@ class Preprocessing:
         is_upright: tf.Tensor,
         max_pixels: int,
     ) -> tf.Tensor:
-        """The same from an encoded image: exactly in evaluation, nearly in training.
+        """As ``of_pixels`` from an encoded image: exactly in evaluation, nearly in training.
 
         Args:
             data: scalar string, as ``decode_image`` takes it.
@@ -99,10 +138,9 @@ class Preprocessing:
     def _changed(self, image: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
         if not self.is_training:
             return image
-        flips, *others = CHANGES[self.augmentation] or (lambda image, seed: image,)
-        for change in others:
+        changes = CHANGES[self.augmentation]
+        for change in changes:
             image = change(image, seed)
-        if others:
+        if changes:
             image = tf.clip_by_value(image, 0.0, 255.0)
-        # Mirroring comes last, when there is least to move.
-        return flips(tf.cast(image + 0.5, tf.uint8), seed)
+        return tf.cast(image + 0.5, tf.uint8)

@@ -361,6 +361,7 @@ def assemble(
             average_decay=decay,
             seed=settings.run.seed,
             num_replicas=num_replicas,
+            on_device=getattr(data.train, "on_device", None),
             rate_shares=_rate_shares(model, trained, settings, hooks),
         ),
         workers=workers,

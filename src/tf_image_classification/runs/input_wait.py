@@ -87,9 +87,7 @@ def time_stages(pipeline: Pipeline, num_images: int = _NUM_IMAGES) -> dict[str, 
     decode = decoder(pipeline.max_image_pixels)
     if pipeline.is_fused:
         whole = tf.function(
-            lambda d: pipeline.preprocess_bytes(
-                d, position, are_whole_upright_jpegs(d[tf.newaxis])[0]
-            )
+            lambda d: pipeline.before_device(d, position, are_whole_upright_jpegs(d[tf.newaxis])[0])
         )
         return {"reading": read_secs / count, "decoding": _secs(whole, data) / count}
     decode_secs = _secs(decode, data)

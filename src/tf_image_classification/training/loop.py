@@ -101,6 +101,7 @@ class TrainingRun:
         self._wants_evaluation = False
         self._interrupted_by = ""
         self._is_stopping = False
+        self._as_seen = step_function.changed
         self._one_step, self._many_steps = _compiled(step_function, workers.strategy, jit_compile)
 
     @property
@@ -141,7 +142,7 @@ class TrainingRun:
         """The first replica's part of the last batch; read again when several went in together."""
         if self._batch is None:
             self._batch = next(self._inputs.start(self.position - self.batch_size))
-        return Batch(*(self._local(part) for part in self._batch))
+        return self._as_seen(Batch(*(self._local(part) for part in self._batch)))
 
     def _local(self, value: Any) -> Any:
         return tf.nest.map_structure(

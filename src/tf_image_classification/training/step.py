@@ -57,6 +57,7 @@ class StepFunction:
         average_decay: decay of the moving averages; unused without averages.
         seed: the run's seed, for random layers.
         num_replicas: replicas in all.
+        on_device: a batch's images and draws to the images that are to be seen; or None.
         rate_shares: for each trained variable what the step makes its change be multiplied with;
             None: one, always.
     """
@@ -69,6 +70,7 @@ class StepFunction:
     average_decay: float
     seed: int
     num_replicas: int
+    on_device: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
     rate_shares: Sequence[RateShare | None] = ()
 
     def __call__(self, batch: Batch, votes: tf.Tensor) -> StepOutput:
@@ -94,6 +96,12 @@ class StepFunction:
             self._update_averages()
             self._count(loss, norm)
         return StepOutput(loss, norm, votes)
+
+    def changed(self, batch: Batch) -> Batch:
+        """A batch as the network sees it, before mixing."""
+        if self.on_device is None:
+            return batch
+        return batch._replace(images=self.on_device(batch.images, batch.draws))
 
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         """The optimizer's update, of which each variable takes its share.
@@ -182,6 +190,7 @@ class StepFunction:
 
     def _mixed(self, part: Batch, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """The images of a part, mixed if that is wanted, and how much of each is its own."""
+        part = self.changed(part)
         if not self._is_mixing:
             return part.images, None
         num_pairs = part.images.shape[0] // 2
