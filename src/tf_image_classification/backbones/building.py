@@ -7,6 +7,7 @@ logits = model(images)  # pixels 0-255; scaling and channel order are the networ
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -118,7 +119,9 @@ def _body(backbone: Backbone, images: Any, weights: str | None) -> Any:
     make = getattr(keras.applications, backbone.keras_class)
     scopes = INCEPTION_SCOPES.get(backbone.name)
     if scopes is None:
-        model = make(input_tensor=images, include_top=False, weights=weights, **options)
+        with warnings.catch_warnings():  # it does not look at the shape of input_tensor
+            warnings.filterwarnings("ignore", message="`input_shape` is undefined")
+            model = make(input_tensor=images, include_top=False, weights=weights, **options)
         return model.outputs[0]
     model = make(input_shape=images.shape[1:], include_top=False, weights=weights, **options)
     renamed = _renamed(model, scopes)
