@@ -1,12 +1,13 @@
 """How fast photographs become batches: ours, other libraries, and the decoder alone.
 
     pip install -r benchmarks/requirements-input.txt
-    python benchmarks/input.py [--images FOLDER] [--cores 1 2] [--only ours]
+    python benchmarks/input.py [--images FOLDER] [--cores 1 2] [--only ours] [--rounds 3]
 
 The same work for all: a random part of 8 to 100 % of each photograph (``--crop_area``), resized to
 224 pixels, in shuffled batches of 64. Each reader runs in a process of its own that is held to so
-many cores. The last column is the ratio to libjpeg-turbo decoding the same files as a whole,
-measured in the same run. Readers whose library is not installed are left out and named.
+many cores. The ratio is to libjpeg-turbo decoding the same files as a whole, measured just before
+and just after each reader, since a machine that others use as well changes its speed within
+minutes; of several rounds it is the median. Readers whose library is not installed are named.
 
 Without ``--images`` the photographs are made from the two that scikit-learn brings along.
 """
@@ -20,13 +21,14 @@ import io
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
 SIDE, BATCH = 224, 64
-NUM_IMAGES, MEASURED_SECS = 512, 8.0
+NUM_IMAGES, MEASURED_SECS, LIMIT_SECS = 512, 6.0, 3.0
 LEAST_AREA = 0.08  # share of a photograph, as usual in training from scratch; the most is all of it
 
 
@@ -268,10 +270,11 @@ def paths_of(folder):
 def measured(reader, folder, cores):
     """Images a second of one reader, once it has got going."""
     iterator = READERS[reader](folder, cores)
-    for _ in range(4):
+    for _ in range(1 if reader == LIMIT else 4):
         next(iterator)
+    secs = LIMIT_SECS if reader == LIMIT else MEASURED_SECS
     began, count = time.monotonic(), 0
-    while time.monotonic() - began < MEASURED_SECS:
+    while time.monotonic() - began < secs:
         count += next(iterator)
     return count / (time.monotonic() - began)
 
@@ -343,6 +346,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="", help="folder of JPEG files")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=1, help="how often all are measured")
     parser.add_argument(
         "--only", default="", help="only readers whose name holds this, and the limit"
     )
@@ -358,21 +362,27 @@ def main():
         return
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(folder, arguments.images)
+        readers = [name for name in READERS if name != LIMIT and arguments.only in name]
         print(f"{'reader':<36} " + " ".join(f"{f'{n} core(s)':>22}" for n in arguments.cores))
-        limits = {}
-        for reader in READERS:
-            if reader != LIMIT and arguments.only not in reader:
-                continue
-            cells = []
-            for cores in arguments.cores:
+        limits = {cores: [in_process(LIMIT, folder, cores)] for cores in arguments.cores}
+        found = {(reader, cores): [] for reader in readers for cores in arguments.cores}
+        for _ in range(arguments.rounds):
+            for reader, cores in found:
                 speed = in_process(reader, folder, cores)
-                limits.setdefault(cores, speed)
-                cells.append(
-                    f"{speed:8.0f}/s, ratio {speed / limits[cores]:.2f}"
-                    if speed
-                    else "not installed"
-                )
-            print(f"{reader:<36} " + " ".join(f"{cell:>22}" for cell in cells), flush=True)
+                limits[cores].append(in_process(LIMIT, folder, cores))
+                around = statistics.mean(limits[cores][-2:])
+                found[reader, cores].append((speed / around, speed))
+        show(LIMIT, [f"{statistics.median(limits[n]):8.0f}/s, ratio 1.00" for n in arguments.cores])
+        for reader in readers:
+            middles = [statistics.median_low(found[reader, n]) for n in arguments.cores]
+            show(reader, [
+                f"{speed:8.0f}/s, ratio {ratio:.2f}" if speed else "not installed"
+                for ratio, speed in middles
+            ])  # fmt: skip
+
+
+def show(name, cells):
+    print(f"{name:<36} " + " ".join(f"{cell:>22}" for cell in cells), flush=True)
 
 
 def in_process(reader, folder, cores):
