@@ -8,8 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_image_classification.dataset import augment
-from tf_image_classification.dataset.decode import are_whole_upright_jpegs, decode_image
-from tf_image_classification.dataset.fused import read_part, resized_part
+from tf_image_classification.dataset.decode import decode_image
+from tf_image_classification.dataset.fused import are_whole_upright_jpegs, read_part, resized_part
 from tf_image_classification.dataset.preprocessing import CHANGES, Preprocessing
 
 MOST = 10_000_000

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_image_classification.dataset.decode import decoder, jpeg_size
+from tf_image_classification.dataset.exif import are_upright
 
 Window = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 """An image's height and width, int32 [2], to a part's top left corner and size, int32 [2] each."""
@@ -151,3 +152,22 @@ def _decode(
 ) -> tf.Tensor:
     window = tf.concat([start, extent], axis=0)
     return tf.io.decode_and_crop_jpeg(data, window, channels=3, ratio=ratio, dct_method=dct_method)
+
+
+def are_whole_upright_jpegs(data: tf.Tensor) -> tf.Tensor:
+    """Which of some images are JPEGs that are not to be turned and that end where they should.
+
+    All at once, since asking one after the other takes as long as decoding them. A JPEG whose EXIF
+    data are in an unusual place, or broken, is not among them.
+
+    Args:
+        data: string [n].
+
+    Returns:
+        bool [n].
+    """
+    lengths = tf.strings.length(data)
+    at_end = tf.maximum(lengths - 2, 0)
+    ends = tf.strings.substr(data, tf.zeros_like(at_end), tf.fill(tf.shape(at_end), 3))
+    ends += tf.strings.substr(data, at_end, tf.fill(tf.shape(at_end), 2))
+    return (ends == b"\xff\xd8\xff\xff\xd9") & are_upright(data)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from tf_image_classification.dataset.decode import are_whole_upright_jpegs, decoder
+from tf_image_classification.dataset.decode import decoder
+from tf_image_classification.dataset.fused import are_whole_upright_jpegs
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.hooks.base import Hook, Run

@@ -1,48 +1,27 @@
-"""Where examples come from: TFRecord files, CSV files and class folders, as one table.
-
-``read_source`` finds and checks everything that can be known before decoding; ``encode`` turns the
-labels into numbers once the vocabulary is fixed.
-
-    raw = read_source(["train.csv"], schema, options)
-    table = raw.encode(schema.with_vocabularies({"pet": ["cat", "dog"]}))
-"""
+"""Images in files of their own: those that a CSV names, and those in class folders."""
 
 from __future__ import annotations
 
-import atexit
 import collections
 import csv
-import dataclasses
 import hashlib
 import io
 import itertools
 import os
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification import files
-from tf_image_classification.dataset import examples, tfrecord
-from tf_image_classification.errors import DataError, LabelError, did_you_mean
-from tf_image_classification.labels import (
-    Column,
-    Label,
-    LabelSchema,
-    collect_vocabulary,
-    encode_texts,
-)
+from tf_image_classification.dataset.sources.tables import RawTable
+from tf_image_classification.errors import DataError, did_you_mean
+from tf_image_classification.labels import LabelSchema
 
 URI_COLUMN = "URIs"
 LABEL_COLUMN = "labels"
 _MOST_COMPARED = 20_000  # files of equal length that are read to find equal ones
-_QUIET_SECS = 0.1
-_LONGEST_CLOSING_SECS = 10.0
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     *(".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
@@ -50,164 +29,12 @@ IMAGE_SUFFIXES = (
 """Names of files that are taken for images; hidden and system files never are."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SourceOptions:
-    """How a source is read; the fields are the settings of the same names.
-
-    Attributes:
-        option: the setting the patterns came from, for messages.
-        cache_dir: folder for indexes and unpacked records.
-        image_feature: as in the settings.
-        label_features: label name to feature name.
-    """
-
-    option: str
-    cache_dir: str
-    image_feature: str = ""
-    label_features: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Every example of a source: where its bytes lie and what its labels are.
-
-    Attributes:
-        num_examples: exact number of examples.
-        columns: by label name, the labels of all examples.
-        fetch: in-graph, int64 [n] example numbers to string [n] encoded images.
-        locate: what to call an example in a message: its file and its record, line or name.
-        fingerprint: hexadecimal digest of the records and of what is read in them; of images in
-            files of their own their names, sizes in bytes and labels. It does not depend on where
-            they lie.
-        notes: what was left out, in sentences for the user.
-        fetches_in_parallel: whether ``fetch`` gains from being called in parallel.
-        sizes: int64 [N], bytes of each image's file; 0 for a remote one; empty for records.
-    """
-
-    num_examples: int
-    columns: Mapping[str, Column]
-    fetch: Callable[[tf.Tensor], tf.Tensor]
-    locate: Callable[[int], str]
-    fingerprint: str
-    notes: tuple[str, ...] = ()
-    fetches_in_parallel: bool = True
-    sizes: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
-
-
-@dataclasses.dataclass(frozen=True)
-class RawTable:
-    """A table whose labels are still texts or numbers as they stand in the source.
-
-    Attributes:
-        num_examples: as in ``Table``, and so are fetch, locate, fingerprint, notes,
-            fetches_in_parallel and sizes.
-        raw: by label name, texts, or numbers with whether they are given.
-        declared: by label name, classes that the source names without having examples of them.
-    """
-
-    num_examples: int
-    raw: Mapping[str, Sequence[str] | examples.RawLabels]
-    fetch: Callable[[tf.Tensor], tf.Tensor]
-    locate: Callable[[int], str]
-    fingerprint: str
-    notes: tuple[str, ...] = ()
-    declared: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    fetches_in_parallel: bool = True
-    sizes: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def vocabulary(self, label: Label) -> tuple[str, ...]:
-        """The class names that this source gives a label, in numbering order.
-
-        Raises:
-            LabelError: as ``collect_vocabulary``.
-        """
-        raw = self.raw[label.name]
-        if isinstance(raw, examples.RawLabels):
-            texts = raw.texts() if raw.is_text else map(str, range(label.depth))
-            return collect_vocabulary(label, texts)
-        return collect_vocabulary(label, [*raw, *self.declared.get(label.name, ())])
-
-    def encode(self, schema: LabelSchema) -> Table:
-        """The table with its labels as numbers.
-
-        Args:
-            schema: the labels, class labels with their vocabularies.
-
-        Raises:
-            LabelError: a label is unknown or out of range; names file and line.
-        """
-        columns = {}
-        for label in schema:
-            raw = self.raw[label.name]
-            if isinstance(raw, examples.RawLabels):
-                columns[label.name] = examples.encode(label, raw, self.locate)
-            else:
-                columns[label.name] = encode_texts(label, raw, self.locate)
-            if not columns[label.name].present.any():
-                raise LabelError(
-                    f"Not one of {self.num_examples} examples has label {label.name!r}. "
-                    "Correct its name in class_dict, or its marker for missing labels."
-                )
-        return Table(
-            self.num_examples,
-            columns,
-            self.fetch,
-            self.locate,
-            self.fingerprint,
-            self.notes,
-            self.fetches_in_parallel,
-            self.sizes,
-        )
-
-
-def source_kind(patterns: Sequence[str], option: str) -> tuple[str, list[str]]:
-    """What patterns name: "folder", "csv" or "tfrecord", with the files or folders.
+def read_image_files(kind: str, paths: Sequence[str], schema: LabelSchema) -> RawTable:
+    """The images of CSV files (kind "csv") or of class folders ("folder"), in order.
 
     Raises:
-        DataError: nothing is named, or things of different kinds.
+        DataError: a file is missing or malformed; names file and line.
     """
-    if not patterns:
-        raise DataError(
-            f"No examples are named. Give {option}: TFRecord files, a .csv or a folder."
-        )
-    paths = files.expand_patterns(patterns, option=option)
-    expanded = [inner for path in paths for inner in _records_of_folder(path)]
-    kinds = {_kind(path) for path in expanded}
-    if len(kinds) > 1:
-        raise DataError(f"{option} mixes {' and '.join(sorted(kinds))}. Give one kind of source.")
-    return kinds.pop(), expanded
-
-
-def _records_of_folder(path: str) -> list[str]:
-    """The TFRecord files of a folder that holds nothing else, else the path itself."""
-    if not files.is_folder(path):
-        return [path]
-    names = files.list_folder(path)
-    if names and all(".tfrecord" in name for name in names):
-        return [files.join(path, name) for name in names]
-    return [path]
-
-
-def _kind(path: str) -> str:
-    if files.is_folder(path):
-        return "folder"
-    return "csv" if path.lower().endswith(".csv") else "tfrecord"
-
-
-def read_source(patterns: Sequence[str], schema: LabelSchema, options: SourceOptions) -> RawTable:
-    """Every example that patterns name, with all that can be checked before decoding.
-
-    Args:
-        patterns: paths or patterns of TFRecord files, CSV files or class folders.
-        schema: the labels to read.
-        options: how to read.
-
-    Raises:
-        DataError: a file is missing, empty or malformed; names file, line or record.
-    """
-    kind, paths = source_kind(patterns, options.option)
-    if kind == "tfrecord":
-        return _read_records(paths, schema, options)
     rows = _Rows(schema.names)
     for path in paths:
         if kind == "csv":
@@ -477,106 +304,3 @@ def _walk(folder: str) -> Iterator[str]:
             yield from _walk(path)
         else:
             yield path
-
-
-def _read_records(paths: Sequence[str], schema: LabelSchema, options: SourceOptions) -> RawTable:
-    indexed = [tfrecord.index_file(path, options.cache_dir) for path in paths]
-    reader = tfrecord.RecordReader(indexed)
-    if not reader.num_records:
-        raise DataError(f"{options.option}: {', '.join(paths)} hold no records.")
-
-    def locate(i: int) -> str:
-        return "{} record {}".format(*reader.locate(i))
-
-    def records() -> Iterator[bytes]:
-        return (data for i in range(reader.num_records) for data in reader.read([i]))
-
-    features = examples.find_features(
-        records(),
-        schema,
-        path=paths[0],
-        image_feature=options.image_feature,
-        label_features=options.label_features,
-    )
-    fingerprint = features.fingerprint(f.fingerprint for f in indexed)
-    raw = _cached_labels(
-        fingerprint,
-        features,
-        options.cache_dir,
-        lambda: examples.read_labels(records(), features, locate),
-    )
-
-    def read_some(numbers: Any) -> Any:
-        with _EXIT_GATE:
-            return np.array(reader.read(numbers), dtype=object)
-
-    def fetch(numbers: tf.Tensor) -> tf.Tensor:
-        serialized = tf.numpy_function(read_some, [numbers], tf.string, stateful=False)
-        return features.parse(tf.ensure_shape(serialized, [None]))[0]
-
-    return RawTable(reader.num_records, raw, fetch, locate, fingerprint, fetches_in_parallel=False)
-
-
-class _ExitGate:
-    """Lets no reading thread run into the end of the interpreter.
-
-    A thread of TensorFlow that wants to run Python while the interpreter goes down is ended by it;
-    the batch it was reading for never comes, and the destructor of the iterator, which waits for
-    that batch, never returns. So before that, reading is closed and the threads run dry.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._is_closed = False
-        self._running = 0
-        self._last_call = 0.0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._last_call = time.monotonic()
-            if self._is_closed:
-                raise StopIteration
-            self._running += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._running -= 1
-
-    def close(self) -> None:
-        """Refuse further calls, and wait until there are none for a moment."""
-        with self._lock:
-            self._is_closed = True
-            began = self._last_call = time.monotonic()
-        while time.monotonic() - began < _LONGEST_CLOSING_SECS:
-            time.sleep(_QUIET_SECS / 5)
-            if not self._running and time.monotonic() - self._last_call > _QUIET_SECS:
-                return
-
-
-_EXIT_GATE = _ExitGate()
-atexit.register(_EXIT_GATE.close)
-
-
-def _cached_labels(
-    fingerprint: str,
-    features: examples.Features,
-    cache_dir: str,
-    read: Callable[[], dict[str, examples.RawLabels]],
-) -> dict[str, examples.RawLabels]:
-    """The labels of records, read once for this content and these features."""
-    kinds = sorted((name, kind.name) for name, kind in features.dtypes.items())
-    key = repr((fingerprint, kinds))
-    path = os.path.join(cache_dir, f"labels-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz")
-    if os.path.exists(path):
-        with np.load(path, allow_pickle=False) as saved:
-            return {
-                name: examples.RawLabels(saved[f"values:{name}"], saved[f"given:{name}"])
-                for name in features.labels
-            }
-    raw = read()
-    buffer = io.BytesIO()
-    arrays = {f"values:{name}": labels.values for name, labels in raw.items()}
-    arrays |= {f"given:{name}": labels.given for name, labels in raw.items()}
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    files.write_bytes(path, buffer.getvalue())
-    return raw
