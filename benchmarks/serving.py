@@ -35,12 +35,15 @@ def main():
     found = {}
     for batch_size in (1, 32):
         with_server = Server(given.model_dir, batch_size)
+        memory = [with_server.megabytes()]
         try:
             for clients in given.clients:
                 asked = ask(with_server.url, image, clients, given.secs)
                 found[batch_size, clients] = asyncio.run(asked)
-            print(f"memory of the server with batches of up to {batch_size}: "
-                  f"{with_server.megabytes():.0f} MB")  # fmt: skip
+                memory.append(with_server.megabytes())
+            numbers = ", ".join(f"{megabytes:.0f}" for megabytes in memory)
+            print(f"memory with batches of up to {batch_size}: {numbers} MB, at the start and after "
+                  f"{given.clients} clients")  # fmt: skip
         finally:
             with_server.stop()
     print(f"{'clients':>8} {'without batching':>36} {'with batching':>36} {'ratio':>6}")
