@@ -42,8 +42,8 @@ def main():
                 found[batch_size, clients] = asyncio.run(asked)
                 memory.append(with_server.megabytes())
             numbers = ", ".join(f"{megabytes:.0f}" for megabytes in memory)
-            print(f"memory with batches of up to {batch_size}: {numbers} MB, at the start and after "
-                  f"{given.clients} clients")  # fmt: skip
+            print(f"memory with batches of up to {batch_size}: {numbers} MB, at its start and after"
+                  f" {given.clients} clients")  # fmt: skip
         finally:
             with_server.stop()
     print(f"{'clients':>8} {'without batching':>36} {'with batching':>36} {'ratio':>6}")
