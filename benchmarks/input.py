@@ -365,20 +365,19 @@ def main():
         readers = [name for name in READERS if name != LIMIT and arguments.only in name]
         print(f"{'reader':<36} " + " ".join(f"{f'{n} core(s)':>22}" for n in arguments.cores))
         limits = {cores: [in_process(LIMIT, folder, cores)] for cores in arguments.cores}
-        found = {(reader, cores): [] for reader in readers for cores in arguments.cores}
-        for _ in range(arguments.rounds):
-            for reader, cores in found:
+        for reader in readers:
+            found = {cores: [] for cores in arguments.cores}
+            for cores in arguments.cores * arguments.rounds:
                 speed = in_process(reader, folder, cores)
                 limits[cores].append(in_process(LIMIT, folder, cores))
                 around = statistics.mean(limits[cores][-2:])
-                found[reader, cores].append((speed / around, speed))
-        show(LIMIT, [f"{statistics.median(limits[n]):8.0f}/s, ratio 1.00" for n in arguments.cores])
-        for reader in readers:
-            middles = [statistics.median_low(found[reader, n]) for n in arguments.cores]
+                found[cores].append((speed / around, speed))
+            middles = [statistics.median_low(found[cores]) for cores in arguments.cores]
             show(reader, [
                 f"{speed:8.0f}/s, ratio {ratio:.2f}" if speed else "not installed"
                 for ratio, speed in middles
             ])  # fmt: skip
+        show(LIMIT, [f"{statistics.median(limits[n]):8.0f}/s, ratio 1.00" for n in arguments.cores])
 
 
 def show(name, cells):
