@@ -371,3 +371,47 @@ def test_a_source_that_is_none_is_an_error(tmp_path, source):
     (tmp_path / "x.docx").write_bytes(b"x")
     with pytest.raises(DataError):
         readers.find_rows(str(tmp_path / source))
+
+
+def test_a_command_line_of_the_first_version_is_understood(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # where the first version's relative paths start
+    (tmp_path / "labels.txt").write_text("bee\nant\n")
+    (tmp_path / "lists").mkdir()
+    for part, numbers in (("train", range(7)), ("eval", range(7, 10))):
+        rows = [f"pictures/{n}/{i}.png,{n}\n" for i in numbers for n in ("ant", "bee")]
+        rows.append("pictures/bee/0.png,wasp\n" if part == "eval" else "")
+        (tmp_path / "lists" / f"{part}.csv").write_text("".join(rows))
+        line = [f"--input_path=lists/{part}.csv", "--input_labels", "labels.txt"]
+        assert convert_verb.main([*line, "--output_path", f"records/{part}"]) == 0
+    assert sorted(os.listdir("records")) == [
+        PROGRESS, "dataset-eval.json", "dataset-train.json",
+        "eval-00000-of-00001.tfrecord.gz", "labels-eval.txt", "labels-train.txt",
+        "refused-eval.csv", "train-00000-of-00001.tfrecord.gz",
+    ]  # fmt: skip
+    found = list(records_of(["records/train-00000-of-00001.tfrecord.gz"]))
+    assert [f["class_id"].float_list.value[0] for f in found] == [1.0, 0.0] * 7
+    assert found[0]["image_uri"].bytes_list.value[0].endswith(b"pictures/ant/0.png")
+    assert "'wasp' is not in --labels" in capsys.readouterr().out
+
+
+def test_old_flags_for_the_cloud_go_to_beam():
+    old = ["--input_path", "gs://b/list.csv", "--input_labels", "gs://b/l.txt", "--output_path",
+           "gs://b/records/train", "--cloud", "--project", "p", "--num_workers", "10"]  # fmt: skip
+    words = convert_verb.of_the_first_version(old)
+    assert words[:2] == ["gs://b/list.csv", "gs://b/records"]
+    assert {"dataflow", "--project=p", "--num_workers=10"} <= set(words)
+    assert "--temp_location=gs://b/records/temp" in words
+    with pytest.raises(ConfigError, match="--cloud only"):
+        convert_verb.of_the_first_version([*old[:6], "--job_name", "j"])
+    with pytest.raises(ConfigError, match="beginning of the records' names"):
+        convert_verb.of_the_first_version([*old[:5], "records/"])
+    assert convert_verb.of_the_first_version(["a", "b"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("names", ["", "bee\nbee\n"])
+def test_a_list_of_classes_must_name_each_once(pictures, tmp_path, names, capsys):
+    path = tmp_path / "labels.txt"
+    path.write_text(names)
+    with pytest.raises(SystemExit):
+        convert_verb.main([str(pictures), str(tmp_path / "out"), "--labels", str(path)])
+    assert "each once" in capsys.readouterr().err

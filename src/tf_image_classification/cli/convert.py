@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tf_image_classification import train_estimator
+from tf_image_classification import files, train_estimator
 from tf_image_classification.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ _MOST_SHOWN = 5
 
 def main(arguments: Sequence[str]) -> int:
     """Convert; returns the exit status."""
-    given, beam_options = _parser().parse_known_args(arguments)
     with train_estimator.ends_the_process():
+        given, beam_options = _parser().parse_known_args(of_the_first_version(arguments))
         if beam_options and given.runner == "pool":
             raise ConfigError(f"Unknown arguments: {' '.join(beam_options)}. {_EXAMPLE}")
         from tqdm import tqdm  # late: help is instant without them
@@ -40,6 +40,9 @@ def main(arguments: Sequence[str]) -> int:
             ),
             schema=given.schema,
             label=given.label,
+            feature=given.feature,
+            class_names=_lines(given.labels),
+            suffix=given.suffix,
             num_shards=given.num_shards,
             shard_mb=given.shard_mb,
             shuffle=given.shuffle,
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
                 bar.update()
 
             summary = convert(given.source, given.out, options, on_shard=show)
-        print(_text(given.out, summary))
+        print(_text(given.out, given.suffix, summary))
     return 0
 
 
@@ -73,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--group_column", default="", help="column whose equal values stay in one part")
     add("--stratify", default="", help="column whose values are divided in the same shares")
     add("--label", default="", help="column of the classes, where it is not called label")
+    add("--feature", default="", help="what that column is called in the records")
+    add("--labels", default="", help="file with a class a line, in the order of their numbers")
+    add("--suffix", default="", help="of the names of labels.txt, dataset.json and refused.csv")
     add("--schema", default="ours", help="ours, or legacy: one float a label, GZIP")
     add("--short_side", type=int, default=0, help="pixels to reduce the shorter side to; 0: keep")
     add("--quality", type=int, default=90, help="of JPEG (90)")
@@ -88,6 +94,61 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def of_the_first_version(arguments: Sequence[str]) -> list[str]:
+    """The arguments as they are, or those of ``dataflow_jpeg_to_tfrecord`` in today's words.
+
+    That program read a CSV without a header and wrote ``OUTPUT_PATH-00000-of-00001.tfrecord.gz``,
+    the class as one float ``class_id`` by its line in INPUT_LABELS.
+
+    Raises:
+        ConfigError: an argument is missing, or has no effect on this machine.
+    """
+    if not any(one.split("=")[0] == "--input_path" for one in arguments):
+        return list(arguments)
+    parser = argparse.ArgumentParser("tfic convert", allow_abbrev=False)
+    for name in ("input_path", "input_labels", "output_path"):
+        parser.add_argument(f"--{name}", required=True)
+    for name in ("project", "job_name", "runner"):
+        parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--num_workers", type=int, default=0)
+    parser.add_argument("--cloud", action="store_true")
+    given, others = parser.parse_known_args(arguments)
+    folder, _, part = given.output_path.rpartition("/")
+    if not part:
+        raise ConfigError(
+            f"--output_path {given.output_path}: expected the beginning of the records' names, as "
+            "records/train."
+        )
+    runner = (given.runner or ("DataflowRunner" if given.cloud else "")).removesuffix("Runner")
+    is_here = runner.lower() in ("", "direct")
+    if is_here and (given.job_name or given.project):
+        raise ConfigError("--job_name and --project act with --cloud only. Leave them out.")
+    words = [given.input_path, folder or "."]
+    words += ["--schema", "legacy", "--feature", "class_id", "--labels", given.input_labels]
+    words += ["--split", f"{part}=1", f"--suffix=-{part}", "--noshuffle", *others]
+    if is_here:
+        return [*words, *(["--processes", str(given.num_workers)] if given.num_workers else [])]
+    told = {"project": given.project, "job_name": given.job_name}
+    told["num_workers"] = str(given.num_workers or "")
+    told["temp_location"] = f"{folder or '.'}/temp"
+    words += ["--runner", runner.lower()]
+    return words + [f"--{name}={value}" for name, value in told.items() if value]
+
+
+def _lines(path: str) -> list[str]:
+    """The class names of a file, in order.
+
+    Raises:
+        ConfigError: it holds none, or one twice.
+    """
+    if not path:
+        return []
+    names = [line.strip() for line in files.read_text(path).splitlines() if line.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"--labels {path}: expected a class a line, each once.")
+    return names
+
+
 def _shares(text: str) -> dict[str, float]:
     shares = {}
     for entry in filter(None, text.split(",")):
@@ -101,14 +162,14 @@ def _shares(text: str) -> dict[str, float]:
     return shares
 
 
-def _text(out: str, summary: Summary) -> str:
+def _text(out: str, suffix: str, summary: Summary) -> str:
     lines = [f"{summary.num_rows} rows of the source"]
     lines += [f"  {part}: {count} images" for part, count in summary.num_examples.items()]
     if summary.refused:
-        lines.append(f"  refused: {len(summary.refused)}, listed in {out}/refused.csv")
+        lines.append(f"  refused: {len(summary.refused)}, listed in {out}/refused{suffix}.csv")
         lines += [f"    {r.where}: {r.reason}" for r in summary.refused[:_MOST_SHOWN]]
     if summary.classes:
-        lines.append(f"{len(summary.classes)} classes, in {out}/labels.txt")
+        lines.append(f"{len(summary.classes)} classes, in {out}/labels{suffix}.txt")
     train = next(iter(summary.num_examples))
     lines.append(f"train with: --train_metadata '{out}/{train}-*'")
     return "\n".join(lines)

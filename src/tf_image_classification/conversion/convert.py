@@ -34,6 +34,11 @@ class ConvertOptions:
         schema: "ours" or "legacy" (one float a label, GZIP).
         label: column whose classes are listed and numbered; "": the column ``label``, or else the
             only column of texts.
+        feature: what the column of the classes is called in the records, or "": as in the source.
+        class_names: the classes in the order of their numbers, of which all others are refused; ():
+            those of the source, sorted.
+        suffix: of the names of the files beside the shards, where a folder gets several parts one
+            after the other.
         num_shards: of each part; 0: by ``shard_mb``.
         shard_mb: megabytes of source images in a shard, about.
         shuffle: whether the rows of a part are put into an order that the seed decides.
@@ -47,6 +52,9 @@ class ConvertOptions:
     images: ImageOptions = dataclasses.field(default_factory=ImageOptions)
     schema: str = "ours"
     label: str = ""
+    feature: str = ""
+    class_names: Sequence[str] = ()
+    suffix: str = ""
     num_shards: int = 0
     shard_mb: int = 128
     shuffle: bool = True
@@ -114,7 +122,11 @@ def convert(
     rows = _with_own_keys(rows, refused)
     num_rows = len(rows) + len(refused)
     label = label_column(rows, options.label)
-    names = _class_names(rows, label)
+    if options.feature:
+        rows, label = _renamed(rows, label, options.feature), options.feature
+    if options.class_names:
+        rows = _of_classes(rows, label, options.class_names, refused)
+    names = list(options.class_names) or _class_names(rows, label)
     numbers = {label: {name: i for i, name in enumerate(names)}} if label else {}
     shards = _plan(rows, out, options, numbers)
     _check_folder(out, shards)
@@ -162,6 +174,45 @@ def label_column(rows: Sequence[Row], wanted: str) -> str:
         return readers.LABEL
     texts = [name for name, value in columns.items() if isinstance(value, str)]
     return texts[0] if len(texts) == 1 else ""
+
+
+def _renamed(rows: Sequence[Row], label: str, feature: str) -> list[Row]:
+    """The rows with the label's column called otherwise.
+
+    Raises:
+        ConfigError: there is no such column, or another one of the new name.
+    """
+    if not label or any(feature in row.columns and feature != label for row in rows):
+        raise ConfigError(
+            f"--feature {feature}: the source has "
+            + ("another column of this name." if label else "no column of classes; see --label.")
+        )
+    return [
+        dataclasses.replace(
+            row, columns={feature if n == label else n: value for n, value in row.columns.items()}
+        )
+        for row in rows
+    ]
+
+
+def _of_classes(
+    rows: Sequence[Row], label: str, names: Sequence[str], refused: list[Refused]
+) -> list[Row]:
+    """The rows of these classes; the others are refused.
+
+    Raises:
+        ConfigError: there is no column of classes.
+    """
+    if not label:
+        raise ConfigError("--labels: the source has no column of classes; see --label.")
+    known, kept = {*names, ""}, []
+    for row in rows:
+        value = str(row.columns.get(label, ""))
+        if value in known:
+            kept.append(row)
+        else:
+            refused.append(Refused(row.where or row.key, f"its class {value!r} is not in --labels"))
+    return kept
 
 
 def _class_names(rows: Sequence[Row], label: str) -> list[str]:
@@ -217,11 +268,16 @@ def _is_local_file(row: Row) -> bool:
 
 
 def _check_folder(out: str, shards: Mapping[str, Sequence[Shard]]) -> None:
-    """Refuse a folder with other records, which a pattern would take together with the new ones."""
+    """Refuse a folder with other records of a part, which its pattern would read as well."""
     if not files.is_folder(out):
         return
     expected = {shard.path.rpartition("/")[2] for each in shards.values() for shard in each}
-    others = [n for n in files.list_folder(out) if ".tfrecord" in n and n not in expected]
+    patterns = tuple(f"{part}-" for part in shards)
+    others = [
+        name
+        for name in files.list_folder(out)
+        if ".tfrecord" in name and name.startswith(patterns) and name not in expected
+    ]
     if others:
         raise DataError(
             f"{out} holds other records, such as {others[0]}, which the same pattern would read. "
@@ -263,12 +319,15 @@ def _summary(
 def _write_beside(
     out: str, summary: Summary, options: ConvertOptions, names: Sequence[str]
 ) -> None:
+    def beside(name: str, ending: str) -> str:
+        return files.join(out, f"{name}{options.suffix}.{ending}")
+
     if names:
-        files.write_bytes(files.join(out, "labels.txt"), "".join(f"{n}\n" for n in names).encode())
+        files.write_bytes(beside("labels", "txt"), "".join(f"{n}\n" for n in names).encode())
     if summary.refused:
-        readers.write_refused(files.join(out, "refused.csv"), list(summary.refused))
+        readers.write_refused(beside("refused", "csv"), list(summary.refused))
     described: dict[str, Any] = dataclasses.asdict(summary)
     described["refused"] = len(summary.refused)
     described["paths"] = [path.rpartition("/")[2] for path in summary.paths]
     described["options"] = dataclasses.asdict(options)
-    files.write_json(files.join(out, "dataset.json"), described)
+    files.write_json(beside("dataset", "json"), described)
