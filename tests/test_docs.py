@@ -51,9 +51,13 @@ def test_every_flag_that_a_page_names_exists(page, capsys):
     for verb, arguments in (*verbs, *((verb, ()) for verb in others)):
         with pytest.raises(SystemExit):
             verb.main([*arguments, "--help"])
+    with pytest.raises(SystemExit):
+        convert.main(["--input_path=of the first version", "--help"])
     tune_verb.main(["--help"])
     evaluate.main(["--help"])
     known |= set(re.findall(r"--(\w+)", capsys.readouterr().out)) | {"trials"}
+    for benchmark in (DOCS.parent / "benchmarks").glob("*.py"):
+        known |= set(re.findall(r'"--(\w+)"', benchmark.read_text()))
     text = (DOCS / page).read_text()
     ours = re.sub(
         r"^(?!.*(?:tfic|python)).*(?:docker|kubectl|srun|gcloud|pip) .*$", "", text, flags=re.M
