@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from tf_image_classification.dataset.bad_images import explain_bad_image, image_format
 from tf_image_classification.dataset.decode import decode_image, decoder
-from tf_image_classification.dataset.explain import explain_bad_image, image_format
 
 LIMIT = 1_000_000
 AWKWARD = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "awkward_images"

@@ -69,6 +69,11 @@ def _beam(shards: Sequence[Shard], runner: str, options: Sequence[str]) -> Itera
         ) from error
     pipeline = beam.Pipeline(options=PipelineOptions([f"--runner={_BEAM_NAMES[runner]}", *options]))
     _ = pipeline | beam.Create(list(shards)) | beam.Reshuffle() | beam.Map(write_shard)
-    pipeline.run().wait_until_finish()
+    result = pipeline.run()
+    try:
+        result.wait_until_finish()
+    finally:
+        if runner == "dask":
+            result.client.close()  # and the workers that it has started
     # What each step has noted beside the shards is read back, whatever machine it ran on.
     yield from map(write_shard, shards)

@@ -44,7 +44,7 @@ def stored(image: bytes | npt.NDArray[np.uint8], options: ImageOptions) -> bytes
 
     if not isinstance(image, bytes):
         return _encoded(Image.fromarray(image), options, fallback="png")
-    from tf_image_classification.dataset.explain import explain_bad_image  # late: TensorFlow
+    from tf_image_classification.dataset.bad_images import explain_bad_image  # late: TensorFlow
 
     reason = explain_bad_image(image, max_pixels=options.max_pixels)
     if reason is not None:

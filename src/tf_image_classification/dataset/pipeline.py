@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.dataset.bad_images import explain_bad_image
 from tf_image_classification.dataset.decode import decoder
-from tf_image_classification.dataset.explain import explain_bad_image
 from tf_image_classification.dataset.fused import are_whole_upright_jpegs
 from tf_image_classification.dataset.memory import InMemory
 from tf_image_classification.dataset.order import BalancedOrder, Order

@@ -87,8 +87,8 @@ class Facts:
 
 def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
     """Everything about one image; what cannot be decoded has a problem, never an error."""
+    from tf_image_classification.dataset.bad_images import explain_failure
     from tf_image_classification.dataset.decode import decoder
-    from tf_image_classification.dataset.explain import explain_failure
 
     start = Facts(row.key, row.where or row.key, row.columns, row.place)
     try:

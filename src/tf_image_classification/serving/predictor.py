@@ -22,8 +22,8 @@ import tensorflow as tf
 
 from tf_image_classification import files
 from tf_image_classification.batches import calibrated_key, probabilities_key
+from tf_image_classification.dataset.bad_images import explain_failure
 from tf_image_classification.dataset.decode import decoder
-from tf_image_classification.dataset.explain import explain_failure
 from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError, TficError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
