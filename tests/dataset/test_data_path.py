@@ -248,13 +248,13 @@ def test_nothing_is_dropped_or_repeated_over_epochs(source):
     assert all((batch.labels["kind"] == batch.ids % 3).all() for batch in batches)
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 7])
+@pytest.mark.parametrize("step", [1, 7])
 def test_batches_from_a_position_are_those_of_a_straight_run(source, step):
     straight = taken(pipeline(source).training_batches(0), step + 4)
     assert_same(taken(pipeline(source).training_batches(4 * step), 4), straight[step:])
 
 
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [4])
 def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
     whole = taken(pipeline(source).training_batches(0), 5)
     shares = [
