@@ -339,6 +339,13 @@ def test_a_folder_with_other_records_is_refused(pictures, tmp_path):
     convert(str(pictures), str(tmp_path / "out"), ConvertOptions(num_shards=2, **ONE))
     with pytest.raises(DataError, match="holds other records"):
         convert(str(pictures), str(tmp_path / "out"), ConvertOptions(num_shards=3, **ONE))
+    test = Split({"test": 1.0})  # it would take the place of dataset.json
+    with pytest.raises(DataError, match="holds other records"):
+        convert(str(pictures), str(tmp_path / "out"), ConvertOptions(split=test, **ONE))
+    convert(str(pictures), str(tmp_path / "out"), ConvertOptions(split=test, suffix="-t", **ONE))
+    with pytest.raises(DataError, match="holds other records"):
+        other = ConvertOptions(split=test, suffix="-t", num_shards=2, **ONE)
+        convert(str(pictures), str(tmp_path / "out"), other)
 
 
 def test_two_rows_of_one_name_are_told(pictures, tmp_path):
@@ -415,3 +422,6 @@ def test_a_list_of_classes_must_name_each_once(pictures, tmp_path, names, capsys
     with pytest.raises(SystemExit):
         convert_verb.main([str(pictures), str(tmp_path / "out"), "--labels", str(path)])
     assert "each once" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        convert_verb.main([str(pictures), str(tmp_path / "out"), "--labels", f"{path}.old"])
+    assert "no such file" in capsys.readouterr().err

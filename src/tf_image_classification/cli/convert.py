@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--stratify", default="", help="column whose values are divided in the same shares")
     add("--label", default="", help="column of the classes, where it is not called label")
     add("--feature", default="", help="what that column is called in the records")
-    add("--labels", default="", help="file with a class a line, in the order of their numbers")
+    add("--labels", default="", help="file with a class a line; others are refused")
     add("--suffix", default="", help="of the names of labels.txt, dataset.json and refused.csv")
     add("--schema", default="ours", help="ours, or legacy: one float a label, GZIP")
     add("--short_side", type=int, default=0, help="pixels to reduce the shorter side to; 0: keep")
@@ -139,10 +139,12 @@ def _lines(path: str) -> list[str]:
     """The class names of a file, in order.
 
     Raises:
-        ConfigError: it holds none, or one twice.
+        ConfigError: there is no such file, or it holds no class, or one twice.
     """
     if not path:
         return []
+    if not files.exists(path):
+        raise ConfigError(f"--labels {path}: there is no such file.")
     names = [line.strip() for line in files.read_text(path).splitlines() if line.strip()]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--labels {path}: expected a class a line, each once.")

@@ -129,7 +129,7 @@ def convert(
     names = list(options.class_names) or _class_names(rows, label)
     numbers = {label: {name: i for i, name in enumerate(names)}} if label else {}
     shards = _plan(rows, out, options, numbers)
-    _check_folder(out, shards)
+    _check_folder(out, shards, takes_other_parts=bool(options.suffix))
     files.make_folder(files.join(out, PROGRESS))
     results = {}
     for result in engines.run(
@@ -267,8 +267,13 @@ def _is_local_file(row: Row) -> bool:
     return row.place.kind == "file" and not files.is_remote(path) and files.exists(path)
 
 
-def _check_folder(out: str, shards: Mapping[str, Sequence[Shard]]) -> None:
-    """Refuse a folder with other records of a part, which its pattern would read as well."""
+def _check_folder(
+    out: str, shards: Mapping[str, Sequence[Shard]], *, takes_other_parts: bool
+) -> None:
+    """Refuse a folder with other records, which a pattern would take together with the new ones.
+
+    Those of other parts are another matter where the files beside them have names of their own.
+    """
     if not files.is_folder(out):
         return
     expected = {shard.path.rpartition("/")[2] for each in shards.values() for shard in each}
@@ -276,7 +281,9 @@ def _check_folder(out: str, shards: Mapping[str, Sequence[Shard]]) -> None:
     others = [
         name
         for name in files.list_folder(out)
-        if ".tfrecord" in name and name.startswith(patterns) and name not in expected
+        if ".tfrecord" in name
+        and name not in expected
+        and (name.startswith(patterns) or not takes_other_parts)
     ]
     if others:
         raise DataError(
