@@ -299,7 +299,7 @@ def write_photographs(folder, given):
         image = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
         small.append(jpeg(image))
         raw = io.BytesIO()
-        image.save(raw, "BMP")
+        image.save(raw, "PPM")
         pixels.append(raw.getvalue())
     for name, stored in (("records", images), ("short_sides", small), ("pixels", pixels)):
         examples = ((data, f"{i}.jpg", {"label": i % 2}) for i, data in enumerate(stored))

@@ -112,7 +112,8 @@ PNG = encoded(picture(), "PNG")
 GIF = encoded(picture("P"), "GIF", interlace=0)
 BMP = encoded(picture(), "BMP")
 WEBP = encoded(picture(), "WEBP", lossless=True)
-PLAIN = {"jpeg": JPEG, "png": PNG, "gif": GIF, "bmp": BMP, "webp": WEBP}
+PPM = encoded(picture(), "PPM")
+PLAIN = {"jpeg": JPEG, "png": PNG, "gif": GIF, "bmp": BMP, "webp": WEBP, "ppm": PPM}
 
 _OTHER_FRAME = [picture("RGBA", seed=1)]
 FILES = {
@@ -144,6 +145,9 @@ FILES = {
     "bmp grey": (encoded(picture("L"), "BMP"), 0),
     "bmp palette": (encoded(picture("P"), "BMP"), 0),
     "bmp 1 bit": (encoded(picture("1"), "BMP"), 0),
+    "ppm rgb": (PPM, 0),
+    "ppm grey": (encoded(picture("L"), "PPM"), 0),
+    "ppm with comments": (b"P6 # by hand\n#\n45\t31\n# the most\n255\n" + PPM[-45 * 31 * 3 :], 0),
     "webp lossy": (encoded(picture(), "WEBP", quality=80), 1),
     "webp lossless": (WEBP, 0),
     "webp lossy with alpha": (encoded(picture("RGBA"), "WEBP", quality=80), 1),
@@ -429,6 +433,8 @@ def forged_size(kind, width, height):
         return PNG[:8] + png_chunk(b"IHDR", header) + PNG[33:]
     if kind == "bmp":
         return BMP[:18] + struct.pack("<ii", width, height) + BMP[26:]
+    if kind == "ppm":
+        return b"P6 %d %d 255\n" % (width, height) + PPM[15:]
     if kind == "gif":
         at = 13 + 3 * 2 ** (GIF[10] % 8 + 1)
         return GIF[: at + 5] + struct.pack("<HH", width, height) + GIF[at + 9 :]
@@ -436,7 +442,7 @@ def forged_size(kind, width, height):
     return JPEG[:at] + struct.pack(">HH", height, width) + JPEG[at + 4 :]
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "bmp"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "bmp", "ppm"])
 def test_a_size_declared_too_large_is_refused_before_the_data_is_looked_at(kind):
     data = forged_size(kind, 20_000, 20_000)
     assert_refused(data, "20000 x 20000 = 400,000,000 pixels")
@@ -450,7 +456,7 @@ def test_inside_tf_data_too_the_error_names_the_pixels():
         list(data.map(lambda d: decode_image(d, max_pixels=LIMIT)))
 
 
-@pytest.mark.parametrize("kind", ["png", "gif", "bmp"])
+@pytest.mark.parametrize("kind", ["png", "gif", "bmp", "ppm"])
 @pytest.mark.parametrize("size", [(0, HEIGHT), (WIDTH, 0), (0, 0)])
 def test_an_image_without_pixels_is_refused(kind, size):
     with pytest.raises(tf.errors.InvalidArgumentError, match="pixels"):
@@ -467,6 +473,20 @@ def test_a_png_size_near_the_end_of_the_number_range_is_refused(size):
 def test_a_bmp_size_near_the_end_of_the_number_range_is_refused(size):
     assert_refused(forged_size("bmp", *size))
     assert_refused(forged_size("bmp", *size), max_pixels=2**40)
+
+
+@pytest.mark.parametrize("size", [(99_999_999, 99_999_999), (2**31, 1), (2**26, 1)])
+def test_a_ppm_size_near_the_end_of_the_number_range_is_refused(size):
+    assert_refused(forged_size("ppm", *size))
+    assert_refused(forged_size("ppm", *size), max_pixels=2**40)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"P6 45 31 65535\n", b"P6 45 31 100\n", b"P6 45\n", b"P5 " + b" " * 300 + b"45 31 255\n"],
+)
+def test_a_netpbm_of_another_kind_is_refused_and_said_to_be(start):
+    assert_refused(start + PPM[-45 * 31 * 3 :], "Netpbm", "values other than 0 to 255")
 
 
 def test_more_pixels_than_tensorflow_can_decode_are_named_whatever_the_limit():
@@ -486,7 +506,7 @@ _NO_IMAGES = {
     b"8BPS\0\1": "PSD",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
     b"\xff\x0a\xff": "JPEG XL",
-    b"P6\n1 1\n255\nabc": "PPM",
+    b"P3\n1 1\n255\n1 2 3": "Netpbm",
     b"RIFF\x10\0\0\0WAVEfmt ": "WAV",
     b"version https://git-lfs.github.com/spec/v1\n": "Git LFS",
     b"PK\x03\x04": "ZIP",
@@ -516,13 +536,14 @@ def test_no_bytes_are_refused():
 @pytest.mark.parametrize("kind", PLAIN)
 def test_data_cut_short_is_refused_and_said_to_be(kind):
     data = PLAIN[kind]
+    name = {"webp": "WebP", "ppm": "Netpbm"}.get(kind, kind.upper())
     for length in (60, len(data) // 2, len(data) - 3):
-        assert_refused(data[:length], f"{kind.upper().replace('WEBP', 'WebP')} data is cut short")
+        assert_refused(data[:length], f"{name} data is cut short")
 
 
 def test_a_traced_function_refuses_what_the_eager_call_refuses(traced_decode):
     cut = [data[:length] for data in PLAIN.values() for length in range(1, len(data) - 1, 97)]
-    forged = [forged_size(kind, 20_000, 20_000) for kind in ("jpeg", "png", "gif", "bmp")]
+    forged = [forged_size(kind, 20_000, 20_000) for kind in ("jpeg", "png", "gif", "bmp", "ppm")]
     for data in [b"", *_NO_IMAGES, *cut, *forged]:
         with pytest.raises(tf.errors.InvalidArgumentError) as caught:
             traced_decode(data)

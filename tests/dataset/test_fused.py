@@ -9,7 +9,7 @@ from PIL import Image
 
 from tf_image_classification.dataset import augment
 from tf_image_classification.dataset.decode import decode_image
-from tf_image_classification.dataset.fused import are_whole_upright_jpegs, read_part, resized_part
+from tf_image_classification.dataset.fused import forms_of, read_part, resized_part
 from tf_image_classification.dataset.preprocessing import CHANGES, Preprocessing
 
 MOST = 10_000_000
@@ -25,6 +25,7 @@ def photograph(height, width, *, kind="JPEG", orientation=0, quality=90, subsamp
     blue = 255 * columns / width
     pixels = np.stack([red, green, blue], -1) + random.normal(0, 6, (height, width, 3))
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    kind, image = ("PPM", image.convert("L")) if kind == "PGM" else (kind, image)
     options = {"quality": quality, "subsampling": subsampling} if kind == "JPEG" else {}
     if orientation:
         exif = Image.Exif()
@@ -35,13 +36,13 @@ def photograph(height, width, *, kind="JPEG", orientation=0, quality=90, subsamp
     return data.getvalue()
 
 
-def is_upright(data):
-    return are_whole_upright_jpegs(tf.convert_to_tensor(data)[None])[0]
+def form_of(data):
+    return forms_of(tf.convert_to_tensor(data)[None])[0]
 
 
 def of_bytes(preproc, data, side, seed):
     """What the input and then the device make of an encoded image."""
-    image = preproc.of_bytes(data, side, side, seed, is_upright=is_upright(data), max_pixels=MOST)
+    image = preproc.of_bytes(data, side, side, seed, form=form_of(data), max_pixels=MOST)
     if not preproc.num_draws:
         return image
     return preproc.on_device(image[None], preproc.draws(seed)[None])[0]
@@ -64,9 +65,7 @@ def test_the_exact_part_is_that_of_the_whole_image_bit_for_bit(size, subsampling
         def window(size):
             return augment.random_window(size, 96, 80, seed)
 
-        found = read_part(
-            data, window, 96, 80, is_upright=is_upright(data), max_pixels=MOST, is_exact=True
-        )
+        found = read_part(data, window, 96, 80, form=form_of(data), max_pixels=MOST, is_exact=True)
         return found, resized_part(image, *window(tf.shape(image)[:2]), 96, 80)
 
     for found, wanted in tf.data.Dataset.from_tensor_slices(seeds).map(both):
@@ -90,8 +89,8 @@ def test_the_fast_part_is_close_to_the_antialiased_one(size):
         assert psnr(whole, part) > 24
 
 
-@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "WEBP"])
-def test_other_formats_are_decoded_as_a_whole(kind):
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "WEBP", "PPM", "PGM"])
+def test_other_formats_give_what_decoding_the_whole_gives(kind):
     data = photograph(90, 120, kind=kind)
     for is_training in (True, False):
         preproc = Preprocessing(is_training=is_training)
@@ -103,7 +102,7 @@ def test_other_formats_are_decoded_as_a_whole(kind):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photograph_stays_upright(orientation):
     data = photograph(120, 200, orientation=orientation)
-    assert bool(is_upright(data)) == (orientation == 1)
+    assert (form_of(data)[0] == -1) == (orientation == 1)
     preproc = Preprocessing(is_training=False, eval_crop=0.5)
     whole = preproc(decode_image(data, max_pixels=MOST), 48, 48)
     part = in_dataset(lambda d: of_bytes(preproc, d, 48, SEED), data)
@@ -111,14 +110,13 @@ def test_a_turned_photograph_stays_upright(orientation):
 
 
 def part_of(data, window, side, most, is_exact):
-    upright = is_upright(data)
-    return read_part(
-        data, window, side, side, is_upright=upright, max_pixels=most, is_exact=is_exact
-    )
+    form = form_of(data)
+    return read_part(data, window, side, side, form=form, max_pixels=most, is_exact=is_exact)
 
 
-def test_what_is_cut_or_too_large_fails_wherever_the_part_lies():
-    data = photograph(400, 400)
+@pytest.mark.parametrize("kind", ["JPEG", "PPM"])
+def test_what_is_cut_or_too_large_fails_wherever_the_part_lies(kind):
+    data = photograph(400, 400, kind=kind)
     top = lambda size: (tf.constant([0, 0]), tf.constant([20, 20]))  # noqa: E731
     for is_exact in (True, False):
         part_of(data, top, 16, MOST, is_exact)
@@ -127,8 +125,9 @@ def test_what_is_cut_or_too_large_fails_wherever_the_part_lies():
                 part_of(broken, top, 16, most, is_exact)
 
 
-def test_parts_at_the_edges_and_of_one_pixel_can_be_read():
-    data = photograph(37, 53)
+@pytest.mark.parametrize("kind", ["JPEG", "PPM"])
+def test_parts_at_the_edges_and_of_one_pixel_can_be_read(kind):
+    data = photograph(37, 53, kind=kind)
     image = decode_image(data, max_pixels=MOST)
     for offset, crop in (([0, 0], [37, 53]), ([36, 52], [1, 1]), ([0, 50], [37, 3])):
         window = lambda size, o=offset, c=crop: (tf.constant(o), tf.constant(c))  # noqa: E731

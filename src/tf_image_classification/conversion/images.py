@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tf_image_classification.errors import BadImageError
 
-FORMATS = ("keep", "jpeg", "png", "bmp")
+FORMATS = ("keep", "jpeg", "png", "ppm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ImageOptions:
         short_side: the shorter side of larger images is reduced to so many pixels; 0: none is.
         quality: of JPEG, 1 to 95.
         format: "keep" stores bytes that need no change as they are, and others as JPEG, or as PNG
-            where pixels came without a format; "bmp" is raw pixels, for small images.
+            where pixels came without a format; "ppm" is raw pixels.
         apply_exif: whether images are stored upright, without what their EXIF data said.
         max_pixels: larger images are refused.
     """

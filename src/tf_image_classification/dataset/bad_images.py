@@ -9,7 +9,14 @@ import tensorflow as tf
 from tf_image_classification.dataset.decode import DECLARED_SIZES, TENSORFLOW_MAX_PIXELS, decoder
 from tf_image_classification.dataset.graph_bytes import as_node
 
-_NAMES = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP", "webp": "WebP"}
+_NAMES = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "gif": "GIF",
+    "bmp": "BMP",
+    "webp": "WebP",
+    "ppm": "Netpbm",
+}
 
 
 def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
@@ -47,6 +54,8 @@ def explain_failure(data: bytes, *, max_pixels: int) -> str:
     damaged = f"{name} data is cut short or damaged ({first_bytes}; {len(data):,} bytes in all)"
     if kind == "bmp":
         damaged += ", or compressed, or of a colour depth other than 1, 4, 8, 24 and 32 bits"
+    if kind == "ppm":
+        damaged += ", or of values other than 0 to 255, or its header is longer than 256 bytes"
     if kind == "png" and data[12:16] != b"IHDR":
         return damaged
     try:
@@ -65,9 +74,11 @@ def explain_failure(data: bytes, *, max_pixels: int) -> str:
 
 
 def image_format(data: bytes) -> str:
-    """The format the bytes announce: jpeg, png, gif, bmp, webp or unknown."""
+    """The format the bytes announce: jpeg, png, gif, bmp, webp, ppm or unknown."""
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "webp"
+    if re.match(rb"P[56][\s#]", data):
+        return "ppm"
     signatures = {
         b"\xff\xd8\xff": "jpeg",
         b"\x89PNG\r\n\x1a\n": "png",
@@ -109,7 +120,7 @@ def _guess_of_unknown(data: bytes) -> str:
         if data.startswith(signature) or start.lower().startswith(signature):
             return name
     if re.match(rb"P[1-7]\s", data):
-        return "PPM"
+        return "a Netpbm image other than PGM (P5) and PPM (P6)"
     if data[4:8] == b"ftyp":
         brand = data[8:12]
         if brand in (b"avif", b"avis"):

@@ -2,7 +2,7 @@
 
 Works eagerly, inside ``tf.data``, ``tf.map_fn`` and an exported SavedModel. TensorFlow's own
 decoders do the heavy work; what they leave out is here: size checked before memory is spent, EXIF
-orientation, WebP with alpha, first frames, BMP palettes.
+orientation, WebP with alpha, first frames, BMP palettes, Netpbm.
 
     image = decode_image(tf.io.read_file("cat.jpg"), max_pixels=100_000_000)
 """
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification.dataset import netpbm
 from tf_image_classification.dataset.exif import (
     find_chunk,
     jpeg_exif,
@@ -31,8 +32,8 @@ from tf_image_classification.dataset.graph_bytes import (
     within_limit,
 )
 
-_FORMAT_OF_FIRST_BYTE = np.zeros(256, np.int32)  # 0: unknown; then JPEG, PNG, GIF, BMP, WebP
-_FORMAT_OF_FIRST_BYTE[np.frombuffer(b"\xff\x89GBR", np.uint8)] = range(1, 6)
+_FORMAT_OF_FIRST_BYTE = np.zeros(256, np.int32)  # 0: unknown; else as in decode_image
+_FORMAT_OF_FIRST_BYTE[np.frombuffer(b"\xff\x89GBRP", np.uint8)] = range(1, 7)
 
 TENSORFLOW_MAX_PIXELS = 2**27
 """TensorFlow refuses JPEG images of 2**29 bytes and more, counting four bytes a pixel for CMYK."""
@@ -52,7 +53,7 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
 
     Args:
         data: scalar string tensor, the file's bytes: JPEG, PNG, GIF, BMP (uncompressed; 1, 4, 8,
-            24 or 32 bits a pixel) or WebP.
+            24 or 32 bits a pixel), WebP or Netpbm (P5 and P6 with values up to 255).
         max_pixels: greatest width times height, read from the header before anything is decoded;
             above 134,217,728 TensorFlow's own limit counts.
 
@@ -80,6 +81,7 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
                 lambda: call_apart(_decode_gif, data, limit=limit),
                 lambda: call_apart(_decode_bmp, data, limit=limit),
                 lambda: call_apart(_decode_webp, data, limit=limit),
+                lambda: call_apart(_decode_netpbm, data, limit=limit),
             ],
         )
 
@@ -314,11 +316,27 @@ def _bmp_size(data: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.abs(height), width])  # rows from the top down have a negative height
 
 
+# Netpbm --------------------------------------------------------------------------------------
+
+
+def _decode_netpbm(data: tf.Tensor, limit: int) -> tf.Tensor:
+    header = netpbm.headers(data[tf.newaxis])[0]
+    data = within_limit(data, tf.cast(header[1:3], tf.int64), limit)
+    return netpbm.part(data, header, tf.constant([0, 0]), header[1:3])
+
+
+def _netpbm_size(data: tf.Tensor) -> tf.Tensor:
+    header = netpbm.headers(data[tf.newaxis])[0]
+    with asserted(header[0] > 0, "Netpbm of an unknown kind"):
+        return tf.cast(header[1:3], tf.int64)
+
+
 DECLARED_SIZES = {
     "jpeg": _jpeg_size,
     "png": _png_size,
     "gif": _gif_size,
     "bmp": _bmp_size,
     "webp": _webp_size,
+    "ppm": _netpbm_size,
 }
 """For each format: the declared height and width, int64 [2], read without decoding."""

@@ -69,7 +69,12 @@ class Features:
         wanted: dict[str, Any] = {self.image: tf.io.RaggedFeature(tf.string)}
         wanted |= {f: tf.io.RaggedFeature(self.dtypes[n]) for n, f in self.labels.items()}
         parsed = tf.io.parse_example(serialized, wanted)
-        images = parsed[self.image][:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0]
+        given = parsed[self.image]
+        images = tf.cond(
+            tf.reduce_all(given.row_lengths() == 1),
+            lambda: given.values,  # as they are, where the other way copies them three times
+            lambda: given[:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0],
+        )
         return images, {name: self._joined(name, parsed[f]) for name, f in self.labels.items()}
 
     def _joined(self, name: str, values: Any) -> Any:

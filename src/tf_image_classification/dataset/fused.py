@@ -1,22 +1,25 @@
 """A part of an encoded image at a size, without decoding what is not needed of it.
 
-    is_upright = are_whole_upright_jpegs(data)
-    part = read_part(data[0], window, 224, 224, is_upright=is_upright[0], max_pixels=10**8,
-                     is_exact=False)
+    forms = forms_of(data)
+    part = read_part(data[0], window, 224, 224, form=forms[0], max_pixels=10**8, is_exact=False)
 
 Of an upright JPEG only the rows and columns of the part are decoded, and a part that is more than
 twice as large as wanted is decoded at a half, a quarter or an eighth of its size, which the format
-gives nearly for free. All other images are decoded as a whole.
+gives nearly for free. Of raw pixels (Netpbm) only the part's rows are looked at. All other images
+are decoded as a whole.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_image_classification.dataset.decode import decoder, jpeg_size
+from tf_image_classification.dataset import netpbm
+from tf_image_classification.dataset.decode import TENSORFLOW_MAX_PIXELS, decoder, jpeg_size
 from tf_image_classification.dataset.exif import are_upright
+from tf_image_classification.dataset.graph_bytes import branch_apart, within_limit
 
 Window = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 """An image's height and width, int32 [2], to a part's top left corner and size, int32 [2] each."""
@@ -31,7 +34,7 @@ def read_part(
     height: int,
     width: int,
     *,
-    is_upright: tf.Tensor,
+    form: tf.Tensor,
     max_pixels: int,
     is_exact: bool,
 ) -> tf.Tensor:
@@ -42,7 +45,7 @@ def read_part(
         window: which part.
         height: of the result, in pixels.
         width: of the result, in pixels.
-        is_upright: scalar bool, what ``are_whole_upright_jpegs`` says of it.
+        form: int32 [4], what ``forms_of`` says of it.
         max_pixels: as ``decode_image`` takes it.
         is_exact: whether the result is that of decoding the whole image and resizing the part with
             antialiasing, bit for bit; else it is made in half the time, from neighbours two by two.
@@ -54,7 +57,7 @@ def read_part(
         tf.errors.InvalidArgumentError: as ``decode_image``.
     """
 
-    def fused() -> tf.Tensor:
+    def jpeg() -> tf.Tensor:
         size = tf.cast(jpeg_size(data, max_pixels), tf.int32)
         offset, crop = window(size)
         if not is_exact:
@@ -64,12 +67,21 @@ def read_part(
         around = _decode(data, start, end - start, ratio=1)
         return resized_part(around, offset - start, crop, height, width)
 
+    def of_pixels(image: tf.Tensor, offset: tf.Tensor, crop: tf.Tensor) -> tf.Tensor:
+        return resized_part(image, offset, crop, height, width, is_exact=is_exact)
+
+    def raw() -> tf.Tensor:
+        size = form[1:3]
+        whole = within_limit(data, tf.cast(size, tf.int64), min(max_pixels, TENSORFLOW_MAX_PIXELS))
+        offset, crop = window(size)
+        part = netpbm.part(whole, form, offset, crop)
+        return of_pixels(part, tf.zeros_like(offset), crop)
+
     def plain() -> tf.Tensor:
         image = decoder(max_pixels)(data)
-        part = window(tf.shape(image)[:2])
-        return resized_part(image, *part, height, width, is_exact=is_exact)
+        return of_pixels(image, *window(tf.shape(image)[:2]))
 
-    return tf.cond(is_upright, fused, plain)
+    return tf.switch_case(1 + tf.sign(form[0]), [jpeg, branch_apart(plain), branch_apart(raw)])
 
 
 def resized_part(
@@ -97,15 +109,27 @@ def resized_part(
     def exact() -> tf.Tensor:
         return tf.image.resize(part, [height, width], antialias=True)
 
-    def fast() -> tf.Tensor:
-        whole = tf.raw_ops.ResizeBilinear(
-            images=part[None], size=[height, width], half_pixel_centers=True
-        )
-        return whole[0]
-
     is_small = tf.reduce_all(crop < 2 * tf.constant([height, width]))
+    fast = functools.partial(_from_neighbours, part, height, width)
     result = exact() if is_exact else tf.cond(is_small, fast, exact)
     return tf.ensure_shape(result, [height, width, image.shape[-1]])
+
+
+def _from_neighbours(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """An image at another size, float32, each pixel from the four around it."""
+
+    def resized(image: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.ResizeBilinear(
+            images=image[tf.newaxis], size=[height, width], half_pixel_centers=True
+        )[0]
+
+    # TensorFlow reads floats twice as fast here as bytes, which pays for making them of few bytes.
+    shape = tf.shape(image)
+    return tf.cond(
+        shape[0] * shape[1] < 2 * height * width,
+        lambda: resized(tf.cast(image, tf.float32)),
+        lambda: resized(image),
+    )
 
 
 def _fast_part(
@@ -122,10 +146,7 @@ def _fast_part(
             end = tf.minimum((offset + crop + ratio - 1) // ratio, whole)
             image = _decode(data, start, end - start, ratio=ratio, dct_method="INTEGER_FAST")
             if ratio == 1:
-                whole_part = tf.raw_ops.ResizeBilinear(
-                    images=image[None], size=[height, width], half_pixel_centers=True
-                )
-                return whole_part[0]
+                return _from_neighbours(image, height, width)
             # Where the middles of the first and last result pixels lie, in pixels of this image.
             step = tf.cast(crop, tf.float32) / wanted
             first = (tf.cast(offset, tf.float32) + step / 2) / ratio - 0.5
@@ -138,7 +159,7 @@ def _fast_part(
 
         return read
 
-    part = tf.switch_case(choice, [at(ratio) for ratio in _RATIOS])
+    part = tf.switch_case(choice, [at(1), *(branch_apart(at(ratio)) for ratio in _RATIOS[1:])])
     return tf.ensure_shape(part, [height, width, 3])
 
 
@@ -154,20 +175,23 @@ def _decode(
     return tf.io.decode_and_crop_jpeg(data, window, channels=3, ratio=ratio, dct_method=dct_method)
 
 
-def are_whole_upright_jpegs(data: tf.Tensor) -> tf.Tensor:
-    """Which of some images are JPEGs that are not to be turned and that end where they should.
+def forms_of(data: tf.Tensor) -> tf.Tensor:
+    """What ``read_part`` needs to know of some encoded images.
 
     All at once, since asking one after the other takes as long as decoding them. A JPEG whose EXIF
-    data are in an unusual place, or broken, is not among them.
+    data are in an unusual place, or broken, or that does not end where it should, is among those
+    that are decoded as a whole.
 
     Args:
         data: string [n].
 
     Returns:
-        bool [n].
+        int32 [n, 4]: begins with -1 for an upright JPEG; is the header of a Netpbm image, as
+        ``netpbm.headers`` gives it; 0 for all others.
     """
     lengths = tf.strings.length(data)
     at_end = tf.maximum(lengths - 2, 0)
     ends = tf.strings.substr(data, tf.zeros_like(at_end), tf.fill(tf.shape(at_end), 3))
     ends += tf.strings.substr(data, at_end, tf.fill(tf.shape(at_end), 2))
-    return (ends == b"\xff\xd8\xff\xff\xd9") & are_upright(data)
+    is_jpeg = (ends == b"\xff\xd8\xff\xff\xd9") & are_upright(data)
+    return tf.where(is_jpeg[:, tf.newaxis], -1, netpbm.headers(data))

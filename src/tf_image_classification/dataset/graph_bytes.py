@@ -69,6 +69,17 @@ def as_node(function: Callable[..., tf.Tensor], **constants: int) -> Any:
     return tf.function(bound, autograph=False, experimental_attributes=apart)
 
 
+def branch_apart(branch: Callable[[], tf.Tensor]) -> Callable[[], tf.Tensor]:
+    """A branch that is seldom taken, as one node of the graph; see ``call_apart``."""
+    if tf.executing_eagerly():
+        return branch
+    apart = {"_noinline": True}
+    traced: Callable[[], tf.Tensor] = tf.function(
+        branch, autograph=False, experimental_attributes=apart
+    )
+    return traced
+
+
 def within_limit(data: tf.Tensor, size: tf.Tensor, limit: int) -> tf.Tensor:
     """The data, once its declared height and width, int64 [2], are known to be within the limit."""
     pixels = tf.reduce_prod(size)

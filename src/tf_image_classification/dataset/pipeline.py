@@ -7,6 +7,7 @@ parallel, and come out in order; nothing decoded is ever shuffled or kept.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,9 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.dataset import netpbm
 from tf_image_classification.dataset.bad_images import explain_bad_image
 from tf_image_classification.dataset.decode import decoder
-from tf_image_classification.dataset.fused import are_whole_upright_jpegs
+from tf_image_classification.dataset.fused import forms_of
 from tf_image_classification.dataset.memory import InMemory
 from tf_image_classification.dataset.order import BalancedOrder, Order
 from tf_image_classification.dataset.sources import Table
@@ -210,14 +212,14 @@ class Pipeline:
         return preproc.on_device if self.is_fused and preproc.num_draws else None
 
     def before_device(
-        self, image: tf.Tensor, position: tf.Tensor, is_upright: tf.Tensor | None = None
+        self, image: tf.Tensor, position: tf.Tensor, form: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, Any]:
         """What becomes of one image in the input, and the draws of what is left to the device.
 
         Args:
             image: uint8 [h, w, 3]; or an encoded one, scalar string, only where ``is_fused``.
             position: int64 scalar, as ``preprocess`` takes it.
-            is_upright: of an encoded image, what ``are_whole_upright_jpegs`` says of it.
+            form: of an encoded image, what ``forms_of`` says of it.
         """
         if not self.is_fused:
             return self.preprocess(image, position), ()
@@ -226,7 +228,7 @@ class Pipeline:
         draws = preproc.draws(seed) if self.on_device else ()
         if image.dtype != tf.string:
             return preproc.of_pixels(image, size, size, seed), draws
-        limits = {"is_upright": is_upright, "max_pixels": self.max_image_pixels}
+        limits = {"form": form, "max_pixels": self.max_image_pixels}
         return preproc.of_bytes(image, size, size, seed, **limits), draws
 
     def num_evaluation_batches(self, max_batches: int = 0) -> int:
@@ -426,10 +428,32 @@ class Pipeline:
 
     def _images(self, data: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, Any]:
         """Images as in ``Encoded`` at positions [c] to images and draws as in ``Batch``."""
-        elements: tuple[tf.Tensor, ...] = (data, positions)
-        if data.dtype == tf.string and self.is_fused:
-            elements += (are_whole_upright_jpegs(data),)
+        if data.dtype != tf.string:
+            return self._one_by_one(data, positions)
+        forms = forms_of(data)
+        given = (forms,) if self.is_fused else ()
+        if not self._begins_with_pixels:
+            return self._one_by_one(data, positions, *given)
+        images: tuple[tf.Tensor, Any] = tf.cond(
+            netpbm.are_alike(data, forms, self.max_image_pixels),
+            lambda: self._one_by_one(netpbm.pixels(data, forms[0]), positions),
+            lambda: self._one_by_one(data, positions, *given),
+        )
+        return images
 
+    @functools.cached_property
+    def _begins_with_pixels(self) -> bool:
+        """Whether the first image is raw, and so perhaps all; then they are decoded together."""
+        if not isinstance(self.source, Table):
+            return False
+        with tf.init_scope():  # now, also while a graph is traced
+            try:
+                first = self.source.fetch(tf.constant([0], tf.int64))
+            except tf.errors.OpError:  # told when its turn comes
+                return False
+            return bool(netpbm.headers(first)[0, 0] > 0)
+
+    def _one_by_one(self, data: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, Any]:
         def one_image(image: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, Any]:
             if image.dtype == tf.string and not self.is_fused:
                 image = decoder(self.max_image_pixels)(image)
@@ -440,7 +464,7 @@ class Pipeline:
             draws = tf.TensorSpec([self.preproc.num_draws], tf.float32)  # type: ignore[attr-defined]
         images: tuple[tf.Tensor, Any] = tf.map_fn(
             lambda parts: one_image(*parts),
-            elements,
+            (data, *others),
             fn_output_signature=(self.image_spec, draws),
         )
         return images

@@ -104,7 +104,7 @@ class Preprocessing:
         height: int,
         seed: tf.Tensor,
         *,
-        is_upright: tf.Tensor,
+        form: tf.Tensor,
         max_pixels: int,
     ) -> tf.Tensor:
         """As ``of_pixels`` from an encoded image: exactly in evaluation, nearly in training.
@@ -114,7 +114,7 @@ class Preprocessing:
             width: of the result, in pixels.
             height: of the result, in pixels.
             seed: int64 [2].
-            is_upright: as ``read_part`` takes it.
+            form: as ``read_part`` takes it.
             max_pixels: as ``decode_image`` takes it.
         """
         part = read_part(
@@ -122,7 +122,7 @@ class Preprocessing:
             self._window(width, height, seed),
             height,
             width,
-            is_upright=is_upright,
+            form=form,
             max_pixels=max_pixels,
             is_exact=not self.is_training,
         )

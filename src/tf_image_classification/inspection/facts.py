@@ -36,6 +36,7 @@ _ENDINGS = {
     "GIF": (".gif",),
     "BMP": (".bmp", ".dib"),
     "WEBP": (".webp",),
+    "PPM": (".ppm", ".pgm"),
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from tf_image_classification.dataset.decode import decoder
-from tf_image_classification.dataset.fused import are_whole_upright_jpegs
+from tf_image_classification.dataset.fused import forms_of
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.hooks.base import Hook, Run
@@ -24,8 +24,8 @@ _NUM_IMAGES = 64
 _ADVICE = {
     "reading": "keep the files on a local disk, or gather them in records with tfic convert",
     "decoding": (
-        "store smaller images with tfic convert --short_side, or let other machines decode "
-        "(--data_service)"
+        "store smaller images, or raw ones, with tfic convert (--short_side, --image_format ppm), "
+        "or let other machines decode (--data_service)"
     ),
     "preprocessing": (
         "use dataset.preprocessing.Preprocessing, which decodes only what it needs, or let other "
@@ -88,7 +88,7 @@ def time_stages(pipeline: Pipeline, num_images: int = _NUM_IMAGES) -> dict[str, 
     decode = decoder(pipeline.max_image_pixels)
     if pipeline.is_fused:
         whole = tf.function(
-            lambda d: pipeline.before_device(d, position, are_whole_upright_jpegs(d[tf.newaxis])[0])
+            lambda d: pipeline.before_device(d, position, forms_of(d[tf.newaxis])[0])
         )
         return {"reading": read_secs / count, "decoding": _secs(whole, data) / count}
     decode_secs = _secs(decode, data)

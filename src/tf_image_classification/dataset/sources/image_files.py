@@ -24,7 +24,7 @@ LABEL_COLUMN = "labels"
 _MOST_COMPARED = 20_000  # files of equal length that are read to find equal ones
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
-    *(".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
+    *(".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".ppm", ".pgm"),
 )
 """Names of files that are taken for images; hidden and system files never are."""
 
