@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -101,12 +102,20 @@ DAMAGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def ended(records, tmp_path_factory):
+    """The folder of a run of six steps, and its last checkpoint."""
+    folder = tmp_path_factory.mktemp("ended") / "m"
+    last = run(TinySpec(), folder, records, train_steps=6, save_checkpoints_steps=2)
+    return folder, last
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_one_falls_back_and_ends_with_the_same_bits(
-    records, tmp_path, damage, caplog
+    records, ended, tmp_path, damage, caplog
 ):
-    straight = run(TinySpec(), tmp_path / "straight", records, train_steps=6)
-    run(TinySpec(), tmp_path / "m", records, train_steps=6, save_checkpoints_steps=2)
+    folder, straight = ended
+    shutil.copytree(folder, tmp_path / "m")
     store = CheckpointStore(str(tmp_path / "m" / "checkpoints"))
     suffix, change = DAMAGES[damage]
     path = store.prefix(6) + suffix

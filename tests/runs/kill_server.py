@@ -23,8 +23,8 @@ from tf_image_classification import files
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.hooks import Hook
 
-TRAIN_STEPS = 100
-NUM_TIMED_KILLS = 3
+TRAIN_STEPS = 100 if os.environ.get("TFIC_ALL_TESTS") else 40
+NUM_TIMED_KILLS = 3 if os.environ.get("TFIC_ALL_TESTS") else 1
 MAX_ATTEMPTS = 40
 
 
@@ -39,7 +39,7 @@ def main(folder, seed):
         {"secs": dice.uniform(0.3, 0.9) * whole_secs, "at": "step", "count": 9}
         for _ in range(NUM_TIMED_KILLS)
     ]
-    plans += [{"at": "step", "count": dice.randint(1, 6)} for _ in range(2)]
+    plans += [{"at": "step", "count": dice.randint(1, 6)} for _ in range(NUM_TIMED_KILLS)]
     # A save flushes and renames the data file, then the index: 4 calls.
     plans += [{"at": "rename", "count": dice.choice([2, 4, 6])}]
     plans += [{"at": "fsync", "count": dice.randint(3, 9)}]

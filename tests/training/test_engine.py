@@ -154,13 +154,19 @@ def test_a_batch_that_does_not_split_names_the_nearest_that_do(records, tmp_path
         ({}, signal.SIGTERM),
         ({"moving_average_decay": 0.9, "optimizer": "momentum"}, signal.SIGINT),
         ({"input_mode": "streaming", "stream_block": 7}, signal.SIGTERM),
-        ({"precision": "mixed_float16", "optimizer": "adam"}, signal.SIGTERM),
-        ({"strategy": "mirrored"}, signal.SIGTERM),
+        pytest.param(
+            {"precision": "mixed_float16", "optimizer": "adam"},
+            signal.SIGTERM,
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param({"strategy": "mirrored"}, signal.SIGTERM, marks=pytest.mark.exhaustive),
         ({"strategy": "mirrored", "steps_per_call": 2}, signal.SIGTERM),
         ({"gradient_accumulation_steps": 3}, signal.SIGTERM),
-        ({"optimizer": "muon"}, signal.SIGTERM),
-        ({"optimizer": "ftrl", "warmup_steps": 2}, signal.SIGTERM),
-        ({"jit_compile": "on"}, signal.SIGTERM),
+        pytest.param({"optimizer": "muon"}, signal.SIGTERM, marks=pytest.mark.exhaustive),
+        pytest.param(
+            {"optimizer": "ftrl", "warmup_steps": 2}, signal.SIGTERM, marks=pytest.mark.exhaustive
+        ),
+        pytest.param({"jit_compile": "on"}, signal.SIGTERM, marks=pytest.mark.exhaustive),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else str(value),
 )

@@ -9,8 +9,10 @@ so that a run is the same on every machine.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -55,19 +57,14 @@ class InMemory:
             if count * int(tf.size(first)) > MOST_BYTES:
                 return None
             images = np.empty([count, *first.shape], np.uint8)
-            spec = tf.TensorSpec(first.shape, tf.uint8)
-
-            def chunk(numbers: tf.Tensor) -> tf.Tensor:
-                data = self.table.fetch(numbers)
-                return tf.map_fn(
-                    lambda one: tf.ensure_shape(decode(one), first.shape),
-                    data,
-                    fn_output_signature=spec,
-                )
-
             chunks = tf.data.Dataset.range(count).batch(_CHUNK)
             done = 0
-            for part in chunks.map(chunk, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True):
+            for data in chunks.map(
+                self.table.fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            ):
+                part = _decoder_of_chunks(self.max_pixels)(data)
+                if part.shape[1:] != first.shape:
+                    return None
                 images[done : done + len(part)] = part
                 done += len(part)
         except tf.errors.OpError:  # other sizes, or a bad image, which is named when its turn comes
@@ -79,3 +76,15 @@ class InMemory:
         )
         with tf.device("CPU:0"):
             return tf.constant(images)
+
+
+@functools.cache
+def _decoder_of_chunks(max_pixels: int) -> Any:
+    """Encoded images, string [n], of one size to uint8 [n, h, w, 3]; traced once a process."""
+    decode = decoder(max_pixels)
+    spec = tf.TensorSpec([None, None, 3], tf.uint8)
+    return tf.function(
+        lambda data: tf.map_fn(decode, data, fn_output_signature=spec),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
+    )
