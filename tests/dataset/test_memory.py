@@ -84,6 +84,10 @@ def test_what_is_not_kept(tmp_path, monkeypatch):
     (tmp_path / "sizes").mkdir()
     other_sizes = source(tmp_path / "sizes", sizes=(8, 8, 9))
     assert InMemory(other_sizes, max_pixels=10**6).images() is None
+    (tmp_path / "chunks").mkdir()
+    monkeypatch.setattr(memory, "_CHUNK", 2)
+    by_chunks = source(tmp_path / "chunks", sizes=(8, 8, 1, 1))
+    assert InMemory(by_chunks, max_pixels=10**6).images() is None
     (tmp_path / "bad").mkdir()
     table = source(tmp_path / "bad")
     (tmp_path / "bad" / "dog" / "03.png").write_bytes(b"no image")

@@ -54,8 +54,14 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("preproc", [own_preproc, Preprocessing(is_training=True)])
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    ("name", "preproc"),
+    [
+        *((name, own_preproc) for name in SETS),
+        ("of one size", Preprocessing(is_training=True)),
+        ("too large to be read together", Preprocessing(is_training=True)),
+    ],
+)
 def test_a_set_of_raw_images_gives_the_batches_of_one_of_png(tmp_path, name, preproc):
     both = [pipeline(tmp_path, kind, SETS[name], preproc) for kind in ("ppm", "png")]
     for make in (lambda p: p.training_batches(8).take(4), lambda p: p.evaluation_batches()):
