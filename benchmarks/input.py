@@ -365,7 +365,7 @@ def main():
         readers = [name for name in READERS if name != LIMIT and arguments.only in name]
         print(f"{'reader':<36} " + " ".join(f"{f'{n} core(s)':>22}" for n in arguments.cores))
         limits = {cores: [in_process(LIMIT, folder, cores)] for cores in arguments.cores}
-        if 0.0 in sum(limits.values(), []):
+        if [0.0] in limits.values():
             raise SystemExit("pip install simplejpeg: all is measured against it.")
         for reader in readers:
             found = {cores: [] for cores in arguments.cores}
