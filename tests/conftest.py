@@ -21,7 +21,7 @@ tf.config.set_logical_device_configuration(
 )
 tf.config.experimental.enable_op_determinism()
 if not os.environ.get("TFIC_ALL_TESTS"):
-    # TensorFlow's rewriting of graphs takes twice as long as all else that these short runs do.
+    # TensorFlow's rewriting of graphs takes as long as all else that these short runs do.
     # Processes that tests start have it, and make test-all.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
