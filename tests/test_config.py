@@ -248,6 +248,7 @@ BEHAVIOUR = {
     "head_phase": "runs/test_ready.py::test_fitted_outputs_predict_before_the_first_step",
     "layer_decay": "runs/test_ready.py::test_layers_near_the_image_change_less",
     "freeze_batch_norm": "runs/test_ready.py::test_frozen_batch_norm_stays_as_it_was",
+    "batch_norm_momentum": "runs/test_batch_norm.py",
     "backbone": "runs/test_ready.py::test_a_folder_and_a_checkpoint_are_enough",
     "recipe": "runs/test_ready.py::test_a_folder_and_a_checkpoint_are_enough",
     "augmentation": READY_PREPROCESSING,

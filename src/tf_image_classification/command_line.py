@@ -237,7 +237,9 @@ def _meaning(option: Option) -> str:
     if option.choices and not all(choice in text for choice in option.choices):
         text += f" One of {', '.join(option.choices)}."
     if option.applies:
-        text += f" Only with {option.applies[0]} {', '.join(option.applies[1])}."
+        other, wanted = option.applies
+        only = f"{other} {', '.join(map(str, wanted))}"
+        text += f" Not with {other}." if wanted == (False,) else f" Only with {only}."
     return text
 
 

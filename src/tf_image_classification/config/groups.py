@@ -178,6 +178,14 @@ class ModelSettings:
     freeze_batch_norm: bool = declare(
         False, "Batch normalisation keeps the statistics and scales that it starts with."
     )
+    batch_norm_momentum: float | None = declare(
+        None,
+        "Share that batch normalisation's moving averages keep at each step; empty: as each layer "
+        "says.",
+        minimum=0.0,
+        maximum=0.999999,
+        applies=("freeze_batch_norm", (False,)),
+    )
     moving_average_decay: float = declare(
         0.0,
         "Decay of the moving average of the weights, which is then evaluated and exported; 0: off.",

@@ -35,6 +35,7 @@ from tf_image_classification.optim.losses import label_losses
 from tf_image_classification.optim.optimizers import make_optimizer, prepare
 from tf_image_classification.optim.param_groups import rate_factors, trainable_variables
 from tf_image_classification.optim.schedules import make_schedule
+from tf_image_classification.runs import batch_norm
 from tf_image_classification.runs.reading import Data, Input
 from tf_image_classification.runs.slices import watched_slices
 from tf_image_classification.training.cluster import check_batch_size, uses_xla
@@ -59,40 +60,6 @@ def build_model(
     keras.utils.set_random_seed(settings.run.seed)
     with strategy.scope():
         return call_model_fn(spec, settings, image_shape)
-
-
-def synchronise_batch_norm(model: keras.Model) -> None:
-    """Let every batch normalisation of the model see the whole batch, over all devices.
-
-    Raises:
-        ConfigError: the model has none.
-    """
-    for layer in _batch_norm_layers(model, "sync_batch_norm"):
-        layer.synchronized = True
-
-
-def freeze_batch_norm(model: keras.Model, *, must_have_some: bool = True) -> None:
-    """Let every batch normalisation of the model work as in an evaluation, and stay as it is.
-
-    Raises:
-        ConfigError: the model has none and must have some.
-    """
-    for layer in _batch_norm_layers(model, "freeze_batch_norm" if must_have_some else ""):
-        layer.trainable = False
-
-
-def _batch_norm_layers(model: keras.Model, option: str) -> list[keras.layers.Layer]:
-    """The layers; that there are none is an error where an option asks for them."""
-    layers = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    if not layers and option:
-        raise ConfigError(
-            f"{option} has no effect: the model has no keras.layers.BatchNormalization. Remove it."
-        )
-    return layers
 
 
 def make_forward(
@@ -312,10 +279,7 @@ def assemble(
     )
     _check_pairs(settings, num_replicas)
     model = build_model(spec, settings, image_shape, strategy)
-    if settings.model.sync_batch_norm:
-        synchronise_batch_norm(model)
-    if settings.model.freeze_batch_norm:
-        freeze_batch_norm(model, must_have_some=settings.origin("freeze_batch_norm") != "recipe")
+    batch_norm.set_up(model, settings)
     with strategy.scope():
         trained = trainable_variables(model, settings.model.trainable_scopes)
         schedule = schedule or make_schedule(

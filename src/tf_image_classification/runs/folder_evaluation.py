@@ -216,7 +216,7 @@ def _check_classes(schema: LabelSchema, record: RunRecord) -> None:
 _OF_TRAINING = (
     *("input_mode", "stream_block", "gradient_accumulation_steps", "balanced_sampling"),
     *("head_phase", "layer_decay", "freeze_batch_norm", "trainable_scopes"),
-    *("mixup_alpha", "cutmix_alpha"),
+    *("batch_norm_momentum", "mixup_alpha", "cutmix_alpha"),
 )
 
 

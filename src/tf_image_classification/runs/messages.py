@@ -17,6 +17,7 @@ from tf_image_classification.evaluation.judgement import Judgement
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
+from tf_image_classification.runs import batch_norm
 from tf_image_classification.runs.assembly import Assembly
 from tf_image_classification.runs.reading import Data
 from tf_image_classification.serving.parity import Parity
@@ -54,7 +55,11 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
             f"devices: {replicas}{where}, each computes {share} of the "
             f"{settings.data.batch_size} examples"
         )
-    lines.append(f"model: {parts.state.model.count_params():,} parameters")
+    model = parts.state.model
+    lines.append(f"model: {model.count_params():,} parameters")
+    if not settings.model.checkpoint_path:
+        updates_a_step = settings.training.gradient_accumulation_steps
+        lines += filter(None, [batch_norm.warning(model, plan.train_steps, updates_a_step)])
     return "\n".join(lines)
 
 

@@ -176,14 +176,20 @@ def _from_scratch(facts: Facts) -> list[Choice]:
         Choice("learning_rate_decay_type", "one_cycle", "fastai, airbench"),
         Choice("gradient_clip_norm", 1.0, "big_vision"),
         *_averaging(steps),
+        Choice("batch_norm_momentum", _over_a_twentieth(steps, 0.99), "as the weights' average"),
         *_of_classes(facts),
         *_of_ready_networks(facts),
     ]
 
 
 def _averaging(steps: int) -> list[Choice]:
-    decay = round(max(0.9, min(0.9999, 1 - 20 / steps)), 4)
+    decay = _over_a_twentieth(steps, 0.9999)
     return [Choice("moving_average_decay", decay, "over a twentieth of the run (torchvision)")]
+
+
+def _over_a_twentieth(steps: int, most: float) -> float:
+    """The decay of a moving average over a twentieth of so many steps, within bounds."""
+    return round(max(0.9, min(most, 1 - 20 / steps)), 4)
 
 
 def _of_classes(facts: Facts) -> list[Choice]:
