@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"tfic: unknown verb {verb!r}. {did_you_mean(verb, VERBS)}", file=sys.stderr)
         return 2
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before a verb imports TensorFlow
     module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
     try:
         return int(module.main(rest))
