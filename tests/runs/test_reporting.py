@@ -102,8 +102,9 @@ def test_the_verb_and_a_folder_without_a_run(run, tmp_path, capsys, monkeypatch)
 
 def facts(**changes):
     fields = {
-        "score": Interval(0.8, 0.78, 0.82, 1000),
-        "train_score": Interval(0.81, 0.79, 0.83, 500),
+        "score": Interval(0.93, 0.92, 0.94, 1000),
+        "balanced": Interval(0.93, 0.91, 0.95, 1000),
+        "train_score": Interval(0.94, 0.92, 0.96, 500),
         "train_counts": [500, 400, 450],
         "recalls": np.array([0.8, 0.8, 0.8]),
         "num_label_errors": 3,
@@ -118,6 +119,8 @@ def facts(**changes):
 @pytest.mark.parametrize(
     ("title", "changes"),
     [
+        ("no better than chance", {"balanced": Interval(0.4, 0.3, 0.5, 90)}),
+        ("underfitting", {"train_score": Interval(0.84, 0.8, 0.88, 500)}),
         ("overfitting", {"train_score": Interval(0.99, 0.98, 1.0, 500)}),
         ("amount of data", {"train_counts": [20, 30, 40]}),
         (
@@ -136,8 +139,18 @@ def test_each_limit_is_found_by_its_measurement(title, changes):
     assert [name for name, state in states.items() if state == YES] == [title]
 
 
+def test_wrong_labels_are_not_told_by_a_model_that_may_be_guessing():
+    guessing = facts(balanced=Interval(0.4, 0.3, 0.5, 90), num_label_errors=60)
+    states = {limit.title: limit.state for limit in limits_of(guessing)}
+    assert states["label noise"] == UNKNOWN and states["no better than chance"] == YES
+    one_class = facts(balanced=Interval(1.0, 0.9, 1.0, 30), recalls=np.array([1.0, np.nan, np.nan]))
+    assert {limit.title: limit.state for limit in limits_of(one_class)}["label noise"] == NO
+
+
 def test_what_could_not_be_measured_is_not_known():
     nothing = dict.fromkeys(
         ("train_score", "train_counts", "num_label_errors", "median_side", "num_leaked")
     )
-    assert {limit.state for limit in limits_of(facts(**nothing))} == {UNKNOWN}
+    chance, *others = sorted(limits_of(facts(**nothing)), key=lambda limit: limit.state)
+    assert chance.title == "no better than chance" and chance.state == NO
+    assert {limit.state for limit in others} == {UNKNOWN}

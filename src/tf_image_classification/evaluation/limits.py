@@ -15,6 +15,7 @@ from tf_image_classification.evaluation.intervals import Interval
 
 YES, NO, UNKNOWN = "limits", "does not", "not known"
 _MUCH_OVERFIT = 0.05
+_WELL_FITTED = 0.9
 _MUCH_NOISE = 0.05
 _MUCH_IMBALANCE = 3.0
 _FEW_EXAMPLES = 100
@@ -27,6 +28,7 @@ class Facts:
 
     Attributes:
         score: accuracy on the evaluation examples.
+        balanced: mean of the classes' recalls there.
         train_score: on a sample of the training examples.
         train_counts: training examples by class.
         recalls: by class, on the evaluation examples; NaN without any.
@@ -38,6 +40,7 @@ class Facts:
     """
 
     score: Interval
+    balanced: Interval
     train_score: Interval | None
     train_counts: Sequence[int] | None
     recalls: npt.NDArray[np.float64]
@@ -66,6 +69,8 @@ class Limit:
 def limits_of(facts: Facts) -> list[Limit]:
     """All suspicions, those that hold first."""
     found = [
+        *_chance(facts),
+        *_underfit(facts),
         *_overfit(facts),
         *_amount(facts),
         *_imbalance(facts),
@@ -75,6 +80,36 @@ def limits_of(facts: Facts) -> list[Limit]:
     ]
     order = (YES, NO, UNKNOWN)
     return sorted(found, key=lambda limit: order.index(limit.state))
+
+
+def _chance(facts: Facts) -> Iterable[Limit]:
+    share = _guessed(facts)
+    text = f"Of a class's examples {facts.balanced} are found; {share:.3f} would be by guessing."
+    more = (
+        " The evaluation cannot tell the model from guessing, and until it can the rest of this "
+        "list is worth little: look at the loss curves, the labels and the learning rate."
+    )
+    limited = _may_be_guessing(facts)
+    yield Limit("no better than chance", YES if limited else NO, text + (more if limited else ""))
+
+
+def _guessed(facts: Facts) -> float:
+    return 1 / max(1, int((~np.isnan(facts.recalls)).sum()))
+
+
+def _may_be_guessing(facts: Facts) -> bool:
+    return facts.balanced.low <= _guessed(facts) < 1
+
+
+def _underfit(facts: Facts) -> Iterable[Limit]:
+    score = facts.train_score
+    if score is None:
+        yield Limit("underfitting", UNKNOWN, "The training examples could not be read.")
+        return
+    text = f"{score.value:.1%} of {score.count} training examples are right."
+    limited = score.high < _WELL_FITTED
+    more = " A pretrained or larger network, more steps or a higher learning rate would help."
+    yield Limit("underfitting", YES if limited else NO, text + (more if limited else ""))
 
 
 def _overfit(facts: Facts) -> Iterable[Limit]:
@@ -132,6 +167,10 @@ def _imbalance(facts: Facts) -> Iterable[Limit]:
 def _noise(facts: Facts) -> Iterable[Limit]:
     if facts.num_label_errors is None:
         text = "cleanlab is not installed; pip install 'tf_image_classification[quality]'."
+        yield Limit("label noise", UNKNOWN, text)
+        return
+    if _may_be_guessing(facts):
+        text = "A model that may be guessing does not tell wrong labels from right ones."
         yield Limit("label noise", UNKNOWN, text)
         return
     share = facts.num_label_errors / max(facts.num_examples, 1)

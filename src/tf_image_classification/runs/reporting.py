@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
-import io
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +12,9 @@ import tensorflow as tf
 
 from tf_image_classification import files
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.dataset.sources import Table
-from tf_image_classification.errors import CheckpointError, ConfigError, TficError
-from tf_image_classification.evaluation.intervals import Interval, mean_with_interval
-from tf_image_classification.evaluation.judgement import Judgement, OfOneLabel, judge
-from tf_image_classification.evaluation.limits import Facts, limits_of
-from tf_image_classification.evaluation.predictions import OfLabel, Predictions
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.evaluation.judgement import OfOneLabel
+from tf_image_classification.evaluation.predictions import OfLabel
 from tf_image_classification.evaluation.report import (
     calibration_json,
     curves,
@@ -29,17 +22,19 @@ from tf_image_classification.evaluation.report import (
     model_card,
     report_html,
 )
-from tf_image_classification.inspection.inspect import inspect
 from tf_image_classification.labels import SEPARATOR, Label
 from tf_image_classification.labels.schema import SEVERAL
 from tf_image_classification.metrics.label_errors import likely_label_errors
-from tf_image_classification.model_folder import ModelFolder, RunRecord, versions
-from tf_image_classification.runs import folder_evaluation, reading
-from tf_image_classification.serving.export import ExportedModel
+from tf_image_classification.model_folder import ModelFolder, versions
+from tf_image_classification.runs.known_model import KnownModel, know
+from tf_image_classification.runs.limit_facts import (
+    NOT_COMPARED,
+    class_counts,
+    find_leaks,
+    measured_limits,
+)
 from tf_image_classification.serving.pictures import heat_png, seen_image
-from tf_image_classification.serving.predictor import Predictor, load_model
 
-log = logging.getLogger("tf_image_classification")
 Array = npt.NDArray[Any]
 
 _MOST_PICTURES, _MOST_BYTES = 2_000, 12_000_000
@@ -47,32 +42,7 @@ _MOST_HEATED, _MOST_IN_A_GALLERY = 200, 96
 _SHOWN_OF_A_CLASS = 10
 _SIDE = 112
 _AT_ONCE = 32
-_NUM_TRAIN, _NUM_SIZES = 500, 200
-_MOST_INSPECTED = 20_000
 _DIGITS = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class _Known:
-    """What a report is made from."""
-
-    record: RunRecord
-    settings: Settings
-    data: reading.Data
-    predictor: Predictor
-    predictions: Predictions
-    judgement: Judgement
-
-    @property
-    def evaluation(self) -> Table:
-        assert isinstance(self.data.evaluation, Pipeline)
-        assert isinstance(self.data.evaluation.source, Table)
-        return self.data.evaluation.source
-
-    @property
-    def train(self) -> Table | None:
-        source = getattr(self.data.train, "source", None)
-        return source if isinstance(source, Table) else None
 
 
 def write_report(
@@ -97,8 +67,8 @@ def write_report(
         TficError: there is no model or nothing to evaluate it on.
     """
     folder = ModelFolder(settings.run.model_dir)
-    known = _known(folder, settings, cache_dir, group)
-    leaks, num_leaked = _leaks(known) if is_inspected else (_NOT_COMPARED, None)
+    known = know(folder, settings, cache_dir, group)
+    leaks, num_leaked = find_leaks(known) if is_inspected else (NOT_COMPARED, None)
     content = _content(folder, known, leaks, num_leaked)
     page = output or files.join(folder.path, "report.html")
     beside = page.rpartition("/")[0]
@@ -110,40 +80,8 @@ def write_report(
     return page, card
 
 
-def _known(folder: ModelFolder, settings: Settings, cache_dir: str, group: str) -> _Known:
-    record = folder.read_record()
-    if record is None:
-        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
-    settings = folder_evaluation.inherited(settings, record)
-    if not settings.data.eval_metadata:
-        raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
-    exported = ExportedModel(folder.saved_model).load()
-    data = _data(exported, record, settings, cache_dir)
-    assert data.evaluation is not None
-    predictions = folder_evaluation.kept_predictions(
-        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint
-    )
-    predictor = load_model(folder.path)
-    return _Known(record, settings, data, predictor, predictions, judge(predictions, group))
-
-
-def _data(
-    exported: ExportedModel, record: RunRecord, settings: Settings, cache_dir: str
-) -> reading.Data:
-    """The evaluation set, with the training set where it can still be read."""
-    spec = folder_evaluation.ExportedSpec(exported, record.schema)
-    training = settings.data.train_metadata or tuple(record.settings["train_metadata"])
-    if training:
-        both = settings.replace(train_metadata=training)
-        try:
-            return reading.read_data(spec, both, cache_dir, record.schema)
-        except TficError as error:
-            log.warning("The training examples are left out: %s", error)
-    return reading.read_data(spec, settings, cache_dir, record.schema, with_training=False)
-
-
 def _content(
-    folder: ModelFolder, known: _Known, leaks: Mapping[str, Any], num_leaked: int | None
+    folder: ModelFolder, known: KnownModel, leaks: Mapping[str, Any], num_leaked: int | None
 ) -> dict[str, Any]:
     labels = [
         _label_content(label, known, num_leaked)
@@ -182,7 +120,7 @@ def _content(
     }  # fmt: skip
 
 
-def _label_content(label: Label, known: _Known, num_leaked: int | None) -> dict[str, Any]:
+def _label_content(label: Label, known: KnownModel, num_leaked: int | None) -> dict[str, Any]:
     found = known.judgement.labels[label.name]
     of_label = known.predictions.labels[label.name]
     errors = _label_errors(label, of_label)
@@ -201,7 +139,12 @@ def _label_content(label: Label, known: _Known, num_leaked: int | None) -> dict[
             {"column": s.column, "value": s.value, "score": interval_json(s.score)}
             for s in found.slices
         ],
-        "limits": _limits(label, known, found, errors, num_leaked),
+        "limits": [
+            [limit.title, limit.state, limit.text]
+            for limit in measured_limits(
+                label, known, None if errors is None else len(errors), num_leaked
+            )
+        ],
         "examples": _examples(label, of_label),
         "galleries": _galleries(label, of_label, errors),
     }
@@ -300,7 +243,7 @@ def _gallery(title: str, text: str, indices: Sequence[int]) -> dict[str, Any]:
     return {"title": title, "text": text, "indices": list(indices[:_MOST_IN_A_GALLERY])}
 
 
-def _chosen(known: _Known, labels: Sequence[Mapping[str, Any]]) -> list[int]:
+def _chosen(known: KnownModel, labels: Sequence[Mapping[str, Any]]) -> list[int]:
     """Rows whose pictures are shown: galleries, then mistakes, some of each class, then others."""
     found: dict[int, None] = {}
     for content in labels:
@@ -318,7 +261,7 @@ def _chosen(known: _Known, labels: Sequence[Mapping[str, Any]]) -> list[int]:
     return list(found)[:_MOST_PICTURES]
 
 
-def _thumbs(known: _Known, chosen: Sequence[int]) -> dict[int, dict[str, Any]]:
+def _thumbs(known: KnownModel, chosen: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Small pictures as the model sees them, and where it looks in the first of them."""
     found: dict[int, dict[str, Any]] = {}
     size = 0
@@ -346,110 +289,9 @@ def _thumbs(known: _Known, chosen: Sequence[int]) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _limits(
-    label: Label,
-    known: _Known,
-    found: OfOneLabel,
-    errors: Array | None,
-    num_leaked: int | None,
-) -> list[list[str]]:
-    if not label.is_class:
-        return []
-    recalls = [found.measures.of_classes[name]["recall"].value for name in label.named_classes()]
-    facts = Facts(
-        score=found.score,
-        train_score=_train_score(label, known),
-        train_counts=_class_counts(label, known.train),
-        recalls=np.array(recalls),
-        num_label_errors=None if errors is None else len(errors),
-        num_examples=len(known.predictions),
-        median_side=_median_side(known),
-        image_size=int(known.record.settings["image_size"]),
-        num_leaked=num_leaked,
-    )
-    return [[limit.title, limit.state, limit.text] for limit in limits_of(facts)]
-
-
-def _train_score(label: Label, known: _Known) -> Interval | None:
-    """How many of some training examples are right, seen as in an evaluation."""
-    table = known.train
-    if table is None:
-        return None
-    chosen = np.unique(np.linspace(0, table.num_examples - 1, _NUM_TRAIN).astype(int))
-    column = table.columns[label.name]
-    chosen = chosen[column.present[chosen]]
-    right = []
-    for start in range(0, len(chosen), _AT_ONCE):
-        rows = chosen[start : start + _AT_ONCE]
-        data = table.fetch(tf.constant(rows, tf.int64)).numpy().tolist()
-        said = known.predictor.predict(data)
-        right += [
-            one.labels[label.name].value == value
-            for one, value in zip(said, column.values[rows], strict=True)
-            if not one.error
-        ]
-    return mean_with_interval(right) if right else None
-
-
-def _class_counts(label: Label, table: Table | None) -> list[int] | None:
-    if table is None:
-        return None
-    column = table.columns[label.name]
-    values = column.values[column.present]
-    if label.kind == SEVERAL:
-        counts: Array = values.sum(axis=0)
-    else:
-        counts = np.bincount(values.astype(int), minlength=label.depth)
-    return [int(count) for count in counts]
-
-
-def _counts(label: Label, known: _Known) -> dict[str, Any]:
-    train = _class_counts(label, known.train) or [None] * label.depth  # type: ignore[list-item]
-    evaluation = _class_counts(label, known.evaluation)
+def _counts(label: Label, known: KnownModel) -> dict[str, Any]:
+    train = class_counts(label, known.train) or [None] * label.depth  # type: ignore[list-item]
+    evaluation = class_counts(label, known.evaluation)
     assert evaluation is not None
     rows = [list(row) for row in zip(label.named_classes(), train, evaluation, strict=True)]
     return {"caption": f"examples by {label.name}", "rows": rows}
-
-
-def _median_side(known: _Known) -> float | None:
-    """Of the shorter sides of some evaluation images, in pixels, without decoding them."""
-    from PIL import Image
-
-    table = known.evaluation
-    chosen = np.unique(np.linspace(0, table.num_examples - 1, _NUM_SIZES).astype(int))
-    sides = []
-    for data in table.fetch(tf.constant(chosen, tf.int64)).numpy().tolist():
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                sides.append(min(image.size))
-        except (OSError, Image.DecompressionBombError):
-            continue
-    return float(np.median(sides)) if sides else None
-
-
-_NOT_COMPARED: dict[str, Any] = {
-    "text": "Training and evaluation images were not compared; tfic inspect does that.",
-    "pairs": [],
-}
-
-
-def _leaks(known: _Known) -> tuple[dict[str, Any], int | None]:
-    """Evaluation images that are in the training set too, or nearly."""
-    training = known.settings.data.train_metadata or tuple(known.record.settings["train_metadata"])
-    evaluation = known.settings.data.eval_metadata
-    if known.train is None or len(training) != 1 or len(evaluation) != 1:
-        return _NOT_COMPARED, None
-    if known.train.num_examples + known.evaluation.num_examples > _MOST_INSPECTED:
-        return _NOT_COMPARED, None
-    try:
-        found = inspect(training[0], evaluation[0], max_pixels=10**8)
-    except TficError as error:
-        log.warning("Near duplicates were not looked for: %s", error)
-        return _NOT_COMPARED, None
-    leaks = [finding for finding in found.findings if finding.kind == "leak"]
-    if not leaks:
-        text = "No evaluation image is in the training set too, or nearly the same as one there."
-        return {"text": text, "pairs": []}, 0
-    pairs = [[found.facts[i].where for i in pair] for pair in leaks[0].members]
-    count = len({i for pair in leaks[0].members for i in pair if found.sets[i] == "eval"})
-    return {"text": leaks[0].text, "pairs": pairs[:100]}, count
