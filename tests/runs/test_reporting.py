@@ -14,7 +14,7 @@ from tf_image_classification.errors import CheckpointError
 from tf_image_classification.evaluation.intervals import Interval
 from tf_image_classification.evaluation.limits import NO, UNKNOWN, YES, Facts, limits_of
 from tf_image_classification.evaluation.predictions import read_predictions
-from tf_image_classification.evaluation.report import report_html
+from tf_image_classification.evaluation.report import curves, report_html
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs.reporting import write_report
 
@@ -95,6 +95,13 @@ def test_the_verb_and_a_folder_without_a_run(run, tmp_path, capsys, monkeypatch)
     settings = run.settings.replace(model_dir=str(tmp_path / "none"))
     with pytest.raises(CheckpointError):
         write_report(settings, str(tmp_path))
+
+
+def test_one_evaluation_makes_no_curve():
+    line = {"step": 10, "num_examples": 4, "time": 1.0, "loss": 0.5, "accuracy": 0.5}
+    assert curves([]) == curves([line]) == []
+    later = line | {"step": 20, "accuracy": None}
+    assert len(curves([line, later])) == 1
 
 
 # --- what limits a model ------------------------------------------------------------------------

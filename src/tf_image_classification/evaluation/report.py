@@ -24,7 +24,7 @@ def report_html(content: Mapping[str, Any]) -> str:
 
 
 def curves(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Charts of every number of the training's evaluations, over the steps."""
+    """Charts of every number of the training's evaluations that has two or more, over the steps."""
     left_out = ("step", "num_examples", "time")
     names = [
         name
@@ -34,7 +34,8 @@ def curves(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     charts = []
     for name in names[:_MOST_CURVES]:
         points = [(e["step"], e[name]) for e in evaluations if e.get(name) is not None]
-        charts.append(line_chart([("", points)], x="step", y=name.replace("_", " ")))
+        if len(points) > 1:
+            charts.append(line_chart([("", points)], x="step", y=name.replace("_", " ")))
     return charts
 
 
