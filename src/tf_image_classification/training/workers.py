@@ -7,6 +7,7 @@ rows = workers.exchange([step])   # [W, 1], the same on every worker
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import signal
 import threading
@@ -83,8 +84,9 @@ class Workers:
             raise
         return np.asarray(self.strategy.experimental_local_results(total)[0].numpy())
 
-    def _sum(self, rows: tf.Tensor) -> Any:
-        """The sum over workers; each gives zeros but for its own row, so nothing is rounded."""
+    @functools.cached_property  # traced once for each number of columns
+    def _sum(self) -> Any:
+        """Sums rows over workers; each gives zeros but for its own row, so nothing is rounded."""
         local = len(self.strategy.extended.worker_devices)  # each replica gives the rows
 
         def replica(rows: tf.Tensor) -> tf.Tensor:
@@ -93,7 +95,7 @@ class Workers:
             mine = tf.where(is_first, rows, tf.zeros_like(rows))
             return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
 
-        return tf.function(lambda rows: self.strategy.run(replica, args=(rows,)))(rows)
+        return tf.function(lambda rows: self.strategy.run(replica, args=(rows,)))
 
     def wait_for_all(self) -> None:
         """Return when every worker has come here.
