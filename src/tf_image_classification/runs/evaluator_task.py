@@ -120,11 +120,12 @@ def follow(
     run: Any = Evaluated(settings, schema, hooks)
     done = {0, *(line["step"] for line in folder.evaluations())}
     evaluation, last_began = None, -float("inf")
-    with _interruptible(), contextlib.ExitStack() as closing:
+    with _interruptible() as check, contextlib.ExitStack() as closing:
         for hook in hooks:
             closing.callback(hook.close)
             hook.begin(run)
         while True:
+            check()
             saved = _next(store, done)
             if saved is None and _is_complete(store, done):
                 return evaluation
@@ -166,21 +167,33 @@ def _is_complete(store: CheckpointStore, done: set[int]) -> bool:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Inside the block SIGTERM and Ctrl-C end the evaluator; it has nothing to save."""
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Inside the block SIGTERM and Ctrl-C end the evaluator; it has nothing to save.
+
+    Gives a function that ends it too where an error that a signal caused was swallowed on its way.
+    """
+    received: list[str] = []
+
+    def check() -> None:
+        if received:
+            raise RunInterrupted(
+                f"The evaluator was stopped by {received[0]}. Start it again with the workers; it "
+                "goes on with the checkpoints that are not evaluated yet."
+            )
 
     def stop(number: int, frame: Any) -> None:
-        raise RunInterrupted(
-            f"The evaluator was stopped by {signal.Signals(number).name}. Start it again with the "
-            "workers; it goes on with the checkpoints that are not evaluated yet."
-        )
+        received.append(signal.Signals(number).name)
+        check()
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield check
         return
     before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield check
+    except BaseException:
+        check()  # TensorFlow wraps what is raised while it traces a function
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
