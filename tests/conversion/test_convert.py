@@ -335,6 +335,12 @@ def test_a_killed_conversion_keeps_its_finished_shards(pictures, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_images_without_class_folders_are_refused_with_what_is_expected(tmp_path):
+    (tmp_path / "one.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 files .*one\.png \(lies beside .* a folder of"):
+        convert(str(tmp_path), str(tmp_path / "out"), ConvertOptions(**ONE))
+
+
 def test_a_folder_with_other_records_is_refused(pictures, tmp_path):
     convert(str(pictures), str(tmp_path / "out"), ConvertOptions(num_shards=2, **ONE))
     with pytest.raises(DataError, match="holds other records"):

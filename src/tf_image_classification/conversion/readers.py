@@ -63,8 +63,19 @@ def find_rows(source: str) -> Found:
         rows += found
         refused += left_out
     if not rows:
-        raise DataError(f"{source} holds no images. {refused[0].reason if refused else ''}")
+        raise DataError(_why_nothing(source, refused))
     return rows, refused
+
+
+def _why_nothing(source: str, refused: list[Refused]) -> str:
+    if not refused:
+        return f"{source} holds no images."
+    first = refused[0]
+    return (
+        f"{source} gives no images: {len(refused)} files or rows are left out, such as "
+        f"{first.where} ({first.reason}). Expected a folder of images for each class, a CSV or "
+        "records."
+    )
 
 
 def _reader_of(path: str) -> Callable[[str], Found]:
