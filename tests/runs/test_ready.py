@@ -275,7 +275,7 @@ def test_a_folder_around_the_class_folders_is_refused(tmp_path):
     (tmp_path / "pictures" / "cat").mkdir(parents=True)
     settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path)],
                               "model_dir": str(tmp_path / "m")})  # fmt: skip
-    with pytest.raises(DataError, match=r"1 class folders \(pictures\), expected a folder of"):
+    with pytest.raises(DataError, match=r"1 class folder \(pictures\), expected a folder of"):
         ready.make_ready_spec(settings)
 
 

@@ -67,9 +67,10 @@ def find_labels(
     if kind == "folder":
         names = _class_folders(paths)
         if max(depth, len(names)) < 2:
+            found = f"1 class folder ({min(names)})" if names else "no class folders"
             raise DataError(
-                f"{', '.join(paths)}: {len(names)} class folders ({', '.join(names)}), expected a "
-                "folder of images for each of two classes or more. Name the folder that holds them."
+                f"{', '.join(paths)}: {found}, expected a folder of images for each of two "
+                "classes or more. Name the folder that holds them."
             )
         label = Label(NAME, depth=depth or len(names))
     else:
