@@ -11,6 +11,8 @@ from tf_image_classification.dataset import netpbm
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.preprocessing import Preprocessing
 from tf_image_classification.dataset.sources import SourceOptions, read_source
+from tf_image_classification.dataset.stream import read_stream
+from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.labels import Label, LabelSchema
 
 SCHEMA = LabelSchema((Label("kind", depth=2),)).with_vocabularies({"kind": ["cat", "dog"]})
@@ -69,6 +71,30 @@ def test_a_set_of_raw_images_gives_the_batches_of_one_of_png(tmp_path, name, pre
             np.testing.assert_array_equal(ours.ids, plain.ids)
             is_example = plain.ids.numpy() >= 0
             np.testing.assert_array_equal(ours.images[is_example], plain.images[is_example])
+
+
+def test_raw_images_of_a_stream_are_decoded_together(tmp_path, monkeypatch):
+    together = []
+    pixels = netpbm.pixels
+    monkeypatch.setattr(netpbm, "pixels", lambda *args: together.append(1) or pixels(*args))
+    both = []
+    for kind in ("PPM", "PNG"):
+        encoded = [io.BytesIO() for _ in range(COUNT)]
+        for number, data in enumerate(encoded):
+            picture(number).save(data, kind)
+        rows = ((d.getvalue(), f"{i}", {"kind": float(i % 2)}) for i, d in enumerate(encoded))
+        write_shards(str(tmp_path / kind), "train", rows, num_shards=2)
+        options = SourceOptions(option="train_metadata", cache_dir=str(tmp_path))
+        files = [str(tmp_path / kind / "train-*")]
+        stream = read_stream(files, SCHEMA, options, block=5, vocabularies={})
+        limits = {"batch_size": BATCH, "image_size": 8, "max_image_pixels": 10**6}
+        batches = Pipeline(source=stream, preproc=own_preproc, **limits).training_batches(4)
+        both.append(list(batches.take(4)))
+        assert together, "the PPM files, which come first, were decoded one by one"
+    for ours, plain in zip(*both, strict=True):
+        np.testing.assert_array_equal(ours.ids, plain.ids)
+        np.testing.assert_array_equal(ours.images, plain.images)
+    assert len(together) == 1, "PNG files are no raw images"
 
 
 @pytest.mark.parametrize("changes", [{}, {"max_image_pixels": 100}])

@@ -444,11 +444,12 @@ class Pipeline:
     @functools.cached_property
     def _begins_with_pixels(self) -> bool:
         """Whether the first image is raw, and so perhaps all; then they are decoded together."""
-        if not isinstance(self.source, Table):
-            return False
         with tf.init_scope():  # now, also while a graph is traced
             try:
-                first = self.source.fetch(tf.constant([0], tf.int64))
+                if isinstance(self.source, Stream):
+                    first = self.source.first_image()
+                else:
+                    first = self.source.fetch(tf.constant([0], tf.int64))
             except tf.errors.OpError:  # told when its turn comes
                 return False
             return bool(netpbm.headers(first)[0, 0] > 0)
