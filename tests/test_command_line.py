@@ -41,6 +41,14 @@ def test_values_may_follow_the_form_with_an_equals_sign():
     assert data.data.eval_metadata == ("e",)
 
 
+@pytest.mark.parametrize("form", ["--noinspect", "--no_inspect", "--no-inspect", "--inspect=false"])
+def test_a_switch_is_turned_off(form):
+    assert settings_of().data.inspect
+    assert not settings_of(form).data.inspect
+    with pytest.raises(ConfigError, match="Unknown flag --no_batch_size"):
+        settings_of("--no_batch_size")
+
+
 @pytest.mark.parametrize("name", sorted(n for n, o in OPTIONS.items() if o.kind is tuple))
 def test_every_list_takes_several_values(name):
     values = ["a=1", "b=2"] if name in ("labels", "label_features") else ["a", "b"]

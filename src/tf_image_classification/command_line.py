@@ -96,7 +96,7 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
     for name in (*FRONT_DOOR, *OPTIONS, *ALIASES):
         flag_values[name].unparse()
     try:
-        rest = flag_values(["", *join_lists(arguments)])[1:]
+        rest = flag_values(["", *map(_without_underscore, join_lists(arguments))])[1:]
     except flags.UnrecognizedFlagError as error:
         hint = nearest(error.flagname, [*_named_by_users(flag_values), "help"])
         raise ConfigError(f"Unknown flag --{error.flagname}.{hint} See --help.") from error
@@ -107,6 +107,13 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
             f"{rest[0]!r} belongs to no flag. Write --name value or --name=value; several files "
             "may follow --train_metadata, --eval_metadata and --labels."
         )
+
+
+def _without_underscore(argument: str) -> str:
+    """``--no_inspect`` as ``--noinspect``, which is how absl turns a switch off."""
+    found = re.fullmatch(r"--?no[_-](\w+)", argument)
+    is_switch = found is not None and found[1] in OPTIONS and OPTIONS[found[1]].kind is bool
+    return f"--no{found[1]}" if found and is_switch else argument
 
 
 def _named_by_users(flag_values: flags.FlagValues) -> list[str]:
