@@ -121,6 +121,44 @@ def test_weight_decay_takes_its_share_of_kernels_and_leaves_the_rest_alone(name)
             assert not np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("penalties", [(0.0, 0.0), (0.02, 0.0), (3.0, 0.1)])
+def test_ftrl_from_zero_at_a_constant_rate_is_that_of_keras(penalties):
+    l1, l2 = penalties
+    ours, theirs = make_variables(), make_variables()
+    for variable in (*ours, *theirs):
+        variable.assign(np.zeros(variable.shape))
+    optimizer = make_optimizer(OptimizerSettings(optimizer="ftrl", ftrl_l1=l1, ftrl_l2=l2), 0.1)
+    reference = keras.optimizers.Ftrl(
+        0.1, l1_regularization_strength=l1, l2_regularization_strength=l2
+    )
+    prepare(optimizer, ours)
+    for step in range(20):
+        optimizer.apply(gradients_of(ours, step), ours)
+        reference.apply(gradients_of(theirs, step), theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+    assert any((v.numpy() == 0).any() for v in ours) == (l1 == 3.0)
+
+
+@pytest.mark.parametrize("l1", [0.0, 1e-3])
+def test_ftrl_keeps_weights_at_a_rate_of_zero_and_begins_where_they_are(l1):
+    rates = tf.Variable(0.1)
+    variables = make_variables()
+    optimizer = make_optimizer(OptimizerSettings(optimizer="ftrl", ftrl_l1=l1), lambda: rates)
+    prepare(optimizer, variables)
+    start = [v.numpy() for v in variables]
+    rates.assign(1e-6)
+    optimizer.apply(gradients_of(variables, 0), variables)
+    for a, b in zip(start, variables, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for step, rate in enumerate((0.1, 0.01, 1e-4, 0.0, 0.0, 1e-6)):
+        rates.assign(rate)
+        before = [v.numpy() for v in variables]
+        optimizer.apply(gradients_of(variables, step), variables)
+        for a, b in zip(before, variables, strict=True):
+            np.testing.assert_allclose(a, b, atol=max(rate * 2, 1e-7))
+
+
 def test_the_rules_are_the_published_ones():
     start = [v.numpy() for v in make_variables()]
     first = [g.numpy() for g in gradients_of(start, 0)]

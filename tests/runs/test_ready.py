@@ -119,6 +119,12 @@ def test_fitted_outputs_predict_before_the_first_step(pictures, tmp_path):
     assert not np.array_equal(start["model/logits/kernel"], plain.tensors["model/logits/kernel"])
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_outputs_are_fitted_to_features_of_lower_precision(pictures, tmp_path, precision):
+    result, _ = run(pictures, tmp_path, train_steps=1, eval_every_steps=1, precision=precision)
+    assert result.metrics["accuracy"] > 0.7
+
+
 def moved(model_dir, end):
     """How far each variable of the model went from its start, on average."""
     start = start_of(model_dir)

@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from tf_image_classification.config import OptimizerSettings
 from tf_image_classification.errors import ConfigError, did_you_mean
+from tf_image_classification.optim.ftrl import Ftrl
 from tf_image_classification.optim.param_groups import decays
 
 LearningRate = Any
@@ -164,6 +165,7 @@ def list_optimizers() -> tuple[OptimizerInfo, ...]:
 
 
 _OPTIMIZERS: dict[str, OptimizerInfo] = {}
+_OWN = {"Ftrl": Ftrl}
 
 
 class _TakesSummedGradients:
@@ -196,7 +198,7 @@ def _make(
     class_name: str, settings: OptimizerSettings, rate: LearningRate, decay: float, **rest: Any
 ) -> Any:
     """The Keras optimizer of that class, under the rule's name so that its paths are stable."""
-    keras_class = _without_summing(getattr(keras.optimizers, class_name))
+    keras_class = _without_summing(_OWN.get(class_name) or getattr(keras.optimizers, class_name))
     return keras_class(
         learning_rate=rate, weight_decay=decay or None, name=settings.optimizer, **rest
     )

@@ -121,7 +121,8 @@ def _features(
     for variable in body.variables:
         digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     preprocessing = (source_digest(spec), vars(spec), settings.data.image_size)
-    digest.update(repr((data.train.fingerprint, preprocessing)).encode())
+    made_from = (data.train.fingerprint, preprocessing, settings.model.precision)
+    digest.update(repr(made_from).encode())
     path = os.path.join(cache_dir, f"features-{digest.hexdigest()[:24]}.npz")
     if not os.path.exists(path):
         files.make_folder(cache_dir)
@@ -143,11 +144,16 @@ def _computed(
         is_training=False,
         skip_bad_images=settings.data.on_bad_image == "skip",
     )
-    forward = tf.function(lambda images: body(tf.cast(images, tf.float32), training=False))
+
+    def forward(images: tf.Tensor) -> tf.Tensor:
+        features = body(tf.cast(images, tf.float32), training=False)
+        return tf.cast(features, tf.float32)  # NumPy stores no bfloat16
+
+    traced = tf.function(forward)
     parts: dict[str, list[npt.NDArray[Any]]] = {}
     for batch in feed.evaluation():
         is_example = batch.ids.numpy() >= 0
-        row = {"features": forward(batch.images).numpy()}
+        row = {"features": traced(batch.images).numpy()}
         row |= {f"values:{name}": value.numpy() for name, value in batch.labels.items()}
         row |= {f"present:{name}": value.numpy() for name, value in batch.present.items()}
         for name, value in row.items():

@@ -106,8 +106,8 @@ class StepFunction:
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         """The optimizer's update, of which each variable takes its share.
 
-        Every rule that we have is linear in the learning rate, weight decay included, so a share of
-        the change is the change at a share of the rate.
+        Every rule that we have is linear in the learning rate, weight decay included (but for
+        FTRL's penalties), so a share of the change is the change at a share of the rate.
         """
         state = self.state
         shared = [
