@@ -216,6 +216,22 @@ def test_a_run_that_stopped_early_goes_on_when_asked_to(records, tmp_path, capsy
     assert steps_of(tmp_path / "m")[-1] == 9
 
 
+class Killed(hooks.Hook):
+    def after_step(self, run):
+        if run.step == 5:
+            raise KeyboardInterrupt
+
+
+def test_what_a_run_was_asked_is_known_after_it_is_killed(records, tmp_path):
+    common = {"eval_every_steps": 1, "learning_rate": 0.0, "train_steps": 9}
+    run(plain_spec(), tmp_path / "m", records, records, early_stopping_patience=2, **common)
+    with pytest.raises(KeyboardInterrupt):  # before another checkpoint
+        run(plain_spec(), tmp_path / "m", records, records, hooks=[Killed()], **common)
+    assert steps_of(tmp_path / "m")[-1] == 3
+    run(plain_spec(), tmp_path / "m", records, records, **common)
+    assert steps_of(tmp_path / "m")[-1] == 9
+
+
 def first_ids(records, tmp_path, **changes):
     settings = tiny_settings(tmp_path / "model", records, **changes)
     data = reading.read_data(plain_spec(), settings, str(tmp_path / "cache"))

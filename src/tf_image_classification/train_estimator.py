@@ -211,8 +211,6 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
                 )
             )
             parts.state.begin_averages()
-        if opened.goes_on:
-            parts.run.forget_stop()
         if workers.is_writer:
             folder.write_record(opened.record)
         exports = (

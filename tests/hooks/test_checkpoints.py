@@ -72,11 +72,13 @@ def test_the_best_value_of_another_metric_is_forgotten(tmp_path):
     assert best_steps(other, [0.5], tmp_path) == [1]
 
 
-def test_a_best_checkpoint_ahead_of_a_resumed_run_is_kept(tmp_path):
-    # Its process was killed before the next regular checkpoint; the clock need not evaluate there.
+@pytest.mark.parametrize("step", [5, 9])
+def test_a_best_checkpoint_that_a_resumed_run_does_not_know_is_kept(tmp_path, step):
+    # Ahead: its process was killed before the next regular checkpoint, and the clock need not
+    # evaluate there. Behind: an evaluator task had found it.
     notes = {"hooks": {"BestCheckpointHook/1": {"metric": "loss", "value": 0.05, "step": 8}}}
     CheckpointStore(str(tmp_path / "best")).save(8, {"step": np.int64(8)}, notes)
-    hook, run = BestCheckpointHook("loss", False), FakeRun(tmp_path, step=5, was_resumed=True)
+    hook, run = BestCheckpointHook("loss", False), FakeRun(tmp_path, step=step, was_resumed=True)
     hook.begin(run)
     hook.after_evaluation(run, FakeEvaluation(loss=0.2))
     assert not run.saved

@@ -59,9 +59,11 @@ class BestCheckpointHook(Hook):
         self.step = -1
 
     def begin(self, run: Run) -> None:
-        """Take note of a best checkpoint that a killed process saved after its last regular one.
+        """Take note of a best checkpoint that the regular ones do not know.
 
-        Its step lies ahead of a resumed run, which need not evaluate there when the clock decides.
+        A killed process may have saved it after its last regular one: its step lies ahead of the
+        resumed run, which need not evaluate there when the clock decides. Or an evaluator task
+        has.
         """
         if not run.was_resumed:
             return
@@ -69,7 +71,7 @@ class BestCheckpointHook(Hook):
             saved = CheckpointStore(ModelFolder(run.model_dir).best).newest()
         except CheckpointError:  # a warning has been given; the next best one replaces it
             return
-        if saved is not None and saved.step > run.step:
+        if saved is not None and (self.value is None or saved.step > run.step):
             self.load_state(saved.notes["hooks"].get(f"{type(self).__name__}/1", {}))
 
     def after_evaluation(self, run: Run, evaluation: Any) -> None:

@@ -23,6 +23,7 @@ from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs.assembly import Assembly
 from tf_image_classification.runs.folder_evaluation import assign_weights
 from tf_image_classification.tasks import Cluster
+from tf_image_classification.training.loop import length_asked
 
 _POLL_SECS = 1.0
 
@@ -118,6 +119,8 @@ def follow(
     folder = ModelFolder(settings.run.model_dir)
     store = CheckpointStore(folder.checkpoints)
     run: Any = Evaluated(settings, schema, hooks)
+    by_steps = settings.evaluation.eval_every_steps is not None  # then all that are saved
+    throttle_secs = 0.0 if by_steps else settings.evaluation.eval_throttle_secs
     done = {0, *(line["step"] for line in folder.evaluations())}
     evaluation, last_began = None, -float("inf")
     with _interruptible() as check, contextlib.ExitStack() as closing:
@@ -127,10 +130,10 @@ def follow(
         while True:
             check()
             saved = _next(store, done)
-            if saved is None and _is_complete(store, done):
+            if saved is None and _is_complete(store, done, settings):
                 return evaluation
-            is_last = saved is not None and saved.notes["is_complete"]
-            waited = time.monotonic() - last_began >= settings.evaluation.eval_throttle_secs
+            is_last = saved is not None and _is_last(saved, settings)
+            waited = time.monotonic() - last_began >= throttle_secs
             if saved is None or not (waited or is_last):
                 sleep(_POLL_SECS)
                 continue
@@ -146,24 +149,35 @@ def follow(
 
 
 def _next(store: CheckpointStore, done: set[int]) -> Saved | None:
-    """The oldest checkpoint that is not evaluated yet; one that is removed meanwhile is not."""
+    """The oldest checkpoint that is not evaluated yet; not one that is removed or damaged.
+
+    One that is saved again while it is read has another name then, and is read the next time.
+    """
     for step in store.steps():
-        if step not in done:
-            try:
-                return store.load(step)
-            except CheckpointError:
+        if step in done:
+            continue
+        prefix = store.prefix(step)
+        try:
+            return store.load(step)
+        except CheckpointError:
+            if store.prefix(step) == prefix or step not in store.steps():
                 done.add(step)
     return None
 
 
-def _is_complete(store: CheckpointStore, done: set[int]) -> bool:
+def _is_complete(store: CheckpointStore, done: set[int], settings: Settings) -> bool:
     steps = store.steps()
     if not steps or steps[-1] not in done:
         return False
     try:
-        return bool(store.load(steps[-1]).notes["is_complete"])
+        return _is_last(store.load(steps[-1]), settings)
     except CheckpointError:
         return False
+
+
+def _is_last(saved: Saved, settings: Settings) -> bool:
+    """Whether a checkpoint is the end of the run, and not of a shorter one that now goes on."""
+    return bool(saved.notes["is_complete"]) and saved.notes["asked"] == length_asked(settings)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,6 @@ class OpenedRun:
         train: its training examples.
         record: what makes it what it is.
         notes: what the user should know of its beginnings, in sentences.
-        goes_on: whether a run that was stopped before its last step is asked to go on.
         counts: what a look at the data has counted, for the model folder.
     """
 
@@ -52,7 +51,6 @@ class OpenedRun:
     train: Input
     record: RunRecord
     notes: tuple[str, ...]
-    goes_on: bool
     counts: Mapping[str, Any]
 
 
@@ -93,12 +91,8 @@ def open_run(
     _check_effects(spec, settings, data.schema)
     if data.evaluation is not None:
         _check_best_metric(spec, settings, data.schema)
-    goes_on = before is not None and any(
-        before.settings[name] != record.settings[name]
-        for name in ("train_steps", "epochs", "early_stopping_patience")
-    )
     notes += checked.notes
-    return OpenedRun(folder, data, data.train, record, notes, goes_on, checked.counts)
+    return OpenedRun(folder, data, data.train, record, notes, checked.counts)
 
 
 def _check_for_several_workers(settings: Settings) -> None:

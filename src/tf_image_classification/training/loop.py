@@ -51,6 +51,15 @@ class Input(Protocol):
 Evaluate = Callable[[], Any]
 
 
+def length_asked(settings: Settings) -> dict[str, Any]:
+    """The settings that say how long a run is, as its checkpoints keep them."""
+    return {
+        "train_steps": settings.training.train_steps,
+        "epochs": settings.training.epochs,
+        "early_stopping_patience": settings.training.early_stopping_patience,
+    }
+
+
 class TrainingRun:
     """A run in progress, as hooks see it (``hooks.Run``), and the only thing that moves it."""
 
@@ -194,6 +203,7 @@ class TrainingRun:
             "step": self.step,
             "position": self.position,
             "hooks": {name: hook.state() for name, hook in self._named_hooks()},
+            "asked": length_asked(self.settings),
             "stopped": self._stop_reason,
             "is_complete": self.is_complete,
             "evaluated_step": self.evaluated_step,
@@ -209,7 +219,9 @@ class TrainingRun:
         self._state.restore(tensors)
         self.step, self.position = int(notes["step"]), int(notes["position"])
         self.was_resumed = True
-        self._stop_reason = str(notes["stopped"])
+        # Whoever asks for another length lets a run go on that was stopped before its last step.
+        is_asked_the_same = notes["asked"] == length_asked(self.settings)
+        self._stop_reason = str(notes["stopped"]) if is_asked_the_same else ""
         self.evaluated_step = int(notes["evaluated_step"])
         self._owes_evaluation = bool(notes["owes_evaluation"])
         for name, hook in self._named_hooks():
@@ -222,10 +234,6 @@ class TrainingRun:
             name = type(hook).__name__
             seen[name] = seen.get(name, 0) + 1
             yield f"{name}/{seen[name]}", hook
-
-    def forget_stop(self) -> None:
-        """Let a run that was stopped before its last step go on."""
-        self._stop_reason = ""
 
     def request_stop(self, reason: str) -> None:
         """End the training as complete after the current step.
