@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import math
 import os
 import signal
 import socket
@@ -37,26 +38,21 @@ class _Group:
         stop_at: when what is left is stopped; None while nothing has gone wrong.
         status: 0, or the exit status of what failed first; one that says more than "start me
             again" takes precedence.
+        is_over: whether all had ended when this was last looked at.
     """
 
     tasks: Sequence[Task]
     processes: list[subprocess.Popen[str]] = dataclasses.field(default_factory=list)
     stop_at: float | None = None
     status: int = 0
+    is_over: bool = False
 
-    def statuses(self) -> list[int | None]:
-        """The exit status of each process, None while it runs."""
-        return [process.poll() for process in self.processes]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether all have ended."""
-        return None not in self.statuses()
-
-    def take_note(self) -> None:
-        """Learn from the processes that have ended by themselves."""
-        for status in self.statuses():
-            if status and self.status in (0, RunInterrupted.exit_code):
+    def take_note(self, *, of_failures: bool) -> None:
+        """Learn which processes have ended, and of failures those by themselves."""
+        statuses = [process.poll() for process in self.processes]
+        self.is_over = None not in statuses
+        for status in statuses:
+            if status and of_failures and self.status in (0, RunInterrupted.exit_code):
                 self.status = status
 
     def send(self, number: int) -> None:
@@ -101,7 +97,7 @@ def launch(
 
         def start(group: _Group) -> None:
             addresses = {WORKER: [f"127.0.0.1:{port}" for port in _free_ports(num_workers)]}
-            group.stop_at, group.status, group.processes = None, 0, []
+            group.stop_at, group.status, group.is_over, group.processes = None, 0, False, []
             for task in group.tasks:
                 environment = {
                     "TF_CONFIG": tf_config(addresses, task, has_evaluator=with_evaluator),
@@ -141,13 +137,14 @@ def launch(
 def _stop_what_is_left(group: _Group, grace_secs: float) -> None:
     """Stop the rest of a group one of whose processes has failed."""
     now = time.monotonic()
-    if group.stop_at is None or now < group.stop_at:
-        group.take_note()
+    overdue = -math.inf if group.stop_at is None else now - group.stop_at
+    group.take_note(of_failures=overdue < 0)
+    if overdue < 0:
         if group.status and group.stop_at is None:
             group.stop_at = now + grace_secs
-    elif now >= group.stop_at + _KILL_SECS:
+    elif overdue >= _KILL_SECS:
         group.send(signal.SIGKILL)
-    elif now >= group.stop_at:
+    else:
         group.send(signal.SIGTERM)
 
 

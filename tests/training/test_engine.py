@@ -337,3 +337,18 @@ def test_a_step_that_overflows_is_left_out_whatever_the_limit(records, tmp_path,
     assert largest_difference(last, first) == 0
     scale = "optimizer/loss_scale/dynamic_scale"
     assert last.tensors[scale] == first.tensors[scale] / 4
+
+
+class WithoutGradient(TinySpec):
+    """A finite loss whose gradient is NaN at any scale."""
+
+    def losses(self, labels, logits):
+        norm = tf.sqrt(tf.reduce_sum(tf.square(0.0 * logits["kind"]), axis=-1))
+        return {"kind": norm + 1.0}
+
+
+@pytest.mark.parametrize(("precision", "step"), [("float32", 1), ("mixed_float16", 16)])
+def test_a_gradient_that_is_never_finite_ends_the_run(records, tmp_path, precision, step):
+    spec = WithoutGradient(noise=0.0, batch_norm=False)
+    with pytest.raises(NonFiniteLossError, match=f"not finite in step {step}[.]"):
+        run(spec, tmp_path / "m", records, train_steps=40, precision=precision)

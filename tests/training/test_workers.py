@@ -1,5 +1,6 @@
 """What can be known of several workers in one process; test_several_workers has real ones."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -40,6 +41,48 @@ def test_the_roll_call_lets_all_go_when_the_last_one_has_come():
         thread.join(30)
     assert len(gone) == 3
     assert min(gone) - began >= 0.8
+
+
+def test_a_worker_that_is_restarted_during_the_roll_call_is_let_go():
+    ports, gone = tiny_runs.free_ports(3), []
+
+    def come(rank):
+        hold_roll_call(cluster(ports, rank), 20.0)
+        gone.append(rank)
+
+    def report_and_die():
+        for _ in range(200):  # until the first worker listens
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", ports[0])) as s,
+            ):
+                s.sendall(b"worker 1\n")
+                return
+            time.sleep(0.02)
+
+    threads = [threading.Thread(target=come, args=(rank,)) for rank in (0, 1, 2)]
+    threads[0].start()
+    report_and_die()
+    for thread in threads[:0:-1]:  # the last one comes first: it must wait for the restarted one
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(gone) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET", b"GET / HTTP/1.1\r\n", b"x" * 5000])
+def test_who_is_no_worker_does_not_hold_up_the_roll_call(sent):
+    ports = tiny_runs.free_ports(2)
+    threads = [threading.Thread(target=hold_roll_call, args=(cluster(ports, 0), 20.0))]
+    threads[0].start()
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", ports[0])) as s:
+            s.sendall(sent)
+            hold_roll_call(cluster(ports, 1), 20.0)
+            break
+        time.sleep(0.02)
+    threads[0].join(5)
+    assert not threads[0].is_alive()
 
 
 def test_a_port_that_is_taken_is_named():

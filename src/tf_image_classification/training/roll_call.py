@@ -38,8 +38,9 @@ def hold_roll_call(cluster: Cluster, timeout_secs: float) -> None:
 def _call(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
     """The first worker's part: collect the names of the others, then let all go."""
     port = int(cluster.address(cluster.task).rpartition(":")[2])
-    missing = {str(task): task for task in cluster.workers[1:]}
-    present: list[socket.socket] = []
+    expected = {str(task): task for task in cluster.workers[1:]}
+    present: dict[str, socket.socket] = {}
+    received: dict[socket.socket, bytes] = {}
     try:
         listener = socket.create_server(("", port), backlog=cluster.num_workers)
     except OSError as error:
@@ -49,10 +50,10 @@ def _call(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
         ) from error
     with listener, contextlib.ExitStack() as open_sockets, selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
-        while missing:
+        while missing := [name for name in expected if name not in present]:
             ready = selector.select(max(0.0, deadline - time.monotonic()))
-            if not ready:
-                names = ", ".join(f"{n} ({cluster.address(task)})" for n, task in missing.items())
+            if not ready or time.monotonic() >= deadline:
+                names = ", ".join(f"{n} ({cluster.address(expected[n])})" for n in missing)
                 raise WorkerLostError(
                     f"Not started within {timeout_secs:g} seconds: {names}. Look at the log of "
                     "that task, or give the others more time with --cluster_timeout_secs."
@@ -61,12 +62,18 @@ def _call(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
                 if key.fileobj is listener:
                     connection = open_sockets.enter_context(listener.accept()[0])
                     selector.register(connection, selectors.EVENT_READ)
-                else:
-                    selector.unregister(key.fileobj)
-                    connection = key.fileobj  # type: ignore[assignment]
-                    if missing.pop(_line(connection), None) is not None:
-                        present.append(connection)
-        for connection in present:
+                    received[connection] = b""
+                    continue
+                connection = key.fileobj  # type: ignore[assignment]
+                part = _part(connection)
+                received[connection] += part
+                if not part or len(received[connection]) > _LONGEST_LINE:
+                    # A worker that has reported and is gone will come again, if it is restarted.
+                    present = {n: c for n, c in present.items() if c is not connection}
+                    selector.unregister(connection)
+                elif received[connection].endswith(b"\n"):
+                    present[received[connection].decode(errors="replace").strip()] = connection
+        for connection in present.values():
             connection.sendall(_GO)
 
 
@@ -92,10 +99,18 @@ def _report(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
         time.sleep(_RETRY_SECS)
 
 
+def _part(connection: socket.socket) -> bytes:
+    """What the other side has sent, or nothing when it is gone."""
+    try:
+        return connection.recv(_LONGEST_LINE)
+    except OSError:
+        return b""
+
+
 def _line(connection: socket.socket) -> str:
     """What the other side sends up to a line's end, or "" when it goes away."""
     received = b""
-    while not received.endswith(b"\n") and len(received) < _LONGEST_LINE:
+    while not received.endswith(b"\n"):
         part = connection.recv(_LONGEST_LINE)
         if not part:
             return ""

@@ -258,11 +258,11 @@ class StepFunction:
 
     def _count(self, loss: tf.Tensor, norm: tf.Tensor) -> None:
         state = self.state
-        is_good = tf.math.is_finite(loss)
-        if not isinstance(
-            state.optimizer, keras.optimizers.LossScaleOptimizer
-        ):  # it leaves such out
-            is_good &= tf.math.is_finite(norm)
+        is_good = tf.math.is_finite(norm)
+        if isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer):
+            # It leaves such a step out and halves its scale, which below 1 is not to blame.
+            is_good |= tf.convert_to_tensor(state.optimizer.dynamic_scale) >= 1.0
+        is_good &= tf.math.is_finite(loss)
         is_first_bad = ~is_good & (state.bad_step < 0)
         state.bad_step.assign(tf.where(is_first_bad, state.step, state.bad_step))
         state.loss_sum.assign_add(tf.cast(loss, tf.float64))
