@@ -285,6 +285,41 @@ def test_a_folder_around_the_class_folders_is_refused(tmp_path):
         ready.make_ready_spec(settings)
 
 
+def test_the_recipe_counts_the_steps_of_the_batches_that_it_chooses():
+    for n, warm in ((300, True), (30_000, True), (300, False)):
+        chosen = {c.name: c.value for c in recipe.choose(recipe.Facts(n, True, warm))}
+        same = recipe.Facts(n, True, warm, epochs=chosen["epochs"])
+        assert {c.name: c.value for c in recipe.choose(same)} == chosen
+    parts = {c.name: c.value for c in recipe.choose(recipe.Facts(300, True, True, batch_parts=3))}
+    assert parts["batch_size"] == 30
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"gradient_clip_value": 0.5}, {"batch_norm_momentum": 0.9}, {"input_mode": "streaming"}],
+    ids=lambda given: next(iter(given)),
+)
+def test_the_recipe_leaves_out_what_does_not_go_with_what_is_given(given):
+    settings = make_settings(given | {"backbone": NETWORK, "checkpoint_path": "x"})
+    is_indexed = settings.data.input_mode == "indexed"
+    facts = recipe.Facts(300, True, True, is_indexed=is_indexed)
+    chosen = {c.name: c.value for c in recipe.choose(facts)}
+    settled = settings.with_choices(chosen, "recipe")
+    assert {name: settled.values()[name] for name in given} == given
+    assert settled.origin("gradient_clip_norm") != "recipe" or "gradient_clip_value" not in given
+    assert not (settled.model.freeze_batch_norm and "batch_norm_momentum" in given)
+    assert settled.model.head_phase is is_indexed
+
+
+def test_a_run_of_the_recipe_can_be_made_longer(pictures, tmp_path):
+    changes = {"batch_size": 6, "train_steps": None, "eval_every_steps": 12}
+    run(pictures, tmp_path, epochs=2.0, **changes)
+    before = json.loads((tmp_path / "run.json").read_text())["settings"]
+    _, end = run(pictures, tmp_path, epochs=5.0, **changes)
+    after = json.loads((tmp_path / "run.json").read_text())["settings"]
+    assert end.step == 30 and before["warmup_steps"] == after["warmup_steps"] == 1
+
+
 def test_the_recipe_depends_on_the_facts_and_gives_way_to_what_is_given():
     small = {c.name: c.value for c in recipe.choose(recipe.Facts(300, True, True))}
     large = {c.name: c.value for c in recipe.choose(recipe.Facts(200_000, True, True))}

@@ -277,7 +277,10 @@ class TrainingSettings:
         0.0, "Largest global norm of the gradient; 0: no limit.", minimum=0.0
     )
     gradient_clip_value: float = declare(
-        0.0, "Largest magnitude of one number of the gradient; 0: no limit.", minimum=0.0
+        0.0,
+        "Largest magnitude of one number of the gradient; 0: no limit.",
+        minimum=0.0,
+        excludes="gradient_clip_norm",
     )
     label_smoothing: float = declare(
         0.0, "Share of the target spread evenly over all classes.", minimum=0.0, maximum=0.999

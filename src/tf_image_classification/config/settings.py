@@ -73,7 +73,8 @@ class Settings:
     ) -> Settings:
         """These settings where they were given, and elsewhere the ones that something else chose.
 
-        A choice that would have no effect beside the given settings is left out.
+        A choice that would have no effect beside the given settings is left out, and so is one that
+        would keep a given setting from having its effect.
 
         Args:
             choices: values by option name.
@@ -89,10 +90,13 @@ class Settings:
         origins = {
             name: self.origin(name) for name in values if name not in choices or name in given
         }
+        needed = dict(applies for name in given if (applies := OPTIONS[name].applies) is not None)
         taken = {
             name: value
             for name, value in choices.items()
-            if name not in given and _PARTNERS.get(name) not in given
+            if name not in given
+            and _PARTNERS.get(name) not in given
+            and value in needed.get(name, (value,))
         }
         merged = {**weaker, **taken, **given}
         merged_origins = {**dict.fromkeys(taken, origin), **origins}
@@ -249,10 +253,6 @@ def _check_exclusions(settings: Settings) -> None:
         raise ConfigError(
             "sync_batch_norm and gradient_accumulation_steps exclude each other: a part of the "
             "batch cannot know the statistics of the whole. Give one of them."
-        )
-    if settings.training.gradient_clip_norm and settings.training.gradient_clip_value:
-        raise ConfigError(
-            "gradient_clip_norm and gradient_clip_value exclude each other. Give one of them."
         )
     batch, parts = settings.data.batch_size, settings.training.gradient_accumulation_steps
     if batch % parts:

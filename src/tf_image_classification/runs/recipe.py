@@ -20,7 +20,7 @@ from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.model_folder import ModelFolder, RunRecord
 from tf_image_classification.ready_spec import ReadySpec
 from tf_image_classification.runs import reading
 
@@ -38,10 +38,12 @@ class Facts:
         num_images: training images.
         can_be_smoothed: whether label smoothing changes the loss.
         has_warm_start: whether the model starts from a checkpoint.
-        is_ready: whether a ready network is trained, with ready augmentation and outputs that can
-            be fitted before (``head_phase``).
+        is_ready: whether a ready network is trained, with ready augmentation.
+        is_indexed: whether the examples can be read by number, as ``head_phase`` does.
         batch_size: examples in a batch where it is given, or None.
-        train_steps: steps of the run where its length is given, or None.
+        batch_parts: parts that a batch is computed in.
+        train_steps: steps of the run where they are given, or None.
+        epochs: epochs of the run where they are given, or None.
         image_side: median of the shorter sides of some training images, in pixels, or None.
     """
 
@@ -49,8 +51,11 @@ class Facts:
     can_be_smoothed: bool
     has_warm_start: bool
     is_ready: bool = True
+    is_indexed: bool = True
     batch_size: int | None = None
+    batch_parts: int = 1
     train_steps: int | None = None
+    epochs: float | None = None
     image_side: int | None = None
 
 
@@ -93,11 +98,16 @@ def settle(
         can_be_smoothed=any(label.can_be_smoothed for label in data.schema),
         has_warm_start=bool(settings.model.checkpoint_path),
         is_ready=isinstance(spec, ReadySpec),
+        is_indexed=settings.data.input_mode == "indexed",
         batch_size=settings.data.batch_size if settings.is_chosen("batch_size") else None,
-        train_steps=_given_steps(settings, num_images),
+        batch_parts=settings.training.gradient_accumulation_steps,
+        train_steps=settings.training.train_steps,
+        epochs=settings.training.epochs,
         image_side=_usual_side(data) if settings.origin("image_size") == "backbone" else None,
     )
     choices = choose(facts)
+    if record is not None:
+        choices = _as_begun(choices, record)
     values = {c.name: c.value for c in choices}
     settled = settings.with_choices(values, ORIGIN, over=("backbone",))
     if isinstance(spec, ReadySpec):
@@ -120,12 +130,13 @@ def _usual_side(data: reading.Data) -> int | None:
     return int(np.median(sides)) if sides else None
 
 
-def _given_steps(settings: Settings, num_images: int) -> int | None:
-    if settings.training.train_steps is not None:
-        return settings.training.train_steps
-    if settings.training.epochs is None:
-        return None
-    return max(1, math.ceil(settings.training.epochs * num_images / settings.data.batch_size))
+def _as_begun(choices: list[Choice], record: RunRecord) -> list[Choice]:
+    """What a run began with stays when another length is asked of it."""
+    kept = {name for name, origin in record.origins.items() if origin == ORIGIN}
+    return [
+        Choice(c.name, record.settings[c.name], "as the run began") if c.name in kept else c
+        for c in choices
+    ]
 
 
 def choose(facts: Facts) -> list[Choice]:
@@ -134,10 +145,9 @@ def choose(facts: Facts) -> list[Choice]:
 
 
 def _fine_tuning(facts: Facts) -> list[Choice]:
-    n = facts.num_images
-    batch = facts.batch_size or (32 if n < 2_000 else 64 if n < _SMALL else 128)
+    n, batch = facts.num_images, _batch_size(facts)
     epochs = float(round(min(20.0, max(3.0, 20 * math.sqrt(500 / n)))))
-    steps = facts.train_steps or math.ceil(epochs * n / batch)
+    steps = _steps(facts, batch, epochs)
     choices = [
         Choice("batch_size", batch, "ten steps an epoch or more"),
         Choice(
@@ -154,7 +164,7 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
         Choice("layer_decay", 0.9, "layers near the image change less (AutoGluon, fastai)"),
         *_averaging(steps),
     ]
-    if facts.is_ready:
+    if facts.is_ready and facts.is_indexed:
         choices.append(Choice("head_phase", True, "outputs first (fastai; arXiv 2202.10054)"))
     if n < _SMALL:
         choices.append(Choice("freeze_batch_norm", True, "too few images for new statistics"))
@@ -162,10 +172,9 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
 
 
 def _from_scratch(facts: Facts) -> list[Choice]:
-    n = facts.num_images
-    batch = facts.batch_size or (32 if n < 2_000 else 64 if n < _SMALL else 128)
+    n, batch = facts.num_images, _batch_size(facts)
     epochs = 60.0 if n < 5_000 else 30.0 if n < 100_000 else 15.0
-    steps = facts.train_steps or math.ceil(epochs * n / batch)
+    steps = _steps(facts, batch, epochs)
     return [
         Choice("batch_size", batch, "ten steps an epoch or more"),
         Choice("epochs", epochs, "small sets need more passes"),
@@ -180,6 +189,21 @@ def _from_scratch(facts: Facts) -> list[Choice]:
         *_of_classes(facts),
         *_of_ready_networks(facts),
     ]
+
+
+def _batch_size(facts: Facts) -> int:
+    if facts.batch_size is not None:
+        return facts.batch_size
+    n, parts = facts.num_images, facts.batch_parts
+    return parts * max(1, (32 if n < 2_000 else 64 if n < _SMALL else 128) // parts)
+
+
+def _steps(facts: Facts, batch: int, chosen_epochs: float) -> int:
+    """Length of the run."""
+    if facts.train_steps is not None:
+        return facts.train_steps
+    epochs = chosen_epochs if facts.epochs is None else facts.epochs
+    return max(1, math.ceil(epochs * facts.num_images / batch))
 
 
 def _averaging(steps: int) -> list[Choice]:
