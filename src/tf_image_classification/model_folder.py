@@ -277,6 +277,10 @@ class ModelFolder:
         path = files.join(self.path, "evaluations.jsonl")
         files.write_json_lines(path, [*files.read_json_lines(path), line])
 
+    def later_evaluations(self) -> list[dict[str, Any]]:
+        """Those evaluations, in the order in which they were made."""
+        return files.read_json_lines(files.join(self.path, "evaluations.jsonl"))
+
     @staticmethod
     def bad_images_name(rank: int) -> str:
         """The file of the skipped images that a worker found."""

@@ -67,8 +67,12 @@ def evaluate_folder(
     workers: Workers,
     *,
     group: str = "",
+    is_kept: bool = True,
 ) -> FolderEvaluation:
     """Evaluate a folder's model on the whole evaluation set, and keep what it says.
+
+    What the folder keeps is what its exported model says: an evaluation of a changed spec, or with
+    other settings than the run's, is not kept.
 
     Args:
         spec: as ``train_estimator.evaluate``.
@@ -76,6 +80,7 @@ def evaluate_folder(
         cache_dir: folder for indexes and unpacked records.
         workers: those that share the work.
         group: as ``judgement.judge`` takes it.
+        is_kept: whether it takes the place of what the folder has kept before.
 
     Raises:
         TficError: there is no model or no data, or one of them is unusable.
@@ -86,8 +91,13 @@ def evaluate_folder(
         raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
     if spec is None:
         _refuse_for_exported(settings, record)
-    elif source_digest(spec) != record.spec_source:
-        log.warning("The source of %s has changed since the training.", spec_name(spec))
+    elif changes := _changes(spec, settings, record):
+        is_kept = False
+        log.warning(
+            "The evaluation is not kept for reports, exports and predictions, which are of the "
+            "model as it was trained: %s.",
+            "; ".join(changes),
+        )
     settings = inherited(settings, record)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
@@ -148,12 +158,14 @@ def evaluate_folder(
     if isinstance(data.evaluation, Pipeline):
         slices = columns_beside(settings.data.eval_metadata, predictions.uris, data.schema.names)
         predictions = dataclasses.replace(predictions, slices=slices)
-    return FolderEvaluation(evaluation, step, predictions, _kept(folder, predictions, group))
-
-
-def _kept(folder: ModelFolder, predictions: Predictions, group: str) -> Judgement:
-    """Work out what follows from predictions, and write all of it."""
     judgement = judge(predictions, group)
+    if is_kept:
+        _keep(folder, predictions, judgement)
+    return FolderEvaluation(evaluation, step, predictions, judgement)
+
+
+def _keep(folder: ModelFolder, predictions: Predictions, judgement: Judgement) -> None:
+    """Write predictions and what follows from them."""
     write_predictions(folder.predictions, predictions)
     files.write_json(folder.judgement, judgement.to_json())
     calibrations = {
@@ -162,11 +174,37 @@ def _kept(folder: ModelFolder, predictions: Predictions, group: str) -> Judgemen
         if of_label.calibrated is not None
     }
     files.write_json(folder.calibration, {"step": predictions.step, "labels": calibrations})
-    return judgement
+
+
+def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunRecord) -> Settings:
+    """As ``inherited``, with the evaluation set that was evaluated last where none is given now.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if settings.origin("eval_metadata") == "default" and files.exists(folder.predictions):
+        kept = read_predictions(folder.predictions)
+        names = [
+            tuple(line["eval_metadata"])  # () of an input_fn
+            for line in folder.later_evaluations()
+            if line["eval_data"] == kept.data and line["eval_metadata"]
+        ]
+        if names and kept.step == exported_step(folder.saved_model):
+            settings = settings.replace(eval_metadata=names[-1])
+    settings = inherited(settings, record)
+    if not settings.data.eval_metadata:
+        raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
+    return settings
 
 
 def kept_predictions(
-    folder: ModelFolder, settings: Settings, cache_dir: str, step: int, data: str
+    folder: ModelFolder,
+    settings: Settings,
+    cache_dir: str,
+    step: int,
+    data: str,
+    *,
+    may_replace: bool,
 ) -> Predictions:
     """What the exported model has said of the evaluation set; it is asked now if it has not been.
 
@@ -176,14 +214,16 @@ def kept_predictions(
         cache_dir: as ``evaluate_folder``.
         step: of the exported model.
         data: fingerprint of the evaluation set.
+        may_replace: whether what is asked now takes the place of what was kept of another set.
     """
+    is_kept = True
     if files.exists(folder.predictions):
         found = read_predictions(folder.predictions)
         if (found.step, found.data) == (step, data):
             return found
-    return evaluate_folder(
-        None, settings, cache_dir, Workers(make_strategy("one_device"))
-    ).predictions
+        is_kept = may_replace or found.step != step
+    alone = Workers(make_strategy("one_device"))
+    return evaluate_folder(None, settings, cache_dir, alone, is_kept=is_kept).predictions
 
 
 def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
@@ -192,14 +232,32 @@ def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
 
 def _refuse_for_exported(settings: Settings, record: RunRecord) -> None:
     """What an exported model has in itself cannot be chosen any more."""
-    values = settings.values()
+    for name in _set_otherwise(settings, record):
+        raise ConfigError(
+            f"{name} is {settings.values()[name]}, but the exported model was made with "
+            f"{record.settings[name]}. Remove it, or name the spec to evaluate a checkpoint."
+        )
+
+
+def _set_otherwise(settings: Settings, record: RunRecord) -> list[str]:
+    """Settings given now that decide what a model says, and were others in the training."""
     fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
-    for name in (*fixed, "test_time_augmentation"):
-        if settings.origin(name) != "default" and values[name] != record.settings[name]:
-            raise ConfigError(
-                f"{name} is {values[name]}, but the exported model was made with "
-                f"{record.settings[name]}. Remove it, or name the spec to evaluate a checkpoint."
-            )
+    return [
+        name
+        for name in (*fixed, "test_time_augmentation")
+        if settings.origin(name) != "default" and settings.values()[name] != record.settings[name]
+    ]
+
+
+def _changes(spec: EstimatorSpec, settings: Settings, record: RunRecord) -> list[str]:
+    """In what an evaluation of a spec is not one of the model as it was trained."""
+    changes = [
+        f"{name} is {settings.values()[name]}, was {record.settings[name]}"
+        for name in _set_otherwise(settings, record)
+    ]
+    if source_digest(spec) != record.spec_source:
+        changes.append(f"the source of {spec_name(spec)} has changed since the training")
+    return changes
 
 
 def _check_classes(schema: LabelSchema, record: RunRecord) -> None:

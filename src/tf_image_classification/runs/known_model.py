@@ -12,7 +12,7 @@ import logging
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import Table
-from tf_image_classification.errors import CheckpointError, ConfigError, TficError
+from tf_image_classification.errors import CheckpointError, TficError
 from tf_image_classification.evaluation.judgement import Judgement, judge
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.model_folder import ModelFolder, RunRecord
@@ -72,14 +72,12 @@ def know(folder: ModelFolder, settings: Settings, cache_dir: str, group: str = "
     record = folder.read_record()
     if record is None:
         raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
-    settings = folder_evaluation.inherited(settings, record)
-    if not settings.data.eval_metadata:
-        raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
+    settings = folder_evaluation.settings_of_kept(folder, settings, record)
     exported = ExportedModel(folder.saved_model).load()
     data = _data(exported, record, settings, cache_dir)
     assert data.evaluation is not None
     predictions = folder_evaluation.kept_predictions(
-        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint
+        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint, may_replace=True
     )
     predictor = load_model(folder.path)
     return KnownModel(record, settings, data, predictor, predictions, judge(predictions, group))

@@ -101,9 +101,7 @@ def export_folder(
         raise ConfigError(f"{folder.path} is remote. Copy it to this machine to export from it.")
     if wish.num_examples < 1:
         raise ConfigError(f"examples is {wish.num_examples}, expected at least 1.")
-    settings = folder_evaluation.inherited(settings, record)
-    if not settings.data.eval_metadata:
-        raise ConfigError("An export is compared on images. Give --eval_metadata.")
+    settings = folder_evaluation.settings_of_kept(folder, settings, record)
     exported = ExportedModel(folder.saved_model).load()
     kind = _format(wish, spec, settings, folder, record)
     if wish.quantization not in kind.quantizations:
@@ -114,7 +112,7 @@ def export_folder(
     data = _data(exported, record, settings, cache_dir, needs_training=wish.quantization == INT8)
     assert data.evaluation is not None
     predictions = folder_evaluation.kept_predictions(
-        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint
+        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint, may_replace=False
     )
     predictor = load_model(folder.path)  # with the calibration of that evaluation
     evaluation = data.evaluation
