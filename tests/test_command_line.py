@@ -215,7 +215,7 @@ def test_a_settings_file_that_is_not_there_or_no_text_is_refused(tmp_path):
     assert "cannot be read" in refused("--config", str(tmp_path / "absent.yml"))
     assert "cannot be read" in refused("--config", str(tmp_path))
     (tmp_path / "bytes.yml").write_bytes(b"\xff\xfe\x00a")
-    assert "cannot be read" in refused("--config", str(tmp_path / "bytes.yml"))
+    assert "bytes.yml is not UTF-8" in refused("--config", str(tmp_path / "bytes.yml"))
 
 
 def test_printed_settings_are_a_file_for_the_same_run(tmp_path):

@@ -31,6 +31,13 @@ def test_what_is_written_is_read_again(folder):
     assert files.read_json_lines(files.join(folder, "none.jsonl")) == []
 
 
+def test_what_is_not_utf_8_is_named(folder):
+    path = files.join(folder, "names.csv")
+    files.write_bytes(path, "größe".encode("latin-1"))
+    with pytest.raises(DataError, match=r"names\.csv is not UTF-8 text .*Save it as UTF-8"):
+        files.read_text(path)
+
+
 def test_a_failing_write_leaves_the_old_content(folder):
     path = files.join(folder, "a")
     files.write_bytes(path, b"old")

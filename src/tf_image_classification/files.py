@@ -285,8 +285,15 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_text(path: str) -> str:
-    """The whole file as UTF-8, without a byte-order mark."""
-    return read_bytes(path).decode("utf-8-sig")
+    """The whole file as UTF-8, without a byte-order mark.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
 
 
 @contextlib.contextmanager
@@ -349,7 +356,7 @@ def write_json(path: str, value: Any) -> None:
 
 def read_json(path: str) -> Any:
     """Read a JSON file."""
-    return json.loads(read_text(path))
+    return json.loads(read_bytes(path))
 
 
 def write_json_lines(path: str, values: Iterable[Any]) -> None:

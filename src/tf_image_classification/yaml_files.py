@@ -23,7 +23,9 @@ def read_mapping(path: str, option: str) -> Mapping[str, Any]:
     """
     try:
         value = yaml.load(files.read_text(path), _UniqueKeys)
-    except (OSError, DataError, UnicodeDecodeError) as error:
+    except DataError as error:
+        raise ConfigError(f"{option}: {error}") from error
+    except OSError as error:
         raise ConfigError(f"{option}: {path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{option}: {path} is not YAML: {error}") from error

@@ -26,6 +26,21 @@ def test_one_number_is_a_class_whatever_its_name(tmp_path):
     assert labels_of(tmp_path, kind=[0, 2, 1]) == [("kind", "class", 3)]
 
 
+def csv_labels(folder, content):
+    path = folder / "set.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return find_labels([str(path)], option="train_metadata")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("a.png,gr\xfcn\n".encode("latin-1"), "set.csv is not UTF-8")],
+)
+def test_a_csv_without_usable_labels_is_refused(tmp_path, content, expected):
+    with pytest.raises(DataError, match=expected):
+        csv_labels(tmp_path, content)
+
+
 def test_several_numbers_need_a_class_of_their_own(tmp_path):
     with pytest.raises(DataError, match="class_dict"):
         labels_of(tmp_path, kind=[0, 1], size=[1.0, 2.0])

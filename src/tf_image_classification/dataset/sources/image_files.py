@@ -159,12 +159,8 @@ class _Rows:
 
 
 def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
-    try:
-        text = files.read_text(path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     rows.begin(path)
-    numbered = numbered_rows(text, path)
+    numbered = numbered_rows(files.read_text(path), path)
     line, first = next(numbered, (0, []))
     has_header = URI_COLUMN in (cell.strip() for cell in first)
     if has_header:
