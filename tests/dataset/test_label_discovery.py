@@ -26,6 +26,20 @@ def test_one_number_is_a_class_whatever_its_name(tmp_path):
     assert labels_of(tmp_path, kind=[0, 2, 1]) == [("kind", "class", 3)]
 
 
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), -1.0, 1.5, "gr\xfcn".encode("latin-1")]
+)
+def test_a_record_whose_label_is_no_class_is_named(tmp_path, value):
+    with pytest.raises(DataError, match=r"set.tfrecord record 1: label is .*(class number|UTF-8)"):
+        labels_of(tmp_path, label=[0 if isinstance(value, float) else b"cat", value])
+
+
+def test_a_record_that_is_no_example_is_named(tmp_path):
+    paths = write(tmp_path / "set.tfrecord", [example(0, label=1), b"junk"])
+    with pytest.raises(DataError, match=r"set.tfrecord record 1 is not a tf.train.Example"):
+        find_labels(paths, option="train_metadata")
+
+
 def csv_labels(folder, content):
     path = folder / "set.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

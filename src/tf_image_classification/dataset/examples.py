@@ -118,7 +118,7 @@ def find_features(
             )
     image, labels, dtypes, seen = image_feature, {}, {}, set()
     for number, record in enumerate(records):
-        kinds = _feature_kinds(record, path, number)
+        kinds = _feature_kinds(record, f"{path} record {number}")
         seen |= set(kinds)
         if number == 0:
             image = image or next((f for f in IMAGE_FEATURES if f in kinds), "")
@@ -143,15 +143,28 @@ def find_features(
     )
 
 
-def _feature_kinds(record: bytes, path: str, number: int) -> dict[str, str]:
+def features_of(record: bytes, where: str) -> Mapping[str, Any]:
+    """The features of a serialized example by name, as protobuf holds them.
+
+    Args:
+        record: the serialized example.
+        where: what to call it in a message.
+
+    Raises:
+        BadRecordError: it is no ``tf.train.Example``.
+    """
     try:
-        example = tf.train.Example.FromString(record)
+        features: Mapping[str, Any] = tf.train.Example.FromString(record).features.feature
     except Exception as error:  # protobuf's DecodeError, whose module differs between versions
         raise BadRecordError(
-            f"{path} record {number} is not a tf.train.Example ({error}). "
+            f"{where} is not a tf.train.Example ({error}). "
             "Expected records with an encoded image and its labels."
         ) from error
-    kinds = {name: f.WhichOneof("kind") for name, f in example.features.feature.items()}
+    return features
+
+
+def _feature_kinds(record: bytes, where: str) -> dict[str, str]:
+    kinds = {name: f.WhichOneof("kind") for name, f in features_of(record, where).items()}
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 

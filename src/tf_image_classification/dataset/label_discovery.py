@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from tf_image_classification import files
 from tf_image_classification.dataset import tfrecord
-from tf_image_classification.dataset.examples import COMMON_LABEL_FEATURE
+from tf_image_classification.dataset.examples import COMMON_LABEL_FEATURE, features_of
 from tf_image_classification.dataset.sources import (
     LABEL_COLUMN,
     URI_COLUMN,
@@ -147,23 +145,36 @@ def _of_records(paths: Sequence[str], depth: int) -> Label:
     for path in paths:
         with tfrecord.open_plain(path, tfrecord.compression(path)) as stream:
             for number, (_, data, _) in enumerate(tfrecord.scan_records(stream, path)):
-                features = tf.train.Example.FromString(data).features.feature
-                name = name or _label_feature(features, f"{path} record {number}")
-                values: list[float] = []
+                where = f"{path} record {number}"
+                features = features_of(data, where)
+                name = name or _label_feature(features, where)
                 if name in features:
-                    feature = features[name]
-                    values = [*feature.int64_list.value, *feature.float_list.value]
-                    texts |= {text.decode("utf-8") for text in feature.bytes_list.value}
-                if values and (values[0] < 0 or values[0] != int(values[0])):
-                    raise DataError(
-                        f"{path} record {number}: {name} is {values[0]}, expected a class number. "
-                        "Write a class with class_dict for labels of other kinds."
-                    )
-                largest = max(largest, *map(int, values), 0)
+                    texts |= _texts(features[name], f"{where}: {name}")
+                    largest = max([largest, *_class_numbers(features[name], f"{where}: {name}")])
     if texts:
         return _label(name, texts, depth, "", paths[0])
     # A record of the common form is read under any name.
     return Label(NAME if name == COMMON_LABEL_FEATURE else name, depth=depth or max(largest + 1, 2))
+
+
+def _texts(feature: Any, where: str) -> set[str]:
+    try:
+        return {text.decode("utf-8") for text in feature.bytes_list.value}
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where} is not UTF-8 text ({error}). Write the records' labels as UTF-8."
+        ) from error
+
+
+def _class_numbers(feature: Any, where: str) -> list[int]:
+    values = [*feature.int64_list.value, *feature.float_list.value]
+    for value in values:
+        if value < 0 or not float(value).is_integer():
+            raise DataError(
+                f"{where} is {value}, expected a class number. "
+                "Write a class with class_dict for labels of other kinds."
+            )
+    return [int(value) for value in values]
 
 
 def _label_feature(features: Mapping[str, Any], where: str) -> str:
