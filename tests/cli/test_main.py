@@ -1,6 +1,7 @@
 """The command ``tfic``: finding verbs, their own arguments, and how it ends."""
 
 import importlib.metadata
+import itertools
 import re
 import subprocess
 import sys
@@ -135,6 +136,46 @@ def test_flags_that_do_nothing_in_an_evaluation_are_refused_and_not_in_its_help(
     with pytest.raises(SystemExit):
         main.main(["evaluate", "--model_dir", "m", "--train_steps", "5"])
     assert "train_steps has no effect on an evaluation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        *itertools.product(
+            ("find-learning-rate", "find-batch-size"),
+            ("learning_rate", "warmup_steps", "model_dir", "export_dir", "eval_metadata"),
+        ),
+        ("find-batch-size", "batch_size"),
+    ],
+)
+def test_flags_that_do_nothing_in_a_trial_are_refused_and_not_in_its_help(verb, name, capsys):
+    assert main.main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--train_metadata" in text and f"--{name} " not in text
+    with pytest.raises(SystemExit):
+        main.main([verb, "--backbone", "mobilenet_v2", f"--{name}", "5"])
+    assert f"{name} has no effect on a search for a " in capsys.readouterr().err
+
+
+def test_a_trial_does_not_look_at_the_model_folder_of_another_run(tmp_path, monkeypatch, capsys):
+    from tf_image_classification.model_folder import ModelFolder
+    from tf_image_classification.runs import finders
+
+    found = finders.BatchSizes({8: 1.0}, 8, 8)
+    records = []
+
+    def find(_, settings, __):
+        records.append(ModelFolder(settings.run.model_dir).read_record())
+        return found
+
+    monkeypatch.setattr(finders, "find_batch_size", find)
+    monkeypatch.chdir(tmp_path)
+    for name in ("models", "pets/cat", "pets/dog"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "models" / "run.json").write_text("the record of another run")
+    line = "find-batch-size --backbone mobilenet_v2 --checkpoint_path none --train_metadata pets"
+    assert main.main(line.split()) == 0
+    assert records == [None] and "--batch_size 8" in capsys.readouterr().out
 
 
 def test_nobody_minds_a_reader_that_has_enough():

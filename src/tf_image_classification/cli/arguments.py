@@ -1,9 +1,10 @@
-"""What the verbs share: taking an own argument out of the line before the flags are parsed."""
+"""What the verbs share: taking an own argument out of the line, refusing flags that do nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.errors import ConfigError
 
 
@@ -32,6 +33,22 @@ def take(arguments: Sequence[str], name: str) -> tuple[str, list[str]]:
     if len(found) > 1:
         raise ConfigError(f"--{name} is given {len(found)} times: {', '.join(found)}.")
     return (found[0] if found else ""), rest
+
+
+def refuse_others(settings: Settings, acting: Collection[str], doing: str) -> None:
+    """A flag that does nothing here is refused; the settings file of a training may be given.
+
+    Args:
+        settings: those of the command line.
+        acting: names of the options that do something.
+        doing: what the verb does, for the message.
+
+    Raises:
+        ConfigError: another option was given as a flag.
+    """
+    for name in OPTIONS:
+        if settings.origin(name) == "flag" and name not in acting:
+            raise ConfigError(f"{name} has no effect on {doing}. Remove it.")
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:

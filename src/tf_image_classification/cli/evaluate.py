@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from tf_image_classification import command_line, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import OPTIONS, Settings
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.config import OPTIONS
 
 USAGE = (
     "usage: tfic evaluate --model_dir DIR --eval_metadata FILES [--spec file.py:Class]\n"
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         reference, rest = cli_arguments.take(arguments, "spec")
         group, rest = cli_arguments.take(rest, "group_column")
         settings = train_estimator.settings_of_command_line(rest)
-        _refuse_others(settings)
+        cli_arguments.refuse_others(settings, OPTIONS_THAT_ACT, "an evaluation")
         train_estimator.prepare_tensorflow(settings)
         from tf_image_classification.estimator_specs import load_spec
 
@@ -47,10 +46,3 @@ def main(arguments: Sequence[str]) -> int:
             load_spec(reference) if reference else None, settings, group_column=group
         )
     return 0
-
-
-def _refuse_others(settings: Settings) -> None:
-    """A flag that does nothing here is refused; the settings file of a training may be given."""
-    for name in OPTIONS:
-        if settings.origin(name) == "flag" and name not in OPTIONS_THAT_ACT:
-            raise ConfigError(f"{name} has no effect on an evaluation. Remove it.")

@@ -10,11 +10,15 @@ from tf_image_classification.config import Settings
 from tf_image_classification.estimator_specs import EstimatorSpec
 
 USAGE = f"usage: tfic find-batch-size {specs.WHICH} [flags]"
+TRIAL = specs.Trial(
+    "a search for a batch size",
+    [name for name in specs.OPTIONS_OF_A_TRIAL if name not in ("batch_size", "recipe", "epochs")],
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Try batch sizes; returns the exit status."""
-    return specs.act(arguments, USAGE, _find)
+    return specs.act(arguments, USAGE, _find, trial=TRIAL)
 
 
 def _find(spec: EstimatorSpec, settings: Settings, _: str) -> None:

@@ -9,11 +9,12 @@ from tf_image_classification.config import Settings
 from tf_image_classification.estimator_specs import EstimatorSpec
 
 USAGE = f"usage: tfic find-learning-rate {specs.WHICH} [--output learning_rate.png] [flags]"
+TRIAL = specs.Trial("a search for a learning rate")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Try rates; returns the exit status."""
-    return specs.act(arguments, USAGE, _find, output="learning_rate.png")
+    return specs.act(arguments, USAGE, _find, output="learning_rate.png", trial=TRIAL)
 
 
 def _find(spec: EstimatorSpec, settings: Settings, path: str) -> None:

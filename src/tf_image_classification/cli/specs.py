@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from tf_image_classification import command_line, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.config import OPTIONS
 from tf_image_classification.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,6 +18,31 @@ if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
 
 WHICH = "--spec module:Class | --spec file.py:Class | --backbone NAME"
+_NOT_IN_A_TRIAL = {
+    *("model_dir", "evaluate", "plan", "allow_changes", "cluster_timeout_secs", "progress"),
+    *("eval_metadata", "inspect", "head_phase", "eval_crop", "steps_per_call"),
+    "early_stopping_patience",
+}
+OPTIONS_OF_A_TRIAL = tuple(
+    name
+    for name, option in OPTIONS.items()
+    if option.group in ("run", "data", "model", "ready", "training", "optimizer")
+    and name not in _NOT_IN_A_TRIAL
+)
+"""What decides the first steps of a training; nothing does that is of evaluations or files."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """Some steps of training, in no model folder.
+
+    Attributes:
+        doing: what they are for, in messages.
+        acting: names of the options that do something.
+    """
+
+    doing: str
+    acting: Collection[str] = OPTIONS_OF_A_TRIAL
 
 
 def act(
@@ -22,6 +51,7 @@ def act(
     action: Callable[[EstimatorSpec, Settings, str], None],
     *,
     output: str = "",
+    trial: Trial | None = None,
 ) -> int:
     """What a verb does that works on a spec; returns the exit status.
 
@@ -30,15 +60,23 @@ def act(
         usage: its usage line, shown when help is asked for or no spec is named.
         action: takes spec, settings, and the path that ``--output`` names.
         output: that path where it is not named; empty: the verb has no such argument.
+        trial: what is tried, if the verb does no more than that.
     """
     if cli_arguments.asks_for_help(arguments):
-        print(command_line.help_text(usage))
+        print(command_line.help_text(usage, trial.acting if trial else OPTIONS))
         return 0
-    with train_estimator.ends_the_process():
+    with train_estimator.ends_the_process(), contextlib.ExitStack() as stack:
         path = ""
         if output:
             path, arguments = cli_arguments.take(arguments, "output")
-        action(*_spec_and_settings(arguments, usage), path or output)
+        reference, rest = cli_arguments.take(arguments, "spec")
+        settings = train_estimator.settings_of_command_line(rest)
+        if trial:
+            cli_arguments.refuse_others(settings, trial.acting, trial.doing)
+            # What lies in the folder of another run has no say in a trial.
+            empty = stack.enter_context(tempfile.TemporaryDirectory())
+            settings = settings.replace(model_dir=empty)
+        action(*_spec_and_settings(reference, settings, usage), path or output)
     return 0
 
 
@@ -51,16 +89,16 @@ def settled(spec: EstimatorSpec, settings: Settings) -> tuple[EstimatorSpec, Set
     return spec, settings, cache
 
 
-def _spec_and_settings(arguments: Sequence[str], usage: str) -> tuple[EstimatorSpec, Settings]:
-    """The spec that a line names, or the ready one of its backbone, and the settings.
+def _spec_and_settings(
+    reference: str, settings: Settings, usage: str
+) -> tuple[EstimatorSpec, Settings]:
+    """The spec that is named, or the ready one of the backbone, and the settings.
 
     Raises:
-        ConfigError: none is named or both are, or a setting is wrong.
+        ConfigError: none is named or both are.
         SpecError: the spec cannot be loaded.
         DataError: the labels of the ready spec cannot be told from the data.
     """
-    reference, rest = cli_arguments.take(arguments, "spec")
-    settings = train_estimator.settings_of_command_line(rest)
     if bool(reference) == bool(settings.ready.backbone):
         raise ConfigError(f"Give either a spec or a backbone. {usage}")
     train_estimator.prepare_tensorflow(settings)
