@@ -52,7 +52,8 @@ def test_a_few_known_images_are_told_and_all_is_counted(tmp_path, capsys):
     assert counts["eval"]["classes"]["kind"] == {"ant": 30, "bee": 31} and counts["leaked"] == 1
 
 
-def test_the_training_set_itself_may_be_evaluated(tmp_path):
+def test_the_training_set_itself_may_be_evaluated_and_is_told(tmp_path, capsys):
     train = write_pictures(tmp_path / "train", range(10))
     tiny_runs.run(TwoClasses(), tmp_path / "m", train, train, train_steps=1)
-    assert "leaked" not in json.loads((tmp_path / "m" / "data.json").read_text())
+    assert "The evaluation set is the training set" in capsys.readouterr().out
+    assert json.loads((tmp_path / "m" / "data.json").read_text())["leaked"] == 20

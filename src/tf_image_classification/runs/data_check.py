@@ -17,6 +17,10 @@ from tf_image_classification.runs.reading import Data
 MOST_LEAKED = 0.05
 """Share of the evaluation images that may be in the training set before the run is refused."""
 
+_SAME_SET = (
+    "The evaluation set is the training set: its figures say nothing about new images. Give other "
+    "examples to --eval_metadata for that."
+)
 _MOST_COMPARED = 20_000  # images whose length another one has
 _AT_ONCE = 64
 
@@ -37,10 +41,11 @@ class DataCheck:
 def check_data(data: Data) -> DataCheck:
     """Count the classes, and look for evaluation images that are in the training set too.
 
-    Only images in local files of their own are compared, byte for byte.
+    Only images in local files of their own are compared, byte for byte. The training set itself
+    may be evaluated; that is only told.
 
     Raises:
-        DataError: so many are that the figures would say nothing.
+        DataError: so many are, of another set, that the figures would say nothing.
     """
     sources = {"train": _table(data.train), "eval": _table(data.evaluation)}
     counts: dict[str, Any] = {
@@ -49,8 +54,11 @@ def check_data(data: Data) -> DataCheck:
         if table is not None
     }
     train, evaluation = sources["train"], sources["eval"]
-    if train is None or evaluation is None or train.fingerprint == evaluation.fingerprint:
+    if train is None or evaluation is None:
         return DataCheck(counts)
+    if train.fingerprint == evaluation.fingerprint:
+        counts["leaked"] = evaluation.num_examples
+        return DataCheck(counts, (_SAME_SET,))
     leaked = _leaked(train, evaluation)
     if leaked is None:
         return DataCheck(counts)
