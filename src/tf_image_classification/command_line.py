@@ -102,6 +102,9 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
         raise ConfigError(f"Unknown flag --{error.flagname}.{hint} See --help.") from error
     except flags.Error as error:
         raise ConfigError(f"{_readable(str(error))} See --help.") from error
+    except ValueError as error:  # absl's, of --noname=value
+        name = str(error).partition("=")[0]
+        raise ConfigError(f"{name} takes no value. See --help.") from error
     if rest:
         raise ConfigError(
             f"{rest[0]!r} belongs to no flag. Write --name value or --name=value; several files "
@@ -111,9 +114,9 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
 
 def _without_underscore(argument: str) -> str:
     """``--no_inspect`` as ``--noinspect``, which is how absl turns a switch off."""
-    found = re.fullmatch(r"--?no[_-](\w+)", argument)
+    found = re.fullmatch(r"--?no[_-](\w+)(=.*)?", argument)
     is_switch = found is not None and found[1] in OPTIONS and OPTIONS[found[1]].kind is bool
-    return f"--no{found[1]}" if found and is_switch else argument
+    return f"--no{found[1]}{found[2] or ''}" if found and is_switch else argument
 
 
 def _named_by_users(flag_values: flags.FlagValues) -> list[str]:
