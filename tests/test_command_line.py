@@ -28,6 +28,13 @@ def test_a_switch_that_is_turned_off_takes_no_value(argument):
     assert refused(argument) == "--noplan takes no value. See --help."
 
 
+@pytest.mark.parametrize("name", ["progress", "print_config"])
+@pytest.mark.parametrize("value", ["maybe", "", "a(b"])
+def test_a_switch_is_true_or_false(name, value):
+    expected = f"{name} is {value!r}, expected true or false. See --help."
+    assert refused(f"--{name}={value}") == expected
+
+
 # --- lists -----------------------------------------------------------------------------------
 
 

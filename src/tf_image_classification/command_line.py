@@ -129,8 +129,10 @@ def _named_by_users(flag_values: flags.FlagValues) -> list[str]:
 def _readable(message: str) -> str:
     """What absl says of a value, in the words of ``Option``."""
     found = re.match(
-        r"flag --(\w+)=(.*?): (invalid literal|could not convert|Non-boolean)", message
+        r"flag --(\w+)=(.*?): (invalid literal|could not convert|\('Non-boolean)", message
     )
+    if found and "Non-boolean" in found[3]:
+        return f"{found[1]} is {found[2]!r}, expected true or false."
     if found and found[1] in OPTIONS:
         try:
             OPTIONS[found[1]].check(found[2])
