@@ -21,9 +21,7 @@ def refused(*arguments):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "argument", ["--noplan=true", "--no_plan=true", "--no-plan=", "--noplan=0"]
-)
+@pytest.mark.parametrize("argument", ["--noplan=true", "--no_plan=true", "--no-plan="])
 def test_a_switch_that_is_turned_off_takes_no_value(argument):
     assert refused(argument) == "--noplan takes no value. See --help."
 

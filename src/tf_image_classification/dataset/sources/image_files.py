@@ -199,7 +199,17 @@ def _advice(row: Sequence[str]) -> str:
 
 
 def numbered_rows(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV that are not empty, each with the number of its first line."""
+    """The rows of a CSV that are not empty, each with the number of its first line.
+
+    Raises:
+        DataError: a row cannot be told; names file and line.
+    """
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(
+            f"{path} line {line} holds a NUL byte, which no text has. Save the file as UTF-8, or "
+            "correct the line."
+        )
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     first_line = 1
     try:
