@@ -171,6 +171,10 @@ BAD = {
     "text": (lambda d: changed(d, lambda b: b"these are no records"), "not a TFRecord file"),
     "mixed": (lambda d: write(d / "r", legacy()) + text(d, "t.csv", "a.png,cat\n"), "mixes"),
     "not an example": (lambda d: write(d / "r", [b"\xff\xff\xff"]), "r record 0"),
+    "column twice": (
+        lambda d: text(d, "t.csv", "URIs,kind,kind\na.png,cat,dog\n"),
+        "t.csv names column 'kind' twice",
+    ),
     "nul": (lambda d: text(d, "t.csv", "a.png,cat\na\0.png,cat\n"), "t.csv line 2 .*NUL"),
     "not utf-8": (lambda d: text(d, "t.csv", b"\xff.png,cat\n"), "t.csv is not UTF-8"),
 }

@@ -48,7 +48,14 @@ def csv_labels(folder, content):
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("a.png,gr\xfcn\n".encode("latin-1"), "set.csv is not UTF-8")],
+    [
+        ("a.png,gr\xfcn\n".encode("latin-1"), "set.csv is not UTF-8"),
+        ("", "set.csv is empty. Expected a row an image"),
+        ("URIs,labels\n", "set.csv names no examples, only a header"),
+        ("URIs\na.png\n", "set.csv: no column for a label"),
+        ("URIs,a,b, a\n1.png,x,y,z\n2.png,y,y,y\n", "set.csv names column 'a' twice"),
+        ("URIs,labels,label\n1.png,x,y\n2.png,y,x\n", "columns 'labels' and 'label'"),
+    ],
 )
 def test_a_csv_without_usable_labels_is_refused(tmp_path, content, expected):
     with pytest.raises(DataError, match=expected):

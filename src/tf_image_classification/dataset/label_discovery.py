@@ -14,7 +14,7 @@ from tf_image_classification.dataset.examples import COMMON_LABEL_FEATURE, featu
 from tf_image_classification.dataset.sources import (
     LABEL_COLUMN,
     URI_COLUMN,
-    numbered_rows,
+    csv_rows,
     source_kind,
 )
 from tf_image_classification.errors import ConfigError, DataError, did_you_mean
@@ -97,19 +97,22 @@ def _csv_columns(paths: Sequence[str]) -> dict[str, set[str]]:
     """The different cells of each column that is a label."""
     cells: dict[str, set[str]] = {}
     for path in paths:
-        rows = numbered_rows(files.read_text(path), path)
-        _, first = next(rows, (0, []))
-        header = [cell.strip() for cell in first]
-        if URI_COLUMN not in header:
-            header = [URI_COLUMN, NAME]
-            rows = numbered_rows(files.read_text(path), path)
+        header, rows = csv_rows(path)
+        if NAME in header and LABEL_COLUMN in header:
+            raise DataError(
+                f"{path} has columns {LABEL_COLUMN!r} and {NAME!r}, which are two names of one "
+                "label. Rename or remove one of them."
+            )
+        header = [NAME if name == LABEL_COLUMN else name for name in header or [URI_COLUMN, NAME]]
         for _, row in rows:
             for name, cell in zip(header, row, strict=False):
                 if name != URI_COLUMN:
-                    name = NAME if name == LABEL_COLUMN else name
                     cells.setdefault(name, set()).add(cell.strip())
     if not cells:
-        raise DataError(f"{', '.join(paths)} have no label: expected a column beside {URI_COLUMN}.")
+        raise DataError(
+            f"{', '.join(paths)}: no column for a label. Expected rows of path,label, or a header "
+            f"with {URI_COLUMN} and the name of each label."
+        )
     return cells
 
 

@@ -16,6 +16,7 @@ from tf_image_classification.dataset.sources.image_files import (
     IMAGE_SUFFIXES,
     LABEL_COLUMN,
     URI_COLUMN,
+    csv_rows,
     numbered_rows,
     read_image_files,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "RawTable",
     "SourceOptions",
     "Table",
+    "csv_rows",
     "numbered_rows",
     "read_source",
     "source_kind",

@@ -160,14 +160,8 @@ class _Rows:
 
 def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
     rows.begin(path)
-    numbered = numbered_rows(files.read_text(path), path)
-    line, first = next(numbered, (0, []))
-    has_header = URI_COLUMN in (cell.strip() for cell in first)
-    if has_header:
-        columns = _header_columns([cell.strip() for cell in first], schema, path)
-    else:
-        columns = _headerless_columns(first, schema, path)
-        numbered = itertools.chain([(line, first)], numbered)
+    header, numbered = csv_rows(path)
+    columns = _columns(header, schema, path)
     folder = os.path.dirname(path) if not files.is_remote(path) else path.rpartition("/")[0]
     before = len(rows.paths)
     for line, row in numbered:
@@ -177,7 +171,7 @@ def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
                 f"{path} line {line} has {len(row)} cells, expected at least {needed} with a path: "
                 f"{','.join(row)[:100]!r}. {_advice(row)}"
             )
-        if not has_header and len(row) > needed:
+        if not header and len(row) > needed:
             raise DataError(
                 f"{path} line {line} has {len(row)} cells, expected path,label: "
                 f"{','.join(row)[:100]!r}. Put a name with a comma in double quotes, or write a "
@@ -186,8 +180,6 @@ def _read_csv(path: str, schema: LabelSchema, rows: _Rows) -> None:
         uri = row[columns[URI_COLUMN]].strip()
         texts = {name: row[columns[name]].strip() for name in schema.names}
         rows.add(_image_path(folder, uri), texts, name=uri, line=line)
-    if len(rows.paths) == before:
-        raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
     rows.check_remote(before)
 
 
@@ -196,6 +188,28 @@ def _advice(row: Sequence[str]) -> str:
     if len(row) == 1 and separator:
         return f"Its cells seem to be separated by {separator!r}; save it with commas."
     return "Complete or remove the row; a name with a comma needs double quotes around it."
+
+
+def csv_rows(path: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The column names of a CSV, none if it has no header, and its rows as ``numbered_rows``.
+
+    Raises:
+        DataError: it is no CSV, has no rows, or names a column twice.
+    """
+    numbered = numbered_rows(files.read_text(path), path)
+    first = next(numbered, None)
+    if first is None:
+        raise DataError(f"{path} is empty. Expected a row an image: path,label.")
+    header = [cell.strip() for cell in first[1]]
+    if URI_COLUMN not in header:
+        return [], itertools.chain([first], numbered)
+    repeated = next((name for name in header if name and header.count(name) > 1), "")
+    if repeated:
+        raise DataError(f"{path} names column {repeated!r} twice. Rename or remove one of them.")
+    second = next(numbered, None)
+    if second is None:
+        raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
+    return header, itertools.chain([second], numbered)
 
 
 def numbered_rows(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
@@ -237,7 +251,9 @@ def _image_path(folder: str, uri: str) -> str:
     return path
 
 
-def _header_columns(header: list[str], schema: LabelSchema, path: str) -> dict[str, int]:
+def _columns(header: list[str], schema: LabelSchema, path: str) -> dict[str, int]:
+    if not header:
+        return _headerless_columns(schema, path)
     columns = {URI_COLUMN: header.index(URI_COLUMN)}
     for name in schema.names:
         column = name
@@ -253,9 +269,7 @@ def _header_columns(header: list[str], schema: LabelSchema, path: str) -> dict[s
     return columns
 
 
-def _headerless_columns(first: list[str], schema: LabelSchema, path: str) -> dict[str, int]:
-    if not first:
-        raise DataError(f"{path} is empty. Expected a row an image: path,label.")
+def _headerless_columns(schema: LabelSchema, path: str) -> dict[str, int]:
     if len(schema.labels) > 1:
         raise DataError(
             f"{path} has no header with {URI_COLUMN}, which {len(schema.labels)} labels need. "
