@@ -85,11 +85,15 @@ class RunInterrupted(TficError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence naming the nearest of the known names, or all of them when none is near.
 
+    With no known names it says that there are none.
+
     Example:
         >>> did_you_mean("adm", ["adam", "sgd"])
         'Did you mean adam?'
     """
     known = sorted(known)
+    if not known:
+        return "There are none."
     return nearest(name, known).lstrip() or f"Known: {', '.join(known)}."
 
 

@@ -1,16 +1,21 @@
 """Slices of an evaluation set: columns of its source, and the worst of them as a metric."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_image_classification import evaluate
+from tf_image_classification.config import make_settings
+from tf_image_classification.dataset.sources import SourceOptions, read_source
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation.predictions import read_predictions
+from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics.class_metrics import worst_group_accuracy
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.runs.slices import watched_slices
 from tiny_runs import SIZE, evaluations, plain_spec, run, tiny_settings, write_records
 
 NAMES = ("cat", "dog", "emu")
@@ -54,6 +59,19 @@ def test_the_worst_slice_can_choose_the_checkpoint(world, tmp_path):
     with open(ModelFolder(str(tmp_path / "m")).judgement, encoding="utf-8") as stream:
         slices = json.load(stream)["labels"]["kind"]["slices"]
     assert slices[0]["value"] == "night"
+
+
+def test_a_column_of_a_set_without_columns_is_refused_in_a_whole_sentence(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(b"image")
+    schema = LabelSchema((Label("kind", depth=2, class_names=("cat", "dog")),))
+    options = SourceOptions(option="eval_metadata", cache_dir=str(tmp_path))
+    table = read_source([str(tmp_path)], schema, options).encode(schema)
+    settings = make_settings({"eval_metadata": [str(tmp_path)], "slice_column": "light"})
+    data = SimpleNamespace(schema=schema, evaluation=SimpleNamespace(source=table))
+    with pytest.raises(ConfigError, match=r"has no column 'light'\. There are none\.$"):
+        watched_slices(settings, data)
 
 
 def test_a_column_that_is_not_there_is_refused(world, tmp_path):
