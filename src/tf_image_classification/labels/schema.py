@@ -25,13 +25,17 @@ THRESHOLDS, EXPECTATION, DISTRIBUTION = CODINGS = ("thresholds", "expectation", 
 SEPARATOR = "|"
 """Stands between the classes of a label that can have several: ``cat|dog``; alone: none."""
 
+RESERVED_NAMES = ("id", "uri", "error")
+"""Columns of the files of predictions beside those of labels."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Label:
     """One label of every example.
 
     Attributes:
-        name: the feature's name in a record and the column's name in a CSV.
+        name: the feature's name in a record and the column's name in a CSV; not one of
+            ``RESERVED_NAMES``.
         depth: number of classes; not used for a real-valued label.
         one_hot: True for a class label, False for a real-valued one; the older way to say ``kind``.
         weight: factor of this label's loss in the sum over labels.
@@ -66,6 +70,12 @@ class Label:
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
             raise SpecError(f"class_dict: a label's name is {self.name!r}, expected a text.")
+        if self.name in RESERVED_NAMES:
+            raise SpecError(
+                f"A label cannot be called {self.name!r}: files of predictions have a column of "
+                f"that name. Rename it, with --label_features NEW={self.name} where records call "
+                "it so, or leave a column of a CSV out with --label_columns."
+            )
         self._settle_kind()
         fewest = 1 if self.kind == SEVERAL else 2
         if self.has_classes and (not isinstance(self.depth, int) or self.depth < fewest):
