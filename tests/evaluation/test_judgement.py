@@ -1,5 +1,6 @@
 """What follows from kept predictions: measures, calibration, choices, slices."""
 
+import dataclasses
 import json
 import threading
 
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 from sklearn import metrics as sk
 
+from tf_image_classification import metrics
 from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.evaluation.judgement import judge
@@ -82,6 +84,28 @@ def test_classes_without_examples_do_not_count_as_zero():
     recalls = [measures.of_classes[name]["recall"].value for name in NAMES]
     assert np.isnan(recalls[2])
     assert measures.overall["balanced_accuracy"].value == pytest.approx(np.nanmean(recalls))
+
+
+@pytest.mark.filterwarnings("ignore:.*y_pred contains classes not in y_true")
+def test_a_class_that_is_only_predicted_counts_as_in_scikit_learn():
+    found = of_class(200)
+    truth = np.where(found.truth == 2, 0, found.truth)
+    kept = dataclasses.replace(found, truth=truth)
+    assert (kept.predicted == 2).any()
+    overall = measure(KIND, kept).overall
+    pair, average = (truth, kept.predicted), {"average": "macro", "zero_division": 0}
+    assert overall["macro_f1"].value == pytest.approx(sk.f1_score(*pair, **average))
+    assert overall["macro_precision"].value == pytest.approx(sk.precision_score(*pair, **average))
+    streamed = metrics.f1(*pair, num_classes=6, average="macro").result()
+    assert overall["macro_f1"].value == pytest.approx(streamed)
+    assert overall["balanced_accuracy"].value == pytest.approx(sk.balanced_accuracy_score(*pair))
+
+    several = Label("marks", depth=3, kind="several", class_names=("a", "b", "c"))
+    chosen = np.eye(3, dtype=np.int64)[truth % 3]
+    marks = OfLabel(chosen * [1, 1, 0], kept.known, chosen, chosen.astype(np.float32))
+    assert measure(several, marks).overall["macro_f1"].value == pytest.approx(
+        sk.f1_score(marks.truth, marks.predicted, **average)
+    )
 
 
 def test_ordinal_several_and_values():

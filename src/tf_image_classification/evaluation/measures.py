@@ -173,11 +173,11 @@ def _class_scores(
     is_class = truth if is_several else truth[:, None] == np.arange(label.depth)
     support = (is_class * weights[:, None]).sum(axis=0)
     present = support > 0
-    f1 = np.where(present & np.isnan(f1), 0.0, f1)
-    precision_of_present = np.where(np.isnan(precision), 0.0, precision)[present]
+    occurs = present | ~np.isnan(precision)  # in truth or predictions
+    f1, precision_or_0 = (np.where(occurs & np.isnan(x), 0.0, x) for x in (f1, precision))
     scores = {
-        "macro_precision": precision_of_present.mean(),
-        "macro_f1": f1[present].mean(),
+        "macro_precision": precision_or_0[occurs].mean(),
+        "macro_f1": f1[occurs].mean(),
         "weighted_f1": float((f1[present] * support[present]).sum() / support[present].sum()),
     }
     scores["macro_recall" if is_several else "balanced_accuracy"] = recall[present].mean()
