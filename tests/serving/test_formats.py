@@ -1,5 +1,6 @@
 """Exported files: real runtimes read them, and one that predicts something else is not kept."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from serving.shipped_run import NAMES, TinyMaps
 from tf_image_classification import load_model
 from tf_image_classification.cli import export as export_verb
 from tf_image_classification.errors import ConfigError, ParityError
+from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.metrics.calibration import Calibration
 from tf_image_classification.runs.shipping import Wish, export_folder
 from tf_image_classification.serving import formats
 from tf_image_classification.serving.formats import FORMATS
@@ -96,6 +99,29 @@ def test_a_file_that_differs_leaves_nothing(shipped_run, monkeypatch):
     assert os.stat(os.path.join(before, "model.onnx")).st_mtime_ns == stamp
     assert not any(name.startswith(".") for name in os.listdir(os.path.dirname(before)))
     assert export(shipped_run, format="onnx", tolerance=1.0).parity.largest > 1e-3
+
+
+def test_calibrated_outputs_are_compared_too(shipped_run, monkeypatch):
+    right = formats._tempered
+
+    def wrong(probabilities, calibration):
+        return right(probabilities, dataclasses.replace(calibration, temperature=9.0))
+
+    monkeypatch.setattr(formats, "_tempered", wrong)
+    with pytest.raises(ParityError, match="tolerance"):
+        export(shipped_run, format="onnx")
+
+
+@pytest.mark.parametrize("kind", ["class", "several"])
+@pytest.mark.parametrize("temperature", [0.5, 2.0, 5.0])
+def test_files_calibrate_as_the_evaluation_does_however_sure_a_model_is(kind, temperature):
+    schema = LabelSchema((Label("kind", depth=3, kind=kind, class_names=NAMES),))
+    calibration = Calibration(temperature, (0.5,) * 3, is_several=kind == "several")
+    logits = np.random.default_rng(0).normal(0, 15, [300, 3]).astype(np.float32)
+    plan = formats.Plan(schema, {"kind": calibration}, {})
+    outputs = formats._outputs(plan, {"kind": tf.constant(logits)})
+    expected = calibration.apply(outputs["kind_probabilities"].numpy())
+    np.testing.assert_allclose(outputs["kind_calibrated"], expected, atol=1e-3)
 
 
 def test_a_quantised_file_that_loses_too_much_is_refused(shipped_run, monkeypatch):

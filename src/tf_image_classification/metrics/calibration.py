@@ -24,6 +24,10 @@ COVERAGE = 0.9
 NUM_BINS = 15
 _LEAST = 1e-12
 
+LIMITS_OF_SEVERAL = (_LEAST, 1 - 1e-6)
+"""Where the probabilities of several classes are cut off before their logits are taken: float32
+knows one near 1 to 6e-8 only, and runtimes round it differently."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
@@ -77,12 +81,12 @@ def tempered(probabilities: Array, temperature: float, *, is_several: bool = Fal
 
     Of softmax outputs it is the softmax of the logits divided by the temperature.
     """
-    exact = np.clip(np.asarray(probabilities, np.float64), _LEAST, None)
+    exact = np.asarray(probabilities, np.float64)
     if is_several:
-        exact = np.clip(exact, _LEAST, 1 - _LEAST)
+        exact = np.clip(exact, *LIMITS_OF_SEVERAL)
         logits = np.log(exact) - np.log1p(-exact)
         return np.asarray(1 / (1 + np.exp(-logits / temperature)))
-    logits = np.log(exact) / temperature
+    logits = np.log(np.maximum(exact, _LEAST)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     powers = np.exp(logits)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -13,7 +13,7 @@ import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -30,6 +30,7 @@ from tf_image_classification.errors import CheckpointError, ConfigError, DataErr
 from tf_image_classification.estimator_specs import EstimatorSpec, predictions_from, split_logits
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.metrics.calibration import Calibration
 from tf_image_classification.model_folder import ModelFolder, RunRecord
 from tf_image_classification.runs import assembly, folder_evaluation, reading
 from tf_image_classification.serving.export import ExportedModel, replace_folder
@@ -136,7 +137,7 @@ def export_folder(
         parity = compare(
             kind.load(file),
             _batches(evaluation.source, predictions.ids[chosen], kind, predictor),
-            _kept(predictions, chosen),
+            _kept(predictions, chosen, predictor.calibrations),
             record.schema,
             file,
         )
@@ -225,12 +226,22 @@ def _chosen(predictions: Predictions, count: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, len(predictions) - 1, min(count, len(predictions))).astype(int))
 
 
-def _kept(predictions: Predictions, chosen: npt.NDArray[np.int64]) -> dict[str, Kept]:
+def _kept(
+    predictions: Predictions,
+    chosen: npt.NDArray[np.int64],
+    calibrations: Mapping[str, Calibration],
+) -> dict[str, Kept]:
     found = {}
     for label in predictions.schema:
         rows = predictions.labels[label.name].rows(chosen)
         output = rows.probabilities if label.has_classes else rows.predicted
-        found[label.name] = Kept(output, rows.truth if label.is_class else None, rows.known)
+        calibration = calibrations.get(label.name)
+        found[label.name] = Kept(
+            output,
+            rows.truth if label.is_class else None,
+            rows.known,
+            None if calibration is None else calibration.apply(output),
+        )
     return found
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -23,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import calibrated_key, probabilities_key
+from tf_image_classification.batches import calibrated_key, logits_key, probabilities_key
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.metrics.calibration import Calibration
+from tf_image_classification.metrics.calibration import LIMITS_OF_SEVERAL, Calibration
 from tf_image_classification.serving.export import ExportedModel
 
 Outputs = dict[str, npt.NDArray[Any]]
@@ -94,17 +95,24 @@ def _with_calibrated(plan: Plan, predictions: Mapping[str, tf.Tensor]) -> dict[s
         found[key] = predictions[key]
         calibration = plan.calibrations.get(label.name)
         if calibration is not None:
-            found[calibrated_key(label.name)] = _tempered(predictions[key], calibration)
+            found[calibrated_key(label.name)] = (
+                _tempered_logits(predictions[logits_key(label.name)], calibration)
+                if calibration.is_several
+                else _tempered(predictions[key], calibration)
+            )
     return found
 
 
 def _tempered(probabilities: tf.Tensor, calibration: Calibration) -> tf.Tensor:
     """As ``calibration.tempered``, in float32."""
     exact = tf.clip_by_value(probabilities, 1e-12, 1.0)
-    if calibration.is_several:
-        exact = tf.clip_by_value(exact, 1e-6, 1.0 - 1e-6)
-        return tf.sigmoid((tf.math.log(exact) - tf.math.log(1.0 - exact)) / calibration.temperature)
     return tf.nn.softmax(tf.math.log(exact) / calibration.temperature)
+
+
+def _tempered_logits(logits: tf.Tensor, calibration: Calibration) -> tf.Tensor:
+    """The same of several classes; from logits, since runtimes round small probabilities."""
+    low, high = (math.log(p) - math.log1p(-p) for p in LIMITS_OF_SEVERAL)
+    return tf.sigmoid(tf.clip_by_value(logits, low, high) / calibration.temperature)
 
 
 class _Shipped(tf.Module):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.batches import probabilities_key
+from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.serving.formats import Run
 
@@ -25,7 +25,7 @@ class Parity:
 
     Attributes:
         num_examples: compared.
-        largest: largest difference of a probability, or of a real value.
+        largest: largest difference of a probability, calibrated or not, or of a real value.
         mean: mean difference.
         flipped: examples whose predicted class differs, over all labels.
         accuracy_there: share of right classes in the evaluation, over the labels with one class;
@@ -58,11 +58,13 @@ class Kept:
         output: probabilities [n, D] or values [n].
         truth: class numbers [n], or None where an example has no one class.
         known: bool [n].
+        calibrated: calibrated probabilities [n, D], or None without calibration.
     """
 
     output: npt.NDArray[Any]
     truth: npt.NDArray[Any] | None
     known: npt.NDArray[np.bool_]
+    calibrated: npt.NDArray[Any] | None = None
 
 
 def compare(
@@ -96,6 +98,9 @@ def compare(
             continue
         after = found[probabilities_key(label.name)]
         differences.append(np.abs(after.astype(np.float64) - before).ravel())
+        calibrated, key = kept[label.name].calibrated, calibrated_key(label.name)
+        if calibrated is not None and key in found:
+            differences.append(np.abs(found[key].astype(np.float64) - calibrated).ravel())
         if label.value_shape:
             flipped += int(((after >= 0.5) != (before >= 0.5)).any(axis=1).sum())
             continue
