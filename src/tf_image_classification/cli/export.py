@@ -69,12 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--eval_metadata", nargs="+", default=(), help="images to compare, where not the run's own")
     add("--train_metadata", nargs="+", default=(), help="images for int8, where not the run's own")
     add("--examples", type=int, default=500, help="how many of them, evenly over the set (500)")
-    add("--tolerance", type=float, default=1e-3, help="largest difference of a probability (0.001)")
+    add(
+        "--tolerance",
+        type=float,
+        default=1e-3,
+        help="largest difference of a probability, or of a value in standard deviations (0.001)",
+    )
     add(
         "--max_accuracy_drop",
         type=float,
         default=0.01,
-        help="how much of the accuracy a quantised file may lose (0.01)",
+        help="how much of a label's accuracy a quantised file may lose (0.01)",
     )
     add("--spec", default="", help="file.py:Class or module:Class of the run, for keras")
     return parser

@@ -68,8 +68,8 @@ class Wish:
         format: a name of ``FORMATS``, or "keras".
         quantization: as ``formats.Plan``.
         num_examples: evaluation examples to compare.
-        tolerance: largest difference of a probability; of a file that is not quantised.
-        max_accuracy_drop: of a quantised one, 0..1.
+        tolerance: largest difference as ``Parity``; of a file that is not quantised.
+        max_accuracy_drop: most that a label may lose as ``Parity.lost``; of a quantised one.
     """
 
     format: str
@@ -141,7 +141,7 @@ def export_folder(
             record.schema,
             file,
         )
-        _refuse_others(parity, wish)
+        refuse_others(parity, wish, record.schema)
         files.write_json(os.path.join(inner, "parity.json"), _finite(dataclasses.asdict(parity)))
         files.write_json(os.path.join(inner, "model.json"), dict(plan.description))
         if len(record.schema.labels) == 1 and record.schema.labels[0].has_classes:
@@ -151,21 +151,37 @@ def export_folder(
     return Shipped(path, parity)
 
 
-def _refuse_others(parity: Parity, wish: Wish) -> None:
-    if wish.quantization == NONE and not parity.largest <= wish.tolerance:
-        raise ParityError(
-            f"The {wish.format} file differs from the evaluation by {parity.largest:.2g} in a "
-            f"probability ({parity.flipped} of {parity.num_examples} classes flipped), more than "
-            f"the tolerance of {wish.tolerance:g}. Nothing was kept; --tolerance allows more."
-        )
-    drop = parity.accuracy_drop
-    if wish.quantization != NONE and not math.isnan(drop) and drop > wish.max_accuracy_drop:
-        raise ParityError(
-            f"The {wish.format} file with {wish.quantization} weights is right in "
-            f"{parity.accuracy_here:.4f} of {parity.num_examples} examples, the model in "
-            f"{parity.accuracy_there:.4f}: more lost than --max_accuracy_drop "
-            f"{wish.max_accuracy_drop:g}. Nothing was kept."
-        )
+def refuse_others(parity: Parity, wish: Wish, schema: LabelSchema) -> None:
+    """See that a file says what was evaluated, as near as was wished.
+
+    Raises:
+        ParityError: it does not; names the label.
+    """
+    if wish.quantization == NONE:
+        if not parity.largest <= wish.tolerance:
+            what = (
+                f"a probability of label {parity.label!r}"
+                if schema[parity.label].has_classes
+                else f"a value of label {parity.label!r}, relative to their standard deviation"
+            )
+            raise ParityError(
+                f"The {wish.format} file differs from the evaluation by {parity.largest:.2g} in "
+                f"{what} ({parity.flipped} of {parity.num_examples} classes flipped), more than "
+                f"the tolerance of {wish.tolerance:g}. Nothing was kept; --tolerance allows more."
+            )
+        return
+    for name, lost in parity.lost.items():
+        if not lost <= wish.max_accuracy_drop:
+            what = (
+                f"loses {lost:.4f} of the accuracy"
+                if schema[name].has_classes
+                else f"adds {lost:.4f} standard deviations to the mean absolute error"
+            )
+            raise ParityError(
+                f"The {wish.format} file with {wish.quantization} weights {what} of label "
+                f"{name!r}, more than --max_accuracy_drop {wish.max_accuracy_drop:g}. Nothing was "
+                "kept."
+            )
 
 
 def describe(
@@ -238,7 +254,7 @@ def _kept(
         calibration = calibrations.get(label.name)
         found[label.name] = Kept(
             output,
-            rows.truth if label.is_class else None,
+            rows.truth,
             rows.known,
             None if calibration is None else calibration.apply(output),
         )

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.batches import calibrated_key, probabilities_key
-from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.labels.schema import SEVERAL
 from tf_image_classification.serving.formats import Run
 
 _TIMED_RUNS = 20
@@ -25,22 +26,28 @@ class Parity:
 
     Attributes:
         num_examples: compared.
-        largest: largest difference of a probability, calibrated or not, or of a real value.
+        largest: largest difference of a probability, calibrated or not, or of a real value in
+            units of its label's ``scale_of``.
+        label: the label that it is of.
         mean: mean difference.
         flipped: examples whose predicted class differs, over all labels.
-        accuracy_there: share of right classes in the evaluation, over the labels with one class;
+        accuracy_there: share of right answers in the evaluation, over the labels with classes;
             NaN without any.
         accuracy_here: the same of the file.
+        lost: by label how much less is right here, or by how many ``scale_of`` the mean absolute
+            error is larger; negative where it is better; only labels that some example has.
         milliseconds: of one image, median.
         megabytes: of the file or folder.
     """
 
     num_examples: int
     largest: float
+    label: str
     mean: float
     flipped: int
     accuracy_there: float
     accuracy_here: float
+    lost: Mapping[str, float]
     milliseconds: float
     megabytes: float
 
@@ -56,13 +63,13 @@ class Kept:
 
     Attributes:
         output: probabilities [n, D] or values [n].
-        truth: class numbers [n], or None where an example has no one class.
+        truth: class numbers [n], values [n], or of several classes 0 and 1 [n, D].
         known: bool [n].
         calibrated: calibrated probabilities [n, D], or None without calibration.
     """
 
     output: npt.NDArray[Any]
-    truth: npt.NDArray[Any] | None
+    truth: npt.NDArray[Any]
     known: npt.NDArray[np.bool_]
     calibrated: npt.NDArray[Any] | None = None
 
@@ -90,37 +97,67 @@ def compare(
         for name, value in run(images).items():
             parts.setdefault(name, []).append(value)
     found = {name: np.concatenate(values) for name, values in parts.items()}
-    differences, flipped, there, here = [], 0, [], []
-    for label in schema:
-        before = kept[label.name].output
-        if not label.has_classes:
-            differences.append(np.abs(found[label.name] - before).ravel())
-            continue
-        after = found[probabilities_key(label.name)]
-        differences.append(np.abs(after.astype(np.float64) - before).ravel())
-        calibrated, key = kept[label.name].calibrated, calibrated_key(label.name)
-        if calibrated is not None and key in found:
-            differences.append(np.abs(found[key].astype(np.float64) - calibrated).ravel())
-        if label.value_shape:
-            flipped += int(((after >= 0.5) != (before >= 0.5)).any(axis=1).sum())
-            continue
-        classes_before, classes_after = before.argmax(axis=1), after.argmax(axis=1)
-        flipped += int((classes_before != classes_after).sum())
-        known, truth = kept[label.name].known, kept[label.name].truth
-        there.append((classes_before == truth)[known])
-        here.append((classes_after == truth)[known])
-    every = np.concatenate(differences)
+    of_labels = {label.name: _compare_label(label, kept[label.name], found) for label in schema}
+    every = np.concatenate([one.differences for one in of_labels.values()])
+    farthest = max(of_labels, key=lambda name: of_labels[name].differences.max())
+    with_classes = [of_labels[label.name] for label in schema.labels_with_classes]
     assert first is not None
     return Parity(
         num_examples=len(next(iter(kept.values())).output),
         largest=float(every.max()),
+        label=farthest,
         mean=float(every.mean()),
-        flipped=flipped,
-        accuracy_there=_mean(there),
-        accuracy_here=_mean(here),
+        flipped=sum(one.flipped for one in with_classes),
+        accuracy_there=-_mean([one.loss_there for one in with_classes]),
+        accuracy_here=-_mean([one.loss_here for one in with_classes]),
+        lost={
+            name: _mean([one.loss_here]) - _mean([one.loss_there])
+            for name, one in of_labels.items()
+            if len(one.loss_there)
+        },
         milliseconds=_milliseconds(run, first),
         megabytes=_num_bytes(path) / 1e6,
     )
+
+
+def scale_of(values: npt.NDArray[Any]) -> float:
+    """What differences of a real value are measured in.
+
+    The standard deviation of the evaluation's values, at least 1, and at least a thousandth of the
+    largest, of which float32 leaves four digits.
+    """
+    return max(1.0, float(np.std(values)), float(np.abs(values).max()) / 1000)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfLabel:
+    """One label's differences, and what it costs by known example: an error, or -1 if right."""
+
+    differences: npt.NDArray[np.float64]
+    flipped: int
+    loss_there: npt.NDArray[Any]
+    loss_here: npt.NDArray[Any]
+
+
+def _compare_label(label: Label, kept: Kept, found: Mapping[str, npt.NDArray[Any]]) -> _OfLabel:
+    known, truth, before = kept.known, kept.truth, kept.output
+    if not label.has_classes:
+        after, scale = found[label.name].astype(np.float64).reshape(before.shape), scale_of(before)
+        there, here = (np.abs(values - truth)[known] / scale for values in (before, after))
+        return _OfLabel(np.abs(after - before) / scale, 0, there, here)
+    after = found[probabilities_key(label.name)].astype(np.float64)
+    differences = [np.abs(after - before).ravel()]
+    key = calibrated_key(label.name)
+    if kept.calibrated is not None and key in found:
+        differences.append(np.abs(found[key].astype(np.float64) - kept.calibrated).ravel())
+    if label.kind == SEVERAL:
+        chosen = before >= 0.5, after >= 0.5
+    else:
+        chosen = before.argmax(axis=1)[:, None], after.argmax(axis=1)[:, None]
+    is_right = [(one == truth.reshape(one.shape)).all(axis=1) for one in chosen]
+    there, here = (-right[known].astype(np.float64) for right in is_right)
+    flipped = int((chosen[0] != chosen[1]).any(axis=1).sum())
+    return _OfLabel(np.concatenate(differences), flipped, there, here)
 
 
 def _mean(parts: list[npt.NDArray[Any]]) -> float:
