@@ -160,9 +160,34 @@ def test_calibration_error_and_risk_by_hand():
     assert [b.count for b in bins if b.count] == [2, 2]
     assert calibration.expected_calibration_error(bins) == pytest.approx((0.05 + 0.15) / 2)
     limits, kept, wrong = calibration.risk_and_coverage(confidence, ~is_right)
-    np.testing.assert_allclose(kept, [0.25, 0.5, 0.75, 1.0])
-    np.testing.assert_allclose(wrong, [1, 1, 1, 0.75])
-    assert limits[0] == 0.95
+    np.testing.assert_allclose(limits, [0.95, 0.65])  # no limit divides equal ones
+    np.testing.assert_allclose(kept, [0.5, 1.0])
+    np.testing.assert_allclose(wrong, [1, 0.75])
+    same = calibration.risk_and_coverage(np.ones(10), np.arange(10) < 5)
+    assert [part.tolist() for part in same] == [[1.0], [1.0], [0.5]]
+
+
+@pytest.mark.parametrize("count", [9, 19, 39, 99])
+def test_the_conformal_limit_leaves_out_a_tenth(count):
+    probability = np.linspace(0.3, 0.9, count)
+    fitted = calibration.fit(np.zeros(count, int), np.stack([probability, 1 - probability], axis=1))
+    calibrated = fitted.apply(np.stack([probability, 1 - probability], axis=1))[:, 0]
+    assert fitted.conformal == np.sort(calibrated)[(count + 1) // 10 - 1]
+
+
+def test_what_a_limit_rejects_is_what_the_table_says_for_ordinal_labels_too():
+    label = Label("age", depth=6, kind="ordinal")
+    found = of_class(200, label=label)
+    nearest = np.rint(found.probabilities @ np.arange(6.0)).astype(int)
+    found = dataclasses.replace(found, predicted=nearest)
+    assert (nearest != found.probabilities.argmax(axis=1)).any()
+    said = judge(predictions(found, label=label)).labels["age"]
+    calibrated = said.calibrated.calibration.apply(found.probabilities)
+    confidence = calibrated[np.arange(200), nearest]
+    for limit, kept, wrong in said.rejecting:
+        is_kept = confidence >= limit
+        assert kept == is_kept.mean()
+        assert wrong == pytest.approx(1 - found.is_right[is_kept].mean())
 
 
 def test_slices_come_worst_first_and_numbers_by_quarters():

@@ -94,7 +94,8 @@ class OfOneLabel:
         measures: the numbers with their intervals.
         score_name: the label's main number: accuracy, exact match or mean absolute error.
         calibrated: None of a real value, or of too few examples.
-        rejecting: rows of least confidence, share kept and share of those wrong.
+        rejecting: rows of least probability of the predicted class, share kept and share of those
+            wrong.
         risk_curve: shares kept and wrong, to draw.
         slices: the worst first.
     """
@@ -186,7 +187,7 @@ def _of_label(
     probabilities = found.probabilities
     if calibrated is not None:
         probabilities = calibrated.calibration.apply(probabilities)
-    confidence = probabilities.max(axis=1)
+    confidence = _of_predicted(probabilities, found)
     limits, kept, wrong = risk_and_coverage(confidence, found.is_right)
     rows = []
     for coverage in _COVERAGES:
@@ -273,8 +274,12 @@ def _bins(found: OfLabel, probabilities: Array) -> list[Bin]:
     if found.truth.ndim == 2:  # each class is a decision, of confidence 0.5 to 1
         confidence = np.maximum(probabilities, 1 - probabilities).ravel()
         return reliability(confidence, (found.truth == found.predicted).ravel())
-    chosen = np.take_along_axis(probabilities, found.predicted[:, None], axis=1)[:, 0]
-    return reliability(chosen, found.is_right)
+    return reliability(_of_predicted(probabilities, found), found.is_right)
+
+
+def _of_predicted(probabilities: Array, found: OfLabel) -> Array:
+    """The probability of each example's predicted class, which may not be the likeliest."""
+    return np.asarray(np.take_along_axis(probabilities, found.predicted[:, None], axis=1)[:, 0])
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ COVERAGE = 0.9
 
 NUM_BINS = 15
 _LEAST = 1e-12
+_ROUNDING = 1e-9  # (9 + 1) * (1 - 0.9) is a little less than 1
 
 LIMITS_OF_SEVERAL = (_LEAST, 1 - 1e-6)
 """Where the probabilities of several classes are cut off before their logits are taken: float32
@@ -121,7 +122,7 @@ def fit(
     if not is_several:
         scores = np.sort(calibrated[np.arange(len(truth)), truth])
         # The smallest k of n scores such that one more example is at least so likely in coverage.
-        rank = int(np.floor((len(scores) + 1) * (1 - coverage)))
+        rank = int(np.floor((len(scores) + 1) * (1 - coverage) + _ROUNDING))
         limit = float(scores[rank - 1]) if rank >= 1 else 0.0
     return Calibration(temperature, thresholds, limit, coverage, is_several, len(truth))
 
@@ -185,11 +186,15 @@ def expected_calibration_error(bins: list[Bin]) -> float:
 def risk_and_coverage(confidence: Array, is_right: Array) -> tuple[Array, Array, Array]:
     """What remains wrong when the least confident are left out (Geifman, arXiv 1705.08500).
 
+    Examples of the same confidence are kept or left out together, since no limit divides them.
+
     Returns:
-        Confidence limits, descending [n]; the share of examples that are kept at each; the share of
+        Confidence limits, descending [k]; the share of examples that are kept at each; the share of
         those that are wrong.
     """
     order = np.argsort(-np.asarray(confidence), kind="stable")
+    limits = np.asarray(confidence)[order]
     kept = np.arange(1, len(order) + 1)
     wrong = np.cumsum(~np.asarray(is_right, bool)[order])
-    return np.asarray(confidence)[order], kept / len(order), wrong / kept
+    is_last = np.append(limits[1:] < limits[:-1], True)  # of those with its confidence
+    return limits[is_last], (kept / len(order))[is_last], (wrong / kept)[is_last]
