@@ -33,6 +33,7 @@ def test_better_worse_and_cannot_tell():
     assert compare(predictions(found), predictions(one_more))["kind"].verdict == "cannot tell"
     same = compare(predictions(found), predictions(found))["kind"]
     assert (same.verdict, same.p_value) == ("cannot tell", 1.0)
+    assert same.difference.low == -same.difference.high < 0
 
 
 def test_of_real_values_less_error_is_better():
@@ -42,6 +43,7 @@ def test_of_real_values_less_error_is_better():
     near, far = (OfLabel(truth, np.ones(100, bool), truth + d, nothing) for d in (0.1, 1.0))
     comparison = compare(predictions(far, label=label), predictions(near, label=label))["size"]
     assert comparison.verdict == "B is better" and len(comparison.gained) == 100
+    assert comparison.a.low == comparison.a.high == comparison.a.value  # all errors are 1
 
 
 def test_groups_make_it_harder_to_tell():

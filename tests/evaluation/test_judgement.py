@@ -136,6 +136,9 @@ def test_ordinal_several_and_values():
     overall = measure(size, guesses).overall
     assert overall["root_mean_squared_error"].value == pytest.approx(1.0)
     assert overall["bias"].value == pytest.approx(1.0)
+    perfect = dataclasses.replace(guesses, predicted=values)
+    error = measure(size, perfect).overall["mean_absolute_error"]
+    assert (error.low, error.high) == (0.0, 0.0)
 
 
 def test_temperature_finds_how_much_too_sure_a_model_is():

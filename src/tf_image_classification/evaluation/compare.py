@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import ConfigError, DataError, did_you_mean
-from tf_image_classification.evaluation.intervals import Interval, mean_with_interval
+from tf_image_classification.evaluation.intervals import CHANGE, SHARE, Interval, mean_with_interval
 from tf_image_classification.evaluation.judgement import main_score
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.labels import Label
@@ -119,9 +119,9 @@ def _of_label(
     flipped = len(gained) + len(lost)
     return Comparison(
         name,
-        mean_with_interval(scores_a, kept),
-        mean_with_interval(scores_b, kept),
-        mean_with_interval(scores_b - scores_a, kept),
+        mean_with_interval(scores_a, kept, bounds=SHARE if label.has_classes else None),
+        mean_with_interval(scores_b, kept, bounds=SHARE if label.has_classes else None),
+        mean_with_interval(scores_b - scores_a, kept, bounds=CHANGE if label.has_classes else None),
         float(stats.binomtest(len(gained), flipped).pvalue) if flipped else 1.0,
         gained,
         lost,

@@ -1,7 +1,7 @@
 """Means over examples with an interval that says how far they can be trusted.
 
-mean_with_interval([1, 0, 1, 1])            an accuracy from what was right
 mean_with_interval(errors, groups=people)   examples of one person say less than as many people
+mean_with_interval(is_right, bounds=SHARE)  an accuracy; it has a width even if all are right
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 CONFIDENCE = 0.95
+SHARE = (0.0, 1.0)
+"""Between which a share lies, such as an accuracy."""
+
+CHANGE = (-1.0, 1.0)
+"""Between which a difference of two shares lies."""
 _NUM_RESAMPLES = 2_000
 _NUMBERS_AT_ONCE = 10_000_000
 
@@ -41,18 +46,22 @@ def mean_with_interval(
     values: npt.ArrayLike,
     groups: npt.ArrayLike | None = None,
     *,
+    bounds: tuple[float, float] | None = None,
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
     """The mean of a number an example, with its interval.
 
     The percentile bootstrap (Efron and Tibshirani, 1993, chapter 13): 2,000 times as many examples,
-    or groups, are drawn with replacement. Where all are right or all are wrong that would give an
-    interval without width; Wilson's (1927) is given then, of examples or groups.
+    or groups, are drawn with replacement. Where all are equal that gives an interval without width.
+    Of shares Wilson's (1927) is given then, of examples or groups; of differences of shares that
+    are all 0 its width to both sides: so large a share may change, for the better or the worse.
 
     Args:
         values: [n], such as errors, or 0 and 1 for wrong and right; NaN is left out.
         groups: [n], whose examples are drawn together, such as people; None: each by itself.
+        bounds: ``SHARE`` if the values are 0 and 1 for wrong and right, ``CHANGE`` if they are
+            differences of such; None of other numbers.
         confidence: how often such an interval holds the mean, 0..1.
         seed: decides what is drawn.
 
@@ -73,20 +82,24 @@ def mean_with_interval(
         _, places = np.unique(np.asarray(groups)[known], return_inverse=True)
         sums, counts = np.bincount(places, numbers), np.bincount(places).astype(np.float64)
     mean = float(sums.sum() / counts.sum())
-    low, high = _ends(sums, counts, mean, confidence, seed)
+    low, high = _ends(sums, counts, mean, bounds, confidence, seed)
     return Interval(mean, low, high, count)
 
 
 def _ends(
-    sums: npt.NDArray[Any], counts: npt.NDArray[Any], mean: float, confidence: float, seed: int
+    sums: npt.NDArray[Any],
+    counts: npt.NDArray[Any],
+    mean: float,
+    bounds: tuple[float, float] | None,
+    confidence: float,
+    seed: int,
 ) -> tuple[float, float]:
     from scipy import stats  # late: it takes half a second
 
-    if mean in (0.0, 1.0) and ((sums == 0) | (sums == counts)).all():
-        right = round(mean * len(counts))
-        ends = stats.binomtest(right, len(counts)).proportion_ci(confidence, method="wilson")
-        return float(ends.low), float(ends.high)
-    if len(counts) == 1 or np.ptp(sums / counts) == 0:
+    if np.ptp(sums / counts) == 0:
+        if bounds and mean in (-1.0, 0.0, 1.0):
+            width = stats.binomtest(0, len(counts)).proportion_ci(confidence, method="wilson").high
+            return max(mean - width, bounds[0]), min(mean + width, bounds[1])
         return (np.nan, np.nan) if len(counts) == 1 else (mean, mean)
     result = stats.bootstrap(
         (sums, counts),

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import ConfigError, did_you_mean
-from tf_image_classification.evaluation.intervals import Interval, mean_with_interval
+from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
 from tf_image_classification.evaluation.measures import Measures, measure
 from tf_image_classification.evaluation.predictions import OfLabel, Predictions
 from tf_image_classification.labels import Label
@@ -176,7 +176,8 @@ def _of_label(
     of_label = predictions.labels[label.name]
     measures = measure(label, of_label, groups)
     name, values = main_score(label, of_label)
-    slices = _slices(predictions, of_label.known, values, groups)
+    bounds = SHARE if label.has_classes else None
+    slices = _slices(predictions, of_label.known, values, groups, bounds)
     slices.sort(key=lambda s: s.score.value if label.has_classes else -s.score.value)
     if not label.has_classes:
         return OfOneLabel(measures, name, None, (), (), slices)
@@ -207,7 +208,11 @@ def main_score(label: Label, of_label: OfLabel) -> tuple[str, Array]:
 
 
 def _slices(
-    predictions: Predictions, known: Array, values: Array, groups: Array | None
+    predictions: Predictions,
+    known: Array,
+    values: Array,
+    groups: Array | None,
+    bounds: tuple[float, float] | None,
 ) -> list[Slice]:
     found = []
     for column, texts in predictions.slices.items():
@@ -218,7 +223,9 @@ def _slices(
         for name, count in zip(names.tolist(), counts.tolist(), strict=True):
             rows = known & (of_column == name)
             if name and count >= _FEWEST_IN_A_SLICE:
-                score = mean_with_interval(values[rows], None if groups is None else groups[rows])
+                score = mean_with_interval(
+                    values[rows], None if groups is None else groups[rows], bounds=bounds
+                )
                 found.append(Slice(column, name, score))
     return found
 
@@ -253,7 +260,9 @@ def _calibrated(
     if not is_several:
         inside = fitted.conformal_set(after)
         coverage = mean_with_interval(
-            inside[np.arange(len(inside)), found.truth], None if groups is None else groups[rest]
+            inside[np.arange(len(inside)), found.truth],
+            None if groups is None else groups[rest],
+            bounds=SHARE,
         )
         size = float(inside.sum(axis=1).mean())
     return Calibrated(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.evaluation.intervals import Interval, mean_with_interval
+from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
 from tf_image_classification.evaluation.predictions import OfLabel
 from tf_image_classification.labels import Label
 from tf_image_classification.labels.schema import ORDINAL, SEVERAL
@@ -94,11 +94,11 @@ def _of_class(label: Label, found: OfLabel, groups: Array | None) -> Measures:
     truth, predicted, probabilities = found.truth, found.predicted, found.probabilities
     exact = np.clip(probabilities.astype(np.float64), _LEAST, 1.0)
     is_class = truth[:, None] == np.arange(label.depth)
-    overall = {"accuracy": mean_with_interval(found.is_right, groups)}
+    overall = {"accuracy": mean_with_interval(found.is_right, groups, bounds=SHARE)}
     if label.depth > _TOP:
         top = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP]
         overall[f"top_{_TOP}_accuracy"] = mean_with_interval(
-            (top == truth[:, None]).any(axis=1), groups
+            (top == truth[:, None]).any(axis=1), groups, bounds=SHARE
         )
     overall |= {
         "log_loss": mean_with_interval(-np.log(exact[np.arange(len(truth)), truth]), groups),
@@ -109,10 +109,10 @@ def _of_class(label: Label, found: OfLabel, groups: Array | None) -> Measures:
         overall |= {
             "mean_absolute_error": mean_with_interval(np.abs(errors), groups),
             "root_mean_squared_error": _root(mean_with_interval(errors**2, groups)),
-            "one_off": mean_with_interval(np.abs(errors) <= 1, groups),
+            "one_off": mean_with_interval(np.abs(errors) <= 1, groups, bounds=SHARE),
         }
         overall |= {
-            f"within_{k}": mean_with_interval(np.abs(errors) <= k, groups)
+            f"within_{k}": mean_with_interval(np.abs(errors) <= k, groups, bounds=SHARE)
             for k in _CUMULATIVE[1:]
             if k < label.depth
         }
@@ -131,7 +131,7 @@ def _of_several(label: Label, found: OfLabel, groups: Array | None) -> Measures:
     exact = np.clip(found.probabilities.astype(np.float64), _LEAST, 1 - _LEAST)
     losses = -np.where(found.truth > 0, np.log(exact), np.log1p(-exact))
     overall = {
-        "exact_match": mean_with_interval(found.is_right, groups),
+        "exact_match": mean_with_interval(found.is_right, groups, bounds=SHARE),
         "log_loss": mean_with_interval(losses.mean(axis=1), groups),
         "brier_score": mean_with_interval(((exact - found.truth) ** 2).mean(axis=1), groups),
     }

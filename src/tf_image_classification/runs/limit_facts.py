@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_image_classification.dataset.sources import Table
 from tf_image_classification.errors import TficError
-from tf_image_classification.evaluation.intervals import Interval, mean_with_interval
+from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
 from tf_image_classification.evaluation.limits import Facts, Limit, limits_of
 from tf_image_classification.inspection.inspect import inspect
 from tf_image_classification.labels import Label
@@ -81,7 +81,7 @@ def _train_score(label: Label, known: KnownModel) -> Interval | None:
             for one, value in zip(said, column.values[rows], strict=True)
             if not one.error
         ]
-    return mean_with_interval(right) if right else None
+    return mean_with_interval(right, bounds=SHARE) if right else None
 
 
 def class_counts(label: Label, table: Table | None) -> list[int] | None:
