@@ -103,6 +103,18 @@ def test_a_file_of_ml_engine_is_translated_and_says_what_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"region": "us-east1"}, "region stands beside trainingInput and follows from it"),
+        ({"projekt": "p"}, "unknown key 'projekt'. Did you mean project"),
+    ],
+)
+def test_what_stands_beside_an_old_job_is_checked(tmp_path, beside, message):
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, OLD | beside)
+
+
+@pytest.mark.parametrize(
     ("tier", "machine", "accelerator", "workers"),
     [
         ("BASIC", "n1-standard-4", "", 1),

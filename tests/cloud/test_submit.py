@@ -82,6 +82,18 @@ def test_the_job_has_a_pool_for_chief_workers_and_evaluator(application, tmp_pat
     assert line.startswith("gcloud ai custom-jobs create --project=p --region=europe-west4")
 
 
+def test_a_file_of_ml_engine_is_submitted_with_what_its_command_said(application, tmp_path, capsys):
+    path = tmp_path / "old.yml"
+    old = {"scaleTier": "CUSTOM", "masterType": "standard_gpu", "workerCount": 2}
+    beside = {"project": "p", "output_dir": "gs://bucket/run", "image": "registry/pets"}
+    path.write_text(yaml.safe_dump(beside | {"trainingInput": old}))
+    described, _, line = dry_run(capsys, str(path))
+    chief, workers = described["jobSpec"]["workerPoolSpecs"]
+    assert chief["machineSpec"]["acceleratorType"] == "NVIDIA_TESLA_T4"
+    assert workers["replicaCount"] == "2"
+    assert "--project=p" in line
+
+
 def test_what_is_sent_is_what_the_dry_run_shows(application, tmp_path, capsys):
     config = write(tmp_path, image="registry/pets")
     described, _, _ = dry_run(capsys, config)

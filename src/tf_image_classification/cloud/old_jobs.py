@@ -49,17 +49,24 @@ _DONE_ELSEWHERE = {
 def translated(given: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
     """The values of an old file under the keys of ``cloud.yml``, and notes on what changed.
 
+    Beside ``trainingInput`` stand keys of ``cloud.yml`` for what it does not say, as the project.
+
     Raises:
-        ConfigError: something in it has no counterpart; names it.
+        ConfigError: something in it has no counterpart, or is said twice; names it.
     """
-    others = sorted(set(given) - {"trainingInput"})
-    old = given["trainingInput"]
-    if others or not isinstance(old, Mapping):
-        raise ConfigError(
-            f"{path}: beside trainingInput nothing else is expected, found {', '.join(others)}."
-            if others
-            else f"{path}: trainingInput holds no settings."
-        )
+    values, notes = _translated(given["trainingInput"], path)
+    beside = {key: value for key, value in given.items() if key != "trainingInput"}
+    for key in beside:
+        if key in values:
+            raise ConfigError(
+                f"{path}: {key} stands beside trainingInput and follows from it. Remove it."
+            )
+    return values | beside, notes
+
+
+def _translated(old: Any, path: str) -> tuple[dict[str, Any], list[str]]:
+    if not isinstance(old, Mapping):
+        raise ConfigError(f"{path}: trainingInput holds no settings.")
     values: dict[str, Any] = {}
     notes: list[str] = []
     origin = f"{path}: trainingInput"
