@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from tf_image_classification.cli import predict as predict_verb
 from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError
 from tf_image_classification.evaluation.predictions import read_predictions
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.serving import predictor
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +162,39 @@ def test_the_verb_reads_lists_records_and_patterns(
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == 2 + len(shipped_run.images) + 1 + 2
     assert rows[0]["kind"] == rows[2]["kind"]  # the record that the first file was made from
+
+
+def test_a_name_that_is_not_utf8_is_escaped_and_the_folder_is_made(shipped_run, tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"a\xff.png")
+    with open(path, "wb") as stream:
+        stream.write(shipped_run.images[0])
+    for kind in ("csv", "parquet"):
+        output = str(tmp_path / kind / f"out.{kind}")
+        arguments = [shipped_run.model_dir, os.fsdecode(path), "--output", output]
+        assert predict_verb.main(arguments) == 0
+    [row] = parquet.read_table(output).to_pylist()
+    assert row["uri"].endswith("a\\udcff.png") and row["kind"]
+    assert row["uri"] in (tmp_path / "csv" / "out.csv").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(shipped_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "load_model", None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        output = str(tmp_path / "file" / "out.csv")
+        predict_verb.main([shipped_run.model_dir, "x.png", "--output", output])
+
+
+def test_a_label_that_is_called_error_is_no_error(monkeypatch, capsys):
+    said = {"error": predictor.LabelPrediction("none", 0.0, 0.9)}
+    model = types.SimpleNamespace(
+        step=1,
+        calibrations={},
+        predict_each=lambda images, **how: iter([predictor.Prediction("a.png", said)]),
+    )
+    monkeypatch.setattr(predictor, "load_model", lambda folder: model)
+    assert predict_verb.main(["m", "a.png"]) == 0
+    assert "1 images, 0 of them bad" in capsys.readouterr().err
 
 
 def test_an_output_of_unknown_kind_is_refused(shipped_run, capsys):

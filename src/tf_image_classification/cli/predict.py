@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     bad = 0
     with train_estimator.ends_the_process():
         kind = _kind(given.output)
+        if given.output != "-":
+            files.make_folder(os.path.dirname(given.output) or ".")  # before the work
         train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
         from tqdm import tqdm  # late: help is instant without them
 
@@ -46,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
                 batch_size=given.batch_size,
             ):
                 rows.append(_row(prediction))
+                bad += bool(prediction.error)
                 bar.update()
-        bad = sum(bool(row["error"]) for row in rows)
         secs = time.monotonic() - began
         _WRITERS[kind](given.output, rows)
         print(
@@ -70,7 +73,7 @@ def _kind(output: str) -> str:
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
-    row: dict[str, Any] = {"uri": prediction.uri, "error": prediction.error}
+    row: dict[str, Any] = {"uri": _utf8(prediction.uri), "error": _utf8(prediction.error)}
     for name, said in prediction.labels.items():
         if said.probability is None:
             row[name] = said.value
@@ -86,6 +89,11 @@ def _row(prediction: Prediction) -> dict[str, Any]:
         if said.above_threshold is not None:
             row[f"{name}_above_threshold"] = list(said.above_threshold)
     return row
+
+
+def _utf8(text: str) -> str:
+    """The text; bytes of a file name that are no UTF-8 become escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
