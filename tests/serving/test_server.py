@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import zlib
 
 import httpx
@@ -22,7 +23,8 @@ from hypothesis import strategies as st
 
 from browser import open_page
 from tf_image_classification import load_model
-from tf_image_classification.serving import server
+from tf_image_classification.cli import serve as serve_verb
+from tf_image_classification.serving import predictor, server
 from tf_image_classification.serving.batcher import Batcher, Limits, QueueFullError
 from tf_image_classification.serving.server import ServerOptions, make_app
 from tiny_runs import free_ports
@@ -94,6 +96,16 @@ def test_state_metadata_health_and_counts(client, model):
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/openapi.json").json()["paths"][f"{AT}:predict"]
     assert 'tfic_requests_total{status="200"}' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/v1/models/other", 404), ("POST", "/v1/models/x:predict", 404), ("GET", "", 405)],
+)
+def test_what_is_not_there_is_answered_like_every_error(client, method, path, status):
+    found = client.request(method, path or f"{AT}:predict")
+    assert found.status_code == status and list(found.json()) == ["error"]
+    assert ("allow" in found.headers) == (status == 405)
 
 
 def huge_png(side):
@@ -344,3 +356,57 @@ def test_the_page_shows_the_classes_and_where_the_model_looks(client, shipped_ru
         page.set_input_files("#file", str(tmp_path / "no.png"))
         page.wait_for_selector("#error:not(:empty)")
         assert [c for c in complaints if "400" not in c] == []
+
+
+# --- the verb ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What the verb would serve: options, host and port."""
+    found = []
+    model = types.SimpleNamespace(step=1)
+    monkeypatch.setattr(predictor, "load_model", lambda path, max_pixels: model)
+    monkeypatch.setattr(server, "serve", lambda model, *how: found.extend(how))
+    return found
+
+
+def test_a_port_that_is_given_goes_before_that_of_the_environment(started, monkeypatch):
+    monkeypatch.setenv("AIP_HTTP_PORT", "8080")
+    [port] = free_ports(1)
+    assert serve_verb.main(["models/pets", "--port", str(port)]) == 0
+    assert started[1:] == ["127.0.0.1", port]
+    monkeypatch.setenv("AIP_HTTP_PORT", str(port))
+    assert serve_verb.main(["models/pets"]) == 0
+    assert started[4:] == ["0.0.0.0", port]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--port", "99999"), "--port is 99999, expected a port"),
+        (("--port", "-1"), "--port is -1, expected a port"),
+        (("--max_body_mb", "nan"), "--max_body_mb is nan, expected a number above 0"),
+        (("--timeout_secs", "inf"), "--timeout_secs is inf"),
+        (("--max_wait_ms", "-1"), "--max_wait_ms is -1, expected at least 0"),
+        (("--max_image_pixels", "0"), "--max_image_pixels is 0, expected at least 1"),
+        (("--max_batch_size", "0"), "--max_batch_size is 0"),
+        (("--token_file", "no/such"), "--token_file no/such cannot be read"),
+    ],
+)
+def test_a_value_that_no_server_can_have_is_refused(started, arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        serve_verb.main(["models/pets", *arguments])
+    assert message in capsys.readouterr().err and not started
+
+
+def test_a_wrong_or_taken_port_is_told_before_the_model_is_loaded(started, monkeypatch, capsys):
+    monkeypatch.setattr(predictor, "load_model", None)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit):
+        serve_verb.main(["models/pets", "--port", str(taken.getsockname()[1])])
+    captured = capsys.readouterr()
+    assert "Choose another --port" in captured.err and "http://" not in captured.out
+    monkeypatch.setenv("AIP_HTTP_PORT", "abc")
+    with pytest.raises(SystemExit):
+        serve_verb.main(["models/pets"])
+    assert "AIP_HTTP_PORT is abc" in capsys.readouterr().err

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import socket
 from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
@@ -12,12 +14,14 @@ from tf_image_classification.errors import ConfigError
 
 _EXAMPLE = "example: tfic serve runs/pets --port 8501, then open http://127.0.0.1:8501"
 _TOKEN = "TFIC_TOKEN"
+_LAST_PORT = 65535
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until told to stop; returns the exit status."""
     given = _parser().parse_args(arguments)
     with train_estimator.ends_the_process():
+        _check(given)
         train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
         try:
             from tf_image_classification.serving import server
@@ -30,8 +34,10 @@ def main(arguments: Sequence[str]) -> int:
         from tf_image_classification.serving.predictor import load_model
 
         told = server.environment_options(os.environ)
-        port = given.port or int(told.pop("port", 0))
-        host = given.host or ("0.0.0.0" if port and not given.port else "127.0.0.1")
+        told_port = _port(told.pop("port", ""), "AIP_HTTP_PORT")
+        port = given.port or told_port or 8501
+        host = given.host or ("0.0.0.0" if told_port and not given.port else "127.0.0.1")
+        _refuse_taken(host, port)
         options = server.ServerOptions(
             name=given.name or os.path.basename(os.path.abspath(given.model_dir)),
             limits=Limits(given.max_batch_size, given.max_wait_ms, given.max_queue),
@@ -41,16 +47,50 @@ def main(arguments: Sequence[str]) -> int:
             **told,
         )
         model = load_model(given.model_dir, max_pixels=given.max_image_pixels)
-        port = port or 8501
         print(f"{options.name}, step {model.step}: http://{host}:{port}", flush=True)
         server.serve(model, options, host, port)
     return 0
 
 
+def _check(given: argparse.Namespace) -> None:
+    """See that every number is one that the server can work with."""
+    _port(str(given.port), "--port")
+    for name in ("max_batch_size", "max_queue", "max_image_pixels"):
+        if getattr(given, name) < 1:
+            raise ConfigError(f"--{name} is {getattr(given, name)}, expected at least 1.")
+    for name in ("max_body_mb", "timeout_secs", "max_wait_ms"):
+        value = getattr(given, name)
+        is_possible = value >= 0 if name == "max_wait_ms" else value > 0
+        if not (is_possible and math.isfinite(value)):
+            least = "at least 0" if name == "max_wait_ms" else "a number above 0"
+            raise ConfigError(f"--{name} is {value:g}, expected {least}.")
+
+
+def _port(text: str, origin: str) -> int:
+    """A port, or 0 where none is given."""
+    if text and not (text.isdecimal() and int(text) <= _LAST_PORT):
+        raise ConfigError(f"{origin} is {text}, expected a port, 1 to {_LAST_PORT}.")
+    return int(text or 0)
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigError(
+            f"Nothing can listen at {host}, port {port}: {error.strerror}. Choose another --port "
+            "or --host."
+        ) from error
+
+
 def _token(path: str) -> str:
     if not path:
         return os.environ.get(_TOKEN, "")
-    token = files.read_text(path).strip()
+    try:
+        token = files.read_text(path).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--token_file {path} cannot be read: {error}.") from error
     if not token:
         raise ConfigError(f"--token_file {path} is empty.")
     return token

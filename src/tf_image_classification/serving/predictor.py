@@ -101,7 +101,7 @@ def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = No
         exported,
         record.schema,
         read_calibrations(folder, exported.step),
-        max_pixels=max_pixels or int(record.settings["max_image_pixels"]),
+        max_pixels=int(record.settings["max_image_pixels"]) if max_pixels is None else max_pixels,
     )
 
 

@@ -29,6 +29,7 @@ import prometheus_client
 import tensorflow as tf
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException
 
 from tf_image_classification.errors import BadImageError
 from tf_image_classification.serving.batcher import Batcher, Limits, QueueFullError
@@ -143,6 +144,7 @@ class _Service:
         app.add_api_route("/metrics", self.metrics, methods=["GET"])
         app.add_api_route("/explain", self.explain, methods=["POST"], include_in_schema=False)
         app.add_api_route("/", self.page, methods=["GET"], include_in_schema=False)
+        app.add_exception_handler(HTTPException, _unrouted)
         app.middleware("http")(self.counted)
 
     async def counted(self, request: Request, call_next: Any) -> Response:
@@ -280,6 +282,13 @@ class _Service:
         except asyncio.TimeoutError as error:
             text = f"It took longer than {self.options.timeout_secs:g} s."
             raise _RefusedError(504, text) from error
+
+
+async def _unrouted(request: Request, error: Exception) -> JSONResponse:
+    """An address that is not there, or another method than it takes."""
+    assert isinstance(error, HTTPException)
+    text = f"{request.method} {request.url.path}: {error.detail}"
+    return JSONResponse({"error": text}, error.status_code, headers=error.headers)
 
 
 def _error(status: int, text: str) -> JSONResponse:
