@@ -129,13 +129,21 @@ def test_a_spec_that_cannot_be_had_is_explained(script, reference, expected, cap
     assert re.search(expected, capsys.readouterr().err)
 
 
-def test_flags_that_do_nothing_in_an_evaluation_are_refused_and_not_in_its_help(capsys):
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        (("--train_steps", "5"), "train_steps"),
+        (("--noinspect",), "inspect"),
+        (("--data_service", "grpc://host:1", "--nodeterministic"), "data_service"),
+    ],
+)
+def test_flags_that_do_nothing_in_an_evaluation_are_refused_and_not_in_its_help(capsys, flag, name):
     assert main.main(["evaluate", "--help"]) == 0
     text = capsys.readouterr().out
-    assert "--eval_metadata" in text and "--learning_rate" not in text
+    assert "--eval_metadata" in text and f"--{name}" not in text
     with pytest.raises(SystemExit):
-        main.main(["evaluate", "--model_dir", "m", "--train_steps", "5"])
-    assert "train_steps has no effect on an evaluation" in capsys.readouterr().err
+        main.main(["evaluate", "--model_dir", "m", *flag])
+    assert f"{name} has no effect on an evaluation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

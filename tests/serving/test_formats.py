@@ -16,6 +16,7 @@ from tf_image_classification.cli import export as export_verb
 from tf_image_classification.errors import ConfigError, ParityError
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics.calibration import Calibration
+from tf_image_classification.runs import shipping
 from tf_image_classification.runs.shipping import Wish, export_folder
 from tf_image_classification.serving import formats
 from tf_image_classification.serving.formats import FORMATS
@@ -81,6 +82,27 @@ def test_quantised_files_stay_right(shipped_run, name, quantization):
 def test_a_quantisation_that_a_format_lacks_is_refused(shipped_run):
     with pytest.raises(ConfigError, match="none, dynamic, int8"):
         export(shipped_run, format="onnx", quantization="float16")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("onnx", "--max_accuracy_drop", "0.5"), "--max_accuracy_drop has no effect without"),
+        (("onnx", "--spec", "pets.py:PetSpec"), "--spec has no effect without --format keras"),
+        (("onnx", "--train_metadata", "no/such"), "--train_metadata has no effect without"),
+        (("onnx", "--quantize", "int8", "--tolerance", "1"), "--tolerance has no effect with"),
+        (("onnx", "saved_model", "--quantize", "int8"), "saved_model with --quantize int8 is not"),
+        (("onnx", "keras"), "format keras writes the spec's own model"),
+        (("onnx", "--examples", "0"), "examples is 0"),
+    ],
+)
+def test_what_has_no_effect_or_cannot_be_is_refused_before_a_file_is_written(
+    monkeypatch, capsys, options, message
+):
+    monkeypatch.setattr(shipping, "export_folder", None)
+    with pytest.raises(SystemExit):
+        export_verb.main(["models/pets", "--format", *options])
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_that_differs_leaves_nothing(shipped_run, monkeypatch):

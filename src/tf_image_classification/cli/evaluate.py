@@ -18,7 +18,7 @@ USAGE = (
 )
 _LEFT_OUT = {
     *("evaluate", "plan", "allow_changes", "debug", "progress", "train_metadata", "input_mode"),
-    "stream_block",
+    *("stream_block", "inspect", "data_service"),
 }
 OPTIONS_THAT_ACT = tuple(
     name

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from tf_image_classification import train_estimator
 from tf_image_classification.config import make_settings
+from tf_image_classification.errors import ConfigError
 
+_LIMITS = ("tolerance", "max_accuracy_drop")
 _EXAMPLE = "example: tfic export runs/pets --format litert --quantize int8"
 
 
@@ -15,6 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     """Export and compare; returns the exit status."""
     given = _parser().parse_args(arguments)
     with train_estimator.ends_the_process():
+        _refuse_without_effect(given)
         values = {
             "model_dir": given.model_dir,
             "eval_metadata": tuple(given.eval_metadata),
@@ -27,19 +30,33 @@ def main(arguments: Sequence[str]) -> int:
 
         spec = load_spec(given.spec) if given.spec else None
         cache_dir = train_estimator.cache_dir(settings)
-        for number, name in enumerate(given.format):
-            wish = shipping.Wish(
-                name,
-                given.quantize,
-                given.examples,
-                given.tolerance,
-                given.max_accuracy_drop,
-            )
+        limits = {
+            name: getattr(given, name) for name in _LIMITS if getattr(given, name) is not None
+        }
+        wishes = [
+            shipping.Wish(name, given.quantize, given.examples, **limits) for name in given.format
+        ]
+        for wish in wishes:
+            shipping.check(wish, spec)
+        for number, wish in enumerate(wishes):
             shipped = shipping.export_folder(settings, wish, cache_dir, spec)
             if number == 0:
                 print(messages.parity_header())
-            print(messages.parity_line(name, shipped.parity), shipped.path, sep="  ")
+            print(messages.parity_line(wish.format, shipped.parity), shipped.path, sep="  ")
     return 0
+
+
+def _refuse_without_effect(given: argparse.Namespace) -> None:
+    is_quantized = given.quantize != "none"
+    needs = {
+        "tolerance": (not is_quantized, "with --quantize, where --max_accuracy_drop holds"),
+        "max_accuracy_drop": (is_quantized, "without --quantize, where --tolerance holds"),
+        "train_metadata": (given.quantize == "int8", "without --quantize int8"),
+        "spec": ("keras" in given.format, "without --format keras"),
+    }
+    for name, (acts, where) in needs.items():
+        if getattr(given, name) not in (None, "", ()) and not acts:
+            raise ConfigError(f"--{name} has no effect {where}. Remove it.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,13 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--tolerance",
         type=float,
-        default=1e-3,
         help="largest difference of a probability, or of a value in standard deviations (0.001)",
     )
     add(
         "--max_accuracy_drop",
         type=float,
-        default=0.01,
         help="how much of a label's accuracy a quantised file may lose (0.01)",
     )
     add("--spec", default="", help="file.py:Class or module:Class of the run, for keras")

@@ -79,6 +79,24 @@ class Wish:
     max_accuracy_drop: float = MOST_ACCURACY_LOST
 
 
+def check(wish: Wish, spec: EstimatorSpec | None) -> None:
+    """See that a wish can be fulfilled, as far as can be told without the model.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    possible = FORMATS[wish.format].quantizations if wish.format in FORMATS else (NONE,)
+    if wish.quantization not in possible:
+        raise ConfigError(
+            f"{wish.format} with --quantize {wish.quantization} is not possible; it can be "
+            f"{', '.join(possible)}."
+        )
+    if wish.num_examples < 1:
+        raise ConfigError(f"examples is {wish.num_examples}, expected at least 1.")
+    if wish.format == KERAS and spec is None:
+        raise ConfigError("format keras writes the spec's own model. Name it: --spec file.py:Class")
+
+
 def export_folder(
     settings: Settings, wish: Wish, cache_dir: str, spec: EstimatorSpec | None = None
 ) -> Shipped:
@@ -94,22 +112,16 @@ def export_folder(
         ParityError: the file predicts something else; nothing of it stays.
         TficError: there is no model, nothing to compare with, or a package is missing.
     """
+    check(wish, spec)
     folder = ModelFolder(settings.run.model_dir)
     record = folder.read_record()
     if record is None:
         raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
     if files.is_remote(folder.path):
         raise ConfigError(f"{folder.path} is remote. Copy it to this machine to export from it.")
-    if wish.num_examples < 1:
-        raise ConfigError(f"examples is {wish.num_examples}, expected at least 1.")
     settings = folder_evaluation.settings_of_kept(folder, settings, record)
     exported = ExportedModel(folder.saved_model).load()
     kind = _format(wish, spec, settings, folder, record)
-    if wish.quantization not in kind.quantizations:
-        raise ConfigError(
-            f"{wish.format} with --quantize {wish.quantization} is not possible; it can be "
-            f"{', '.join(kind.quantizations)}."
-        )
     data = _data(exported, record, settings, cache_dir, needs_training=wish.quantization == INT8)
     assert data.evaluation is not None
     predictions = folder_evaluation.kept_predictions(
@@ -300,8 +312,7 @@ def _format(
 ) -> Format:
     if wish.format in FORMATS:
         return FORMATS[wish.format]
-    if spec is None:
-        raise ConfigError("format keras writes the spec's own model. Name it: --spec file.py:Class")
+    assert spec is not None
 
     def write(exported: ExportedModel, plan: Plan, path: str) -> None:
         saved, _ = folder_evaluation.newest_weights(folder)
