@@ -304,3 +304,8 @@ def test_predictions_survive_the_file(tmp_path):
         np.testing.assert_array_equal(found.probabilities, of_label.probabilities)
     with pytest.raises(DataError, match="Evaluate"):
         read_predictions(str(tmp_path / "none"))
+    whole = (tmp_path / "p.parquet").read_bytes()
+    for length in (0, len(whole) // 2, len(whole) - 3):
+        (tmp_path / "p.parquet").write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"p\.parquet cannot be read.*evaluate the model again"):
+            read_predictions(path)

@@ -15,10 +15,11 @@ from pyarrow import parquet
 from serving.shipped_run import NAMES, TinyMaps
 from tf_image_classification import load_model
 from tf_image_classification.cli import predict as predict_verb
-from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError
+from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError, DataError
 from tf_image_classification.evaluation.predictions import read_predictions
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.serving import predictor
+from tf_image_classification.serving.export import ExportedModel
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,22 @@ def test_heat_lies_where_the_class_is(tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"run\.json"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"step": 1}', '{"step": 1, "labels": [2]}'])
+def test_a_damaged_calibration_is_named(tmp_path, content):
+    folder = ModelFolder(str(tmp_path))
+    (tmp_path / "calibration.json").write_text(content)
+    with pytest.raises(DataError, match=r"calibration\.json.*Evaluate the model again"):
+        predictor.read_calibrations(folder, 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged"])
+def test_a_damaged_model_is_named(tmp_path, content):
+    (tmp_path / "step.json").write_text('{"step": 1}')
+    (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read.*exports it anew"):
+        ExportedModel(str(tmp_path)).load()
 
 
 # --- the verb ----------------------------------------------------------------------------------

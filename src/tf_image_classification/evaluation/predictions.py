@@ -205,13 +205,20 @@ def read_predictions(path: str) -> Predictions:
     """Read such a file.
 
     Raises:
-        DataError: there is none, or it is another file.
+        DataError: there is none, or it is damaged or another file.
     """
-    from pyarrow import parquet  # late, as above
+    import pyarrow as pa  # late, as above
+    from pyarrow import parquet
 
     if not files.exists(path):
         raise DataError(f"There is no file {path!r} of predictions. Evaluate the model first.")
-    table = parquet.read_table(io.BytesIO(files.read_bytes(path)))
+    content = files.read_bytes(path)
+    try:
+        table = parquet.read_table(io.BytesIO(content))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}. Remove it and evaluate the model again."
+        ) from error
     try:
         metadata = json.loads((table.schema.metadata or {})[_METADATA])
     except KeyError as error:

@@ -155,7 +155,7 @@ class ExportedModel:
         """Read it from its folder.
 
         Raises:
-            DataError: there is no SavedModel.
+            DataError: there is no SavedModel, or it is damaged.
         """
         step = exported_step(self.path)
         if step is None:
@@ -163,7 +163,13 @@ class ExportedModel:
                 f"{self.path} holds no exported model. Complete the run with export_saved_model, "
                 "or name the spec (--spec file.py:Class) to evaluate a checkpoint."
             )
-        self._loaded, self.step = tf.saved_model.load(self.path), step
+        try:
+            self._loaded, self.step = tf.saved_model.load(self.path), step
+        except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
+            raise DataError(
+                f"The exported model {self.path} cannot be read: {error}. Remove it and start the "
+                "run's command again, which exports it anew."
+            ) from error
         return self
 
     def preproc(self, image: tf.Tensor, width: int, height: int) -> tf.Tensor:

@@ -24,7 +24,13 @@ from tf_image_classification import files
 from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.dataset.bad_images import explain_failure
 from tf_image_classification.dataset.decode import decoder
-from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError, TficError
+from tf_image_classification.errors import (
+    BadImageError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    TficError,
+)
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 from tf_image_classification.labels.schema import SEVERAL
@@ -90,7 +96,7 @@ def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = No
 
     Raises:
         CheckpointError: the folder is none of a run.
-        DataError: it holds no exported model.
+        DataError: it holds no exported model, or what it holds is damaged.
     """
     folder = ModelFolder(os.fspath(model_dir))
     record = folder.read_record()
@@ -106,13 +112,21 @@ def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = No
 
 
 def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
-    """By label name what an evaluation of the model of this step has fitted; {} without one."""
+    """By label name what an evaluation of the model of this step has fitted; {} without one.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     if not files.exists(folder.calibration):
         return {}
-    stored = files.read_json(folder.calibration)
-    if stored["step"] != step:
-        return {}
-    return {name: Calibration.from_json(value) for name, value in stored["labels"].items()}
+    try:
+        stored = files.read_json(folder.calibration)
+        labels = stored["labels"] if stored["step"] == step else {}
+        return {name: Calibration.from_json(value) for name, value in labels.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{folder.calibration} cannot be read: {error!r}. Evaluate the model again."
+        ) from error
 
 
 class Predictor:
