@@ -106,6 +106,69 @@ def test_every_column_of_a_csv_is_kept(pictures, tmp_path):
     assert "age" not in second and first["image_uri"].bytes_list.value[0] == b"pictures/bee/1.png"
 
 
+def written(tmp_path, lines, **options):
+    """The features of a CSV's rows, each of which names the same picture otherwise."""
+    (tmp_path / "one.png").write_bytes(png(1))
+    table = tmp_path / "t.csv"
+    rows = [f"{'./' * i}one.png,{line}" for i, line in enumerate(lines[1:])]
+    table.write_text("\n".join([f"URIs,{lines[0]}", *rows]))
+    summary = convert(
+        str(table), str(tmp_path / "o"), ConvertOptions(shuffle=False, **options, **ONE)
+    )
+    return summary, list(records_of(summary.paths))
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["3", "", "4"], "int64_list"),
+        (["3", "2.5", "4"], "float_list"),
+        (["08", "09", "10"], "bytes_list"),
+        (["3", "x"], "bytes_list"),
+        (["12345678901234567890", "1"], "bytes_list"),
+        (["-9223372036854775808"], "int64_list"),
+        (["9" * 5000], "bytes_list"),
+    ],
+)
+def test_all_cells_decide_the_type_of_a_column(tmp_path, cells, kind):
+    _, features = written(tmp_path, ["labels,x", *(f"cat,{cell}" for cell in cells)])
+    assert {f["x"].WhichOneof("kind") for f in features if "x" in f} == {kind}
+    if kind == "bytes_list":
+        assert [f["x"].bytes_list.value[0].decode() for f in features] == cells
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "names", "kind"),
+    [
+        (["0", "2", "1"], {}, ["0", "1", "2"], "int64_list"),
+        (["0", "2", "1"], {"class_names": ["2", "0", "1"]}, ["2", "0", "1"], "bytes_list"),
+        (["10", "20", "9"], {}, ["9", "10", "20"], "bytes_list"),
+        (["20230102", "20230101"], {}, ["20230101", "20230102"], "bytes_list"),
+        (["08", "09", "10"], {}, ["08", "09", "10"], "bytes_list"),
+        (["1.10", "1.1"], {}, ["1.1", "1.10"], "bytes_list"),
+    ],
+)
+def test_classes_that_look_like_numbers_stay_the_classes_of_the_csv(
+    tmp_path, cells, options, names, kind
+):
+    summary, features = written(tmp_path, ["labels", *cells], **options)
+    assert list(summary.classes) == names
+    assert {f["label"].WhichOneof("kind") for f in features} == {kind}
+    labels = [Label("label", depth=len(names))]
+    trained = {"label": tuple(names)} if options else {}
+    of_csv, _ = read_back(str(tmp_path / "t.csv"), labels, tmp_path, **trained)
+    of_records, _ = read_back(summary.paths[0], labels, tmp_path, **trained)
+    assert of_csv == of_records
+
+
+@pytest.mark.parametrize("header", ["labels,x,x", "labels,label"])
+def test_a_column_that_is_named_twice_is_an_error(tmp_path, header):
+    with pytest.raises(
+        DataError, match=r"t\.csv: its header names the column '\w+'.* more than once"
+    ):
+        written(tmp_path, [header, "cat,1,2"])
+
+
 def test_a_csv_without_header_is_path_and_label(pictures, tmp_path):
     (tmp_path / "t.csv").write_text("pictures/bee/1.png,bee\npictures/ant/2.png,ant\n")
     summary = convert(str(tmp_path / "t.csv"), str(tmp_path / "out"), ConvertOptions(**ONE))

@@ -14,6 +14,7 @@ from typing import Any
 
 from tf_image_classification import files
 from tf_image_classification.conversion import engines, readers
+from tf_image_classification.conversion.columns import whole_number
 from tf_image_classification.conversion.images import FORMATS, ImageOptions
 from tf_image_classification.conversion.rows import Refused, Row
 from tf_image_classification.conversion.shards import SCHEMAS, Shard, ShardResult
@@ -21,6 +22,7 @@ from tf_image_classification.conversion.splits import Split, divide, place_of
 from tf_image_classification.errors import ConfigError, DataError
 
 PROGRESS = ".progress"
+_MOST_NUMBERED = 100_000  # classes that are called by numbers, from 0 on
 _BYTES_OF_UNKNOWN = 100_000  # of an image whose size the source does not say
 
 
@@ -117,7 +119,7 @@ def convert(
         ConfigError: the options do not fit one another or the source.
     """
     options = options or ConvertOptions()
-    rows, refused = readers.find_rows(source)
+    rows, refused = readers.find_rows(source, options.label)
     refused = list(refused)
     rows = _with_own_keys(rows, refused)
     num_rows = len(rows) + len(refused)
@@ -126,7 +128,10 @@ def convert(
         rows, label = _renamed(rows, label, options.feature), options.feature
     if options.class_names:
         rows = _of_classes(rows, label, options.class_names, refused)
-    names = list(options.class_names) or _class_names(rows, label)
+    names = list(options.class_names)
+    if label and not names:
+        names, are_numbers = _class_names(rows, label)
+        rows = _with_classes(rows, label, int if are_numbers else str)
     numbers = {label: {name: i for i, name in enumerate(names)}} if label else {}
     shards = _plan(rows, out, options, numbers)
     _check_folder(out, shards, takes_other_parts=bool(options.suffix))
@@ -212,17 +217,36 @@ def _of_classes(
             kept.append(row)
         else:
             refused.append(Refused(row.where or row.key, f"its class {value!r} is not in --labels"))
-    return kept
+    return _with_classes(kept, label, str)
 
 
-def _class_names(rows: Sequence[Row], label: str) -> list[str]:
-    """The classes in the order that numbers them: whole numbers by value, else sorted."""
-    if not label:
-        return []
+def _class_names(rows: Sequence[Row], label: str) -> tuple[list[str], bool]:
+    """The classes in the order that numbers them, and whether they are called by these numbers.
+
+    They are if the source itself has whole numbers, or texts that are all numbers from 0 on without
+    a gap: a training then takes a number for a line of ``labels.txt``.
+    """
     values = {row.columns[label] for row in rows if row.columns.get(label, "") != ""}
-    if values and all(isinstance(value, int) and value >= 0 for value in values):
-        return [str(i) for i in range(max(map(int, values)) + 1)]  # type: ignore[arg-type]
-    return sorted(map(str, values))
+    numbers = {
+        number for v in values if (number := whole_number(str(v))) is not None and number >= 0
+    }
+    if not values or len(numbers) < len(values):
+        return sorted(map(str, values)), False
+    have_no_gap = max(numbers) < len(numbers)
+    are_given = all(isinstance(value, int) for value in values)
+    if (have_no_gap or are_given) and max(numbers) < _MOST_NUMBERED:
+        return [str(i) for i in range(max(numbers) + 1)], True
+    return [str(number) for number in sorted(numbers)], False
+
+
+def _with_classes(rows: Sequence[Row], label: str, kind: type) -> list[Row]:
+    """The rows with their classes as whole numbers or as texts; real values are no classes."""
+    return [
+        dataclasses.replace(row, columns={**row.columns, label: kind(row.columns[label])})
+        if row.columns.get(label, "") != "" and isinstance(row.columns[label], (str, int))
+        else row
+        for row in rows
+    ]
 
 
 def _plan(

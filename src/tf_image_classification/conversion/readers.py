@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification import files
+from tf_image_classification.conversion.columns import Cell, whole_number, with_types
 from tf_image_classification.conversion.rows import (
     Place,
     Refused,
@@ -41,13 +42,14 @@ LABEL = "label"
 Found = tuple[list[Row], list[Refused]]
 
 
-def find_rows(source: str) -> Found:
-    """The images of a source, and what of it is none.
+def find_rows(source: str, label: str = "") -> Found:
+    """The images of a source, and what of it is none; each column is of one type.
 
     Args:
         source: a folder of class folders; a CSV with or without header; a folder with MNIST's idx
             files or CIFAR's binary files; tar files of WebDataset, Parquet files or TFRecord files,
             or a pattern of such; ``tfds:NAME``. Local or ``gs://``.
+        label: column of the classes, which stay texts in a CSV; "": ``LABEL``.
 
     Raises:
         DataError: the source is missing, empty or malformed.
@@ -64,7 +66,7 @@ def find_rows(source: str) -> Found:
         refused += left_out
     if not rows:
         raise DataError(_why_nothing(source, refused))
-    return rows, refused
+    return with_types(rows, texts=(label or LABEL,)), refused
 
 
 def _why_nothing(source: str, refused: list[Refused]) -> str:
@@ -152,29 +154,31 @@ def _read_csv(path: str) -> Found:
         numbered = numbered[1:]
     else:
         header = [URI_COLUMN, LABEL]
+    header = [LABEL if name == LABEL_COLUMN else name for name in header]
+    _check_header(header, path)
     folder = path.rpartition("/")[0] if files.is_remote(path) else os.path.dirname(path)
     for line, cells in numbered:
         where = f"{path} line {line}"
         if len(cells) != len(header):
             refused.append(Refused(where, f"{len(cells)} cells, expected {len(header)}"))
             continue
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-        uri = row.pop(URI_COLUMN)
+        row = {name: Cell(cell.strip()) for name, cell in zip(header, cells, strict=True)}
+        uri = str(row.pop(URI_COLUMN))
         image = files.join(folder, uri)
         if not files.is_remote(image) and not os.path.exists(image) and os.path.exists(uri):
             image = uri
-        columns = {LABEL if n == LABEL_COLUMN else n: _typed(v) for n, v in row.items()}
-        rows.append(Row(uri, Place("file", image), columns, where=f"{where} ({uri})"))
+        rows.append(Row(uri, Place("file", image), row, where=f"{where} ({uri})"))
     return rows, refused
 
 
-def _typed(text: str) -> Value:
-    """A cell as a whole number or a real one, if it is that; leading zeros make it a name."""
-    if re.fullmatch(r"-?(0|[1-9]\d*)", text):
-        return int(text)
-    if re.fullmatch(r"-?\d*\.\d+([eE][-+]?\d+)?", text):
-        return float(text)
-    return text
+def _check_header(header: list[str], path: str) -> None:
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        also = f" ({LABEL_COLUMN} is another word for it)" if twice == LABEL else ""
+        raise DataError(
+            f"{path}: its header names the column {twice!r}{also} more than once. Rename or remove "
+            "one of them."
+        )
 
 
 def _read_idx(folder: str) -> Found:
@@ -250,8 +254,12 @@ def _read_tar(path: str) -> Found:
                 continue
             content = tar.extractfile(member).read()  # type: ignore[union-attr]
             if ending in ("cls", "txt"):
-                name = LABEL if ending == "cls" else "text"
-                columns.setdefault(key, {})[name] = _typed(content.decode().strip())
+                text = content.decode().strip()
+                number = whole_number(text)
+                if ending == "txt":
+                    columns.setdefault(key, {})["text"] = Cell(text)
+                else:
+                    columns.setdefault(key, {})[LABEL] = text if number is None else number
             elif ending == "json":
                 for name, value in json.loads(content).items():
                     if isinstance(value, (str, int, float)):
@@ -364,7 +372,8 @@ def _feature(feature: Any) -> Value | None:
     ]
     if len(values) == 1:
         value = values[0]
-        return int(value) if isinstance(value, float) and value.is_integer() else value
+        is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+        return int(value) if is_whole else value
     return tuple(map(float, values)) if values and not isinstance(values[0], str) else None
 
 

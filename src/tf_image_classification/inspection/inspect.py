@@ -65,10 +65,10 @@ def inspect(
         DataError: a source is missing, empty or malformed.
         ConfigError: there is no such column.
     """
-    rows, refused = find_rows(source)
+    rows, refused = find_rows(source, label)
     sets = [EVALUATION if row.split not in ("", "train") else TRAIN for row in rows]
     if evaluation:
-        others, also_refused = find_rows(evaluation)
+        others, also_refused = find_rows(evaluation, label)
         sets = [TRAIN] * len(rows) + [EVALUATION] * len(others)
         rows, refused = [*rows, *others], [*refused, *also_refused]
     facts = []
