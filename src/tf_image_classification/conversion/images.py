@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from tf_image_classification.errors import BadImageError
 
+Pixels = npt.NDArray[np.uint8]
 FORMATS = ("keep", "jpeg", "png", "ppm")
 
 
@@ -34,45 +36,66 @@ class ImageOptions:
     max_pixels: int = 100_000_000
 
 
-def stored(image: bytes | npt.NDArray[np.uint8], options: ImageOptions) -> bytes:
+def stored(image: bytes | Pixels, options: ImageOptions) -> bytes:
     """The bytes that a record holds for an image.
+
+    What is encoded anew are the pixels that the training would see of the original.
 
     Raises:
         BadImageError: it cannot be decoded, or is too large.
     """
-    from PIL import Image, ImageOps  # late: half a second, in each process
-
     if not isinstance(image, bytes):
-        return _encoded(Image.fromarray(image), options, fallback="png")
-    from tf_image_classification.dataset.bad_images import explain_bad_image  # late: TensorFlow
+        return _encoded(image, options, fallback="png")
+    from tf_image_classification.dataset.bad_images import image_format  # late: TensorFlow
 
-    reason = explain_bad_image(image, max_pixels=options.max_pixels)
-    if reason is not None:
-        raise BadImageError(reason)
-    opened: Any = Image.open(io.BytesIO(image))
-    is_turned = opened.getexif().get(274, 1) not in (0, 1)
-    is_larger = bool(options.short_side) and min(opened.size) > options.short_side
-    is_other = options.format not in ("keep", (opened.format or "").lower())
-    if not (is_larger or is_other or (is_turned and options.apply_exif)):
+    pixels = _decoded(image, options.max_pixels)
+    kind = image_format(image)
+    is_larger = bool(options.short_side) and min(pixels.shape[:2]) > options.short_side
+    is_other = options.format not in ("keep", kind)
+    if not (is_larger or is_other or (options.apply_exif and _is_turned(image, kind))):
         return image
-    upright = ImageOps.exif_transpose(opened)  # what is encoded anew has no EXIF data any more
-    if is_larger:
-        scale = options.short_side / min(upright.size)
-        size = [max(options.short_side, round(side * scale)) for side in upright.size]
-        upright = _rgb(upright).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    kept = (opened.format or "").lower()
-    return _encoded(upright, options, fallback=kept if kept == "png" else "jpeg")
+    return _encoded(pixels, options, fallback="png" if kind == "png" else "jpeg")
 
 
-def _encoded(image: Any, options: ImageOptions, *, fallback: str) -> bytes:
+def _decoded(image: bytes, max_pixels: int) -> Pixels:
+    import tensorflow as tf
+
+    from tf_image_classification.dataset.bad_images import explain_failure
+    from tf_image_classification.dataset.decode import decoder
+
+    try:
+        pixels: Pixels = decoder(max_pixels)(tf.constant(image)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise BadImageError(explain_failure(image, max_pixels=max_pixels)) from error
+    return pixels
+
+
+def _is_turned(image: bytes, kind: str) -> bool:
+    import tensorflow as tf
+
+    return bool(_turned_test(kind)(tf.constant(image)))
+
+
+@functools.cache
+def _turned_test(kind: str) -> Any:
+    """Traced once a format and process."""
+    from tf_image_classification.dataset.decode import is_turned
+    from tf_image_classification.dataset.graph_bytes import as_node
+
+    return as_node(functools.partial(is_turned, kind=kind))
+
+
+def _encoded(pixels: Pixels, options: ImageOptions, *, fallback: str) -> bytes:
+    from PIL import Image  # late: half a second, in each process
+
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+        pixels = np.ascontiguousarray(pixels[..., 0])  # grey stays grey
+    image = Image.fromarray(pixels)
+    if options.short_side and min(image.size) > options.short_side:
+        scale = options.short_side / min(image.size)
+        size = [max(options.short_side, round(side * scale)) for side in image.size]
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     kind = fallback if options.format == "keep" else options.format
     data = io.BytesIO()
-    image = _rgb(image) if kind != "png" or image.mode not in ("L", "RGB") else image
-    settings = {"quality": options.quality} if kind == "jpeg" else {}
-    image.save(data, kind.upper(), **settings)
+    image.save(data, kind.upper(), **({"quality": options.quality} if kind == "jpeg" else {}))
     return data.getvalue()
-
-
-def _rgb(image: Any) -> Any:
-    """As our decoder sees it: alpha dropped; grey stays grey."""
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tf_image_classification.dataset import netpbm
 from tf_image_classification.dataset.exif import (
+    exif_orientation,
     find_chunk,
     jpeg_exif,
     may_have_exif,
@@ -165,7 +166,11 @@ def _png_size(data: tf.Tensor) -> tf.Tensor:
 
 
 def _upright_png(image: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
-    return turned_upright(image, find_chunk(data, 33, "eXIf", last="IDAT", is_png=True))
+    return turned_upright(image, _png_exif(data))
+
+
+def _png_exif(data: tf.Tensor) -> tf.Tensor:
+    return find_chunk(data, 33, "eXIf", last="IDAT", is_png=True)
 
 
 # WebP (RFC 9649) -----------------------------------------------------------------------------
@@ -176,13 +181,18 @@ def _decode_webp(data: tf.Tensor, limit: int) -> tf.Tensor:
     # channels=3 is refused for an image with alpha; without expand_animations: the first frame
     image = tf.io.decode_image(data, expand_animations=False)
     image = tf.ensure_shape(image, [None, None, None])[:, :, :3]
+    return tf.cond(
+        _webp_has_exif(data), lambda: turned_upright(image, _webp_exif(data)), lambda: image
+    )
+
+
+def _webp_has_exif(data: tf.Tensor) -> tf.Tensor:
     head = bytes_at(data, 0, 21)
-    has_exif = (head[15] == ord("X")) & (tf.bitwise.bitwise_and(head[20], 8) > 0)
+    return (head[15] == ord("X")) & (tf.bitwise.bitwise_and(head[20], 8) > 0)
 
-    def upright() -> tf.Tensor:
-        return turned_upright(image, find_chunk(data, 30, "EXIF", last="", is_png=False))
 
-    return tf.cond(has_exif, upright, lambda: image)
+def _webp_exif(data: tf.Tensor) -> tf.Tensor:
+    return find_chunk(data, 30, "EXIF", last="", is_png=False)
 
 
 def _webp_size(data: tf.Tensor) -> tf.Tensor:
@@ -340,3 +350,19 @@ DECLARED_SIZES = {
     "ppm": _netpbm_size,
 }
 """For each format: the declared height and width, int64 [2], read without decoding."""
+
+
+def is_turned(data: tf.Tensor, kind: str) -> tf.Tensor:
+    """Whether ``decode_image`` turns or mirrors an image of a format, as its EXIF data say.
+
+    In-graph; the formats are those of ``DECLARED_SIZES``.
+    """
+    if kind == "jpeg":
+        has_exif, exif = may_have_exif(data), jpeg_exif
+    elif kind == "png":
+        has_exif, exif = tf.constant(True), _png_exif
+    elif kind == "webp":
+        has_exif, exif = _webp_has_exif(data), _webp_exif
+    else:
+        return tf.constant(False)
+    return tf.cond(has_exif, lambda: exif_orientation(exif(data)) > 1, lambda: False)

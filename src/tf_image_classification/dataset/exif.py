@@ -31,7 +31,7 @@ _EXIF_NAME = b"Exif\0\0"
 
 def turned_upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
     """An image [h, w, C] turned and mirrored as its EXIF data, a scalar string, say."""
-    orientation = _orientation(exif)
+    orientation = exif_orientation(exif)
 
     def turned() -> tf.Tensor:
         is_transposed, turns_rows, turns_columns = tf.unstack(tf.gather(_TURNS, orientation))
@@ -42,7 +42,7 @@ def turned_upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
     return tf.cond(orientation > 1, turned, lambda: image)
 
 
-def _orientation(exif: tf.Tensor) -> tf.Tensor:
+def exif_orientation(exif: tf.Tensor) -> tf.Tensor:
     """The orientation 1 to 8 in EXIF data, int32; 1 when there is none or it is broken."""
     has_name = tf.strings.substr(exif, 0, 6) == _EXIF_NAME  # always in JPEG, sometimes in WebP
     start = tf.where(has_name, 6, 0)
@@ -123,7 +123,7 @@ def _is_exif(start: tf.Tensor) -> tf.Tensor:
 
 
 def _have_no_other_orientation(start: tf.Tensor, is_exif: tf.Tensor) -> tf.Tensor:
-    """Read as ``_orientation`` does, for directories that lie in these bytes, of 64 entries."""
+    """Read as ``exif_orientation`` does, for directories that lie in these bytes, of 64 entries."""
     first = tf.reduce_min(tf.where(is_exif, _EXIF_PLACES, _EXIF_SEARCHED_BYTES), axis=[0, 2])
     tiff = first + 6
     numbers = tf.cast(start, tf.int32)
