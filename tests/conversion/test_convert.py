@@ -466,6 +466,27 @@ def test_a_folder_with_other_records_is_refused(pictures, tmp_path):
         convert(str(pictures), str(tmp_path / "out"), other)
 
 
+def test_a_repaired_source_is_converted_again(pictures, tmp_path):
+    broken, out = pictures / "bee" / "3.png", tmp_path / "out"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:40])
+    first = convert(str(pictures), str(out), ConvertOptions(**ONE))
+    assert len(first.refused) == 1 and (out / "refused.csv").exists()
+    broken.write_bytes(whole)
+    again = convert(str(pictures), str(out), ConvertOptions(**ONE))
+    assert again.num_examples == {"train": 20} and not (out / "refused.csv").exists()
+    changed = os.stat(again.paths[0]).st_mtime_ns
+    convert(str(pictures), str(out), ConvertOptions(**ONE))
+    assert os.stat(again.paths[0]).st_mtime_ns == changed
+
+
+def test_another_source_does_not_replace_the_records_of_the_first(pictures, tmp_path):
+    convert(str(pictures), str(tmp_path / "out"), ConvertOptions(**ONE))
+    (tmp_path / "t.csv").write_text("pictures/bee/1.png,bee\n")
+    with pytest.raises(DataError, match=r"was made of .*pictures, not of .*t\.csv"):
+        convert(str(tmp_path / "t.csv"), str(tmp_path / "out"), ConvertOptions(**ONE))
+
+
 def test_two_rows_of_one_name_are_told(pictures, tmp_path):
     (tmp_path / "t.csv").write_text("pictures/bee/1.png,bee\npictures/bee/1.png,ant\n")
     summary = convert(str(tmp_path / "t.csv"), str(tmp_path / "out"), ConvertOptions(**ONE))

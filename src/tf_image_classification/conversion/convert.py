@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import hashlib
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -119,6 +120,7 @@ def convert(
         ConfigError: the options do not fit one another or the source.
     """
     options = options or ConvertOptions()
+    _check_source(_beside(out, options, "dataset.json"), source)
     rows, refused = readers.find_rows(source, options.label)
     refused = list(refused)
     rows = _with_own_keys(rows, refused)
@@ -147,8 +149,33 @@ def convert(
         refused += result.refused
         on_shard(result, sum(map(len, shards.values())))
     summary = _summary(num_rows, shards, results, refused, label, names)
-    _write_beside(out, summary, options, names)
+    _write_beside(out, source, summary, options, names)
     return summary
+
+
+def _check_source(path: str, source: str) -> None:
+    """Refuse a folder that was made of another source, whose shards would be lost.
+
+    Raises:
+        DataError: its description names another one.
+    """
+    if not files.exists(path):
+        return
+    try:
+        known = dict(files.read_json(path)).get("source", _absolute(source))
+    except (TypeError, ValueError):
+        known = "something else"
+    if known != _absolute(source):
+        raise DataError(
+            f"{path} says that this folder was made of {known}, not of {_absolute(source)}. Name a "
+            "new folder, or remove it."
+        )
+
+
+def _absolute(source: str) -> str:
+    if source.startswith("tfds:") or files.is_remote(source):
+        return source
+    return os.path.abspath(os.path.expanduser(source))
 
 
 def _with_own_keys(rows: Sequence[Row], refused: list[Refused]) -> list[Row]:
@@ -347,18 +374,25 @@ def _summary(
     )
 
 
-def _write_beside(
-    out: str, summary: Summary, options: ConvertOptions, names: Sequence[str]
-) -> None:
-    def beside(name: str, ending: str) -> str:
-        return files.join(out, f"{name}{options.suffix}.{ending}")
+def _beside(out: str, options: ConvertOptions, name: str) -> str:
+    stem, ending = os.path.splitext(name)
+    return files.join(out, f"{stem}{options.suffix}{ending}")
 
+
+def _write_beside(
+    out: str, source: str, summary: Summary, options: ConvertOptions, names: Sequence[str]
+) -> None:
+    labels, refused = (_beside(out, options, name) for name in ("labels.txt", "refused.csv"))
     if names:
-        files.write_bytes(beside("labels", "txt"), "".join(f"{n}\n" for n in names).encode())
+        files.write_bytes(labels, "".join(f"{n}\n" for n in names).encode())
+    else:
+        files.remove_file(labels)
     if summary.refused:
-        readers.write_refused(beside("refused", "csv"), list(summary.refused))
-    described: dict[str, Any] = dataclasses.asdict(summary)
+        readers.write_refused(refused, list(summary.refused))
+    else:
+        files.remove_file(refused)
+    described: dict[str, Any] = {"source": _absolute(source), **dataclasses.asdict(summary)}
     described["refused"] = len(summary.refused)
     described["paths"] = [path.rpartition("/")[2] for path in summary.paths]
     described["options"] = dataclasses.asdict(options)
-    files.write_json(beside("dataset", "json"), described)
+    files.write_json(_beside(out, options, "dataset.json"), described)

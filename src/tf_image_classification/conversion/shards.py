@@ -15,7 +15,7 @@ from typing import Any
 from tf_image_classification import files
 from tf_image_classification.conversion.images import ImageOptions, stored
 from tf_image_classification.conversion.rows import Refused, Row, Value
-from tf_image_classification.errors import TficError
+from tf_image_classification.errors import DataError, TficError
 
 SCHEMAS = ("ours", "legacy")
 
@@ -43,8 +43,17 @@ class Shard:
 
     @property
     def digest(self) -> str:
-        """What the shard is made of, hexadecimal."""
-        return hashlib.sha256(repr(dataclasses.astuple(self)).encode()).hexdigest()
+        """What the shard is made of, with lengths and times of the source's files; hexadecimal."""
+        paths = dict.fromkeys(row.place.path for row in self.rows)
+        made_of = (dataclasses.astuple(self), [_stamp(path) for path in paths])
+        return hashlib.sha256(repr(made_of).encode()).hexdigest()
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        return files.size_and_time(path)
+    except (OSError, DataError):
+        return None  # which reading it tells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +85,7 @@ def write_shard(shard: Shard) -> ShardResult:
         return done
     from tf_image_classification.dataset.tfrecord import framed, make_example  # late: TensorFlow
 
+    made_of = shard.digest  # before anything is read
     refused = []
     digest = hashlib.sha256()
     num_bytes = 0
@@ -105,7 +115,7 @@ def write_shard(shard: Shard) -> ShardResult:
         digest.hexdigest(),
         tuple(refused),
     )
-    note = {"digest": shard.digest, "result": dataclasses.asdict(result)}
+    note = {"digest": made_of, "result": dataclasses.asdict(result)}
     files.write_json(_note_path(shard), note)
     return result
 
