@@ -264,6 +264,58 @@ def test_parquet_files_with_images_are_read(tmp_path):
     assert pixels == [5, 6] and columns["label"] == [1, 0]
 
 
+def write_records(path, *examples, compression=""):
+    with tf.io.TFRecordWriter(str(path), compression) as writer:
+        for features in examples:
+            given = {n: tf.train.Feature(**{kind: v}) for n, (kind, v) in features.items()}
+            example = tf.train.Example(features=tf.train.Features(feature=given))
+            writer.write(example.SerializeToString())
+
+
+def texts(*values):
+    return "bytes_list", tf.train.BytesList(value=values)
+
+
+def floats(*values):
+    return "float_list", tf.train.FloatList(value=values)
+
+
+def test_a_record_or_cell_without_an_image_is_refused_and_large_numbers_are_kept(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    write_records(
+        tmp_path / "a.tfrecord",
+        {"image_bytes": texts(), "x": floats(1)},
+        {"image_bytes": texts(png(1)), "x": floats(1e20)},
+    )
+    table = pa.table({"image": [None, png(1)], "x": pa.array([1, 2**63], pa.uint64())})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    for name, number in (("a.tfrecord", "record 0"), ("a.parquet", "row 0")):
+        source = str(tmp_path / name)
+        summary = convert(source, str(tmp_path / f"{name}.out"), ConvertOptions(**ONE))
+        assert [(each.where, each.reason.rpartition(" holds ")[2]) for each in summary.refused] == [
+            (f"{source} {number}", "no image")
+        ]
+        (features,) = records_of(summary.paths)
+        if name == "a.tfrecord":
+            assert features["x"].float_list.value[0] == np.float32(1e20)
+        else:
+            assert features["x"].bytes_list.value[0] == b"9223372036854775808"
+
+
+def test_names_that_no_record_or_no_file_can_have_are_refused(pictures, tmp_path):
+    (pictures / os.fsdecode(b"caf\xe9")).mkdir()
+    (pictures / os.fsdecode(b"caf\xe9") / "1.png").write_bytes(png(1))
+    (tmp_path / "t.csv").write_text("pictures/bee/1.png,bee\npictures/bee/\0.png,ant\n")
+    for source, reason in ((pictures, "rename it"), (tmp_path / "t.csv", "null byte")):
+        out = tmp_path / f"{source.name}.out"
+        summary = convert(str(source), str(out), ConvertOptions(**ONE))
+        assert [reason in each.reason for each in summary.refused] == [True]
+        assert len((out / "refused.csv").read_text().splitlines()) == 2
+        assert (out / "labels.txt").read_text() == "ant\nbee\n"
+
+
 def test_records_can_be_converted_again(pictures, tmp_path):
     first = convert(str(pictures), str(tmp_path / "one"), ConvertOptions(schema="legacy", **ONE))
     again = convert(str(tmp_path / "one" / "train-*"), str(tmp_path / "two"), ConvertOptions(**ONE))

@@ -56,6 +56,8 @@ def _type_of(values: Iterable[Value], stays_text: bool) -> type:
     others = [value for value in given if not isinstance(value, Cell)]
     if any(isinstance(value, str) for value in others) or (cells and stays_text):
         return str
+    if any(isinstance(value, int) and value not in _INT64 for value in others):
+        return str  # which a record cannot hold as a number
     wholes = [whole_number(cell) is not None for cell in cells]
     if not given or not all(
         is_whole or _REAL.fullmatch(cell) for cell, is_whole in zip(cells, wholes, strict=True)

@@ -123,7 +123,7 @@ def convert(
     _check_source(_beside(out, options, "dataset.json"), source)
     rows, refused = readers.find_rows(source, options.label)
     refused = list(refused)
-    rows = _with_own_keys(rows, refused)
+    rows = _with_own_names(rows, refused)
     num_rows = len(rows) + len(refused)
     label = label_column(rows, options.label)
     if options.feature:
@@ -178,11 +178,14 @@ def _absolute(source: str) -> str:
     return os.path.abspath(os.path.expanduser(source))
 
 
-def _with_own_keys(rows: Sequence[Row], refused: list[Refused]) -> list[Row]:
-    """The rows whose key no earlier row has; the others are refused."""
+def _with_own_names(rows: Sequence[Row], refused: list[Refused]) -> list[Row]:
+    """The rows whose key is a text that no earlier row has; the others are refused."""
     seen: dict[str, str] = {}
     kept = []
     for row in rows:
+        if row.key != row.key.encode("utf-8", "replace").decode():
+            refused.append(Refused(row.where, "its name is not UTF-8: rename it"))
+            continue
         if row.key in seen:
             refused.append(Refused(row.where, f"its name {row.key!r} is that of {seen[row.key]}"))
             continue

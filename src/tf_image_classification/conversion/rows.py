@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification import files
+from tf_image_classification.errors import DataError
 
 Value = str | int | float | tuple[float, ...]
 """What a column holds for one image."""
@@ -51,7 +52,8 @@ class Place:
 
         Raises:
             OSError: it cannot be read.
-            DataError: the same for a remote file, or one that is missing.
+            ValueError: its name is none that a file can have.
+            DataError: it is remote and cannot be read; a record or cell holds no image.
         """
         if self.kind == "file":
             return files.read_bytes(self.path)
@@ -62,8 +64,10 @@ class Place:
             import tensorflow as tf  # late: only records need it
 
             feature = tf.train.Example.FromString(part).features.feature[self.name]
-            values: bytes = feature.bytes_list.value[0]
-            return values
+            values = feature.bytes_list.value
+            if not values:
+                raise DataError(f"its feature {self.name!r} holds no image")
+            return bytes(values[0])
         if self.kind == "pixels":
             pixels = np.frombuffer(part, np.uint8).reshape(self.shape)
             return np.ascontiguousarray(pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels)
@@ -94,12 +98,16 @@ class Refused:
     """A row of the source that was not converted.
 
     Attributes:
-        where: its file, line, record or member.
+        where: its file, line, record or member; of a name that is not UTF-8 some
+            bytes are written as their codes.
         reason: why.
     """
 
     where: str
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", self.where.encode("utf-8", "backslashreplace").decode())
 
 
 _GZIP = b"\x1f\x8b"
@@ -135,7 +143,7 @@ def unpacked_stream(path: str) -> IO[bytes]:
 
 
 @functools.lru_cache(maxsize=2)
-def _images_of(path: str, name: str) -> list[bytes]:
+def _images_of(path: str, name: str) -> list[bytes | None]:
     import pyarrow.parquet  # late: it takes half a second
 
     with files.open_for_reading(path) as stream:
@@ -145,4 +153,7 @@ def _images_of(path: str, name: str) -> list[bytes]:
 
 
 def _cell(path: str, row: int, name: str) -> bytes:
-    return _images_of(path, name)[row]
+    image = _images_of(path, name)[row]
+    if image is None:
+        raise DataError(f"its cell of {name!r} holds no image")
+    return image

@@ -52,7 +52,7 @@ class Shard:
 def _stamp(path: str) -> tuple[int, int] | None:
     try:
         return files.size_and_time(path)
-    except (OSError, DataError):
+    except (OSError, ValueError, DataError):
         return None  # which reading it tells
 
 
@@ -99,7 +99,7 @@ def write_shard(shard: Shard) -> ShardResult:
                 keeps = shard.schema == "ours"
                 labels = labels_of(row, shard)
                 record = make_example(image, row.key, labels, keeps_integers=keeps)
-            except (TficError, OSError) as error:
+            except (TficError, OSError, ValueError) as error:
                 refused.append(Refused(row.where or row.key, _reason(error)))
                 continue
             data = framed(record)
@@ -153,5 +153,4 @@ def _note_path(shard: Shard) -> str:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error)
-    return f"cannot be read: {text}" if isinstance(error, OSError) else text
+    return str(error) if isinstance(error, TficError) else f"cannot be read: {error}"

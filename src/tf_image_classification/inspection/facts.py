@@ -94,7 +94,7 @@ def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
     start = Facts(row.key, row.where or row.key, row.columns, row.place)
     try:
         data = row.place.read()
-    except (OSError, TficError) as error:
+    except (OSError, TficError, ValueError) as error:
         return dataclasses.replace(start, problem=f"cannot be read: {error}")
     if not isinstance(data, bytes):
         return _measured(start, data if data.ndim == 3 else np.repeat(data[..., None], 3, -1))
