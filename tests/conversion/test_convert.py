@@ -231,15 +231,24 @@ def test_cifar_binary_files_have_planes_and_names(tmp_path):
     assert image[5, 5].tolist() == [200, 0, 0] and first["label"].bytes_list.value[0] == b"plane"
 
 
-def test_tar_files_of_webdataset_are_read(tmp_path):
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for name, data in (
-            ("x/1.png", png(5)), ("x/1.cls", b"3"), ("x/1.json", b'{"age": 4, "who": "me"}'),
-            ("x/2.png", png(6)), ("x/2.cls", b"0"), ("x/3.cls", b"1"), ("x/4.bin", b"?"),
-        ):  # fmt: skip
+def write_tar(path, members):
+    """Members by name: their data, or the name of the member that they are a hard link to."""
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
             entry = tarfile.TarInfo(name)
+            if isinstance(data, str):
+                entry.type, entry.linkname = tarfile.LNKTYPE, data
+                data = b""
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
+
+
+def test_tar_files_of_webdataset_are_read(tmp_path):
+    members = [
+        ("x/1.png", png(5)), ("x/1.cls", b"3"), ("x/1.json", b'{"age": 4, "who": "me"}'),
+        ("x/2.png", png(6)), ("x/2.cls", b"0"), ("x/3.cls", b"1"), ("x/4.bin", b"?"),
+    ]  # fmt: skip
+    write_tar(tmp_path / "a.tar", members)
     summary = convert(str(tmp_path / "a.tar"), str(tmp_path / "out"), ConvertOptions(**ONE))
     assert summary.num_examples == {"train": 2} and summary.num_rows == 4
     assert {each.reason for each in summary.refused} == {
@@ -248,6 +257,34 @@ def test_tar_files_of_webdataset_are_read(tmp_path):
     features = {f["image_uri"].bytes_list.value[0]: f for f in records_of(summary.paths)}
     assert features[b"x/1"]["who"].bytes_list.value[0] == b"me"
     assert features[b"x/1"]["label"].int64_list.value[0] == 3
+
+
+def test_links_and_second_images_of_a_tar_are_not_lost(tmp_path):
+    members = [("1.png", png(5)), ("1.jpg", png(6)), ("2.png", "1.png"), ("3.png", "gone.png")]
+    write_tar(tmp_path / "a.tar", [*members, ("1.cls", b"0"), ("2.cls", "1.cls")])
+    rows, refused = readers.find_rows(str(tmp_path / "a.tar"))
+    assert [(row.key, row.place.read(), row.columns) for row in rows] == [
+        (key, png(5), {"label": 0}) for key in "12"
+    ]
+    reasons = {each.where.rpartition(" ")[2]: each.reason for each in refused}
+    assert "has an image already, 1.png" in reasons["1.jpg"] and "hard link" in reasons["3.png"]
+
+
+def test_labels_of_every_type_of_a_parquet_file_are_read(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    def labels_of(column):
+        table = pa.table({"image": [png(5), png(6)], "label": column})
+        pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+        return [row.columns["label"] for row in readers.find_rows(str(tmp_path / "a.parquet"))[0]]
+
+    texts = pa.array(["b", "a"])
+    for column in (texts.cast(pa.large_string()), texts.dictionary_encode()):
+        assert labels_of(column) == ["b", "a"]
+    assert labels_of(pa.array([True, False])) == [1, 0]
+    with pytest.raises(DataError, match=r"'label' is of type list<.*expected texts"):
+        labels_of(pa.array([[1], [0]]))
 
 
 def test_parquet_files_with_images_are_read(tmp_path):
@@ -302,6 +339,13 @@ def test_a_record_or_cell_without_an_image_is_refused_and_large_numbers_are_kept
             assert features["x"].float_list.value[0] == np.float32(1e20)
         else:
             assert features["x"].bytes_list.value[0] == b"9223372036854775808"
+
+
+def test_several_classes_of_a_record_are_kept(tmp_path):
+    features = {"image_bytes": texts(png(1)), "label": texts(b"cat", b"dog")}
+    write_records(tmp_path / "a.tfrecord", features)
+    rows, _ = readers.find_rows(str(tmp_path / "a.tfrecord"))
+    assert rows[0].columns == {"label": "cat|dog"}
 
 
 def test_names_that_no_record_or_no_file_can_have_are_refused(pictures, tmp_path):

@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import re
-import tarfile
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
 from tf_image_classification import files
-from tf_image_classification.conversion.columns import Cell, whole_number, with_types
+from tf_image_classification.conversion.columns import Cell, with_types
+from tf_image_classification.conversion.packed import read_parquet, read_records, read_tar
 from tf_image_classification.conversion.rows import (
+    LABEL,
+    Found,
     Place,
     Refused,
     Row,
     Value,
     unpacked,
-    unpacked_stream,
 )
 from tf_image_classification.dataset.sources import (
     IMAGE_SUFFIXES,
@@ -36,10 +35,7 @@ from tf_image_classification.dataset.sources import (
 )
 from tf_image_classification.errors import ConfigError, DataError
 
-LABEL = "label"
-"""What the class of an image is called where the source has no name for it."""
-
-Found = tuple[list[Row], list[Refused]]
+__all__ = ["LABEL", "find_rows", "write_refused"]
 
 
 def find_rows(source: str, label: str = "") -> Found:
@@ -89,19 +85,19 @@ def _reader_of(path: str) -> Callable[[str], Found]:
         if any(re.fullmatch(r"(data_batch_\d|test_batch|train|test)\.bin", n) for n in names):
             return _read_cifar
         if names and all(".tfrecord" in name for name in names):
-            return lambda folder: _each(folder, names, _read_records)
+            return lambda folder: _each(folder, names, read_records)
         if any(name.endswith(".parquet") for name in names):
             chosen = [name for name in names if name.endswith(".parquet")]
-            return lambda folder: _each(folder, chosen, _read_parquet)
+            return lambda folder: _each(folder, chosen, read_parquet)
         return _read_folder
     if lower.endswith(".csv"):
         return _read_csv
     if lower.endswith((".tar", ".tar.gz", ".tgz")):
-        return _read_tar
+        return read_tar
     if lower.endswith(".parquet"):
-        return _read_parquet
+        return read_parquet
     if ".tfrecord" in lower:
-        return _read_records
+        return read_records
     raise DataError(
         f"{path} is no source that is known: expected a folder, .csv, .tar, .parquet or .tfrecord."
     )
@@ -236,103 +232,6 @@ def _cifar_names(folder: str, name: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _read_tar(path: str) -> Found:
-    """WebDataset's convention: members of one key are one example, their ending says what."""
-    images: dict[str, tuple[str, Place]] = {}
-    columns: dict[str, dict[str, Value]] = {}
-    refused = []
-    with unpacked_stream(path) as stream, tarfile.open(fileobj=stream) as tar:
-        for member in tar:
-            if not member.isfile():
-                continue
-            folder, _, base = member.name.rpartition("/")
-            stem, _, ending = base.partition(".")
-            key, ending = f"{folder}/{stem}".lstrip("/"), ending.lower()
-            if f".{ending}" in IMAGE_SUFFIXES:
-                place = Place("bytes", path, member.offset_data, member.size)
-                images[key] = (member.name, place)
-                continue
-            content = tar.extractfile(member).read()  # type: ignore[union-attr]
-            if ending in ("cls", "txt"):
-                text = content.decode().strip()
-                number = whole_number(text)
-                if ending == "txt":
-                    columns.setdefault(key, {})["text"] = Cell(text)
-                else:
-                    columns.setdefault(key, {})[LABEL] = text if number is None else number
-            elif ending == "json":
-                for name, value in json.loads(content).items():
-                    if isinstance(value, (str, int, float)):
-                        columns.setdefault(key, {})[name] = value
-            else:
-                refused.append(Refused(f"{path}: {member.name}", "neither image, class nor JSON"))
-    rows = [
-        Row(key, place, columns.get(key, {}), where=f"{path}: {name}")
-        for key, (name, place) in images.items()
-    ]
-    without = sorted(set(columns) - set(images))
-    refused += [Refused(f"{path}: {key}", "has no image") for key in without]
-    return rows, refused
-
-
-def _read_parquet(path: str) -> Found:
-    import pyarrow as pa  # late: it takes half a second
-    import pyarrow.parquet
-
-    with files.open_for_reading(path) as stream:
-        table = pa.parquet.read_table(io.BytesIO(stream.read()))
-    image = next((f.name for f in table.schema if _holds_images(pa, f.type)), None)
-    if image is None:
-        raise DataError(f"{path} has no column of images: bytes, or a struct with bytes.")
-    scalars = [
-        f.name
-        for f in table.schema
-        if pa.types.is_string(f.type) or pa.types.is_integer(f.type) or pa.types.is_floating(f.type)
-    ]
-    cells = table.select(scalars).to_pylist()
-    name = os.path.basename(path)
-    return [
-        Row(
-            f"{name}/{i:06d}",
-            Place("cell", path, offset=i, name=image),
-            {n: v for n, v in columns.items() if v is not None},
-            where=f"{path} row {i}",
-        )
-        for i, columns in enumerate(cells)
-    ], []
-
-
-def _holds_images(pa: Any, kind: Any) -> bool:
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _read_records(path: str) -> Found:
-    import tensorflow as tf  # late: only records need it
-
-    from tf_image_classification.dataset import tfrecord
-    from tf_image_classification.dataset.examples import IMAGE_FEATURES
-
-    rows, refused = [], []
-    name = re.sub(r"\.tfrecord.*$", "", os.path.basename(path))
-    scanned = _scanned(path, tfrecord.scan_records)
-    for number, (offset, data) in enumerate(scanned):
-        where = f"{path} record {number}"
-        features = tf.train.Example.FromString(data).features.feature
-        image = next((f for f in IMAGE_FEATURES if f in features), None)
-        if image is None:
-            refused.append(Refused(where, f"no image feature ({', '.join(IMAGE_FEATURES)})"))
-            continue
-        place = Place("record", path, offset, len(data), name=image)
-        uri = features["image_uri"].bytes_list.value[:1] if "image_uri" in features else []
-        key = uri[0].decode("utf-8", "backslashreplace") if uri else f"{name}/{number:06d}"
-        columns = {n: _feature(f) for n, f in features.items() if n not in (image, "image_uri")}
-        known = {n: v for n, v in columns.items() if v is not None}
-        rows.append(Row(key, place, known, where=where))
-    return rows, refused
-
-
 def _read_tfds(name: str) -> Found:
     """The records that TensorFlow Datasets has prepared, with its class names and splits."""
     try:
@@ -348,7 +247,7 @@ def _read_tfds(name: str) -> Found:
     refused: list[Refused] = []
     for split, info in builder.info.splits.items():
         for path in info.filepaths:
-            found, left_out = _read_records(str(path))
+            found, left_out = read_records(str(path))
             refused += left_out
             for row in found:
                 columns = dict(row.columns)
@@ -356,25 +255,6 @@ def _read_tfds(name: str) -> Found:
                     columns[LABEL] = names[int(columns[LABEL])]  # type: ignore[arg-type]
                 rows.append(Row(f"{split}/{row.key}", row.place, columns, split, row.where))
     return rows, refused
-
-
-def _scanned(path: str, scan: Any) -> Iterator[tuple[int, bytes]]:
-    with unpacked_stream(path) as stream:
-        for offset, data, _ in scan(stream, path):
-            yield offset, data
-
-
-def _feature(feature: Any) -> Value | None:
-    values = [
-        *(v.decode("utf-8", "backslashreplace") for v in feature.bytes_list.value),
-        *feature.int64_list.value,
-        *feature.float_list.value,
-    ]
-    if len(values) == 1:
-        value = values[0]
-        is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
-        return int(value) if is_whole else value
-    return tuple(map(float, values)) if values and not isinstance(values[0], str) else None
 
 
 def write_refused(path: str, refused: list[Refused]) -> None:

@@ -21,6 +21,9 @@ import numpy.typing as npt
 from tf_image_classification import files
 from tf_image_classification.errors import DataError
 
+LABEL = "label"
+"""What the class of an image is called where the source has no name for it."""
+
 Value = str | int | float | tuple[float, ...]
 """What a column holds for one image."""
 
@@ -109,6 +112,9 @@ class Refused:
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", self.where.encode("utf-8", "backslashreplace").decode())
 
+
+Found = tuple[list[Row], list[Refused]]
+"""What a reader finds in a source: its images, and what of it is none."""
 
 _GZIP = b"\x1f\x8b"
 
