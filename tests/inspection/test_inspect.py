@@ -118,6 +118,27 @@ def test_planted_faults_are_found_by_their_kind(clean):
     assert errors == sorted(errors, key=("error", "warning", "note").index)
 
 
+def test_all_copies_of_a_picture_are_judged_together(clean):
+    """Also those that are not beside each other, and those that are only near to a copy."""
+    train, other = clean / "train", clean / "eval"
+    copy = (train / "ant" / "0.jpg").read_bytes()
+    for path in (train / "ant" / "z.jpg", train / "bee" / "z.jpg", other / "ant" / "z.jpg"):
+        path.write_bytes(copy)
+    near = saved(Image.open(train / "ant" / "0.jpg"), quality=60)
+    (other / "bee" / "near.jpg").write_bytes(near)
+    found = inspect(str(train), str(other), num_processes=1)
+    by_kind = kinds(found)
+    assert "2 of 32 evaluation images" in by_kind["leak"].text
+    assert "1 of them byte for byte" in by_kind["leak"].text
+    clean_csv = clean / "clean.csv"
+    assert write_clean_csv(str(clean_csv), found) == 32 - 3
+    again = inspect(str(clean_csv), str(other), num_processes=1)
+    assert "leak" not in kinds(again)
+    alone = inspect(str(train), num_processes=1)
+    (members,) = kinds(alone)["conflicts"].members
+    assert sorted(alone.facts[i].key for i in members) == ["ant/0.jpg", "ant/z.jpg", "bee/z.jpg"]
+
+
 def test_people_in_both_sets_and_a_drift_are_told(clean):
     lines = {"train": ["URIs,labels,person"], "eval": ["URIs,labels,person"]}
     for part, offset in (("train", 0), ("eval", 12)):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tf_image_classification.inspection.duplicates import exact_groups, near_pairs
 from tf_image_classification.inspection.facts import Facts
@@ -258,62 +257,100 @@ def _classes(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
 
 
 def _duplicates(inspection: Inspection) -> Iterable[Finding]:
-    facts, sets = inspection.facts, inspection.sets
-    exact = exact_groups([f.digest if not f.problem else "" for f in facts])
-    usable = np.array([i for i, f in enumerate(facts) if not f.problem and f.small])
-    near: npt.NDArray[np.int64] = np.zeros([0, 2], np.int64)
-    if len(usable):
-        hashes = np.array([facts[i].perceptual_hash for i in usable], np.uint64)
-        smalls = np.stack([np.frombuffer(facts[i].small, np.uint8) for i in usable])
-        near = usable[near_pairs(hashes, smalls)]
-    pairs = [[a, b] for group in exact for a, b in itertools.pairwise(group)]
-    pairs += [
-        [a, b]
-        for a, b in near.tolist()
-        if facts[a].digest != facts[b].digest or not facts[a].digest
+    alike = _same_pictures(inspection.facts)
+    labels = [class_of(facts, inspection.label) for facts in inspection.facts]
+    sets = inspection.sets
+
+    def labels_differ(members: Iterable[int]) -> bool:
+        return len({labels[i] for i in members} - {""}) > 1
+
+    conflicts = [
+        (same.is_exact, [i for i in same.members if labels[i]])
+        for same in alike
+        if labels_differ(same.members)
     ]
-    is_exact = {
-        tuple(p): bool(facts[p[0]].digest) and facts[p[0]].digest == facts[p[1]].digest
-        for p in pairs
-    }
-
-    def labels_differ(pair: Sequence[int]) -> bool:
-        one, other = (class_of(facts[i], inspection.label) for i in pair)
-        return bool(one and other and one != other)
-
-    conflicts = [p for p in pairs if labels_differ(p)]
     if conflicts:
-        a, b = conflicts[0]
+        _, members = conflicts[0]
+        a = members[0]
+        b = next(i for i in members if labels[i] != labels[a])
         yield Finding(
             "conflicts",
             ERROR,
-            f"{len(conflicts)} pairs are the same picture under different labels, "
-            f"{sum(is_exact[tuple(p)] for p in conflicts)} of them byte for byte: {facts[a].where} "
-            f"({class_of(facts[a], inspection.label)}) and {facts[b].where} "
-            f"({class_of(facts[b], inspection.label)}). Correct or remove one of each.",
-            conflicts,
+            f"{len(conflicts)} times the same picture has different labels, "
+            f"{_num_exact(conflicts)} of them byte for byte: {inspection.facts[a].where} "
+            f"({labels[a]}) and {inspection.facts[b].where} ({labels[b]}). Correct the labels, or "
+            "remove all but one.",
+            [members for _, members in conflicts],
         )
-    leaks = [p for p in pairs if sets[p[0]] != sets[p[1]]]
+    leaks = [(s.is_exact, s.members) for s in alike if len({sets[i] for i in s.members}) > 1]
     if leaks:
-        of_eval = {i for p in leaks for i in p if sets[i] == EVALUATION}
+        of_eval = {i for _, members in leaks for i in members if sets[i] == EVALUATION}
+        same = {i for is_exact, members in leaks for i in members if is_exact}
         count = sum(name == EVALUATION for name in sets)
         yield Finding(
             "leak",
             ERROR,
             f"{len(of_eval)} of {count} evaluation images are in the training set too, "
-            f"{sum(is_exact[tuple(p)] for p in leaks)} pairs byte for byte: the figures would be "
-            "too good. Remove them from one of the sets.",
-            leaks,
+            f"{len(of_eval & same)} of them byte for byte: the figures would be too good. Remove "
+            "them from one of the sets.",
+            [members for _, members in leaks],
         )
-    inside = [p for p in pairs if sets[p[0]] == sets[p[1]] and not labels_differ(p)]
+    inside = [
+        (same.is_exact, members)
+        for same in alike
+        for name in (TRAIN, EVALUATION)
+        if (members := same.within({i for i in same.members if sets[i] == name}))
+        and not labels_differ(members)
+    ]
     if inside:
         yield Finding(
             "duplicates",
             WARNING,
-            f"{len(inside)} pairs of one set are the same picture, "
-            f"{sum(is_exact[tuple(p)] for p in inside)} of them byte for byte.",
-            inside,
+            f"{len(inside)} times one set has the same picture more than once, "
+            f"{_num_exact(inside)} of them byte for byte.",
+            [members for _, members in inside],
         )
+
+
+def _num_exact(found: Iterable[tuple[bool, Sequence[int]]]) -> int:
+    return sum(is_exact for is_exact, _ in found)
+
+
+@dataclasses.dataclass(frozen=True)
+class _SamePicture:
+    """Images of one picture: a group of equal files, or two groups that nearly are."""
+
+    groups: Sequence[Sequence[int]]
+
+    @property
+    def is_exact(self) -> bool:
+        return len(self.groups) == 1
+
+    @property
+    def members(self) -> list[int]:
+        return sorted(itertools.chain(*self.groups))
+
+    def within(self, chosen: set[int]) -> list[int]:
+        """The members that are chosen, if they are several and of each group; else none."""
+        members = [i for i in self.members if i in chosen]
+        is_whole = all(not chosen.isdisjoint(group) for group in self.groups)
+        return members if is_whole and len(members) > 1 else []
+
+
+def _same_pictures(facts: Sequence[Facts]) -> list[_SamePicture]:
+    equal = exact_groups([f.digest if not f.problem else "" for f in facts])
+    group_of = {group[0]: group for group in equal}
+    others = {i for group in equal for i in group[1:]}
+    firsts = [i for i, f in enumerate(facts) if not f.problem and f.small and i not in others]
+    near: list[list[int]] = []
+    if firsts:
+        hashes = np.array([facts[i].perceptual_hash for i in firsts], np.uint64)
+        smalls = np.stack([np.frombuffer(facts[i].small, np.uint8) for i in firsts])
+        near = np.array(firsts)[near_pairs(hashes, smalls)].tolist()
+    return [
+        *(_SamePicture([group]) for group in equal),
+        *(_SamePicture([group_of.get(i, [i]) for i in pair]) for pair in near),
+    ]
 
 
 def _groups(inspection: Inspection, group: str) -> Iterable[Finding]:
