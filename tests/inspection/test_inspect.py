@@ -12,6 +12,7 @@ from PIL import Image
 
 from tf_image_classification.cli import inspect as inspect_verb
 from tf_image_classification.conversion.rows import Place, Row
+from tf_image_classification.errors import ConfigError
 from tf_image_classification.inspection import duplicates
 from tf_image_classification.inspection.facts import look_at
 from tf_image_classification.inspection.inspect import as_json, inspect, write_clean_csv
@@ -156,6 +157,14 @@ def test_people_in_both_sets_and_a_drift_are_told(clean):
     assert "6 values of person" in by_kind["group_leak"].text
     drifts = [f.text for f in found.findings if f.kind == "drift"]
     assert any("brightness by -" in text for text in drifts)
+
+
+@pytest.mark.parametrize("named", [{"group": "persn"}, {"label": "labl"}])
+def test_a_column_that_is_not_there_is_told_before_an_image_is_read(clean, named, monkeypatch):
+    (clean / "t.csv").write_text("URIs,labels,person\ntrain/bee/1.jpg,bee,p\n")
+    monkeypatch.setattr(Place, "read", None)
+    with pytest.raises(ConfigError, match=r"persn.*Did you mean person|labl: no such column"):
+        inspect(str(clean / "t.csv"), num_processes=1, **named)
 
 
 def test_pages_csv_and_json_hold_what_was_found(clean, tmp_path, capsys):

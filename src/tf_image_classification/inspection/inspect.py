@@ -18,6 +18,7 @@ from tf_image_classification import files
 from tf_image_classification.conversion.convert import label_column
 from tf_image_classification.conversion.readers import find_rows
 from tf_image_classification.conversion.rows import Row
+from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.inspection.facts import Facts, look_at
 from tf_image_classification.inspection.features import features_of, judge_features
 from tf_image_classification.inspection.verdict import (
@@ -71,11 +72,16 @@ def inspect(
         others, also_refused = find_rows(evaluation, label)
         sets = [TRAIN] * len(rows) + [EVALUATION] * len(others)
         rows, refused = [*rows, *others], [*refused, *also_refused]
+    chosen = label_column(rows, label)
+    columns = {name for row in rows for name in row.columns}
+    if group and group not in columns:
+        raise ConfigError(
+            f"--group_column {group}: no image has such a column. {did_you_mean(group, columns)}"
+        )
     facts = []
     for one in _looked_at(rows, max_pixels, num_processes):
         facts.append(one)
         on_images(len(facts), len(rows))
-    chosen = label_column(rows, label)
     found = judge(facts, sets, label=chosen, group=group, limits=limits, refused=refused)
     if backbone:
         features = features_of(facts, backbone, weights, max_pixels=max_pixels)
