@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,20 @@ def test_pages_csv_and_json_hold_what_was_found(clean, tmp_path, capsys):
     assert len(rows) == 30 and not any("bee/4.jpg" in r for r in rows)
     again = inspect(str(out / "clean.csv"), num_processes=1)
     assert again.worst == "" and set(again.classes()) == {"ant", "bee"}
+
+
+def test_a_csv_of_images_inside_another_file_is_refused_before_the_pass(
+    tmp_path, monkeypatch, capsys
+):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        entry = tarfile.TarInfo("1.jpg")
+        entry.size = 1
+        tar.addfile(entry, io.BytesIO(b"x"))
+    monkeypatch.setattr(Place, "read", None)
+    line = [str(tmp_path / "a.tar"), "--write_csv", str(tmp_path / "c.csv"), "--processes", "1"]
+    with pytest.raises(SystemExit):
+        inspect_verb.main(line)
+    assert re.search(r"--write_csv .*a\.tar: 1\.jpg is none", capsys.readouterr().err)
 
 
 def test_the_verb_ends_with_0_when_there_is_no_error(clean, tmp_path, capsys):

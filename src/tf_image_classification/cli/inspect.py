@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
                 num_processes=given.processes,
                 backbone=given.backbone,
                 weights=given.checkpoint_path,
+                for_clean_csv=bool(given.write_csv),
                 on_images=show,
             )
         print(f"{len(found.facts)} images")

@@ -45,6 +45,7 @@ def inspect(
     num_processes: int = 0,
     backbone: str = "",
     weights: str = "",
+    for_clean_csv: bool = False,
     on_images: Callable[[int, int], None] = lambda done, count: None,
 ) -> Inspection:
     """Look at every image of a source, and of another one beside it.
@@ -60,11 +61,13 @@ def inspect(
         num_processes: 0: one a core.
         backbone: network whose frozen features find outliers and likely wrong labels, or "".
         weights: its weights: a file, or ``imagenet``.
+        for_clean_csv: whether ``write_clean_csv`` is to follow, for which each training image must be
+            a file of its own.
         on_images: called with how many images were looked at, and how many there are.
 
     Raises:
         DataError: a source is missing, empty or malformed.
-        ConfigError: there is no such column.
+        ConfigError: there is no such column, or a CSV could not name the images.
     """
     rows, refused = find_rows(source, label)
     sets = [EVALUATION if row.split not in ("", "train") else TRAIN for row in rows]
@@ -78,6 +81,8 @@ def inspect(
         raise ConfigError(
             f"--group_column {group}: no image has such a column. {did_you_mean(group, columns)}"
         )
+    if for_clean_csv:
+        _check_files(rows, sets)
     facts = []
     for one in _looked_at(rows, max_pixels, num_processes):
         facts.append(one)
@@ -87,6 +92,15 @@ def inspect(
         features = features_of(facts, backbone, weights, max_pixels=max_pixels)
         found = found.with_findings(judge_features(found, features))
     return found
+
+
+def _check_files(rows: Sequence[Row | Facts], sets: Sequence[str]) -> None:
+    for row, name in zip(rows, sets, strict=True):
+        if name == TRAIN and (row.place is None or row.place.kind != "file"):
+            raise ConfigError(
+                f"--write_csv names files of images, and {row.where or row.key} is none. Leave it "
+                "out, or inspect a folder or a CSV of images."
+            )
 
 
 def _looked_at(rows: Sequence[Row], max_pixels: int, num_processes: int) -> Iterator[Facts]:
@@ -121,10 +135,14 @@ def write_clean_csv(path: str, inspection: Inspection) -> int:
 
     Of broken files and of pictures under different labels none is kept; of those in both sets the
     evaluation keeps its own.
+
+    Raises:
+        ConfigError: a training image is no file of its own.
     """
     import csv
     import io
 
+    _check_files(inspection.facts, inspection.sets)
     out = {
         i
         for finding in inspection.findings
@@ -143,7 +161,7 @@ def write_clean_csv(path: str, inspection: Inspection) -> int:
         if i in out or name != TRAIN:
             continue
         own = [class_of(facts, inspection.label)] if inspection.label else []
-        image = facts.place.path if facts.place else facts.key
+        image = facts.place.path  # type: ignore[union-attr]  # as _check_files has seen
         uri = image if files.is_remote(image) else os.path.abspath(image)
         writer.writerow([uri, *own, *(facts.columns.get(column, "") for column in others)])
         count += 1
