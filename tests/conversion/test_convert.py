@@ -576,6 +576,29 @@ def test_a_repaired_source_is_converted_again(pictures, tmp_path):
     assert os.stat(again.paths[0]).st_mtime_ns == changed
 
 
+def test_a_shard_without_images_is_not_written(pictures, tmp_path):
+    lines = [f"pictures/bee/{i}.png,bee" for i in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    for i in (2, 3):
+        (pictures / "bee" / f"{i}.png").write_bytes(b"")
+    options = ConvertOptions(num_shards=2, shuffle=False, **ONE)
+    for _ in range(2):
+        summary = convert(str(tmp_path / "t.csv"), str(tmp_path / "out"), options)
+        assert list(contents(tmp_path / "out")) == ["train-00000-of-00002.tfrecord"]
+        assert len(summary.paths) == 1 and len(summary.refused) == 2
+    labels = [Label("label", depth=2)]
+    pattern = str(tmp_path / "out" / "train-*")
+    assert len(read_back(pattern, labels, tmp_path, label=("bee", "ant"))[1]) == 2
+
+
+def test_a_part_without_images_is_an_error(pictures, tmp_path):
+    for path in pictures.glob("*/*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"part train has no image.*refused\.csv"):
+        convert(str(pictures), str(tmp_path / "out"), ConvertOptions(**ONE))
+    assert len((tmp_path / "out" / "refused.csv").read_text().splitlines()) == 21
+
+
 def test_another_source_does_not_replace_the_records_of_the_first(pictures, tmp_path):
     convert(str(pictures), str(tmp_path / "out"), ConvertOptions(**ONE))
     (tmp_path / "t.csv").write_text("pictures/bee/1.png,bee\n")

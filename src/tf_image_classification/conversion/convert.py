@@ -86,7 +86,7 @@ class Summary:
         refused: the rows that were not.
         classes: by class its images in each part.
         fingerprint: of all shards, hexadecimal.
-        paths: the shards.
+        paths: the shards that have images; there are no others.
     """
 
     num_rows: int
@@ -116,7 +116,8 @@ def convert(
         on_shard: called with each finished shard and the number of all.
 
     Raises:
-        DataError: the source is unusable, or the folder holds something else.
+        DataError: the source is unusable, the folder holds something else, or all images of a part
+            are refused.
         ConfigError: the options do not fit one another or the source.
     """
     options = options or ConvertOptions()
@@ -150,6 +151,12 @@ def convert(
         on_shard(result, sum(map(len, shards.values())))
     summary = _summary(num_rows, shards, results, refused, label, names)
     _write_beside(out, source, summary, options, names)
+    empty = [part for part, count in summary.num_examples.items() if not count]
+    if empty:
+        raise DataError(
+            f"{out}: the part {empty[0]} has no image, since all its rows are refused; see "
+            f"{_beside(out, options, 'refused.csv')}."
+        )
     return summary
 
 
@@ -365,7 +372,8 @@ def _summary(
         )
         for name, count in tally.items():
             counts[name][part] = count
-    ordered = [shard.path for each in shards.values() for shard in each]
+    paths = [shard.path for each in shards.values() for shard in each]
+    ordered = [path for path in paths if results[path].num_examples]
     digest = hashlib.sha256("".join(results[path].sha256 for path in ordered).encode())
     return Summary(
         num_rows,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
-import json
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_image_classification import files
@@ -61,7 +61,7 @@ class ShardResult:
     """What became of a shard's rows.
 
     Attributes:
-        path: its file.
+        path: its file, which is not there without images.
         num_examples: images in it.
         num_bytes: of the file.
         sha256: of the file, hexadecimal.
@@ -78,36 +78,31 @@ class ShardResult:
 def write_shard(shard: Shard) -> ShardResult:
     """Write a shard, unless it was finished by an earlier run with the same description.
 
-    The file gets its name when it is whole; the note of its result comes after it.
+    The file gets its name when it is whole; the note of its result comes after it. There is none
+    where all rows are refused.
     """
     done = finished(shard)
     if done is not None:
         return done
-    from tf_image_classification.dataset.tfrecord import framed, make_example  # late: TensorFlow
-
     made_of = shard.digest  # before anything is read
-    refused = []
+    refused: list[Refused] = []
     digest = hashlib.sha256()
     num_bytes = 0
-    with files.atomic_write(shard.path) as raw:
-        is_packed = shard.path.endswith(".gz")
-        # Without a time and a name in its head the same records make the same bytes.
-        stream: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if is_packed else raw
-        for row in shard.rows:
-            try:
-                image = stored(row.place.read(), shard.options)
-                keeps = shard.schema == "ours"
-                labels = labels_of(row, shard)
-                record = make_example(image, row.key, labels, keeps_integers=keeps)
-            except (TficError, OSError, ValueError) as error:
-                refused.append(Refused(row.where or row.key, _reason(error)))
-                continue
-            data = framed(record)
-            stream.write(data)
-            digest.update(data)
-            num_bytes += len(data)
-        if is_packed:
-            stream.close()
+    records = _records(shard, refused)
+    first = next(records, None)
+    if first is None:
+        files.remove_file(shard.path)
+    else:
+        with files.atomic_write(shard.path) as raw:
+            is_packed = shard.path.endswith(".gz")
+            # Without a time and a name in its head the same records make the same bytes.
+            stream: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if is_packed else raw
+            for data in itertools.chain([first], records):
+                stream.write(data)
+                digest.update(data)
+                num_bytes += len(data)
+            if is_packed:
+                stream.close()
     result = ShardResult(
         shard.path,
         len(shard.rows) - len(refused),
@@ -120,13 +115,29 @@ def write_shard(shard: Shard) -> ShardResult:
     return result
 
 
+def _records(shard: Shard, refused: list[Refused]) -> Iterator[bytes]:
+    """The records of a shard as they stand in its file; adds to the refused rows."""
+    from tf_image_classification.dataset.tfrecord import framed, make_example  # late: TensorFlow
+
+    for row in shard.rows:
+        try:
+            image = stored(row.place.read(), shard.options)
+            keeps = shard.schema == "ours"
+            record = make_example(image, row.key, labels_of(row, shard), keeps_integers=keeps)
+        except (TficError, OSError, ValueError) as error:
+            refused.append(Refused(row.where or row.key, _reason(error)))
+            continue
+        yield framed(record)
+
+
 def finished(shard: Shard) -> ShardResult | None:
     """The result of a shard that an earlier run has written, or None."""
     path = _note_path(shard)
-    if not files.exists(path) or not files.exists(shard.path):
+    if not files.exists(path):
         return None
-    note = json.loads(files.read_text(path))
-    if note["digest"] != shard.digest:
+    note = files.read_json(path)
+    is_there = not note["result"]["num_examples"] or files.exists(shard.path)
+    if not is_there or note["digest"] != shard.digest:
         return None
     result = dict(note["result"])
     result["refused"] = tuple(Refused(**each) for each in result["refused"])

@@ -61,8 +61,8 @@ def inspect(
         num_processes: 0: one a core.
         backbone: network whose frozen features find outliers and likely wrong labels, or "".
         weights: its weights: a file, or ``imagenet``.
-        for_clean_csv: whether ``write_clean_csv`` is to follow, for which each training image must be
-            a file of its own.
+        for_clean_csv: whether ``write_clean_csv`` is to follow, for which each training image must
+            be a file of its own.
         on_images: called with how many images were looked at, and how many there are.
 
     Raises:
