@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import math
 import os
 import signal
 import struct
@@ -402,11 +403,36 @@ def test_a_group_stays_together_and_a_class_is_divided_evenly():
 
 @pytest.mark.parametrize(
     ("split", "message"),
-    [({"a": 0.5}, "add up to 0.5"), ({"a": 1.5, "b": -0.5}, "each above 0")],
+    [
+        ({"a": math.nan}, "add up to nan"),
+        ({"a": 0.5}, "add up to 0.5"),
+        ({"a": 1.5, "b": -0.5}, "each above 0"),
+    ],
 )
 def test_shares_that_are_no_whole_are_refused(split, message):
     with pytest.raises(ConfigError, match=message):
         Split(split)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--num_shards -1", "--shard_mb 0", "--processes -1", "--short_side -1",
+        "--max_image_pixels 0", "--quality 0 --image_format jpeg", "--quality 96 --short_side 9",
+        "--quality 80", "--quality 80 --image_format png --short_side 9", "--image_format gif",
+        "--processes 2 --runner direct",
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_act_is_refused(pictures, tmp_path, words, capsys):
+    with pytest.raises(SystemExit):
+        convert_verb.main([str(pictures), str(tmp_path / "out"), *words.split()])
+    assert f"{words.split()[0]} is" in capsys.readouterr().err
+
+
+def test_labels_of_other_classes_are_an_error(pictures, tmp_path):
+    options = ConvertOptions(class_names=("wasp", "fly"), **ONE)
+    with pytest.raises(DataError, match=r"none of .*\(ant, bee\) is in it, only wasp, fly"):
+        convert(str(pictures), str(tmp_path / "out"), options)
 
 
 def test_images_are_reduced_turned_and_encoded_as_asked():

@@ -160,6 +160,12 @@ def test_people_in_both_sets_and_a_drift_are_told(clean):
     assert any("brightness by -" in text for text in drifts)
 
 
+@pytest.mark.parametrize("named", [{"num_processes": -1}, {"max_pixels": 0}])
+def test_numbers_that_are_too_small_are_refused(clean, named):
+    with pytest.raises(ConfigError, match="expected [01] or more"):
+        inspect(str(clean / "train"), **named)
+
+
 @pytest.mark.parametrize("named", [{"group": "persn"}, {"label": "labl"}])
 def test_a_column_that_is_not_there_is_told_before_an_image_is_read(clean, named, monkeypatch):
     (clean / "t.csv").write_text("URIs,labels,person\ntrain/bee/1.jpg,bee,p\n")

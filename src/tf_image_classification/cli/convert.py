@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--suffix", default="", help="of the names of labels.txt, dataset.json and refused.csv")
     add("--schema", default="ours", help="ours, or legacy: one float a label, GZIP")
     add("--short_side", type=int, default=0, help="pixels to reduce the shorter side to; 0: keep")
-    add("--quality", type=int, default=90, help="of JPEG (90)")
+    add("--quality", type=int, help="1 to 95, of what is encoded anew as JPEG (90)")
     add("--image_format", default="keep", help="keep, jpeg, png, or ppm: raw pixels (keep)")
     add("--exif", choices=("keep", "apply"), default="keep", help="apply: store upright (keep)")
     add("--max_image_pixels", type=int, default=100_000_000, help="larger images are refused")

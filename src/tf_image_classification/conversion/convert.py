@@ -16,7 +16,7 @@ from typing import Any
 from tf_image_classification import files
 from tf_image_classification.conversion import engines, readers
 from tf_image_classification.conversion.columns import whole_number
-from tf_image_classification.conversion.images import FORMATS, ImageOptions
+from tf_image_classification.conversion.images import ImageOptions
 from tf_image_classification.conversion.rows import Refused, Row
 from tf_image_classification.conversion.shards import SCHEMAS, Shard, ShardResult
 from tf_image_classification.conversion.splits import Split, divide, place_of
@@ -69,11 +69,19 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         for name, value, choices in (
             ("schema", self.schema, SCHEMAS),
-            ("image_format", self.images.format, FORMATS),
             ("runner", self.runner, engines.RUNNERS),
         ):
             if value not in choices:
                 raise ConfigError(f"--{name} is {value!r}, expected one of {', '.join(choices)}.")
+        for name, number, least in (
+            ("num_shards", self.num_shards, 0),
+            ("shard_mb", self.shard_mb, 1),
+            ("processes", self.num_processes, 0),
+        ):
+            if number < least:
+                raise ConfigError(f"--{name} is {number}, expected {least} or more.")
+        if self.num_processes and self.runner != "pool":
+            raise ConfigError(f"--processes is of the pool, which --runner {self.runner} is not.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,6 +252,7 @@ def _of_classes(
 
     Raises:
         ConfigError: there is no column of classes.
+        DataError: no row is left.
     """
     if not label:
         raise ConfigError("--labels: the source has no column of classes; see --label.")
@@ -254,6 +263,14 @@ def _of_classes(
             kept.append(row)
         else:
             refused.append(Refused(row.where or row.key, f"its class {value!r} is not in --labels"))
+    if not kept:
+        found = sorted({str(row.columns.get(label, "")) for row in rows})
+        shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        raise DataError(
+            f"--labels: none of the source's classes ({shown}) is in it, only "
+            f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}. Name the file of its "
+            "classes."
+        )
     return _with_classes(kept, label, str)
 
 

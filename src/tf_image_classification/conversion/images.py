@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.errors import BadImageError
+from tf_image_classification.errors import BadImageError, ConfigError
 
 Pixels = npt.NDArray[np.uint8]
+_QUALITY = 90
 FORMATS = ("keep", "jpeg", "png", "ppm")
 
 
@@ -22,7 +23,7 @@ class ImageOptions:
 
     Attributes:
         short_side: the shorter side of larger images is reduced to so many pixels; 0: none is.
-        quality: of JPEG, 1 to 95.
+        quality: of JPEG, 1 to 95; None: 90.
         format: "keep" stores bytes that need no change as they are, and others as JPEG, or as PNG
             where pixels came without a format; "ppm" is raw pixels.
         apply_exif: whether images are stored upright, without what their EXIF data said.
@@ -30,10 +31,30 @@ class ImageOptions:
     """
 
     short_side: int = 0
-    quality: int = 90
+    quality: int | None = None
     format: str = "keep"
     apply_exif: bool = False
     max_pixels: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ConfigError(
+                f"--image_format is {self.format!r}, expected one of {', '.join(FORMATS)}."
+            )
+        if self.short_side < 0:
+            raise ConfigError(f"--short_side is {self.short_side}, expected 0 or more pixels.")
+        if self.max_pixels < 1:
+            raise ConfigError(f"--max_image_pixels is {self.max_pixels}, expected 1 or more.")
+        if self.quality is None:
+            return
+        if not 1 <= self.quality <= 95:
+            raise ConfigError(f"--quality is {self.quality}, expected 1 to 95.")
+        may_change = self.format == "keep" and (self.short_side or self.apply_exif)
+        if self.format != "jpeg" and not may_change:
+            raise ConfigError(
+                "--quality is that of images which are encoded anew as JPEG. Give --short_side, "
+                "--exif apply or --image_format jpeg too, or leave it out."
+            )
 
 
 def stored(image: bytes | Pixels, options: ImageOptions) -> bytes:
@@ -97,5 +118,7 @@ def _encoded(pixels: Pixels, options: ImageOptions, *, fallback: str) -> bytes:
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     kind = fallback if options.format == "keep" else options.format
     data = io.BytesIO()
-    image.save(data, kind.upper(), **({"quality": options.quality} if kind == "jpeg" else {}))
+    image.save(
+        data, kind.upper(), **({"quality": options.quality or _QUALITY} if kind == "jpeg" else {})
+    )
     return data.getvalue()

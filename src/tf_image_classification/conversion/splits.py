@@ -32,7 +32,8 @@ class Split:
 
     def __post_init__(self) -> None:
         total = math.fsum(self.shares.values())
-        if self.shares and (abs(total - 1) > 1e-6 or min(self.shares.values()) <= 0):
+        are_whole = abs(total - 1) <= 1e-6 and all(share > 0 for share in self.shares.values())
+        if self.shares and not are_whole:
             raise ConfigError(f"--split: the shares add up to {total:g}, expected 1, each above 0.")
         if self.group and self.stratify:
             raise ConfigError("--group_column keeps rows together and --stratify divides them.")

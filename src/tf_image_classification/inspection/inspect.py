@@ -67,8 +67,15 @@ def inspect(
 
     Raises:
         DataError: a source is missing, empty or malformed.
-        ConfigError: there is no such column, or a CSV could not name the images.
+        ConfigError: a number is too small, there is no such column, or a CSV could not name the
+            images.
     """
+    for name, number, least in (
+        ("processes", num_processes, 0),
+        ("max_image_pixels", max_pixels, 1),
+    ):
+        if number < least:
+            raise ConfigError(f"--{name} is {number}, expected {least} or more.")
     rows, refused = find_rows(source, label)
     sets = [EVALUATION if row.split not in ("", "train") else TRAIN for row in rows]
     if evaluation:
