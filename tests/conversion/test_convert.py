@@ -342,6 +342,77 @@ def test_a_record_or_cell_without_an_image_is_refused_and_large_numbers_are_kept
             assert features["x"].bytes_list.value[0] == b"9223372036854775808"
 
 
+MEMBERS = [("1.png", b"x" * 2000), ("1.cls", b"0"), ("2.png", b"x" * 2000), ("2.cls", b"1")]
+
+
+def write_damaged(path, kind):
+    """A file of a kind that is not as it should be."""
+    if kind in ("cut.tar", "cut header.tar", "cut.tar.gz", "damaged.tar"):
+        write_tar(path, MEMBERS)
+        data = bytearray(path.read_bytes())
+        data[3584:3590] = b"?????!" if kind == "damaged.tar" else data[3584:3590]
+        packed = gzip.compress(data) if kind.endswith("gz") else bytes(data)
+        end = {"cut.tar": 1500, "cut header.tar": 2700, "cut.tar.gz": 90}.get(kind)
+        path.write_bytes(packed[:end])
+    elif kind.endswith("tar"):
+        said = {"bad.json.tar": b"{", "list.json.tar": b"[1]", "latin.txt.tar": b"caf\xe9"}[kind]
+        write_tar(path, [("1.png", b"x"), (f"1.{kind.split('.')[1]}", said)])
+    elif kind.endswith("gz"):
+        write_records(path, {"image_bytes": texts(b"x" * 999)}, compression="GZIP")
+        path.write_bytes(path.read_bytes()[:-12])
+    elif kind == "foreign.tfrecord":
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            writer.write(b"garbage")
+    else:
+        path.write_bytes(b"PAR1 and nothing else")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("cut.tar", "cannot be read as a tar file"),
+        ("cut header.tar", "no member begins at byte 2560"),
+        ("damaged.tar", "no member begins at byte 3584"),
+        ("cut.tar.gz", "cannot be read as a tar file"),
+        ("bad.json.tar", r": 1\.json is not JSON"),
+        ("list.json.tar", r": 1\.json holds '\[1\]', expected names"),
+        ("latin.txt.tar", r": 1\.txt is not UTF-8"),
+        ("cut.tfrecord.gz", "is cut"),
+        ("foreign.tfrecord", "record 0 is not a tf.train.Example"),
+        ("cut.parquet", "cannot be read as a Parquet file"),
+    ],
+)
+def test_a_damaged_file_is_told_by_its_name(tmp_path, kind, message):
+    write_damaged(tmp_path / kind, kind)
+    with pytest.raises(DataError, match=message) as caught:
+        readers.find_rows(str(tmp_path / kind))
+    assert str(tmp_path / kind) in str(caught.value)
+
+
+def test_records_that_are_compressed_by_zlib_are_read(tmp_path):
+    write_records(tmp_path / "a.tfrecord", {"image_bytes": texts(b"x")}, compression="ZLIB")
+    rows, _ = readers.find_rows(str(tmp_path / "a.tfrecord"))
+    assert [row.place.read() for row in rows] == [b"x"]
+
+
+def test_true_and_false_in_json_are_numbers(tmp_path):
+    write_tar(tmp_path / "a.tar", [("1.png", png(1)), ("1.json", b'{"label": true}')])
+    rows, _ = readers.find_rows(str(tmp_path / "a.tar"))
+    assert repr(rows[0].columns["label"]) == "1"
+
+
+def test_labels_that_idx_or_cifar_files_lack_are_told(tmp_path):
+    write_idx(tmp_path, "train", 2, 0)
+    (tmp_path / "train-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="expected train-labels-idx1-ubyte.gz beside it"):
+        readers.find_rows(str(tmp_path))
+    (tmp_path / "train-images-idx3-ubyte.gz").unlink()
+    (tmp_path / "test_batch.bin").write_bytes(bytes([7]) + bytes(3072))
+    (tmp_path / "batches.meta.txt").write_text("plane\ncar\n")
+    with pytest.raises(DataError, match=r"image 0 is of class 7, but batches\.meta.* only 2"):
+        readers.find_rows(str(tmp_path))
+
+
 def test_several_classes_of_a_record_are_kept(tmp_path):
     features = {"image_bytes": texts(png(1)), "label": texts(b"cat", b"dog")}
     write_records(tmp_path / "a.tfrecord", features)

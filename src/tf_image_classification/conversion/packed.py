@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,12 +26,26 @@ from tf_image_classification.conversion.rows import (
     unpacked_stream,
 )
 from tf_image_classification.dataset.sources import IMAGE_SUFFIXES
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import BadRecordError, DataError
 from tf_image_classification.labels import SEPARATOR
 
 
 def read_tar(path: str) -> Found:
     """WebDataset's convention: members of one key are one example, their ending says what."""
+    try:
+        return _read_tar(path)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise _damaged(path, "a tar file", error) from error
+
+
+def _damaged(path: str, what: str, error: Exception) -> DataError:
+    return DataError(
+        f"{path} cannot be read as {what} ({error}): it is cut short, damaged or something else. "
+        "Copy or write it again."
+    )
+
+
+def _read_tar(path: str) -> Found:
     images: dict[str, tuple[str, Place]] = {}
     columns: dict[str, dict[str, Value]] = {}
     refused = []
@@ -53,12 +68,15 @@ def read_tar(path: str) -> Found:
                     refused.append(Refused(where, "neither image, class nor JSON"))
                     continue
                 data = tar.extractfile(content).read()  # type: ignore[union-attr]
-                columns.setdefault(key, {}).update(_said_of_image(ending, data))
+                columns.setdefault(key, {}).update(_said_of_image(ending, data, where))
             elif key in images:
                 refused.append(Refused(where, f"its key has an image already, {images[key][0]}"))
             else:
                 place = Place("bytes", path, content.offset_data, content.size)
                 images[key] = (member.name, place)
+        stream.seek(tar.offset)
+        if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):  # it ends where no member begins
+            raise tarfile.ReadError(f"no member begins at byte {tar.offset}")
     rows = [
         Row(key, place, columns.get(key, {}), where=f"{path}: {name}")
         for key, (name, place) in images.items()
@@ -68,16 +86,30 @@ def read_tar(path: str) -> Found:
     return rows, refused
 
 
-def _said_of_image(ending: str, data: bytes) -> dict[str, Value]:
+def _said_of_image(ending: str, data: bytes, where: str) -> dict[str, Value]:
     """What a member of a tar file says of the image of its key."""
+    try:
+        text = data.decode().strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     if ending == "json":
-        found = json.loads(data)
-        return {n: v for n, v in found.items() if isinstance(v, (str, int, float))}
-    text = data.decode().strip()
+        return _said_in_json(text, where)
     if ending == "txt":
         return {"text": Cell(text)}
     number = whole_number(text)
     return {LABEL: text if number is None else number}
+
+
+def _said_in_json(text: str, where: str) -> dict[str, Value]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where} is not JSON ({error}). Correct or remove it.") from error
+    if not isinstance(found, dict):
+        raise DataError(
+            f'{where} holds {text[:40]!r}, expected names with values, as {{"label": "cat"}}.'
+        )
+    return {name: value for name, value in found.items() if isinstance(value, (str, int, float))}
 
 
 def read_parquet(path: str) -> Found:
@@ -85,8 +117,11 @@ def read_parquet(path: str) -> Found:
     import pyarrow as pa  # late: it takes half a second
     import pyarrow.parquet
 
-    with files.open_for_reading(path) as stream:
-        table = pa.parquet.read_table(io.BytesIO(stream.read()))
+    try:
+        with files.open_for_reading(path) as stream:
+            table = pa.parquet.read_table(io.BytesIO(stream.read()))
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, "a Parquet file", error) from error
     image = next((f.name for f in table.schema if _holds_images(pa, f.type)), None)
     if image is None:
         raise DataError(f"{path} has no column of images: bytes, or a struct with bytes.")
@@ -124,17 +159,13 @@ def _holds_scalars(pa: Any, kind: Any) -> bool:
 
 def read_records(path: str) -> Found:
     """``tf.train.Example`` records with an image; every other feature of one value is a column."""
-    import tensorflow as tf  # late: only records need it
-
-    from tf_image_classification.dataset import tfrecord
     from tf_image_classification.dataset.examples import IMAGE_FEATURES
 
     rows, refused = [], []
     name = re.sub(r"\.tfrecord.*$", "", os.path.basename(path))
-    scanned = _scanned(path, tfrecord.scan_records)
-    for number, (offset, data) in enumerate(scanned):
+    for number, (offset, data) in enumerate(_scanned(path)):
         where = f"{path} record {number}"
-        features = tf.train.Example.FromString(data).features.feature
+        features = _features(data, where)
         image = next((f for f in IMAGE_FEATURES if f in features), None)
         if image is None:
             refused.append(Refused(where, f"no image feature ({', '.join(IMAGE_FEATURES)})"))
@@ -148,10 +179,25 @@ def read_records(path: str) -> Found:
     return rows, refused
 
 
-def _scanned(path: str, scan: Any) -> Iterator[tuple[int, bytes]]:
-    with unpacked_stream(path) as stream:
-        for offset, data, _ in scan(stream, path):
+def _scanned(path: str) -> Iterator[tuple[int, bytes]]:
+    """Offset and data of each record, in the file once it is unpacked."""
+    from tf_image_classification.dataset import tfrecord
+
+    with tfrecord.open_plain(path, tfrecord.compression(path)) as stream:
+        for offset, data, _ in tfrecord.scan_records(stream, path):
             yield offset, data
+
+
+def _features(record: bytes, where: str) -> Any:
+    import tensorflow as tf  # late: only records need it
+    from google.protobuf.message import DecodeError
+
+    try:
+        return tf.train.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise BadRecordError(
+            f"{where} is not a tf.train.Example ({error}). Expected records with an encoded image."
+        ) from error
 
 
 def _feature(feature: Any) -> Value | None:

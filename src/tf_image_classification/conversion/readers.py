@@ -186,8 +186,15 @@ def _read_idx(folder: str) -> Found:
             continue
         path, prefix = files.join(folder, name), match[1]
         labels_name = name.replace("-images", "-labels").replace("idx3", "idx1")
-        data, labels = unpacked(path), unpacked(files.join(folder, labels_name))
-        if bytes(data[:4]) != b"\0\0\x08\x03" or bytes(labels[:4]) != b"\0\0\x08\x01":
+        labels_path = files.join(folder, labels_name)
+        if not files.exists(labels_path):
+            raise DataError(f"{path} has no labels: expected {labels_name} beside it.")
+        data, labels = unpacked(path), unpacked(labels_path)
+        if (
+            min(len(data) - 16, len(labels) - 8) < 0
+            or bytes(data[:4]) != b"\0\0\x08\x03"
+            or bytes(labels[:4]) != b"\0\0\x08\x01"
+        ):
             raise DataError(f"{path} or its labels do not begin like an idx file of bytes.")
         count, height, width = np.frombuffer(data[4:16], ">i4").tolist()
         if len(labels) != 8 + count or len(data) != 16 + count * height * width:
@@ -205,7 +212,8 @@ def _read_cifar(folder: str) -> Found:
     """cs.toronto.edu/~kriz/cifar.html describes the format: label bytes, then planes of colours."""
     names = files.list_folder(folder)
     is_hundred = "train.bin" in names
-    class_names = _cifar_names(folder, "fine_label_names.txt" if is_hundred else "batches.meta.txt")
+    names_file = "fine_label_names.txt" if is_hundred else "batches.meta.txt"
+    class_names = _cifar_names(folder, names_file)
     num_labels, pixels = (2 if is_hundred else 1), 3 * 32 * 32
     rows = []
     for name in names:
@@ -218,6 +226,11 @@ def _read_cifar(folder: str) -> Found:
             raise DataError(f"{path} has {len(data)} bytes, not a multiple of {size}.")
         for i in range(len(data) // size):
             number = data[i * size + num_labels - 1]
+            if class_names and number >= len(class_names):
+                raise DataError(
+                    f"{path} image {i} is of class {number}, but {names_file} names only "
+                    f"{len(class_names)} classes. Complete it, or look whether the file is damaged."
+                )
             label: Value = class_names[number] if class_names else int(number)
             place = Place("pixels", path, i * size + num_labels, pixels, (3, 32, 32))
             split = "test" if name.startswith("test") else "train"

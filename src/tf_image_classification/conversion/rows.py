@@ -12,6 +12,7 @@ import gzip
 import io
 import mmap
 import os
+import zlib
 from collections.abc import Mapping
 from typing import IO
 
@@ -62,7 +63,8 @@ class Place:
             return files.read_bytes(self.path)
         if self.kind == "cell":
             return _cell(self.path, self.offset, self.name)
-        part = _unpacked(self.path)[self.offset : self.offset + self.length]
+        content = _records(self.path) if self.kind == "record" else _unpacked(self.path)
+        part = content[self.offset : self.offset + self.length]
         if self.kind == "record":
             import tensorflow as tf  # late: only records need it
 
@@ -131,7 +133,25 @@ def _unpacked(path: str) -> memoryview:
             if not is_packed and os.fstat(stream.fileno()).st_size:
                 return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     data = files.read_bytes(path)
-    return memoryview(gzip.decompress(data) if data[:2] == _GZIP else data)
+    try:
+        return memoryview(gzip.decompress(data) if data[:2] == _GZIP else data)
+    except (EOFError, zlib.error, OSError) as error:
+        raise DataError(
+            f"{path} is cut short or damaged: its compressed data cannot be read ({error}). Copy "
+            "or write it again."
+        ) from error
+
+
+@functools.lru_cache(maxsize=2)
+def _records(path: str) -> memoryview:
+    """The same for TFRecords, which may also be compressed by ZLIB."""
+    from tf_image_classification.dataset import tfrecord  # late: TensorFlow
+
+    kind = tfrecord.compression(path)
+    if not kind:
+        return _unpacked(path)
+    with tfrecord.open_plain(path, kind) as stream:
+        return memoryview(stream.read())
 
 
 def unpacked(path: str) -> memoryview:
