@@ -78,7 +78,7 @@ def test_a_folder_becomes_records_that_train(pictures, tmp_path):
     assert summary.num_examples == {"train": 20} and summary.num_rows == 24
     reasons = {os.path.basename(each.where): each.reason for each in summary.refused}
     assert reasons["notes.txt"] == "not the name of an image"
-    assert reasons[".hidden.png"] == "hidden file" and "beside" in reasons["readme.md"]
+    assert reasons[".hidden.png"] == "hidden" and "beside" in reasons["readme.md"]
     assert "cut short or damaged" in reasons["broken.png"]
     assert summary.classes == {"ant": {"train": 10}, "bee": {"train": 10}}
     assert (tmp_path / "out" / "labels.txt").read_text() == "ant\nbee\n"
@@ -498,6 +498,32 @@ def test_an_option_that_cannot_act_is_refused(pictures, tmp_path, words, capsys)
     with pytest.raises(SystemExit):
         convert_verb.main([str(pictures), str(tmp_path / "out"), *words.split()])
     assert f"{words.split()[0]} is" in capsys.readouterr().err
+
+
+def test_hidden_folders_are_no_classes_and_are_told(pictures):
+    for folder in (pictures / ".trash", pictures / "bee" / ".thumbnails"):
+        folder.mkdir()
+        (folder / "1.png").write_bytes(png(1))
+    rows, refused = readers.find_rows(str(pictures))
+    assert {row.columns["label"] for row in rows} == {"ant", "bee"} and len(rows) == 20
+    assert [(os.path.basename(each.where), each.reason) for each in refused] == [
+        (".trash", "hidden"), (".thumbnails", "hidden"),
+    ]  # fmt: skip
+
+
+def test_classes_that_get_another_name_can_still_be_divided_evenly(pictures, tmp_path, capsys):
+    line = [str(pictures), str(tmp_path / "out"), "--feature", "class_id", "--stratify", "label"]
+    assert convert_verb.main([*line, "--split", "eval=0.2,train=0.8", "--processes", "1"]) == 0
+    assert f"'{tmp_path / 'out'}/train-*'" in capsys.readouterr().out
+    rows, _ = readers.find_rows(str(tmp_path / "out"))  # labels.txt and so on lie beside
+    assert len(rows) == 20 and {row.columns["class_id"] for row in rows} == {"ant", "bee"}
+
+
+def test_the_old_schema_asks_for_the_classes(pictures, tmp_path):
+    (tmp_path / "t.csv").write_text("URIs,kind,who\npictures/bee/1.png,bee,me\n")
+    with pytest.raises(ConfigError, match="Give --label, one of kind, who"):
+        options = ConvertOptions(schema="legacy", **ONE)
+        convert(str(tmp_path / "t.csv"), str(tmp_path / "out"), options)
 
 
 def test_labels_of_other_classes_are_an_error(pictures, tmp_path):

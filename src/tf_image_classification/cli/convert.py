@@ -172,6 +172,6 @@ def _text(out: str, suffix: str, summary: Summary) -> str:
         lines += [f"    {r.where}: {r.reason}" for r in summary.refused[:_MOST_SHOWN]]
     if summary.classes:
         lines.append(f"{len(summary.classes)} classes, in {out}/labels{suffix}.txt")
-    train = next(iter(summary.num_examples))
+    train = "train" if "train" in summary.num_examples else next(iter(summary.num_examples))
     lines.append(f"train with: --train_metadata '{out}/{train}-*'")
     return "\n".join(lines)

@@ -135,16 +135,20 @@ def convert(
     rows = _with_own_names(rows, refused)
     num_rows = len(rows) + len(refused)
     label = label_column(rows, options.label)
-    if options.feature:
-        rows, label = _renamed(rows, label, options.feature), options.feature
+    if options.schema == "legacy" and not label:
+        _check_numbers(rows)
     if options.class_names:
         rows = _of_classes(rows, label, options.class_names, refused)
     names = list(options.class_names)
     if label and not names:
         names, are_numbers = _class_names(rows, label)
         rows = _with_classes(rows, label, int if are_numbers else str)
+    parts = divide(rows, options.split)
+    if options.feature:
+        parts = {p: _renamed(members, label, options.feature) for p, members in parts.items()}
+        label = options.feature
     numbers = {label: {name: i for i, name in enumerate(names)}} if label else {}
-    shards = _plan(rows, out, options, numbers)
+    shards = _plan(parts, out, options, numbers)
     _check_folder(out, shards, takes_other_parts=bool(options.suffix))
     files.make_folder(files.join(out, PROGRESS))
     results = {}
@@ -245,6 +249,20 @@ def _renamed(rows: Sequence[Row], label: str, feature: str) -> list[Row]:
     ]
 
 
+def _check_numbers(rows: Sequence[Row]) -> None:
+    """Refuse texts that the legacy schema would leave out.
+
+    Raises:
+        ConfigError: there are such texts, and no column of classes that numbers them.
+    """
+    texts = {n for row in rows for n, v in row.columns.items() if isinstance(v, str) and v}
+    if texts:
+        raise ConfigError(
+            "--schema legacy stores numbers, and nothing says which column has the classes. Give "
+            f"--label, one of {', '.join(sorted(texts))}."
+        )
+
+
 def _of_classes(
     rows: Sequence[Row], label: str, names: Sequence[str], refused: list[Refused]
 ) -> list[Row]:
@@ -304,7 +322,7 @@ def _with_classes(rows: Sequence[Row], label: str, kind: type) -> list[Row]:
 
 
 def _plan(
-    rows: Sequence[Row],
+    parts: Mapping[str, Sequence[Row]],
     out: str,
     options: ConvertOptions,
     numbers: Mapping[str, Mapping[str, int]],
@@ -312,9 +330,10 @@ def _plan(
     """By part the shards to write."""
     ending = ".tfrecord.gz" if options.schema == "legacy" else ".tfrecord"
     plan = {}
-    for part, members in divide(rows, options.split).items():
+    for part, members in parts.items():
         if not members:
-            raise DataError(f"--split: none of {len(rows)} images falls into {part}.")
+            count = sum(map(len, parts.values()))
+            raise DataError(f"--split: none of {count} images falls into {part}.")
         if options.shuffle:
             members = sorted(members, key=lambda row: place_of(row.key, options.seed + 1))
         count = options.num_shards or _num_shards(members, options.shard_mb)

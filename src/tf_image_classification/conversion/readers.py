@@ -84,8 +84,10 @@ def _reader_of(path: str) -> Callable[[str], Found]:
             return _read_idx
         if any(re.fullmatch(r"(data_batch_\d|test_batch|train|test)\.bin", n) for n in names):
             return _read_cifar
-        if names and all(".tfrecord" in name for name in names):
-            return lambda folder: _each(folder, names, read_records)
+        records = [name for name in names if ".tfrecord" in name]
+        others = (files.join(path, name) for name in names if ".tfrecord" not in name)
+        if records and not any(map(files.is_folder, others)):  # labels.txt and the like
+            return lambda folder: _each(folder, records, read_records)
         if any(name.endswith(".parquet") for name in names):
             chosen = [name for name in names if name.endswith(".parquet")]
             return lambda folder: _each(folder, chosen, read_parquet)
@@ -119,10 +121,13 @@ def _read_folder(path: str) -> Found:
         if not files.is_folder(inner):
             refused.append(Refused(inner, "lies beside the class folders"))
             continue
+        if name.startswith("."):
+            refused.append(Refused(inner, "hidden"))
+            continue
         for file in _files_below(inner):
             key = file[len(path) :].lstrip("/")
             if os.path.basename(file).startswith("."):
-                refused.append(Refused(file, "hidden file"))
+                refused.append(Refused(file, "hidden"))
             elif not file.lower().endswith(IMAGE_SUFFIXES):
                 refused.append(Refused(file, "not the name of an image"))
             else:
@@ -131,9 +136,10 @@ def _read_folder(path: str) -> Found:
 
 
 def _files_below(folder: str) -> Iterator[str]:
+    """All files, and hidden folders as a whole."""
     for name in files.list_folder(folder, with_hidden=True):
         inner = files.join(folder, name)
-        if files.is_folder(inner):
+        if files.is_folder(inner) and not name.startswith("."):
             yield from _files_below(inner)
         else:
             yield inner
