@@ -31,13 +31,22 @@ def with_types(rows: Sequence[Row], texts: Collection[str] = ()) -> list[Row]:
         rows: of the whole source.
         texts: columns whose cells stay texts, such as the classes.
     """
-    values: dict[str, set[Value]] = {}
+    found: dict[str, set[tuple[type, Value]]] = {}  # apart by type: to Python 1 is True
     for row in rows:
         for name, value in row.columns.items():
-            values.setdefault(name, set()).add(value)
-    types = {name: _type_of(found, name in texts) for name, found in values.items()}
+            found.setdefault(name, set()).add((type(value), value))
+    types = {}
+    for name, of_types in found.items():
+        kind = _type_of([value for _, value in of_types], name in texts)
+        if {of_type for of_type, _ in of_types} - {kind, tuple}:
+            types[name] = kind
+    if not types:
+        return list(rows)
     return [
-        dataclasses.replace(row, columns={n: _as_type(v, types[n]) for n, v in row.columns.items()})
+        dataclasses.replace(
+            row,
+            columns={n: _as_type(v, types[n]) if n in types else v for n, v in row.columns.items()},
+        )
         for row in rows
     ]
 
@@ -68,7 +77,9 @@ def _type_of(values: Iterable[Value], stays_text: bool) -> type:
 
 
 def _as_type(value: Value, kind: type) -> Value:
-    if isinstance(value, tuple) or value == "":
-        return value if isinstance(value, tuple) else ""
+    if isinstance(value, tuple):
+        return value
+    if value == "":
+        return ""
     result: Value = kind(value)
     return result
