@@ -216,8 +216,9 @@ def read_predictions(path: str) -> Predictions:
     try:
         table = parquet.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
+        reason = str(error).rstrip(".")
         raise DataError(
-            f"{path} cannot be read: {error}. Remove it and evaluate the model again."
+            f"{path} cannot be read: {reason}. Remove it and evaluate the model again."
         ) from error
     try:
         metadata = json.loads((table.schema.metadata or {})[_METADATA])

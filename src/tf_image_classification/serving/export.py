@@ -166,8 +166,9 @@ class ExportedModel:
         try:
             self._loaded, self.step = tf.saved_model.load(self.path), step
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
+            reason = str(error).rstrip(".")
             raise DataError(
-                f"The exported model {self.path} cannot be read: {error}. Remove it and start the "
+                f"The exported model {self.path} cannot be read: {reason}. Remove it and start the "
                 "run's command again, which exports it anew."
             ) from error
         return self
