@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_image_classification import files
-from tf_image_classification.conversion import engines, readers
-from tf_image_classification.conversion.columns import whole_number
+from tf_image_classification.conversion import classes, engines, readers
 from tf_image_classification.conversion.images import ImageOptions
 from tf_image_classification.conversion.rows import Refused, Row
 from tf_image_classification.conversion.shards import SCHEMAS, Shard, ShardResult
@@ -23,7 +22,6 @@ from tf_image_classification.conversion.splits import Split, divide, place_of
 from tf_image_classification.errors import ConfigError, DataError
 
 PROGRESS = ".progress"
-_MOST_NUMBERED = 100_000  # classes that are called by numbers, from 0 on
 _BYTES_OF_UNKNOWN = 100_000  # of an image whose size the source does not say
 
 
@@ -134,18 +132,20 @@ def convert(
     refused = list(refused)
     rows = _with_own_names(rows, refused)
     num_rows = len(rows) + len(refused)
-    label = label_column(rows, options.label)
+    label = classes.label_column(rows, options.label)
     if options.schema == "legacy" and not label:
-        _check_numbers(rows)
+        classes.check_numbers(rows)
     if options.class_names:
-        rows = _of_classes(rows, label, options.class_names, refused)
+        rows = classes.of_classes(rows, label, options.class_names, refused)
     names = list(options.class_names)
     if label and not names:
-        names, are_numbers = _class_names(rows, label)
-        rows = _with_classes(rows, label, int if are_numbers else str)
+        names, are_numbers = classes.class_names(rows, label)
+        rows = classes.with_classes(rows, label, int if are_numbers else str)
     parts = divide(rows, options.split)
     if options.feature:
-        parts = {p: _renamed(members, label, options.feature) for p, members in parts.items()}
+        parts = {
+            p: classes.renamed(members, label, options.feature) for p, members in parts.items()
+        }
         label = options.feature
     numbers = {label: {name: i for i, name in enumerate(names)}} if label else {}
     shards = _plan(parts, out, options, numbers)
@@ -211,114 +211,6 @@ def _with_own_names(rows: Sequence[Row], refused: list[Refused]) -> list[Row]:
         seen[row.key] = row.where
         kept.append(row)
     return kept
-
-
-def label_column(rows: Sequence[Row], wanted: str) -> str:
-    """The column of the classes: the one that is wanted, or ``label``, or the only one of texts.
-
-    Raises:
-        ConfigError: there is no such column.
-    """
-    columns = {name: value for row in reversed(rows) for name, value in row.columns.items()}
-    if wanted:
-        if wanted not in columns:
-            raise ConfigError(f"--label {wanted}: no such column, only {', '.join(columns)}.")
-        return wanted
-    if readers.LABEL in columns:
-        return readers.LABEL
-    texts = [name for name, value in columns.items() if isinstance(value, str)]
-    return texts[0] if len(texts) == 1 else ""
-
-
-def _renamed(rows: Sequence[Row], label: str, feature: str) -> list[Row]:
-    """The rows with the label's column called otherwise.
-
-    Raises:
-        ConfigError: there is no such column, or another one of the new name.
-    """
-    if not label or any(feature in row.columns and feature != label for row in rows):
-        raise ConfigError(
-            f"--feature {feature}: the source has "
-            + ("another column of this name." if label else "no column of classes; see --label.")
-        )
-    return [
-        dataclasses.replace(
-            row, columns={feature if n == label else n: value for n, value in row.columns.items()}
-        )
-        for row in rows
-    ]
-
-
-def _check_numbers(rows: Sequence[Row]) -> None:
-    """Refuse texts that the legacy schema would leave out.
-
-    Raises:
-        ConfigError: there are such texts, and no column of classes that numbers them.
-    """
-    texts = {n for row in rows for n, v in row.columns.items() if isinstance(v, str) and v}
-    if texts:
-        raise ConfigError(
-            "--schema legacy stores numbers, and nothing says which column has the classes. Give "
-            f"--label, one of {', '.join(sorted(texts))}."
-        )
-
-
-def _of_classes(
-    rows: Sequence[Row], label: str, names: Sequence[str], refused: list[Refused]
-) -> list[Row]:
-    """The rows of these classes; the others are refused.
-
-    Raises:
-        ConfigError: there is no column of classes.
-        DataError: no row is left.
-    """
-    if not label:
-        raise ConfigError("--labels: the source has no column of classes; see --label.")
-    known, kept = {*names, ""}, []
-    for row in rows:
-        value = str(row.columns.get(label, ""))
-        if value in known:
-            kept.append(row)
-        else:
-            refused.append(Refused(row.where or row.key, f"its class {value!r} is not in --labels"))
-    if not kept:
-        found = sorted({str(row.columns.get(label, "")) for row in rows})
-        shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-        raise DataError(
-            f"--labels: none of the source's classes ({shown}) is in it, only "
-            f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}. Name the file of its "
-            "classes."
-        )
-    return _with_classes(kept, label, str)
-
-
-def _class_names(rows: Sequence[Row], label: str) -> tuple[list[str], bool]:
-    """The classes in the order that numbers them, and whether they are called by these numbers.
-
-    They are if the source itself has whole numbers, or texts that are all numbers from 0 on without
-    a gap: a training then takes a number for a line of ``labels.txt``.
-    """
-    values = {row.columns[label] for row in rows if row.columns.get(label, "") != ""}
-    numbers = {
-        number for v in values if (number := whole_number(str(v))) is not None and number >= 0
-    }
-    if not values or len(numbers) < len(values):
-        return sorted(map(str, values)), False
-    have_no_gap = max(numbers) < len(numbers)
-    are_given = all(isinstance(value, int) for value in values)
-    if (have_no_gap or are_given) and max(numbers) < _MOST_NUMBERED:
-        return [str(i) for i in range(max(numbers) + 1)], True
-    return [str(number) for number in sorted(numbers)], False
-
-
-def _with_classes(rows: Sequence[Row], label: str, kind: type) -> list[Row]:
-    """The rows with their classes as whole numbers or as texts; real values are no classes."""
-    return [
-        dataclasses.replace(row, columns={**row.columns, label: kind(row.columns[label])})
-        if row.columns.get(label, "") != "" and isinstance(row.columns[label], (str, int))
-        else row
-        for row in rows
-    ]
 
 
 def _plan(

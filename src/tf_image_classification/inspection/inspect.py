@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tf_image_classification import files
-from tf_image_classification.conversion.convert import label_column
+from tf_image_classification.conversion.classes import label_column
 from tf_image_classification.conversion.readers import find_rows
 from tf_image_classification.conversion.rows import Row
 from tf_image_classification.errors import ConfigError, did_you_mean
