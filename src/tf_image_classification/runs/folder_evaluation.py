@@ -152,13 +152,13 @@ def evaluate_folder(
         ready_hooks.write_confusion_pictures(
             settings.evaluation.output_cm_folder, data.schema, evaluation
         )
-    line = evaluation_line(step, evaluation.num_examples, evaluation.metrics)
-    data_names = {"eval_metadata": list(settings.data.eval_metadata)}
-    folder.add_later_evaluation(line | data_names | {"eval_data": data.evaluation.fingerprint})
     if isinstance(data.evaluation, Pipeline):
         slices = columns_beside(settings.data.eval_metadata, predictions.uris, data.schema.names)
         predictions = dataclasses.replace(predictions, slices=slices)
     judgement = judge(predictions, group)
+    line = evaluation_line(step, evaluation.num_examples, evaluation.metrics)
+    data_names = {"eval_metadata": list(settings.data.eval_metadata)}
+    folder.add_later_evaluation(line | data_names | {"eval_data": data.evaluation.fingerprint})
     if is_kept:
         _keep(folder, predictions, judgement)
     return FolderEvaluation(evaluation, step, predictions, judgement)
