@@ -75,7 +75,9 @@ def find_labels(
         label = _of_records(paths, depth)
     _check_known("label_columns", columns, [label.name])
     _check_known("label_kinds", kinds, [label.name])
-    return [Label(label.name, depth=label.depth, kind=kinds.get(label.name, ""))]
+    if label.name in kinds:
+        label = Label(label.name, depth=label.depth, kind=kinds[label.name])
+    return [label]
 
 
 def _check_known(option: str, names: Iterable[str], known: Iterable[str]) -> None:
