@@ -26,7 +26,7 @@ from tf_image_classification.conversion.rows import (
     unpacked_stream,
 )
 from tf_image_classification.dataset.sources import IMAGE_SUFFIXES
-from tf_image_classification.errors import BadRecordError, DataError
+from tf_image_classification.errors import DataError
 from tf_image_classification.labels import SEPARATOR
 
 
@@ -159,13 +159,13 @@ def _holds_scalars(pa: Any, kind: Any) -> bool:
 
 def read_records(path: str) -> Found:
     """``tf.train.Example`` records with an image; every other feature of one value is a column."""
-    from tf_image_classification.dataset.examples import IMAGE_FEATURES
+    from tf_image_classification.dataset.examples import IMAGE_FEATURES, features_of
 
     rows, refused = [], []
     name = re.sub(r"\.tfrecord.*$", "", os.path.basename(path))
     for number, (offset, data) in enumerate(_scanned(path)):
         where = f"{path} record {number}"
-        features = _features(data, where)
+        features = features_of(data, where)
         image = next((f for f in IMAGE_FEATURES if f in features), None)
         if image is None:
             refused.append(Refused(where, f"no image feature ({', '.join(IMAGE_FEATURES)})"))
@@ -186,18 +186,6 @@ def _scanned(path: str) -> Iterator[tuple[int, bytes]]:
     with tfrecord.open_plain(path, tfrecord.compression(path)) as stream:
         for offset, data, _ in tfrecord.scan_records(stream, path):
             yield offset, data
-
-
-def _features(record: bytes, where: str) -> Any:
-    import tensorflow as tf  # late: only records need it
-    from google.protobuf.message import DecodeError
-
-    try:
-        return tf.train.Example.FromString(record).features.feature
-    except DecodeError as error:
-        raise BadRecordError(
-            f"{where} is not a tf.train.Example ({error}). Expected records with an encoded image."
-        ) from error
 
 
 def _feature(feature: Any) -> Value | None:

@@ -29,9 +29,8 @@ from tf_image_classification.conversion.rows import (
 )
 from tf_image_classification.dataset.sources import (
     IMAGE_SUFFIXES,
-    LABEL_COLUMN,
     URI_COLUMN,
-    numbered_rows,
+    label_rows,
 )
 from tf_image_classification.errors import ConfigError, DataError
 
@@ -148,16 +147,7 @@ def _files_below(folder: str) -> Iterator[str]:
 def _read_csv(path: str) -> Found:
     rows: list[Row] = []
     refused: list[Refused] = []
-    numbered = list(numbered_rows(files.read_text(path), path))
-    if not numbered:
-        raise DataError(f"{path} is empty.")
-    header = [cell.strip() for cell in numbered[0][1]]
-    if URI_COLUMN in header:
-        numbered = numbered[1:]
-    else:
-        header = [URI_COLUMN, LABEL]
-    header = [LABEL if name == LABEL_COLUMN else name for name in header]
-    _check_header(header, path)
+    header, numbered = label_rows(path)
     folder = path.rpartition("/")[0] if files.is_remote(path) else os.path.dirname(path)
     for line, cells in numbered:
         where = f"{path} line {line}"
@@ -171,16 +161,6 @@ def _read_csv(path: str) -> Found:
             image = uri
         rows.append(Row(uri, Place("file", image), row, where=f"{where} ({uri})"))
     return rows, refused
-
-
-def _check_header(header: list[str], path: str) -> None:
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        also = f" ({LABEL_COLUMN} is another word for it)" if twice == LABEL else ""
-        raise DataError(
-            f"{path}: its header names the column {twice!r}{also} more than once. Rename or remove "
-            "one of them."
-        )
 
 
 def _read_idx(folder: str) -> Found:

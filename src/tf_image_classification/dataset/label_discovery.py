@@ -12,17 +12,14 @@ from tf_image_classification import files
 from tf_image_classification.dataset import tfrecord
 from tf_image_classification.dataset.examples import COMMON_LABEL_FEATURE, features_of
 from tf_image_classification.dataset.sources import (
-    LABEL_COLUMN,
+    LABEL,
     URI_COLUMN,
-    csv_rows,
+    label_rows,
     source_kind,
 )
 from tf_image_classification.errors import ConfigError, DataError, did_you_mean
 from tf_image_classification.labels import SEPARATOR, Label, split_classes
 from tf_image_classification.labels.schema import CLASS, SEVERAL, VALUE
-
-NAME = "label"
-"""What a source's only label is called when the source does not name it."""
 
 
 def find_labels(
@@ -70,7 +67,7 @@ def find_labels(
                 f"{', '.join(paths)}: {found}, expected a folder of images for each of two "
                 "classes or more. Name the folder that holds them."
             )
-        label = Label(NAME, depth=depth or len(names))
+        label = Label(LABEL, depth=depth or len(names))
     else:
         label = _of_records(paths, depth)
     _check_known("label_columns", columns, [label.name])
@@ -99,13 +96,7 @@ def _csv_columns(paths: Sequence[str]) -> dict[str, set[str]]:
     """The different cells of each column that is a label."""
     cells: dict[str, set[str]] = {}
     for path in paths:
-        header, rows = csv_rows(path)
-        if NAME in header and LABEL_COLUMN in header:
-            raise DataError(
-                f"{path} has columns {LABEL_COLUMN!r} and {NAME!r}, which are two names of one "
-                "label. Rename or remove one of them."
-            )
-        header = [NAME if name == LABEL_COLUMN else name for name in header or [URI_COLUMN, NAME]]
+        header, rows = label_rows(path)
         for _, row in rows:
             for name, cell in zip(header, row, strict=False):
                 if name != URI_COLUMN:
@@ -159,7 +150,9 @@ def _of_records(paths: Sequence[str], depth: int) -> Label:
     if texts:
         return _label(name, texts, depth, "", paths[0])
     # A record of the common form is read under any name.
-    return Label(NAME if name == COMMON_LABEL_FEATURE else name, depth=depth or max(largest + 1, 2))
+    return Label(
+        LABEL if name == COMMON_LABEL_FEATURE else name, depth=depth or max(largest + 1, 2)
+    )
 
 
 def _texts(feature: Any, where: str) -> set[str]:
@@ -190,8 +183,8 @@ def _label_feature(features: Mapping[str, Any], where: str) -> str:
     ]
     if COMMON_LABEL_FEATURE in names:
         return COMMON_LABEL_FEATURE
-    if NAME in features and NAME not in names:
-        return NAME  # a text
+    if LABEL in features and LABEL not in names:
+        return LABEL  # a text
     if len(names) != 1:
         raise DataError(
             f"{where} has {len(names)} features that may be its class ({', '.join(names)}). Write "

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from tf_image_classification import files
 from tf_image_classification.dataset.sources.image_files import (
     IMAGE_SUFFIXES,
+    LABEL,
     LABEL_COLUMN,
     URI_COLUMN,
-    csv_rows,
+    label_rows,
     numbered_rows,
     read_image_files,
 )
@@ -27,12 +28,13 @@ from tf_image_classification.labels import LabelSchema
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "LABEL",
     "LABEL_COLUMN",
     "URI_COLUMN",
     "RawTable",
     "SourceOptions",
     "Table",
-    "csv_rows",
+    "label_rows",
     "numbered_rows",
     "read_source",
     "source_kind",

@@ -21,6 +21,7 @@ from tf_image_classification.labels import LabelSchema
 
 URI_COLUMN = "URIs"
 LABEL_COLUMN = "labels"
+LABEL = "label"  # what a source's only label is called when the source does not name it
 _MOST_COMPARED = 20_000  # files of equal length that are read to find equal ones
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -210,6 +211,24 @@ def csv_rows(path: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     if second is None:
         raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
     return header, itertools.chain([second], numbered)
+
+
+def label_rows(path: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """As ``csv_rows``, for whom all columns but that of the paths may be labels.
+
+    The column of the only label is called ``label`` in the result, whatever its header says.
+
+    Raises:
+        DataError: as ``csv_rows``; or two columns would be called so.
+    """
+    header, rows = csv_rows(path)
+    if LABEL in header and LABEL_COLUMN in header:
+        raise DataError(
+            f"{path} has columns {LABEL_COLUMN!r} and {LABEL!r}, which are two names of one label. "
+            "Rename or remove one of them."
+        )
+    header = header or [URI_COLUMN, LABEL]
+    return [LABEL if name == LABEL_COLUMN else name for name in header], rows
 
 
 def numbered_rows(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
