@@ -420,16 +420,13 @@ def test_several_classes_of_a_record_are_kept(tmp_path):
     assert rows[0].columns == {"label": "cat|dog"}
 
 
-def test_names_that_no_record_or_no_file_can_have_are_refused(pictures, tmp_path):
+def test_a_name_that_no_record_can_have_is_refused(pictures, tmp_path):
     (pictures / os.fsdecode(b"caf\xe9")).mkdir()
     (pictures / os.fsdecode(b"caf\xe9") / "1.png").write_bytes(png(1))
-    (tmp_path / "t.csv").write_text("pictures/bee/1.png,bee\npictures/bee/\0.png,ant\n")
-    for source, reason in ((pictures, "rename it"), (tmp_path / "t.csv", "null byte")):
-        out = tmp_path / f"{source.name}.out"
-        summary = convert(str(source), str(out), ConvertOptions(**ONE))
-        assert [reason in each.reason for each in summary.refused] == [True]
-        assert len((out / "refused.csv").read_text().splitlines()) == 2
-        assert (out / "labels.txt").read_text() == "ant\nbee\n"
+    summary = convert(str(pictures), str(tmp_path / "out"), ConvertOptions(**ONE))
+    assert ["rename it" in each.reason for each in summary.refused] == [True]
+    assert len((tmp_path / "out" / "refused.csv").read_text().splitlines()) == 2
+    assert (tmp_path / "out" / "labels.txt").read_text() == "ant\nbee\n"
 
 
 def test_records_can_be_converted_again(pictures, tmp_path):

@@ -18,7 +18,6 @@ from tf_image_classification.dataset.sources.image_files import (
     LABEL_COLUMN,
     URI_COLUMN,
     label_rows,
-    numbered_rows,
     read_image_files,
 )
 from tf_image_classification.dataset.sources.record_files import read_records
@@ -35,7 +34,6 @@ __all__ = [
     "SourceOptions",
     "Table",
     "label_rows",
-    "numbered_rows",
     "read_source",
     "source_kind",
 ]
