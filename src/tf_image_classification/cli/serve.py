@@ -89,7 +89,7 @@ def _token(path: str) -> str:
         return os.environ.get(_TOKEN, "")
     try:
         token = files.read_text(path).strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"--token_file {path} cannot be read: {error}.") from error
     if not token:
         raise ConfigError(f"--token_file {path} is empty.")
