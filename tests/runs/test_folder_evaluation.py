@@ -7,6 +7,7 @@ import pytest
 from serving import shipped_run
 from tf_image_classification import evaluate
 from tf_image_classification.config import make_settings
+from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.predictions import read_predictions
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs.reporting import write_report
@@ -50,3 +51,13 @@ def test_an_evaluation_of_something_else_than_the_trained_model_is_not_kept(run,
     assert contents(run) == before
     evaluate(shipped_run.TinyMaps(), run.settings)
     assert len(read_predictions(ModelFolder(run.model_dir).predictions)) == 90
+
+
+def test_an_evaluation_set_that_is_no_longer_there_is_told_to_be_the_folders_own(run):
+    for path in pathlib.Path(run.evaluation).parent.glob(pathlib.Path(run.evaluation).name):
+        path.unlink()
+    given = {"model_dir": run.model_dir, "cache_dir": run.settings.data.cache_dir}
+    with pytest.raises(DataError, match=r"model names it so; give --eval_metadata"):
+        evaluate(None, make_settings(given))
+    with pytest.raises(DataError, match=r"no file matches .* not expand it[.]$"):
+        evaluate(None, make_settings(given | {"eval_metadata": [run.evaluation]}))

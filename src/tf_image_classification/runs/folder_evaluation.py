@@ -15,7 +15,12 @@ from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.given import GivenInput
 from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.errors import CheckpointError, ConfigError, RunMismatchError
+from tf_image_classification.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    RunMismatchError,
+)
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
 from tf_image_classification.evaluation.judgement import Judgement, judge
 from tf_image_classification.evaluation.predictions import (
@@ -98,6 +103,7 @@ def evaluate_folder(
             "model as it was trained: %s.",
             "; ".join(changes),
         )
+    names_own_set = settings.origin("eval_metadata") == "default"
     settings = inherited(settings, record)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
@@ -107,7 +113,15 @@ def evaluate_folder(
     settings = settings.replace(batch_size=batch_size)
     exported = None if spec else ExportedModel(folder.saved_model).load()
     spec = spec or ExportedSpec(exported, record.schema)  # type: ignore[arg-type]
-    data = reading.read_data(spec, settings, cache_dir, record.schema, with_training=False)
+    try:
+        data = reading.read_data(spec, settings, cache_dir, record.schema, with_training=False)
+    except DataError as error:
+        if not names_own_set or spec.has_own_input:
+            raise
+        raise DataError(
+            f"{error} {folder.path} names it so; give --eval_metadata if it is elsewhere now, or "
+            "start where the training was started."
+        ) from error
     assert data.evaluation is not None
     _check_classes(data.schema, record)
     forward: Forward
