@@ -109,6 +109,8 @@ def test_a_command_that_does_not_exist_is_named():
         (["--workers", "2"], "Which command"),
         (["--workers", "0", "--", "true"], "--workers must be 1 or more"),
         (["--workers", "1", "--max_restarts", "-1", "--", "true"], "0 or more"),
+        (["--workers", "1", "--grace_secs", "-5", "--", "true"], "0 or more"),
+        (["--workers", "1", "--grace_secs", "nan", "--", "true"], "0 or more"),
     ],
 )
 def test_the_verb_refuses_what_makes_no_sense(arguments, message, capsys):

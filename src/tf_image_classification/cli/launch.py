@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     with train_estimator.ends_the_process():
         if not command:
             raise ConfigError(f"Which command? {_EXAMPLE}")
-        if given.workers < 1 or given.max_restarts < 0 or given.gpus_per_worker < 0:
+        others = (given.max_restarts, given.gpus_per_worker, given.grace_secs)
+        if given.workers < 1 or not all(number >= 0 for number in others):
             raise ConfigError("--workers must be 1 or more, the other numbers 0 or more.")
         return launch(
             command,
