@@ -169,12 +169,12 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     from tf_image_classification.runs import (
         assembly,
         evaluator_task,
-        folder_evaluation,
         head_phase,
         messages,
         opening,
         ready_hooks,
         recipe,
+        run_export,
     )
 
     say = print if workers.is_writer else _say_nothing
@@ -221,8 +221,8 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         is_evaluated = parts.evaluate_some is None or parts.run.evaluated_step == parts.run.step
         if parts.run.is_complete and is_evaluated:
             say(messages.already_complete(parts.run))
-            if exports and not folder_evaluation.is_exported(folder, settings):
-                say(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+            if exports and not run_export.is_exported(folder, settings):
+                say(run_export.export_run(spec, settings, data, parts.state, folder))
             workers.wait_for_all()
             return TrainResult(folder.path, parts.run.step, _last_metrics(folder))
 
@@ -234,7 +234,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         if evaluation is not None:
             say(messages.evaluation_table(evaluation, parts.run.step))
         if exports:
-            say(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+            say(run_export.export_run(spec, settings, data, parts.state, folder))
     say(messages.farewell(parts.run, settings))
     workers.wait_for_all()
     return TrainResult(
@@ -300,11 +300,11 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> 
     from tf_image_classification.runs import (
         assembly,
         evaluator_task,
-        folder_evaluation,
         messages,
         opening,
         ready_hooks,
         recipe,
+        run_export,
     )
     from tf_image_classification.training.cluster import make_strategy
     from tf_image_classification.training.workers import Workers
@@ -324,8 +324,8 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> 
     if evaluation is not None:
         print(messages.evaluation_table(evaluation, lines[-1]["step"]))
     wants_export = settings.checkpoints.export_saved_model and not spec.has_own_input
-    if wants_export and not folder_evaluation.is_exported(folder, settings):
-        print(folder_evaluation.export_run(spec, settings, data, parts.state, folder))
+    if wants_export and not run_export.is_exported(folder, settings):
+        print(run_export.export_run(spec, settings, data, parts.state, folder))
     return TrainResult(folder.path, lines[-1]["step"], _last_metrics(folder))
 
 

@@ -21,7 +21,7 @@ from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs.assembly import Assembly
-from tf_image_classification.runs.folder_evaluation import assign_weights
+from tf_image_classification.runs.folder_weights import assign_weights
 from tf_image_classification.tasks import Cluster
 from tf_image_classification.training.loop import length_asked
 

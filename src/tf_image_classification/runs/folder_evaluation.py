@@ -1,4 +1,4 @@
-"""Evaluating and exporting the model that lies in a folder."""
+"""Evaluating the model that lies in a folder, and what the folder keeps of it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import keras
-
 from tf_image_classification import files
-from tf_image_classification.checkpoints.store import CheckpointStore, Saved
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.given import GivenInput
@@ -33,15 +30,13 @@ from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord, evaluation_line
 from tf_image_classification.runs import assembly, reading, ready_hooks
-from tf_image_classification.runs.reading import Data
+from tf_image_classification.runs.folder_weights import assign_weights, newest_weights
 from tf_image_classification.runs.slices import columns_beside
 from tf_image_classification.serving.export import (
     ExportedModel,
-    export_saved_model,
     exported_step,
 )
 from tf_image_classification.training.cluster import make_strategy
-from tf_image_classification.training.state import TrainState, model_variables
 from tf_image_classification.training.step import Forward
 from tf_image_classification.training.workers import Workers
 
@@ -330,84 +325,3 @@ class ExportedSpec(EstimatorSpec):
 
     def metric_ops(self, labels: Any, predictions: Any) -> None:
         """None: metrics by label kind."""
-
-
-def newest_weights(folder: ModelFolder) -> tuple[Saved, str]:
-    """The best checkpoint of a folder, or else its last one; and "best" or "last".
-
-    Raises:
-        CheckpointError: there is none that can be read.
-    """
-    for which, path in (("best", folder.best), ("last", folder.checkpoints)):
-        try:
-            saved = CheckpointStore(path).newest()
-        except CheckpointError as error:
-            log.warning("%s", error)
-            continue
-        if saved is not None:
-            return saved, which
-    raise CheckpointError(f"{folder.path} holds no readable checkpoint. Train first.")
-
-
-def assign_weights(model: keras.Model, saved: Saved) -> None:
-    """Give a model the weights that a checkpoint would be evaluated with: averages, if it has them.
-
-    Raises:
-        CheckpointError: the checkpoint is of another model.
-    """
-    for variable in model_variables(model):
-        value = saved.tensors.get(
-            f"average/{variable.path}", saved.tensors.get(f"model/{variable.path}")
-        )
-        if value is None or tuple(value.shape) != tuple(variable.shape):
-            raise CheckpointError(
-                f"The checkpoint of step {saved.step} does not fit the model: {variable.path} "
-                + ("is missing" if value is None else f"has shape {tuple(value.shape)}")
-                + f", expected {tuple(variable.shape)}. Use the spec that it was made with."
-            )
-        variable.assign(value)
-
-
-def export_run(
-    spec: EstimatorSpec, settings: Settings, data: Data, state: TrainState, folder: ModelFolder
-) -> str:
-    """Export the best checkpoint of a finished run, or its last state; says which.
-
-    The model of ``state`` has the exported weights afterwards.
-    """
-    assert isinstance(data.train, Pipeline)
-    saved, which = newest_weights(folder)
-    assign_weights(state.model, saved)
-    evaluation_input = Pipeline(
-        source=data.train.source,
-        preproc=spec.get_preproc_fn(False),
-        batch_size=1,
-        image_size=settings.data.image_size,
-        max_image_pixels=settings.data.max_image_pixels,
-        seed=settings.run.seed,
-    )
-    export_saved_model(
-        folder.saved_model,
-        state.model,
-        schema=data.schema,
-        forward=assembly.make_forward(state.model, data.schema, settings),
-        pipeline=evaluation_input,
-        step=saved.step,
-    )
-    export_dir = settings.checkpoints.export_dir
-    if export_dir:
-        files.copy_folder(folder.saved_model, export_dir)
-    name, _ = ready_hooks.best_metric(settings)
-    values = [line[name] for line in folder.evaluations() if line["step"] == saved.step]
-    value = f", {name} {values[-1]:.4f}" if values and values[-1] is not None else ""
-    exported = (
-        f"exported:      {folder.saved_model} (the {which} checkpoint, step {saved.step}{value})"
-    )
-    return f"{exported}\nits copy:      {export_dir}" if export_dir else exported
-
-
-def is_exported(folder: ModelFolder, settings: Settings) -> bool:
-    """Whether the exported model is that of the checkpoint which would be exported now."""
-    step = newest_weights(folder)[0].step
-    paths = filter(None, (folder.saved_model, settings.checkpoints.export_dir))
-    return all(exported_step(path) == step for path in paths)

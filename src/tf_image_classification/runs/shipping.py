@@ -33,6 +33,7 @@ from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.calibration import Calibration
 from tf_image_classification.model_folder import ModelFolder, RunRecord
 from tf_image_classification.runs import assembly, folder_evaluation, reading
+from tf_image_classification.runs.folder_weights import assign_weights, newest_weights
 from tf_image_classification.serving.export import ExportedModel, replace_folder
 from tf_image_classification.serving.formats import FORMATS, INT8, NONE, Format, Plan, Run
 from tf_image_classification.serving.parity import Kept, Parity, compare
@@ -315,7 +316,7 @@ def _format(
     assert spec is not None
 
     def write(exported: ExportedModel, plan: Plan, path: str) -> None:
-        saved, _ = folder_evaluation.newest_weights(folder)
+        saved, _ = newest_weights(folder)
         if saved.step != exported.step:
             raise CheckpointError(
                 f"The exported model is of step {exported.step}, the best checkpoint of "
@@ -324,7 +325,7 @@ def _format(
         height, width, channels = exported.image_spec.shape
         strategy = make_strategy("one_device")
         model = assembly.build_model(spec, settings, (height, width, channels), strategy)
-        folder_evaluation.assign_weights(model, saved)
+        assign_weights(model, saved)
         model.save(path)
 
     return Format(KERAS, "model.keras", False, (NONE,), write, _keras_loader(record.schema))
