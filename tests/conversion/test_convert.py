@@ -1,72 +1,25 @@
 """Conversion: every form of source, splits that stay, shards of the same bytes, nothing lost."""
 
-import gzip
-import io
 import json
-import math
 import os
 import signal
-import struct
 import subprocess
 import sys
-import tarfile
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
+from conversion.small_sources import ONE, png, read_back, records_of
 from tf_image_classification.cli import convert as convert_verb
 from tf_image_classification.conversion import readers
 from tf_image_classification.conversion.convert import PROGRESS, ConvertOptions, convert
 from tf_image_classification.conversion.engines import run
-from tf_image_classification.conversion.images import ImageOptions, stored
-from tf_image_classification.conversion.rows import Place, Row
-from tf_image_classification.conversion.splits import Split, divide
-from tf_image_classification.dataset.decode import decode_image
-from tf_image_classification.dataset.sources import SourceOptions, read_source
-from tf_image_classification.errors import BadImageError, ConfigError, DataError
-from tf_image_classification.labels import Label, LabelSchema
-
-ONE = {"num_processes": 1}
-
-
-def png(value, size=(6, 8)):
-    return tf.io.encode_png(np.full([*size, 3], value, np.uint8)).numpy()
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
-    for number, name in enumerate(("bee", "ant")):
-        (folder / name).mkdir(parents=True)
-        for i in range(10):
-            (folder / name / f"{i}.png").write_bytes(png(100 * number + i))
-    return folder
-
-
-def records_of(paths):
-    for path in paths:
-        kind = "GZIP" if path.endswith(".gz") else ""
-        for record in tf.data.TFRecordDataset(path, compression_type=kind):
-            yield tf.train.Example.FromString(record.numpy()).features.feature
-
-
-def read_back(pattern, labels, tmp_path, **vocabularies):
-    """What the training would read: class numbers by label, and the first pixels."""
-    schema = LabelSchema(tuple(labels))
-    raw = read_source(
-        [pattern], schema, SourceOptions(option="train_metadata", cache_dir=str(tmp_path / "cache"))
-    )
-    names = {
-        label.name: vocabularies.get(label.name) or raw.vocabulary(label)
-        for label in schema.labels_with_classes
-    }
-    table = raw.encode(schema.with_vocabularies(names))
-    data = table.fetch(tf.range(table.num_examples, dtype=tf.int64))
-    pixels = [int(decode_image(one, max_pixels=10**6)[0, 0, 0]) for one in data]
-    return {name: column.values.tolist() for name, column in table.columns.items()}, pixels
+from tf_image_classification.conversion.images import ImageOptions
+from tf_image_classification.conversion.splits import Split
+from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.labels import Label
 
 
 def test_a_folder_becomes_records_that_train(pictures, tmp_path):
@@ -188,238 +141,6 @@ def test_the_old_schema_has_one_float_a_label_and_gzip(pictures, tmp_path):
     assert columns["label"] == [0] * 10 + [1] * 10
 
 
-def write_idx(folder, prefix, count, offset):
-    images = (np.arange(count)[:, None, None] + offset + np.zeros([count, 5, 4])).astype(np.uint8)
-    head = struct.pack(">IIII", 0x803, count, 5, 4)
-    with gzip.open(folder / f"{prefix}-images-idx3-ubyte.gz", "wb") as stream:
-        stream.write(head + images.tobytes())
-    with gzip.open(folder / f"{prefix}-labels-idx1-ubyte.gz", "wb") as stream:
-        stream.write(struct.pack(">II", 0x801, count) + bytes(i % 3 for i in range(count)))
-
-
-@pytest.mark.parametrize("kind", ["keep", "ppm"])
-def test_idx_files_keep_their_own_parts(tmp_path, kind):
-    write_idx(tmp_path, "train", 7, 10)
-    write_idx(tmp_path, "t10k", 4, 50)
-    options = ConvertOptions(images=ImageOptions(format=kind), **ONE)
-    summary = convert(str(tmp_path), str(tmp_path / "out"), options)
-    assert summary.num_examples == {"test": 4, "train": 7}
-    pattern = str(tmp_path / "out" / "train-*")
-    columns, pixels = read_back(pattern, [Label("label", depth=3)], tmp_path)
-    assert sorted(pixels) == list(range(10, 17))
-    assert columns["label"] == [(pixel - 10) % 3 for pixel in pixels]
-    start = {"keep": b"\x89PNG", "ppm": b"P5"}[kind]
-    features = records_of(summary.paths)
-    assert all(f["image_bytes"].bytes_list.value[0].startswith(start) for f in features)
-    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x04\0"))
-    with pytest.raises(DataError, match="cut short"):
-        convert(str(tmp_path), str(tmp_path / "again"), options)
-
-
-def test_cifar_binary_files_have_planes_and_names(tmp_path):
-    pixels = np.zeros([2, 3, 32, 32], np.uint8)
-    pixels[0, 0], pixels[1, 2] = 200, 90
-    for name in ("data_batch_1.bin", "test_batch.bin"):
-        data = b"".join(bytes([i]) + pixels[i].tobytes() for i in range(2))
-        (tmp_path / name).write_bytes(data)
-    (tmp_path / "batches.meta.txt").write_text("plane\ncar\n")
-    summary = convert(str(tmp_path), str(tmp_path / "out"), ConvertOptions(shuffle=False, **ONE))
-    assert summary.num_examples == {"train": 2, "test": 2} and list(summary.classes) == [
-        "car", "plane",
-    ]  # fmt: skip
-    first = next(records_of(summary.paths))
-    image = decode_image(first["image_bytes"].bytes_list.value[0], max_pixels=2000).numpy()
-    assert image[5, 5].tolist() == [200, 0, 0] and first["label"].bytes_list.value[0] == b"plane"
-
-
-def write_tar(path, members):
-    """Members by name: their data, or the name of the member that they are a hard link to."""
-    with tarfile.open(path, "w") as tar:
-        for name, data in members:
-            entry = tarfile.TarInfo(name)
-            if isinstance(data, str):
-                entry.type, entry.linkname = tarfile.LNKTYPE, data
-                data = b""
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-
-
-def test_tar_files_of_webdataset_are_read(tmp_path):
-    members = [
-        ("x/1.png", png(5)), ("x/1.cls", b"3"), ("x/1.json", b'{"age": 4, "who": "me"}'),
-        ("x/2.png", png(6)), ("x/2.cls", b"0"), ("x/3.cls", b"1"), ("x/4.bin", b"?"),
-    ]  # fmt: skip
-    write_tar(tmp_path / "a.tar", members)
-    summary = convert(str(tmp_path / "a.tar"), str(tmp_path / "out"), ConvertOptions(**ONE))
-    assert summary.num_examples == {"train": 2} and summary.num_rows == 4
-    assert {each.reason for each in summary.refused} == {
-        "has no image", "neither image, class nor JSON",
-    }  # fmt: skip
-    features = {f["image_uri"].bytes_list.value[0]: f for f in records_of(summary.paths)}
-    assert features[b"x/1"]["who"].bytes_list.value[0] == b"me"
-    assert features[b"x/1"]["label"].int64_list.value[0] == 3
-
-
-def test_links_and_second_images_of_a_tar_are_not_lost(tmp_path):
-    members = [("1.png", png(5)), ("1.jpg", png(6)), ("2.png", "1.png"), ("3.png", "gone.png")]
-    write_tar(tmp_path / "a.tar", [*members, ("1.cls", b"0"), ("2.cls", "1.cls")])
-    rows, refused = readers.find_rows(str(tmp_path / "a.tar"))
-    assert [(row.key, row.place.read(), row.columns) for row in rows] == [
-        (key, png(5), {"label": 0}) for key in "12"
-    ]
-    reasons = {each.where.rpartition(" ")[2]: each.reason for each in refused}
-    assert "has an image already, 1.png" in reasons["1.jpg"] and "hard link" in reasons["3.png"]
-
-
-def test_labels_of_every_type_of_a_parquet_file_are_read(tmp_path):
-    pa = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
-    def labels_of(column):
-        table = pa.table({"image": [png(5), png(6)], "label": column})
-        pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-        return [row.columns["label"] for row in readers.find_rows(str(tmp_path / "a.parquet"))[0]]
-
-    texts = pa.array(["b", "a"])
-    for column in (texts.cast(pa.large_string()), texts.dictionary_encode()):
-        assert labels_of(column) == ["b", "a"]
-    assert labels_of(pa.array([True, False])) == [1, 0]
-    with pytest.raises(DataError, match=r"'label' is of type list<.*expected texts"):
-        labels_of(pa.array([[1], [0]]))
-
-
-def test_parquet_files_with_images_are_read(tmp_path):
-    pa = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
-    images = [{"bytes": png(5), "path": "a.png"}, {"bytes": png(6), "path": "b.png"}]
-    table = pa.table({"image": images, "label": [1, 0], "text": ["x", None]})
-    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    summary = convert(
-        str(tmp_path / "a.parquet"), str(tmp_path / "out"), ConvertOptions(shuffle=False, **ONE)
-    )
-    columns, pixels = read_back(summary.paths[0], [Label("label", depth=2)], tmp_path)
-    assert pixels == [5, 6] and columns["label"] == [1, 0]
-
-
-def write_records(path, *examples, compression=""):
-    with tf.io.TFRecordWriter(str(path), compression) as writer:
-        for features in examples:
-            given = {n: tf.train.Feature(**{kind: v}) for n, (kind, v) in features.items()}
-            example = tf.train.Example(features=tf.train.Features(feature=given))
-            writer.write(example.SerializeToString())
-
-
-def texts(*values):
-    return "bytes_list", tf.train.BytesList(value=values)
-
-
-def floats(*values):
-    return "float_list", tf.train.FloatList(value=values)
-
-
-def test_a_record_or_cell_without_an_image_is_refused_and_large_numbers_are_kept(tmp_path):
-    pa = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
-    write_records(
-        tmp_path / "a.tfrecord",
-        {"image_bytes": texts(), "x": floats(1)},
-        {"image_bytes": texts(png(1)), "x": floats(1e20)},
-    )
-    table = pa.table({"image": [None, png(1)], "x": pa.array([1, 2**63], pa.uint64())})
-    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    for name, number in (("a.tfrecord", "record 0"), ("a.parquet", "row 0")):
-        source = str(tmp_path / name)
-        summary = convert(source, str(tmp_path / f"{name}.out"), ConvertOptions(**ONE))
-        assert [(each.where, each.reason.rpartition(" holds ")[2]) for each in summary.refused] == [
-            (f"{source} {number}", "no image")
-        ]
-        (features,) = records_of(summary.paths)
-        if name == "a.tfrecord":
-            assert features["x"].float_list.value[0] == np.float32(1e20)
-        else:
-            assert features["x"].bytes_list.value[0] == b"9223372036854775808"
-
-
-MEMBERS = [("1.png", b"x" * 2000), ("1.cls", b"0"), ("2.png", b"x" * 2000), ("2.cls", b"1")]
-
-
-def write_damaged(path, kind):
-    """A file of a kind that is not as it should be."""
-    if kind in ("cut.tar", "cut header.tar", "cut.tar.gz", "damaged.tar"):
-        write_tar(path, MEMBERS)
-        data = bytearray(path.read_bytes())
-        data[3584:3590] = b"?????!" if kind == "damaged.tar" else data[3584:3590]
-        packed = gzip.compress(data) if kind.endswith("gz") else bytes(data)
-        end = {"cut.tar": 1500, "cut header.tar": 2700, "cut.tar.gz": 90}.get(kind)
-        path.write_bytes(packed[:end])
-    elif kind.endswith("tar"):
-        said = {"bad.json.tar": b"{", "list.json.tar": b"[1]", "latin.txt.tar": b"caf\xe9"}[kind]
-        write_tar(path, [("1.png", b"x"), (f"1.{kind.split('.')[1]}", said)])
-    elif kind.endswith("gz"):
-        write_records(path, {"image_bytes": texts(b"x" * 999)}, compression="GZIP")
-        path.write_bytes(path.read_bytes()[:-12])
-    elif kind == "foreign.tfrecord":
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            writer.write(b"garbage")
-    else:
-        path.write_bytes(b"PAR1 and nothing else")
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("cut.tar", "cannot be read as a tar file"),
-        ("cut header.tar", "no member begins at byte 2560"),
-        ("damaged.tar", "no member begins at byte 3584"),
-        ("cut.tar.gz", "cannot be read as a tar file"),
-        ("bad.json.tar", r": 1\.json is not JSON"),
-        ("list.json.tar", r": 1\.json holds '\[1\]', expected names"),
-        ("latin.txt.tar", r": 1\.txt is not UTF-8"),
-        ("cut.tfrecord.gz", "is cut"),
-        ("foreign.tfrecord", "record 0 is not a tf.train.Example"),
-        ("cut.parquet", "cannot be read as a Parquet file"),
-    ],
-)
-def test_a_damaged_file_is_told_by_its_name(tmp_path, kind, message):
-    write_damaged(tmp_path / kind, kind)
-    with pytest.raises(DataError, match=message) as caught:
-        readers.find_rows(str(tmp_path / kind))
-    assert str(tmp_path / kind) in str(caught.value)
-
-
-def test_records_that_are_compressed_by_zlib_are_read(tmp_path):
-    write_records(tmp_path / "a.tfrecord", {"image_bytes": texts(b"x")}, compression="ZLIB")
-    rows, _ = readers.find_rows(str(tmp_path / "a.tfrecord"))
-    assert [row.place.read() for row in rows] == [b"x"]
-
-
-def test_true_and_false_in_json_are_numbers(tmp_path):
-    write_tar(tmp_path / "a.tar", [("1.png", png(1)), ("1.json", b'{"label": true}')])
-    rows, _ = readers.find_rows(str(tmp_path / "a.tar"))
-    assert repr(rows[0].columns["label"]) == "1"
-
-
-def test_labels_that_idx_or_cifar_files_lack_are_told(tmp_path):
-    write_idx(tmp_path, "train", 2, 0)
-    (tmp_path / "train-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(DataError, match="expected train-labels-idx1-ubyte.gz beside it"):
-        readers.find_rows(str(tmp_path))
-    (tmp_path / "train-images-idx3-ubyte.gz").unlink()
-    (tmp_path / "test_batch.bin").write_bytes(bytes([7]) + bytes(3072))
-    (tmp_path / "batches.meta.txt").write_text("plane\ncar\n")
-    with pytest.raises(DataError, match=r"image 0 is of class 7, but batches\.meta.* only 2"):
-        readers.find_rows(str(tmp_path))
-
-
-def test_several_classes_of_a_record_are_kept(tmp_path):
-    features = {"image_bytes": texts(png(1)), "label": texts(b"cat", b"dog")}
-    write_records(tmp_path / "a.tfrecord", features)
-    rows, _ = readers.find_rows(str(tmp_path / "a.tfrecord"))
-    assert rows[0].columns == {"label": "cat|dog"}
-
-
 def test_a_name_that_no_record_can_have_is_refused(pictures, tmp_path):
     (pictures / os.fsdecode(b"caf\xe9")).mkdir()
     (pictures / os.fsdecode(b"caf\xe9") / "1.png").write_bytes(png(1))
@@ -435,51 +156,6 @@ def test_records_can_be_converted_again(pictures, tmp_path):
     assert again.num_examples == first.num_examples
     _, pixels = read_back(again.paths[0], [Label("label", depth=2)], tmp_path)
     assert sorted(pixels) == [*range(10), *range(100, 110)]
-
-
-def rows_of(count, **columns):
-    return [
-        Row(f"{i}.png", Place("file", f"{i}.png"), {n: v(i) for n, v in columns.items()})
-        for i in range(count)
-    ]
-
-
-def test_a_split_does_not_move_when_images_are_added():
-    split = Split({"train": 0.7, "eval": 0.2, "test": 0.1})
-    parts = divide(rows_of(2000), split)
-    sizes = {name: len(part) / 2000 for name, part in parts.items()}
-    assert sizes == pytest.approx({"train": 0.7, "eval": 0.2, "test": 0.1}, abs=0.03)
-    more = divide(rows_of(4000), split)
-    for name, part in parts.items():
-        assert {row.key for row in part} <= {row.key for row in more[name]}
-    other = divide(rows_of(2000), Split(split.shares, seed=1))
-    assert {r.key for r in other["test"]} != {r.key for r in parts["test"]}
-
-
-def test_a_group_stays_together_and_a_class_is_divided_evenly():
-    rows = rows_of(600, person=lambda i: f"p{i // 6}", kind=lambda i: "rare" if i < 20 else "usual")
-    shares = {"train": 0.8, "eval": 0.2}
-    parts = divide(rows, Split(shares, group="person"))
-    people = [{row.columns["person"] for row in part} for part in parts.values()]
-    assert not people[0] & people[1] and all(people)
-    parts = divide(rows, Split(shares, stratify="kind"))
-    rare = [sum(row.columns["kind"] == "rare" for row in part) for part in parts.values()]
-    assert rare == [16, 4] and len(parts["train"]) == 480
-    with pytest.raises(ConfigError, match="No row has a column 'persn'"):
-        divide(rows, Split(shares, group="persn"))
-
-
-@pytest.mark.parametrize(
-    ("split", "message"),
-    [
-        ({"a": math.nan}, "add up to nan"),
-        ({"a": 0.5}, "add up to 0.5"),
-        ({"a": 1.5, "b": -0.5}, "each above 0"),
-    ],
-)
-def test_shares_that_are_no_whole_are_refused(split, message):
-    with pytest.raises(ConfigError, match=message):
-        Split(split)
 
 
 @pytest.mark.parametrize(
@@ -527,79 +203,6 @@ def test_labels_of_other_classes_are_an_error(pictures, tmp_path):
     options = ConvertOptions(class_names=("wasp", "fly"), **ONE)
     with pytest.raises(DataError, match=r"none of .*\(ant, bee\) is in it, only wasp, fly"):
         convert(str(pictures), str(tmp_path / "out"), options)
-
-
-def test_images_are_reduced_turned_and_encoded_as_asked():
-    image = Image.fromarray(
-        np.arange(60 * 90 * 3, dtype=np.uint32).astype(np.uint8).reshape(60, 90, 3)
-    )
-    exif = Image.Exif()
-    exif[274] = 6
-    data = io.BytesIO()
-    image.save(data, "JPEG", exif=exif.tobytes(), quality=95)
-    turned = data.getvalue()
-    assert stored(turned, ImageOptions()) == turned
-    upright = stored(turned, ImageOptions(apply_exif=True))
-    opened = Image.open(io.BytesIO(upright))
-    assert opened.size == (60, 90) and opened.getexif().get(274, 1) == 1
-    small = Image.open(io.BytesIO(stored(turned, ImageOptions(short_side=30))))
-    assert small.size == (30, 45) and small.format == "JPEG"
-    assert stored(turned, ImageOptions(short_side=60)) == turned  # nothing is enlarged
-    lossless = stored(turned, ImageOptions(format="png"))
-    before = decode_image(tf.constant(turned), max_pixels=10**6).numpy().astype(int)
-    after = decode_image(tf.constant(lossless), max_pixels=10**6).numpy()
-    assert np.abs(before - after).max() <= 2
-    with pytest.raises(BadImageError, match="more than max_image_pixels"):
-        stored(turned, ImageOptions(max_pixels=100))
-
-
-def saved(image, kind, **options):
-    data = io.BytesIO()
-    image.save(data, kind, **options)
-    return data.getvalue()
-
-
-def awkward_images():
-    ramp = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) * 300
-    yield "16 bits", saved(Image.fromarray(ramp), "PNG")
-    indexed = Image.fromarray((ramp // 300).astype(np.uint8)).convert("P")
-    yield "transparent GIF", saved(indexed, "GIF", transparency=3)
-    gif = bytearray(saved(indexed, "GIF"))
-    gif[6:10] = struct.pack("<HH", 20, 30)  # the first frame is smaller than its canvas
-    yield "small frame", bytes(gif)
-    rgb = Image.fromarray(np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3))
-    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-    yield "XMP", saved(rgb, "JPEG", xmp=xmp)
-
-
-@pytest.mark.parametrize(("what", "data"), list(awkward_images()))
-def test_what_is_encoded_anew_has_the_pixels_that_the_training_sees(what, data):
-    options = ImageOptions(format="png", apply_exif=True)
-    before, after = (
-        decode_image(tf.constant(one), max_pixels=10**6).numpy()
-        for one in (data, stored(data, options))
-    )
-    assert np.array_equal(before, after)
-    if what == "XMP":
-        assert stored(data, ImageOptions(apply_exif=True)) == data
-
-
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
-def test_only_a_turned_image_is_encoded_anew_to_be_upright(kind):
-    exif = Image.Exif()
-    for orientation in (1, 6):
-        exif[274] = orientation
-        data = saved(Image.new("RGB", (16, 12), "red"), kind, exif=exif.tobytes())
-        upright = stored(data, ImageOptions(apply_exif=True))
-        assert (upright == data) == (orientation == 1)
-        assert Image.open(io.BytesIO(upright)).size == ((16, 12) if orientation == 1 else (12, 16))
-
-
-def test_grey_stays_grey_and_raw_pixels_are_reduced():
-    grey = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
-    for data in (saved(Image.fromarray(grey), "PNG"), grey):
-        small = Image.open(io.BytesIO(stored(data, ImageOptions(short_side=6))))
-        assert small.mode == "L" and small.size == (8, 6)
 
 
 def contents(folder):
