@@ -214,7 +214,9 @@ def plainly_served(csv, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("augmentation", ["flip", "flip_shift"])
+@pytest.mark.parametrize(
+    "augmentation", [pytest.param("flip", marks=pytest.mark.exhaustive), "flip_shift"]
+)
 def test_test_time_augmentation_averages_views_in_evaluation_and_export(
     csv, plainly_served, tmp_path, augmentation
 ):
