@@ -26,8 +26,8 @@ def main():
     given = parser.parse_args()
     import tensorflow as tf
 
-    from tf_image_classification.conversion.rows import Place, Row
     from tf_image_classification.dataset.decode import decoder
+    from tf_image_classification.dataset.readers import Place, Row
     from tf_image_classification.inspection.facts import look_at
 
     decode = decoder(100_000_000)

@@ -50,7 +50,7 @@ def reader(folder, kind, side, photographs):
     from PIL import Image
 
     from tf_image_classification.dataset.pipeline import Pipeline
-    from tf_image_classification.dataset.sources import SourceOptions, read_source
+    from tf_image_classification.dataset.table import SourceOptions, read_table
     from tf_image_classification.dataset.tfrecord import write_shards
     from tf_image_classification.labels import Label, LabelSchema
 
@@ -66,7 +66,7 @@ def reader(folder, kind, side, photographs):
     write_shards(os.path.join(folder, kind), "train", examples, num_shards=2)
     schema = LabelSchema((Label("label", depth=2),))
     options = SourceOptions(option="train_metadata", cache_dir=folder)
-    source = read_source([os.path.join(folder, kind, "*.gz")], schema, options).encode(schema)
+    source = read_table([os.path.join(folder, kind, "*.gz")], schema, options).encode(schema)
 
     def preproc(image, width, height):
         image.set_shape([height, width, 3])

@@ -14,8 +14,7 @@ from tf_image_classification.labels import (
     Label,
     LabelSchema,
     collect_vocabulary,
-    encode_numbers,
-    encode_texts,
+    encode,
     read_class_names,
 )
 
@@ -25,8 +24,9 @@ def line(i):
 
 
 def numbers(label, values, given=None):
-    given = np.ones(len(values), bool) if given is None else np.array(given)
-    return encode_numbers(label, np.array(values, np.float64), given, line)
+    known = [True] * len(values) if given is None else given
+    values = [tuple(value) if isinstance(value, list) else value for value in values]
+    return encode(label, [v if k else "" for v, k in zip(values, known, strict=True)], line)
 
 
 # Vocabularies
@@ -94,7 +94,7 @@ def test_a_bad_labels_file_is_named_with_its_line(text, message):
 
 def test_texts_become_the_numbers_of_their_lines():
     label = Label("pet", depth=3, class_names=("emu", "cat", "dog"))
-    column = encode_texts(label, ["dog", "", "emu"], line)
+    column = encode(label, ["dog", "", "emu"], line)
     assert column.values.tolist() == [2, 0, 0] and column.values.dtype == np.int64
     assert column.present.tolist() == [True, False, True]
 
@@ -102,25 +102,25 @@ def test_texts_become_the_numbers_of_their_lines():
 def test_an_unknown_class_names_its_line_and_the_nearest_class():
     label = Label("pet", depth=2, class_names=("cat", "dog"))
     with pytest.raises(LabelError, match=r"t.csv line 2: label 'pet' is 'dgo'.*Did you mean dog"):
-        encode_texts(label, ["cat", "dgo"], line)
+        encode(label, ["cat", "dgo"], line)
 
 
 def test_minus_one_is_no_class_unless_it_is_declared_as_the_marker():
     with pytest.raises(LabelError, match=r"line 1: label 'a' is '-1'"):
-        encode_texts(Label("a", depth=2), ["-1"], line)
+        encode(Label("a", depth=2), ["-1"], line)
     for marker in (-1, -1.0, "-1"):
-        column = encode_texts(Label("a", depth=2, missing=marker), ["-1", "1"], line)
+        column = encode(Label("a", depth=2, missing=marker), ["-1", "1"], line)
         assert column.present.tolist() == [False, True] and column.values.tolist() == [0, 1]
 
 
 def test_real_values_are_read_and_a_wrong_one_names_its_line():
     label = Label("age", one_hot=False, missing=-1)
-    column = encode_texts(label, ["1.5", "", "-1", "-1.00", "2e3"], line)
+    column = encode(label, ["1.5", "", "-1", "-1.00", "2e3"], line)
     assert column.values.tolist() == [1.5, 0, 0, 0, 2000] and column.values.dtype == np.float32
     assert column.present.tolist() == [True, False, False, False, True]
     for wrong in ("old", "nan", "inf", "1e39"):
         with pytest.raises(LabelError, match=f"line 2: label 'age' is '{wrong}'"):
-            encode_texts(label, ["3", wrong], line)
+            encode(label, ["3", wrong], line)
 
 
 # Numbers
@@ -202,3 +202,33 @@ def test_an_inconsistent_class_dict_is_refused(class_dict, message):
 def test_a_vocabulary_for_no_label_is_refused_with_the_near_name():
     with pytest.raises(SpecError, match="No label 'kin' .*Did you mean kind"):
         LabelSchema((Label("kind", depth=2),)).with_vocabularies({"kin": ("a", "b")})
+
+
+# The order of classes
+
+ORDERS = {
+    "decimals": ["1.0", "1.25", "1.5", "1.75", "2.0"],
+    "ranges": ["<10", "10-19", "20-39", "40-59", "60+"],
+    "decimal ranges": ["0-0.25", "0.25-0.5", "0.5-1", "> 1"],
+    "dashes": ["0\u20132", "3\u20139", "10\u201319"],
+    "signs": ["-10", "-1.5", "0", "+2"],
+    "shared words": ["grade 1", "grade 2", "grade 10"],
+    "units": ["1 year", "2 years", "11 years"],
+    "a word after each": ["1 - poor", "2 - fair", "10 - good"],
+    "words for ends": ["under 18", "18 to 30", "31 and over"],
+}
+
+
+@pytest.mark.parametrize("case", ORDERS)
+def test_ordinal_classes_are_in_the_order_of_their_values(case):
+    names = ORDERS[case]
+    label = Label("a", depth=len(names), kind="ordinal")
+    assert collect_vocabulary(label, names[::-1]) == tuple(names)
+
+
+@pytest.mark.parametrize(
+    "names", [["low", "high"], ["I", "II", "IX"], ["10-20", "15-30"], ["1", "1.0"], ["a1", "b2"]]
+)
+def test_an_order_that_is_not_certain_is_asked_for(names):
+    with pytest.raises(LabelError, match="do not say their order.*--labels a=FILE"):
+        collect_vocabulary(Label("a", depth=len(names), kind="ordinal"), names)

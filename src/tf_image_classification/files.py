@@ -16,11 +16,25 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from tf_image_classification.errors import DataError
 
-JUNK_NAMES = frozenset({"Thumbs.db", ".DS_Store", "desktop.ini"})
+_JUNK_NAMES = frozenset(
+    {
+        *("thumbs.db", ".ds_store", "desktop.ini", "icon\r"),
+        *("__macosx", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot"),
+        *("lost+found", "$recycle.bin", "system volume information", "__pycache__"),
+    }
+)
+"""Files and folders that operating systems, archivers and network storage put beside people's own,
+in lower case.
+"""
+
+
+def is_junk(name: str) -> bool:
+    """Whether a name is that of a file or folder of the operating system, not of the user."""
+    return name.lower() in _JUNK_NAMES
 
 
 def is_remote(path: str) -> bool:
@@ -203,7 +217,33 @@ def list_folder(path: str, *, with_hidden: bool = False, missing_ok: bool = Fals
     names = sorted(filter(None, (name.rstrip("/") for name in names)))
     if with_hidden:
         return names
-    return [name for name in names if not name.startswith(".") and name not in JUNK_NAMES]
+    return [name for name in names if not name.startswith(".") and not is_junk(name)]
+
+
+class Entry(NamedTuple):
+    """A file or folder of a folder.
+
+    Attributes:
+        name: its name in the folder.
+        path: folder and name.
+        is_folder: whether it is a folder, or a link to one.
+        is_link: whether it is a symbolic link.
+    """
+
+    name: str
+    path: str
+    is_folder: bool
+    is_link: bool
+
+
+def scan_folder(path: str) -> list[Entry]:
+    """All files and folders of a folder by name, hidden ones and those of the system as well."""
+    if is_remote(path):
+        names = list_folder(path, with_hidden=True)
+        return [Entry(name, join(path, name), is_folder(join(path, name)), False) for name in names]
+    with os.scandir(path) as entries:
+        found = [Entry(e.name, join(path, e.name), e.is_dir(), e.is_symlink()) for e in entries]
+    return sorted(found)
 
 
 def expand_patterns(patterns: Iterable[str], *, option: str) -> list[str]:

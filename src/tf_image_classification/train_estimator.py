@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from tf_image_classification import command_line, files, tasks
-from tf_image_classification.config import Settings
+from tf_image_classification.config import Settings, check_needs
 from tf_image_classification.errors import ConfigError, RunInterrupted, TficError
 from tf_image_classification.estimator_specs import is_loading_a_spec
 from tf_image_classification.model_folder import ModelFolder
@@ -109,12 +109,15 @@ def evaluate(
         spec, settings, cache_dir(settings), workers, group=group_column
     )
     if found.judgement is not None:
+        for note in found.notes:
+            print(note)
         print(messages.evaluation_table(found.evaluation, found.step))
         print(messages.judgement_text(found.judgement))
     return TrainResult(settings.run.model_dir, found.step, found.evaluation.scalars())
 
 
 def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:
+    settings = _with_own_evaluation(spec, settings)
     cluster = tasks.read_cluster(os.environ)
     if cluster is not None and cluster.is_evaluator:
         if settings.run.evaluate or settings.run.plan:
@@ -132,6 +135,16 @@ def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Train
             print(text)
         return TrainResult(settings.run.model_dir, 0, {})
     return _train(spec, settings, hooks)
+
+
+def _with_own_evaluation(spec: EstimatorSpec, settings: Settings) -> Settings:
+    """The settings, with the evaluation part of a divided training set where no other is given."""
+    if spec.has_own_input:  # only it knows what its examples are
+        check_needs(settings)
+        return settings
+    from tf_image_classification.runs import parts  # late: buckets need TensorFlow
+
+    return parts.with_own_evaluation(settings)
 
 
 def _leave_to_workers(settings: Settings) -> TrainResult:
@@ -200,6 +213,8 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     parts = assembly.assemble(spec, settings, data, workers, all_hooks, on_bad_images=bad_images)
     say(messages.announcement(parts, data, settings, workers))
     files.make_folder(folder.path)
+    if workers.is_writer and data.left_out:
+        bad_images(data.left_out)
     if workers.is_writer and opened.counts:
         files.write_json(folder.data_counts, opened.counts)
     with folder.locked() if workers.is_writer else contextlib.nullcontext():

@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset.decode import decode_image
-from tf_image_classification.dataset.sources import SourceOptions, read_source
+from tf_image_classification.dataset.readers import find_examples
+from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.labels import LabelSchema
 
 ONE = {"num_processes": 1}
@@ -24,7 +25,7 @@ def records_of(paths):
 def read_back(pattern, labels, tmp_path, **vocabularies):
     """What the training would read: class numbers by label, and the first pixels."""
     schema = LabelSchema(tuple(labels))
-    raw = read_source(
+    raw = read_table(
         [pattern], schema, SourceOptions(option="train_metadata", cache_dir=str(tmp_path / "cache"))
     )
     names = {
@@ -35,3 +36,9 @@ def read_back(pattern, labels, tmp_path, **vocabularies):
     data = table.fetch(tf.range(table.num_examples, dtype=tf.int64))
     pixels = [int(decode_image(one, max_pixels=10**6)[0, 0, 0]) for one in data]
     return {name: column.values.tolist() for name, column in table.columns.items()}, pixels
+
+
+def rows_of_source(source):
+    """The examples of a source one by one, and what is left out."""
+    listing = find_examples([source], option="SOURCE")
+    return list(listing.rows()), list(listing.left_out)

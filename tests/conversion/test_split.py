@@ -2,10 +2,14 @@
 
 import math
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
-from tf_image_classification.conversion.rows import Place, Row
+from conversion.small_sources import png
+from conversion.test_file_kinds import texts, write_records, write_tar
 from tf_image_classification.conversion.splits import Split, divide
+from tf_image_classification.dataset.readers import Place, Row, find_examples
 from tf_image_classification.errors import ConfigError
 
 
@@ -52,3 +56,62 @@ def test_a_group_stays_together_and_a_class_is_divided_evenly():
 def test_shares_that_are_no_whole_are_refused(split, message):
     with pytest.raises(ConfigError, match=message):
         Split(split)
+
+
+def test_the_first_example_of_a_class_is_for_training():
+    shares = {"eval": 0.6, "train": 0.4}
+    kinds = ["a"] * 10 + ["b"] * 10 + ["c"]
+    rows = rows_of(21, kind=lambda i: kinds[i])
+    parts = divide(rows, Split(shares, stratify="kind"))
+    assert {row.columns["kind"] for row in parts["train"]} == {"a", "b", "c"}
+    assert len(parts["train"]) == 9  # four of each, and the only c
+
+
+def write_source(kind, folder, numbers, *, name="set", per_file=4):
+    """Pictures by number in one kind of source; returns what names them."""
+    folder.mkdir()
+    groups = [numbers[i : i + per_file] for i in range(0, len(numbers), per_file)]
+    if kind == "folder":
+        for i in numbers:
+            path = folder / name / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(i))
+        return str(folder / name)
+    if kind == "csv":
+        for i in numbers:
+            (folder / f"{i}.png").write_bytes(png(i))
+        rows = "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in numbers)
+        (folder / f"{name}.csv").write_text(rows)
+        return str(folder / f"{name}.csv")
+    for number, group in enumerate(groups):
+        path = folder / f"{name}-{number:05d}.{kind}"
+        if kind == "tar":
+            write_tar(path, [(f"{i}.png", png(i)) for i in group])
+        elif kind == "parquet":
+            table = pa.table({"image": [png(i) for i in group], "size": group})
+            pa.parquet.write_table(table, path)
+        else:
+            write_records(path, *({"image_bytes": texts(png(i))} for i in group))
+    return str(folder / f"{name}-*")
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv", "tar", "parquet", "tfrecord"])
+def test_a_split_stays_whatever_becomes_of_the_files(tmp_path, kind):
+    def parts_of(source):
+        listing = find_examples([source], option="SOURCE")
+        found = divide(list(listing.rows()), Split({"train": 0.6, "eval": 0.4}))
+        return {name: {row.place.encoded() for row in rows} for name, rows in found.items()}
+
+    numbers = list(range(40))
+    parts = parts_of(write_source(kind, tmp_path / "a", numbers))
+    assert min(map(len, parts.values())) > 8
+    for folder, changes in (
+        ("renamed", {"name": "other"}),
+        ("sharded", {"per_file": 7}),
+        ("reordered", {"numbers": numbers[::-1]}),
+        ("more", {"numbers": list(range(60))}),
+    ):
+        given = {"numbers": numbers} | changes
+        now = parts_of(write_source(kind, tmp_path / folder, **given))
+        known = parts["train"] | parts["eval"]
+        assert {name: found & known for name, found in now.items()} == parts, folder

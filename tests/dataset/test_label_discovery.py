@@ -4,7 +4,10 @@ import pytest
 
 from dataset.test_data_path import example, png, write
 from tf_image_classification.dataset.label_discovery import find_labels
+from tf_image_classification.dataset.readers import find_examples
+from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import DataError
+from tf_image_classification.labels import LabelSchema
 
 
 def labels_of(folder, **columns):
@@ -14,7 +17,11 @@ def labels_of(folder, **columns):
         for i in range(count)
     ]
     paths = write(folder / "set.tfrecord", records)
-    return [(one.name, one.kind, one.depth) for one in find_labels(paths, option="train_metadata")]
+    return [(one.name, one.kind, one.depth) for one in found_in(paths)]
+
+
+def found_in(paths):
+    return find_labels(find_examples(paths, option="train_metadata"))
 
 
 def test_a_text_called_label_gives_its_classes(tmp_path):
@@ -24,7 +31,11 @@ def test_a_text_called_label_gives_its_classes(tmp_path):
 
 @pytest.mark.parametrize(
     ("texts", "kind", "depth"),
-    [([b"cat|dog", b"cow", b"dog"], "several", 3), ([b"1.10", b"1.1", b"2"], "value", 0)],
+    [
+        ([b"cat|dog", b"cow", b"dog"], "several", 3),
+        ([b"1.10", b"1.1", b"2"], "value", 0),
+        ([1.5, 0.0, 2.0], "value", 0),
+    ],
 )
 def test_texts_say_of_which_kind_the_label_is(tmp_path, texts, kind, depth):
     [(name, found, found_depth)] = labels_of(tmp_path, label=texts)
@@ -36,23 +47,36 @@ def test_one_number_is_a_class_whatever_its_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), -1.0, 1.5, "gr\xfcn".encode("latin-1")]
+    ("value", "expected"),
+    [
+        (float("nan"), "a finite float32 number"),
+        (float("inf"), "a finite float32 number"),
+        (-1.0, "a class number"),
+        ("gr\xfcn".encode("latin-1"), "not UTF-8 text"),
+    ],
 )
-def test_a_record_whose_label_is_no_class_is_named(tmp_path, value):
-    with pytest.raises(DataError, match=r"set.tfrecord record 1: label is .*(class number|UTF-8)"):
-        labels_of(tmp_path, label=[0 if isinstance(value, float) else b"cat", value])
+def test_a_record_whose_label_cannot_be_learned_is_named(tmp_path, value, expected):
+    values = [0 if isinstance(value, float) else b"cat", value]
+    records = [example(i, image_bytes=png(i), label=values[i]) for i in range(2)]
+    paths = write(tmp_path / "set.tfrecord", records)
+    with pytest.raises(DataError, match=rf"set.tfrecord record 1: label 'label' is .*{expected}"):
+        schema = LabelSchema(tuple(found_in(paths)))
+        options = SourceOptions(option="train_metadata", cache_dir=str(tmp_path / "cache"))
+        read_table(paths, schema, options).encode(schema)
 
 
 def test_a_record_that_is_no_example_is_named(tmp_path):
     paths = write(tmp_path / "set.tfrecord", [example(0, label=1), b"junk"])
     with pytest.raises(DataError, match=r"set.tfrecord record 1 is not a tf.train.Example"):
-        find_labels(paths, option="train_metadata")
+        found_in(paths)
 
 
 def csv_labels(folder, content):
     path = folder / "set.csv"
+    for name in ("a", "1", "2"):
+        (folder / f"{name}.png").write_bytes(b"x")
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return find_labels([str(path)], option="train_metadata")
+    return found_in([str(path)])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +85,7 @@ def csv_labels(folder, content):
         ("a.png,gr\xfcn\n".encode("latin-1"), "set.csv is not UTF-8"),
         ("", "set.csv is empty. Expected a row an image"),
         ("URIs,labels\n", "set.csv names no examples, only a header"),
-        ("URIs\na.png\n", "set.csv: no column for a label"),
+        ("URIs\na.png\n", r"set.csv line 2 .* no column for a label"),
         ("URIs,a,b, a\n1.png,x,y,z\n2.png,y,y,y\n", "set.csv names column 'a' twice"),
         ("URIs,labels,label\n1.png,x,y\n2.png,y,x\n", "columns 'labels' and 'label'"),
     ],

@@ -10,7 +10,7 @@ from tf_image_classification.dataset import memory
 from tf_image_classification.dataset.memory import InMemory
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.preprocessing import Preprocessing
-from tf_image_classification.dataset.sources import SourceOptions, read_source
+from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.labels import Label, LabelSchema
 
 SCHEMA = LabelSchema((Label("kind", depth=2),)).with_vocabularies({"kind": ["cat", "dog"]})
@@ -24,7 +24,7 @@ def source(folder, sizes=(8,) * COUNT):
         pixels = np.random.default_rng(i).integers(0, 256, [size, 8, 3], np.uint8)
         path.write_bytes(tf.io.encode_png(pixels).numpy())
     options = SourceOptions(option="train_metadata", cache_dir=str(folder))
-    return read_source([str(folder)], SCHEMA, options).encode(SCHEMA)
+    return read_table([str(folder)], SCHEMA, options).encode(SCHEMA)
 
 
 def preproc(image, width, height, seed):

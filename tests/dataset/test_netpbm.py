@@ -10,8 +10,8 @@ from PIL import Image
 from tf_image_classification.dataset import netpbm
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.preprocessing import Preprocessing
-from tf_image_classification.dataset.sources import SourceOptions, read_source
 from tf_image_classification.dataset.stream import read_stream
+from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.labels import Label, LabelSchema
 
@@ -37,7 +37,7 @@ def pipeline(folder, kind, images, preproc, **changes):
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
     options = SourceOptions(option="train_metadata", cache_dir=str(folder))
-    source = read_source([str(folder / kind)], SCHEMA, options).encode(SCHEMA)
+    source = read_table([str(folder / kind)], SCHEMA, options).encode(SCHEMA)
     fields = {"batch_size": BATCH, "image_size": 8, "max_image_pixels": 10**6} | changes
     return Pipeline(source=source, preproc=preproc, **fields)
 

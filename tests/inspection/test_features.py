@@ -6,7 +6,7 @@ import pytest
 from inspection.test_inspect import kinds, picture, saved
 from tf_image_classification import backbones
 from tf_image_classification.cli import inspect as inspect_verb
-from tf_image_classification.conversion.rows import Place
+from tf_image_classification.dataset.readers import Place
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.inspection.facts import Facts
 from tf_image_classification.inspection.features import features_of, judge_features

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tf_image_classification.cli import inspect as inspect_verb
-from tf_image_classification.conversion.rows import Place, Row
+from tf_image_classification.dataset.readers import Place, Row
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.inspection import duplicates
 from tf_image_classification.inspection.facts import look_at
@@ -287,7 +287,7 @@ def test_digits_that_were_encoded_again_are_found_in_the_test_set_of_mnist(monke
     """And no others; of the 600, 518 are from its training set, which would take half a minute."""
     monkeypatch.chdir(DATA / "mini_mnist")
     mini = ["dataset/trainset_local.csv", "dataset/evalset_local.csv"]
-    from tf_image_classification.conversion.readers import find_rows
+    from conversion.small_sources import rows_of_source as find_rows
 
     rows = [row for path in mini for row in find_rows(path)[0]]
     others = [row for row in find_rows(str(DATA / "mnist"))[0] if row.split == "test"]

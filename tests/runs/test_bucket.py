@@ -267,10 +267,10 @@ assert found == [f"gs://bucket/tree/{n}" for n in ("a.png", "one/b.png", "one/tw
 assert files.expand_patterns(["gs://bucket/tree/*/*.png"], option="x") == found[1:2]
 schema = LabelSchema((Label("kind", depth=2),))
 options = sources.SourceOptions(option="train_metadata", cache_dir=sys.argv[1])
-raw = sources.read_source(["gs://bucket/tree/one/up.csv"], schema, options)
+raw = sources.read_table(["gs://bucket/tree/one/up.csv"], schema, options)
 assert [len(data) > 60 for data in raw.fetch([0, 1]).numpy()] == [True, True]
 try:
-    sources.read_source(["gs://bucket/tree/one/gap.csv"], schema, options)
+    sources.read_table(["gs://bucket/tree/one/gap.csv"], schema, options)
 except DataError as error:
     print(error)
 """

@@ -44,4 +44,4 @@ def test_a_class_of_another_run_in_the_folder_is_told(named, tmp_path):
 def test_a_class_without_examples_is_named(tmp_path, capsys):
     only_two = write_records(tmp_path, labels=lambda i, kind: {"kind": float(i % 2)})
     run(plain_spec(), tmp_path / "m", only_two, train_steps=1)
-    assert "0 to 20 examples a class; NO example of 2" in capsys.readouterr().out
+    assert "3 classes: 0 20, 1 20, 2 0; NO example of 2" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def settings_for(pictures, model_dir, **changes):
 
 def run(pictures, model_dir, **changes):
     settings = settings_for(pictures, model_dir, **changes)
-    result = train(ready.make_ready_spec(settings), settings)
+    result = train(ready.make_ready_spec(settings, pictures["cache"]), settings)
     return result, tiny_runs.last_checkpoint(model_dir)
 
 
@@ -205,33 +205,47 @@ def test_crop_area_is_the_least_part_that_is_seen():
     assert 0.45 <= least[0.5] < 0.7 and 0.04 <= least[0.05] < 0.2
 
 
+def of_classes(name, *class_names, kind=""):
+    return Label(name, depth=len(class_names), class_names=class_names, kind=kind)
+
+
+def write_table(folder, rows):
+    """A CSV whose images, called by single letters, are there."""
+    (folder / "t.csv").write_text(rows)
+    for letter in "abc":
+        (folder / letter).write_bytes(b"x")
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ("URIs,labels\na,cat\nb,dog\n", [Label("label", depth=2)]),
-        ("a,cat\nb,dog\nc,emu\n", [Label("label", depth=3)]),
-        ("URIs,labels\na,0\nb,3\n", [Label("label", depth=4)]),
-        ("URIs,age,kind\na,0.5,x\nb,,y\n", [Label("age", one_hot=False), Label("kind", depth=2)]),
-        ("URIs,tags\na,x|y\nb,z\nc,|\n", [Label("tags", depth=3, kind="several")]),
+        ("URIs,labels\na,cat\nb,dog\n", [of_classes("label", "cat", "dog")]),
+        ("a,cat\nb,dog\nc,emu\n", [of_classes("label", "cat", "dog", "emu")]),
+        ("URIs,labels\na,10\nb,3\n", [of_classes("label", "3", "10")]),
+        (
+            "URIs,age,kind\na,0.5,x\nb,,y\n",
+            [Label("age", one_hot=False), of_classes("kind", "x", "y")],
+        ),
+        ("URIs,tags\na,x|y\nb,z\nc,|\n", [of_classes("tags", "x", "y", "z", kind="several")]),
     ],
 )
 def test_labels_are_told_from_a_csv(rows, expected, tmp_path):
-    (tmp_path / "t.csv").write_text(rows)
+    write_table(tmp_path, rows)
     settings = make_settings(
         {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
          "model_dir": str(tmp_path / "m")}
     )  # fmt: skip
-    assert ready.make_ready_spec(settings).class_dict == expected
+    assert ready.make_ready_spec(settings, str(tmp_path / "cache")).class_dict == expected
 
 
 def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
-    (tmp_path / "t.csv").write_text("URIs,person,age,tags\na,p1,3,x\nb,p2,0,y\n")
+    write_table(tmp_path, "URIs,person,age,tags\na,p1,3,x\nb,p2,0,y\n")
     given = {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
              "model_dir": str(tmp_path / "m"), "label_columns": ["age", "tags"],
              "label_kinds": ["age=ordinal", "tags=several"]}  # fmt: skip
-    assert ready.make_ready_spec(make_settings(given)).class_dict == [
-        Label("age", depth=4, kind="ordinal"),
-        Label("tags", depth=2, kind="several"),
+    assert ready.make_ready_spec(make_settings(given), str(tmp_path / "cache")).class_dict == [
+        of_classes("age", "0", "3", kind="ordinal"),
+        of_classes("tags", "x", "y", kind="several"),
     ]
     for changes, message in (
         ({"label_columns": ["ages"]}, "no label 'ages'"),
@@ -239,7 +253,7 @@ def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
         ({"label_kinds": ["age=ordinary"]}, "of the form name=kind"),
     ):
         with pytest.raises(ConfigError, match=message):
-            ready.make_ready_spec(make_settings(given | changes))
+            ready.make_ready_spec(make_settings(given | changes), str(tmp_path / "cache"))
 
 
 def test_outputs_of_every_kind_are_fitted_before_the_first_step(pictures, tmp_path):
@@ -266,23 +280,24 @@ def test_labels_are_told_from_records(tmp_path):
     settings = make_settings(
         {"backbone": NETWORK, "train_metadata": [pattern], "model_dir": str(tmp_path / "m")}
     )
-    assert ready.make_ready_spec(settings).class_dict == [Label("kind", depth=3)]
+    labels = ready.make_ready_spec(settings, str(tmp_path / "cache")).class_dict
+    assert labels == [of_classes("kind", "0", "1", "2")]
 
 
 def test_a_source_with_one_class_is_refused(tmp_path):
-    (tmp_path / "t.csv").write_text("URIs,labels\na,cat\nb,cat\n")
+    write_table(tmp_path, "URIs,labels\na,cat\nb,cat\n")
     settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
                               "model_dir": str(tmp_path / "m")})  # fmt: skip
     with pytest.raises(DataError, match=r"the same for all examples \(cat\)"):
-        ready.make_ready_spec(settings)
+        ready.make_ready_spec(settings, str(tmp_path / "cache"))
 
 
 def test_a_folder_around_the_class_folders_is_refused(tmp_path):
     (tmp_path / "pictures" / "cat").mkdir(parents=True)
     settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path)],
                               "model_dir": str(tmp_path / "m")})  # fmt: skip
-    with pytest.raises(DataError, match=r"1 class folder \(pictures\), expected a folder of"):
-        ready.make_ready_spec(settings)
+    with pytest.raises(DataError, match="pictures holds no images in its class folders .cat"):
+        ready.make_ready_spec(settings, str(tmp_path / "cache"))
 
 
 def test_the_recipe_counts_the_steps_of_the_batches_that_it_chooses():
@@ -353,7 +368,7 @@ def test_small_images_get_a_smaller_network_input_unless_it_is_given(pictures, t
         ({"recipe": "none"}, 224, "backbone"),
     ):
         settings = ready.ready_settings(make_settings(given | changes))
-        spec = ready.make_ready_spec(settings)
+        spec = ready.make_ready_spec(settings, str(tmp_path / "cache"))
         _, settled, text = recipe.settle(spec, settings, pictures["cache"])
         assert settled.data.image_size == size and settled.origin("image_size") == origin
         assert ("images of 36 pixels" in text) == (origin == "recipe")

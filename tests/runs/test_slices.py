@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_image_classification import evaluate
 from tf_image_classification.config import make_settings
-from tf_image_classification.dataset.sources import SourceOptions, read_source
+from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation.predictions import read_predictions
 from tf_image_classification.labels import Label, LabelSchema
@@ -67,7 +67,7 @@ def test_a_column_of_a_set_without_columns_is_refused_in_a_whole_sentence(tmp_pa
         (tmp_path / name / "a.png").write_bytes(b"image")
     schema = LabelSchema((Label("kind", depth=2, class_names=("cat", "dog")),))
     options = SourceOptions(option="eval_metadata", cache_dir=str(tmp_path))
-    table = read_source([str(tmp_path)], schema, options).encode(schema)
+    table = read_table([str(tmp_path)], schema, options).encode(schema)
     settings = make_settings({"eval_metadata": [str(tmp_path)], "slice_column": "light"})
     data = SimpleNamespace(schema=schema, evaluation=SimpleNamespace(source=table))
     with pytest.raises(ConfigError, match=r"has no column 'light'\. There are none\.$"):

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification import evaluate, files, train
-from tf_image_classification.dataset.sources import SourceOptions, read_source
+from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import schema_of
 from tf_image_classification.serving import export
@@ -45,7 +45,7 @@ class OfBytes(Watched):
 def encoded_images(pattern):
     cache_dir = os.path.join(os.path.dirname(pattern), "cache")
     options = SourceOptions(option="eval_metadata", cache_dir=cache_dir)
-    table = read_source([pattern], schema_of(plain_spec()), options)
+    table = read_table([pattern], schema_of(plain_spec()), options)
     return table.fetch(tf.range(table.num_examples, dtype=tf.int64)).numpy().tolist()
 
 

@@ -109,4 +109,4 @@ def _spec_and_settings(
     from tf_image_classification.runs import ready
 
     settings = ready.ready_settings(settings)
-    return ready.make_ready_spec(settings), settings
+    return ready.make_ready_spec(settings, train_estimator.cache_dir(settings)), settings

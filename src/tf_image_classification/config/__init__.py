@@ -8,7 +8,13 @@ from tf_image_classification.config.groups import (
     TrainingSettings,
 )
 from tf_image_classification.config.options import Option, declare, options_of
-from tf_image_classification.config.settings import ALIASES, OPTIONS, Settings, make_settings
+from tf_image_classification.config.settings import (
+    ALIASES,
+    OPTIONS,
+    Settings,
+    check_needs,
+    make_settings,
+)
 
 __all__ = [
     "ALIASES",
@@ -20,6 +26,7 @@ __all__ = [
     "ScheduleSettings",
     "Settings",
     "TrainingSettings",
+    "check_needs",
     "declare",
     "make_settings",
     "options_of",

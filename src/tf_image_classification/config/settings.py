@@ -297,6 +297,20 @@ def _check_effects(settings: Settings) -> None:
                 f"{values[other]}; it acts with {', '.join(map(str, wanted))}. "
                 f"Remove it or change {other}."
             )
+    check_needs(settings, may_be_divided=True)
+
+
+def check_needs(settings: Settings, *, may_be_divided: bool = False) -> None:
+    """Refuse settings that have no effect without others.
+
+    Args:
+        settings: all settings.
+        may_be_divided: whether the training set may still turn out to have a part for evaluation.
+
+    Raises:
+        ConfigError: a setting is given without the one that it needs.
+    """
+    values = settings.values()
     needs = {
         "checkpoint_restore_scopes": "checkpoint_path",
         "checkpoint_exclude_scopes": "checkpoint_path",
@@ -318,6 +332,8 @@ def _check_effects(settings: Settings) -> None:
         "output_cm_folder": "eval_metadata",
     }
     for name, needed in needs.items():
+        if needed == "eval_metadata" and may_be_divided and values["train_metadata"]:
+            continue
         if settings.origin(name) != "default" and values[name] and not values[needed]:
             raise ConfigError(
                 f"{name} ({settings.origin(name)}) has no effect without {needed}. "

@@ -1,1 +1,1 @@
-"""Any source of images into sharded records: ``readers`` finds rows, ``shards`` writes them."""
+"""Any source of images into sharded records: ``convert`` plans them, ``shards`` writes them."""

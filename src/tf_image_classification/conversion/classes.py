@@ -1,36 +1,29 @@
 """Which column has the classes, what they are, and how they are stored.
 
-label = label_column(rows, "")
-names, are_numbers = class_names(rows, label)
+label = label_column(listing, "")
+names, are_numbers = class_names(listing.columns[label])
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from tf_image_classification.conversion.columns import whole_number
-from tf_image_classification.conversion.rows import LABEL, Refused, Row
+from tf_image_classification.dataset import label_discovery
+from tf_image_classification.dataset.readers import LeftOut, Listing, Row
 from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.labels import Value, split_classes
 
-_MOST_NUMBERED = 100_000  # classes that are called by numbers, from 0 on
 
-
-def label_column(rows: Sequence[Row], wanted: str) -> str:
-    """The column of the classes: the one that is wanted, or ``label``, or the only one of texts.
+def label_column(listing: Listing, wanted: str) -> str:
+    """The column of the classes: the one that is wanted, or the one that is found, or "".
 
     Raises:
         ConfigError: there is no such column.
     """
-    columns = {name: value for row in reversed(rows) for name, value in row.columns.items()}
-    if wanted:
-        if wanted not in columns:
-            raise ConfigError(f"--label {wanted}: no such column, only {', '.join(columns)}.")
-        return wanted
-    if LABEL in columns:
-        return LABEL
-    texts = [name for name, value in columns.items() if isinstance(value, str)]
-    return texts[0] if len(texts) == 1 else ""
+    if wanted and wanted not in listing.columns:
+        raise ConfigError(f"--label {wanted}: no such column, only {', '.join(listing.columns)}.")
+    return wanted or label_discovery.class_column(listing)
 
 
 def renamed(rows: Sequence[Row], label: str, feature: str) -> list[Row]:
@@ -67,9 +60,9 @@ def check_numbers(rows: Sequence[Row]) -> None:
 
 
 def of_classes(
-    rows: Sequence[Row], label: str, names: Sequence[str], refused: list[Refused]
+    rows: Sequence[Row], label: str, names: Collection[str], left_out: list[LeftOut]
 ) -> list[Row]:
-    """The rows of these classes; the others are refused.
+    """The rows of these classes; the others are left out.
 
     Raises:
         ConfigError: there is no column of classes.
@@ -77,48 +70,47 @@ def of_classes(
     """
     if not label:
         raise ConfigError("--labels: the source has no column of classes; see --label.")
-    known, kept = {*names, ""}, []
+    known, kept = {*names}, []
     for row in rows:
         value = str(row.columns.get(label, ""))
-        if value in known:
+        if known.issuperset(split_classes(value)):
             kept.append(row)
         else:
-            refused.append(Refused(row.where or row.key, f"its class {value!r} is not in --labels"))
+            left_out.append(LeftOut(row.where, f"its class {value!r} is not in --labels"))
     if not kept:
         found = sorted({str(row.columns.get(label, "")) for row in rows})
         shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        listed = list(names)
         raise DataError(
             f"--labels: none of the source's classes ({shown}) is in it, only "
-            f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}. Name the file of its "
+            f"{', '.join(listed[:5])}{', ...' if len(listed) > 5 else ''}. Name the file of its "
             "classes."
         )
     return with_classes(kept, label, str)
 
 
-def class_names(rows: Sequence[Row], label: str) -> tuple[list[str], bool]:
-    """The classes in the order that numbers them, and whether they are called by these numbers.
+def class_names(values: Iterable[Value]) -> tuple[list[str], bool]:
+    """The classes in the order that numbers them, and whether they are stored as numbers.
 
-    They are if the source itself has whole numbers, or texts that are all numbers from 0 on without
-    a gap: a training then takes a number for a line of ``labels.txt``.
+    They are where they are whole numbers from 0 on without a gap: a training then takes a number
+    for a line of ``labels.txt``. All others are stored as texts, so that they keep their names.
     """
-    values = {row.columns[label] for row in rows if row.columns.get(label, "") != ""}
-    numbers = {
-        number for v in values if (number := whole_number(str(v))) is not None and number >= 0
-    }
-    if not values or len(numbers) < len(values):
-        return sorted(map(str, values)), False
-    have_no_gap = max(numbers) < len(numbers)
-    are_given = all(isinstance(value, int) for value in values)
-    if (have_no_gap or are_given) and max(numbers) < _MOST_NUMBERED:
-        return [str(i) for i in range(max(numbers) + 1)], True
-    return [str(number) for number in sorted(numbers)], False
+    names = list(label_discovery.class_names(values))
+    are_numbers = bool(names) and names == [str(i) for i in range(len(names))]
+    return names, are_numbers
 
 
 def with_classes(rows: Sequence[Row], label: str, kind: type) -> list[Row]:
     """The rows with their classes as whole numbers or as texts; real values are no classes."""
     return [
         dataclasses.replace(row, columns={**row.columns, label: kind(row.columns[label])})
-        if row.columns.get(label, "") != "" and isinstance(row.columns[label], (str, int))
+        if _is_class(row.columns.get(label, ""))
         else row
         for row in rows
     ]
+
+
+def _is_class(value: Value) -> bool:
+    if isinstance(value, str):
+        return value != "" and len(split_classes(value)) == 1
+    return isinstance(value, int)

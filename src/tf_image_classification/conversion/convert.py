@@ -6,20 +6,26 @@ summary = convert("pictures", "records", ConvertOptions(shares={"train": 0.9, "e
 from __future__ import annotations
 
 import collections
+import csv
 import dataclasses
 import hashlib
+import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_image_classification import files
-from tf_image_classification.conversion import classes, engines, readers
+from tf_image_classification.conversion import classes, engines
 from tf_image_classification.conversion.images import ImageOptions
-from tf_image_classification.conversion.rows import Refused, Row
 from tf_image_classification.conversion.shards import SCHEMAS, Shard, ShardResult
 from tf_image_classification.conversion.splits import Split, divide, place_of
+from tf_image_classification.dataset import label_discovery
+from tf_image_classification.dataset.readers import LABEL, LeftOut, Listing, Row, find_examples
+from tf_image_classification.dataset.readers.columns import typed_columns
 from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.labels import split_classes
+from tf_image_classification.labels.schema import VALUE
 
 PROGRESS = ".progress"
 _BYTES_OF_UNKNOWN = 100_000  # of an image whose size the source does not say
@@ -97,7 +103,7 @@ class Summary:
 
     num_rows: int
     num_examples: Mapping[str, int]
-    refused: Sequence[Refused]
+    refused: Sequence[LeftOut]
     classes: Mapping[str, Mapping[str, int]]
     fingerprint: str
     paths: Sequence[str]
@@ -116,7 +122,7 @@ def convert(
     classes, fingerprint, options) and, if there are any, ``refused.csv``.
 
     Args:
-        source: as ``readers.find_rows`` takes it.
+        source: as ``find_examples`` takes it.
         out: the folder to write, local or ``gs://``; new, or that of the same conversion.
         options: how.
         on_shard: called with each finished shard and the number of all.
@@ -128,18 +134,19 @@ def convert(
     """
     options = options or ConvertOptions()
     _check_source(_beside(out, options, "dataset.json"), source)
-    rows, refused = readers.find_rows(source, options.label)
-    refused = list(refused)
-    rows = _with_own_names(rows, refused)
+    listing = find_examples([source], option="SOURCE")
+    label = classes.label_column(listing, options.label)
+    columns = typed_columns(listing, texts=(label or LABEL,))
+    rows = list(dataclasses.replace(listing, columns=columns).rows())
+    refused = list(listing.left_out)
     num_rows = len(rows) + len(refused)
-    label = classes.label_column(rows, options.label)
     if options.schema == "legacy" and not label:
         classes.check_numbers(rows)
     if options.class_names:
         rows = classes.of_classes(rows, label, options.class_names, refused)
     names = list(options.class_names)
-    if label and not names:
-        names, are_numbers = classes.class_names(rows, label)
+    if label and not names and not _holds_real_values(listing, label):
+        names, are_numbers = classes.class_names(row.columns.get(label, "") for row in rows)
         rows = classes.with_classes(rows, label, int if are_numbers else str)
     parts = divide(rows, options.split)
     if options.feature:
@@ -172,6 +179,11 @@ def convert(
     return summary
 
 
+def _holds_real_values(listing: Listing, column: str) -> bool:
+    """Whether a column holds numbers that are no classes; texts may be the names of some."""
+    return column not in listing.texts and label_discovery.kind_of(listing.columns[column]) == VALUE
+
+
 def _check_source(path: str, source: str) -> None:
     """Refuse a folder that was made of another source, whose shards would be lost.
 
@@ -195,22 +207,6 @@ def _absolute(source: str) -> str:
     if source.startswith("tfds:") or files.is_remote(source):
         return source
     return os.path.abspath(os.path.expanduser(source))
-
-
-def _with_own_names(rows: Sequence[Row], refused: list[Refused]) -> list[Row]:
-    """The rows whose key is a text that no earlier row has; the others are refused."""
-    seen: dict[str, str] = {}
-    kept = []
-    for row in rows:
-        if row.key != row.key.encode("utf-8", "replace").decode():
-            refused.append(Refused(row.where, "its name is not UTF-8: rename it"))
-            continue
-        if row.key in seen:
-            refused.append(Refused(row.where, f"its name {row.key!r} is that of {seen[row.key]}"))
-            continue
-        seen[row.key] = row.where
-        kept.append(row)
-    return kept
 
 
 def _plan(
@@ -285,7 +281,7 @@ def _summary(
     num_rows: int,
     shards: Mapping[str, Sequence[Shard]],
     results: Mapping[str, ShardResult],
-    refused: Sequence[Refused],
+    refused: Sequence[LeftOut],
     label: str,
     names: Sequence[str],
 ) -> Summary:
@@ -293,10 +289,11 @@ def _summary(
     counts: dict[str, dict[str, int]] = {name: dict.fromkeys(shards, 0) for name in names}
     for part, each in shards.items():
         tally = collections.Counter(
-            str(row.columns[label])
+            name
             for shard in each
             for row in shard.rows
-            if label and row.columns.get(label, "") != "" and (row.where or row.key) not in left_out
+            if names and row.where not in left_out
+            for name in split_classes(str(row.columns.get(label, "")))
         )
         for name, count in tally.items():
             counts[name][part] = count
@@ -327,7 +324,7 @@ def _write_beside(
     else:
         files.remove_file(labels)
     if summary.refused:
-        readers.write_refused(refused, list(summary.refused))
+        _write_refused(refused, summary.refused)
     else:
         files.remove_file(refused)
     described: dict[str, Any] = {"source": _absolute(source), **dataclasses.asdict(summary)}
@@ -335,3 +332,12 @@ def _write_beside(
     described["paths"] = [path.rpartition("/")[2] for path in summary.paths]
     described["options"] = dataclasses.asdict(options)
     files.write_json(_beside(out, options, "dataset.json"), described)
+
+
+def _write_refused(path: str, refused: Sequence[LeftOut]) -> None:
+    """A CSV of the rows that were not converted, with reasons."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "reason"])
+    writer.writerows([each.where, each.reason] for each in refused)
+    files.write_bytes(path, text.getvalue().encode())

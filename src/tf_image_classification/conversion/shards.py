@@ -14,7 +14,7 @@ from typing import Any
 
 from tf_image_classification import files
 from tf_image_classification.conversion.images import ImageOptions, stored
-from tf_image_classification.conversion.rows import Refused, Row, Value
+from tf_image_classification.dataset.readers import LeftOut, Row, Value
 from tf_image_classification.errors import DataError, TficError
 
 SCHEMAS = ("ours", "legacy")
@@ -72,7 +72,7 @@ class ShardResult:
     num_examples: int
     num_bytes: int
     sha256: str
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[LeftOut, ...] = ()
 
 
 def write_shard(shard: Shard) -> ShardResult:
@@ -85,7 +85,7 @@ def write_shard(shard: Shard) -> ShardResult:
     if done is not None:
         return done
     made_of = shard.digest  # before anything is read
-    refused: list[Refused] = []
+    refused: list[LeftOut] = []
     digest = hashlib.sha256()
     num_bytes = 0
     records = _records(shard, refused)
@@ -115,7 +115,7 @@ def write_shard(shard: Shard) -> ShardResult:
     return result
 
 
-def _records(shard: Shard, refused: list[Refused]) -> Iterator[bytes]:
+def _records(shard: Shard, refused: list[LeftOut]) -> Iterator[bytes]:
     """The records of a shard as they stand in its file; adds to the refused rows."""
     from tf_image_classification.dataset.tfrecord import framed, make_example  # late: TensorFlow
 
@@ -125,7 +125,7 @@ def _records(shard: Shard, refused: list[Refused]) -> Iterator[bytes]:
             keeps = shard.schema == "ours"
             record = make_example(image, row.key, labels_of(row, shard), keeps_integers=keeps)
         except (TficError, OSError, ValueError) as error:
-            refused.append(Refused(row.where or row.key, _reason(error)))
+            refused.append(LeftOut(row.where or row.key, _reason(error), is_damaged=True))
             continue
         yield framed(record)
 
@@ -140,7 +140,7 @@ def finished(shard: Shard) -> ShardResult | None:
     if not is_there or note["digest"] != shard.digest:
         return None
     result = dict(note["result"])
-    result["refused"] = tuple(Refused(**each) for each in result["refused"])
+    result["refused"] = tuple(LeftOut(**each) for each in result["refused"])
     return ShardResult(**result)
 
 

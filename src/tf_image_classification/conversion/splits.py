@@ -8,7 +8,8 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
-from tf_image_classification.conversion.rows import Row
+from tf_image_classification.dataset.readers import Row, Value
+from tf_image_classification.dataset.readers.names import TRAIN
 from tf_image_classification.errors import ConfigError
 
 
@@ -21,7 +22,8 @@ class Split:
             parts, or one that is called "train".
         group: column whose equal values stay together, such as a person; "": each row by itself.
         stratify: column of which each value is divided in these shares as exactly as can be, by
-            rank of the hash; adding images can then move a few.
+            rank of the hash; adding images can then move a few. The first example of a value is
+            put into "train".
         seed: decides the hash.
     """
 
@@ -66,14 +68,30 @@ def divide(rows: Sequence[Row], split: Split) -> dict[str, list[Row]]:
     for name, share in split.shares.items():
         ends.append((share + (ends[-1][0] if ends else 0.0), name))
     parts = {name: [] for name in split.shares}
-    for row, place in zip(rows, _places(rows, split), strict=True):
-        name = next((name for end, name in ends if place < end), ends[-1][1])
+    for row, name in zip(rows, _names_of_parts(rows, split, ends), strict=True):
         parts[name].append(row)
     return parts
 
 
-def _places(rows: Sequence[Row], split: Split) -> list[float]:
+def _names_of_parts(
+    rows: Sequence[Row], split: Split, ends: Sequence[tuple[float, str]]
+) -> list[str]:
     own = [place_of(row.key, split.seed) for row in rows]
+    names = [
+        next((name for end, name in ends if place < end), ends[-1][1])
+        for place in _places(rows, split, own)
+    ]
+    if split.stratify and TRAIN in split.shares:
+        # What the training has never seen cannot be evaluated: the first example is its.
+        of_value = _by_value(rows, split.stratify)
+        for members in of_value.values():
+            if all(names[i] != TRAIN for i in members):
+                names[min(members, key=lambda i: own[i])] = TRAIN
+    return names
+
+
+def _places(rows: Sequence[Row], split: Split, own: Sequence[float]) -> list[float]:
+    """A number from 0 to 1 for each row, which decides its part; own is that of its name."""
     if split.group:
         return [
             place_of(str(row.columns[split.group]), split.seed)
@@ -81,12 +99,16 @@ def _places(rows: Sequence[Row], split: Split) -> list[float]:
             else place
             for row, place in zip(rows, own, strict=True)
         ]
-    if not split.stratify:
-        return own
+    places = list(own)
+    if split.stratify:
+        for members in _by_value(rows, split.stratify).values():
+            for rank, i in enumerate(sorted(members, key=lambda i: own[i])):
+                places[i] = (rank + 0.5) / len(members)
+    return places
+
+
+def _by_value(rows: Sequence[Row], column: str) -> dict[Value | None, list[int]]:
     of_value = collections.defaultdict(list)
     for i, row in enumerate(rows):
-        of_value[row.columns.get(split.stratify)].append(i)
-    for members in of_value.values():
-        for rank, i in enumerate(sorted(members, key=lambda i: own[i])):
-            own[i] = (rank + 0.5) / len(members)
-    return own
+        of_value[row.columns.get(column)].append(i)
+    return of_value

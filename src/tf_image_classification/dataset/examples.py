@@ -9,28 +9,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.errors import BadRecordError, DataError, did_you_mean
-from tf_image_classification.labels import (
-    SEPARATOR,
-    Column,
-    Label,
-    LabelSchema,
-    encode_numbers,
-    encode_texts,
-)
+from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 
 IMAGE_FEATURES = ("image_bytes", "image/encoded", "image")
 COMMON_LABEL_FEATURE = "image/class/label"
 _DTYPES = {"float_list": tf.float32, "int64_list": tf.int64, "bytes_list": tf.string}
-_PARSE_AT_ONCE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +59,14 @@ class Features:
         wanted |= {f: tf.io.RaggedFeature(self.dtypes[n]) for n, f in self.labels.items()}
         parsed = tf.io.parse_example(serialized, wanted)
         given = parsed[self.image]
+        counts = given.row_lengths()
+        one_image = tf.debugging.assert_less(
+            counts, tf.constant(2, counts.dtype), "A record holds several images."
+        )
+        with tf.control_dependencies([one_image]):
+            has_images = tf.reduce_all(counts == 1)
         images = tf.cond(
-            tf.reduce_all(given.row_lengths() == 1),
+            has_images,
             lambda: given.values,  # as they are, where the other way copies them three times
             lambda: given[:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0],
         )
@@ -168,41 +163,6 @@ def _feature_kinds(record: bytes, where: str) -> dict[str, str]:
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
-@dataclasses.dataclass(frozen=True)
-class RawLabels:
-    """One label as it stands in the records of a file.
-
-    Attributes:
-        values: float64 [n] or [n, width], or bytes [n]; 0 or b"" where absent.
-        given: bool [n], whether the record has the feature.
-    """
-
-    values: npt.NDArray[Any]
-    given: npt.NDArray[np.bool_]
-
-    def texts(self) -> list[str]:
-        """The values as texts, each different text held once; what is no UTF-8 is escaped."""
-        return [
-            sys.intern(value.decode("utf-8", "backslashreplace")) for value in self.values.tolist()
-        ]
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the records hold this label as text."""
-        return self.values.dtype.kind == "S"
-
-
-def encode(label: Label, raw: RawLabels, locate: Callable[[int], str]) -> Column:
-    """The numbers of a label as records hold it.
-
-    Raises:
-        LabelError: as ``encode_texts`` and ``encode_numbers``.
-    """
-    if raw.is_text:
-        return encode_texts(label, raw.texts(), locate)
-    return encode_numbers(label, raw.values, raw.given, locate)
-
-
 def is_marker(label: Label, numbers: tf.Tensor) -> tf.Tensor:
     """Where numbers are the label's marker for missing, compared as float32 like records hold it.
 
@@ -218,114 +178,3 @@ def is_marker(label: Label, numbers: tf.Tensor) -> tf.Tensor:
         return tf.zeros_like(numbers, tf.bool)
     numbers = tf.cast(numbers, tf.float32)
     return tf.math.is_nan(numbers) if math.isnan(marker) else tf.equal(numbers, marker)
-
-
-def read_labels(
-    records: Iterable[bytes], features: Features, locate: Callable[[int], str]
-) -> dict[str, RawLabels]:
-    """The labels of all records, and the proof that each record has an image.
-
-    Args:
-        records: serialized examples in order.
-        features: where the parts lie.
-        locate: what to call record i in a message.
-
-    Raises:
-        BadRecordError: a record is no example, has no image, or not the right number of values for
-            a label.
-    """
-    columns: dict[str, list[RawLabels]] = {name: [] for name in features.labels}
-    start = 0
-    for group in _groups(records, _PARSE_AT_ONCE):
-        for name, raw in _read_group(group, features, locate, start).items():
-            columns[name].append(raw)
-        start += len(group)
-    return {
-        name: RawLabels(
-            np.concatenate([part.values for part in parts]) if parts else np.zeros(0),
-            np.concatenate([part.given for part in parts]) if parts else np.zeros(0, bool),
-        )
-        for name, parts in columns.items()
-    }
-
-
-def _groups(records: Iterable[bytes], count: int) -> Iterable[list[bytes]]:
-    group: list[bytes] = []
-    for record in records:
-        group.append(record)
-        if len(group) == count:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _read_group(
-    group: Sequence[bytes], features: Features, locate: Callable[[int], str], start: int
-) -> dict[str, RawLabels]:
-    try:
-        images, labels = features.parse(tf.constant(list(group), tf.string))
-    except tf.errors.InvalidArgumentError as error:
-        raise _unreadable(group, features, locate, start) from error
-    empty = np.flatnonzero(tf.strings.length(images).numpy() == 0)
-    if len(empty):
-        raise BadRecordError(
-            f"{locate(start + int(empty[0]))} has no image: its feature {features.image!r} is "
-            "absent or empty. Write the record again or remove it."
-        )
-    return {
-        name: _texts(name, ragged, locate, start)
-        if features.dtypes[name] == tf.string
-        else _numbers(name, ragged, locate, start, features.widths.get(name, 0))
-        for name, ragged in labels.items()
-    }
-
-
-def _given(
-    name: str, ragged: Any, locate: Callable[[int], str], start: int, width: int
-) -> npt.NDArray[np.bool_]:
-    """Which records have the label; each has as many values as the width, or none."""
-    lengths = ragged.row_lengths().numpy()
-    wrong = np.flatnonzero((lengths != 0) & (lengths != width))
-    if len(wrong):
-        expected = "one" if width == 1 else f"{width}, one a class"
-        raise BadRecordError(
-            f"{locate(start + int(wrong[0]))}: label {name!r} has {lengths[wrong[0]]} values, "
-            f"expected {expected}."
-        )
-    given: npt.NDArray[np.bool_] = lengths > 0
-    return given
-
-
-def _texts(name: str, ragged: Any, locate: Callable[[int], str], start: int) -> RawLabels:
-    given = _given(name, ragged, locate, start, 1)
-    texts = np.full(len(given), b"", dtype=object)
-    texts[given] = ragged.values.numpy()
-    return RawLabels(texts.astype(np.bytes_), given)
-
-
-def _numbers(
-    name: str, ragged: Any, locate: Callable[[int], str], start: int, width: int
-) -> RawLabels:
-    given = _given(name, ragged, locate, start, width or 1)
-    numbers = np.zeros([len(given), width] if width else len(given), np.float64)
-    numbers[given] = ragged.values.numpy().reshape([-1, width] if width else -1)
-    return RawLabels(numbers, given)
-
-
-def _unreadable(
-    group: Sequence[bytes], features: Features, locate: Callable[[int], str], start: int
-) -> BadRecordError:
-    """The error for the first record of a group that cannot be parsed."""
-    for i, record in enumerate(group):
-        try:
-            features.parse(tf.constant([record], tf.string))
-        except tf.errors.InvalidArgumentError as error:
-            kinds = ", ".join(
-                f"{f} ({features.dtypes[n].name})" for n, f in features.labels.items()
-            )
-            return BadRecordError(
-                f"{locate(start + i)} cannot be read as an example with {features.image} and "
-                f"{kinds}, the form of the first record: {error.message.splitlines()[0]}"
-            )
-    return BadRecordError(f"{locate(start)} and the following records cannot be read together.")

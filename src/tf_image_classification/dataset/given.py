@@ -23,12 +23,8 @@ from tf_image_classification.dataset.pipeline import (
     Share,
     where_known,
 )
-from tf_image_classification.dataset.sources import (
-    SourceOptions,
-    Table,
-    read_source,
-    source_kind,
-)
+from tf_image_classification.dataset.readers import source_kind
+from tf_image_classification.dataset.table import SourceOptions, Table, read_table
 from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.labels import Label, LabelSchema
 
@@ -227,13 +223,13 @@ def plain_input_fn(
         DataError: the source is not what ``is_tfrecord`` says, or is unusable; or it lacks labels
             and no number is declared that can stand for them.
     """
-    kind, _ = source_kind(patterns, "metadata")
+    kind = source_kind(patterns, "metadata")
     if is_tfrecord != (kind == "tfrecord"):
         raise DataError(f"is_tfrecord is {is_tfrecord}, but {', '.join(patterns)} is a {kind}.")
     cache_dir = tempfile.mkdtemp(prefix="tfic-")
     # Batches may be read as long as the process lives, whoever still holds the function.
     atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
-    raw = read_source(patterns, schema, SourceOptions(option="metadata", cache_dir=cache_dir))
+    raw = read_table(patterns, schema, SourceOptions(option="metadata", cache_dir=cache_dir))
     vocabularies = {
         label.name: label.class_names or raw.vocabulary(label)
         for label in schema.labels_with_classes

@@ -1,80 +1,119 @@
-"""Which labels a source has, told from the source itself; for those who write no ``class_dict``.
+"""Infers the labels of a source from the source itself, for those who write no ``class_dict``.
 
-find_labels(["pets/train"], option="train_metadata")  # [Label("label", depth=2)]
+find_labels(find_examples(["pets/train"], option="train_metadata"))   # [Label("label", depth=2)]
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from tf_image_classification import files
-from tf_image_classification.dataset import tfrecord
-from tf_image_classification.dataset.examples import COMMON_LABEL_FEATURE, features_of
-from tf_image_classification.dataset.sources import (
-    LABEL,
-    URI_COLUMN,
-    label_rows,
-    source_kind,
+from tf_image_classification.dataset.readers.columns import typed
+from tf_image_classification.dataset.readers.listing import LABEL, Listing
+from tf_image_classification.dataset.table import COMMON_LABELS
+from tf_image_classification.errors import ConfigError, DataError, LabelError, did_you_mean
+from tf_image_classification.labels import (
+    Label,
+    Value,
+    natural_order,
+    number_name,
+    ordinal_names,
+    split_classes,
 )
-from tf_image_classification.errors import ConfigError, DataError, did_you_mean
-from tf_image_classification.labels import SEPARATOR, Label, split_classes
-from tf_image_classification.labels.schema import CLASS, SEVERAL, VALUE
+from tf_image_classification.labels.schema import CLASS, ORDINAL, SEPARATOR, SEVERAL, VALUE
+
+_MOST_DIFFERENT = 0.9  # of the texts of a column of classes may differ
+_FEWEST_TO_COMPARE = 20
 
 
 def find_labels(
-    patterns: Sequence[str],
+    listing: Listing,
     *,
-    option: str,
-    depth: int = 0,
+    depths: Mapping[str, int] | None = None,
     columns: Sequence[str] = (),
     kinds: Mapping[str, str] | None = None,
 ) -> list[Label]:
-    """The labels of a source.
+    """The labels of a source, with the classes that occur in it.
 
-    Class folders give one class label; so does a CSV without header, or with the column ``labels``.
-    Each other column of a CSV with ``URIs`` is a label of its own: a real value when its cells are
-    numbers that are not all whole, several classes when a cell joins some with ``|``, else a class.
-    Records give the class of ``image/class/label``, or of their only feature that holds one number.
+    Class folders give one class label. Each column of a CSV is a label of its own: a real value
+    when its cells are numbers that are not all whole, a multilabel when a cell joins some classes
+    with ``|``, else a class. Other sources give one label: ``label`` or ``image/class/label``, or
+    else their only column.
 
     Args:
-        patterns: as ``read_source`` takes them.
-        option: the setting they came from, for messages.
-        depth: number of classes where it is known from elsewhere; 0: as many as are found.
-        columns: the columns of a CSV that are labels; empty: all.
-        kinds: kinds of labels by name, where they are not the ones told above.
+        listing: the examples of the source.
+        depths: by label its number of classes, where a file of class names gives it, "" standing
+            for the only label; else the classes that occur are its classes.
+        columns: the columns that are labels; empty: as said above.
+        kinds: kinds of labels by name, where they are not the ones inferred.
 
     Raises:
-        DataError: there is nothing to tell labels from.
+        DataError: there is nothing to infer labels from, or a label is the same for all examples.
         ConfigError: a column or a kind is of no label.
     """
-    kinds = kinds or {}
-    kind, paths = source_kind(patterns, option)
-    if kind == "csv":
-        cells = _csv_columns(paths)
-        _check_known("label_columns", columns, cells)
-        chosen = {name: texts for name, texts in cells.items() if name in columns or not columns}
-        _check_known("label_kinds", kinds, chosen)
-        return [
-            _label(name, texts, depth, kinds.get(name, ""), paths[0])
-            for name, texts in chosen.items()
-        ]
-    if kind == "folder":
-        names = _class_folders(paths)
-        if max(depth, len(names)) < 2:
-            found = f"1 class folder ({min(names)})" if names else "no class folders"
-            raise DataError(
-                f"{', '.join(paths)}: {found}, expected a folder of images for each of two "
-                "classes or more. Name the folder that holds them."
-            )
-        label = Label(LABEL, depth=depth or len(names))
-    else:
-        label = _of_records(paths, depth)
-    _check_known("label_columns", columns, [label.name])
-    _check_known("label_kinds", kinds, [label.name])
-    if label.name in kinds:
-        label = Label(label.name, depth=label.depth, kind=kinds[label.name])
-    return [label]
+    kinds, depths = kinds or {}, depths or {}
+    _check_known("label_columns", columns, listing.columns)
+    chosen = list(columns) or label_columns(listing)
+    # Records of the common form are read under any name, and so is its column.
+    named = {LABEL if len(chosen) == 1 and "/" in column else column: column for column in chosen}
+    _check_known("label_kinds", kinds, named)
+    only = depths.get("", 0) if len(named) == 1 else 0
+    return [
+        _label(name, listing, column, depths.get(name, only), kinds.get(name, ""))
+        for name, column in named.items()
+    ]
+
+
+def label_columns(listing: Listing) -> list[str]:
+    """The columns that are labels, where none are named.
+
+    Raises:
+        DataError: nothing says which of several columns is the label, or there is none.
+    """
+    known = list(listing.columns)
+    if not known:
+        raise DataError(
+            f"{listing.locate(0)}: no column for a label. Expected rows of path,label, or a header "
+            "with URIs and the name of each label."
+        )
+    if listing.kind in ("csv", "folder") or len(known) == 1:
+        return known
+    found = class_column(listing)
+    if found:
+        return [found]
+    raise DataError(
+        f"{listing.locate(0)} has {len(known)} columns or features that may be its class "
+        f"({', '.join(known)}). Name the labels with --label_columns, or write a class with "
+        "class_dict."
+    )
+
+
+def class_column(listing: Listing) -> str:
+    """The column of the classes where only one can be meant: a common name, or the only texts."""
+    known = list(listing.columns)
+    common = [column for column in COMMON_LABELS if column in known]
+    texts = [name for name in known if any(isinstance(v, str) and v for v in listing.columns[name])]
+    for candidates in (common[:1], texts):
+        if len(candidates) == 1:
+            return candidates[0]
+    return ""
+
+
+def class_names(values: Iterable[Value]) -> tuple[str, ...]:
+    """The names of the classes that occur, in the order that numbers them.
+
+    Numbers are classes of their own, in order of their values; all else is sorted as text, numbers
+    inside it by their value. A text that joins several classes names each of them.
+
+    Example:
+        >>> class_names([94011, 4011, 4065, ""])
+        ('4011', '4065', '94011')
+    """
+    names = set()
+    for value in set(values) - {""}:
+        texts = split_classes(value) if isinstance(value, str) else [number_name(value)]
+        names |= set(texts)
+    return natural_order(names)
 
 
 def _check_known(option: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -83,111 +122,73 @@ def _check_known(option: str, names: Iterable[str], known: Iterable[str]) -> Non
             raise ConfigError(f"{option}: there is no label {name!r}. {did_you_mean(name, known)}")
 
 
-def _class_folders(paths: Iterable[str]) -> set[str]:
-    return {
-        name
-        for path in paths
-        for name in files.list_folder(path)
-        if files.is_folder(files.join(path, name))
-    }
-
-
-def _csv_columns(paths: Sequence[str]) -> dict[str, set[str]]:
-    """The different cells of each column that is a label."""
-    cells: dict[str, set[str]] = {}
-    for path in paths:
-        header, rows = label_rows(path)
-        for _, row in rows:
-            for name, cell in zip(header, row, strict=False):
-                if name != URI_COLUMN:
-                    cells.setdefault(name, set()).add(cell.strip())
-    if not cells:
-        raise DataError(
-            f"{', '.join(paths)}: no column for a label. Expected rows of path,label, or a header "
-            f"with {URI_COLUMN} and the name of each label."
-        )
-    return cells
-
-
-def _label(name: str, texts: set[str], depth: int, kind: str, path: str) -> Label:
-    texts = texts - {""}
-    has_several = any(SEPARATOR in text for text in texts)
-    kind = kind or (SEVERAL if has_several else VALUE if _are_real(texts) else CLASS)
+def _label(name: str, listing: Listing, column: str, depth: int, kind: str) -> Label:
+    values = typed(listing.columns[column], are_cells=column in listing.texts)
+    different = set(values) - {""}
+    kind = kind or kind_of(different)
     if kind == VALUE:
         return Label(name, kind=VALUE)
-    if kind == SEVERAL:
-        texts = {part for text in texts for part in split_classes(text)}
-    are_numbers = all(text.isdecimal() for text in texts)
-    found = max(map(int, texts)) + 1 if are_numbers and texts else len(texts)
-    if max(found, depth) < (1 if kind == SEVERAL else 2):
-        raise DataError(
-            f"{path}: label {name!r} is the same for all examples ({', '.join(texts) or 'empty'}). "
-            "Expected at least two classes."
-        )
-    return Label(name, depth=depth or found, kind=kind)
+    widths = {len(value) for value in different if isinstance(value, tuple)}
+    if widths:  # one number a class, 0 or 1
+        return Label(name, depth=max(depth, *widths), kind=kind)
+    # The cells themselves name the classes; numbers are only sorted as such.
+    names: tuple[str, ...] = class_names(listing.columns[column])
+    declared = listing.declared.get(column, ())
+    names = natural_order({*names, *declared}) if declared else names
+    if kind == ORDINAL and not depth:
+        names = ordinal_names(name, names)
+    _check_classes(name, names, listing, column, kind, depth)
+    if depth:
+        return Label(name, depth=depth, kind=kind)
+    return Label(name, depth=len(names), kind=kind, class_names=names, are_collected=True)
 
 
-def _are_real(texts: Iterable[str]) -> bool:
+def kind_of(values: Iterable[Value]) -> str:
+    """The kind of label that values mean: real numbers, several classes at once, or a class."""
+    different = set(values) - {""}
+    if any(isinstance(value, tuple) or SEPARATOR in str(value) for value in different):
+        return SEVERAL
+    return VALUE if _are_real(different) else CLASS
+
+
+def _are_real(values: Iterable[Value]) -> bool:
     """Whether all are numbers and some are not whole."""
     try:
-        return any(not float(text).is_integer() for text in texts)
+        return any(not float(value).is_integer() for value in values)  # type: ignore[arg-type]
     except (ValueError, OverflowError):
         return False
 
 
-def _of_records(paths: Sequence[str], depth: int) -> Label:
-    name, largest = "", 0
-    texts: set[str] = set()
-    for path in paths:
-        with tfrecord.open_plain(path, tfrecord.compression(path)) as stream:
-            for number, (_, data, _) in enumerate(tfrecord.scan_records(stream, path)):
-                where = f"{path} record {number}"
-                features = features_of(data, where)
-                name = name or _label_feature(features, where)
-                if name in features:
-                    texts |= _texts(features[name], f"{where}: {name}")
-                    largest = max([largest, *_class_numbers(features[name], f"{where}: {name}")])
-    if texts:
-        return _label(name, texts, depth, "", paths[0])
-    # A record of the common form is read under any name.
-    return Label(
-        LABEL if name == COMMON_LABEL_FEATURE else name, depth=depth or max(largest + 1, 2)
-    )
+def _check_classes(
+    name: str, names: Sequence[str], listing: Listing, column: str, kind: str, depth: int
+) -> None:
+    """Refuse what can hardly be meant as classes.
 
-
-def _texts(feature: Any, where: str) -> set[str]:
-    try:
-        return {text.decode("utf-8") for text in feature.bytes_list.value}
-    except UnicodeDecodeError as error:
+    Raises:
+        DataError: all examples are of one class, nearly each is of its own, or -1 is beside 0.
+    """
+    if max(len(names), depth) < (1 if kind == SEVERAL else 2):
         raise DataError(
-            f"{where} is not UTF-8 text ({error}). Write the records' labels as UTF-8."
-        ) from error
-
-
-def _class_numbers(feature: Any, where: str) -> list[int]:
-    values = [*feature.int64_list.value, *feature.float_list.value]
-    for value in values:
-        if value < 0 or not float(value).is_integer():
-            raise DataError(
-                f"{where} is {value}, expected a class number. "
-                "Write a class with class_dict for labels of other kinds."
-            )
-    return [int(value) for value in values]
-
-
-def _label_feature(features: Mapping[str, Any], where: str) -> str:
-    names = [
-        name
-        for name, feature in features.items()
-        if len(feature.int64_list.value) + len(feature.float_list.value) == 1
-    ]
-    if COMMON_LABEL_FEATURE in names:
-        return COMMON_LABEL_FEATURE
-    if LABEL in features and LABEL not in names:
-        return LABEL  # a text
-    if len(names) != 1:
-        raise DataError(
-            f"{where} has {len(names)} features that may be its class ({', '.join(names)}). Write "
-            "a class with class_dict."
+            f"{listing.locate(0)}: label {name!r} is the same for all examples "
+            f"({', '.join(names) or 'empty'}). Expected at least two classes."
         )
-    return names[0]
+    values = listing.columns[column]
+    given = [value for value in values if value != ""]
+    are_numbers = all(re.fullmatch(r"-?\d+", text) for text in names)
+    if kind == CLASS and are_numbers and "-1" in names and "0" in names:
+        i = next(i for i, value in enumerate(values) if str(value) == "-1")
+        raise LabelError(
+            f"{listing.locate(i)}: label {name!r} is -1, expected a class number. If -1 stands for "
+            "an unknown class, leave it empty, or write a class with class_dict and missing=-1."
+        )
+    if (
+        kind == CLASS
+        and not depth
+        and len(given) >= _FEWEST_TO_COMPARE
+        and len(names) > _MOST_DIFFERENT * len(given)
+    ):
+        raise DataError(
+            f"{listing.locate(0)}: column {column!r} has {len(names):,} different values in "
+            f"{len(given):,} examples, which are hardly classes. Name the columns that are labels "
+            "with --label_columns."
+        )

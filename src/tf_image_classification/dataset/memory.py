@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset.decode import decoder
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 
 MOST_BYTES = 2**28
 """What the pixels of a set may take in memory to be kept."""

@@ -23,8 +23,8 @@ from tf_image_classification.dataset.decode import decoder
 from tf_image_classification.dataset.fused import forms_of
 from tf_image_classification.dataset.memory import InMemory
 from tf_image_classification.dataset.order import BalancedOrder, Order
-from tf_image_classification.dataset.sources import Table
 from tf_image_classification.dataset.stream import Stream
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError, SpecError
 
 Preproc = Callable[..., tf.Tensor]

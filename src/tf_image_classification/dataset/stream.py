@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,12 @@ import tensorflow as tf
 
 from tf_image_classification.dataset import examples, tfrecord
 from tf_image_classification.dataset.order import Order, permuted
-from tf_image_classification.dataset.sources import SourceOptions, source_kind
+from tf_image_classification.dataset.readers import find_source
+from tf_image_classification.dataset.readers.names import TRAIN, part_role
+from tf_image_classification.dataset.readers.record_files import check_images, columns_of
+from tf_image_classification.dataset.table import SourceOptions
 from tf_image_classification.errors import DataError
-from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
+from tf_image_classification.labels import SEPARATOR, Label, LabelSchema, encode
 
 _FILES_A_LANE = 4
 _MOST_LANES = 64
@@ -133,9 +137,12 @@ class Stream:
         def locate(i: int) -> str:
             return self.locate(int(numbers[i]))
 
-        raw = examples.read_labels(serialized, self.features, locate)
+        features = [examples.features_of(data, locate(i)) for i, data in enumerate(serialized)]
+        check_images(features, self.features.image, locate)
+        columns = [columns_of(of_record, self.features.image) for of_record in features]
         for label in self.schema:
-            examples.encode(label, raw[label.name], locate)
+            feature = self.features.labels[label.name]
+            encode(label, [of_record.get(feature, "") for of_record in columns], locate)
 
     def _serialized(
         self, start: int, seed: int | None, batch_size: int, rows: range
@@ -238,7 +245,7 @@ def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
         if not label.has_classes:
             values = tf.strings.to_number(tf.where(present, texts, "0"), tf.float32)
             return _finite(label, values, present)
-        values = tf.where(present, _class_numbers(label).lookup(texts), 0)
+        values = tf.where(present, _class_numbers(label).lookup(tf.strings.strip(texts)), 0)
     else:
         numbers = raw[:, :1].to_tensor(default_value=0, shape=[None, 1])[:, 0]
         present = (lengths > 0) & ~examples.is_marker(label, numbers)
@@ -251,6 +258,9 @@ def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
             tf.cast(numbers, tf.float64),
             f"Label {label.name!r} is not a whole number.",
         )
+        if label.are_collected:  # the classes are called by their numbers
+            found = _class_numbers(label).lookup(tf.strings.as_string(values))
+            values = tf.where(present, found, 0)
     in_range = (values >= 0) & (values < label.depth)
     with tf.control_dependencies(
         [
@@ -265,11 +275,13 @@ def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _class_numbers(label: Label) -> tf.lookup.StaticHashTable:
     """Class names to int64 numbers; -1 for what is none."""
-    names = label.named_classes()
-    numbers = tf.range(len(names), dtype=tf.int64)
-    return tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(tf.constant(names), numbers), default_value=-1
+    numbers = {name: i for i, name in enumerate(label.named_classes())}
+    # A graph cannot compose letters, so both ways to write them are known.
+    numbers |= {unicodedata.normalize("NFD", name): i for name, i in numbers.items()}
+    table = tf.lookup.KeyValueTensorInitializer(
+        tf.constant(list(numbers)), tf.constant(list(numbers.values()), tf.int64)
     )
+    return tf.lookup.StaticHashTable(table, default_value=-1)
 
 
 def _encode_several(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
@@ -320,6 +332,7 @@ def read_stream(
     *,
     block: int,
     vocabularies: Mapping[str, Sequence[str]],
+    collected: Collection[str] = (),
 ) -> Stream:
     """A stream over TFRecord files; reads each file once to count its examples exactly.
 
@@ -329,16 +342,12 @@ def read_stream(
         options: how to read.
         block: examples that are held and shuffled together.
         vocabularies: class names by label, needed where records hold them as text.
+        collected: labels whose class names are those that occur in the records.
 
     Raises:
         DataError: the source is not TFRecord files, or a text label has no vocabulary.
     """
-    kind, paths = source_kind(patterns, options.option)
-    if kind != "tfrecord":
-        raise DataError(
-            f"input_mode streaming reads TFRecord files, but {options.option} names a {kind}. "
-            "Use input_mode indexed, which holds only paths and labels in memory."
-        )
+    paths = _record_files(patterns, options.option)
     compressions = tuple(tfrecord.compression(path) for path in paths)
     counted = [tfrecord.count_records(path, options.cache_dir) for path in paths]
     counts = tuple(count for count, _ in counted)
@@ -378,8 +387,22 @@ def read_stream(
         compressions=compressions,
         counts=counts,
         features=features,
-        schema=schema.with_vocabularies(fixed),
+        schema=schema.with_vocabularies(fixed, collected=collected),
     )
+
+
+def _record_files(patterns: Sequence[str], option: str) -> list[str]:
+    """The TFRecord files that patterns name; of a divided set those for training."""
+    source = find_source(patterns, option)
+    if source.kind != "tfrecord":
+        raise DataError(
+            f"input_mode streaming reads TFRecord files, but {option} names a {source.kind}. "
+            "Use input_mode indexed, which holds only paths and labels in memory."
+        )
+    if not source.parts:
+        return list(source.paths)
+    named = zip(source.paths, source.parts, strict=True)
+    return [path for path, part in named if part_role(part) == TRAIN]
 
 
 def _some_records(paths: Sequence[str], compressions: Sequence[str]) -> Iterator[bytes]:

@@ -9,32 +9,29 @@ once into a cache folder, so that any record can be read by its place.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import hashlib
 import io
 import os
-import re
 import struct
-import threading
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification import files
+from tf_image_classification.dataset.spans import SpanReader, cache_key, masked_crc
 from tf_image_classification.errors import BadRecordError, DataError
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_PAIR = struct.Struct("<QI")
 _CHUNK_BYTES = 1 << 20
-_MAX_OPEN_FILES = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +61,26 @@ class RecordFile:
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal digest of the content: same records, same fingerprint, wherever they lie."""
-        pairs = np.empty(len(self.lengths), dtype=[("length", "<u8"), ("checksum", "<u4")])
-        pairs["length"], pairs["checksum"] = self.lengths, self.checksums
-        return hashlib.sha256(pairs.tobytes()).hexdigest()
+        """Hexadecimal digest of the content, as ``ContentDigest`` makes it."""
+        digest = ContentDigest()
+        for length, checksum in zip(self.lengths.tolist(), self.checksums.tolist(), strict=True):
+            digest.add(length, checksum)
+        return digest.hexadecimal()
+
+
+class ContentDigest:
+    """Digest of a file's records: same records, same digest, wherever and however they lie."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, length: int, checksum: int) -> None:
+        """Count one record: its length in bytes and its masked CRC-32C."""
+        self._digest.update(_PAIR.pack(length, checksum))
+
+    def hexadecimal(self) -> str:
+        """The digest of all records so far."""
+        return self._digest.hexdigest()
 
 
 def compression(path: str) -> str:
@@ -107,7 +120,7 @@ def index_file(path: str, cache_dir: str) -> RecordFile:
     """
     kind = compression(path)
     in_place = not kind and not files.is_remote(path)
-    base = os.path.join(cache_dir, _cache_key(path))
+    base = os.path.join(cache_dir, cache_key(path))
     index_path = base + ".index.npz"
     plain_path = path if in_place else base + ".records"
     if os.path.exists(index_path) and os.path.exists(plain_path):
@@ -139,33 +152,18 @@ def count_records(path: str, cache_dir: str) -> tuple[int, str]:
     Raises:
         BadRecordError: as ``index_file``.
     """
-    count_path = os.path.join(cache_dir, _cache_key(path) + ".count.json")
+    count_path = os.path.join(cache_dir, cache_key(path) + ".count.json")
     if os.path.exists(count_path):
         saved = files.read_json(count_path)
         return int(saved["count"]), str(saved["fingerprint"])
     files.make_folder(cache_dir)
-    digest, count = hashlib.sha256(), 0
+    digest, count = ContentDigest(), 0
     with open_plain(path, compression(path)) as stream:
         for _, data, checksum in scan_records(stream, path):
-            digest.update(struct.pack("<QI", len(data), checksum))
+            digest.add(len(data), checksum)
             count += 1
-    files.write_json(count_path, {"count": count, "fingerprint": digest.hexdigest()})
-    return count, digest.hexdigest()
-
-
-def _cache_key(path: str) -> str:
-    """A name that changes with the file: its path, length, time and, of a GZIP file, its CRC."""
-    length, modified = files.size_and_time(path)
-    tail_bytes = min(length, 65536)
-    with files.open_for_reading(path) as stream:
-        head = stream.read(tail_bytes)
-        stream.seek(length - tail_bytes)
-        tail = stream.read(tail_bytes)
-    where = os.fsencode(path if files.is_remote(path) else os.path.abspath(path))
-    stamp = f"\0{length}\0{modified}\0".encode()
-    digest = hashlib.sha256(where + stamp + head + tail).hexdigest()
-    # Plain characters only: a file system counts the bytes of a name, not its characters.
-    return f"{re.sub('[^A-Za-z0-9._-]', '_', os.path.basename(path))[:80]}-{digest[:24]}"
+    files.write_json(count_path, {"count": count, "fingerprint": digest.hexadecimal()})
+    return count, digest.hexadecimal()
 
 
 @contextlib.contextmanager
@@ -280,12 +278,6 @@ def framed(record: bytes) -> bytes:
     )
 
 
-def masked_crc(data: bytes) -> int:
-    """The masked CRC-32C of the TFRecord format (tensorflow/core/lib/hash/crc32c.h)."""
-    crc = int(google_crc32c.value(data))
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
 def _is_header(header: bytes) -> bool:
     return masked_crc(header[:8]) == int(_HEADER.unpack(header)[1])
 
@@ -307,9 +299,16 @@ class RecordReader:
 
     def __init__(self, record_files: Sequence[RecordFile]) -> None:
         self._files = record_files
-        self._starts = np.cumsum([0, *(len(f.offsets) for f in record_files)])
-        self._open: collections.OrderedDict[int, _Descriptor] = collections.OrderedDict()
-        self._lock = threading.Lock()
+        counts = [len(f.offsets) for f in record_files]
+        self._starts = np.cumsum([0, *counts])
+        self._spans = SpanReader(
+            [f.plain_path for f in record_files],
+            np.repeat(np.arange(len(counts)), counts),
+            np.concatenate([np.zeros(0, np.int64), *(f.offsets for f in record_files)]),
+            np.concatenate([np.zeros(0, np.int64), *(f.lengths for f in record_files)]),
+            lambda record: "{} record {}".format(*self.locate(record)),
+            np.concatenate([np.zeros(0, np.uint32), *(f.checksums for f in record_files)]),
+        )
 
     @property
     def num_records(self) -> int:
@@ -327,40 +326,7 @@ class RecordReader:
         Raises:
             BadRecordError: a record has changed since it was indexed.
         """
-        return [self._read_one(int(record)) for record in records]
-
-    def _read_one(self, record: int) -> bytes:
-        file_number = int(np.searchsorted(self._starts, record, side="right")) - 1
-        file = self._files[file_number]
-        number = record - int(self._starts[file_number])
-        descriptor = self._descriptor(file_number)
-        length, offset = int(file.lengths[number]), int(file.offsets[number])
-        data = os.pread(descriptor.number, length, offset)
-        if masked_crc(data) != file.checksums[number]:
-            raise _damaged(file.path, number)
-        return data
-
-    def _descriptor(self, file_number: int) -> _Descriptor:
-        with self._lock:
-            descriptor = self._open.get(file_number)
-            if descriptor is None:
-                descriptor = _Descriptor(self._files[file_number].plain_path)
-                self._open[file_number] = descriptor
-            self._open.move_to_end(file_number)
-            if len(self._open) > _MAX_OPEN_FILES:
-                self._open.popitem(last=False)
-            return descriptor
-
-
-class _Descriptor:
-    """An open file that closes with its last user, so that one thread cannot close another's."""
-
-    def __init__(self, path: str) -> None:
-        self.number = os.open(path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
+        return self._spans.read(records)
 
 
 LabelValue = float | Sequence[float] | str | None

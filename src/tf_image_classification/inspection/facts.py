@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.conversion.rows import Place, Row, Value
+from tf_image_classification.dataset.readers import Place, Row, Value
 from tf_image_classification.errors import TficError
 
 SMALL_SIDE = 16

@@ -16,8 +16,10 @@ from typing import Any
 
 from tf_image_classification import files
 from tf_image_classification.conversion.classes import label_column
-from tf_image_classification.conversion.readers import find_rows
-from tf_image_classification.conversion.rows import Row
+from tf_image_classification.dataset.readers import LABEL, LeftOut, Row, find_examples
+from tf_image_classification.dataset.readers.columns import typed_columns
+from tf_image_classification.dataset.readers.names import TRAIN as TRAIN_PART
+from tf_image_classification.dataset.readers.names import part_role
 from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.inspection.facts import Facts, look_at
 from tf_image_classification.inspection.features import features_of, judge_features
@@ -76,13 +78,12 @@ def inspect(
     ):
         if number < least:
             raise ConfigError(f"--{name} is {number}, expected {least} or more.")
-    rows, refused = find_rows(source, label)
-    sets = [EVALUATION if row.split not in ("", "train") else TRAIN for row in rows]
+    rows, refused, chosen = _rows_of(source, label)
+    sets = [TRAIN if part_role(row.split) in ("", TRAIN_PART) else EVALUATION for row in rows]
     if evaluation:
-        others, also_refused = find_rows(evaluation, label)
+        others, also_refused, _ = _rows_of(evaluation, label)
         sets = [TRAIN] * len(rows) + [EVALUATION] * len(others)
         rows, refused = [*rows, *others], [*refused, *also_refused]
-    chosen = label_column(rows, label)
     columns = {name for row in rows for name in row.columns}
     if group and group not in columns:
         raise ConfigError(
@@ -99,6 +100,15 @@ def inspect(
         features = features_of(facts, backbone, weights, max_pixels=max_pixels)
         found = found.with_findings(judge_features(found, features))
     return found
+
+
+def _rows_of(source: str, label: str) -> tuple[list[Row], list[LeftOut], str]:
+    """The images of a source, what is left out, and the column of the classes."""
+    listing = find_examples([source], option="SOURCE")
+    chosen = label_column(listing, label)
+    columns = typed_columns(listing, texts=(chosen or LABEL,))
+    rows = dataclasses.replace(listing, columns=columns).rows()
+    return list(rows), list(listing.left_out), chosen
 
 
 def _check_files(rows: Sequence[Row | Facts], sets: Sequence[str]) -> None:

@@ -2,13 +2,16 @@
 
 from tf_image_classification.labels.encoding import (
     Column,
+    Value,
     collect_vocabulary,
-    encode_numbers,
-    encode_texts,
+    encode,
     example_values,
+    number_name,
+    ordinal_names,
     read_class_names,
     split_classes,
 )
+from tf_image_classification.labels.ordering import natural_order
 from tf_image_classification.labels.schema import SEPARATOR, Label, LabelSchema
 
 __all__ = [
@@ -16,10 +19,13 @@ __all__ = [
     "Column",
     "Label",
     "LabelSchema",
+    "Value",
     "collect_vocabulary",
-    "encode_numbers",
-    "encode_texts",
+    "encode",
     "example_values",
+    "natural_order",
+    "number_name",
+    "ordinal_names",
     "read_class_names",
     "split_classes",
 ]

@@ -1,6 +1,6 @@
 """How labels as they stand in a source become numbers.
 
-    column = encode_texts(Label("pet", depth=2, class_names=("cat", "dog")), ["dog", "cat"], str)
+    column = encode(Label("pet", depth=2, class_names=("cat", "dog")), ["dog", "cat"], str)
 
 A class has one number everywhere: its line in the vocabulary, which is fixed once, at training.
 """
@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import LabelError, did_you_mean
+from tf_image_classification.labels.ordering import in_order, natural_order
 from tf_image_classification.labels.schema import ORDINAL, SEPARATOR, SEVERAL, Label
 
 _LARGEST_VALUE = float(np.finfo(np.float32).max)
@@ -36,12 +38,16 @@ class Column:
     present: npt.NDArray[np.bool_]
 
 
-def collect_vocabulary(label: Label, texts: Iterable[str]) -> tuple[str, ...]:
-    """The class names that a training set's texts make, in the order that numbers them.
+Value = str | int | float | tuple[float, ...]
+"""What a source holds for one example: a text, a number or several numbers; "" where unknown."""
 
-    Texts that are all whole numbers from 0 to depth - 1 are class numbers already. Others are
-    sorted, numbers inside them by their value. Those of a label with several classes are taken
-    apart first.
+
+def collect_vocabulary(label: Label, values: Iterable[Value]) -> tuple[str, ...]:
+    """The class names that a training set's values make, in the order that numbers them.
+
+    Numbers are class numbers already, and so are texts that are all whole numbers from 0 to depth -
+    1. Other texts are sorted, numbers inside them by their value; those of an ordinal label by what
+    they say of their order. Texts of a multilabel are taken apart first.
 
     Raises:
         LabelError: there are not as many different texts as the label has classes, or those of an
@@ -51,12 +57,15 @@ def collect_vocabulary(label: Label, texts: Iterable[str]) -> tuple[str, ...]:
         >>> collect_vocabulary(Label("pet", depth=2), ["dog", "cat", "dog"])
         ('cat', 'dog')
     """
-    found = set(texts) - label.missing_texts
+    different = set(values) - {""}
+    found = {str(value) for value in different if not isinstance(value, tuple)}
+    found -= label.missing_texts
     if label.kind == SEVERAL:
         found = {name for text in found for name in split_classes(text)}
-    if all(t.isdecimal() and str(int(t)) == t and int(t) < label.depth for t in found):
+    are_numbers = not any(isinstance(value, str) for value in different)
+    if are_numbers or all(_is_number_below(text, label.depth) for text in found):
         return tuple(str(i) for i in range(label.depth))
-    names = tuple(sorted(found, key=_natural_key))
+    names = natural_order(found)
     if len(names) != label.depth:
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise LabelError(
@@ -64,13 +73,42 @@ def collect_vocabulary(label: Label, texts: Iterable[str]) -> tuple[str, ...]:
             f"{len(names)} classes: {shown}. Correct the depth in class_dict, or give all class "
             "names, a line each, in a file with --labels."
         )
-    if label.kind == ORDINAL and not all(name[0].isdecimal() for name in names):
+    return ordinal_names(label.name, names) if label.kind == ORDINAL else names
+
+
+def ordinal_names(label: str, names: Collection[str]) -> tuple[str, ...]:
+    """The class names of an ordinal label from lowest to highest.
+
+    Raises:
+        LabelError: the names do not say their order.
+    """
+    ordered = in_order(names)
+    if ordered is None:
         raise LabelError(
-            f"Label {label.name!r} is ordinal, but its texts do not say their order: "
-            f"{', '.join(names[:20])}. Give the class names from lowest to highest, a line each, "
-            "in a file with --labels."
+            f"Label {label!r} is ordinal, but its texts do not say their order: "
+            f"{', '.join(natural_order(names)[:20])}. Give the class names from lowest to highest, "
+            f"a line each, in a file: --labels {label}=FILE."
         )
-    return names
+    return ordered
+
+
+def number_name(number: Any) -> str:
+    """What a class that is a number is called.
+
+    Records hold real numbers in single precision, in which 1.1 is none of double precision's.
+
+    Example:
+        >>> number_name(4011.0), number_name(float(np.float32(1.1)))
+        ('4011', '1.1')
+    """
+    if float(number).is_integer():
+        return str(int(number))
+    single = np.float32(number)
+    return str(single) if float(single) == number else repr(float(number))
+
+
+def _is_number_below(text: str, depth: int) -> bool:
+    return text.isdecimal() and str(int(text)) == text and int(text) < depth
 
 
 def split_classes(text: str) -> list[str]:
@@ -78,9 +116,43 @@ def split_classes(text: str) -> list[str]:
     return [name for name in map(str.strip, text.split(SEPARATOR)) if name]
 
 
-def _natural_key(text: str) -> tuple[Any, ...]:
-    parts = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", text))
-    return parts, text  # the text itself tells a1 and a01 apart, which the numbers do not
+def encode(label: Label, values: Sequence[Value], locate: Callable[[int], str]) -> Column:
+    """The numbers of a label as a source holds it; numbers beside texts are texts as well.
+
+    Args:
+        label: the label; a class label has its vocabulary.
+        values: one an example, "" where unknown.
+        locate: what to call example i in a message, such as "train.csv line 7".
+
+    Raises:
+        LabelError: as ``encode_texts`` and ``encode_numbers``; or an example has several values.
+    """
+    if any(isinstance(value, str) and value for value in values):
+        texts = [value if isinstance(value, str) else str(value) for value in values]
+        _check_utf_8(label, texts, locate)
+        return encode_texts(label, texts, locate)
+    given = np.array([value != "" for value in values], bool)
+    width = label.depth if label.kind == SEVERAL else 1
+    numbers = np.zeros([len(values), width], np.float64)
+    for i in np.flatnonzero(given).tolist():
+        value = values[i]
+        row = value if isinstance(value, tuple) else (value,)
+        if len(row) != width:
+            expected = "one" if width == 1 else f"{width}, one a class"
+            raise LabelError(
+                f"{locate(i)}: label {label.name!r} has {len(row)} values, expected {expected}."
+            )
+        numbers[i] = row
+    return encode_numbers(label, numbers if label.kind == SEVERAL else numbers[:, 0], given, locate)
+
+
+def _check_utf_8(label: Label, texts: Sequence[str], locate: Callable[[int], str]) -> None:
+    for text in set(texts):
+        if text != text.encode("utf-8", "replace").decode():
+            raise LabelError(
+                f"{locate(texts.index(text))}: label {label.name!r} is not UTF-8 text ({text!r}). "
+                "Write labels as UTF-8."
+            )
 
 
 def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str]) -> Column:
@@ -157,14 +229,8 @@ def encode_numbers(
         return _several_numbers(label, numbers, given, locate)
     column = _without_marker(label, Column(numbers, given))
     present = column.present
-    if label.are_collected and present.any():
-        i = int(np.flatnonzero(present)[0])
-        raise LabelError(
-            f"{locate(i)}: label {label.name!r} is the number {numbers[i]:g}, but the classes are "
-            f"known by the names found in the training set ({', '.join(label.class_names[:3])}, "
-            "...), so nobody can tell which class has which number. Train with --labels FILE, "
-            "which gives the names in the order of the numbers."
-        )
+    if label.are_collected and label.is_class and present.any():
+        return _numbers_by_name(label, column, locate)
     if not label.is_class:
         wrong = present & ~(np.abs(numbers) <= _LARGEST_VALUE)
         values = np.where(present & ~wrong, numbers, 0).astype(np.float32)
@@ -184,6 +250,25 @@ def encode_numbers(
             f"Label({label.name!r}, ..., missing={numbers[i]:g})."
         )
     return Column(values, present)
+
+
+def _numbers_by_name(label: Label, column: Column, locate: Callable[[int], str]) -> Column:
+    """Class numbers where the classes are called by the numbers that the training set has."""
+    names = {name: i for i, name in enumerate(label.class_names)}
+    ids = np.zeros(len(column.values), np.int64)
+    for i in np.flatnonzero(column.present).tolist():
+        number = float(column.values[i])
+        name = number_name(number)
+        if name not in names:
+            shown = ", ".join(label.class_names[:5]) + (", ..." if label.depth > 5 else "")
+            raise LabelError(
+                f"{locate(i)}: label {label.name!r} is the number {number:g}, but the classes are "
+                f"known by the names found in the training set ({shown}), and none is called so. "
+                "Correct the label, or train with --labels FILE, which gives all names, in the "
+                "order of their numbers."
+            )
+        ids[i] = names[name]
+    return Column(ids, column.present)
 
 
 def _several_numbers(
@@ -219,7 +304,7 @@ def read_class_names(text: str, path: str) -> tuple[str, ...]:
     Raises:
         LabelError: the file is empty, has an empty line in the middle, or names a class twice.
     """
-    names = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    names = [unicodedata.normalize("NFC", line.strip()) for line in re.split(r"\r\n|\r|\n", text)]
     while names and not names[-1]:
         names.pop()
     if not names:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -89,7 +90,8 @@ class Label:
             )
         if isinstance(self.missing, float) and math.isnan(self.missing):
             object.__setattr__(self, "missing", "nan")  # as a text it equals itself
-        object.__setattr__(self, "class_names", tuple(self.class_names))
+        composed = tuple(unicodedata.normalize("NFC", name) for name in self.class_names)
+        object.__setattr__(self, "class_names", composed)
         if not self.class_names:
             return
         if not self.has_classes:

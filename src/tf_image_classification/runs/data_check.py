@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError
 from tf_image_classification.runs.reading import Data
 

@@ -12,6 +12,7 @@ from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.given import GivenInput
 from tf_image_classification.dataset.pipeline import Pipeline
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import (
     CheckpointError,
     ConfigError,
@@ -52,12 +53,14 @@ class FolderEvaluation:
         step: the model's.
         predictions: what it said of every example.
         judgement: what follows from that; None where another worker worked it out.
+        notes: what the user should know of the evaluation set, in sentences.
     """
 
     evaluation: Evaluation
     step: int
     predictions: Predictions
     judgement: Judgement | None
+    notes: tuple[str, ...] = ()
 
 
 def evaluate_folder(
@@ -128,12 +131,15 @@ def evaluate_folder(
         assign_weights(model, saved)
         forward = assembly.make_forward(model, data.schema, settings)
         step, regularisation = saved.step, assembly.regularisation_of(model)
+    bad_images = ready_hooks.BadImageList(folder, workers.rank)
+    if workers.is_writer and data.left_out:
+        bad_images(data.left_out)
     feed = Feed(
         data.evaluation,
         strategy,
         is_training=False,
         skip_bad_images=settings.data.on_bad_image == "skip",
-        on_skip=ready_hooks.BadImageList(folder, workers.rank),
+        on_skip=bad_images,
         rank=workers.rank,
     )
     keeper = Keeper(data.schema)
@@ -162,7 +168,9 @@ def evaluate_folder(
             settings.evaluation.output_cm_folder, data.schema, evaluation
         )
     if isinstance(data.evaluation, Pipeline):
-        slices = columns_beside(settings.data.eval_metadata, predictions.uris, data.schema.names)
+        assert isinstance(data.evaluation.source, Table)
+        columns = columns_beside(data.evaluation.source)
+        slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
         predictions = dataclasses.replace(predictions, slices=slices)
     judgement = judge(predictions, group)
     line = evaluation_line(step, evaluation.num_examples, evaluation.metrics)
@@ -170,7 +178,7 @@ def evaluate_folder(
     folder.add_later_evaluation(line | data_names | {"eval_data": data.evaluation.fingerprint})
     if is_kept:
         _keep(folder, predictions, judgement)
-    return FolderEvaluation(evaluation, step, predictions, judgement)
+    return FolderEvaluation(evaluation, step, predictions, judgement, data.notes)
 
 
 def _keep(folder: ModelFolder, predictions: Predictions, judgement: Judgement) -> None:

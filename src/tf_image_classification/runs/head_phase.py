@@ -19,7 +19,7 @@ import tensorflow as tf
 from tf_image_classification import files
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.feed import Feed
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest
 from tf_image_classification.labels import Label

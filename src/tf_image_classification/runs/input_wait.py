@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_image_classification.dataset.decode import decoder
 from tf_image_classification.dataset.fused import forms_of
 from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.hooks.base import Hook, Run
 
 log = logging.getLogger(__name__)

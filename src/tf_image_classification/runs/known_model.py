@@ -11,7 +11,7 @@ import logging
 
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import CheckpointError, TficError
 from tf_image_classification.evaluation.judgement import Judgement, judge
 from tf_image_classification.evaluation.predictions import Predictions

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import TficError
 from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
 from tf_image_classification.evaluation.limits import Facts, Limit, limits_of

@@ -12,7 +12,7 @@ import numpy as np
 
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.evaluation.judgement import Judgement
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label
@@ -25,6 +25,7 @@ from tf_image_classification.training.loop import TrainingRun
 from tf_image_classification.training.workers import Workers
 
 _MOST_SLICES = 5
+_MOST_CLASSES = 20
 
 
 def announcement(parts: Assembly, data: Data, settings: Settings, workers: Workers) -> str:
@@ -39,10 +40,10 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
         f"train: {examples}, {plan.train_steps} steps of {settings.data.batch_size}"
         f" ({plan.train_steps / plan.steps_per_epoch:.3g} epochs)"
     )
+    lines += [_label_line(data, label, train) for label in data.schema]
     if data.evaluation is not None and data.evaluation.num_examples is not None:
         lines.append(f"evaluation: {data.evaluation.num_examples} examples")
-    for label in data.schema:
-        lines.append(f"label {label.name}: {label.describe()}{_class_counts(train, label)}")
+        lines += [_label_line(data, label, data.evaluation) for label in data.schema]
     if isinstance(train, Pipeline) and not train.is_fused:
         lines.append(
             "preprocessing: the spec's own function, on images that are decoded as a whole"
@@ -63,23 +64,32 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
     return "\n".join(lines)
 
 
-def _class_counts(train: Any, label: Label) -> str:
-    source = getattr(train, "source", None)
+def _label_line(data: Data, label: Label, of_set: Any) -> str:
+    """A label of a set: its kind, and the examples of each class."""
+    name = f"{label.name}: " if len(data.schema.labels) > 1 else ""
+    return f"  {name}{label.describe()}{_class_counts(of_set, label)}"
+
+
+def _class_counts(of_set: Any, label: Label) -> str:
+    source = getattr(of_set, "source", None)
     if not isinstance(source, Table):
         return ""
     column = source.columns[label.name]
     missing = int((~column.present).sum())
-    text = f", missing in {missing}" if missing else ""
-    if label.has_classes:
-        known = column.values[column.present]
-        counts = np.bincount(known, minlength=label.depth) if label.is_class else known.sum(axis=0)
-        counts = counts.astype(np.int64)
-        text += f", {counts.min()} to {counts.max()} examples a class"
-        absent = [label.named_classes()[i] for i in np.flatnonzero(counts == 0)]
-        if absent:
-            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            text += f"; NO example of {', '.join(absent[:5])}{more}"
-    return text
+    ending = f"; missing in {missing}" if missing else ""
+    if not label.has_classes:
+        return ending
+    known = column.values[column.present]
+    counts = np.bincount(known, minlength=label.depth) if label.is_class else known.sum(axis=0)
+    named = dict(zip(label.named_classes(), counts.astype(np.int64).tolist(), strict=True))
+    absent = [name for name, count in named.items() if not count]
+    if absent:
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        ending += f"; NO example of {', '.join(absent[:5])}{more}"
+    shown = [f"{name[:40]} {count}" for name, count in list(named.items())[:_MOST_CLASSES]]
+    if len(named) > _MOST_CLASSES:
+        shown.append(f"... ({min(named.values())} to {max(named.values())} examples each)")
+    return f": {', '.join(shown)}{ending}"
 
 
 def already_complete(run: TrainingRun) -> str:

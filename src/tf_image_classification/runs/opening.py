@@ -16,7 +16,7 @@ import tensorflow as tf
 from tf_image_classification.batches import Batch
 from tf_image_classification.check_spec import require_spec
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.sources import source_kind
+from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
 from tf_image_classification.evaluation.runner import (
@@ -148,7 +148,7 @@ def _kinds_of_sources(settings: Settings) -> set[str]:
         "train_metadata": settings.data.train_metadata,
         "eval_metadata": settings.data.eval_metadata,
     }
-    return {source_kind(names, option)[0] for option, names in named.items() if names}
+    return {source_kind(names, option) for option, names in named.items() if names}
 
 
 def _check_best_metric(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:

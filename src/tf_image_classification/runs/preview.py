@@ -14,7 +14,7 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.decode import decode_image
 from tf_image_classification.dataset.order import BalancedOrder, Order
 from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.hooks.summaries import to_displayable

@@ -13,8 +13,10 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.given import GivenInput
 from tf_image_classification.dataset.memory import InMemory
 from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.dataset.sources import RawTable, SourceOptions, Table, read_source
+from tf_image_classification.dataset.readers import LeftOut, Listing, find_examples, for_role
+from tf_image_classification.dataset.readers.names import EVAL, TEST, TRAIN, part_role
 from tf_image_classification.dataset.stream import read_stream
+from tf_image_classification.dataset.table import RawTable, SourceOptions, Table, table_of
 from tf_image_classification.errors import ConfigError, DataError, LabelError, did_you_mean
 from tf_image_classification.estimator_specs import EstimatorSpec, schema_of
 from tf_image_classification.labels import LabelSchema, read_class_names
@@ -31,12 +33,14 @@ class Data:
         train: the training examples, or None.
         evaluation: the evaluation examples, or None.
         notes: what the user should know of the data, in sentences.
+        left_out: rows of both sets that should have been examples and were left out.
     """
 
     schema: LabelSchema
     train: Input | None
     evaluation: Input | None
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def read_data(
@@ -71,6 +75,7 @@ def read_data(
             _own_input(spec, schema, settings, False),
         )
     notes: list[str] = []
+    left_out: list[LeftOut] = []
     train: Input | None = None
     raw_eval = None
     if settings.data.eval_metadata:
@@ -82,6 +87,7 @@ def read_data(
             _options("train_metadata", settings, cache_dir),
             block=settings.data.stream_block,
             vocabularies=vocabularies,
+            collected=collected,
         )
         schema = stream.schema
         train = _pipeline(spec, stream, settings, is_training=True)
@@ -95,6 +101,7 @@ def read_data(
         schema = schema.with_vocabularies(vocabularies, collected=collected)
         train = _pipeline(spec, _encoded(raw, schema, stored), settings, is_training=True)
         notes += raw.notes
+        left_out += raw.table.left_out
     elif raw_eval is not None:
         schema = schema.with_vocabularies(vocabularies, collected=collected)
     evaluation = None
@@ -102,7 +109,8 @@ def read_data(
         table = _encoded(raw_eval, schema, stored)
         evaluation = _pipeline(spec, table, settings, is_training=False)
         notes += raw_eval.notes
-    return Data(schema, train, evaluation, tuple(notes))
+        left_out += raw_eval.table.left_out
+    return Data(schema, train, evaluation, tuple(notes), tuple(left_out))
 
 
 def _encoded(raw: RawTable, schema: LabelSchema, stored: LabelSchema | None) -> Table:
@@ -129,22 +137,34 @@ def _known_vocabularies(
             vocabularies[label.name] = label.class_names
             collected -= {label.name}
             collected |= {label.name} if label.are_collected else set()
-    for entry in settings.data.labels:
-        name, equals, path = entry.partition("=")
-        if not equals:
-            of_classes = schema.labels_with_classes
-            if len(of_classes) != 1:
-                raise ConfigError(
-                    f"--labels {entry}: class_dict has {len(of_classes)} labels with classes. "
-                    "Give name=file for each of them."
-                )
-            name, path = of_classes[0].name, entry
-        if not files.exists(path):
-            raise DataError(f"--labels: there is no file {path!r} of class names.")
-        vocabularies[name] = read_class_names(files.read_text(path), path)
-        collected -= {name}
+    for name, class_names in given_class_names(settings).items():
+        of_classes = schema.labels_with_classes
+        if not name and len(of_classes) != 1:
+            raise ConfigError(
+                f"--labels {settings.data.labels[0]}: class_dict has {len(of_classes)} labels with "
+                "classes. Give name=file for each of them."
+            )
+        vocabularies[name or of_classes[0].name] = class_names
+        collected -= {name or of_classes[0].name}
     schema.with_vocabularies(vocabularies)  # refuses a wrong depth before any data is read
     return vocabularies, collected
+
+
+def given_class_names(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """By label the class names of the files that ``labels`` names; "" stands for the only label.
+
+    Raises:
+        DataError: there is no such file, or it does not name each class once.
+    """
+    given = {}
+    for entry in settings.data.labels:
+        name, equals, path = entry.partition("=")
+        if not equals or files.exists(entry):  # a path may hold an equals sign
+            name, path = "", entry
+        if not files.exists(path):
+            raise DataError(f"--labels: there is no file {path!r} of class names.")
+        given[name] = read_class_names(files.read_text(path), path)
+    return given
 
 
 def _options(option: str, settings: Settings, cache_dir: str) -> SourceOptions:
@@ -159,13 +179,44 @@ def _options(option: str, settings: Settings, cache_dir: str) -> SourceOptions:
         cache_dir=cache_dir,
         image_feature=settings.data.image_feature,
         label_features=pairs,
+        skips_damaged=settings.data.on_bad_image == "skip",
     )
 
 
 def _read(
     patterns: Sequence[str], option: str, schema: LabelSchema, settings: Settings, cache_dir: str
 ) -> RawTable:
-    return read_source(patterns, schema, _options(option, settings, cache_dir))
+    listing, note = read_listing(patterns, option, settings, cache_dir)
+    raw = table_of(listing, schema, _options(option, settings, cache_dir))
+    if not note:
+        return raw
+    return dataclasses.replace(raw, table=dataclasses.replace(raw.table, notes=(note, *raw.notes)))
+
+
+def read_listing(
+    patterns: Sequence[str], option: str, settings: Settings, cache_dir: str
+) -> tuple[Listing, str]:
+    """The examples that patterns name, and a sentence on which part is read of a divided source.
+
+    Raises:
+        DataError: as ``find_examples`` and ``for_role``.
+    """
+    whole = find_examples(
+        patterns,
+        option=option,
+        cache_dir=cache_dir,
+        image_feature=settings.data.image_feature,
+    )
+    source = ", ".join(patterns)
+    chosen = for_role(whole, TRAIN if option == "train_metadata" else EVAL, f"--{option} {source}")
+    if len(whole.parts) < 2:
+        return chosen, ""
+    note = f"{option}: the part {chosen.parts[0]} of {source}"
+    others = [part for part in whole.parts if part not in chosen.parts]
+    if option == "eval_metadata":
+        unused = [part for part in others if part_role(part) == TEST]
+        note += "".join(f"; --eval_metadata {source}:{part} evaluates {part}" for part in unused)
+    return chosen, note
 
 
 def _pipeline(

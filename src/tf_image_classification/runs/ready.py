@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tf_image_classification import backbones, files
+from tf_image_classification import backbones
 from tf_image_classification.config import IMAGENET, Settings
 from tf_image_classification.dataset.label_discovery import find_labels
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.labels import Label, read_class_names
+from tf_image_classification.labels import Label
 from tf_image_classification.labels.schema import KINDS
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.ready_spec import ReadySpec
+from tf_image_classification.runs import reading
 
 _FROM_SCRATCH = "none"
 
@@ -35,30 +36,32 @@ def ready_settings(settings: Settings) -> Settings:
     return settings.with_choices(choices, "backbone")
 
 
-def make_ready_spec(settings: Settings) -> ReadySpec:
+def make_ready_spec(settings: Settings, cache_dir: str) -> ReadySpec:
     """The spec for a run without one; its labels are those of the model folder, or of the data.
+
+    Args:
+        settings: all settings.
+        cache_dir: folder for indexes and unpacked records.
 
     Raises:
         ConfigError: there are no training examples to take labels from.
         DataError: they have no labels that can be told by themselves.
     """
-    return ReadySpec(_labels(settings), settings.ready)
+    return ReadySpec(_labels(settings, cache_dir), settings.ready)
 
 
-def _labels(settings: Settings) -> list[Label]:
+def _labels(settings: Settings, cache_dir: str) -> list[Label]:
     record = ModelFolder(settings.run.model_dir).read_record()
     if record is not None:
         return list(record.schema.labels)
     if not settings.data.train_metadata:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
-    depth = 0
-    if len(settings.data.labels) == 1 and "=" not in settings.data.labels[0]:
-        path = settings.data.labels[0]
-        depth = len(read_class_names(files.read_text(path), path))
+    listing, _ = reading.read_listing(
+        settings.data.train_metadata, "train_metadata", settings, cache_dir
+    )
     return find_labels(
-        settings.data.train_metadata,
-        option="train_metadata",
-        depth=depth,
+        listing,
+        depths={name: len(names) for name, names in reading.given_class_names(settings).items()},
         columns=settings.ready.label_columns,
         kinds=_kinds(settings.ready.label_kinds),
     )

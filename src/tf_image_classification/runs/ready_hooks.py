@@ -10,6 +10,7 @@ import keras
 from tf_image_classification import files, hooks
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
+from tf_image_classification.dataset.readers import LeftOut
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks import Every, Hook
 from tf_image_classification.labels import LabelSchema
@@ -159,7 +160,7 @@ class BadImageList:
         self.rank = rank
         self._found: dict[str, str] = {}
 
-    def __call__(self, bad_images: Sequence[BadImage]) -> None:
+    def __call__(self, bad_images: Sequence[BadImage | LeftOut]) -> None:
         """Take note of these images."""
         new = {bad.where: bad.reason for bad in bad_images if bad.where not in self._found}
         self._found |= new

@@ -25,7 +25,7 @@ from tf_image_classification import files
 from tf_image_classification.batches import probabilities_key
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import CheckpointError, ConfigError, DataError, ParityError
 from tf_image_classification.estimator_specs import EstimatorSpec, predictions_from, split_logits
 from tf_image_classification.evaluation.predictions import Predictions

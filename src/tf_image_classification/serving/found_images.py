@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification import files
-from tf_image_classification.conversion.readers import find_rows
-from tf_image_classification.dataset.sources import IMAGE_SUFFIXES
+from tf_image_classification.dataset.readers import find_examples
+from tf_image_classification.dataset.readers.csv_text import SUFFIXES
+from tf_image_classification.dataset.readers.names import is_image_name
 from tf_image_classification.errors import DataError
 
 Found = tuple[str, str | bytes | npt.NDArray[np.uint8]]
@@ -44,20 +45,21 @@ def _below(path: str) -> Iterator[Found]:
     if files.is_folder(path):
         for name in files.list_folder(path):
             inner = files.join(path, name)
-            if files.is_folder(inner) or name.lower().endswith(IMAGE_SUFFIXES):
+            if files.is_folder(inner) or is_image_name(name):
                 yield from _below(inner)
-    elif path.lower().endswith(IMAGE_SUFFIXES):
+    elif is_image_name(path):
         yield path, path
-    elif path.lower().endswith((".csv", ".tar", ".tar.gz", ".tgz", ".parquet")) or (
+    elif path.lower().endswith((*SUFFIXES, ".tar", ".tar.gz", ".tgz", ".parquet")) or (
         ".tfrecord" in path.lower()
     ):
-        rows, refused = find_rows(path)
-        if refused:
-            raise DataError(f"{refused[0].where}: {refused[0].reason}. Correct or remove it.")
-        for row in rows:
-            if row.place.kind == "file":
-                yield row.place.path, row.place.path
+        listing = find_examples([path], option="PATHS")
+        if listing.damaged:
+            raise DataError(f"{str(listing.damaged[0]).rstrip('.')}. Correct or remove it.")
+        for i in range(len(listing)):
+            place = listing.places[i]
+            if place.kind == "file":
+                yield place.path, place.path
             else:
-                yield row.where or row.key, row.place.read()
+                yield listing.locate(i), place.read()
     else:
         yield path, path  # an image of another name, or none, which is told then

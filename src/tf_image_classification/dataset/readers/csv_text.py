@@ -1,0 +1,304 @@
+"""The rows of a CSV file, however it is written: its delimiter, its header, the column of images.
+
+    table = read_table("train.csv")
+    table.columns["class"], table.image, table.rows
+
+Read are files with a header or without one, delimited by commas, tabs, semicolons, bars or spaces,
+with or without the index column that pandas writes.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import gzip
+import io
+import itertools
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+
+from tf_image_classification import files
+from tf_image_classification.dataset.readers import names
+from tf_image_classification.dataset.readers.listing import LABEL
+from tf_image_classification.errors import DataError
+
+URI_COLUMN = "URIs"
+LABEL_COLUMN = "labels"
+SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".lst", ".list", ".csv.gz", ".tsv.gz")
+"""Endings of files that are read as rows of text."""
+
+_IMAGE_COLUMNS = frozenset(
+    {
+        *("uri", "url", "path", "filepath", "file", "filename", "fname", "location"),
+        *("image", "imagepath", "imagefile", "imagefilename", "imagename", "imageuri", "imageurl"),
+        *("img", "imgpath", "imgfile", "imgname", "photo", "picture", "pic", "gcsuri"),
+    }
+)
+_INDEX = re.compile(r"|Unnamed: \d+|index|level_0")
+_UNIT_SEPARATOR = "\x1f"  # which no path holds
+_SAMPLED = 200  # rows that decide delimiter and header
+_FLAGS = {"is_valid": ("val", "train"), "is_val": ("val", "train"), "is_train": ("train", "val")}
+_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
+
+
+@dataclasses.dataclass(frozen=True)
+class CsvTable:
+    """The rows of a CSV.
+
+    Attributes:
+        path: the file.
+        columns: by name the place of each column that is neither the image's nor a mere index.
+        image: place of the column that names the images.
+        num_cells: cells that each row must have.
+        has_header: whether its first row names the columns.
+        rows: number of the first line and cells of each row, without the header.
+    """
+
+    path: str
+    columns: dict[str, int]
+    image: int
+    num_cells: int
+    has_header: bool
+    rows: Sequence[tuple[int, list[str]]]
+
+
+def read_table(path: str) -> CsvTable:
+    """The rows and columns of a CSV.
+
+    Raises:
+        DataError: it is no text, is empty, names a column twice, or no column names images.
+    """
+    text = _text(path)
+    delimiter = _delimiter(text, path)
+    rows = [(line, _stripped(row)) for line, row in _numbered(text, path, delimiter) if any(row)]
+    if not rows:
+        raise DataError(f"{path} is empty. Expected a row an image: path,label.")
+    width = _usual_width([row for _, row in rows])
+    sample = [row for _, row in rows[1:_SAMPLED] if len(row) == width]
+    header = rows[0][1]
+    if not _is_header(header, sample):
+        return _without_header(path, rows, width)
+    if len(rows) == 1:
+        raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
+    return _with_header(path, header, rows[1:], sample)
+
+
+def _text(path: str) -> str:
+    data = files.read_bytes(path)
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(
+                f"{path} is cut short or damaged ({error}). Copy or write it again."
+            ) from error
+    try:
+        is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets write "Unicode text"
+        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(
+            f"{path} line {line} holds a NUL byte, which no text has. Save the file as UTF-8, or "
+            "correct the line."
+        )
+    return text
+
+
+def _numbered(text: str, path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, each with the number of its first line."""
+    stream = io.StringIO(text, newline="")
+    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
+    first_line = 1
+    try:
+        for row in reader:
+            if row:
+                yield first_line, row
+            first_line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: the row that begins in line {first_line} cannot be read ({error}). "
+            "Look for a double quote that is not closed."
+        ) from error
+
+
+def _stripped(row: list[str]) -> list[str]:
+    return [cell.strip() for cell in row]
+
+
+def _delimiter(text: str, path: str) -> str:
+    """The delimiter under which there is a column of images, and most rows have as many cells.
+
+    Spaces delimit only where nothing else can, and where lines are not mere paths with spaces.
+    """
+    marks = [",", "\t", ";", "|"]
+    if path.lower().endswith((".tsv", ".tab", ".tsv.gz")):
+        marks = ["\t", ",", ";", "|"]
+    if not any(mark in text for mark in marks):
+        lines = text.split("\n", _SAMPLED)[:_SAMPLED]
+        are_paths = all(_names_image(line.strip()) for line in lines if line.strip())
+        return _UNIT_SEPARATOR if are_paths else " "
+    scores = {}
+    for mark in marks:
+        try:
+            rows = list(itertools.islice((row for _, row in _numbered(text, path, mark)), _SAMPLED))
+        except DataError:
+            continue  # told for the delimiter that is chosen
+        width = _usual_width(rows)
+        if width < 2:
+            continue
+        alike = [_stripped(row) for row in rows if len(row) == width]
+        names_images = any(_word(cell) in _IMAGE_COLUMNS for cell in _stripped(rows[0]))
+        scores[mark] = (names_images or bool(_image_places(alike)), len(alike) / len(rows))
+    return max(scores, key=lambda mark: scores[mark]) if scores else marks[0]
+
+
+def _usual_width(rows: Sequence[Sequence[str]]) -> int:
+    counts = collections.Counter(map(len, rows))
+    return counts.most_common(1)[0][0] if counts else 0
+
+
+def _image_places(rows: Sequence[Sequence[str]]) -> list[int]:
+    """The columns whose cells mostly end like the names of images."""
+    return [
+        place
+        for place, cells in enumerate(zip(*rows, strict=False))
+        if 2 * sum(map(_names_image, cells)) > len(cells)
+    ]
+
+
+def _names_image(cell: str) -> bool:
+    return names.is_image_name(cell) or bool(names.foreign_format(cell))
+
+
+def _word(name: str) -> str:
+    """A column's name in its plainest form: "Image_Paths" is "imagepath"."""
+    return re.sub("[^a-z0-9]", "", name.lower()).removesuffix("s")
+
+
+def _is_header(first: Sequence[str], sample: Sequence[Sequence[str]]) -> bool:
+    if URI_COLUMN in first:
+        return True
+    if any(map(_names_image, first)):
+        return False
+    if any(_word(cell) in _IMAGE_COLUMNS for cell in first):
+        return True
+    return bool(_image_places(sample))
+
+
+def _with_header(
+    path: str,
+    header: Sequence[str],
+    rows: Sequence[tuple[int, list[str]]],
+    sample: Sequence[Sequence[str]],
+) -> CsvTable:
+    repeated = next((name for name in header if name and header.count(name) > 1), "")
+    if repeated:
+        raise DataError(f"{path} names column {repeated!r} twice. Rename or remove one of them.")
+    if LABEL in header and LABEL_COLUMN in header:
+        raise DataError(
+            f"{path} has columns {LABEL_COLUMN!r} and {LABEL!r}, which are two names of one label. "
+            "Rename or remove one of them."
+        )
+    image = _image_column(path, header, sample)
+    columns = {}
+    for place, name in enumerate(header):
+        if place == image:
+            continue
+        cells = [row[place] for _, row in rows if place < len(row)]
+        if _INDEX.fullmatch(name) and (_is_counted(cells) or not any(cells)):
+            continue  # pandas's index, or the empty column after a last delimiter
+        if not name:
+            raise DataError(
+                f"{path}: column {place + 1} has no name in the header and holds values such as "
+                f"{next(filter(None, cells))!r}. Name it or remove it."
+            )
+        columns[LABEL if name == LABEL_COLUMN else name] = place
+    num_cells = len(header)
+    while num_cells and not header[num_cells - 1]:
+        num_cells -= 1
+    return CsvTable(path, columns, image, num_cells, True, rows)
+
+
+def _image_column(path: str, header: Sequence[str], sample: Sequence[Sequence[str]]) -> int:
+    if URI_COLUMN in header:
+        return header.index(URI_COLUMN)
+    called_so = [i for i, name in enumerate(header) if _word(name) in _IMAGE_COLUMNS]
+    with_images = _image_places(sample)
+    for candidates in (sorted({*called_so} & {*with_images}), with_images, called_so):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            shown = " and ".join(repr(header[i]) for i in candidates)
+            raise DataError(
+                f"{path}: columns {shown} may both name the images. Rename the one that does to "
+                f"{URI_COLUMN}."
+            )
+    raise DataError(  # unreachable for a header that _is_header has told
+        f"{path}: no column names images, only {', '.join(header)}. Call it {URI_COLUMN}."
+    )
+
+
+def _is_counted(cells: Sequence[str]) -> bool:
+    """Whether cells count the rows, from 0 or 1."""
+    numbers = [int(cell) if re.fullmatch(r"\d{1,12}", cell) else -1 for cell in cells]
+    return bool(numbers) and numbers in (
+        list(range(len(numbers))),
+        list(range(1, len(numbers) + 1)),
+    )
+
+
+def _without_header(path: str, rows: Sequence[tuple[int, list[str]]], width: int) -> CsvTable:
+    alike = [row for _, row in rows if len(row) == width]
+    places = list(range(width))
+    while len(places) > 2 and not any(row[places[-1]] for row in alike):
+        places.pop()  # the empty column after a last delimiter
+    num_cells = len(places)
+    images = _image_places(alike)
+    image = images[0] if images else 0
+    if len(places) > 2 and _is_counted([row[0] for row in alike]) and image:
+        places.remove(0)
+    columns = {}
+    for place in places:
+        cells = [row[place] for row in alike]
+        if place == image:
+            continue
+        if len(places) > 2 and all(
+            cell.lower() in _OF_CLOUD or names.part_role(cell) for cell in cells
+        ):
+            columns["split"] = place
+        elif LABEL in columns:
+            raise DataError(
+                f"{path} line {rows[0][0]} has {len(rows[0][1])} cells, expected path,label: "
+                f"{','.join(rows[0][1])[:100]!r}. Put a name with a comma in double quotes, or "
+                f"write a header with {URI_COLUMN}."
+            )
+        else:
+            columns[LABEL] = place
+    return CsvTable(path, columns, image, num_cells, False, rows)
+
+
+_OF_CLOUD = ("unassigned",)  # a part that Google Cloud's import files know
+
+
+def parts_of(table: CsvTable, name: str) -> list[str] | None:
+    """By row the part of the data set that a column names, or None if it names none.
+
+    Args:
+        table: the rows.
+        name: one of its columns.
+    """
+    place = table.columns[name]
+    cells = [row[place].lower() if place < len(row) else "" for _, row in table.rows]
+    known = set(cells) - {"", *_OF_CLOUD}
+    lower = name.lower()
+    if lower in _FLAGS and known and known <= {*_TRUE, *_FALSE}:
+        yes, no = _FLAGS[lower]
+        return [yes if cell in _TRUE else no for cell in cells]
+    is_part = lower in names.PART_COLUMNS or lower == "ml_use"
+    if not is_part or not known or not all(map(names.part_role, known)):
+        return None
+    return ["" if cell in _OF_CLOUD else cell for cell in cells]

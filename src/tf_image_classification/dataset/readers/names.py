@@ -1,0 +1,134 @@
+"""What names of files, folders and columns mean: images, parts of a data set, system files.
+
+is_image_name("cats/1.JPG")      # True
+part_role("validation")          # "eval"
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+import unicodedata
+from collections.abc import Iterable
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    *(".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".ppm", ".pgm"),
+)
+"""Endings of files that are taken for images; hidden and system files never are."""
+
+_FOREIGN_FORMATS = {
+    "HEIC": (".heic", ".heif", ".hif"),
+    "AVIF": (".avif", ".avifs"),
+    "TIFF": (".tif", ".tiff"),
+    "JPEG 2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
+    "JPEG XL": (".jxl",),
+    "camera raw": (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"),
+    "DICOM": (".dcm", ".dicom"),
+    "Photoshop": (".psd",),
+    "SVG": (".svg", ".svgz"),
+    "ICO": (".ico",),
+    "PDF": (".pdf",),
+}
+"""Formats of images that are not read, with the endings of their files."""
+
+TRAIN, EVAL, TEST = "train", "eval", "test"
+"""Roles of the parts of a data set: training, evaluation while training, final test."""
+
+_ROLES = {
+    **dict.fromkeys(("train", "training", "trn"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev"), EVAL),
+    **dict.fromkeys(("test", "testing", "holdout"), TEST),
+}
+
+PART_COLUMNS = ("split", "part", "subset", "partition", "set", "phase", "data_set", "dataset")
+"""Columns that may say which part of a data set an example belongs to."""
+
+
+def clean(text: str) -> str:
+    """A name without surrounding spaces and in Unicode's composed form (NFC).
+
+    File systems and programs write the same letters composed or decomposed; both are one name.
+    """
+    text = text.strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is taken for an image by its ending."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def foreign_format(name: str) -> str:
+    """The format of an image file that is not read, such as "HEIC", by its ending; else "".
+
+    Example:
+        >>> foreign_format("IMG_0001.HEIC")
+        'HEIC'
+    """
+    lower = name.lower()
+    for name_of_format, suffixes in _FOREIGN_FORMATS.items():
+        if lower.endswith(suffixes):
+            return name_of_format
+    return ""
+
+
+def why_no_image(name: str) -> str:
+    """Why a file is not taken for an image, by its name; "" if it is.
+
+    Example:
+        >>> why_no_image("scan.tif")
+        'TIFF is not read: convert it to JPEG or PNG'
+        >>> why_no_image("notes.txt"), why_no_image("1.jpg")
+        ('not the name of an image', '')
+    """
+    if is_image_name(name):
+        return ""
+    found = foreign_format(name)
+    return (
+        f"{found} is not read: convert it to JPEG or PNG" if found else "not the name of an image"
+    )
+
+
+def part_role(name: str) -> str:
+    """The role of the part of a data set with this name: TRAIN, EVAL, TEST, or "" for any other.
+
+    Example:
+        >>> part_role("Valid"), part_role("cats")
+        ('eval', '')
+    """
+    return _ROLES.get(name.strip().lower(), "")
+
+
+def part_of_file_name(name: str) -> str:
+    """The part that a file's name says it belongs to, in lower case, or "".
+
+    Example:
+        >>> part_of_file_name("mnist-train.tfrecord-00000-of-00001")
+        'train'
+        >>> part_of_file_name("pets_val_0001.tar"), part_of_file_name("pets.csv")
+        ('val', '')
+    """
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word in _ROLES]
+    return words[0] if len(words) == 1 else ""
+
+
+def missing_shards(names: Iterable[str]) -> list[str]:
+    """Names of shards that others promise (``x-00003-of-00005``) and that are not among them.
+
+    Example:
+        >>> missing_shards(["a-0-of-3.tfrecord", "a-2-of-3.tfrecord", "labels.txt"])
+        ['a-1-of-3.tfrecord']
+    """
+    groups: dict[tuple[str, str, str], list[str]] = collections.defaultdict(list)
+    for name in names:
+        match = re.fullmatch(r"(.*?)(\d+)-of-(\d+)(?!.*-of-\d)(.*)", name)
+        if match is not None:
+            groups[match[1], match[3], match[4]].append(match[2])
+    missing = []
+    for (start, count, end), found in groups.items():
+        first = int(max(map(int, found)) == int(count))  # some programs count from 1
+        width = len(found[0])
+        promised = {f"{number:0{width}d}" for number in range(first, first + int(count))}
+        missing += [f"{start}{number}-of-{count}{end}" for number in promised - set(found)]
+    return sorted(missing)

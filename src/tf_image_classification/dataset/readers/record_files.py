@@ -1,0 +1,185 @@
+"""TFRecord files of ``tf.train.Example``: an image each, every other feature is a column."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tf_image_classification import files
+from tf_image_classification.dataset import tfrecord
+from tf_image_classification.dataset.examples import IMAGE_FEATURES, features_of
+from tf_image_classification.dataset.readers.listing import LeftOut, Listing
+from tf_image_classification.dataset.readers.packed import Packed, each_file
+from tf_image_classification.errors import BadRecordError, DataError
+from tf_image_classification.labels import SEPARATOR, Value
+
+URI_FEATURE = "image_uri"
+_FORM = 1  # of what the cache holds; another number makes it anew
+
+
+def read_records(
+    paths: Sequence[str], parts: Sequence[str] = (), *, cache_dir: str = "", image_feature: str = ""
+) -> Listing:
+    """The examples of TFRecord files, in order.
+
+    Args:
+        paths: the files; plain, or compressed by GZIP or ZLIB.
+        parts: by path the part of the data set that it holds, if the paths are such parts.
+        cache_dir: folder that keeps indexes, so that each file is read only once; "": none is kept.
+        image_feature: name of the image's feature, or "" to find it.
+
+    Raises:
+        DataError: a file is damaged or holds something else; names file and record.
+    """
+    found = Packed()
+
+    def read(path: str, part: str) -> None:
+        scanned = _scan(path, cache_dir, image_feature)
+        found.begin(
+            path, image=scanned.image, content=scanned.content, num_rows=scanned.num_records
+        )
+        for number, offset, length, name, columns in scanned.examples:
+            found.add(offset, length, columns, where=f" record {number}", name=name, split=part)
+        found.left_out += [
+            LeftOut(f"{path} record {number}", reason, is_damaged=True)
+            for number, reason in scanned.left_out
+        ]
+
+    each_file(paths, parts, read)
+    return found.listing("tfrecord", "record")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scanned:
+    """The examples of a file.
+
+    Attributes:
+        image: name of the image's feature.
+        content: digest of the file's records.
+        num_records: records of the file.
+        examples: number, offset, length, name and columns of each.
+        left_out: number and reason of each record that is no example.
+    """
+
+    image: str
+    content: str
+    num_records: int
+    examples: Iterable[tuple[int, int, int, str, Mapping[str, Value]]]
+    left_out: Sequence[tuple[int, str]]
+
+
+def _scan(path: str, cache_dir: str, image_feature: str) -> _Scanned:
+    if cache_dir:
+        index = tfrecord.index_file(path, cache_dir)
+        content = index.fingerprint
+        key = repr((_FORM, content, image_feature)).encode()
+        kept = os.path.join(cache_dir, f"columns-{hashlib.sha256(key).hexdigest()[:24]}.json")
+        if not os.path.exists(kept):
+            reader = tfrecord.RecordReader([index])
+            records = (data for i in range(len(index.offsets)) for data in reader.read([i]))
+            files.write_bytes(kept, json.dumps(_read(records, path, image_feature)).encode())
+        read = files.read_json(kept)
+        offsets, lengths = index.offsets.tolist(), index.lengths.tolist()
+    else:
+        offsets, lengths, digest = [], [], tfrecord.ContentDigest()
+
+        def scanned() -> Iterator[bytes]:
+            with tfrecord.open_plain(path, tfrecord.compression(path)) as stream:
+                for offset, data, checksum in tfrecord.scan_records(stream, path):
+                    offsets.append(offset)
+                    lengths.append(len(data))
+                    digest.add(len(data), checksum)
+                    yield data
+
+        read = _read(scanned(), path, image_feature)
+        content = digest.hexadecimal()
+    image: str = read["image"]
+    return _Scanned(
+        image,
+        content,
+        len(offsets),
+        (
+            (number, offsets[number], lengths[number], name, _columns(columns))
+            for number, name, columns in read["examples"]
+        ),
+        read["left_out"],
+    )
+
+
+def _columns(columns: Mapping[str, Any]) -> dict[str, Value]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in columns.items()}
+
+
+def _read(records: Iterable[bytes], path: str, image_feature: str) -> dict[str, Any]:
+    """What records hold beside their images, as plain values.
+
+    Raises:
+        DataError: the image feature that is named is in no record; and as ``features_of``.
+    """
+    image, examples, left_out, seen = image_feature, [], [], set()
+    for number, data in enumerate(records):
+        features = features_of(data, f"{path} record {number}")
+        seen |= set(features)
+        image = image or next((f for f in IMAGE_FEATURES if f in features), "")
+        images = features[image].bytes_list.value if image in features else []
+        if len(images) != 1 or not images[0]:
+            left_out.append((number, _why_no_image(image, len(images), image in features)))
+            continue
+        uri = features[URI_FEATURE].bytes_list.value[:1] if URI_FEATURE in features else []
+        name = uri[0].decode("utf-8", "backslashreplace") if uri else ""
+        examples.append((number, name, columns_of(features, image)))
+    if image_feature and not examples and image_feature not in seen:
+        raise DataError(
+            f"{path} has no image feature {image_feature!r}. Its features: "
+            f"{', '.join(sorted(seen))}. Name it with --image_feature."
+        )
+    return {"image": image, "examples": examples, "left_out": left_out}
+
+
+def columns_of(features: Mapping[str, Any], image: str = "") -> dict[str, Value]:
+    """What an example's features hold beside its image and its name."""
+    columns = {n: _value(f) for n, f in features.items() if n not in (image, URI_FEATURE)}
+    return {name: value for name, value in columns.items() if value is not None}
+
+
+def check_images(
+    records: Sequence[Mapping[str, Any]], image: str, locate: Callable[[int], str]
+) -> None:
+    """Refuse records that do not hold one image each.
+
+    Raises:
+        BadRecordError: one does not; names it.
+    """
+    for i, features in enumerate(records):
+        images = features[image].bytes_list.value if image in features else []
+        if len(images) != 1:
+            why = _why_no_image(image, len(images), image in features)
+            raise BadRecordError(f"{locate(i)}: {why}")
+
+
+def _why_no_image(image: str, count: int, is_there: bool) -> str:
+    if count > 1:
+        return f"its feature {image!r} holds {count} images, expected one. Write a record an image."
+    if is_there:
+        return f"its feature {image!r} holds no image. Write the record again or remove it."
+    expected = image or ", ".join(IMAGE_FEATURES)
+    return f"it has no image feature ({expected}). Name it with --image_feature, or remove it."
+
+
+def _value(feature: Any) -> Value | None:
+    """A feature's value; several texts are the classes of one label, several numbers a tuple."""
+    if feature.bytes_list.value:
+        texts = [text.decode("utf-8", "surrogateescape") for text in feature.bytes_list.value]
+        joined = SEPARATOR.join(texts)
+        # An empty text among several stands for none of the classes.
+        return joined or (SEPARATOR if len(texts) > 1 else None)
+    values = [*feature.int64_list.value, *feature.float_list.value]
+    if len(values) == 1:
+        value = values[0]
+        is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+        return int(value) if is_whole else value
+    return tuple(map(float, values)) if values else None

@@ -1,0 +1,334 @@
+"""A map-style source: every example of a listing by number, its labels as numbers.
+
+    raw = read_table(["train.csv"], schema, options)
+    table = raw.encode(schema.with_vocabularies({"pet": ["cat", "dog"]}))
+    table.fetch(tf.constant([3], tf.int64)), table.columns["pet"].values[3]
+
+``read_table`` finds and checks everything that can be known before decoding; ``encode`` turns
+labels into numbers once the vocabulary is fixed.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification.dataset.access import make_fetch
+from tf_image_classification.dataset.readers import find_examples
+from tf_image_classification.dataset.readers.columns import typed
+from tf_image_classification.dataset.readers.listing import LABEL, LeftOut, Listing
+from tf_image_classification.errors import DataError, LabelError, did_you_mean
+from tf_image_classification.labels import (
+    Column,
+    Label,
+    LabelSchema,
+    Value,
+    collect_vocabulary,
+    encode,
+)
+
+COMMON_LABELS = (
+    LABEL,
+    "image/class/label",
+    "class",
+    "class_name",
+    "class_id",
+    "category",
+    "target",
+)
+"""Columns that are taken for the only label of a schema where none has its name."""
+
+_MOST_COMPARED = 20_000  # files of equal length that are read to find equal ones
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """How a source is read; the fields are the settings of the same names.
+
+    Attributes:
+        option: the setting that names the source, for messages.
+        cache_dir: folder for indexes and unpacked files.
+        image_feature: as in the settings.
+        label_features: label name to the feature or column that holds it.
+        skips_damaged: whether rows that cannot be examples are left out instead of an error.
+    """
+
+    option: str
+    cache_dir: str
+    image_feature: str = ""
+    label_features: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    skips_damaged: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Every example of a source: where its bytes lie and what its labels are.
+
+    Attributes:
+        num_examples: exact number of examples.
+        columns: by label name, the labels of all examples.
+        fetch: in-graph, int64 [n] example numbers to string [n] encoded images.
+        locate: what to call an example in a message: its file and its record, line or name.
+        fingerprint: hexadecimal digest of the records and of what is read in them; of images in
+            files of their own their names, sizes in bytes and labels. It does not depend on where
+            they lie.
+        notes: what was left out, in sentences for the user.
+        fetches_in_parallel: whether ``fetch`` gains from being called in parallel.
+        sizes: int64 [N], bytes of each image's file; 0 for a remote one; empty where images have no
+            files of their own.
+        attributes: by name the columns beside the labels, "" where unknown.
+        left_out: rows that should have been examples and were left out.
+    """
+
+    num_examples: int
+    columns: Mapping[str, Column]
+    fetch: Callable[[tf.Tensor], tf.Tensor]
+    locate: Callable[[int], str]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+    fetches_in_parallel: bool = True
+    sizes: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    attributes: Mapping[str, Sequence[Value]] = dataclasses.field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class RawTable:
+    """A table whose labels are still texts or numbers as they stand in the source.
+
+    Attributes:
+        listing: the examples.
+        raw: by label name its value of each example.
+        table: the examples without labels.
+    """
+
+    listing: Listing
+    raw: Mapping[str, Sequence[Value]]
+    table: Table
+
+    @property
+    def num_examples(self) -> int:
+        """Exact number of examples."""
+        return self.table.num_examples
+
+    @property
+    def fingerprint(self) -> str:
+        """As in ``Table``."""
+        return self.table.fingerprint
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As in ``Table``."""
+        return self.table.notes
+
+    @property
+    def locate(self) -> Callable[[int], str]:
+        """As in ``Table``."""
+        return self.table.locate
+
+    def vocabulary(self, label: Label) -> tuple[str, ...]:
+        """The class names that this source gives a label, in numbering order.
+
+        Raises:
+            LabelError: as ``collect_vocabulary``.
+        """
+        declared = self.listing.declared.get(LABEL, ())
+        return collect_vocabulary(label, [*self.raw[label.name], *declared])
+
+    def encode(self, schema: LabelSchema) -> Table:
+        """The table with its labels as numbers.
+
+        Args:
+            schema: the labels, class labels with their vocabularies.
+
+        Raises:
+            LabelError: a label is unknown or out of range; names file and line.
+        """
+        columns = {}
+        for label in schema:
+            columns[label.name] = encode(label, self.raw[label.name], self.locate)
+            if not columns[label.name].present.any():
+                raise LabelError(
+                    f"Not one of {self.num_examples} examples has label {label.name!r}. "
+                    "Correct its name in class_dict, or its marker for missing labels."
+                )
+        return dataclasses.replace(self.table, columns=columns)
+
+
+def read_table(patterns: Sequence[str], schema: LabelSchema, options: SourceOptions) -> RawTable:
+    """Every example that patterns name, with all that can be checked before decoding.
+
+    Args:
+        patterns: as ``find_examples`` takes them.
+        schema: the labels to read.
+        options: how to read.
+
+    Raises:
+        DataError: a file is missing, empty or malformed, or a row cannot be an example; names
+            file, line or record.
+    """
+    listing = find_examples(
+        patterns,
+        option=options.option,
+        cache_dir=options.cache_dir,
+        image_feature=options.image_feature,
+    )
+    return table_of(listing, schema, options)
+
+
+def table_of(listing: Listing, schema: LabelSchema, options: SourceOptions) -> RawTable:
+    """The table of a listing.
+
+    Raises:
+        DataError: a row cannot be an example and is not to be left out, or a label has no column.
+    """
+    if listing.damaged and not options.skips_damaged:
+        count = len(listing.damaged)
+        more = f" {count - 1} more are like it." if count > 1 else ""
+        raise DataError(
+            f"{str(listing.damaged[0]).rstrip('.')}.{more} Start again with --on_bad_image skip to "
+            "leave such rows out."
+        )
+    columns = {name: column_of(name, listing, schema, options) for name in schema.names}
+    raw = {name: listing.columns[column] for name, column in columns.items()}
+    has_files = listing.places.kind == "file"
+    fetch = make_fetch(listing, options.cache_dir)
+    table = Table(
+        len(listing),
+        {},
+        fetch.images,
+        listing.locate,
+        _fingerprint(listing, raw, columns),
+        (*_notes(listing), *(_contradictions(listing, raw) if has_files else ())),
+        fetch.is_parallel,
+        listing.places.lengths if has_files else np.zeros(0, np.int64),
+        {name: values for name, values in listing.columns.items() if name not in columns.values()},
+        tuple(listing.damaged),
+    )
+    return RawTable(listing, raw, table)
+
+
+def column_of(name: str, listing: Listing, schema: LabelSchema, options: SourceOptions) -> str:
+    """The column that holds a label.
+
+    Raises:
+        DataError: there is none.
+    """
+    known = listing.columns
+    for other in options.label_features:
+        if other not in schema.names:
+            raise DataError(
+                f"--label_features names label {other!r}. {did_you_mean(other, schema.names)}"
+            )
+    if name in options.label_features:
+        column = options.label_features[name]
+        if column in known:
+            return column
+        raise DataError(
+            f"--label_features: {_name(listing)} has no {column!r}. {did_you_mean(column, known)}"
+        )
+    if listing.kind == "folder":
+        if len(schema.labels) != 1 or not schema.labels[0].is_class:
+            raise DataError(
+                f"{_name(listing)} is a folder of class folders, which gives one class label; "
+                f"class_dict has {', '.join(schema.names)}. Use a CSV with a column a label."
+            )
+        return LABEL
+    if name in known:
+        return name
+    if len(schema.labels) == 1:
+        common = [column for column in COMMON_LABELS if column in known]
+        if common or len(known) == 1:
+            return (common or list(known))[0]
+    raise DataError(
+        f"{_name(listing)} has no column or feature for label {name!r}. "
+        f"{did_you_mean(name, known)} Correct the name in class_dict, or name the feature with "
+        f"--label_features {name}=FEATURE."
+    )
+
+
+def _name(listing: Listing) -> str:
+    """The source of a listing, by its first example."""
+    where = listing.locate(0)
+    return where.partition(" line ")[0] if listing.kind == "csv" else where
+
+
+def _fingerprint(
+    listing: Listing, raw: Mapping[str, Sequence[Value]], columns: Mapping[str, str]
+) -> str:
+    """Hexadecimal digest of the examples; the same wherever they lie."""
+    used = np.unique(listing.places.file_numbers).tolist()
+    content = [listing.content[number] for number in used] if listing.content else []
+    if listing.places.kind == "record":
+        image = ",".join(sorted({listing.places.names[number] for number in used}))
+        read = (image, sorted(columns.items()))
+        return hashlib.sha256(repr((content, read)).encode()).hexdigest()
+    digest = hashlib.sha256("".join(content).encode())
+    names = listing.names or [""] * len(listing)
+    lengths = listing.places.lengths.tolist()
+    for i, (name, length) in enumerate(zip(names, lengths, strict=True)):
+        texts = sorted((label, values[i]) for label, values in raw.items())
+        digest.update(repr((name, texts, length)).encode())
+    return digest.hexdigest()
+
+
+def _notes(listing: Listing) -> list[str]:
+    """Sentences about what is left out, by kind."""
+    reasons: dict[str, list[LeftOut]] = collections.defaultdict(list)
+    for each in listing.left_out:
+        reasons["damaged" if each.is_damaged else each.reason].append(each)
+    notes = []
+    for reason, members in reasons.items():
+        if reason.startswith("hidden") or "operating system" in reason:
+            continue  # tfic inspect names them
+        notes.append(f"left out {len(members)} files or rows, such as {members[0]}")
+    return notes
+
+
+def _contradictions(listing: Listing, raw: Mapping[str, Sequence[Value]]) -> list[str]:
+    """A sentence about local images that are there twice, byte for byte, with other labels."""
+    of_size = collections.defaultdict(list)
+    for i, num_bytes in enumerate(listing.places.lengths.tolist()):
+        if num_bytes:
+            of_size[num_bytes].append(i)
+    alike = [i for same in of_size.values() if len(same) > 1 for i in same]
+    if len(alike) > _MOST_COMPARED:
+        return []
+    of_content = collections.defaultdict(list)
+    for i in alike:
+        of_content[hashlib.sha256(listing.places[i].encoded()).digest()].append(i)
+    pairs = [
+        (first, other)
+        for first, *others in of_content.values()
+        for other in others
+        if any(values[first] != values[other] for values in raw.values())
+    ]
+    if not pairs:
+        return []
+
+    def labelled(i: int) -> str:
+        labels = ", ".join(str(values[i]) or "no label" for values in raw.values())
+        return f"{listing.locate(i)} ({labels})"
+
+    shown = "; ".join(f"{labelled(a)} and {labelled(b)}" for a, b in pairs[:5])
+    return [
+        f"{len(pairs)} images are there twice with contradicting labels: {shown}. Correct or "
+        "remove one of each."
+    ]
+
+
+def attribute_texts(table: Table) -> dict[str, list[str]]:
+    """The columns beside the labels as texts, "" where unknown."""
+    return {
+        name: [
+            "" if isinstance(value, tuple) else str(value)
+            for value in typed(values, are_cells=False)
+        ]
+        for name, values in table.attributes.items()
+    }
