@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_sources import PICTURES, write
 
 from tf_image_classification import files
-from tf_image_classification.dataset import tfrecord
+from tf_image_classification.dataset import spans, tfrecord
 from tf_image_classification.errors import BadRecordError, DataError
 
 DATA = [bytes([i]) * size for i, size in enumerate((0, 1, 70, 3, 1000))]
@@ -245,7 +245,7 @@ def test_a_long_name_in_another_script_can_be_cached(tmp_path):
 
 
 def test_many_threads_read_many_files_with_few_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfrecord, "_MAX_OPEN_FILES", 3)
+    monkeypatch.setattr(spans, "_MAX_OPEN_FILES", 3)
     paths = [write(tmp_path / f"r{i}", [b"%d %d" % (i, j) for j in range(20)]) for i in range(8)]
     indexed = [tfrecord.index_file(path, str(tmp_path / "cache")) for path in paths]
     reader = tfrecord.RecordReader(indexed)
