@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import os
@@ -306,7 +307,7 @@ class RecordReader:
             np.repeat(np.arange(len(counts)), counts),
             np.concatenate([np.zeros(0, np.int64), *(f.offsets for f in record_files)]),
             np.concatenate([np.zeros(0, np.int64), *(f.lengths for f in record_files)]),
-            lambda record: "{} record {}".format(*self.locate(record)),
+            functools.partial(_called, record_files, self._starts),
             np.concatenate([np.zeros(0, np.uint32), *(f.checksums for f in record_files)]),
         )
 
@@ -327,6 +328,12 @@ class RecordReader:
             BadRecordError: a record has changed since it was indexed.
         """
         return self._spans.read(records)
+
+
+def _called(record_files: Sequence[RecordFile], starts: npt.NDArray[Any], record: int) -> str:
+    """What to call a record; without a reference to a reader, which would keep its files open."""
+    file_number = int(np.searchsorted(starts, record, side="right")) - 1
+    return f"{record_files[file_number].path} record {record - int(starts[file_number])}"
 
 
 LabelValue = float | Sequence[float] | str | None
