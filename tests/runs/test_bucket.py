@@ -259,7 +259,7 @@ def test_a_bucket_is_searched_like_a_disk(gcs, tmp_path):
     program = """
 import sys
 from tf_image_classification import files
-from tf_image_classification.dataset import sources
+from tf_image_classification.dataset import table as sources
 from tf_image_classification.errors import DataError
 from tf_image_classification.labels import Label, LabelSchema
 found = files.expand_patterns(["gs://bucket/tree/**/*.png"], option="x")

@@ -65,7 +65,8 @@ class SpanReader:
     def _read_one(self, number: int) -> bytes:
         file = int(self._file_numbers[number])
         length, offset = int(self._lengths[number]), int(self._offsets[number])
-        data = os.pread(self._descriptor(file).number, length, offset)
+        descriptor = self._descriptor(file)  # held, so that no other thread closes it meanwhile
+        data = os.pread(descriptor.number, length, offset)
         if len(data) < length:
             raise BadRecordError(
                 f"{self._locate(number)}: the file is shorter than when it was indexed. Bring it "

@@ -132,6 +132,11 @@ class RawTable:
         """As in ``Table``."""
         return self.table.locate
 
+    @property
+    def fetch(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """As in ``Table``."""
+        return self.table.fetch
+
     def vocabulary(self, label: Label) -> tuple[str, ...]:
         """The class names that this source gives a label, in numbering order.
 

@@ -264,8 +264,8 @@ def _numbers_by_name(label: Label, column: Column, locate: Callable[[int], str])
             raise LabelError(
                 f"{locate(i)}: label {label.name!r} is the number {number:g}, but the classes are "
                 f"known by the names found in the training set ({shown}), and none is called so. "
-                "Train with --labels FILE, which gives all names, in the order of their numbers, or "
-                "correct the label."
+                "Train with --labels FILE, which gives all names in the order of their numbers, "
+                "or correct the label."
             )
         ids[i] = names[name]
     return Column(ids, column.present)
