@@ -516,7 +516,7 @@ _NO_IMAGES = {
     b"G": "convert it to JPEG or PNG",
     b"GIF": "convert it to JPEG or PNG",
     b"B": "convert it to JPEG or PNG",
-    b"RIFF": "convert it to JPEG or PNG",
+    b"RIFF": "AVI or WAV",
     b"\x89PNG": "convert it to JPEG or PNG",
 }
 

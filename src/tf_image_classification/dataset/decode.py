@@ -16,6 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset import netpbm
+from tf_image_classification.dataset.decode_guards import (
+    with_alpha_flag,
+    within_scan_limit,
+    within_text_limit,
+)
 from tf_image_classification.dataset.exif import (
     exif_orientation,
     find_chunk,
@@ -113,7 +118,7 @@ def jpeg_size(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """
     size = _jpeg_size(data)
     with tf.control_dependencies(
-        [within_limit(data, size, min(max_pixels, TENSORFLOW_MAX_PIXELS))]
+        [_checked_jpeg(data, size, min(max_pixels, TENSORFLOW_MAX_PIXELS))]
     ):
         return tf.identity(size)
 
@@ -128,7 +133,7 @@ def _refuse(data: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_jpeg(data: tf.Tensor, limit: int) -> tf.Tensor:
-    data = within_limit(data, _jpeg_size(data), limit)
+    data = _checked_jpeg(data, _jpeg_size(data), limit)
     # The accurate transform costs nothing measurable and gives the pixels that Pillow gives.
     image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
     return tf.cond(
@@ -136,6 +141,10 @@ def _decode_jpeg(data: tf.Tensor, limit: int) -> tf.Tensor:
         lambda: call_apart(_upright_jpeg, image, data),
         lambda: image,
     )
+
+
+def _checked_jpeg(data: tf.Tensor, size: tf.Tensor, limit: int) -> tf.Tensor:
+    return within_scan_limit(within_limit(data, size, limit), size)
 
 
 def _upright_jpeg(image: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
@@ -150,7 +159,7 @@ def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_png(data: tf.Tensor, limit: int) -> tf.Tensor:
-    data = within_limit(data, _png_size(data), limit)
+    data = within_text_limit(within_limit(data, _png_size(data), limit))
     image = tf.io.decode_png(data, channels=3)
     second_chunk = tf.io.decode_raw(data, tf.uint8, fixed_length=41)[37:]
     return tf.cond(
@@ -178,6 +187,7 @@ def _png_exif(data: tf.Tensor) -> tf.Tensor:
 
 def _decode_webp(data: tf.Tensor, limit: int) -> tf.Tensor:
     data = within_limit(data, _webp_size(data), limit)
+    data = tf.cond(_webp_is_animated(data), lambda: with_alpha_flag(data), lambda: data)
     # channels=3 is refused for an image with alpha; without expand_animations: the first frame
     image = tf.io.decode_image(data, expand_animations=False)
     image = tf.ensure_shape(image, [None, None, None])[:, :, :3]
@@ -186,9 +196,18 @@ def _decode_webp(data: tf.Tensor, limit: int) -> tf.Tensor:
     )
 
 
-def _webp_has_exif(data: tf.Tensor) -> tf.Tensor:
+def _webp_has_flag(data: tf.Tensor, flag: int) -> tf.Tensor:
+    """Whether the extended header, which only some files have, sets a flag."""
     head = bytes_at(data, 0, 21)
-    return (head[15] == ord("X")) & (tf.bitwise.bitwise_and(head[20], 8) > 0)
+    return (head[15] == ord("X")) & (tf.bitwise.bitwise_and(head[20], flag) > 0)
+
+
+def _webp_has_exif(data: tf.Tensor) -> tf.Tensor:
+    return _webp_has_flag(data, 8)
+
+
+def _webp_is_animated(data: tf.Tensor) -> tf.Tensor:
+    return _webp_has_flag(data, 2)
 
 
 def _webp_exif(data: tf.Tensor) -> tf.Tensor:
@@ -202,8 +221,8 @@ def _webp_size(data: tf.Tensor) -> tf.Tensor:
     lossless = [packed // 2**14 % 2**14 + 1, packed % 2**14 + 1]
     extended = [little(head[27:30]) + 1, little(head[24:27]) + 1]
     sizes = tf.stack([lossy, lossless, extended])
-    is_kind = tf.cast(head[15] == [ord(" "), ord("L"), ord("X")], tf.int64)
-    return tf.reduce_sum(sizes * is_kind[:, None], axis=0)
+    is_kind = part_of(data, 8, 8) == [b"WEBPVP8 ", b"WEBPVP8L", b"WEBPVP8X"]
+    return tf.reduce_sum(sizes * tf.cast(is_kind, tf.int64)[:, None], axis=0)
 
 
 # GIF (CompuServe GIF89a) ---------------------------------------------------------------------
@@ -295,7 +314,8 @@ def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
 
     def read_rows() -> tf.Tensor:
         rows = tf.io.decode_raw(part_of(data, pixels_at, row_bytes * num_rows), tf.uint8)
-        return tf.reshape(rows, [num_rows, row_bytes])
+        rows = tf.reshape(rows, [num_rows, row_bytes])
+        return rows[:, : (width * bits + 7) // 8]  # without the filling, which may be most of them
 
     def indexed() -> tf.Tensor:
         at = 14 + header_bytes
@@ -304,12 +324,11 @@ def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
         shifts = tf.range(8 - bits, -1, -bits)
         index = tf.bitwise.right_shift(tf.cast(read_rows(), tf.int32)[:, :, None], shifts)
         index %= tf.bitwise.left_shift(1, bits)
-        index = tf.reshape(index, [num_rows, row_bytes * 8 // bits])[:, :width]
+        index = tf.reshape(index, [num_rows, -1])[:, :width]
         return upright(tf.gather(tf.reshape(palette, [256, 4])[:, 2::-1], index))
 
     def with_fourth_byte() -> tf.Tensor:
-        pixels = read_rows()[:, : width * 4]
-        return upright(tf.reshape(pixels, [num_rows, width, 4])[:, :, 2::-1])
+        return upright(tf.reshape(read_rows(), [num_rows, width, 4])[:, :, 2::-1])
 
     def upright(image: tf.Tensor) -> tf.Tensor:
         return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([height > 0, False, False]))

@@ -88,7 +88,7 @@ class Facts:
 
 def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
     """Everything about one image; what cannot be decoded has a problem, never an error."""
-    from tf_image_classification.dataset.bad_images import explain_failure
+    from tf_image_classification.dataset.bad_images import explain_failure, image_format
     from tf_image_classification.dataset.decode import decoder
 
     start = Facts(row.key, row.where or row.key, row.columns, row.place)
@@ -100,19 +100,22 @@ def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
         return _measured(start, data if data.ndim == 3 else np.repeat(data[..., None], 3, -1))
     digest = hashlib.sha256(data).hexdigest()
     start = dataclasses.replace(start, num_bytes=len(data), digest=digest)
-    name, traits = _header(data)
-    ending = row.place.path.lower() if row.place.kind == "file" else ""
-    expected = _ENDINGS.get(name, ())
-    if ending and expected and not ending.endswith(expected):
-        traits += ("wrong ending",)
-    start = dataclasses.replace(start, format=name, traits=traits)
     import tensorflow as tf  # late, in each process
 
     try:
         image = decoder(max_pixels)(tf.constant(data)).numpy()
     except tf.errors.InvalidArgumentError:
         problem = explain_failure(data, max_pixels=max_pixels)
-        return dataclasses.replace(start, problem=problem)
+        kind = image_format(data)
+        named = "" if kind == "unknown" else kind.upper()
+        return dataclasses.replace(start, problem=problem, format=named)
+    # Only now: Pillow allocates what a header declares, however much that is.
+    name, traits = _header(data)
+    ending = row.place.path.lower() if row.place.kind == "file" else ""
+    expected = _ENDINGS.get(name, ())
+    if ending and expected and not ending.endswith(expected):
+        traits += ("wrong ending",)
+    start = dataclasses.replace(start, format=name, traits=traits)
     found = _measured(start, image)
     if name in ("JPEG", "MPO") and _has_flat_end(image):
         found = dataclasses.replace(found, traits=(*found.traits, "flat end"))
