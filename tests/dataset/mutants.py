@@ -456,8 +456,8 @@ def _decoded(data, doors):
     """What becomes of a file, as plain values."""
     import tensorflow as tf
 
-    from tf_image_classification.conversion.rows import Row
     from tf_image_classification.dataset.bad_images import explain_bad_image
+    from tf_image_classification.dataset.readers import Row
     from tf_image_classification.inspection.facts import look_at
 
     found, before = {}, _new_peak_kib()

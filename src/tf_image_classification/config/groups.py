@@ -132,6 +132,11 @@ class DataSettings:
     max_image_pixels: int = declare(
         100_000_000, "Images with more pixels than this are bad images.", minimum=1, resume="free"
     )
+    png16_range: str = declare(
+        "full",
+        "Values of 16-bit PNGs that become 0 and 255, e.g. 0-4095 for images of 12 bits; full is "
+        "0-65535; measured: those of the training images. Stored with the model.",
+    )
     cache_dir: str = declare(
         "",
         "Local folder for unpacked compressed records; empty: the user's cache folder.",

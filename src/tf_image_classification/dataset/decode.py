@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset import netpbm
 from tf_image_classification.dataset.decode_guards import (
     with_alpha_flag,
@@ -46,12 +47,14 @@ TENSORFLOW_MAX_PIXELS = 2**27
 _MAX_GIF_STEPS = 20_000  # along the blocks of one image; 0.4 s
 
 
-def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
+def decode_image(
+    data: tf.Tensor, *, max_pixels: int, png16_range: PixelRange = FULL_RANGE
+) -> tf.Tensor:
     """Decode one encoded image, upright.
 
     Works eagerly and traced; the format is told from the bytes. Alpha is dropped; the first frame
     of an animation is taken; a GIF frame smaller than its canvas, and what is transparent in a
-    GIF, is on black. 16-bit channels are scaled to 8 bits. Colour profiles are not applied.
+    GIF, is on black. Colour profiles are not applied.
 
     The EXIF orientation is applied when the EXIF data begin in the first 4096 bytes of a JPEG,
     before the image data of a PNG, or anywhere in a WebP. Broken EXIF data and an orientation
@@ -62,6 +65,7 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
             24 or 32 bits a pixel), WebP or Netpbm (P5 and P6 with values up to 255).
         max_pixels: greatest width times height, read from the header before anything is decoded;
             above 134,217,728 TensorFlow's own limit counts.
+        png16_range: the values of a 16-bit PNG that become 0 and 255; others are clipped.
 
     Returns:
         uint8 [H, W, 3], RGB, 0-255; the static shape is [None, None, 3].
@@ -83,7 +87,7 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
             [
                 lambda: _refuse(data),
                 lambda: _decode_jpeg(data, limit),
-                lambda: _decode_png(data, limit),
+                lambda: _decode_png(data, limit, png16_range),
                 lambda: call_apart(_decode_gif, data, limit=limit),
                 lambda: call_apart(_decode_bmp, data, limit=limit),
                 lambda: call_apart(_decode_webp, data, limit=limit),
@@ -98,13 +102,13 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
 
 
 @functools.cache
-def decoder(max_pixels: int) -> Any:
+def decoder(max_pixels: int, png16_range: PixelRange = FULL_RANGE) -> Any:
     """``decode_image``, traced once a process: that takes seconds, and each dataset needs it.
 
     It is one node of the graph that calls it, which costs nothing where it is not taken.
     """
     return tf.function(
-        lambda data: decode_image(data, max_pixels=max_pixels),
+        lambda data: decode_image(data, max_pixels=max_pixels, png16_range=png16_range),
         input_signature=[tf.TensorSpec([], tf.string)],
         experimental_attributes={"_noinline": True},
     )
@@ -158,15 +162,45 @@ def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
 # PNG (W3C PNG, third edition) ----------------------------------------------------------------
 
 
-def _decode_png(data: tf.Tensor, limit: int) -> tf.Tensor:
+def _decode_png(data: tf.Tensor, limit: int, png16_range: PixelRange) -> tf.Tensor:
     data = within_text_limit(within_limit(data, _png_size(data), limit))
-    image = tf.io.decode_png(data, channels=3)
+    if png16_range == FULL_RANGE:
+        image = tf.io.decode_png(data, channels=3)
+    else:
+        low, high = png16_range
+        image = tf.cond(
+            is_png16(data),
+            lambda: call_apart(_scaled_png16, data, low=low, high=high),
+            lambda: tf.io.decode_png(data, channels=3),
+        )
     second_chunk = tf.io.decode_raw(data, tf.uint8, fixed_length=41)[37:]
     return tf.cond(
         tf.reduce_all(second_chunk == list(b"IDAT")),  # the image data: no EXIF data before them
         lambda: image,
         lambda: call_apart(_upright_png, image, data),
     )
+
+
+def is_png16(data: tf.Tensor) -> tf.Tensor:
+    """Whether an image is a PNG of 16 bits a channel; scalar bool, in-graph."""
+    return (part_of(data, 24, 1) == b"\x10") & (part_of(data, 0, 4) == b"\x89PNG")
+
+
+def decode_png16(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
+    """The values of a 16-bit PNG as they are, uint16 [H, W, 3], not turned; in-graph.
+
+    Raises:
+        tf.errors.InvalidArgumentError: as ``decode_image``.
+    """
+    limit = min(max_pixels, TENSORFLOW_MAX_PIXELS)
+    data = within_text_limit(within_limit(data, _png_size(data), limit))
+    return tf.io.decode_png(data, channels=3, dtype=tf.uint16)
+
+
+def _scaled_png16(data: tf.Tensor, low: int, high: int) -> tf.Tensor:
+    values = tf.cast(tf.io.decode_png(data, channels=3, dtype=tf.uint16), tf.float32)
+    scaled = tf.clip_by_value((values - low) * (255 / (high - low)), 0.0, 255.0)
+    return tf.cast(scaled + 0.5, tf.uint8)
 
 
 def _png_size(data: tf.Tensor) -> tf.Tensor:

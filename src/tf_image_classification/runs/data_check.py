@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError
+from tf_image_classification.runs.png16_range import check_png16
 from tf_image_classification.runs.reading import Data
 
 MOST_LEAKED = 0.05
@@ -53,18 +55,19 @@ def check_data(data: Data) -> DataCheck:
         for name, table in sources.items()
         if table is not None
     }
+    notes = _check_png16(data)
     train, evaluation = sources["train"], sources["eval"]
     if train is None or evaluation is None:
-        return DataCheck(counts)
+        return DataCheck(counts, notes)
     if train.fingerprint == evaluation.fingerprint:
         counts["leaked"] = evaluation.num_examples
-        return DataCheck(counts, (_SAME_SET,))
+        return DataCheck(counts, (*notes, _SAME_SET))
     leaked = _leaked(train, evaluation)
     if leaked is None:
-        return DataCheck(counts)
+        return DataCheck(counts, notes)
     counts["leaked"] = len(leaked)
     if not leaked:
-        return DataCheck(counts)
+        return DataCheck(counts, notes)
     text = (
         f"{len(leaked)} of {evaluation.num_examples} evaluation images are in the training set "
         f"too, byte for byte, such as {evaluation.locate(leaked[0])}"
@@ -74,7 +77,16 @@ def check_data(data: Data) -> DataCheck:
             f"{text}. The figures would be too good. Remove them from one of the sets (tfic "
             "inspect lists them), or add --noinspect to go on."
         )
-    return DataCheck(counts, (f"{text}. Remove them from one of the sets.",))
+    return DataCheck(counts, (*notes, f"{text}. Remove them from one of the sets."))
+
+
+def _check_png16(data: Data) -> tuple[str, ...]:
+    notes: tuple[str, ...] = ()
+    for option, given in (("train_metadata", data.train), ("eval_metadata", data.evaluation)):
+        table = _table(given)
+        if isinstance(given, Pipeline) and table is not None:
+            notes += check_png16(table, option, given.png16_range, given.max_image_pixels)
+    return notes
 
 
 def _table(given: Any) -> Table | None:
