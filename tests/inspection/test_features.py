@@ -10,8 +10,8 @@ from tf_image_classification.dataset.readers import Place
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.inspection.facts import Facts
 from tf_image_classification.inspection.features import features_of, judge_features
+from tf_image_classification.inspection.findings import Inspection
 from tf_image_classification.inspection.inspect import inspect
-from tf_image_classification.inspection.verdict import Inspection
 
 
 def set_of(labels):
@@ -19,7 +19,7 @@ def set_of(labels):
         Facts(str(i), f"{i}.jpg", {"label": name}, Place("file", ""), problem="" if name else "cut")
         for i, name in enumerate(labels)
     ]
-    return Inspection(facts, ["train"] * len(facts), "label", ())
+    return Inspection(facts, ["train"] * len(facts), ["label"])
 
 
 def test_wrong_labels_and_outliers_are_found():

@@ -22,11 +22,13 @@ class FileKind:
     Attributes:
         name: as people call it, e.g. "HEIC"; "" for an unknown kind.
         is_decoded: whether ``decode_image`` reads such files.
+        is_image: whether it holds a picture, decoded or not.
         advice: what to do with one that is not decoded, as a phrase in the imperative; else "".
     """
 
     name: str
     is_decoded: bool = False
+    is_image: bool = False
     advice: str = ""
 
 
@@ -58,16 +60,18 @@ def kind_of(start: bytes, name: str = "") -> FileKind:
     """
     found = image_format(start)
     if found != "unknown":
-        return FileKind(FORMAT_NAMES[found], is_decoded=True)
+        return FileKind(FORMAT_NAMES[found], is_decoded=True, is_image=True)
     suffix = name.lower().rpartition(".")[2] if "." in name else ""
     content = _name_of_content(start)
     if content == "TIFF" and suffix in _RAW_SUFFIXES:
         content = "camera raw"  # most cameras' files begin like a TIFF
     if not content and not start:
         if suffix in _DECODED_SUFFIXES:
-            return FileKind(_DECODED_SUFFIXES[suffix], is_decoded=True)
+            return FileKind(_DECODED_SUFFIXES[suffix], is_decoded=True, is_image=True)
         content = _OTHER_SUFFIXES.get(suffix, "")
-    return FileKind(content, advice=_ADVICE.get(content, _NO_IMAGE)) if content else UNKNOWN
+    if not content:
+        return UNKNOWN
+    return FileKind(content, False, content in _PICTURES, _ADVICE.get(content, _NO_IMAGE))
 
 
 def image_format(data: bytes) -> str:
@@ -119,6 +123,10 @@ _OTHER_SUFFIXES = {
 }
 _RAW_SUFFIXES = {suffix for suffix, name in _OTHER_SUFFIXES.items() if name == "camera raw"}
 
+_PICTURES = (
+    *("HEIC", "AVIF", "TIFF", "JPEG 2000", "JPEG XL", "PSD", "ICO", "SVG", "PDF", "DICOM"),
+    *("camera raw", "Netpbm other than P5 and P6"),
+)
 _NO_IMAGE = "remove it, or replace it by a JPEG or PNG"
 _ADVICE = {
     "HEIC": "convert it to JPEG or PNG, e.g. with ImageMagick: magick mogrify -format jpg *.heic",
