@@ -31,7 +31,7 @@ from tf_image_classification.metrics.label_errors import likely_label_errors
 _FOLDS = 5
 _AT_ONCE = 32
 _NEIGHBOURS = 10
-_FAR = 6.0  # times the median distance to the neighbours, in median absolute deviations above it
+_FAR = 5.0  # times the median distance to the neighbours, in median absolute deviations above it
 _FEWEST = 2 * _FOLDS
 
 
