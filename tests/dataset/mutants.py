@@ -373,6 +373,15 @@ def _jpeg_of_many_scans():
     return data[:-2] + 5000 * last + b"\xff\xd9"
 
 
+def _jpeg_of_many_sequential_scans():
+    """One component a scan; restart markers and a comment before, which a search must skip."""
+    data = _saved(_picture(size=(900, 900)), "JPEG", subsampling=0)
+    first = data.index(b"\xff\xda")
+    scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(8)
+    comment = b"\xff\xd0\xff\xfe\0\x12" + data[data.index(b"\xff\xc0") :][:16]
+    return data[:2] + comment + data[2:first] + 5000 * scan + b"\xff\xd9"
+
+
 def _png_of_many_texts(name, *, is_after):
     text = b"k\0" + (b"\0" if name == b"zTXt" else b"\1\0\0\0") + zlib.compress(b" " * 7_900_000, 9)
     header = struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0)
@@ -390,6 +399,7 @@ def _still_webp_that_claims_to_move():
 
 HEAVY = {
     "a JPEG of many scans": ("refused", _jpeg_of_many_scans),
+    "a JPEG of many sequential scans": ("refused", _jpeg_of_many_sequential_scans),
     "a PNG of many zTXt": ("refused", lambda: _png_of_many_texts(b"zTXt", is_after=False)),
     "a PNG of many iTXt": ("refused", lambda: _png_of_many_texts(b"iTXt", is_after=True)),
     "a GIF of many comments": (

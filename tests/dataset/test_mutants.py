@@ -78,13 +78,16 @@ def check(rows):
 
 def test_some_damaged_files_of_every_format_are_images_or_refused(tmp_path):
     rows = decoded_in_a_child(tmp_path, (*KINDS, "heavy"), 25)
-    assert [row["kind"] for row in rows[:-5]] == [kind for kind in KINDS for _ in range(25)]
+    assert [row["kind"] for row in rows if row["kind"] != "heavy"] == [
+        kind for kind in KINDS for _ in range(25)
+    ]
     check(rows)
     found = {row["name"]: row["decode"] for row in rows if row["kind"] == "heavy"}
     for name, (expected, _) in mutants.HEAVY.items():
         assert expected in (found[name], "either"), name
     reasons = {row["name"]: row["reason"] for row in rows if row["kind"] == "heavy"}
-    assert "scans, more than the 2651 that" in reasons["a JPEG of many scans"]
+    for name in ("a JPEG of many scans", "a JPEG of many sequential scans"):
+        assert "scans, more than the 2651 that" in reasons[name]
     assert "900 compressed texts, more than 16" in reasons["a PNG of many zTXt"]
 
 

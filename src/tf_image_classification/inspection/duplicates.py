@@ -25,6 +25,8 @@ _COMPARED_AT_ONCE = 20_000
 _MOST_DIFFERENCE = 5.0  # of grey values, 0-255, at half of the size
 _MOST_COARSE, _MOST_FINE = 0.25, 0.15  # of matched values, in standard deviations; half, full size
 _LEAST_CONTRAST = 4.0  # flat pictures are all alike
+_LEAST_SHADED = 0.25  # of the pixels: what is white or black elsewhere is alike for many pictures
+_WHITE, _BLACK = 251, 4
 
 
 def near_pairs(
@@ -47,7 +49,7 @@ def near_pairs(
 
     def compare() -> None:
         if waiting:
-            pairs = np.unique(np.sort(np.concatenate(waiting), axis=1), axis=0)
+            pairs = _different(np.concatenate(waiting))
             found.append(pairs if pictures is None else pairs[pictures.are_alike(pairs)])
             waiting.clear()
 
@@ -57,7 +59,14 @@ def near_pairs(
             if sum(map(len, waiting)) >= _PAIRS_AT_ONCE:
                 compare()
         compare()
-    return np.unique(np.concatenate(found), axis=0)
+    return _different(np.concatenate(found))
+
+
+def _different(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Each pair once, the lower number first, sorted."""
+    ordered = np.sort(pairs, axis=1)
+    count = int(ordered[:, 1].max(initial=0)) + 1
+    return np.stack(np.divmod(np.unique(ordered[:, 0] * count + ordered[:, 1]), count), axis=1)
 
 
 def _candidates(hashes: npt.NDArray[np.uint64]) -> Iterator[npt.NDArray[np.int64]]:
@@ -102,14 +111,22 @@ class _Pictures:
     """
 
     def __init__(self, smalls: npt.NDArray[np.uint8]) -> None:
-        side = round(smalls.shape[1] ** 0.5)
-        quarters = smalls.reshape(-1, side // 2, 2, side // 2, 2)
-        coarse = quarters.mean(axis=(2, 4), dtype=np.float32).round().astype(np.uint8)
+        count, side = len(smalls), round(smalls.shape[1] ** 0.5)
         self._fine = smalls
-        self._coarse = coarse.reshape(len(smalls), -1)
-        self._order = _order_of(self._coarse)
-        contrast = self._coarse.std(axis=1, dtype=np.float32)
-        self.with_content = np.flatnonzero(contrast >= _LEAST_CONTRAST)
+        self._coarse = np.empty([count, side * side // 4], np.uint8)
+        self._order = np.empty(self._coarse.shape, np.uint16)
+        self._can_be_matched = np.empty(count, bool)
+        has_content = np.empty(count, bool)
+        for at in range(0, count, _COMPARED_AT_ONCE):
+            some = slice(at, at + _COMPARED_AT_ONCE)
+            quarters = smalls[some].reshape(-1, side // 2, 2, side // 2, 2)
+            means = quarters.mean(axis=(2, 4), dtype=np.float32).reshape(len(quarters), -1)
+            coarse = self._coarse[some] = means.round().astype(np.uint8)
+            self._order[some] = _order_of(coarse)
+            is_shaded = (coarse > _BLACK) & (coarse < _WHITE)
+            self._can_be_matched[some] = is_shaded.mean(axis=1) >= _LEAST_SHADED
+            has_content[some] = coarse.std(axis=1, dtype=np.float32) >= _LEAST_CONTRAST
+        self.with_content = np.flatnonzero(has_content)
 
     def are_alike(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which of some pairs look the same, bool [P]."""
@@ -119,15 +136,16 @@ class _Pictures:
 
     def _are_alike(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         first, second = pairs[:, 0], pairs[:, 1]
-        a, b = (self._coarse[side].astype(np.float32) for side in (first, second))
-        is_alike: npt.NDArray[np.bool_] = np.mean((a - b) ** 2, axis=1) <= _MOST_DIFFERENCE**2
-        rest = np.flatnonzero(~is_alike)
+        difference = self._coarse[first].astype(np.float32) - self._coarse[second]
+        is_alike: npt.NDArray[np.bool_] = np.mean(difference**2, axis=1) <= _MOST_DIFFERENCE**2
+        can_be_matched = self._can_be_matched[first] & self._can_be_matched[second]
+        rest = np.flatnonzero(~is_alike & can_be_matched)
         a, b = self._coarse[first[rest]], self._coarse[second[rest]]
-        difference = _matched_difference(a, b, self._order[first[rest]], self._order[second[rest]])
-        rest = rest[difference <= _MOST_COARSE]
+        matched = _matched_difference(a, b, self._order[first[rest]], self._order[second[rest]])
+        rest = rest[matched <= _MOST_COARSE]
         a, b = self._fine[first[rest]], self._fine[second[rest]]
-        difference = _matched_difference(a, b, _order_of(a), _order_of(b))
-        is_alike[rest[difference <= _MOST_FINE]] = True
+        matched = _matched_difference(a, b, _order_of(a), _order_of(b))
+        is_alike[rest[matched <= _MOST_FINE]] = True
         return is_alike
 
 
