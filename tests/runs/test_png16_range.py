@@ -11,7 +11,9 @@ import tensorflow as tf
 import tiny_runs
 from tf_image_classification import evaluate
 from tf_image_classification.cli import predict as predict_verb
+from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.errors import ConfigError, DataError, RunMismatchError
+from tf_image_classification.runs.opening import open_run
 from tf_image_classification.serving.predictor import load_model
 
 CLASSES = ("ant", "bee")
@@ -55,25 +57,37 @@ def test_images_that_would_be_black_are_refused_before_the_first_step(tmp_path, 
     with pytest.raises(DataError, match=rf"too few to learn from. Add --png16_range {named}, or"):
         tiny_runs.run(TwoClasses(), tmp_path / "m", train, train_steps=1)
     assert not (tmp_path / "m").exists()
-    tiny_runs.run(TwoClasses(), tmp_path / "m", train, train_steps=1, png16_range=named)
 
 
-def test_sixteen_bits_that_are_used_are_trained_on_as_ever(tmp_path, capsys):
-    train = write_deep(tmp_path / "train", range(10), 65_535)
-    tiny_runs.run(TwoClasses(), tmp_path / "m", train, train_steps=1)
-    assert "png16_range" not in capsys.readouterr().out
+@pytest.mark.parametrize("input_mode", ["indexed", "streaming"])
+def test_records_of_images_that_would_be_black_are_refused_too(tmp_path, input_mode):
+    examples = (
+        (tf.io.encode_png(values_of(i % 2, i, 4095).astype(np.uint16)).numpy(), "", {"kind": i % 2})
+        for i in range(20)
+    )
+    write_shards(str(tmp_path), "train", examples, num_shards=1)
+    pattern, options = str(tmp_path / "train-*"), {"input_mode": input_mode, "train_steps": 1}
+    with pytest.raises(DataError, match=r"e.g. .*train-00000.* hold .* --png16_range 0-4095, or"):
+        tiny_runs.run(TwoClasses(), tmp_path / "m", pattern, **options)
+    tiny_runs.run(TwoClasses(), tmp_path / "m", pattern, **options, png16_range="0-4095")
 
 
-def test_values_beyond_the_range_are_told(tmp_path, capsys):
-    train = write_deep(tmp_path / "train", range(10), 4095)
-    tiny_runs.run(TwoClasses(), tmp_path / "m", train, train_steps=1, png16_range="0-2000")
-    assert re.search(r"to 40\d\d; png16_range 0-2000 cuts that off", capsys.readouterr().out)
-
-
-def test_little_contrast_is_told(tmp_path, capsys):
-    train = write_deep(tmp_path / "train", range(10), 16_383)
-    tiny_runs.run(TwoClasses(), tmp_path / "m", train, train_steps=1)
-    assert "--png16_range 0-16383 would give more contrast" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("most", "given", "note"),
+    [
+        (65_535, "full", ""),
+        (16_383, "full", "--png16_range 0-16383 would give more contrast"),
+        (4095, "0-2000", "to 40\\d\\d; png16_range 0-2000 cuts that off"),
+        (4095, "0-4095", ""),
+    ],
+)
+def test_what_a_range_makes_of_the_values_is_told_before_the_first_step(
+    tmp_path, most, given, note
+):
+    train = write_deep(tmp_path / "train", range(10), most)
+    settings = tiny_runs.tiny_settings(tmp_path / "m", train, train_steps=1, png16_range=given)
+    notes = " ".join(open_run(TwoClasses(), settings, str(tmp_path / "cache")).notes)
+    assert re.search(note, notes) if note else "png16_range" not in notes
 
 
 def test_measuring_what_is_not_there_is_refused(tmp_path):

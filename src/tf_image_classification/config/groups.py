@@ -118,8 +118,8 @@ class DataSettings:
     inspect: bool = declare(
         True,
         "Before the first step, count the classes, and refuse an evaluation set of which more than "
-        "a twentieth is in the training set too, byte for byte. The training set itself may be "
-        "evaluated, with a warning.",
+        "a twentieth is in the training set too, byte for byte, and 16-bit PNGs that would be "
+        "black. The training set itself may be evaluated, with a warning.",
         resume="free",
     )
     on_bad_image: str = declare(

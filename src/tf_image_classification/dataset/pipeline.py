@@ -450,7 +450,7 @@ class Pipeline:
         with tf.init_scope():  # now, also while a graph is traced
             try:
                 if isinstance(self.source, Stream):
-                    first = self.source.first_image()
+                    first = self.source.first_images(1)
                 else:
                     first = self.source.fetch(tf.constant([0], tf.int64))
             except tf.errors.OpError:  # told when its turn comes

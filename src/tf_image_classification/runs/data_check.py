@@ -44,10 +44,11 @@ def check_data(data: Data) -> DataCheck:
     """Count the classes, and look for evaluation images that are in the training set too.
 
     Only images in local files of their own are compared, byte for byte. The training set itself
-    may be evaluated; that is only told.
+    may be evaluated; that is only told. 16-bit PNGs are looked at too.
 
     Raises:
-        DataError: so many are, of another set, that the figures would say nothing.
+        DataError: so many are, of another set, that the figures would say nothing; or 16-bit PNGs
+            would be black.
     """
     sources = {"train": _table(data.train), "eval": _table(data.evaluation)}
     counts: dict[str, Any] = {
@@ -81,12 +82,9 @@ def check_data(data: Data) -> DataCheck:
 
 
 def _check_png16(data: Data) -> tuple[str, ...]:
-    notes: tuple[str, ...] = ()
-    for option, given in (("train_metadata", data.train), ("eval_metadata", data.evaluation)):
-        table = _table(given)
-        if isinstance(given, Pipeline) and table is not None:
-            notes += check_png16(table, option, given.png16_range, given.max_image_pixels)
-    return notes
+    inputs = {"train_metadata": data.train, "eval_metadata": data.evaluation}
+    found = (check_png16(i, option) for option, i in inputs.items() if isinstance(i, Pipeline))
+    return tuple(note for notes in found for note in notes)
 
 
 def _table(given: Any) -> Table | None:

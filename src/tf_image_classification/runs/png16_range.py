@@ -6,8 +6,6 @@ settings = settled(settings, data.train)                  afterwards: numbers fo
 
 from __future__ import annotations
 
-import numpy as np
-
 from tf_image_classification.config import (
     FEWEST_LEVELS,
     MEASURED,
@@ -18,7 +16,8 @@ from tf_image_classification.config import (
     range_of_values,
     read_pixel_range,
 )
-from tf_image_classification.dataset.png16 import numbers_of_png16, png16_values
+from tf_image_classification.dataset.pipeline import Pipeline
+from tf_image_classification.dataset.png16 import values_of_some, values_of_table
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.model_folder import RunRecord
@@ -58,8 +57,7 @@ def range_for(settings: Settings, training: object) -> PixelRange:
             "--png16_range 0-4095."
         )
     if training.fingerprint not in _measured:
-        numbers = np.arange(training.num_examples)
-        values = png16_values(training, numbers, max_pixels=settings.data.max_image_pixels)
+        values = values_of_table(training, max_pixels=settings.data.max_image_pixels)
         if values is None:
             raise ConfigError(
                 "png16_range is measured, but none of the training images is a 16-bit PNG. Remove "
@@ -69,10 +67,12 @@ def range_for(settings: Settings, training: object) -> PixelRange:
     return _measured[training.fingerprint]
 
 
-def check_png16(
-    table: Table, option: str, png16_range: PixelRange, max_pixels: int
-) -> tuple[str, ...]:
-    """Refuse 16-bit PNGs that are black, or nearly, with this range; looks at some of the images.
+def check_png16(pipeline: Pipeline, option: str) -> tuple[str, ...]:
+    """Refuse 16-bit PNGs that are black, or nearly, with the range; looks at some of the images.
+
+    Args:
+        pipeline: their input.
+        option: the setting that names them, for messages.
 
     Returns:
         What the user should know otherwise, in sentences.
@@ -80,23 +80,23 @@ def check_png16(
     Raises:
         DataError: all that were looked at are.
     """
-    numbers = numbers_of_png16(table, _NUM_LOOKED_AT)
-    values = png16_values(table, numbers, max_pixels=max_pixels) if len(numbers) else None
+    source, png16_range = pipeline.source, pipeline.png16_range
+    values = values_of_some(source, _NUM_LOOKED_AT, max_pixels=pipeline.max_image_pixels)
     if values is None or values.lowest == values.highest:
         return ()
-    levels = num_levels(values.lowest, values.highest, png16_range)
-    found = f"16-bit PNGs, e.g. {table.locate(int(numbers[0]))}, hold {values.lowest} to "
-    found += f"{values.highest}"
-    low, high = range_of_values(values.lowest, values.highest)
-    if levels >= FEWEST_LEVELS:
-        if values.lowest < png16_range[0] or values.highest > png16_range[1]:
-            name = pixel_range_text(png16_range)
-            return (f"{option}: {found}; png16_range {name} cuts that off.",)
-        if 2 * levels < num_levels(values.lowest, values.highest, (low, high)):
-            return (f"{option}: {found}; --png16_range {low}-{high} would give more contrast.",)
-        return ()
-    raise DataError(
-        f"{option}: {found}. With png16_range {pixel_range_text(png16_range)} these become "
-        f"{levels} of the values 0 to 255, too few to learn from. Add "
-        f"--png16_range {low}-{high}, or measured; or --noinspect to train on them as they are."
-    )
+    lowest, highest = values.lowest, values.highest
+    levels = num_levels(lowest, highest, png16_range)
+    found = f"{option}: 16-bit PNGs, e.g. {source.locate(values.first)}, hold {lowest} to {highest}"
+    low, high = range_of_values(lowest, highest)
+    given = pixel_range_text(png16_range)
+    if levels < FEWEST_LEVELS:
+        raise DataError(
+            f"{found}. With png16_range {given} these become {levels} of the values 0 to 255, too "
+            f"few to learn from. Add --png16_range {low}-{high}, or measured; or --noinspect to "
+            "train on them as they are."
+        )
+    if lowest < png16_range[0] or highest > png16_range[1]:
+        return (f"{found}; png16_range {given} cuts that off.",)
+    if 2 * levels < num_levels(lowest, highest, (low, high)):
+        return (f"{found}; --png16_range {low}-{high} would give more contrast.",)
+    return ()
