@@ -67,9 +67,11 @@ def test_records_of_images_that_would_be_black_are_refused_too(tmp_path, input_m
     )
     write_shards(str(tmp_path), "train", examples, num_shards=1)
     pattern, options = str(tmp_path / "train-*"), {"input_mode": input_mode, "train_steps": 1}
+    settings = tiny_runs.tiny_settings(tmp_path / "m", pattern, **options)
     with pytest.raises(DataError, match=r"e.g. .*train-00000.* hold .* --png16_range 0-4095, or"):
-        tiny_runs.run(TwoClasses(), tmp_path / "m", pattern, **options)
-    tiny_runs.run(TwoClasses(), tmp_path / "m", pattern, **options, png16_range="0-4095")
+        open_run(TwoClasses(), settings, str(tmp_path / "cache"))
+    settings = settings.replace(png16_range="0-4095")
+    assert open_run(TwoClasses(), settings, str(tmp_path / "cache")).notes == ()
 
 
 @pytest.mark.parametrize(
