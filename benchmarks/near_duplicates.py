@@ -4,8 +4,8 @@
 
 Each photograph of the folder is changed and encoded again; found are those that are put into one
 group with their original. A group of different photographs is false, unless they are copies in the
-folder itself. With ``--digits``, the folder of MNIST's idx files, pairs among 4,000 different digits are
-counted too: small pictures of one kind are the hardest to tell apart.
+folder itself. With ``--digits``, the folder of MNIST's idx files, groups among 4,000 different
+digits are counted too: small pictures of one kind are the hardest to tell apart.
 """
 
 from __future__ import annotations
