@@ -117,7 +117,7 @@ def test_evaluation_of_checkpoint_and_exported_model_use_the_stored_range(twelve
     assert found.metrics["accuracy" if "accuracy" in found.metrics else "kind/accuracy"] == 1.0
 
 
-def test_predictions_and_the_exported_graph_use_the_stored_range(twelve_bits, tmp_path):
+def test_predictions_and_exports_use_the_stored_range(twelve_bits, tmp_path):
     model = load_model(twelve_bits / "m")
     graph = tf.saved_model.load(str(twelve_bits / "m" / "saved_model"))
     for kind, name in enumerate(CLASSES):
