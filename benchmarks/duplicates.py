@@ -31,18 +31,18 @@ def main():
     hashes[planted[:, 1]] = hashes[planted[:, 0]] ^ flips
     smalls[planted[:, 1]] = smalls[planted[:, 0]]
 
-    began = time.monotonic()
+    began = time.process_time()
     for _ in range(5):
         np.sort(hashes)
-    sorting = time.monotonic() - began
+    sorting = time.process_time() - began
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.monotonic()
+    began = time.process_time()
     pairs = near_pairs(hashes, smalls)
-    secs = time.monotonic() - began
+    secs = time.process_time() - began
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wanted = {tuple(sorted(pair)) for pair in planted.tolist()}
     found = {tuple(pair) for pair in pairs.tolist()}
-    print(f"{count} hashes: {secs:.1f} s, ratio to five sorts {secs / sorting:.0f}")
+    print(f"{count} hashes: {secs:.1f} s of one core, ratio to five sorts {secs / sorting:.0f}")
     print(
         f"planted pairs found: {len(wanted & found)} of {len(wanted)}; others {len(found - wanted)}"
     )

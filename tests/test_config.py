@@ -240,6 +240,7 @@ BEHAVIOUR = {
     "inspect": "runs/test_data_check.py::test_inspect_refuses_an_evaluation_of_known_images",
     "on_bad_image": "front::test_a_bad_image_ends_the_run_or_is_skipped_and_listed",
     "max_image_pixels": "front::test_an_image_with_too_many_pixels_is_bad",
+    "png16_range": "runs/test_png16_range.py::test_predictions_and_exports_use_the_stored_range",
     "cache_dir": "front::test_cache_dir_holds_the_unpacked_records",
     "checkpoint_path": "contract/test_contract.py",
     "checkpoint_restore_scopes": "front::test_scopes_choose_what_is_loaded",

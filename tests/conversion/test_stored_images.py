@@ -10,7 +10,7 @@ from PIL import Image
 
 from tf_image_classification.conversion.images import ImageOptions, stored
 from tf_image_classification.dataset.decode import decode_image
-from tf_image_classification.errors import BadImageError
+from tf_image_classification.errors import BadImageError, ConfigError
 
 
 def test_images_are_reduced_turned_and_encoded_as_asked():
@@ -84,3 +84,22 @@ def test_grey_stays_grey_and_raw_pixels_are_reduced():
     for data in (saved(Image.fromarray(grey), "PNG"), grey):
         small = Image.open(io.BytesIO(stored(data, ImageOptions(short_side=6))))
         assert small.mode == "L" and small.size == (8, 6)
+
+
+@pytest.mark.parametrize("most", [255, 4095])
+def test_sixteen_bits_that_would_be_stored_black_are_refused_with_the_range(most):
+    values = np.random.default_rng(0).integers(most // 2, most + 1, [20, 20, 3]).astype(np.uint16)
+    data = tf.io.encode_png(values).numpy()
+    assert stored(data, ImageOptions()) == data  # nothing is changed, so all values are there
+    with pytest.raises(BadImageError, match=rf"up to \d+, nearly black .* --png16_range 0-{most}"):
+        stored(data, ImageOptions(format="jpeg"))
+    scaled = stored(data, ImageOptions(format="ppm", png16_range=f"0-{most}"))
+    found = np.asarray(Image.open(io.BytesIO(scaled)))
+    assert np.abs(found - values * 255.0 / most).max() <= 0.51
+    black = stored(data, ImageOptions(format="ppm", png16_range="full"))
+    assert np.asarray(Image.open(io.BytesIO(black))).max() <= 15
+
+
+def test_a_range_that_is_to_be_measured_is_refused_by_the_converter():
+    with pytest.raises(ConfigError, match="known after the conversion only"):
+        ImageOptions(png16_range="measured")

@@ -10,8 +10,8 @@ from tf_image_classification.dataset.readers import Place
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.inspection.facts import Facts
 from tf_image_classification.inspection.features import features_of, judge_features
+from tf_image_classification.inspection.findings import Inspection
 from tf_image_classification.inspection.inspect import inspect
-from tf_image_classification.inspection.verdict import Inspection
 
 
 def set_of(labels):
@@ -19,7 +19,7 @@ def set_of(labels):
         Facts(str(i), f"{i}.jpg", {"label": name}, Place("file", ""), problem="" if name else "cut")
         for i, name in enumerate(labels)
     ]
-    return Inspection(facts, ["train"] * len(facts), "label", ())
+    return Inspection(facts, ["train"] * len(facts), ["label"])
 
 
 def test_wrong_labels_and_outliers_are_found():
@@ -69,3 +69,35 @@ def test_network_and_weights_go_together(capsys):
     with pytest.raises(SystemExit):
         inspect_verb.main(["pictures", "--backbone", "mobilenet_v1"])
     assert "--checkpoint_path" in capsys.readouterr().err
+
+
+def test_planted_outliers_come_first_though_most_features_hardly_vary():
+    """Standardised, the many small features would drown the few that tell kinds of pictures."""
+    random = np.random.default_rng(3)
+    features = np.abs(random.normal(0, 0.02, [245, 512])).astype(np.float32)
+    features[:, :8] += np.abs(random.normal(2, 0.5, [245, 8]))
+    planted = [17, 80, 200]
+    features[planted, :8] = 0.4
+    for place, number in enumerate(planted):  # each unlike the others too
+        features[number, 10 + place : 14 + place] = 3.0
+    found = {f.kind: f for f in judge_features(set_of(["ant"] * 245), features)}
+    members = [i for [i] in found["outliers"].members]
+    assert sorted(members[:3]) == planted and len(members) <= 4
+    assert "unlike all others" in found["outliers"].text
+
+
+def test_each_label_is_judged_by_the_features():
+    random = np.random.default_rng(0)
+    kind, shape = np.repeat([0, 1], 40), np.tile([0, 1], 40)
+    features = random.normal(0, 0.3, [80, 6]).astype(np.float32)
+    features[:, 0] += 5 * kind
+    features[:, 1] += 5 * shape
+    facts = [
+        Facts(str(i), "", {"kind": f"k{k}", "shape": f"s{s}"}, Place("file", ""))
+        for i, (k, s) in enumerate(zip(kind, shape, strict=True))
+    ]
+    inspection = Inspection(facts, ["train"] * 80, ["kind", "shape"])
+    found = inspection.with_findings(judge_features(inspection, features)).findings
+    told = {f.label: f.text for f in found if f.kind == "separability"}
+    assert told["kind"].startswith("kind: ") and told["shape"].startswith("shape: ")
+    assert all("100.0%" in text for text in told.values())

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
                 given.image_format,
                 given.exif == "apply",
                 given.max_image_pixels,
+                given.png16_range,
             ),
             schema=given.schema,
             label=given.label,
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--image_format", default="keep", help="keep, jpeg, png, or ppm: raw pixels (keep)")
     add("--exif", choices=("keep", "apply"), default="keep", help="apply: store upright (keep)")
     add("--max_image_pixels", type=int, default=100_000_000, help="larger images are refused")
+    add("--png16_range", default="", help="values of 16-bit PNGs that become 0-255, e.g. 0-4095")
     add("--num_shards", type=int, default=0, help="of each part; 0: by --shard_mb")
     add("--shard_mb", type=int, default=128, help="megabytes of a shard, about (128)")
     add("--noshuffle", dest="shuffle", action="store_false", help="keep the source's order")

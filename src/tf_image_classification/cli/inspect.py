@@ -24,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
 
         from tf_image_classification.inspection import inspect as looking
         from tf_image_classification.inspection.page import write_page
+        from tf_image_classification.inspection.summary import summary
 
         with tqdm(desc="inspect", unit="img", file=sys.stderr, disable=None) as bar:
 
@@ -43,11 +44,7 @@ def main(arguments: Sequence[str]) -> int:
                 for_clean_csv=bool(given.write_csv),
                 on_images=show,
             )
-        print(f"{len(found.facts)} images")
-        for finding in found.findings:
-            print(f"{finding.severity}: {finding.kind}: {finding.text}")
-        if not found.findings:
-            print("nothing to say against them")
+        print("\n".join(summary(found)))
         if given.page:
             write_page(given.page, found, given.source)
             print(f"wrote {given.page}")
@@ -64,20 +61,20 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "tfic inspect",
-        description="Look at every image of a source, and say what is wrong with it or its label.",
+        description="Check every image of a source and its labels.",
         epilog=_EXAMPLE,
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("source", help="as tfic convert takes it; nothing of it is changed")
-    add("--eval", default="", help="the evaluation images, which must be others")
-    add("--label", default="", help="column of the classes, where it is not called label")
+    add("--eval", default="", help="evaluation images, which must not be among the others")
+    add("--label", default="", help="columns of classes, e.g. colour,shape; default: all of them")
     add("--group_column", default="", help="column whose values must not be in both sets")
-    add("--backbone", default="", help="network whose features find outliers and wrong labels")
+    add("--backbone", default="", help="network whose features find outliers and label errors")
     add("--checkpoint_path", default="", help="its weights: a file, or imagenet")
     add("--page", default="inspection.html", help="HTML file to write (inspection.html)")
     add("--json", default="", help="JSON file with all findings")
-    add("--write_csv", default="", help="CSV of the training images that nothing is wrong with")
+    add("--write_csv", default="", help="CSV of the training images without errors")
     add("--max_image_pixels", type=int, default=100_000_000, help="larger images are broken")
     add("--processes", type=int, default=0, help="0: one a core")
     return parser

@@ -8,6 +8,16 @@ from tf_image_classification.config.groups import (
     TrainingSettings,
 )
 from tf_image_classification.config.options import Option, declare, options_of
+from tf_image_classification.config.pixel_range import (
+    FEWEST_LEVELS,
+    FULL_RANGE,
+    MEASURED,
+    PixelRange,
+    num_levels,
+    pixel_range_text,
+    range_of_values,
+    read_pixel_range,
+)
 from tf_image_classification.config.settings import (
     ALIASES,
     OPTIONS,
@@ -18,10 +28,14 @@ from tf_image_classification.config.settings import (
 
 __all__ = [
     "ALIASES",
+    "FEWEST_LEVELS",
+    "FULL_RANGE",
     "IMAGENET",
+    "MEASURED",
     "OPTIONS",
     "OptimizerSettings",
     "Option",
+    "PixelRange",
     "ReadySettings",
     "ScheduleSettings",
     "Settings",
@@ -29,5 +43,9 @@ __all__ = [
     "check_needs",
     "declare",
     "make_settings",
+    "num_levels",
     "options_of",
+    "pixel_range_text",
+    "range_of_values",
+    "read_pixel_range",
 ]

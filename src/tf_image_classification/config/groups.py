@@ -118,8 +118,8 @@ class DataSettings:
     inspect: bool = declare(
         True,
         "Before the first step, count the classes, and refuse an evaluation set of which more than "
-        "a twentieth is in the training set too, byte for byte. The training set itself may be "
-        "evaluated, with a warning.",
+        "a twentieth is in the training set too, byte for byte, and 16-bit PNGs that would be "
+        "black. The training set itself may be evaluated, with a warning.",
         resume="free",
     )
     on_bad_image: str = declare(
@@ -131,6 +131,11 @@ class DataSettings:
     )
     max_image_pixels: int = declare(
         100_000_000, "Images with more pixels than this are bad images.", minimum=1, resume="free"
+    )
+    png16_range: str = declare(
+        "full",
+        "Values of 16-bit PNGs that become 0 and 255, e.g. 0-4095 for images of 12 bits; full is "
+        "0-65535; measured: those of the training images. Stored with the model.",
     )
     cache_dir: str = declare(
         "",

@@ -23,6 +23,7 @@ from tf_image_classification.config.groups import (
     TrainingSettings,
 )
 from tf_image_classification.config.options import Option, options_of
+from tf_image_classification.config.pixel_range import read_pixel_range
 from tf_image_classification.errors import ConfigError, did_you_mean
 
 _Group = TypeVar("_Group")
@@ -246,6 +247,12 @@ def _check_exclusions(settings: Settings) -> None:
         raise ConfigError(
             f"cache_dir is {settings.data.cache_dir!r}, expected a local folder: records are read "
             "there by random access."
+        )
+    is_measured = read_pixel_range(settings.data.png16_range) is None
+    if is_measured and settings.data.input_mode == "streaming":
+        raise ConfigError(
+            "png16_range is measured, which needs input_mode indexed: a stream is read once. "
+            "Give the range, e.g. --png16_range 0-4095; tfic inspect names it."
         )
     if settings.data.data_service:
         _check_data_service(settings)

@@ -10,6 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.config import (
+    FEWEST_LEVELS,
+    FULL_RANGE,
+    num_levels,
+    pixel_range_text,
+    range_of_values,
+    read_pixel_range,
+)
 from tf_image_classification.errors import BadImageError, ConfigError
 
 Pixels = npt.NDArray[np.uint8]
@@ -28,6 +36,8 @@ class ImageOptions:
             where pixels came without a format; "ppm" is raw pixels.
         apply_exif: whether images are stored upright, without what their EXIF data said.
         max_pixels: larger images are refused.
+        png16_range: values of 16-bit PNGs that become 0 and 255 where they are encoded anew, as
+            the training's setting; "": all of them, but an image that would be black is refused.
     """
 
     short_side: int = 0
@@ -35,6 +45,7 @@ class ImageOptions:
     format: str = "keep"
     apply_exif: bool = False
     max_pixels: int = 100_000_000
+    png16_range: str = ""
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -45,6 +56,11 @@ class ImageOptions:
             raise ConfigError(f"--short_side is {self.short_side}, expected 0 or more pixels.")
         if self.max_pixels < 1:
             raise ConfigError(f"--max_image_pixels is {self.max_pixels}, expected 1 or more.")
+        if self.png16_range and read_pixel_range(self.png16_range) is None:
+            raise ConfigError(
+                "--png16_range measured is known after the conversion only. Give the range, e.g. "
+                "0-4095; tfic inspect names it."
+            )
         if self.quality is None:
             return
         if not 1 <= self.quality <= 95:
@@ -69,25 +85,45 @@ def stored(image: bytes | Pixels, options: ImageOptions) -> bytes:
         return _encoded(image, options, fallback="png")
     from tf_image_classification.dataset.bad_images import image_format  # late: TensorFlow
 
-    pixels = _decoded(image, options.max_pixels)
+    pixels = _decoded(image, options)
     kind = image_format(image)
     is_larger = bool(options.short_side) and min(pixels.shape[:2]) > options.short_side
     is_other = options.format not in ("keep", kind)
     if not (is_larger or is_other or (options.apply_exif and _is_turned(image, kind))):
         return image
+    if kind == "png" and image[24:25] == b"\x10" and not options.png16_range:
+        _refuse_black(image, options.max_pixels)
     return _encoded(pixels, options, fallback="png" if kind == "png" else "jpeg")
 
 
-def _decoded(image: bytes, max_pixels: int) -> Pixels:
+def _refuse_black(image: bytes, max_pixels: int) -> None:
+    """Refuse a 16-bit PNG whose values fill so little of 16 bits that 8 bits of them are black.
+
+    Raises:
+        BadImageError: it is one.
+    """
+    from tf_image_classification.dataset.decode import decode_png16
+
+    highest = int(decode_png16(image, max_pixels=max_pixels).numpy().max())
+    if highest and num_levels(0, highest) < FEWEST_LEVELS:
+        suggested = pixel_range_text(range_of_values(0, highest))
+        raise BadImageError(
+            f"16-bit PNG with values up to {highest}, nearly black once it is encoded anew with 8 "
+            f"bits: give --png16_range {suggested}, or full to store it so"
+        )
+
+
+def _decoded(image: bytes, options: ImageOptions) -> Pixels:
     import tensorflow as tf
 
     from tf_image_classification.dataset.bad_images import explain_failure
     from tf_image_classification.dataset.decode import decoder
 
+    png16_range = read_pixel_range(options.png16_range or "full") or FULL_RANGE
     try:
-        pixels: Pixels = decoder(max_pixels)(tf.constant(image)).numpy()
+        pixels: Pixels = decoder(options.max_pixels, png16_range)(tf.constant(image)).numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise BadImageError(explain_failure(image, max_pixels=max_pixels)) from error
+        raise BadImageError(explain_failure(image, max_pixels=options.max_pixels)) from error
     return pixels
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 import tensorflow as tf
 
 from tf_image_classification.dataset.decode import DECLARED_SIZES, TENSORFLOW_MAX_PIXELS, decoder
+from tf_image_classification.dataset.decode_guards import (
+    MAX_SCAN_PIXELS,
+    MAX_TEXT_CHUNKS,
+    num_scans,
+    num_text_chunks,
+)
+from tf_image_classification.dataset.file_kinds import FORMAT_NAMES, image_format, kind_of
 from tf_image_classification.dataset.graph_bytes import as_node
 
-_NAMES = {
-    "jpeg": "JPEG",
-    "png": "PNG",
-    "gif": "GIF",
-    "bmp": "BMP",
-    "webp": "WebP",
-    "ppm": "Netpbm",
-}
+__all__ = ["explain_bad_image", "explain_failure", "image_format"]
 
 
 def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
@@ -47,10 +45,10 @@ def explain_failure(data: bytes, *, max_pixels: int) -> str:
     first_bytes = f"first bytes {data[:16]!r}"
     kind = image_format(data)
     if kind == "unknown":
-        guess = _guess_of_unknown(data)
-        hint = f", looks like {guess}" if guess else ""
-        return f"not an image of a known format ({first_bytes}{hint}): convert it to JPEG or PNG"
-    name = _NAMES[kind]
+        guess = kind_of(data)
+        hint = f", looks like {guess.name}" if guess.name else ""
+        return f"not an image of a known format ({first_bytes}{hint}): {guess.advice}"
+    name = FORMAT_NAMES[kind]
     damaged = f"{name} data is cut short or damaged ({first_bytes}; {len(data):,} bytes in all)"
     if kind == "bmp":
         damaged += ", or compressed, or of a colour depth other than 1, 4, 8, 24 and 32 bits"
@@ -70,62 +68,22 @@ def explain_failure(data: bytes, *, max_pixels: int) -> str:
         return f"{pixels}, more than max_image_pixels {max_pixels:,}"
     if width * height > TENSORFLOW_MAX_PIXELS:
         return f"{pixels}, more than the {TENSORFLOW_MAX_PIXELS:,} that TensorFlow decodes"
-    return damaged
+    return _too_much_work(data, kind, width * height) or damaged
 
 
-def image_format(data: bytes) -> str:
-    """The format the bytes announce: jpeg, png, gif, bmp, webp, ppm or unknown."""
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp"
-    if re.match(rb"P[56][\s#]", data):
-        return "ppm"
-    signatures = {
-        b"\xff\xd8\xff": "jpeg",
-        b"\x89PNG\r\n\x1a\n": "png",
-        b"GIF8": "gif",  # as TensorFlow tells it
-        b"BM": "bmp",
-    }
-    return next((name for start, name in signatures.items() if data.startswith(start)), "unknown")
-
-
-_OTHER_SIGNATURES = {
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"8BPS": "PSD",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\0\0\1\0": "ICO",
-    b"%PDF": "PDF",
-    b"%!PS": "PostScript",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "GZIP-compressed data",
-    b"version https://git-lfs": "a Git LFS pointer",
-    b"<svg": "SVG",
-    b"<?xml": "XML or SVG",
-    b"<!doctype": "HTML",
-    b"<html": "HTML",
-    b"<head": "HTML",
-    b"{": "JSON",
-    b"RIFF": "AVI or WAV",
-}
-
-
-def _guess_of_unknown(data: bytes) -> str:
-    """What bytes of no known format look like; empty when there is no telling."""
-    start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
-    for signature, name in _OTHER_SIGNATURES.items():
-        if data.startswith(signature) or start.lower().startswith(signature):
-            return name
-    if re.match(rb"P[1-7]\s", data):
-        return "a Netpbm image other than PGM (P5) and PPM (P6)"
-    if data[4:8] == b"ftyp":
-        brand = data[8:12]
-        if brand in (b"avif", b"avis"):
-            return "AVIF"
-        return "HEIC" if brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc") else "MP4"
-    if not data.strip(b"\0"):
-        return "zeros only, as a failed copy leaves them"
+def _too_much_work(data: bytes, kind: str, num_pixels: int) -> str:
+    """Which of the limits of ``decode_guards`` a file exceeds, or ""."""
+    if kind == "jpeg" and num_pixels * (scans := int(num_scans(tf.constant(data)))) > (
+        MAX_SCAN_PIXELS
+    ):
+        return (
+            f"JPEG data of {scans} scans, more than the {MAX_SCAN_PIXELS // num_pixels} that an "
+            f"image of {num_pixels:,} pixels may have: decoding them would take very long. Save "
+            "the image again"
+        )
+    if kind == "png" and (texts := int(num_text_chunks(tf.constant(data)))) > MAX_TEXT_CHUNKS:
+        return (
+            f"PNG data with {texts} compressed texts, more than {MAX_TEXT_CHUNKS}: unpacking them "
+            "could fill the memory. Save the image again without its metadata"
+        )
     return ""

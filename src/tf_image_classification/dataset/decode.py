@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset import netpbm
+from tf_image_classification.dataset.decode_guards import (
+    with_alpha_flag,
+    within_scan_limit,
+    within_text_limit,
+)
 from tf_image_classification.dataset.exif import (
     exif_orientation,
     find_chunk,
@@ -41,12 +47,14 @@ TENSORFLOW_MAX_PIXELS = 2**27
 _MAX_GIF_STEPS = 20_000  # along the blocks of one image; 0.4 s
 
 
-def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
+def decode_image(
+    data: tf.Tensor, *, max_pixels: int, png16_range: PixelRange = FULL_RANGE
+) -> tf.Tensor:
     """Decode one encoded image, upright.
 
     Works eagerly and traced; the format is told from the bytes. Alpha is dropped; the first frame
     of an animation is taken; a GIF frame smaller than its canvas, and what is transparent in a
-    GIF, is on black. 16-bit channels are scaled to 8 bits. Colour profiles are not applied.
+    GIF, is on black. Colour profiles are not applied.
 
     The EXIF orientation is applied when the EXIF data begin in the first 4096 bytes of a JPEG,
     before the image data of a PNG, or anywhere in a WebP. Broken EXIF data and an orientation
@@ -57,6 +65,7 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
             24 or 32 bits a pixel), WebP or Netpbm (P5 and P6 with values up to 255).
         max_pixels: greatest width times height, read from the header before anything is decoded;
             above 134,217,728 TensorFlow's own limit counts.
+        png16_range: the values of a 16-bit PNG that become 0 and 255; others are clipped.
 
     Returns:
         uint8 [H, W, 3], RGB, 0-255; the static shape is [None, None, 3].
@@ -78,7 +87,7 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
             [
                 lambda: _refuse(data),
                 lambda: _decode_jpeg(data, limit),
-                lambda: _decode_png(data, limit),
+                lambda: _decode_png(data, limit, png16_range),
                 lambda: call_apart(_decode_gif, data, limit=limit),
                 lambda: call_apart(_decode_bmp, data, limit=limit),
                 lambda: call_apart(_decode_webp, data, limit=limit),
@@ -93,13 +102,13 @@ def decode_image(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
 
 
 @functools.cache
-def decoder(max_pixels: int) -> Any:
+def decoder(max_pixels: int, png16_range: PixelRange = FULL_RANGE) -> Any:
     """``decode_image``, traced once a process: that takes seconds, and each dataset needs it.
 
     It is one node of the graph that calls it, which costs nothing where it is not taken.
     """
     return tf.function(
-        lambda data: decode_image(data, max_pixels=max_pixels),
+        lambda data: decode_image(data, max_pixels=max_pixels, png16_range=png16_range),
         input_signature=[tf.TensorSpec([], tf.string)],
         experimental_attributes={"_noinline": True},
     )
@@ -113,7 +122,7 @@ def jpeg_size(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """
     size = _jpeg_size(data)
     with tf.control_dependencies(
-        [within_limit(data, size, min(max_pixels, TENSORFLOW_MAX_PIXELS))]
+        [_checked_jpeg(data, size, min(max_pixels, TENSORFLOW_MAX_PIXELS))]
     ):
         return tf.identity(size)
 
@@ -128,7 +137,7 @@ def _refuse(data: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_jpeg(data: tf.Tensor, limit: int) -> tf.Tensor:
-    data = within_limit(data, _jpeg_size(data), limit)
+    data = _checked_jpeg(data, _jpeg_size(data), limit)
     # The accurate transform costs nothing measurable and gives the pixels that Pillow gives.
     image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
     return tf.cond(
@@ -136,6 +145,10 @@ def _decode_jpeg(data: tf.Tensor, limit: int) -> tf.Tensor:
         lambda: call_apart(_upright_jpeg, image, data),
         lambda: image,
     )
+
+
+def _checked_jpeg(data: tf.Tensor, size: tf.Tensor, limit: int) -> tf.Tensor:
+    return within_scan_limit(within_limit(data, size, limit), size)
 
 
 def _upright_jpeg(image: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
@@ -149,15 +162,45 @@ def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
 # PNG (W3C PNG, third edition) ----------------------------------------------------------------
 
 
-def _decode_png(data: tf.Tensor, limit: int) -> tf.Tensor:
-    data = within_limit(data, _png_size(data), limit)
-    image = tf.io.decode_png(data, channels=3)
+def _decode_png(data: tf.Tensor, limit: int, png16_range: PixelRange) -> tf.Tensor:
+    data = within_text_limit(within_limit(data, _png_size(data), limit))
+    if png16_range == FULL_RANGE:
+        image = tf.io.decode_png(data, channels=3)
+    else:
+        low, high = png16_range
+        image = tf.cond(
+            is_png16(data),
+            lambda: call_apart(_scaled_png16, data, low=low, high=high),
+            lambda: tf.io.decode_png(data, channels=3),
+        )
     second_chunk = tf.io.decode_raw(data, tf.uint8, fixed_length=41)[37:]
     return tf.cond(
         tf.reduce_all(second_chunk == list(b"IDAT")),  # the image data: no EXIF data before them
         lambda: image,
         lambda: call_apart(_upright_png, image, data),
     )
+
+
+def is_png16(data: tf.Tensor) -> tf.Tensor:
+    """Whether an image is a PNG of 16 bits a channel; scalar bool, in-graph."""
+    return (part_of(data, 24, 1) == b"\x10") & (part_of(data, 0, 4) == b"\x89PNG")
+
+
+def decode_png16(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
+    """The values of a 16-bit PNG as they are, uint16 [H, W, 3], not turned; in-graph.
+
+    Raises:
+        tf.errors.InvalidArgumentError: as ``decode_image``.
+    """
+    limit = min(max_pixels, TENSORFLOW_MAX_PIXELS)
+    data = within_text_limit(within_limit(data, _png_size(data), limit))
+    return tf.io.decode_png(data, channels=3, dtype=tf.uint16)
+
+
+def _scaled_png16(data: tf.Tensor, low: int, high: int) -> tf.Tensor:
+    values = tf.cast(tf.io.decode_png(data, channels=3, dtype=tf.uint16), tf.float32)
+    scaled = tf.clip_by_value((values - low) * (255 / (high - low)), 0.0, 255.0)
+    return tf.cast(scaled + 0.5, tf.uint8)
 
 
 def _png_size(data: tf.Tensor) -> tf.Tensor:
@@ -178,6 +221,7 @@ def _png_exif(data: tf.Tensor) -> tf.Tensor:
 
 def _decode_webp(data: tf.Tensor, limit: int) -> tf.Tensor:
     data = within_limit(data, _webp_size(data), limit)
+    data = tf.cond(_webp_is_animated(data), lambda: with_alpha_flag(data), lambda: data)
     # channels=3 is refused for an image with alpha; without expand_animations: the first frame
     image = tf.io.decode_image(data, expand_animations=False)
     image = tf.ensure_shape(image, [None, None, None])[:, :, :3]
@@ -186,9 +230,18 @@ def _decode_webp(data: tf.Tensor, limit: int) -> tf.Tensor:
     )
 
 
-def _webp_has_exif(data: tf.Tensor) -> tf.Tensor:
+def _webp_has_flag(data: tf.Tensor, flag: int) -> tf.Tensor:
+    """Whether the extended header, which only some files have, sets a flag."""
     head = bytes_at(data, 0, 21)
-    return (head[15] == ord("X")) & (tf.bitwise.bitwise_and(head[20], 8) > 0)
+    return (head[15] == ord("X")) & (tf.bitwise.bitwise_and(head[20], flag) > 0)
+
+
+def _webp_has_exif(data: tf.Tensor) -> tf.Tensor:
+    return _webp_has_flag(data, 8)
+
+
+def _webp_is_animated(data: tf.Tensor) -> tf.Tensor:
+    return _webp_has_flag(data, 2)
 
 
 def _webp_exif(data: tf.Tensor) -> tf.Tensor:
@@ -202,8 +255,8 @@ def _webp_size(data: tf.Tensor) -> tf.Tensor:
     lossless = [packed // 2**14 % 2**14 + 1, packed % 2**14 + 1]
     extended = [little(head[27:30]) + 1, little(head[24:27]) + 1]
     sizes = tf.stack([lossy, lossless, extended])
-    is_kind = tf.cast(head[15] == [ord(" "), ord("L"), ord("X")], tf.int64)
-    return tf.reduce_sum(sizes * is_kind[:, None], axis=0)
+    is_kind = part_of(data, 8, 8) == [b"WEBPVP8 ", b"WEBPVP8L", b"WEBPVP8X"]
+    return tf.reduce_sum(sizes * tf.cast(is_kind, tf.int64)[:, None], axis=0)
 
 
 # GIF (CompuServe GIF89a) ---------------------------------------------------------------------
@@ -295,7 +348,8 @@ def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
 
     def read_rows() -> tf.Tensor:
         rows = tf.io.decode_raw(part_of(data, pixels_at, row_bytes * num_rows), tf.uint8)
-        return tf.reshape(rows, [num_rows, row_bytes])
+        rows = tf.reshape(rows, [num_rows, row_bytes])
+        return rows[:, : (width * bits + 7) // 8]  # without the filling, which may be most of them
 
     def indexed() -> tf.Tensor:
         at = 14 + header_bytes
@@ -304,12 +358,11 @@ def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
         shifts = tf.range(8 - bits, -1, -bits)
         index = tf.bitwise.right_shift(tf.cast(read_rows(), tf.int32)[:, :, None], shifts)
         index %= tf.bitwise.left_shift(1, bits)
-        index = tf.reshape(index, [num_rows, row_bytes * 8 // bits])[:, :width]
+        index = tf.reshape(index, [num_rows, -1])[:, :width]
         return upright(tf.gather(tf.reshape(palette, [256, 4])[:, 2::-1], index))
 
     def with_fourth_byte() -> tf.Tensor:
-        pixels = read_rows()[:, : width * 4]
-        return upright(tf.reshape(pixels, [num_rows, width, 4])[:, :, 2::-1])
+        return upright(tf.reshape(read_rows(), [num_rows, width, 4])[:, :, 2::-1])
 
     def upright(image: tf.Tensor) -> tf.Tensor:
         return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([height > 0, False, False]))

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset import netpbm
 from tf_image_classification.dataset.decode import TENSORFLOW_MAX_PIXELS, decoder, jpeg_size
 from tf_image_classification.dataset.exif import are_upright
@@ -37,6 +38,7 @@ def read_part(
     form: tf.Tensor,
     max_pixels: int,
     is_exact: bool,
+    png16_range: PixelRange = FULL_RANGE,
 ) -> tf.Tensor:
     """A part of an encoded image, resized; works traced and eagerly.
 
@@ -49,6 +51,7 @@ def read_part(
         max_pixels: as ``decode_image`` takes it.
         is_exact: whether the result is that of decoding the whole image and resizing the part with
             antialiasing, bit for bit; else it is made in half the time, from neighbours two by two.
+        png16_range: as ``decode_image`` takes it.
 
     Returns:
         float32 [height, width, 3], 0-255.
@@ -78,7 +81,7 @@ def read_part(
         return of_pixels(part, tf.zeros_like(offset), crop)
 
     def plain() -> tf.Tensor:
-        image = decoder(max_pixels)(data)
+        image = decoder(max_pixels, png16_range)(data)
         return of_pixels(image, *window(tf.shape(image)[:2]))
 
     return tf.switch_case(1 + tf.sign(form[0]), [jpeg, branch_apart(plain), branch_apart(raw)])

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset.decode import decoder
 from tf_image_classification.dataset.table import Table
 
@@ -33,11 +34,15 @@ class InMemory:
     Attributes:
         table: the examples.
         max_pixels: as ``decode_image`` takes it.
+        png16_range: as ``decode_image`` takes it.
     """
 
-    def __init__(self, table: Table, *, max_pixels: int) -> None:
+    def __init__(
+        self, table: Table, *, max_pixels: int, png16_range: PixelRange = FULL_RANGE
+    ) -> None:
         self.table = table
         self.max_pixels = max_pixels
+        self.png16_range = png16_range
         self._lock = threading.Lock()
         self._images: tf.Tensor | None = None
         self._is_known = False
@@ -50,7 +55,7 @@ class InMemory:
             return self._images
 
     def _decoded(self) -> tf.Tensor | None:
-        decode = decoder(self.max_pixels)
+        decode = decoder(self.max_pixels, self.png16_range)
         count = self.table.num_examples
         try:
             first = decode(self.table.fetch(tf.constant([0], tf.int64))[0])
@@ -62,7 +67,7 @@ class InMemory:
             for data in chunks.map(
                 self.table.fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
             ):
-                part = _decoder_of_chunks(self.max_pixels)(data)
+                part = _decoder_of_chunks(self.max_pixels, self.png16_range)(data)
                 if part.shape[1:] != first.shape:
                     return None
                 images[done : done + len(part)] = part
@@ -79,9 +84,9 @@ class InMemory:
 
 
 @functools.cache
-def _decoder_of_chunks(max_pixels: int) -> Any:
+def _decoder_of_chunks(max_pixels: int, png16_range: PixelRange) -> Any:
     """Encoded images, string [n], of one size to uint8 [n, h, w, 3]; traced once a process."""
-    decode = decoder(max_pixels)
+    decode = decoder(max_pixels, png16_range)
     spec = tf.TensorSpec([None, None, 3], tf.uint8)
     return tf.function(
         lambda data: tf.map_fn(decode, data, fn_output_signature=spec),

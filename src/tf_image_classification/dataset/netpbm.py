@@ -15,15 +15,17 @@ import tensorflow as tf
 
 from tf_image_classification.dataset.graph_bytes import asserted
 
-_SPACE = r"(?:\s|#[^\n]*\n)+"
-_HEADER = rf"^(P([56]){_SPACE}(\d{{1,8}}){_SPACE}(\d{{1,8}}){_SPACE}255\s)\C*$"
+_COMMENT = r"#\C*?\n"  # of any bytes: [^\n] stands for UTF-8 only
+_SPACE = rf"(?:\s|{_COMMENT})+"
+_HEADER = rf"^(P[56]{_SPACE}\d{{1,8}}{_SPACE}\d{{1,8}}{_SPACE}255\s)\C*$"
+_NUMBERS = r"^P([56])\s+(\d{1,8})\s+(\d{1,8})\s+255\s$"
 _MOST_HEADER_BYTES = 256
 _NO_HEADER = b"P5 0 0 255 "
 _MOST_TOGETHER = 128**2  # pixels; of larger images a part is soon less work than the whole
 
 
 def headers(data: tf.Tensor) -> tf.Tensor:
-    """What the headers of some files say.
+    """What the headers of some files hold.
 
     Args:
         data: string [n].
@@ -33,12 +35,15 @@ def headers(data: tf.Tensor) -> tf.Tensor:
         of what is no such image.
     """
     heads = tf.strings.substr(data, 0, _MOST_HEADER_BYTES)
-    is_header = tf.strings.regex_full_match(heads, _HEADER)
-    heads = tf.where(is_header, heads, _NO_HEADER)
+    header = tf.strings.regex_replace(heads, _HEADER, r"\1")
+    # A comment ends with its line. Where that leaves no header, it was taken for longer.
+    plain = tf.strings.regex_replace(header, _COMMENT, " ")
+    is_header = tf.strings.regex_full_match(plain, _NUMBERS)
+    plain = tf.where(is_header, plain, _NO_HEADER)
     numbers = tf.io.decode_csv(
-        tf.strings.regex_replace(heads, _HEADER, r"\2,\4,\3"), record_defaults=[[0]] * 3
+        tf.strings.regex_replace(plain, _NUMBERS, r"\1,\3,\2"), record_defaults=[[0]] * 3
     )
-    pixels_at = tf.strings.length(tf.strings.regex_replace(heads, _HEADER, r"\1"))
+    pixels_at = tf.strings.length(header)
     found = tf.stack([2 * numbers[0] - 9, *numbers[1:], pixels_at], axis=1)
     return tf.where(is_header[:, tf.newaxis], found, 0)
 

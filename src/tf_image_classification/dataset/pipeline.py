@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset import netpbm
 from tf_image_classification.dataset.bad_images import explain_bad_image
 from tf_image_classification.dataset.decode import decoder
@@ -109,6 +110,7 @@ class Pipeline:
         balanced_by: class label whose classes training draws equally often, or "".
         data_service: address of the tf.data service that makes training batches, or "".
         memory: decoded images of the source, or None.
+        png16_range: the values of 16-bit PNGs that become 0 and 255.
     """
 
     source: Table | Stream
@@ -121,6 +123,7 @@ class Pipeline:
     balanced_by: str = ""
     data_service: str = ""
     memory: InMemory | None = None
+    png16_range: PixelRange = FULL_RANGE
 
     def training_batches(
         self, position: int, *, excluded: Collection[int] = (), share: Share = WHOLE
@@ -228,8 +231,8 @@ class Pipeline:
         draws = preproc.draws(seed) if self.on_device else ()
         if image.dtype != tf.string:
             return preproc.of_pixels(image, size, size, seed), draws
-        limits = {"form": form, "max_pixels": self.max_image_pixels}
-        return preproc.of_bytes(image, size, size, seed, **limits), draws
+        how = {"form": form, "max_pixels": self.max_image_pixels, "png16_range": self.png16_range}
+        return preproc.of_bytes(image, size, size, seed, **how), draws
 
     def num_evaluation_batches(self, max_batches: int = 0) -> int:
         """Global batches of one pass, the last one padded; at most max_batches unless that is 0."""
@@ -447,7 +450,7 @@ class Pipeline:
         with tf.init_scope():  # now, also while a graph is traced
             try:
                 if isinstance(self.source, Stream):
-                    first = self.source.first_image()
+                    first = self.source.first_images(1)
                 else:
                     first = self.source.fetch(tf.constant([0], tf.int64))
             except tf.errors.OpError:  # told when its turn comes
@@ -457,7 +460,7 @@ class Pipeline:
     def _one_by_one(self, data: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, Any]:
         def one_image(image: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, Any]:
             if image.dtype == tf.string and not self.is_fused:
-                image = decoder(self.max_image_pixels)(image)
+                image = decoder(self.max_image_pixels, self.png16_range)(image)
             return self.before_device(image, *others)
 
         draws: Any = ()

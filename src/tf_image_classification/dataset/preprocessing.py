@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset import augment
 from tf_image_classification.dataset.fused import Window, read_part, resized_part
 
@@ -106,6 +107,7 @@ class Preprocessing:
         *,
         form: tf.Tensor,
         max_pixels: int,
+        png16_range: PixelRange = FULL_RANGE,
     ) -> tf.Tensor:
         """As ``of_pixels`` from an encoded image: exactly in evaluation, nearly in training.
 
@@ -116,6 +118,7 @@ class Preprocessing:
             seed: int64 [2].
             form: as ``read_part`` takes it.
             max_pixels: as ``decode_image`` takes it.
+            png16_range: as ``decode_image`` takes it.
         """
         part = read_part(
             data,
@@ -125,6 +128,7 @@ class Preprocessing:
             form=form,
             max_pixels=max_pixels,
             is_exact=not self.is_training,
+            png16_range=png16_range,
         )
         return self._changed(part, seed)
 

@@ -119,11 +119,11 @@ class Stream:
         """
         return self._serialized(start, seed, batch_size, rows).map(self._parse)
 
-    def first_image(self) -> tf.Tensor:
-        """The encoded image of the first record of all, string [1]; runs eagerly."""
+    def first_images(self, count: int) -> tf.Tensor:
+        """Encoded images of the first records, string, at most so many; runs eagerly."""
         file = np.flatnonzero(self.counts)[0]
         records = tf.data.TFRecordDataset(self.paths[file], self.compressions[file])
-        return self.features.parse(next(iter(records.batch(1))))[0]
+        return self.features.parse(next(iter(records.batch(count))))[0]
 
     def check_labels(self, start: int, seed: int | None, batch_size: int) -> None:
         """Check the labels of the batch at a position one by one; runs eagerly, after a failure.

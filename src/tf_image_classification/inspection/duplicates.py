@@ -1,41 +1,76 @@
-"""Pairs of pictures that are the same, byte for byte or nearly, in bounded memory.
+"""Pairs of pictures that are nearly the same, in bounded memory, and groups of equal things.
 
     pairs = near_pairs(hashes, smalls)      # int64 [P, 2]
+    groups = connected(len(hashes), pairs)  # [[3, 8, 21], ...]
 
-Candidates share one of five parts of their hash, so that every pair that differs in at most four of
+Candidates share one of five parts of a hash, so that every pair that differs in at most four of
 63 bits is a candidate; a comparison of small pictures decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 _PARTS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 11))  # first bit, bits
-_MOST_BITS = 8
+_MOST_BITS = 10
 _MOST_CANDIDATES = 400_000_000  # of one part; where there were more, the largest groups are cut
 _PAIRS_AT_ONCE = 2_000_000
-_MOST_DIFFERENCE = 5.0  # root of the mean squared difference of grey values, 0-255
+_COMPARED_AT_ONCE = 20_000
+
+# Differences are root mean squares over the pixels. Chosen on photographs and digits, see
+# benchmarks/near_duplicates.py.
+_MOST_DIFFERENCE = 5.0  # of grey values, 0-255, at half of the size
+_MOST_COARSE, _MOST_FINE = 0.25, 0.15  # of matched values, in standard deviations; half, full size
 _LEAST_CONTRAST = 4.0  # flat pictures are all alike
+_LEAST_SHADED = 0.25  # of the pixels: what is white or black elsewhere is alike for many pictures
+_WHITE, _BLACK = 251, 4
 
 
 def near_pairs(
-    hashes: npt.NDArray[np.uint64],
-    smalls: npt.NDArray[np.uint8] | None,
-    *,
-    most_difference: float = _MOST_DIFFERENCE,
+    hashes: npt.NDArray[np.uint64], smalls: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.int64]:
-    """Pairs of pictures that look the same.
+    """Pairs of pictures that look the same, also where one was exposed or coloured otherwise.
 
     Args:
-        hashes: uint64 [N], perceptual hashes.
-        smalls: uint8 [N, D], small pictures; None: the hashes alone decide.
-        most_difference: root mean squared difference of grey values up to which two are the same.
+        hashes: uint64 [N] or [N, H], perceptual hashes; one of them makes two candidates.
+        smalls: uint8 [N, side * side], small pictures in grey, of an even side; None: the hashes
+            alone decide.
 
     Returns:
         int64 [P, 2], the lower number first, sorted.
     """
-    found = []
+    pictures = _Pictures(smalls) if smalls is not None else None
+    numbers = np.arange(len(hashes)) if pictures is None else pictures.with_content
+    found = [np.zeros([0, 2], np.int64)]
+    waiting: list[npt.NDArray[np.int64]] = []
+
+    def compare() -> None:
+        if waiting:
+            pairs = _different(np.concatenate(waiting))
+            found.append(pairs if pictures is None else pairs[pictures.are_alike(pairs)])
+            waiting.clear()
+
+    for own in hashes.reshape(len(hashes), -1)[numbers].T:
+        for pairs in _candidates(np.ascontiguousarray(own)):
+            waiting.append(numbers[pairs])
+            if sum(map(len, waiting)) >= _PAIRS_AT_ONCE:
+                compare()
+        compare()
+    return _different(np.concatenate(found))
+
+
+def _different(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Each pair once, the lower number first, sorted."""
+    ordered = np.sort(pairs, axis=1)
+    count = int(ordered[:, 1].max(initial=0)) + 1
+    return np.stack(np.divmod(np.unique(ordered[:, 0] * count + ordered[:, 1]), count), axis=1)
+
+
+def _candidates(hashes: npt.NDArray[np.uint64]) -> Iterator[npt.NDArray[np.int64]]:
+    """Pairs that share a part of their hash and differ in few bits of the whole, piece by piece."""
     for shift, bits in _PARTS:
         keys = ((hashes >> np.uint64(shift)) & np.uint64(2**bits - 1)).astype(np.uint16)
         order = np.argsort(keys, kind="stable")
@@ -49,12 +84,9 @@ def near_pairs(
             members = np.flatnonzero(left > distance)
             for at in range(0, len(members), _PAIRS_AT_ONCE):
                 some = members[at : at + _PAIRS_AT_ONCE]
-                pairs = np.stack([order[some], order[some + distance]], axis=1)
-                found.append(_alike(pairs, hashes, smalls, most_difference))
-    if not found:
-        return np.zeros([0, 2], np.int64)
-    pairs = np.sort(np.concatenate(found), axis=1)
-    return np.unique(pairs, axis=0).astype(np.int64)
+                first, second = order[some], order[some + distance]
+                differing = np.bitwise_count(hashes[first] ^ hashes[second])
+                yield np.stack([first, second], axis=1)[differing <= _MOST_BITS]
 
 
 def _most_neighbours(sizes: npt.NDArray[np.int64]) -> int:
@@ -67,28 +99,107 @@ def _most_neighbours(sizes: npt.NDArray[np.int64]) -> int:
     return int(np.searchsorted(pairs, _MOST_CANDIDATES)) + 1 if len(pairs) > 1 else 1
 
 
-def _alike(
-    pairs: npt.NDArray[np.int64],
-    hashes: npt.NDArray[np.uint64],
-    smalls: npt.NDArray[np.uint8] | None,
-    most_difference: float,
-) -> npt.NDArray[np.int64]:
-    """Those of some pairs that look the same."""
-    differing = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
-    pairs = pairs[differing <= _MOST_BITS]
-    if smalls is None or not len(pairs):
-        return pairs
-    a, b = (smalls[pairs[:, side]].astype(np.float32) for side in (0, 1))
-    difference = np.sqrt(np.mean((a - b) ** 2, axis=1))
-    has_content = np.minimum(a.std(axis=1), b.std(axis=1)) >= _LEAST_CONTRAST
-    kept: npt.NDArray[np.int64] = pairs[(difference <= most_difference) & has_content]
-    return kept
+class _Pictures:
+    """Small pictures, compared without regard to how bright and how contrasting they are.
+
+    Attributes:
+        with_content: numbers of those that are not of nearly one grey.
+
+    One picture's values are put in the places of the other's in order of size. What is left of a
+    difference then is no matter of exposure. Of two directions the better one counts: what was
+    exposed so long that its whites are all alike can be made of the other, but not the reverse.
+    """
+
+    def __init__(self, smalls: npt.NDArray[np.uint8]) -> None:
+        count, side = len(smalls), round(smalls.shape[1] ** 0.5)
+        self._fine = smalls
+        self._coarse = np.empty([count, side * side // 4], np.uint8)
+        self._order = np.empty(self._coarse.shape, np.uint16)
+        self._can_be_matched = np.empty(count, bool)
+        has_content = np.empty(count, bool)
+        for at in range(0, count, _COMPARED_AT_ONCE):
+            some = slice(at, at + _COMPARED_AT_ONCE)
+            rows = smalls[some].reshape(-1, side, side).astype(np.uint16)
+            pairs = rows[:, ::2] + rows[:, 1::2]
+            means = (pairs[:, :, ::2] + pairs[:, :, 1::2] + 2) // 4
+            coarse = means.astype(np.uint8).reshape(len(rows), -1)
+            self._coarse[some] = coarse
+            self._order[some] = _order_of(coarse)
+            is_shaded = (coarse > _BLACK) & (coarse < _WHITE)
+            self._can_be_matched[some] = is_shaded.mean(axis=1) >= _LEAST_SHADED
+            has_content[some] = coarse.std(axis=1, dtype=np.float32) >= _LEAST_CONTRAST
+        self.with_content = np.flatnonzero(has_content)
+
+    def are_alike(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of some pairs look the same, bool [P]."""
+        parts = range(0, len(pairs), _COMPARED_AT_ONCE)
+        found = [self._are_alike(pairs[at : at + _COMPARED_AT_ONCE]) for at in parts]
+        return np.concatenate([np.zeros(0, bool), *found])
+
+    def _are_alike(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        first, second = pairs[:, 0], pairs[:, 1]
+        difference = self._coarse[first].astype(np.float32) - self._coarse[second]
+        is_alike: npt.NDArray[np.bool_] = np.mean(difference**2, axis=1) <= _MOST_DIFFERENCE**2
+        can_be_matched = self._can_be_matched[first] & self._can_be_matched[second]
+        rest = np.flatnonzero(~is_alike & can_be_matched)
+        a, b = self._coarse[first[rest]], self._coarse[second[rest]]
+        matched = _matched_difference(a, b, self._order[first[rest]], self._order[second[rest]])
+        rest = rest[matched <= _MOST_COARSE]
+        a, b = self._fine[first[rest]], self._fine[second[rest]]
+        matched = _matched_difference(a, b, _order_of(a), _order_of(b))
+        is_alike[rest[matched <= _MOST_FINE]] = True
+        return is_alike
 
 
-def exact_groups(digests: list[str]) -> list[list[int]]:
-    """Groups of two or more with the same digest, in the order of their first."""
-    of_digest: dict[str, list[int]] = {}
-    for i, digest in enumerate(digests):
-        if digest:
-            of_digest.setdefault(digest, []).append(i)
-    return [group for group in of_digest.values() if len(group) > 1]
+def _order_of(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """Places of the pixels of each picture, from dark to bright."""
+    return np.argsort(pictures, axis=1, kind="stable").astype(np.uint16)
+
+
+def _matched_difference(
+    a: npt.NDArray[np.uint8],
+    b: npt.NDArray[np.uint8],
+    order_of_a: npt.NDArray[np.uint16],
+    order_of_b: npt.NDArray[np.uint16],
+) -> npt.NDArray[np.float32]:
+    """Of pictures [P, D] the difference after one has the other's values, float32 [P]."""
+    a_sorted = np.take_along_axis(a, order_of_a, axis=1)
+    b_sorted = np.take_along_axis(b, order_of_b, axis=1)
+
+    def difference(
+        order: npt.NDArray[np.uint16], values: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32]:
+        made = np.empty_like(target)
+        np.put_along_axis(made, order, values, axis=1)
+        squares = np.square(made.astype(np.float32) - target).mean(axis=1)
+        spread = np.maximum(target.std(axis=1, dtype=np.float32), _LEAST_CONTRAST)
+        result: npt.NDArray[np.float32] = np.sqrt(squares) / spread
+        return result
+
+    return np.minimum(difference(order_of_a, b_sorted, b), difference(order_of_b, a_sorted, a))
+
+
+def equal_pairs(keys: Iterable[Hashable]) -> list[tuple[int, int]]:
+    """Each number whose key is that of an earlier one, with the first such; not those of None."""
+    first: dict[Hashable, int] = {}
+    found = [(first.setdefault(key, i), i) for i, key in enumerate(keys) if key is not None]
+    return [(a, b) for a, b in found if a != b]
+
+
+def connected(count: int, pairs: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Groups of two and more numbers below a count that pairs connect, in order of their first."""
+    leader = list(range(count))
+
+    def leader_of(i: int) -> int:
+        while leader[i] != i:
+            leader[i] = leader[leader[i]]
+            i = leader[i]
+        return i
+
+    for a, b in pairs:
+        low, high = sorted((leader_of(a), leader_of(b)))
+        leader[high] = low
+    groups: dict[int, list[int]] = {}
+    for i in range(count):
+        groups.setdefault(leader_of(i), []).append(i)
+    return [group for group in groups.values() if len(group) > 1]

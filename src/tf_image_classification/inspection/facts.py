@@ -1,4 +1,4 @@
-"""What can be told of one image by itself; the same whoever asks, in any process.
+"""What can be measured on one image by itself; the same in any process.
 
 facts = look_at(row)
 facts.problem, facts.width, facts.brightness
@@ -15,16 +15,25 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.config import (
+    FEWEST_LEVELS,
+    FULL_RANGE,
+    PixelRange,
+    num_levels,
+    range_of_values,
+)
 from tf_image_classification.dataset.readers import Place, Row, Value
 from tf_image_classification.errors import TficError
 
-SMALL_SIDE = 16
+SMALL_SIDE = 32
 """Side of the small picture that pairs are compared by, in pixels."""
 
-_HASH_SIDE, _HASH_KEPT = 32, 8
+_HASH_KEPT = 8  # frequencies in each direction
+_MOST_FLAT = 3  # of 0-255, between the values of a channel: what JPEG makes of one colour
 _MOST_SAMPLED = 192  # pixels of the longer side that statistics look at
 _SPECTRUM_SIDE = 160
 _LEAST_LEVEL = 0.03  # of the power that a photograph would have at a frequency
@@ -56,7 +65,10 @@ class Facts:
         height: in pixels.
         num_bytes: of the file.
         digest: SHA-256 of the bytes, hexadecimal.
-        perceptual_hash: 64 bits that similar pictures nearly share.
+        pixels: CRC-32C of the decoded pixels.
+        png16: smallest and largest value of a 16-bit PNG; () for all others.
+        hashes: two numbers of 64 bits that similar pictures nearly share; the second one also
+            where they were exposed differently.
         small: the picture in grey, SMALL_SIDE x SMALL_SIDE bytes.
         brightness: mean of the grey values, 0-255.
         contrast: their standard deviation.
@@ -77,7 +89,9 @@ class Facts:
     height: int = 0
     num_bytes: int = 0
     digest: str = ""
-    perceptual_hash: int = 0
+    pixels: int = 0
+    png16: tuple[int, ...] = ()
+    hashes: tuple[int, int] = (0, 0)
     small: bytes = b""
     brightness: float = 0.0
     contrast: float = 0.0
@@ -88,8 +102,8 @@ class Facts:
 
 def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
     """Everything about one image; what cannot be decoded has a problem, never an error."""
-    from tf_image_classification.dataset.bad_images import explain_failure
-    from tf_image_classification.dataset.decode import decoder
+    from tf_image_classification.dataset.bad_images import explain_failure, image_format
+    from tf_image_classification.dataset.decode import decode_png16, decoder
 
     start = Facts(row.key, row.where or row.key, row.columns, row.place)
     try:
@@ -97,26 +111,63 @@ def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
     except (OSError, TficError, ValueError) as error:
         return dataclasses.replace(start, problem=f"cannot be read: {error}")
     if not isinstance(data, bytes):
-        return _measured(start, data if data.ndim == 3 else np.repeat(data[..., None], 3, -1))
+        return _measured(start, _coloured(data))
     digest = hashlib.sha256(data).hexdigest()
     start = dataclasses.replace(start, num_bytes=len(data), digest=digest)
-    name, traits = _header(data)
-    ending = row.place.path.lower() if row.place.kind == "file" else ""
-    expected = _ENDINGS.get(name, ())
-    if ending and expected and not ending.endswith(expected):
-        traits += ("wrong ending",)
-    start = dataclasses.replace(start, format=name, traits=traits)
     import tensorflow as tf  # late, in each process
 
     try:
         image = decoder(max_pixels)(tf.constant(data)).numpy()
     except tf.errors.InvalidArgumentError:
         problem = explain_failure(data, max_pixels=max_pixels)
-        return dataclasses.replace(start, problem=problem)
+        kind = image_format(data)
+        named = "" if kind == "unknown" else kind.upper()
+        return dataclasses.replace(start, problem=problem, format=named)
+    # Only now: Pillow allocates what a header declares, however much that is.
+    name, traits = _header(data)
+    ending = row.place.path.lower() if row.place.kind == "file" else ""
+    expected = _ENDINGS.get(name, ())
+    if ending and expected and not ending.endswith(expected):
+        traits += ("wrong ending",)
+    start = dataclasses.replace(start, format=name, traits=traits)
+    if name == "PNG" and data[24:25] == b"\x10":
+        values = decode_png16(data, max_pixels=max_pixels).numpy()
+        traits, png16 = (*traits, "16 bits"), (int(values.min()), int(values.max()))
+        start = dataclasses.replace(start, traits=traits, png16=png16)
+        if _shown_range(png16[1]) != FULL_RANGE:
+            image = picture_of(start, max_pixels)
     found = _measured(start, image)
     if name in ("JPEG", "MPO") and _has_flat_end(image):
         found = dataclasses.replace(found, traits=(*found.traits, "flat end"))
     return found
+
+
+def picture_of(facts: Facts, max_pixels: int = 100_000_000) -> npt.NDArray[np.uint8]:
+    """The pixels of a usable image as they were looked at, uint8 [H, W, 3]; read again."""
+    from tf_image_classification.dataset.decode import decode_image
+
+    assert facts.place is not None and not facts.problem
+    data = facts.place.read()
+    if not isinstance(data, bytes):
+        return _coloured(data)
+    png16_range = _shown_range(facts.png16[1]) if facts.png16 else FULL_RANGE
+    image: npt.NDArray[np.uint8] = decode_image(
+        data, max_pixels=max_pixels, png16_range=png16_range
+    ).numpy()
+    return image
+
+
+def _coloured(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
+
+
+def _shown_range(highest: int) -> PixelRange:
+    """The range for one 16-bit PNG: that of its bits where they are so few that it were black.
+
+    So an image of a camera of 12 bits is compared with others, and shown, as it looks.
+    """
+    is_black = num_levels(0, highest) < FEWEST_LEVELS
+    return range_of_values(0, highest) if is_black and highest else FULL_RANGE
 
 
 def _header(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -132,8 +183,6 @@ def _header(data: bytes) -> tuple[str, tuple[str, ...]]:
                     traits.append("animated")
                 if image.mode == "CMYK":
                     traits.append("CMYK")
-                if image.mode.startswith("I") or image.mode == "F":
-                    traits.append("16 bits")
                 if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                     traits.append("transparent")
                 if image.getexif().get(274, 1) not in (0, 1):
@@ -157,29 +206,43 @@ def _measured(facts: Facts, image: npt.NDArray[np.uint8]) -> Facts:
     rows, columns = np.diff(grey[:, ::every], 2, axis=0), np.diff(grey[::every], 2, axis=1)
     num_second = rows.size + columns.size
     variance = (float(np.vdot(rows, rows)) + float(np.vdot(columns, columns))) / max(1, num_second)
-    small = np.asarray(in_grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX), np.float32)
-    share = _HASH_SIDE // SMALL_SIDE
-    smaller = small.reshape(SMALL_SIDE, share, SMALL_SIDE, share).mean(axis=(1, 3))
+    small = np.asarray(in_grey.resize((SMALL_SIDE, SMALL_SIDE), Image.Resampling.BOX))
     colours = sampled[:: 2 * every, :: 2 * every].astype(np.float32)
+    contrast = float(fewer.std())
+    if contrast <= _MOST_FLAT and _is_of_one_colour(image):
+        facts = dataclasses.replace(facts, traits=(*facts.traits, "one colour"))
     return dataclasses.replace(
         facts,
         width=int(width),
         height=int(height),
-        perceptual_hash=_perceptual_hash(small),
-        small=smaller.round().astype(np.uint8).tobytes(),
+        pixels=google_crc32c.value(image.tobytes()),
+        hashes=(_perceptual_hash(small), _perceptual_hash(_equalised(small))),
+        small=small.tobytes(),
         brightness=float(fewer.mean()),
-        contrast=float(fewer.std()),
+        contrast=contrast,
         sharpness=float(np.log1p(variance)),
         saturation=float(np.abs(colours - fewer[::2, ::2, None]).mean()),
         detail=_detail(image),
     )
 
 
-def _perceptual_hash(grey: npt.NDArray[np.float32]) -> int:
+def _is_of_one_colour(image: npt.NDArray[np.uint8]) -> bool:
+    ranges = np.ptp(image.reshape(-1, image.shape[-1]), axis=0)
+    return bool((ranges <= _MOST_FLAT).all())
+
+
+def _equalised(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """A grey picture with each value replaced by the fraction of pixels that are darker."""
+    counts = np.bincount(grey.ravel(), minlength=256)
+    darker: npt.NDArray[np.float64] = (np.cumsum(counts) - counts / 2) / grey.size
+    return darker[grey]
+
+
+def _perceptual_hash(grey: npt.NDArray[Any]) -> int:
     """Signs of the lowest frequencies against their median (Zauner's pHash, 2010)."""
     from scipy.fft import dctn
 
-    low = np.asarray(dctn(grey, norm="ortho"))[:_HASH_KEPT, :_HASH_KEPT].ravel()
+    low = np.asarray(dctn(grey.astype(np.float32), norm="ortho"))[:_HASH_KEPT, :_HASH_KEPT].ravel()
     middle = len(low) // 2 - 1  # of all but the first, which is the brightness
     bits = low > np.partition(low[1:], middle)[middle]
     bits[0] = False

@@ -9,6 +9,7 @@ not seen the image (cross-validation), which finds what looks like another class
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,14 +17,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.inspection.facts import Facts
-from tf_image_classification.inspection.verdict import NOTE, WARNING, Finding, Inspection, class_of
+from tf_image_classification.inspection.facts import Facts, picture_of
+from tf_image_classification.inspection.findings import (
+    NOTE,
+    WARNING,
+    Finding,
+    Inspection,
+    class_of,
+    counted,
+)
 from tf_image_classification.metrics.label_errors import likely_label_errors
 
 _FOLDS = 5
 _AT_ONCE = 32
 _NEIGHBOURS = 10
-_FAR = 6.0  # times the median distance to the neighbours, in median absolute deviations above it
+_FAR = 5.0  # times the median distance to the neighbours, in median absolute deviations above it
 _FEWEST = 2 * _FOLDS
 
 
@@ -61,21 +69,9 @@ def features_of(
     usable = [i for i, each in enumerate(facts) if not each.problem and each.place is not None]
     for start in range(0, len(usable), _AT_ONCE):
         part = usable[start : start + _AT_ONCE]
-        images = [prepare(_decoded(facts[i], max_pixels), size, size) for i in part]
+        images = [prepare(tf.constant(picture_of(facts[i], max_pixels)), size, size) for i in part]
         found[part] = forward(tf.stack(images)).numpy()
     return found
-
-
-def _decoded(facts: Facts, max_pixels: int) -> Any:
-    import tensorflow as tf
-
-    from tf_image_classification.dataset.decode import decode_image
-
-    assert facts.place is not None
-    data = facts.place.read()
-    if isinstance(data, bytes):
-        return decode_image(tf.constant(data), max_pixels=max_pixels)
-    return tf.constant(data if data.ndim == 3 else np.repeat(data[..., None], 3, -1))
 
 
 def judge_features(inspection: Inspection, features: npt.NDArray[np.float32]) -> Iterable[Finding]:
@@ -91,13 +87,15 @@ def judge_features(inspection: Inspection, features: npt.NDArray[np.float32]) ->
     usable = np.array([i for i, each in enumerate(inspection.facts) if not each.problem], int)
     if len(usable) <= _NEIGHBOURS:
         return
+    yield from _outliers(usable, features[usable])
     scaled = _standardised(features[usable])
-    yield from _outliers(usable, scaled)
-    names = np.array([class_of(inspection.facts[i], inspection.label) for i in usable])
-    counts = {name: int((names == name).sum()) for name in set(names.tolist()) - {""}}
-    kept = np.array([counts.get(name, 0) >= _FEWEST for name in names])
-    if len(set(names[kept].tolist())) > 1:
-        yield from _labels(usable[kept], scaled[kept], names[kept])
+    for label in inspection.labels:
+        names = np.array([class_of(inspection.facts[i], label) for i in usable])
+        counts = {name: int((names == name).sum()) for name in set(names.tolist()) - {""}}
+        kept = np.array([counts.get(name, 0) >= _FEWEST for name in names])
+        if len(set(names[kept].tolist())) > 1:
+            for finding in _labels(usable[kept], scaled[kept], names[kept]):
+                yield dataclasses.replace(finding, label=label)
 
 
 def _standardised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -107,9 +105,13 @@ def _standardised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def _outliers(
-    usable: npt.NDArray[np.int64], features: npt.NDArray[np.float64]
+    usable: npt.NDArray[np.int64], features: npt.NDArray[np.float32]
 ) -> Iterable[Finding]:
-    """Images far from their neighbours, where most are near theirs."""
+    """Images far from their neighbours, where most are near theirs.
+
+    By the angle between features as they are: standardised, the many that hardly vary would count
+    as much as those that tell one kind of picture from another.
+    """
     from sklearn.neighbors import NearestNeighbors  # late: it takes a second
 
     lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
@@ -120,7 +122,7 @@ def _outliers(
     far = (distances - middle) / deviation
     members = [[int(usable[i])] for i in np.argsort(-far) if far[i] > _FAR]
     if members:
-        text = f"{len(members)} images resemble no others of the set; the oddest first."
+        text = f"{counted(len(members), 'image')} unlike all others of the set; the oddest first."
         yield Finding("outliers", NOTE, text, members)
 
 

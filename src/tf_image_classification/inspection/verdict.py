@@ -1,28 +1,36 @@
-"""What is wrong, odd or worth knowing of a set of images, from the facts of each.
+"""What is wrong, odd or worth knowing about a set of images, from the facts of each.
 
-findings = judge(Sets(train=facts, evaluation=other_facts), Limits())
+inspection = judge(facts, sets, labels=["label"])
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from tf_image_classification.inspection.duplicates import exact_groups, near_pairs
+from tf_image_classification.config import FEWEST_LEVELS, num_levels, range_of_values
+from tf_image_classification.dataset.file_kinds import kind_of
+from tf_image_classification.dataset.readers import LeftOut
 from tf_image_classification.inspection.facts import Facts
-
-ERROR, WARNING, NOTE = "error", "warning", "note"
-TRAIN, EVALUATION = "train", "eval"
+from tf_image_classification.inspection.findings import (
+    ERROR,
+    EVALUATION,
+    NOTE,
+    TRAIN,
+    WARNING,
+    Finding,
+    Inspection,
+    counted,
+)
+from tf_image_classification.inspection.same_pictures import same_picture_findings
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """From where on something is worth saying.
+    """Thresholds of the findings.
 
     Attributes:
         fewest: examples of a class.
@@ -30,7 +38,7 @@ class Limits:
         small_side: pixels of the shorter side below which an image is small.
         aspect: longer side over the shorter.
         drift: difference of two sets' means, in standard deviations.
-        detail: share of the resolution that is used, below which an image was enlarged.
+        detail: fraction of the resolution that is used below which an image was enlarged.
     """
 
     fewest: int = 10
@@ -41,102 +49,38 @@ class Limits:
     detail: float = 0.58
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One thing that was found.
-
-    Attributes:
-        kind: a name for programs, such as "leak".
-        severity: "error": the run would be wasted or its figures wrong; "warning"; "note".
-        text: a sentence with the counts, and what to do.
-        members: the images, each group together: their numbers in the facts of all sets.
-    """
-
-    kind: str
-    severity: str
-    text: str
-    members: Sequence[Sequence[int]] = ()
-
-    @property
-    def count(self) -> int:
-        """How many images, or groups of them, it is about."""
-        return len(self.members)
-
-
-@dataclasses.dataclass(frozen=True)
-class Inspection:
-    """Facts and findings.
-
-    Attributes:
-        facts: of all images, the training's first.
-        sets: of each image, "train" or "eval".
-        label: column of the classes, or "".
-        findings: the worst first.
-        refused: rows of the sources that are no images, with reasons.
-    """
-
-    facts: Sequence[Facts]
-    sets: Sequence[str]
-    label: str
-    findings: Sequence[Finding]
-    refused: Sequence[Any] = ()
-
-    @property
-    def worst(self) -> str:
-        """The worst severity found, or ""."""
-        found = {finding.severity for finding in self.findings}
-        return next((s for s in (ERROR, WARNING, NOTE) if s in found), "")
-
-    def with_findings(self, findings: Iterable[Finding]) -> Inspection:
-        """The same with further findings, the worst first."""
-        order = (ERROR, WARNING, NOTE)
-        found = sorted((*self.findings, *findings), key=lambda f: order.index(f.severity))
-        return dataclasses.replace(self, findings=tuple(found))
-
-    def classes(self) -> dict[str, dict[str, int]]:
-        """By class its usable images in each set."""
-        counts: dict[str, dict[str, int]] = {}
-        for facts, name in zip(self.facts, self.sets, strict=True):
-            value = class_of(facts, self.label)
-            if value and not facts.problem:
-                of_class = counts.setdefault(value, dict.fromkeys(dict.fromkeys(self.sets), 0))
-                of_class[name] += 1
-        return dict(sorted(counts.items()))
-
-
-def class_of(facts: Facts, label: str) -> str:
-    """An image's class as a text, or ""."""
-    return str(facts.columns.get(label, "")) if label else ""
-
-
 def judge(
     facts: Sequence[Facts],
     sets: Sequence[str],
     *,
-    label: str,
+    labels: Sequence[str],
     group: str = "",
     limits: Limits | None = None,
-    refused: Sequence[Any] = (),
+    left_out: Sequence[LeftOut] = (),
+    not_judged: Mapping[str, str] | None = None,
 ) -> Inspection:
     """Everything that can be found.
 
     Args:
         facts: of all images.
         sets: "train" or "eval" for each.
-        label: column of the classes, or "".
+        labels: columns of classes.
         group: column whose values must not be in both sets, or "".
-        limits: from where on something is said.
-        refused: as in ``Inspection``.
+        limits: thresholds of the findings.
+        left_out: as in ``Inspection``.
+        not_judged: as in ``Inspection``.
     """
-    start = Inspection(facts, sets, label, (), refused)
+    start = Inspection(facts, sets, labels, (), left_out, not_judged or {})
     limits = limits or Limits()
     found = [
         *_problems(start),
+        *_left_out(start),
         *_traits(start),
+        *_png16(start),
         *_names(start),
         *_sizes(start, limits),
-        *_classes(start, limits),
-        *_duplicates(start),
+        *(finding for label in labels for finding in _classes(start, label, limits)),
+        *same_picture_findings(start),
         *_groups(start, group),
         *_drift(start, limits),
     ]
@@ -154,23 +98,47 @@ def _problems(inspection: Inspection) -> Iterable[Finding]:
         yield Finding(
             "broken",
             ERROR,
-            f"{len(broken)} files cannot be used; the first: {first.where}: {first.problem}. "
-            "Repair or remove them, or train with --on_bad_image skip.",
+            f"{counted(len(broken), 'image')} cannot be decoded, e.g. {first.where}: "
+            f"{first.problem}. Repair or remove them, or train with --on_bad_image skip.",
             broken,
         )
-    if inspection.refused:
-        text = f"{len(inspection.refused)} rows or files of the source are no images of it."
-        yield Finding("refused", NOTE, text)
+
+
+def _left_out(inspection: Inspection) -> Iterable[Finding]:
+    """Files and rows that are no images; images of formats that are not read are told apart."""
+    if not inspection.left_out:
+        return
+    kinds = [kind_of(b"", each.where) for each in inspection.left_out]
+    others = [kind for kind in kinds if kind.is_image and not kind.is_decoded]
+    if others:
+        counts = collections.Counter(kind.name for kind in others).most_common()
+        advice = next(kind.advice for kind in others if kind.name == counts[0][0])
+        yield Finding(
+            "other_formats",
+            WARNING,
+            f"{counted(len(others), 'file')} of image formats that are not read: "
+            f"{', '.join(f'{count} {name}' for name, count in counts)}. {counts[0][0]}: {advice}.",
+        )
+    reasons = collections.Counter(each.reason.partition(":")[0] for each in inspection.left_out)
+    shown = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3))
+    more = "; ..." if len(reasons) > 3 else ""
+    is_damaged = any(each.is_damaged for each in inspection.left_out)
+    yield Finding(
+        "left_out",
+        WARNING if is_damaged else NOTE,
+        f"{counted(len(inspection.left_out), 'file or row is', 'files or rows are')} left out: "
+        f"{shown}{more}.",
+    )
 
 
 _TRAITS = {
-    "flat end": (WARNING, "end in rows of one colour, as files do that were cut short"),
-    "wrong ending": (WARNING, "have a name that says another format"),
-    "animated": (NOTE, "are animated; the first frame is used"),
-    "CMYK": (NOTE, "are in CMYK colours"),
-    "16 bits": (NOTE, "have 16 bits a channel, of which 8 are used"),
-    "transparent": (NOTE, "are partly transparent, which is dropped"),
-    "turned by EXIF": (NOTE, "are turned upright by what their EXIF data say"),
+    "one colour": (WARNING, "of one colour: nothing can be learned from them"),
+    "flat end": (WARNING, "that end in rows of one colour, as files do that were cut short"),
+    "wrong ending": (WARNING, "with a file name extension of another format"),
+    "animated": (NOTE, "that are animated; the first frame is used"),
+    "CMYK": (NOTE, "in CMYK colours"),
+    "transparent": (NOTE, "that are partly transparent; transparency is dropped"),
+    "turned by EXIF": (NOTE, "that are rotated or mirrored as their EXIF orientation says"),
 }
 
 
@@ -179,7 +147,29 @@ def _traits(inspection: Inspection) -> Iterable[Finding]:
         members = _where(inspection, lambda f, t=trait: t in f.traits)  # type: ignore[misc]
         if members:
             kind = trait.replace(" ", "_").lower()
-            yield Finding(kind, severity, f"{len(members)} images {text}.", members)
+            yield Finding(kind, severity, f"{counted(len(members), 'image')} {text}.", members)
+
+
+def _png16(inspection: Inspection) -> Iterable[Finding]:
+    """16-bit PNGs, and whether the values that all of them hold would be nearly black."""
+    members = _where(inspection, lambda f: bool(f.png16))
+    if not members:
+        return
+    values = [inspection.facts[i].png16 for [i] in members]
+    lowest, highest = min(v[0] for v in values), max(v[1] for v in values)
+    text = f"{counted(len(members), 'PNG')} of 16 bits a channel; values {lowest} to {highest}"
+    low, high = range_of_values(lowest, highest)
+    levels = num_levels(lowest, highest)
+    if lowest < highest and levels < FEWEST_LEVELS:
+        yield Finding(
+            "narrow_16_bits",
+            ERROR,
+            f"{text}, of 65535. As 16-bit values they become {levels} of the values 0 to 255: "
+            f"nearly black. Train with --png16_range measured, or {low}-{high}.",
+            members,
+        )
+    else:
+        yield Finding("16_bits", NOTE, f"{text}. They are scaled to 8 bits.", members)
 
 
 def _names(inspection: Inspection) -> Iterable[Finding]:
@@ -191,8 +181,8 @@ def _names(inspection: Inspection) -> Iterable[Finding]:
         yield Finding(
             "awkward_names",
             NOTE,
-            f"{len(members)} names hold commas, quotes or letters outside ASCII, which other "
-            "programs may stumble over.",
+            f"{counted(len(members), 'name')} with commas, quotes or letters outside ASCII, which "
+            "other programs may misread.",
             members,
         )
 
@@ -201,7 +191,7 @@ def _sizes(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
     small = _where(inspection, lambda f: 0 < min(f.width, f.height) < limits.small_side)
     usable = sum(not f.problem for f in inspection.facts)
     if small and len(small) < usable / 2:
-        text = f"{len(small)} images have a side below {limits.small_side} pixels."
+        text = f"{counted(len(small), 'image')} with a side below {limits.small_side} pixels."
         yield Finding("small", WARNING, text, small)
     long = _where(
         inspection,
@@ -211,7 +201,7 @@ def _sizes(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
         ),
     )
     if long:
-        text = f"{len(long)} images are more than {limits.aspect:g} times as long as wide."
+        text = f"{counted(len(long), 'image')} with an aspect ratio above {limits.aspect:g}:1."
         yield Finding("aspect", WARNING, text, long)
     enlarged = _where(
         inspection, lambda f: min(f.width, f.height) >= 128 and f.detail < limits.detail
@@ -220,23 +210,31 @@ def _sizes(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
         yield Finding(
             "enlarged",
             NOTE,
-            f"{len(enlarged)} images hold less detail than their size: enlarged, or out of focus.",
+            f"{counted(len(enlarged), 'image')} with less detail than their size can hold: "
+            "enlarged, or out of focus.",
             enlarged,
         )
 
 
-def _classes(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
-    counts = inspection.classes()
+def _classes(inspection: Inspection, label: str, limits: Limits) -> Iterable[Finding]:
+    counts = inspection.classes(label)
     if not counts:
         return
     of_train = {name: count.get(TRAIN, 0) for name, count in counts.items()}
     if len(counts) == 1:
-        yield Finding("one_class", ERROR, f"All images are of one class, {next(iter(counts))}.")
+        text = f"All images are of one class, {next(iter(counts))}."
+        yield Finding("one_class", ERROR, text, label=label)
     few = {name: n for name, n in of_train.items() if 0 < n < limits.fewest}
     if few:
         shown = ", ".join(f"{name} ({n})" for name, n in list(few.items())[:5])
-        text = f"{len(few)} classes have fewer than {limits.fewest} training images: {shown}."
-        yield Finding("few", WARNING, text)
+        more = ", ..." if len(few) > 5 else ""
+        yield Finding(
+            "few",
+            WARNING,
+            f"{counted(len(few), 'class has', 'classes have')} fewer than {limits.fewest} training "
+            f"images: {shown}{more}.",
+            label=label,
+        )
     present = [n for n in of_train.values() if n]
     if present and max(present) > limits.imbalance * min(present):
         yield Finding(
@@ -244,113 +242,20 @@ def _classes(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
             WARNING,
             f"The largest class has {max(present) / min(present):.0f} times the images of the "
             "smallest. Consider --class_weights balanced or --balanced_sampling.",
+            label=label,
         )
     if EVALUATION in inspection.sets:
         for name, other in ((TRAIN, EVALUATION), (EVALUATION, TRAIN)):
             absent = [c for c, n in counts.items() if not n.get(name) and n.get(other)]
             if absent:
+                more = ", ..." if len(absent) > 5 else ""
                 yield Finding(
                     f"absent_in_{name}",
                     ERROR if name == TRAIN else WARNING,
-                    f"{len(absent)} classes are in {other} only: {', '.join(absent[:5])}.",
+                    f"{counted(len(absent), 'class is', 'classes are')} in the {other} set only: "
+                    f"{', '.join(absent[:5])}{more}.",
+                    label=label,
                 )
-
-
-def _duplicates(inspection: Inspection) -> Iterable[Finding]:
-    alike = _same_pictures(inspection.facts)
-    labels = [class_of(facts, inspection.label) for facts in inspection.facts]
-    sets = inspection.sets
-
-    def labels_differ(members: Iterable[int]) -> bool:
-        return len({labels[i] for i in members} - {""}) > 1
-
-    conflicts = [
-        (same.is_exact, [i for i in same.members if labels[i]])
-        for same in alike
-        if labels_differ(same.members)
-    ]
-    if conflicts:
-        _, members = conflicts[0]
-        a = members[0]
-        b = next(i for i in members if labels[i] != labels[a])
-        yield Finding(
-            "conflicts",
-            ERROR,
-            f"{len(conflicts)} times the same picture has different labels, "
-            f"{_num_exact(conflicts)} of them byte for byte: {inspection.facts[a].where} "
-            f"({labels[a]}) and {inspection.facts[b].where} ({labels[b]}). Correct the labels, or "
-            "remove all but one.",
-            [members for _, members in conflicts],
-        )
-    leaks = [(s.is_exact, s.members) for s in alike if len({sets[i] for i in s.members}) > 1]
-    if leaks:
-        of_eval = {i for _, members in leaks for i in members if sets[i] == EVALUATION}
-        same = {i for is_exact, members in leaks for i in members if is_exact}
-        count = sum(name == EVALUATION for name in sets)
-        yield Finding(
-            "leak",
-            ERROR,
-            f"{len(of_eval)} of {count} evaluation images are in the training set too, "
-            f"{len(of_eval & same)} of them byte for byte: the figures would be too good. Remove "
-            "them from one of the sets.",
-            [members for _, members in leaks],
-        )
-    inside = [
-        (same.is_exact, members)
-        for same in alike
-        for name in (TRAIN, EVALUATION)
-        if (members := same.within({i for i in same.members if sets[i] == name}))
-        and not labels_differ(members)
-    ]
-    if inside:
-        yield Finding(
-            "duplicates",
-            WARNING,
-            f"{len(inside)} times one set has the same picture more than once, "
-            f"{_num_exact(inside)} of them byte for byte.",
-            [members for _, members in inside],
-        )
-
-
-def _num_exact(found: Iterable[tuple[bool, Sequence[int]]]) -> int:
-    return sum(is_exact for is_exact, _ in found)
-
-
-@dataclasses.dataclass(frozen=True)
-class _SamePicture:
-    """Images of one picture: a group of equal files, or two groups that nearly are."""
-
-    groups: Sequence[Sequence[int]]
-
-    @property
-    def is_exact(self) -> bool:
-        return len(self.groups) == 1
-
-    @property
-    def members(self) -> list[int]:
-        return sorted(itertools.chain(*self.groups))
-
-    def within(self, chosen: set[int]) -> list[int]:
-        """The members that are chosen, if they are several and of each group; else none."""
-        members = [i for i in self.members if i in chosen]
-        is_whole = all(not chosen.isdisjoint(group) for group in self.groups)
-        return members if is_whole and len(members) > 1 else []
-
-
-def _same_pictures(facts: Sequence[Facts]) -> list[_SamePicture]:
-    equal = exact_groups([f.digest if not f.problem else "" for f in facts])
-    group_of = {group[0]: group for group in equal}
-    others = {i for group in equal for i in group[1:]}
-    firsts = [i for i, f in enumerate(facts) if not f.problem and f.small and i not in others]
-    near: list[list[int]] = []
-    if firsts:
-        hashes = np.array([facts[i].perceptual_hash for i in firsts], np.uint64)
-        smalls = np.stack([np.frombuffer(facts[i].small, np.uint8) for i in firsts])
-        near = np.array(firsts)[near_pairs(hashes, smalls)].tolist()
-    return [
-        *(_SamePicture([group]) for group in equal),
-        *(_SamePicture([group_of.get(i, [i]) for i in pair]) for pair in near),
-    ]
 
 
 def _groups(inspection: Inspection, group: str) -> Iterable[Finding]:
@@ -366,8 +271,8 @@ def _groups(inspection: Inspection, group: str) -> Iterable[Finding]:
         yield Finding(
             "group_leak",
             ERROR,
-            f"{len(both)} values of {group} are in both sets, such as {', '.join(both[:3])}. Split "
-            "with tfic convert --group_column.",
+            f"{counted(len(both), 'value')} of {group} in both sets, e.g. {', '.join(both[:3])}: "
+            "the metrics would be too good. Split with tfic convert --group_column.",
         )
 
 
@@ -399,13 +304,18 @@ def _drift(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
         return
     from scipy import stats  # late: it takes half a second
 
+    shifts = {}
     for measure in _MEASURES:
         a, b = values[TRAIN][measure], values[EVALUATION][measure]
         spread = max(float(np.sqrt((a.var() + b.var()) / 2)), 1e-6)
         shift = (b.mean() - a.mean()) / spread
         if abs(shift) > limits.drift and stats.ks_2samp(a, b).pvalue < 1e-3:
-            yield Finding(
-                "drift",
-                WARNING,
-                f"The evaluation images differ in {measure} by {shift:+.1f} standard deviations.",
-            )
+            shifts[measure] = shift
+    if shifts:
+        shown = ", ".join(f"{name} {shift:+.1f}" for name, shift in shifts.items())
+        yield Finding(
+            "drift",
+            WARNING,
+            "The evaluation images differ from the training images, in standard deviations: "
+            f"{shown}.",
+        )

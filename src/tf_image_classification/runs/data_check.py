@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError
+from tf_image_classification.runs.png16_range import check_png16
 from tf_image_classification.runs.reading import Data
 
 MOST_LEAKED = 0.05
@@ -42,10 +44,11 @@ def check_data(data: Data) -> DataCheck:
     """Count the classes, and look for evaluation images that are in the training set too.
 
     Only images in local files of their own are compared, byte for byte. The training set itself
-    may be evaluated; that is only told.
+    may be evaluated; that is only told. 16-bit PNGs are looked at too.
 
     Raises:
-        DataError: so many are, of another set, that the figures would say nothing.
+        DataError: so many are, of another set, that the figures would say nothing; or 16-bit PNGs
+            would be black.
     """
     sources = {"train": _table(data.train), "eval": _table(data.evaluation)}
     counts: dict[str, Any] = {
@@ -53,18 +56,19 @@ def check_data(data: Data) -> DataCheck:
         for name, table in sources.items()
         if table is not None
     }
+    notes = _check_png16(data)
     train, evaluation = sources["train"], sources["eval"]
     if train is None or evaluation is None:
-        return DataCheck(counts)
+        return DataCheck(counts, notes)
     if train.fingerprint == evaluation.fingerprint:
         counts["leaked"] = evaluation.num_examples
-        return DataCheck(counts, (_SAME_SET,))
+        return DataCheck(counts, (*notes, _SAME_SET))
     leaked = _leaked(train, evaluation)
     if leaked is None:
-        return DataCheck(counts)
+        return DataCheck(counts, notes)
     counts["leaked"] = len(leaked)
     if not leaked:
-        return DataCheck(counts)
+        return DataCheck(counts, notes)
     text = (
         f"{len(leaked)} of {evaluation.num_examples} evaluation images are in the training set "
         f"too, byte for byte, such as {evaluation.locate(leaked[0])}"
@@ -74,7 +78,13 @@ def check_data(data: Data) -> DataCheck:
             f"{text}. The figures would be too good. Remove them from one of the sets (tfic "
             "inspect lists them), or add --noinspect to go on."
         )
-    return DataCheck(counts, (f"{text}. Remove them from one of the sets.",))
+    return DataCheck(counts, (*notes, f"{text}. Remove them from one of the sets."))
+
+
+def _check_png16(data: Data) -> tuple[str, ...]:
+    inputs = {"train_metadata": data.train, "eval_metadata": data.evaluation}
+    found = (check_png16(i, option) for option, i in inputs.items() if isinstance(i, Pipeline))
+    return tuple(note for notes in found for note in notes)
 
 
 def _table(given: Any) -> Table | None:

@@ -30,7 +30,7 @@ from tf_image_classification.evaluation.predictions import (
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord, evaluation_line
-from tf_image_classification.runs import assembly, reading, ready_hooks
+from tf_image_classification.runs import assembly, png16_range, reading, ready_hooks
 from tf_image_classification.runs.folder_weights import assign_weights, newest_weights
 from tf_image_classification.runs.slices import columns_beside
 from tf_image_classification.serving.export import (
@@ -259,10 +259,12 @@ def _refuse_for_exported(settings: Settings, record: RunRecord) -> None:
 def _set_otherwise(settings: Settings, record: RunRecord) -> list[str]:
     """Settings given now that decide what a model says, and were others in the training."""
     fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
+    settings = png16_range.as_begun(settings, record)
     return [
         name
-        for name in (*fixed, "test_time_augmentation")
-        if settings.origin(name) != "default" and settings.values()[name] != record.settings[name]
+        for name in (*fixed, "test_time_augmentation", "png16_range")
+        if settings.origin(name) != "default"
+        and settings.values()[name] != record.settings.get(name, OPTIONS[name].default)
     ]
 
 
@@ -300,6 +302,7 @@ def inherited(settings: Settings, record: RunRecord) -> Settings:
 
     How a training reads its examples and changes its variables does not.
     """
+    settings = png16_range.as_begun(settings, record)
     missing = {
         name: record.settings[name]
         for name in record.origins

@@ -85,7 +85,7 @@ def time_stages(pipeline: Pipeline, num_images: int = _NUM_IMAGES) -> dict[str, 
     began = time.monotonic()
     data = table.fetch(numbers)
     read_secs = time.monotonic() - began
-    decode = decoder(pipeline.max_image_pixels)
+    decode = decoder(pipeline.max_image_pixels, pipeline.png16_range)
     if pipeline.is_fused:
         whole = tf.function(
             lambda d: pipeline.before_device(d, position, forms_of(d[tf.newaxis])[0])

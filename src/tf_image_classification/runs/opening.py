@@ -16,6 +16,7 @@ import tensorflow as tf
 from tf_image_classification.batches import Batch
 from tf_image_classification.check_spec import require_spec
 from tf_image_classification.config import Settings
+from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
@@ -28,7 +29,7 @@ from tf_image_classification.hooks.checkpoints import scalar_metric
 from tf_image_classification.labels import LabelSchema, example_values
 from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
 from tf_image_classification.ready_spec import ReadySpec
-from tf_image_classification.runs import assembly, reading
+from tf_image_classification.runs import assembly, png16_range, reading
 from tf_image_classification.runs.data_check import DataCheck, check_data
 from tf_image_classification.runs.reading import Data, Input
 
@@ -72,9 +73,12 @@ def open_run(
         _check_for_several_workers(settings)
     folder = ModelFolder(settings.run.model_dir)
     before = folder.read_record()
+    settings = png16_range.as_begun(settings, before)
     data = reading.read_data(spec, settings, cache_dir, before.schema if before else None)
     if data.train is None:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
+    if isinstance(data.train, Pipeline):
+        settings = png16_range.settled(settings, data.train.png16_range)
     record = make_record(
         spec=spec_name(spec),
         spec_source=source_digest(spec),
@@ -120,7 +124,7 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
     if spec.has_own_input:
         how = ("input_mode", "stream_block", "image_feature", "label_features", "on_bad_image")
         refuse(
-            (*how, "max_image_pixels", "debug", "data_service", "balanced_sampling"),
+            (*how, "max_image_pixels", "png16_range", "debug", "data_service", "balanced_sampling"),
             "the spec's own input_fn decides that",
         )
     elif "tfrecord" not in _kinds_of_sources(settings):

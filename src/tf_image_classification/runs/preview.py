@@ -65,7 +65,11 @@ def preview(
     for position in range(num_examples):
         number = int(order.numbers(tf.constant([position], tf.int64))[0])
         encoded = table.fetch(tf.constant([number], tf.int64))[0]
-        image = decode_image(encoded, max_pixels=settings.data.max_image_pixels)
+        image = decode_image(
+            encoded,
+            max_pixels=training.max_image_pixels,
+            png16_range=training.png16_range,
+        )
         pictures = [plain.preprocess(image, tf.constant(position, tf.int64))]
         for epoch in range(num_epochs):
             place = _position_of(order, number, position, epoch, table.num_examples)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification import files
-from tf_image_classification.config import Settings
+from tf_image_classification.config import FULL_RANGE, PixelRange, Settings
 from tf_image_classification.dataset.given import GivenInput
 from tf_image_classification.dataset.memory import InMemory
 from tf_image_classification.dataset.pipeline import Pipeline
@@ -20,6 +20,7 @@ from tf_image_classification.dataset.table import RawTable, SourceOptions, Table
 from tf_image_classification.errors import ConfigError, DataError, LabelError, did_you_mean
 from tf_image_classification.estimator_specs import EstimatorSpec, schema_of
 from tf_image_classification.labels import LabelSchema, read_class_names
+from tf_image_classification.runs.png16_range import range_for
 
 Input = Pipeline | GivenInput
 
@@ -78,6 +79,7 @@ def read_data(
     left_out: list[LeftOut] = []
     train: Input | None = None
     raw_eval = None
+    png16_range = FULL_RANGE
     if settings.data.eval_metadata:
         raw_eval = _read(settings.data.eval_metadata, "eval_metadata", schema, settings, cache_dir)
     if train_metadata and settings.data.input_mode == "streaming":
@@ -90,7 +92,8 @@ def read_data(
             collected=collected,
         )
         schema = stream.schema
-        train = _pipeline(spec, stream, settings, is_training=True)
+        png16_range = range_for(settings, stream)
+        train = _pipeline(spec, stream, settings, png16_range, is_training=True)
     elif train_metadata:
         raw = _read(train_metadata, "train_metadata", schema, settings, cache_dir)
         for label in schema.labels_with_classes:
@@ -99,7 +102,9 @@ def read_data(
                 if vocabularies[label.name] != label.named_classes():
                     collected.add(label.name)
         schema = schema.with_vocabularies(vocabularies, collected=collected)
-        train = _pipeline(spec, _encoded(raw, schema, stored), settings, is_training=True)
+        table = _encoded(raw, schema, stored)
+        png16_range = range_for(settings, table)
+        train = _pipeline(spec, table, settings, png16_range, is_training=True)
         notes += raw.notes
         left_out += raw.table.left_out
     elif raw_eval is not None:
@@ -107,7 +112,9 @@ def read_data(
     evaluation = None
     if raw_eval is not None:
         table = _encoded(raw_eval, schema, stored)
-        evaluation = _pipeline(spec, table, settings, is_training=False)
+        if train is None:
+            png16_range = range_for(settings, None)
+        evaluation = _pipeline(spec, table, settings, png16_range, is_training=False)
         notes += raw_eval.notes
         left_out += raw_eval.table.left_out
     return Data(schema, train, evaluation, tuple(notes), tuple(left_out))
@@ -220,7 +227,12 @@ def read_listing(
 
 
 def _pipeline(
-    spec: EstimatorSpec, source: Any, settings: Settings, *, is_training: bool
+    spec: EstimatorSpec,
+    source: Any,
+    settings: Settings,
+    png16_range: PixelRange,
+    *,
+    is_training: bool,
 ) -> Pipeline:
     service = settings.data.data_service if is_training else ""
     if service and isinstance(source, Table) and not source.fetches_in_parallel:
@@ -241,14 +253,15 @@ def _pipeline(
         shuffle=not settings.run.debug,
         balanced_by=balanced_by,
         data_service=service,
-        memory=_memory(source, settings) if not service else None,
+        memory=_memory(source, settings, png16_range) if not service else None,
+        png16_range=png16_range,
     )
 
 
-def _memory(source: Any, settings: Settings) -> InMemory | None:
+def _memory(source: Any, settings: Settings, png16_range: PixelRange) -> InMemory | None:
     if not isinstance(source, Table):
         return None
-    return InMemory(source, max_pixels=settings.data.max_image_pixels)
+    return InMemory(source, max_pixels=settings.data.max_image_pixels, png16_range=png16_range)
 
 
 def _check_balanced(source: Any, label: str) -> None:

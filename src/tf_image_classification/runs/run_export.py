@@ -31,6 +31,7 @@ def export_run(
         image_size=settings.data.image_size,
         max_image_pixels=settings.data.max_image_pixels,
         seed=settings.run.seed,
+        png16_range=data.train.png16_range,
     )
     export_saved_model(
         folder.saved_model,

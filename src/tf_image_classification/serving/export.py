@@ -58,7 +58,11 @@ def export_saved_model(
 
     def serve(image_bytes: tf.Tensor) -> dict[str, Any]:
         images = tf.map_fn(
-            lambda data: preprocess(decode_image(data, max_pixels=pipeline.max_image_pixels)),
+            lambda data: preprocess(
+                decode_image(
+                    data, max_pixels=pipeline.max_image_pixels, png16_range=pipeline.png16_range
+                )
+            ),
             image_bytes,
             fn_output_signature=image_spec,
         )

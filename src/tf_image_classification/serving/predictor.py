@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from tf_image_classification import files
 from tf_image_classification.batches import calibrated_key, probabilities_key
+from tf_image_classification.config import FULL_RANGE, PixelRange, read_pixel_range
 from tf_image_classification.dataset.bad_images import explain_failure
 from tf_image_classification.dataset.decode import decoder
 from tf_image_classification.errors import (
@@ -108,6 +109,7 @@ def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = No
         record.schema,
         read_calibrations(folder, exported.step),
         max_pixels=int(record.settings["max_image_pixels"]) if max_pixels is None else max_pixels,
+        png16_range=read_pixel_range(record.settings.get("png16_range", "full")) or FULL_RANGE,
     )
 
 
@@ -145,13 +147,14 @@ class Predictor:
         calibrations: dict[str, Calibration],
         *,
         max_pixels: int,
+        png16_range: PixelRange = FULL_RANGE,
     ) -> None:
         self.schema = schema
         self.calibrations = calibrations
         self.step = exported.step
         self._exported = exported
         self._max_pixels = max_pixels
-        decode = decoder(max_pixels)
+        decode = decoder(max_pixels, png16_range)
         self._prepare_bytes = tf.function(
             lambda data: exported.preproc(decode(data), 0, 0),
             input_signature=[tf.TensorSpec([], tf.string)],

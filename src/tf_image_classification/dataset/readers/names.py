@@ -11,26 +11,13 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from tf_image_classification.dataset.file_kinds import kind_of
+
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     *(".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".ppm", ".pgm"),
 )
 """Endings of files that are taken for images; hidden and system files never are."""
-
-_FOREIGN_FORMATS = {
-    "HEIC": (".heic", ".heif", ".hif"),
-    "AVIF": (".avif", ".avifs"),
-    "TIFF": (".tif", ".tiff"),
-    "JPEG 2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
-    "JPEG XL": (".jxl",),
-    "camera raw": (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"),
-    "DICOM": (".dcm", ".dicom"),
-    "Photoshop": (".psd",),
-    "SVG": (".svg", ".svgz"),
-    "ICO": (".ico",),
-    "PDF": (".pdf",),
-}
-"""Formats of images that are not read, with the endings of their files."""
 
 TRAIN, EVAL, TEST = "train", "eval", "test"
 """Roles of the parts of a data set: training, evaluation while training, final test."""
@@ -66,28 +53,25 @@ def foreign_format(name: str) -> str:
         >>> foreign_format("IMG_0001.HEIC")
         'HEIC'
     """
-    lower = name.lower()
-    for name_of_format, suffixes in _FOREIGN_FORMATS.items():
-        if lower.endswith(suffixes):
-            return name_of_format
-    return ""
+    kind = kind_of(b"", name)
+    return kind.name if kind.is_image and not kind.is_decoded else ""
 
 
 def why_no_image(name: str) -> str:
     """Why a file is not taken for an image, by its name; "" if it is.
 
     Example:
-        >>> why_no_image("scan.tif")
-        'TIFF is not read: convert it to JPEG or PNG'
+        >>> why_no_image("scan.psd")
+        'PSD is not read: convert it to JPEG or PNG'
         >>> why_no_image("notes.txt"), why_no_image("1.jpg")
         ('not the name of an image', '')
     """
     if is_image_name(name):
         return ""
-    found = foreign_format(name)
-    return (
-        f"{found} is not read: convert it to JPEG or PNG" if found else "not the name of an image"
-    )
+    if not foreign_format(name):
+        return "not the name of an image"
+    kind = kind_of(b"", name)
+    return f"{kind.name} is not read: {kind.advice}"
 
 
 def part_role(name: str) -> str:
