@@ -353,7 +353,7 @@ def halved(image_shape, params):
         ({"model_fn": lambda shape: None}, "TypeError"),
         ({"model_fn": dense(depth=4)}, "shape (4, 4), expected [batch, 3]"),
         ({"model_fn": by_other_name}, "outputs are kinds; expected one for each label: kind"),
-        ({"class_dict": [Label("kind", depth=3), Label("age", depth=3)]}, "has one output, but"),
+        ({"class_dict": [Label("kind", depth=3), Label("age", depth=3)]}, "has 1 output, but"),
         (
             {"class_dict": [Label("kind", one_hot=False)]},
             "real-valued label 'kind' has shape (4, 3)",
