@@ -23,7 +23,7 @@ class Case:
     Attributes:
         make: image shape and number of classes to the model.
         side: of its images, in pixels.
-        channels: of its images: "last", "first", "grey" or "reversed".
+        images: what is special about them: "channels first", "grey", "blue first", "float16".
         labels: that it is for.
         refused: part of the message that refuses it before the first step; "" if it is fine.
         no_heat: part of the reason why there are no heat maps; "" if there are.
@@ -32,7 +32,7 @@ class Case:
 
     make: Callable
     side: int = 16
-    channels: str = "last"
+    images: str = ""
     labels: tuple = (KIND,)
     refused: str = ""
     no_heat: str = ""
@@ -49,11 +49,14 @@ class CaseSpec(EstimatorSpec):
     def get_preproc_fn(self, is_training):
         def preproc(image, width, height):
             image = tf.image.resize(image, [height, width])
-            if self.case.channels == "first":
-                return tf.transpose(image, [2, 0, 1])
-            if self.case.channels == "grey":
-                return tf.image.rgb_to_grayscale(image)
-            return image[..., ::-1] if self.case.channels == "reversed" else image
+            changes = {
+                "channels first": lambda: tf.transpose(image, [2, 0, 1]),
+                "grey": lambda: tf.image.rgb_to_grayscale(image),
+                "blue first": lambda: image[..., ::-1],
+                "float16": lambda: tf.cast(image, tf.float16),
+                "": lambda: image,
+            }
+            return changes[self.case.images]()
 
         return preproc
 
@@ -113,6 +116,16 @@ class Subclassed(keras.Model):
     def call(self, x, training=False):
         x = self.norm(self.conv(x / 255.0), training=training)
         return self.out(self.drop(self.pool(x), training=training))
+
+
+class Decorated(keras.Model):
+    def __init__(self, n):
+        super().__init__()
+        self.conv, self.pool, self.out = L.Conv2D(6, 3), L.GlobalAveragePooling2D(), L.Dense(n)
+
+    @tf.function
+    def call(self, x, training=False):
+        return self.out(self.pool(self.conv(x / 255.0)))
 
 
 class Residual(L.Layer):
@@ -391,6 +404,7 @@ MODELS = {
     "functional": Case(functional()),
     "subclassed": Case(lambda s, n: Subclassed(n), no_export=NO_CONFIG),
     "subclasses in a subclass": Case(lambda s, n: Nested(n), no_export=NO_CONFIG),
+    "tf.function call": Case(lambda s, n: Decorated(n), no_heat=NO_MAPS, no_export=NO_CONFIG),
     "trunk in a subclass": Case(Trunk, side=32, no_export=NO_CONFIG),
     "trunk in sequential": Case(trunk_in_sequential, side=32),
     "frozen trunk": Case(frozen_trunk),
@@ -437,9 +451,10 @@ MODELS = {
     "TFSMLayer": Case(stored_layer, no_heat=NO_MAPS),
     "restored": Case(tuned),
     "any size": Case(any_size),
-    "grey": Case(functional(), channels="grey"),
-    "blue first": Case(functional(), channels="reversed"),
-    "channels first": Case(channels_first, channels="first"),
+    "grey": Case(functional(), images="grey"),
+    "blue first": Case(functional(), images="blue first"),
+    "channels first": Case(channels_first, images="channels first"),
+    "float16 images": Case(functional(), images="float16"),
     "named input": Case(named_input),
     "lists of one": Case(listed_input),
     "tuple of one": Case(functional(outputs=lambda y: (y,))),

@@ -302,9 +302,14 @@ def _has_training_layers(model: keras.Model) -> bool:
     written = [
         layer
         for layer in model._flatten_layers()
-        if not type(layer).call.__module__.startswith(("keras.", "keras_hub."))
+        if not _module_of(type(layer).call).startswith(("keras.", "keras_hub."))
     ]
     return any(acts(inner) for layer in written for inner in layer._layers)
+
+
+def _module_of(function: Any) -> str:
+    """Where a function was written, also one that ``tf.function`` has wrapped."""
+    return str(getattr(inspect.unwrap(function), "__module__", ""))
 
 
 def _changes_in_training(

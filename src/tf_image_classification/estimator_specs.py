@@ -11,10 +11,12 @@ class Digits(EstimatorSpec):
 from __future__ import annotations
 
 import abc
+import contextlib
 import contextvars
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -354,11 +356,27 @@ def _built_model(
     import tensorflow as tf
 
     model_fn = spec.get_model_fn(settings.model.checkpoint_path or None)
-    if not callable(model_fn):
-        raise SpecError(f"get_model_fn returns {model_fn!r}, expected a function.")
+    if isinstance(model_fn, keras.Model) or not callable(model_fn):
+        what = "a model" if isinstance(model_fn, keras.Model) else repr(model_fn)
+        raise SpecError(
+            f"get_model_fn returns {what}, expected a function model_fn(image_shape, params) that "
+            "builds a keras.Model."
+        )
+    try:
+        with contextlib.suppress(ValueError):  # written in C, without a signature
+            inspect.signature(model_fn).bind(image_shape, {})
+    except TypeError as error:
+        raise SpecError(
+            f"model_fn cannot be called as model_fn(image_shape, params): {error}."
+        ) from error
     model = model_fn(image_shape, settings.values())
     if not isinstance(model, keras.Model):
-        raise SpecError(f"model_fn returns {type(model).__name__}, expected a keras.Model.")
+        kind = type(model)
+        of_keras_2 = kind.__module__.partition(".")[0] == "tf_keras"
+        raise SpecError(
+            f"model_fn returns {kind.__name__}, expected a keras.Model."
+            + (" This one is of Keras 2 (tf_keras); import keras instead." if of_keras_2 else "")
+        )
     if not model.built:
         outputs_of(model, tf.zeros([1, *image_shape]), training=False)
     return model

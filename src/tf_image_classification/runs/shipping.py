@@ -43,7 +43,7 @@ from tf_image_classification.serving.export import ExportedModel, replace_folder
 from tf_image_classification.serving.formats import FORMATS, Format, load_file, write_file
 from tf_image_classification.serving.output_module import INT8, NONE, Plan
 from tf_image_classification.serving.parity import Kept, Parity, compare
-from tf_image_classification.serving.plain_graph import half_precision
+from tf_image_classification.serving.plain_graph import half_precision, plain_dtype
 from tf_image_classification.serving.predictor import Predictor, load_model
 
 NUM_EXAMPLES = 500
@@ -250,7 +250,7 @@ def describe(
         if kind.takes_bytes
         else {
             "name": "images",
-            "dtype": spec.dtype.name,
+            "dtype": spec.dtype.name if kind.name == KERAS else plain_dtype(spec.dtype).name,
             "shape": [None, *spec.shape],
             "holds": "preprocessed images, RGB, in the range that the preprocessing gives",
         }

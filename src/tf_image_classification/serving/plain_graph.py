@@ -38,14 +38,19 @@ def plain_function(function: Any) -> Any:
     _without_halves(graph)
     _replace_patches(graph)
     [given] = function.input_signature
-    dtype = tf.float32 if given.dtype.as_datatype_enum in _HALF else given.dtype
 
     def plain(images: tf.Tensor) -> dict[str, tf.Tensor]:
         inputs = {frozen.inputs[0].name: images}
         found = tf.graph_util.import_graph_def(graph, inputs, outputs, name="")
         return dict(zip(names, found, strict=True))
 
-    return tf.function(plain, input_signature=[tf.TensorSpec(given.shape, dtype, "images")])
+    spec = tf.TensorSpec(given.shape, plain_dtype(given.dtype), "images")
+    return tf.function(plain, input_signature=[spec])
+
+
+def plain_dtype(dtype: tf.DType) -> tf.DType:
+    """What images of a dtype are in such a graph."""
+    return tf.float32 if dtype.as_datatype_enum in _HALF else dtype
 
 
 def half_precision(exported: Any) -> str:
