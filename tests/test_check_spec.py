@@ -324,6 +324,9 @@ class IgnoresTraining(keras.Model):
         return self.layers_in_order[2](self.layers_in_order[1](flat, training=False))
 
 
+OfKeras2 = type("Functional", (), {"__module__": "tf_keras.src.engine.functional"})
+
+
 def stopped(image_shape, params):
     inputs = keras.Input(image_shape)
     x = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
@@ -350,10 +353,15 @@ def halved(image_shape, params):
     [
         ({"get_model_fn": lambda self, path: None}, "get_model_fn returns None"),
         ({"model_fn": lambda shape, params: 3}, "model_fn returns int, expected a keras.Model"),
-        ({"model_fn": lambda shape: None}, "TypeError"),
+        ({"model_fn": lambda shape: None}, "called as model_fn(image_shape, params): too many"),
+        (
+            {"get_model_fn": lambda self, path: dense()((8, 8, 3), {})},
+            "get_model_fn returns a model",
+        ),
+        ({"model_fn": lambda shape, params: OfKeras2()}, "is of Keras 2 (tf_keras); import keras"),
         ({"model_fn": dense(depth=4)}, "shape (4, 4), expected [batch, 3]"),
         ({"model_fn": by_other_name}, "outputs are kinds; expected one for each label: kind"),
-        ({"class_dict": [Label("kind", depth=3), Label("age", depth=3)]}, "has one output, but"),
+        ({"class_dict": [Label("kind", depth=3), Label("age", depth=3)]}, "has 1 output, but"),
         (
             {"class_dict": [Label("kind", one_hot=False)]},
             "real-valued label 'kind' has shape (4, 3)",

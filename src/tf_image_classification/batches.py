@@ -56,6 +56,18 @@ def expected_key(name: str) -> str:
     return f"{name}_expected"
 
 
+def label_of_output(key: str) -> str:
+    """The label that a shipped model's output is of.
+
+    Example:
+        >>> label_of_output("kind_calibrated")
+        'kind'
+    """
+    for key_of in (probabilities_key, calibrated_key):
+        key = key.removesuffix(key_of(""))
+    return key
+
+
 def prediction_keys(name: str) -> tuple[str, ...]:
     """All that ``predictions`` may keep of a label."""
     return (name, logits_key(name), probabilities_key(name), expected_key(name))

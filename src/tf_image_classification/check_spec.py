@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,10 +18,12 @@ import tensorflow as tf
 
 from tf_image_classification.batches import prediction_keys
 from tf_image_classification.config import Settings, make_settings
-from tf_image_classification.errors import SpecError, TficError
+from tf_image_classification.errors import SpecError, TficError, brief
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
     call_model_fn,
+    logits_of,
+    outputs_of,
     predictions_from,
     schema_of,
     split_logits,
@@ -55,8 +56,8 @@ def check_spec(spec: EstimatorSpec, settings: Settings | None = None) -> list[st
     """One sentence for each promise of the contract that a spec breaks.
 
     Builds a model of its own, from the settings' seed and in their precision. Random states of
-    Python and NumPy and the precision policy are afterwards as before; the counters that name Keras
-    layers have moved.
+    Python and NumPy, TensorFlow's seed and the precision policy are afterwards as before; the
+    counters that name Keras layers have moved.
 
     Args:
         spec: the spec.
@@ -88,7 +89,7 @@ def _broken_promises(spec: EstimatorSpec, settings: Settings, schema: LabelSchem
         except TficError as error:
             broken.append(f"{name}: {error}")
         except Exception as error:
-            broken.append(f"{name} fails: {_brief(error)}")
+            broken.append(f"{name} fails: {brief(error)}")
     if broken:
         return broken
     # Ours gives bytes in training and the same range as float32 in evaluation.
@@ -104,7 +105,7 @@ def _broken_promises(spec: EstimatorSpec, settings: Settings, schema: LabelSchem
     except TficError as error:
         broken.append(str(error))
     except Exception as error:
-        broken.append(f"The model fails on images {_described(images[False])}: {_brief(error)}")
+        broken.append(f"The model fails on images {_described(images[False])}: {brief(error)}")
     return broken
 
 
@@ -121,29 +122,24 @@ def require_spec(spec: EstimatorSpec, settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Inside the block Python and NumPy draw from a seed; afterwards as if nothing had happened."""
-    before = random.getstate(), np.random.get_state()
+    """Inside the block Python, NumPy and TensorFlow draw from a seed; afterwards as before."""
+    before = random.getstate(), np.random.get_state(), _tensorflow_seed()
     random.seed(seed)
     np.random.seed(seed)
+    tf.random.set_seed(seed)
     try:
         yield
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])
+        tf.random.set_seed(before[2])
 
 
-def _brief(error: Exception) -> str:
-    """The line of a message that says what happened, without the frames that TensorFlow adds."""
-    text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
-    if lines[0] == "in user code:":
-        frames = [i for i, line in enumerate(lines) if line.startswith("File ")]
-        lines = lines[frames[-1] + 2 :] if frames else lines  # a frame is two lines
-        lines = lines or [""]
-    if lines[0].startswith("Exception encountered when calling") and len(lines) > 1:
-        lines = lines[1:]
-    kind = type(error).__name__
-    return lines[0] if lines[0].startswith(kind) else f"{kind}: {lines[0]}"
+def _tensorflow_seed() -> int | None:
+    try:
+        return tf.compat.v1.get_seed(None)[0]  # type: ignore[no-any-return]
+    except RuntimeError:  # operations are deterministic, and there is no seed
+        return None
 
 
 def _operations(function: Any) -> set[str]:
@@ -182,12 +178,7 @@ def _check_preproc(spec: EstimatorSpec, settings: Settings, is_training: bool) -
         return tf.convert_to_tensor(preproc(image, size, size, **extra))
 
     signature = (tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.int64))
-    try:
-        traced = tf.function(apply).get_concrete_function(*signature)
-    except RuntimeError as error:
-        if "determinism" not in str(error):
-            raise
-        raise SpecError(f"{_UNSEEDED} {_USE_THE_SEED}") from error
+    traced = tf.function(apply).get_concrete_function(*signature)
     shape = traced.output_shapes
     if shape.rank != 3 or not shape.is_fully_defined():
         raise SpecError(
@@ -234,18 +225,17 @@ def _check_model(
     model = call_model_fn(spec, settings, shape)  # type: ignore[arg-type]
     floats = tf.cast(images, tf.float32) if images.dtype.is_integer else images
     before = {v.path: v.numpy() for v in model.variables}
-    logits = split_logits(schema, model(floats, training=False))
-    again = split_logits(schema, model(floats, training=False))
+    outputs = outputs_of(model, floats, training=False)
+    yield from _check_order(model, schema, outputs)
+    logits = split_logits(schema, outputs)
+    again = logits_of(schema, model, floats, training=False)
     for name, value in logits.items():
         if not np.isfinite(value.numpy()).all():
             yield f"The model's output for label {name!r} is not finite."
         elif not np.array_equal(value.numpy(), again[name].numpy()):
             yield "The model gives different outputs for the same images with training=False."
         if schema[name].has_softmax and _are_probabilities(value.numpy()):
-            yield (
-                f"The model's output for label {name!r} is probabilities, expected logits. Remove "
-                "the softmax: the framework applies it where it is needed."
-            )
+            yield _not_logits(name, "softmax")
         if value.shape[0] != images.shape[0]:
             yield f"The model gives {value.shape[0]} outputs for {images.shape[0]} images."
     if any(not np.array_equal(before[v.path], v.numpy()) for v in model.variables):
@@ -256,7 +246,7 @@ def _check_model(
             "pass training on to every layer."
         )
     yield from _check_gradients(model, schema, floats)
-    yield from _check_tracing(model, floats, _exports(spec, settings))
+    yield from _check_tracing(model, schema, floats, _exports(spec, settings))
     yield from _check_names(model)
     labels = _synthetic_labels(schema)
     if settings.run.deterministic:
@@ -265,8 +255,27 @@ def _check_model(
     yield from _guarded("metric_ops", lambda: _check_metrics(spec, schema, labels, logits))
 
 
+def _check_order(model: keras.Model, schema: LabelSchema, outputs: Any) -> Iterator[str]:
+    """A list of outputs is in the order of the labels; their layers' names may be in another."""
+    order = tuple(getattr(model, "output_names", None) or ())
+    if isinstance(outputs, Mapping) or order == schema.names:
+        return
+    if sorted(order) == sorted(schema.names):
+        yield (
+            f"The model's outputs are a list in the order {', '.join(order)}, and class_dict's "
+            f"order is {', '.join(schema.names)}. Return a dictionary by label name."
+        )
+
+
 def _are_probabilities(values: Any) -> bool:
     return bool((values >= 0).all() and np.allclose(values.sum(axis=-1), 1.0, atol=1e-3))
+
+
+def _not_logits(label: str, activation: str) -> str:
+    return (
+        f"The model's output for label {label!r} is probabilities, expected logits. Remove the "
+        f"{activation}: the framework applies it where it is needed."
+    )
 
 
 def _guarded(method: str, check: Callable[[], Iterator[str]]) -> Iterator[str]:
@@ -276,16 +285,31 @@ def _guarded(method: str, check: Callable[[], Iterator[str]]) -> Iterator[str]:
     except TficError as error:
         yield f"{method}: {error}"
     except Exception as error:
-        yield f"{method} fails: {_brief(error)}"
+        yield f"{method} fails: {brief(error)}"
 
 
 def _has_training_layers(model: keras.Model) -> bool:
+    """Whether a ``call`` that somebody wrote has dropout or batch normalisation to pass it on to.
+
+    Keras's own models pass it on, unless they are told ``training=False``: a trunk often is.
+    """
+
     def acts(layer: keras.Layer) -> bool:
         if isinstance(layer, keras.layers.Dropout):
             return bool(layer.trainable and layer.rate > 0)
         return bool(layer.trainable and isinstance(layer, keras.layers.BatchNormalization))
 
-    return any(acts(layer) for layer in model._flatten_layers())
+    written = [
+        layer
+        for layer in model._flatten_layers()
+        if not _module_of(type(layer).call).startswith(("keras.", "keras_hub."))
+    ]
+    return any(acts(inner) for layer in written for inner in layer._layers)
+
+
+def _module_of(function: Any) -> str:
+    """Where a function was written, also one that ``tf.function`` has wrapped."""
+    return str(getattr(inspect.unwrap(function), "__module__", ""))
 
 
 def _changes_in_training(
@@ -293,7 +317,7 @@ def _changes_in_training(
 ) -> bool:
     """Whether training=True gives other outputs, in one of so many calls: dropout may drop none."""
     for _ in range(_NUM_DRAWS):
-        trained = split_logits(schema, model(images, training=True))
+        trained = logits_of(schema, model, images, training=True)
         if not all(np.array_equal(trained[n].numpy(), logits[n].numpy()) for n in logits):
             return True
     return False
@@ -304,29 +328,55 @@ def _check_gradients(model: keras.Model, schema: LabelSchema, images: tf.Tensor)
         yield "The model has no trainable variables."
         return
     with tf.GradientTape() as tape:
-        logits = split_logits(schema, model(images, training=True))
+        logits = logits_of(schema, model, images, training=True)
         total = tf.add_n([tf.reduce_sum(tf.square(value)) for value in logits.values()])
     gradients = tape.gradient(total, [v.value for v in model.trainable_variables])
     if all(gradient is None for gradient in gradients):
         yield "No gradient reaches the model's variables; something in it is not differentiable."
 
 
-def _check_tracing(model: keras.Model, images: tf.Tensor, exports: bool) -> Iterator[str]:
+def _check_tracing(
+    model: keras.Model, schema: LabelSchema, images: tf.Tensor, exports: bool
+) -> Iterator[str]:
     """Trace the model as a training does, and for an export with any number of images."""
     shape = [None if exports else _NUM_EXAMPLES, *images.shape[1:]]
     purpose = "exported for batches of any size" if exports else "traced"
+    outputs: dict[str, tf.Tensor] = {}
+
+    def forward(x: tf.Tensor) -> Any:
+        outputs.update(logits_of(schema, model, x, training=False))
+        return outputs
+
     try:
-        traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(
-            tf.TensorSpec(shape, images.dtype)
-        )
+        traced = tf.function(forward).get_concrete_function(tf.TensorSpec(shape, images.dtype))
     except Exception as error:
-        yield f"The model cannot be {purpose}: {_brief(error)}"
+        yield f"The model cannot be {purpose}: {brief(error)}"
         return
     if exports and _operations(traced) & _PYTHON_OPS:
         yield (
             "The model calls Python (tf.py_function or tf.numpy_function), so it cannot be "
             "exported. Use TensorFlow's operations, or set --noexport_saved_model."
         )
+    own = {id(variable.value) for variable in model.variables}
+    others = [v.name for v in traced.graph.variables if id(v) not in own]
+    if others:
+        yield (
+            f"The model computes with variables that are not its own ({', '.join(others[:3])}), "
+            "so they are neither trained nor saved. Make them in a layer, with self.add_weight."
+        )
+    for label in schema.labels_with_classes:
+        last = _last_operation(outputs[label.name])
+        # Of a softmax the values have told already, where classes compete.
+        if last == "Sigmoid" or (last == "Softmax" and not label.has_softmax):
+            yield _not_logits(label.name, last.lower())
+
+
+def _last_operation(output: tf.Tensor) -> str:
+    """The kind of operation that computes a tensor, but for changes of its dtype and shape."""
+    operation = output.op
+    while operation.type in ("Cast", "Identity", "Reshape", "Squeeze"):
+        operation = operation.inputs[0].op
+    return str(operation.type)
 
 
 def _check_seeds(
@@ -339,7 +389,7 @@ def _check_seeds(
     """Trace model and losses as a training does, and look for chance that no saved seed decides."""
 
     def forward(x: tf.Tensor) -> Any:
-        logits = split_logits(schema, model(x, training=True))
+        logits = logits_of(schema, model, x, training=True)
         return logits, spec.losses(labels, logits)
 
     before = random.getstate(), repr(np.random.get_state())
@@ -427,4 +477,4 @@ def _check_metrics(
     except TficError as error:
         yield f"metric_ops for a batch without a known label: {error}"
     except Exception as error:
-        yield f"metric_ops fails when a batch has no example with a known label: {_brief(error)}"
+        yield f"metric_ops fails when a batch has no example with a known label: {brief(error)}"

@@ -8,6 +8,8 @@
     │   ├── BadRecordError   a TFRecord file or one of its records is damaged
     │   └── BadImageError    an image cannot be decoded or is too large
     ├── CheckpointError      a checkpoint cannot be written, found or read
+    ├── ExportError          a model cannot be written in a format
+    ├── ParityError          an exported file predicts something else than what was evaluated
     ├── RunMismatchError     the model folder belongs to another run
     ├── NonFiniteLossError   the loss became NaN or infinite
     ├── WorkerLostError      another process of the cluster has ended or never started
@@ -20,7 +22,10 @@ and what to do now.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_LONGEST = 400  # characters of another library's message
 
 
 class TficError(Exception):
@@ -56,6 +61,10 @@ class BadImageError(DataError):
 
 class CheckpointError(TficError):
     """A checkpoint cannot be written, found or read."""
+
+
+class ExportError(TficError):
+    """A model cannot be written in a format, or not to this place."""
 
 
 class ParityError(TficError):
@@ -101,3 +110,32 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence naming the nearest of the known names, after a space; "" when none is near."""
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def brief(error: BaseException) -> str:
+    """The kind of another library's error and the line of its message that says what happened.
+
+    Without the frames that TensorFlow and Keras put before it, colours and a full stop.
+
+    Example:
+        >>> brief(ValueError("no such layer"))
+        'ValueError: no such layer'
+    """
+    text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines()]
+    while lines and not lines[0]:
+        lines = lines[1:]
+    if lines[:1] == ["in user code:"]:
+        frames = [i for i, line in enumerate(lines) if line.startswith("File ")]
+        lines = lines[frames[-1] + 2 :] if frames else lines  # a frame is two lines
+        lines = [line for line in lines if line]
+    if lines and lines[0].startswith("Exception encountered when calling"):
+        lines = [line for line in lines[1:] if line] or lines
+    said = lines[0] if lines else ""
+    for line in lines[1:]:
+        if not line or said.endswith((".", ":", "!", "?")):  # the end of a sentence
+            break
+        said += f" {line}"
+    kind = type(error).__name__
+    said = said if said.startswith(kind) else f"{kind}: {said}"
+    return said.rstrip(". ") if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."

@@ -11,10 +11,12 @@ class Digits(EstimatorSpec):
 from __future__ import annotations
 
 import abc
+import contextlib
 import contextvars
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -84,8 +86,9 @@ class EstimatorSpec(metaclass=_SpecMeta):
         Returns:
             ``model_fn(image_shape, params) -> keras.Model``: ``image_shape`` is the (H, W, C) that
             the preprocessing gives, ``params`` all settings by name. The model's output is logits:
-            one tensor [B, depth] for one label, a dictionary by label name for several; [B] or
-            [B, 1] for a real-valued label, [B, depth - 1] for an ordinal one coded in thresholds.
+            one tensor [B, depth] for one label; for several a dictionary by label name, or a list
+            or tuple in the order of ``class_dict``. [B] or [B, 1] for a real-valued label,
+            [B, depth - 1] for an ordinal one coded in thresholds.
         """
 
     @abc.abstractmethod
@@ -185,12 +188,34 @@ def schema_of(spec: EstimatorSpec) -> LabelSchema:
     return LabelSchema.from_class_dict(spec.class_dict)
 
 
+def logits_of(
+    schema: LabelSchema, model: Callable[..., Any], images: tf.Tensor, *, training: bool
+) -> dict[str, tf.Tensor]:
+    """What a model says of images [B, H, W, C], as ``split_logits``.
+
+    Raises:
+        SpecError: as ``split_logits``.
+    """
+    return split_logits(schema, outputs_of(model, images, training=training))
+
+
+def outputs_of(model: Callable[..., Any], images: tf.Tensor, *, training: bool) -> Any:
+    """A model's outputs for images, whatever its input is called."""
+    try:
+        structure = model.input  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):  # a class of its own, or a Sequential
+        structure = None
+    if isinstance(structure, Mapping) and len(structure) == 1:
+        return model(dict.fromkeys(structure, images), training=training)
+    return model(images, training=training)
+
+
 def split_logits(schema: LabelSchema, outputs: Any) -> dict[str, tf.Tensor]:
     """A model's outputs as float32 logits by label; works traced and eagerly.
 
     Args:
         schema: the labels.
-        outputs: one tensor, or a dictionary by label name.
+        outputs: one tensor; a list or tuple in the order of the labels; a dictionary by label name.
 
     Returns:
         By label name, [B, ...] in each label's ``logits_shape``.
@@ -200,37 +225,57 @@ def split_logits(schema: LabelSchema, outputs: Any) -> dict[str, tf.Tensor]:
     """
     import tensorflow as tf  # late: a spec can be written and checked for its methods without it
 
-    if not isinstance(outputs, Mapping):
-        if len(schema.labels) > 1:
-            raise SpecError(
-                "The model has one output, but class_dict has several labels. Expected a "
-                f"dictionary of outputs with the keys {', '.join(schema.names)}."
-            )
-        outputs = {schema.names[0]: outputs}
-    if set(outputs) != set(schema.names):
-        raise SpecError(
-            f"The model's outputs are {', '.join(sorted(outputs))}; expected one for each label: "
-            f"{', '.join(schema.names)}."
-        )
     logits = {}
-    for label in schema:
-        value = tf.cast(outputs[label.name], tf.float32)
+    for label, output in zip(schema, _outputs_of(schema, outputs), strict=True):
+        value = tf.cast(output, tf.float32)
         shape = value.shape
         if not label.has_classes and shape.rank == 2 and shape[1] == 1:
             value = value[:, 0]
         elif label.has_classes and shape[1:] != label.logits_shape:
-            each = "threshold between classes" if label.kind == ORDINAL else "class"
             raise SpecError(
                 f"The model's output for label {label.name!r} has shape {shape}, expected "
-                f"[batch, {label.logits_shape[0]}]: a logit for each {each}."
+                f"[batch, {label.logits_shape[0]}]. {_layer_to_write(label, shape)}"
             )
         elif not label.has_classes and shape.rank != 1:
             raise SpecError(
                 f"The model's output for the real-valued label {label.name!r} has shape {shape}, "
-                "expected [batch] or [batch, 1]."
+                "expected [batch] or [batch, 1]. End the model with keras.layers.Dense(1)."
             )
         logits[label.name] = value
     return logits
+
+
+def _outputs_of(schema: LabelSchema, outputs: Any) -> list[Any]:
+    """A model's outputs in the order of the labels."""
+    names = schema.names
+    if not isinstance(outputs, Mapping):
+        several: list[Any] = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        if len(several) != len(names):
+            raise SpecError(
+                f"The model has {_counted(len(several), 'output')}, but class_dict has "
+                f"{_counted(len(names), 'label')}. Return a dictionary with an output for each "
+                f"label: {', '.join(names)}."
+            )
+        return several
+    if set(outputs) != set(names):
+        raise SpecError(
+            f"The model's outputs are {', '.join(sorted(map(str, outputs)))}; expected one for "
+            f"each label: {', '.join(names)}."
+        )
+    return [outputs[name] for name in names]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _layer_to_write(label: Label, shape: tf.TensorShape) -> str:
+    """The last layer that a model needs for a label with classes, after an output of a shape."""
+    count = label.logits_shape[0]
+    if shape.rank is not None and shape.rank > 2:
+        return "Pool or flatten it first, e.g. with keras.layers.GlobalAveragePooling2D()."
+    each = "threshold between classes" if label.coding == THRESHOLDS else "class"
+    return f"End the model with keras.layers.Dense({count}): a logit for each {each}."
 
 
 def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -279,7 +324,8 @@ def _ordinal_probabilities(label: Label, logits: tf.Tensor) -> tf.Tensor:
 
     if label.coding != THRESHOLDS:
         return tf.nn.softmax(logits)
-    above = tf.math.cumprod(tf.sigmoid(logits), axis=-1)  # of being above class k
+    # Of being above class k: the product of sigmoids, in operations that LiteRT and ONNX have too.
+    above = tf.exp(tf.cumsum(tf.math.log_sigmoid(logits), axis=-1))
     return tf.concat([tf.ones_like(above[:, :1]), above], -1) - tf.concat(
         [above, tf.zeros_like(above[:, :1])], -1
     )
@@ -310,13 +356,29 @@ def _built_model(
     import tensorflow as tf
 
     model_fn = spec.get_model_fn(settings.model.checkpoint_path or None)
-    if not callable(model_fn):
-        raise SpecError(f"get_model_fn returns {model_fn!r}, expected a function.")
+    if isinstance(model_fn, keras.Model) or not callable(model_fn):
+        what = "a model" if isinstance(model_fn, keras.Model) else repr(model_fn)
+        raise SpecError(
+            f"get_model_fn returns {what}, expected a function model_fn(image_shape, params) that "
+            "builds a keras.Model."
+        )
+    try:
+        with contextlib.suppress(ValueError):  # written in C, without a signature
+            inspect.signature(model_fn).bind(image_shape, {})
+    except TypeError as error:
+        raise SpecError(
+            f"model_fn cannot be called as model_fn(image_shape, params): {error}."
+        ) from error
     model = model_fn(image_shape, settings.values())
     if not isinstance(model, keras.Model):
-        raise SpecError(f"model_fn returns {type(model).__name__}, expected a keras.Model.")
+        kind = type(model)
+        of_keras_2 = kind.__module__.partition(".")[0] == "tf_keras"
+        raise SpecError(
+            f"model_fn returns {kind.__name__}, expected a keras.Model."
+            + (" This one is of Keras 2 (tf_keras); import keras instead." if of_keras_2 else "")
+        )
     if not model.built:
-        model(tf.zeros([1, *image_shape]), training=False)
+        outputs_of(model, tf.zeros([1, *image_shape]), training=False)
     return model
 
 

@@ -20,7 +20,7 @@ from absl import flags
 
 from tf_image_classification import command_line, files, tasks
 from tf_image_classification.config import Settings, check_needs
-from tf_image_classification.errors import ConfigError, RunInterrupted, TficError
+from tf_image_classification.errors import ConfigError, ExportError, RunInterrupted, TficError
 from tf_image_classification.estimator_specs import is_loading_a_spec
 from tf_image_classification.model_folder import ModelFolder
 
@@ -179,6 +179,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     """The run, in the order in which it happens; heavy modules are imported when it is certain."""
     # 1. The workers find one another: TensorFlow must not be used before.
     workers = join(settings)
+    from tf_image_classification.checkpoints.store import CheckpointStore
     from tf_image_classification.runs import (
         assembly,
         evaluator_task,
@@ -198,7 +199,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     # 2. Everything that can be wrong is found before anything is written or computed.
     is_apart = evaluator_task.evaluates_apart(settings, workers.cluster)
     opened = opening.open_run(spec, settings, cache_dir(settings), num_workers=workers.count)
-    folder, data = opened.folder, opened.data
+    folder, data, settings = opened.folder, opened.data, opened.settings
     if is_apart:
         data = dataclasses.replace(data, evaluation=None)
     workers.check_same("spec, data and settings", opened.record.digest())
@@ -211,6 +212,11 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     )
     bad_images = ready_hooks.BadImageList(folder, workers.rank)
     parts = assembly.assemble(spec, settings, data, workers, all_hooks, on_bad_images=bad_images)
+    exports = run_export.exports(spec, settings)
+    if exports and not CheckpointStore(folder.checkpoints).steps():
+        # On every worker, so that all end alike where it fails.
+        run_export.try_export(spec, settings, data.schema, parts.state.model)
+    exports = exports and workers.is_writer and not is_apart
     say(messages.announcement(parts, data, settings, workers))
     files.make_folder(folder.path)
     if workers.is_writer and data.left_out:
@@ -228,17 +234,14 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
             parts.state.begin_averages()
         if workers.is_writer:
             folder.write_record(opened.record)
-        exports = (
-            settings.checkpoints.export_saved_model
-            and workers.is_writer
-            and not (spec.has_own_input or is_apart)
-        )
         is_evaluated = parts.evaluate_some is None or parts.run.evaluated_step == parts.run.step
         if parts.run.is_complete and is_evaluated:
             say(messages.already_complete(parts.run))
-            if exports and not run_export.is_exported(folder, settings):
-                say(run_export.export_run(spec, settings, data, parts.state, folder))
+            exports = exports and not run_export.is_exported(folder, settings)
+            failed = _export(spec, settings, parts, folder) if exports else None
             workers.wait_for_all()
+            if failed:
+                raise failed
             return TrainResult(folder.path, parts.run.step, _last_metrics(folder))
 
         # 4. It trains, and what came out is shown and exported.
@@ -248,13 +251,27 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         evaluation = parts.run.train(evaluate_fn, ready_hooks.when_to_evaluate(settings))
         if evaluation is not None:
             say(messages.evaluation_table(evaluation, parts.run.step))
-        if exports:
-            say(run_export.export_run(spec, settings, data, parts.state, folder))
+        failed = _export(spec, settings, parts, folder) if exports else None
     say(messages.farewell(parts.run, settings))
     workers.wait_for_all()
+    if failed:
+        raise failed
     return TrainResult(
         folder.path, parts.run.step, evaluation.scalars() if evaluation is not None else {}
     )
+
+
+def _export(
+    spec: EstimatorSpec, settings: Settings, parts: Assembly, folder: ModelFolder
+) -> ExportError | None:
+    """Export and print it; an error is for later, so that the other workers end well."""
+    from tf_image_classification.runs import run_export
+
+    try:
+        print(run_export.export_run(spec, settings, parts.run.schema, parts.state.model, folder))
+    except ExportError as error:
+        return error
+    return None
 
 
 def _reports() -> list[Hook]:
@@ -327,7 +344,7 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> 
     spec, settings, _ = recipe.settle(spec, settings, cache_dir(settings))
     evaluator_task.evaluates_apart(settings, cluster)
     opened = opening.open_run(spec, settings, cache_dir(settings))
-    folder, data = opened.folder, opened.data
+    folder, data, settings = opened.folder, opened.data, opened.settings
     parts = assembly.assemble(spec, settings, data, Workers(make_strategy("auto")), [])
     print(f"evaluates the checkpoints of {folder.path}")
     files.make_folder(folder.path)
@@ -338,9 +355,10 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> 
     lines = folder.evaluations()
     if evaluation is not None:
         print(messages.evaluation_table(evaluation, lines[-1]["step"]))
-    wants_export = settings.checkpoints.export_saved_model and not spec.has_own_input
-    if wants_export and not run_export.is_exported(folder, settings):
-        print(run_export.export_run(spec, settings, data, parts.state, folder))
+    if run_export.exports(spec, settings) and not run_export.is_exported(folder, settings):
+        failed = _export(spec, settings, parts, folder)
+        if failed:
+            raise failed
     return TrainResult(folder.path, lines[-1]["step"], _last_metrics(folder))
 
 

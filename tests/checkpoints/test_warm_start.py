@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification.checkpoints.store import CheckpointStore
-from tf_image_classification.checkpoints.warm_start import warm_start
+from tf_image_classification.checkpoints.warm_start import load_values, warm_start
 from tf_image_classification.errors import CheckpointError
 from tiny_runs import last_checkpoint, plain_spec, run, write_records
 
@@ -153,3 +153,13 @@ def test_the_states_of_random_layers_are_no_weights(source, tmp_path):
     target = keras.Model(inputs, keras.layers.Dropout(0.5, seed=1)(x), name=plain.name)
     report = warm_start(target, path)
     assert len(report.loaded) == 4 and not report.initialised
+
+
+def test_a_normalization_layer_computes_with_the_statistics_that_were_loaded():
+    model = keras.Sequential(
+        [keras.Input([3]), keras.layers.Normalization(name="scale"), keras.layers.Dense(3)]
+    )
+    model.layers[1].set_weights([np.eye(3), np.zeros(3)])
+    values = {"scale/mean": np.array([1.0, 2.0, 3.0]), "scale/variance": np.full(3, 4.0)}
+    load_values(model, {k: v.astype(np.float32) for k, v in values.items()}, "a file")
+    np.testing.assert_allclose(model(np.array([[3.0, 2.0, 1.0]])), [[1.0, 0.0, -1.0]])

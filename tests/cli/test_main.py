@@ -113,7 +113,10 @@ def script(tmp_path, monkeypatch):
 
 def test_a_script_that_trains_when_it_is_run_is_only_read_for_its_spec(script, capsys):
     assert main.main(["check-spec", f"{script}:Mine", "--image_size", "8"]) == 0
-    assert "keeps the contract" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "keeps the contract" in printed
+    for name in ("saved_model", "litert", "onnx", "keras"):
+        assert f"export {name}: works" in printed
 
 
 @pytest.mark.parametrize(

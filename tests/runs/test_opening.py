@@ -2,6 +2,7 @@
 
 import pytest
 
+from keras_models import CaseSpec
 from tf_image_classification.errors import ConfigError
 from tiny_runs import TinySpec, plain_spec, run, write_records
 
@@ -77,3 +78,15 @@ def test_features_of_records_are_refused_where_no_records_are_read(records, tmp_
     (tmp_path / "l").write_text("0\n1\n2\n")
     table.write_text("URIs,labels\na.png,0\na.png,1\na.png,2\n")
     run(plain_spec(), tmp_path / "m", records, str(table), **mixed)
+
+
+@pytest.mark.parametrize(
+    "options", [{"test_time_augmentation": "flip"}, {"cutmix_alpha": 1.0}], ids=str
+)
+def test_what_changes_height_and_width_is_refused_where_the_channels_come_first(
+    records, tmp_path, options
+):
+    with pytest.raises(
+        ConfigError, match=r"needs images \[height, width, channels\].*\[3, 16, 16\]"
+    ):
+        run(CaseSpec("channels first"), tmp_path, records, image_size=16, train_steps=1, **options)

@@ -15,6 +15,7 @@ import tiny_runs
 from checkpoints.test_slim_names import write_as_slim
 from tf_image_classification import backbones
 from tf_image_classification.checkpoints.store import CheckpointStore
+from tf_image_classification.cli import export as export_verb
 from tf_image_classification.cli import train as train_verb
 from tf_image_classification.config import ReadySettings, make_settings
 from tf_image_classification.errors import ConfigError, DataError
@@ -68,7 +69,7 @@ def run(pictures, model_dir, **changes):
     return result, tiny_runs.last_checkpoint(model_dir)
 
 
-def test_a_folder_and_a_checkpoint_are_enough(pictures, tmp_path, capsys):
+def test_a_folder_and_a_checkpoint_are_enough(pictures, tmp_path, capsys, monkeypatch):
     line = f"--backbone {NETWORK} --train_metadata {pictures['train']} --eval_metadata "
     line += f"{pictures['eval']} --checkpoint_path {pictures['from']} --image_size {SIZE} "
     line += f"--model_dir {tmp_path} --cache_dir {pictures['cache']} --train_steps 4 --noprogress"
@@ -92,6 +93,10 @@ def test_a_folder_and_a_checkpoint_are_enough(pictures, tmp_path, capsys):
     assert found["label"].numpy().tolist() == [2]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["accuracy"] > 0.7
+    monkeypatch.setenv("XDG_CACHE_HOME", pictures["cache"])
+    assert export_verb.main([str(tmp_path), "--format", "keras"]) == 0  # the record has its spec
+    path = tmp_path / "exports" / "keras" / "model.keras"
+    assert keras.saving.load_model(path, compile=False).output_shape == (None, 3)
 
 
 def test_a_run_that_goes_on_ends_with_the_same_bits(pictures, tmp_path):

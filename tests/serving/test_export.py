@@ -1,5 +1,6 @@
 """The exported model: encoded images in, the evaluation's predictions out, never half a model."""
 
+import errno
 import json
 import os
 import subprocess
@@ -11,11 +12,18 @@ import tensorflow as tf
 
 from tf_image_classification import evaluate, files, train
 from tf_image_classification.dataset.table import SourceOptions, read_table
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, ExportError
 from tf_image_classification.estimator_specs import schema_of
 from tf_image_classification.serving import export
 from tf_image_classification.serving.export import ExportedModel, exported_step
-from tiny_runs import SIZE, TinySpec, plain_spec, tiny_settings, write_records
+from tiny_runs import (
+    SIZE,
+    TinySpec,
+    last_checkpoint,
+    plain_spec,
+    tiny_settings,
+    write_records,
+)
 
 NAMES = ("cat", "dog", "emu")
 
@@ -223,6 +231,45 @@ def test_an_export_that_fails_leaves_the_old_one(finished, monkeypatch, moment):
     assert leftovers(path) == []
     go_on(settings, 6)  # the run itself is complete; the same command exports it now
     assert exported_step(path) == 6
+
+
+class DiskIsFull:
+    """What TensorFlow and the file system say when a disk is full."""
+
+    @staticmethod
+    def while_variables_are_written(monkeypatch):
+        def save(*arguments, **options):
+            message = "{{function_node a}} /x/variables: No space left on device [Op:SaveV2]\\nmore"
+            raise tf.errors.ResourceExhaustedError(None, None, message)
+
+        monkeypatch.setattr(tf.saved_model, "save", save)
+
+    @staticmethod
+    def at_the_end(monkeypatch):
+        def copy_folder(source, target):
+            raise OSError(errno.ENOSPC, "No space left on device", target)
+
+        monkeypatch.setattr(files, "copy_folder", copy_folder)
+
+
+@pytest.mark.parametrize("moment", ["while_variables_are_written", "at_the_end"])
+def test_an_export_that_fails_leaves_a_complete_run_and_one_line(
+    finished, tmp_path, monkeypatch, capsys, moment
+):
+    settings, path, _ = finished
+    settings = settings.replace(train_steps=6, export_dir=str(tmp_path / "copy"))
+    getattr(DiskIsFull, moment)(monkeypatch)
+    capsys.readouterr()
+    with pytest.raises(ExportError) as caught:
+        train(plain_spec(names=NAMES), settings)
+    message = str(caught.value)
+    assert "The training is complete" in message and "No space left on device" in message
+    assert "start the same command again" in message and len(message.splitlines()) == 1
+    assert "model folder:" in capsys.readouterr().out  # all that follows a training
+    monkeypatch.undo()
+    assert last_checkpoint(settings.run.model_dir).step == 6
+    assert train(plain_spec(names=NAMES), settings).step == 6
+    assert exported_step(path) == exported_step(str(tmp_path / "copy")) == 6
 
 
 def test_a_kill_between_moving_away_and_writing_loses_nothing(finished):

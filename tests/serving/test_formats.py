@@ -1,25 +1,31 @@
 """Exported files: real runtimes read them, and one that predicts something else is not kept."""
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_models import CaseSpec
 from serving.shipped_run import NAMES, TinyMaps
-from tf_image_classification import load_model
+from tf_image_classification import files, load_model, make_settings
 from tf_image_classification.cli import export as export_verb
-from tf_image_classification.errors import ConfigError, ParityError
+from tf_image_classification.errors import ConfigError, ExportError, ParityError
+from tf_image_classification.estimator_specs import schema_of
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics.calibration import Calibration
-from tf_image_classification.runs import shipping
+from tf_image_classification.runs import assembly, run_export, shipping
 from tf_image_classification.runs.shipping import Wish, export_folder
-from tf_image_classification.serving import formats
-from tf_image_classification.serving.formats import FORMATS
+from tf_image_classification.serving import litert_format, output_module
+from tf_image_classification.serving.export import ExportedModel
+from tf_image_classification.serving.formats import FORMATS, write_file
+from tiny_runs import SIZE
 
 
 def export(shipped_run, spec=None, **wish):
@@ -62,8 +68,6 @@ def test_keras_needs_the_spec_and_then_is_the_same(shipped_run):
         export(shipped_run, format="keras")
     shipped = export(shipped_run, TinyMaps(), format="keras")
     assert shipped.parity.largest < 1e-6
-    import keras
-
     model = keras.saving.load_model(os.path.join(shipped.path, "model.keras"), compile=False)
     assert model.output_shape == (None, 3)
 
@@ -105,15 +109,68 @@ def test_what_has_no_effect_or_cannot_be_is_refused_before_a_file_is_written(
     assert message in capsys.readouterr().err
 
 
+class HalfCumulative(CaseSpec):
+    """Two labels, one of which goes through an operation that LiteRT and ONNX lack."""
+
+    def __init__(self):
+        super().__init__("list of outputs")
+
+    def get_model_fn(self, checkpoint_path):
+        def model_fn(image_shape, params):
+            image = keras.Input(image_shape)
+            x = keras.layers.Flatten()(image)
+            cumulate = keras.layers.Lambda(lambda v: tf.math.cumprod(v, axis=-1), name="cumulate")
+            size = keras.layers.Dense(1)(cumulate(keras.layers.Dense(2)(x)))
+            return keras.Model(image, [keras.layers.Dense(3)(x), size])
+
+        return model_fn
+
+
+@pytest.mark.parametrize("name", ["litert", "onnx"])
+def test_an_operation_that_a_format_lacks_is_one_line_with_its_layer_and_label(
+    tmp_path, capfd, name
+):
+    spec, settings = HalfCumulative(), make_settings({"image_size": SIZE})
+    schema, path = schema_of(spec), str(tmp_path / "saved_model")
+    shape = tuple(run_export.image_spec(spec, settings).shape)
+    model = assembly.build_model(spec, settings, shape, tf.distribute.get_strategy())
+    run_export.export_untrained(path, spec, settings, schema, model)
+    exported, plan = ExportedModel(path).load(), output_module.Plan(schema, {}, {})
+    capfd.readouterr()
+    with pytest.raises(ExportError) as caught:
+        write_file(FORMATS[name], exported, plan, str(tmp_path / "file"))
+    assert str(caught.value) == (
+        f"The model cannot be written as {name}, which has no operation Cumprod "
+        "(functional_1/cumulate_1, of label size). Replace it in the model, or use another format."
+    )
+    assert capfd.readouterr().err == ""  # nothing of the converters' own
+
+
+@pytest.mark.parametrize("name", ["onnx", "keras"])
+def test_a_disk_that_fills_in_an_export_is_one_line(shipped_run, monkeypatch, name):
+    def write_json(path, value):
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    before = export(shipped_run, TinyMaps(), format=name).path
+    monkeypatch.setattr(files, "write_json", write_json)
+    with pytest.raises(ExportError) as caught:
+        export(shipped_run, TinyMaps(), format=name)
+    message = str(caught.value)
+    assert "No space left on device" in message and "run the same tfic export again" in message
+    assert len(message.splitlines()) == 1
+    assert os.listdir(os.path.dirname(before)) and os.path.exists(before)
+    assert not any(one.startswith(".") for one in os.listdir(os.path.dirname(before)))
+
+
 def test_a_file_that_differs_leaves_nothing(shipped_run, monkeypatch):
     before = export(shipped_run, format="onnx").path
     stamp = os.stat(os.path.join(before, "model.onnx")).st_mtime_ns
-    right = formats._outputs
+    right = output_module.outputs_from
 
     def wrong(plan, logits):
         return right(plan, {name: value * 1.5 for name, value in logits.items()})
 
-    monkeypatch.setattr(formats, "_outputs", wrong)
+    monkeypatch.setattr(output_module, "outputs_from", wrong)
     with pytest.raises(ParityError, match="tolerance"):
         export(shipped_run, format="onnx")
     with pytest.raises(ParityError, match="tolerance"):
@@ -124,12 +181,12 @@ def test_a_file_that_differs_leaves_nothing(shipped_run, monkeypatch):
 
 
 def test_calibrated_outputs_are_compared_too(shipped_run, monkeypatch):
-    right = formats._tempered
+    right = output_module._tempered
 
     def wrong(probabilities, calibration):
         return right(probabilities, dataclasses.replace(calibration, temperature=9.0))
 
-    monkeypatch.setattr(formats, "_tempered", wrong)
+    monkeypatch.setattr(output_module, "_tempered", wrong)
     with pytest.raises(ParityError, match="tolerance"):
         export(shipped_run, format="onnx")
 
@@ -140,19 +197,19 @@ def test_files_calibrate_as_the_evaluation_does_however_sure_a_model_is(kind, te
     schema = LabelSchema((Label("kind", depth=3, kind=kind, class_names=NAMES),))
     calibration = Calibration(temperature, (0.5,) * 3, is_several=kind == "several")
     logits = np.random.default_rng(0).normal(0, 15, [300, 3]).astype(np.float32)
-    plan = formats.Plan(schema, {"kind": calibration}, {})
-    outputs = formats._outputs(plan, {"kind": tf.constant(logits)})
+    plan = output_module.Plan(schema, {"kind": calibration}, {})
+    outputs = output_module.outputs_from(plan, {"kind": tf.constant(logits)})
     expected = calibration.apply(outputs["kind_probabilities"].numpy())
     np.testing.assert_allclose(outputs["kind_calibrated"], expected, atol=1e-3)
 
 
 def test_a_quantised_file_that_loses_too_much_is_refused(shipped_run, monkeypatch):
-    right = formats._outputs
+    right = output_module.outputs_from
 
     def wrong(plan, logits):
         return right(plan, {name: -value for name, value in logits.items()})
 
-    monkeypatch.setattr(formats, "_outputs", wrong)
+    monkeypatch.setattr(output_module, "outputs_from", wrong)
     with pytest.raises(ParityError, match="max_accuracy_drop"):
         export(shipped_run, format="litert", quantization="float16")
 
@@ -161,7 +218,7 @@ def test_the_files_describe_themselves(shipped_run):
     import onnx
 
     path = os.path.join(export(shipped_run, format="litert").path, "model.tflite")
-    described = formats.litert_description(path)
+    described = litert_format.litert_description(path)
     assert described["labels"] and described["input"]["shape"] == [None, 8, 8, 3]
     assert "/" not in described["preprocessing"]["spec"]  # where it lay is nobody's business
     path = os.path.join(export(shipped_run, format="onnx").path, "model.onnx")

@@ -7,6 +7,7 @@ import os
 import sys
 import types
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -97,16 +98,38 @@ def test_a_model_shows_where_it_looks(model, shipped_run):
     np.testing.assert_allclose(heat.max(axis=(1, 2))[heat.max(axis=(1, 2)) > 0], 1.0, rtol=1e-5)
 
 
-def test_heat_lies_where_the_class_is(tmp_path):
+class InAClass(keras.Model):
+    """A model inside a ``call`` that somebody wrote."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return [self.inner(x)]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: model,
+        lambda model: keras.Sequential([keras.Input([8, 8, 3]), model]),
+        lambda model: keras.Sequential([keras.layers.Rescaling(0.5), model]),
+        lambda model: keras.Model(inputs := keras.Input([8, 8, 3]), model(inputs[:, ::1])),
+        InAClass,
+    ],
+    ids=["functional", "in Sequential", "without Input", "in functional", "in a class"],
+)
+def test_heat_lies_where_the_class_is(wrap):
     """A model that looks at the brightness of each place, one class a corner."""
     from tf_image_classification.labels import Label, LabelSchema
     from tf_image_classification.serving.explain import heat_maps_of
 
     schema = LabelSchema((Label("kind", depth=2),))
-    model = TinyMaps.looking_at_corners()
+    model = wrap(TinyMaps.looking_at_corners())
     images = np.zeros([2, 8, 8, 3], np.float32)
     images[0, :2, :2], images[1, -2:, -2:] = 255.0, 255.0
-    heat = heat_maps_of(model, schema)(tf.constant(images))["kind"].numpy()
+    heat = tf.function(heat_maps_of(model, schema))(tf.constant(images))["kind"].numpy()
     assert heat[0, 0, 0] == 1.0 and heat[0, -1, -1] == 0.0
     assert heat[1, -1, -1] == 1.0 and heat[1, 0, 0] == 0.0
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.checkpoints.adapted_layers import refresh
 from tf_image_classification.checkpoints.weight_files import Values, read_weights
 from tf_image_classification.errors import CheckpointError, did_you_mean
 from tf_image_classification.name_maps import SEED_STATE, Change, OldName, old_names
@@ -153,6 +154,7 @@ def load_values(
             f"{report.summary()}. Nothing fits, so this would be a training from scratch. "
             + _why_nothing_fits(report, values)
         )
+    refresh(model)
     of_another = [name for name in unused if name not in left_out and not _NOT_BODY.search(name)]
     if has_old_names and of_another and not restore_scopes:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""``tfic check-spec module:Class [flags]``: the contract, run on a spec."""
+"""``tfic check-spec module:Class [flags]``: the contract, run on a spec, and every export tried."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tf_image_classification import command_line, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import ConfigError, SpecError
 
 USAGE = "usage: tfic check-spec module:Class | file.py:Class [flags]"
 
@@ -24,10 +24,19 @@ def main(arguments: Sequence[str]) -> int:
         train_estimator.prepare_tensorflow(settings)
         from tf_image_classification.check_spec import check_spec
         from tf_image_classification.estimator_specs import load_spec
+        from tf_image_classification.runs import format_trial, run_export
 
-        broken = check_spec(load_spec(reference), settings)
+        spec = load_spec(reference)
+        broken, exports = check_spec(spec, settings), {}
+        if not broken and run_export.exports(spec, settings):
+            try:
+                exports = format_trial.try_formats(spec, settings)
+            except SpecError as error:
+                broken.append(str(error))
         for promise in broken:
             print(f"broken: {promise}")
         if not broken:
             print(f"{reference} keeps the contract.")
+        for name, reason in exports.items():
+            print(f"export {name}: {reason or 'works'}")
     return 1 if broken else 0

@@ -26,9 +26,10 @@ def main(arguments: Sequence[str]) -> int:
         settings = make_settings({name: value for name, value in values.items() if value})
         train_estimator.prepare_tensorflow(settings)
         from tf_image_classification.estimator_specs import load_spec
-        from tf_image_classification.runs import messages, shipping
+        from tf_image_classification.runs import keras_format, messages, shipping
 
-        spec = load_spec(given.spec) if given.spec else None
+        model_dir = settings.run.model_dir
+        spec = load_spec(given.spec) if given.spec else keras_format.ready_spec_of(model_dir)
         cache_dir = train_estimator.cache_dir(settings)
         limits = {
             name: getattr(given, name) for name in _LIMITS if getattr(given, name) is not None

@@ -95,6 +95,40 @@ class BadImage:
     reason: str
 
 
+def preprocessed(
+    preproc: Preproc, image: tf.Tensor, *, size: int, seed: tuple[int, tf.Tensor]
+) -> tf.Tensor:
+    """An image as a user's ``preproc`` makes it; traced.
+
+    Args:
+        preproc: ``preproc(image, width, height)``, optionally also taking ``seed``.
+        image: uint8 [h, w, 3].
+        size: width and height handed to ``preproc``, in pixels.
+        seed: the run's seed and the example's position.
+
+    Raises:
+        SpecError: the result is no image of known shape.
+    """
+    if "seed" in inspect.signature(preproc).parameters:
+        image = preproc(image, size, size, seed=tf.stack(seed))
+    else:
+        image = preproc(image, size, size)
+    image = tf.convert_to_tensor(image)
+    if image.shape.rank != 3 or not image.shape.is_fully_defined():
+        raise SpecError(
+            f"preproc returns an image of shape {image.shape}, expected three known sizes "
+            f"[height, width, channels]. Resize to the width and height that it is given "
+            f"({size}), or call image.set_shape."
+        )
+    return image
+
+
+def image_spec_of(preprocess: Callable[[tf.Tensor], tf.Tensor]) -> tf.TensorSpec:
+    """Shape and dtype of what a function makes of one decoded image; traces it."""
+    traced = tf.function(preprocess).get_concrete_function(tf.TensorSpec([None, None, 3], tf.uint8))
+    return tf.TensorSpec(traced.output_shapes, traced.output_dtypes)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """How a source becomes batches.
@@ -174,10 +208,7 @@ class Pipeline:
         Raises:
             SpecError: as ``preprocess``.
         """
-        traced = tf.function(self.preprocess).get_concrete_function(
-            tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.int64)
-        )
-        return tf.TensorSpec(traced.output_shapes, traced.output_dtypes)
+        return image_spec_of(lambda image: self.preprocess(image, tf.constant(0, tf.int64)))
 
     @property
     def is_fused(self) -> bool:
@@ -194,19 +225,7 @@ class Pipeline:
         Raises:
             SpecError: the result is no image of known shape.
         """
-        size = self.image_size
-        if "seed" in inspect.signature(self.preproc).parameters:
-            image = self.preproc(image, size, size, seed=tf.stack([self.seed, position]))
-        else:
-            image = self.preproc(image, size, size)
-        image = tf.convert_to_tensor(image)
-        if image.shape.rank != 3 or not image.shape.is_fully_defined():
-            raise SpecError(
-                f"preproc returns an image of shape {image.shape}, expected three known sizes "
-                f"[height, width, channels]. Resize to the width and height that it is given "
-                f"({size}), or call image.set_shape."
-            )
-        return image
+        return preprocessed(self.preproc, image, size=self.image_size, seed=(self.seed, position))
 
     @property
     def on_device(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:

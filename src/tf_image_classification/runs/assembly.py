@@ -26,7 +26,7 @@ from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
     call_model_fn,
-    split_logits,
+    logits_of,
 )
 from tf_image_classification.evaluation.runner import Evaluation, Slices, conclude, sum_batches
 from tf_image_classification.hooks.base import Hook
@@ -72,7 +72,7 @@ def make_forward(
     augmentation = settings.evaluation.test_time_augmentation if settings else "none"
 
     def one_view(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
-        return split_logits(schema, model(images, training=training))
+        return logits_of(schema, model, images, training=training)
 
     def forward(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
         if images.dtype.is_integer:

@@ -10,6 +10,7 @@ import logging
 
 import keras
 
+from tf_image_classification.checkpoints.adapted_layers import refresh
 from tf_image_classification.checkpoints.store import CheckpointStore, Saved
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.model_folder import ModelFolder
@@ -52,3 +53,4 @@ def assign_weights(model: keras.Model, saved: Saved) -> None:
                 + f", expected {tuple(variable.shape)}. Use the spec that it was made with."
             )
         variable.assign(value)
+    refresh(model)

@@ -21,10 +21,11 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec, source_digest
+from tf_image_classification.estimator_specs import EstimatorSpec, outputs_of, source_digest
 from tf_image_classification.labels import Label
 from tf_image_classification.runs import reading
 from tf_image_classification.runs.reading import Data
+from tf_image_classification.serving.layer_calls import watched_layers
 from tf_image_classification.training.workers import Workers
 
 _OUTPUTS = "logits"
@@ -90,7 +91,7 @@ def output_layers(model: keras.Model, names: tuple[str, ...]) -> dict[str, keras
     """The linear layers that give each label's logits.
 
     Raises:
-        ConfigError: there are none of the expected names, or they have several inputs.
+        ConfigError: there are none of the expected names.
     """
     wanted = {name: f"{_OUTPUTS}_{name}" if len(names) > 1 else _OUTPUTS for name in names}
     by_name = {layer.name: layer for layer in model.layers}
@@ -101,8 +102,6 @@ def output_layers(model: keras.Model, names: tuple[str, ...]) -> dict[str, keras
                 f"head_phase needs a keras.layers.Dense called {wanted[name]!r} for label "
                 f"{name!r}. Name the model's last layer so, or leave head_phase out."
             )
-    if len({id(layer.input) for layer in found.values()}) > 1:
-        raise ConfigError("head_phase needs outputs that share their features; these do not.")
     return found
 
 
@@ -116,10 +115,11 @@ def _features(
 ) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
     """The features [n, D] of all training images, and their labels with whether they are known."""
     assert data.train is not None
-    body = keras.Model(model.input, next(iter(layers.values())).input)
     digest = hashlib.sha256()
-    for variable in body.variables:
-        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    of_outputs = {id(variable) for layer in layers.values() for variable in layer.variables}
+    for variable in model.variables:
+        if id(variable) not in of_outputs:
+            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     preprocessing = (source_digest(spec), vars(spec), settings.data.image_size)
     made_from = (data.train.fingerprint, preprocessing, settings.model.precision)
     digest.update(repr(made_from).encode())
@@ -127,15 +127,37 @@ def _features(
     if not os.path.exists(path):
         files.make_folder(cache_dir)
         buffer = io.BytesIO()
-        np.savez(buffer, **_computed(spec, settings, data, body))  # type: ignore[arg-type]
+        np.savez(buffer, **_computed(spec, settings, data, model, layers))  # type: ignore[arg-type]
         files.write_bytes(path, buffer.getvalue())
     with np.load(path, allow_pickle=False) as saved:
         columns = {name: saved[name] for name in saved.files}
     return columns.pop("features"), columns
 
 
+def _features_of(
+    model: keras.Model, layers: dict[str, keras.layers.Dense], images: tf.Tensor
+) -> tf.Tensor:
+    """What the output layers take [B, D], of images [B, H, W, C]; traced.
+
+    Raises:
+        ConfigError: each takes something else.
+    """
+    inputs: dict[int, tf.Tensor] = {}
+    with watched_layers(model, lambda layer, taken, _: inputs.update({id(layer): taken})):
+        outputs_of(model, images, training=False)
+    taken = [inputs[id(layer)] for layer in layers.values()]
+    sources = {(one.op.inputs[0] if one.op.type == "Cast" else one).ref() for one in taken}
+    if len(sources) > 1:
+        raise ConfigError("head_phase needs outputs that share their features; these do not.")
+    return taken[0]
+
+
 def _computed(
-    spec: EstimatorSpec, settings: Settings, data: Data, body: keras.Model
+    spec: EstimatorSpec,
+    settings: Settings,
+    data: Data,
+    model: keras.Model,
+    layers: dict[str, keras.layers.Dense],
 ) -> dict[str, npt.NDArray[Any]]:
     pipeline = reading.without_augmentation(data, spec)
     feed = Feed(
@@ -146,7 +168,7 @@ def _computed(
     )
 
     def forward(images: tf.Tensor) -> tf.Tensor:
-        features = body(tf.cast(images, tf.float32), training=False)
+        features = _features_of(model, layers, tf.cast(images, tf.float32))
         return tf.cast(features, tf.float32)  # NumPy stores no bfloat16
 
     traced = tf.function(forward)

@@ -42,6 +42,7 @@ class OpenedRun:
         folder: its model folder.
         data: its examples.
         train: its training examples.
+        settings: all settings, with those that were measured as numbers.
         record: what makes it what it is.
         notes: what the user should know of its beginnings, in sentences.
         counts: what a look at the data has counted, for the model folder.
@@ -50,6 +51,7 @@ class OpenedRun:
     folder: ModelFolder
     data: Data
     train: Input
+    settings: Settings
     record: RunRecord
     notes: tuple[str, ...]
     counts: Mapping[str, Any]
@@ -93,10 +95,11 @@ def open_run(
     checked = check_data(data) if settings.data.inspect else DataCheck({})
     require_spec(spec, settings)
     _check_effects(spec, settings, data.schema)
+    _check_channels(settings, data.train.image_shape)
     if data.evaluation is not None:
         _check_best_metric(spec, settings, data.schema)
     notes += checked.notes
-    return OpenedRun(folder, data, data.train, record, notes, checked.counts)
+    return OpenedRun(folder, data, data.train, settings, record, notes, checked.counts)
 
 
 def _check_for_several_workers(settings: Settings) -> None:
@@ -145,6 +148,18 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
             ("output_cm_folder",),
             f"confusion matrices are made for up to {MOST_CLASSES_IN_A_MATRIX} classes",
         )
+
+
+def _check_channels(settings: Settings, image_shape: tuple[int, int, int]) -> None:
+    """Refuse what changes height and width where the preprocessing puts the channels first."""
+    if image_shape[2] in (1, 3, 4) or image_shape[0] not in (1, 3, 4):
+        return
+    for name in ("test_time_augmentation", "cutmix_alpha"):
+        if settings.values()[name] not in ("none", 0.0):
+            raise ConfigError(
+                f"{name} needs images [height, width, channels], but get_preproc_fn gives "
+                f"{list(image_shape)}. Remove it, or let the model put the channels first."
+            )
 
 
 def _kinds_of_sources(settings: Settings) -> set[str]:

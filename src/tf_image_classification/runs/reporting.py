@@ -103,6 +103,7 @@ def _content(
             ["training examples", str(known.record.num_train_examples or "unknown")],
             ["evaluation", " ".join(known.settings.data.eval_metadata)],
             ["labels", ", ".join(f"{one.name} ({one.describe()})" for one in known.record.schema)],
+            ["heat maps", _heat_text(known, thumbs)],
             ["versions", ", ".join(f"{k} {v}" for k, v in versions().items())],
         ],
         "curves": curves(folder.evaluations()),
@@ -118,6 +119,15 @@ def _content(
             for key, value in sorted(values.items())
         ],
     }  # fmt: skip
+
+
+def _heat_text(known: KnownModel, thumbs: Mapping[int, Mapping[str, Any]]) -> str:
+    """Of how many pictures the page shows where the model looks, or why of none."""
+    count = sum("heat" in one for one in thumbs.values())
+    if count:
+        return f"Grad-CAM, of {count} pictures"
+    reason = known.predictor.no_heat_maps or "the exported model has no function for them"
+    return f"none: {reason}"
 
 
 def _label_content(label: Label, known: KnownModel, num_leaked: int | None) -> dict[str, Any]:

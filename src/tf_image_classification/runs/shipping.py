@@ -13,39 +13,46 @@ import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification import files
-from tf_image_classification.batches import probabilities_key
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
-from tf_image_classification.errors import CheckpointError, ConfigError, DataError, ParityError
-from tf_image_classification.estimator_specs import EstimatorSpec, predictions_from, split_logits
+from tf_image_classification.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ExportError,
+    ParityError,
+    brief,
+)
+from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.calibration import Calibration
 from tf_image_classification.model_folder import ModelFolder, RunRecord
-from tf_image_classification.runs import assembly, folder_evaluation, reading
-from tf_image_classification.runs.folder_weights import assign_weights, newest_weights
+from tf_image_classification.runs import folder_evaluation, reading
+from tf_image_classification.runs.keras_format import KERAS, keras_format, ready_spec_of
 from tf_image_classification.serving.export import ExportedModel, replace_folder
-from tf_image_classification.serving.formats import FORMATS, INT8, NONE, Format, Plan, Run
+from tf_image_classification.serving.formats import FORMATS, Format, load_file, write_file
+from tf_image_classification.serving.output_module import INT8, NONE, Plan
 from tf_image_classification.serving.parity import Kept, Parity, compare
+from tf_image_classification.serving.plain_graph import half_precision, plain_dtype
 from tf_image_classification.serving.predictor import Predictor, load_model
-from tf_image_classification.training.cluster import make_strategy
 
 NUM_EXAMPLES = 500
-TOLERANCE = 1e-3
+TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+"""Other runtimes compute in float32 what a model computes in half precision, which rounds more."""
+
 MOST_ACCURACY_LOST = 0.01
 _NUM_SAMPLES = 100
 _AT_ONCE = 32
-KERAS = "keras"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +76,15 @@ class Wish:
         format: a name of ``FORMATS``, or "keras".
         quantization: as ``formats.Plan``.
         num_examples: evaluation examples to compare.
-        tolerance: largest difference as ``Parity``; of a file that is not quantised.
+        tolerance: largest difference as ``Parity``; of a file that is not quantised. None: that of
+            ``TOLERANCES`` for the precision that the model computes in.
         max_accuracy_drop: most that a label may lose as ``Parity.lost``; of a quantised one.
     """
 
     format: str
     quantization: str = NONE
     num_examples: int = NUM_EXAMPLES
-    tolerance: float = TOLERANCE
+    tolerance: float | None = None
     max_accuracy_drop: float = MOST_ACCURACY_LOST
 
 
@@ -111,8 +119,11 @@ def export_folder(
 
     Raises:
         ParityError: the file predicts something else; nothing of it stays.
+        ExportError: it cannot be written; names the operation that the format lacks.
         TficError: there is no model, nothing to compare with, or a package is missing.
     """
+    if wish.format == KERAS and spec is None:
+        spec = ready_spec_of(settings.run.model_dir)
     check(wish, spec)
     folder = ModelFolder(settings.run.model_dir)
     record = folder.read_record()
@@ -122,15 +133,16 @@ def export_folder(
         raise ConfigError(f"{folder.path} is remote. Copy it to this machine to export from it.")
     settings = folder_evaluation.settings_of_kept(folder, settings, record)
     exported = ExportedModel(folder.saved_model).load()
-    kind = _format(wish, spec, settings, folder, record)
+    kind = FORMATS.get(wish.format) or keras_format(spec, settings, folder, record)
     data = _data(exported, record, settings, cache_dir, needs_training=wish.quantization == INT8)
     assert data.evaluation is not None
     predictions = folder_evaluation.kept_predictions(
         folder, settings, cache_dir, exported.step, data.evaluation.fingerprint, may_replace=False
     )
     predictor = load_model(folder.path)  # with the calibration of that evaluation
-    evaluation = data.evaluation
-    assert isinstance(evaluation, Pipeline) and isinstance(evaluation.source, Table)
+    assert isinstance(data.evaluation, Pipeline)
+    table = data.evaluation.source
+    assert isinstance(table, Table)
     plan = Plan(
         record.schema,
         predictor.calibrations,
@@ -140,38 +152,69 @@ def export_folder(
     )
     quantized = "" if wish.quantization == NONE else f"-{wish.quantization}"
     path = files.join(folder.path, "exports", wish.format + quantized)
+
+    def write_and_compare(inner: str) -> tuple[Parity, Mapping[str, Any]]:
+        file = os.path.join(inner, kind.file_name)
+        chosen = _chosen(predictions, wish.num_examples)
+        kept = _kept(predictions, chosen, {} if wish.format == KERAS else predictor.calibrations)
+        description = write_file(kind, exported, plan, file)
+        batches = _batches(table, predictions.ids[chosen], kind, predictor)
+        parity = compare(load_file(kind, file), batches, kept, record.schema, file)
+        refuse_others(parity, wish, record.schema, half_precision(exported.loaded))
+        return parity, description
+
+    try:
+        return Shipped(path, _in_place(path, record.schema, write_and_compare))
+    except (OSError, tf.errors.OpError) as error:
+        raise ExportError(
+            f"The {wish.format} file could not be written to {path}: {brief(error)}. What was "
+            "there before is unchanged. When the cause is removed, run the same tfic export again."
+        ) from error
+
+
+def _in_place(
+    path: str, schema: LabelSchema, write: Callable[[str], tuple[Parity, Mapping[str, Any]]]
+) -> Parity:
+    """Let ``write`` fill a new folder, and put that in its place with what is known about it."""
     files.make_folder(os.path.dirname(path))
     with tempfile.TemporaryDirectory(prefix=".export-", dir=os.path.dirname(path)) as temporary:
         inner = os.path.join(temporary, "export")
         os.mkdir(inner)
-        file = os.path.join(inner, kind.file_name)
-        kind.write(exported, plan, file)
-        chosen = _chosen(predictions, wish.num_examples)
-        parity = compare(
-            kind.load(file),
-            _batches(evaluation.source, predictions.ids[chosen], kind, predictor),
-            _kept(predictions, chosen, predictor.calibrations),
-            record.schema,
-            file,
-        )
-        refuse_others(parity, wish, record.schema)
+        parity, description = write(inner)
         files.write_json(os.path.join(inner, "parity.json"), _finite(dataclasses.asdict(parity)))
-        files.write_json(os.path.join(inner, "model.json"), dict(plan.description))
-        if len(record.schema.labels) == 1 and record.schema.labels[0].has_classes:
-            names = "".join(f"{name}\n" for name in record.schema.labels[0].named_classes())
+        files.write_json(os.path.join(inner, "model.json"), dict(description))
+        if len(schema.labels) == 1 and schema.labels[0].has_classes:
+            names = "".join(f"{name}\n" for name in schema.labels[0].named_classes())
             files.write_bytes(os.path.join(inner, "labels.txt"), names.encode())
         replace_folder(inner, path)
-    return Shipped(path, parity)
+    return parity
 
 
-def refuse_others(parity: Parity, wish: Wish, schema: LabelSchema) -> None:
-    """See that a file says what was evaluated, as near as was wished.
+def refuse_others(parity: Parity, wish: Wish, schema: LabelSchema, half: str = "") -> None:
+    """See that a file predicts what was evaluated, as near as was wished.
+
+    Args:
+        parity: what the comparison gave.
+        wish: what was wished.
+        schema: the labels.
+        half: the half precision that the model computes in, or "".
 
     Raises:
         ParityError: it does not; names the label.
     """
+    problem = ""
+    if not math.isfinite(parity.largest):
+        problem = "numbers that are not finite"
+    elif parity.contradictions:
+        problem = (
+            "calibrated probabilities that name another class than the probabilities in "
+            f"{parity.contradictions} of {parity.num_examples} examples"
+        )
+    if problem:
+        raise ParityError(f"The {wish.format} file gives {problem}. Nothing was kept.")
     if wish.quantization == NONE:
-        if not parity.largest <= wish.tolerance:
+        tolerance = TOLERANCES[half or "float32"] if wish.tolerance is None else wish.tolerance
+        if not parity.largest <= tolerance:
             what = (
                 f"a probability of label {parity.label!r}"
                 if schema[parity.label].has_classes
@@ -180,7 +223,7 @@ def refuse_others(parity: Parity, wish: Wish, schema: LabelSchema) -> None:
             raise ParityError(
                 f"The {wish.format} file differs from the evaluation by {parity.largest:.2g} in "
                 f"{what} ({parity.flipped} of {parity.num_examples} classes flipped), more than "
-                f"the tolerance of {wish.tolerance:g}. Nothing was kept; --tolerance allows more."
+                f"the tolerance of {tolerance:g}. Nothing was kept; --tolerance allows more."
             )
         return
     for name, lost in parity.lost.items():
@@ -207,7 +250,7 @@ def describe(
         if kind.takes_bytes
         else {
             "name": "images",
-            "dtype": spec.dtype.name,
+            "dtype": spec.dtype.name if kind.name == KERAS else plain_dtype(spec.dtype).name,
             "shape": [None, *spec.shape],
             "holds": "preprocessed images, RGB, in the range that the preprocessing gives",
         }
@@ -267,6 +310,7 @@ def _kept(
         calibration = calibrations.get(label.name)
         found[label.name] = Kept(
             output,
+            rows.predicted,
             rows.truth,
             rows.known,
             None if calibration is None else calibration.apply(output),
@@ -285,7 +329,7 @@ def _batches(
             yield np.stack([predictor.prepare(one).numpy() for one in data.tolist()])
 
 
-def _samples(data: reading.Data, predictor: Predictor) -> Iterator[npt.NDArray[np.float32]]:
+def _samples(data: reading.Data, predictor: Predictor) -> Iterator[npt.NDArray[Any]]:
     """Training images evenly over the set, as the model takes them."""
     assert isinstance(data.train, Pipeline)
     source = data.train.source
@@ -294,7 +338,7 @@ def _samples(data: reading.Data, predictor: Predictor) -> Iterator[npt.NDArray[n
     chosen = np.unique(np.linspace(0, source.num_examples - 1, _NUM_SAMPLES).astype(int))
     for number in chosen:
         image = source.fetch(tf.constant([number], tf.int64)).numpy()[0]
-        yield predictor.prepare(image).numpy()[None].astype(np.float32)
+        yield predictor.prepare(image).numpy()[None]
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
@@ -302,48 +346,3 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
-
-
-def _format(
-    wish: Wish,
-    spec: EstimatorSpec | None,
-    settings: Settings,
-    folder: ModelFolder,
-    record: RunRecord,
-) -> Format:
-    if wish.format in FORMATS:
-        return FORMATS[wish.format]
-    assert spec is not None
-
-    def write(exported: ExportedModel, plan: Plan, path: str) -> None:
-        saved, _ = newest_weights(folder)
-        if saved.step != exported.step:
-            raise CheckpointError(
-                f"The exported model is of step {exported.step}, the best checkpoint of "
-                f"{saved.step}. Complete the run to export it anew."
-            )
-        height, width, channels = exported.image_spec.shape
-        strategy = make_strategy("one_device")
-        model = assembly.build_model(spec, settings, (height, width, channels), strategy)
-        assign_weights(model, saved)
-        model.save(path)
-
-    return Format(KERAS, "model.keras", False, (NONE,), write, _keras_loader(record.schema))
-
-
-def _keras_loader(schema: LabelSchema) -> Callable[[str], Run]:
-    def load(path: str) -> Run:
-        model = keras.saving.load_model(path, compile=False)
-
-        def run(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-            outputs = model(tf.cast(images, tf.float32), training=False)
-            predictions = predictions_from(schema, split_logits(schema, outputs))
-            keys: Sequence[str] = [
-                probabilities_key(label.name) if label.has_classes else label.name
-                for label in schema
-            ]
-            return {key: predictions[key].numpy() for key in keys}
-
-        return run
-
-    return load

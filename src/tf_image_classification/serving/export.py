@@ -3,11 +3,13 @@
 serve(image_bytes)    encoded images [B] to predictions by name
 preprocess(image)     one decoded image to what the model takes
 classify(images)      preprocessed images to logits by label name
+classify_one(images)  the same of a single image, of models with recurrent layers, for LiteRT
 explain(images)       preprocessed images to where the model looks, if it has feature maps
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable
@@ -17,51 +19,82 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification import files
+from tf_image_classification.config import PixelRange
 from tf_image_classification.dataset.decode import decode_image
-from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import SEPARATOR, LabelSchema
-from tf_image_classification.serving.explain import heat_maps_of
+from tf_image_classification.serving.explain import heat_maps_of, reason_of
 
 _STEP_FILE = "step.json"
+_NO_HEAT_MAPS = "no_heat_maps"
+_RECURRENT = "TensorListReserve"  # in the graph of layers that keep their results in a list
 _UNFINISHED = ".saved_model-"
 _OLD = ".old"
 
 
-def export_saved_model(
-    path: str,
-    model: keras.Model,
-    *,
-    schema: LabelSchema,
-    forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]],
-    pipeline: Pipeline,
-    step: int,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class Servable:
+    """What is exported besides the weights.
+
+    Attributes:
+        schema: the labels with their vocabularies.
+        forward: images and whether training, to logits by label.
+        preprocess: one decoded image, uint8 [h, w, 3], to what the model takes.
+        image_spec: shape and dtype of that.
+        max_pixels: larger images are refused.
+        png16_range: as ``decode_image`` takes it.
+    """
+
+    schema: LabelSchema
+    forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
+    preprocess: Callable[[tf.Tensor], tf.Tensor]
+    image_spec: tf.TensorSpec
+    max_pixels: int
+    png16_range: PixelRange
+
+
+def export_saved_model(path: str, model: keras.Model, servable: Servable, *, step: int) -> None:
     """Write the SavedModel, whole or not at all; until then the one that was there remains.
 
     Args:
         path: the folder; one that is there is replaced.
         model: the model with the weights to export.
-        schema: the labels with their vocabularies.
-        forward: images and whether training, to logits by label.
-        pipeline: the evaluation input, whose decoding and preprocessing are exported.
+        servable: what is exported with it.
         step: steps done when the weights were saved.
     """
-    image_spec = pipeline.image_spec
+    archive, notes = _archive(model, servable)
+    notes = {"step": step} | notes
+    near = None if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
+    for name in os.listdir(near) if near else ():
+        if name.startswith(_UNFINISHED):  # of a process that was killed
+            files.remove(os.path.join(str(near), name))
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=near) as temporary:
+        written = os.path.join(temporary, "saved_model")
+        archive.write_out(written, verbose=False)
+        if files.is_remote(path):
+            _upload(written, path)
+        else:
+            files.write_json(os.path.join(written, _STEP_FILE), notes)
+            replace_folder(written, path)
+    if files.is_remote(path):  # last: without it the folder is not taken for complete
+        files.write_json(files.join(path, _STEP_FILE), notes)
 
-    def preprocess(image: tf.Tensor) -> tf.Tensor:
-        return pipeline.preprocess(image, tf.constant(0, tf.int64))
 
-    def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return forward(images, False)
+def _archive(
+    model: keras.Model, servable: Servable
+) -> tuple[keras.export.ExportArchive, dict[str, Any]]:
+    """The traced functions, and what the folder keeps about them."""
+    schema, image_spec = servable.schema, servable.image_spec
+    images_spec = tf.TensorSpec([None, *image_spec.shape], image_spec.dtype, "images")
+    classify = tf.function(
+        lambda images: servable.forward(images, False), input_signature=[images_spec]
+    )
 
     def serve(image_bytes: tf.Tensor) -> dict[str, Any]:
         images = tf.map_fn(
-            lambda data: preprocess(
-                decode_image(
-                    data, max_pixels=pipeline.max_image_pixels, png16_range=pipeline.png16_range
-                )
+            lambda data: servable.preprocess(
+                decode_image(data, max_pixels=servable.max_pixels, png16_range=servable.png16_range)
             ),
             image_bytes,
             fn_output_signature=image_spec,
@@ -80,29 +113,21 @@ def export_saved_model(
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    images_spec = tf.TensorSpec([None, *image_spec.shape], image_spec.dtype, "images")
     archive.add_endpoint("serve", serve, [tf.TensorSpec([None], tf.string, "image_bytes")])
-    archive.add_endpoint(
-        "preprocess", preprocess, [tf.TensorSpec([None, None, 3], tf.uint8, "image")]
-    )
-    archive.add_endpoint("classify", classify, [images_spec])
-    explain = heat_maps_of(model, schema)
-    if explain is not None:
-        archive.add_endpoint("explain", explain, [images_spec])
-    near = None if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
-    for name in os.listdir(near) if near else ():
-        if name.startswith(_UNFINISHED):  # of a process that was killed
-            files.remove(os.path.join(str(near), name))
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=near) as temporary:
-        written = os.path.join(temporary, "saved_model")
-        archive.write_out(written, verbose=False)
-        if files.is_remote(path):
-            _upload(written, path)
-        else:
-            files.write_json(os.path.join(written, _STEP_FILE), {"step": step})
-            replace_folder(written, path)
-    if files.is_remote(path):  # last: without it the folder is not taken for complete
-        files.write_json(files.join(path, _STEP_FILE), {"step": step})
+    image = tf.TensorSpec([None, None, 3], tf.uint8, "image")
+    archive.add_endpoint("preprocess", servable.preprocess, [image])
+    graph = classify.get_concrete_function().graph.as_graph_def()
+    archive.add_endpoint("classify", classify)
+    if any(node.op == _RECURRENT for node in graph.node):
+        one = tf.TensorSpec([1, *image_spec.shape], image_spec.dtype, "images")
+        archive.add_endpoint("classify_one", lambda images: servable.forward(images, False), [one])
+    explain = tf.function(heat_maps_of(model, schema), input_signature=[images_spec])
+    try:
+        explain.get_concrete_function()
+    except Exception as error:  # whatever a layer does in a gradient: the model is exported without
+        return archive, {_NO_HEAT_MAPS: reason_of(error)}
+    archive.add_endpoint("explain", explain)
+    return archive, {}
 
 
 def replace_folder(source: str, target: str) -> None:
@@ -137,9 +162,15 @@ def _upload(source: str, target: str) -> None:
 
 def exported_step(path: str) -> int | None:
     """The step of the exported model in a folder, or None when there is no complete one."""
+    notes = _notes(path)
+    return int(notes["step"]) if notes else None
+
+
+def _notes(path: str) -> dict[str, Any]:
+    """What the folder of an exported model keeps about it; {} when there is no complete one."""
     _find(path)
     step_path = files.join(path, _STEP_FILE)
-    return int(files.read_json(step_path)["step"]) if files.exists(step_path) else None
+    return dict(files.read_json(step_path)) if files.exists(step_path) else {}
 
 
 class ExportedModel:
@@ -148,11 +179,13 @@ class ExportedModel:
     Attributes:
         path: the SavedModel's folder.
         step: steps done when its weights were saved; -1 before it is loaded.
+        no_heat_maps: why ``explain`` gives nothing, or "".
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.step = -1
+        self.no_heat_maps = ""
         self._loaded: Any = None
 
     def load(self) -> ExportedModel:
@@ -161,20 +194,21 @@ class ExportedModel:
         Raises:
             DataError: there is no SavedModel, or it is damaged.
         """
-        step = exported_step(self.path)
-        if step is None:
+        notes = _notes(self.path)
+        if not notes:
             raise DataError(
                 f"{self.path} holds no exported model. Complete the run with export_saved_model, "
                 "or name the spec (--spec file.py:Class) to evaluate a checkpoint."
             )
         try:
-            self._loaded, self.step = tf.saved_model.load(self.path), step
+            self._loaded, self.step = tf.saved_model.load(self.path), int(notes["step"])
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             reason = str(error).rstrip(".")
             raise DataError(
                 f"The exported model {self.path} cannot be read: {reason}. Remove it and start the "
                 "run's command again, which exports it anew."
             ) from error
+        self.no_heat_maps = str(notes.get(_NO_HEAT_MAPS, ""))
         return self
 
     def preproc(self, image: tf.Tensor, width: int, height: int) -> tf.Tensor:
@@ -184,6 +218,15 @@ class ExportedModel:
     def forward(self, images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
         """Preprocessed images [B, H, W, C] to logits by label name."""
         return dict(self._loaded.classify(images))
+
+    @property
+    def is_traced_for_one(self) -> bool:
+        """Whether there is ``forward_one``: of models with recurrent layers."""
+        return hasattr(self._loaded, "classify_one")
+
+    def forward_one(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One preprocessed image [1, H, W, C] to logits by label name."""
+        return dict(self._loaded.classify_one(image))
 
     def explain(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Preprocessed images to where the model looks, as ``heat_maps_of``; {} if it cannot."""

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.batches import calibrated_key, probabilities_key
-from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.errors import ParityError
+from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
+from tf_image_classification.labels.schema import ORDINAL, SEVERAL, THRESHOLDS
 from tf_image_classification.serving.formats import Run
 
 _TIMED_RUNS = 20
+_ROUNDING = 1e-6  # of float32, between two probabilities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Parity:
             units of its label's ``scale_of``.
         label: the label that it is of.
         mean: mean difference.
-        flipped: examples whose predicted class differs, over all labels.
+        flipped: examples of which an output names another class, over all labels.
+        contradictions: examples whose calibrated probabilities name another class than their
+            probabilities, over all labels.
         accuracy_there: share of right answers in the evaluation, over the labels with classes;
             NaN without any.
         accuracy_here: the same of the file.
@@ -45,6 +49,7 @@ class Parity:
     label: str
     mean: float
     flipped: int
+    contradictions: int
     accuracy_there: float
     accuracy_here: float
     lost: Mapping[str, float]
@@ -63,12 +68,14 @@ class Kept:
 
     Attributes:
         output: probabilities [n, D] or values [n].
-        truth: class numbers [n], values [n], or of several classes 0 and 1 [n, D].
+        predicted: class numbers [n], values [n], or of several classes 0 and 1 [n, D].
+        truth: as ``predicted``.
         known: bool [n].
         calibrated: calibrated probabilities [n, D], or None without calibration.
     """
 
     output: npt.NDArray[Any]
+    predicted: npt.NDArray[Any]
     truth: npt.NDArray[Any]
     known: npt.NDArray[np.bool_]
     calibrated: npt.NDArray[Any] | None = None
@@ -89,6 +96,9 @@ def compare(
         kept: by label name.
         schema: the labels.
         path: the file, for its size.
+
+    Raises:
+        ParityError: it gives an output that nothing is known about, or lacks one.
     """
     parts: dict[str, list[npt.NDArray[Any]]] = {}
     first: npt.NDArray[Any] | None = None
@@ -97,6 +107,7 @@ def compare(
         for name, value in run(images).items():
             parts.setdefault(name, []).append(value)
     found = {name: np.concatenate(values) for name, values in parts.items()}
+    _check_names(found, kept, schema)
     of_labels = {label.name: _compare_label(label, kept[label.name], found) for label in schema}
     every = np.concatenate([one.differences for one in of_labels.values()])
     farthest = max(of_labels, key=lambda name: of_labels[name].differences.max())
@@ -108,6 +119,7 @@ def compare(
         label=farthest,
         mean=float(every.mean()),
         flipped=sum(one.flipped for one in with_classes),
+        contradictions=sum(one.contradictions for one in with_classes),
         accuracy_there=-_mean([one.loss_there for one in with_classes]),
         accuracy_here=-_mean([one.loss_here for one in with_classes]),
         lost={
@@ -129,14 +141,38 @@ def scale_of(values: npt.NDArray[Any]) -> float:
     return max(1.0, float(np.std(values)), float(np.abs(values).max()) / 1000)
 
 
+def _check_names(found: Mapping[str, Any], kept: Mapping[str, Kept], schema: LabelSchema) -> None:
+    """See that every output is one that is compared, and that none is missing."""
+    needed, possible = set(), set()
+    for label in schema:
+        if not label.has_classes:
+            needed.add(label.name)
+            continue
+        needed.add(probabilities_key(label.name))
+        if kept[label.name].calibrated is not None:
+            needed.add(calibrated_key(label.name))
+        possible.add(_names_key(label))
+    other = sorted(needed - set(found)) or sorted(set(found) - needed - possible)
+    if other:
+        raise ParityError(
+            f"The file gives the outputs {', '.join(sorted(found))}; expected "
+            f"{', '.join(sorted(needed))}. Nothing was kept."
+        )
+
+
+def _names_key(label: Label) -> str:
+    return f"{label.name}_class_name{'s' if label.kind == SEVERAL else ''}"
+
+
 @dataclasses.dataclass(frozen=True)
 class _OfLabel:
     """One label's differences, and what it costs by known example: an error, or -1 if right."""
 
     differences: npt.NDArray[np.float64]
-    flipped: int
     loss_there: npt.NDArray[Any]
     loss_here: npt.NDArray[Any]
+    flipped: int = 0
+    contradictions: int = 0
 
 
 def _compare_label(label: Label, kept: Kept, found: Mapping[str, npt.NDArray[Any]]) -> _OfLabel:
@@ -144,20 +180,66 @@ def _compare_label(label: Label, kept: Kept, found: Mapping[str, npt.NDArray[Any
     if not label.has_classes:
         after, scale = found[label.name].astype(np.float64).reshape(before.shape), scale_of(before)
         there, here = (np.abs(values - truth)[known] / scale for values in (before, after))
-        return _OfLabel(np.abs(after - before) / scale, 0, there, here)
+        return _OfLabel(np.abs(after - before) / scale, there, here)
     after = found[probabilities_key(label.name)].astype(np.float64)
     differences = [np.abs(after - before).ravel()]
-    key = calibrated_key(label.name)
-    if kept.calibrated is not None and key in found:
-        differences.append(np.abs(found[key].astype(np.float64) - kept.calibrated).ravel())
+    chosen = decided(label, after)
+    is_flipped = _differs(chosen, kept.predicted)
+    contradicts = np.zeros(len(before), bool)
+    if kept.calibrated is not None:
+        calibrated = found[calibrated_key(label.name)].astype(np.float64)
+        differences.append(np.abs(calibrated - kept.calibrated).ravel())
+        is_flipped |= _differs(_likeliest(label, calibrated), _likeliest(label, kept.calibrated))
+        contradicts = _contradicts(label, after, calibrated)
+    if _names_key(label) in found:
+        is_flipped |= found[_names_key(label)] != _class_names(label, kept.predicted)
+    there, here = (
+        -(~_differs(one, truth))[known].astype(np.float64) for one in (kept.predicted, chosen)
+    )
+    return _OfLabel(
+        np.concatenate(differences), there, here, int(is_flipped.sum()), int(contradicts.sum())
+    )
+
+
+def decided(label: Label, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The predicted class by probabilities [n, D], as ``estimator_specs.predictions_from``."""
+    if label.coding == THRESHOLDS:
+        return np.asarray((1.0 - np.cumsum(probabilities, axis=1)[:, :-1] > 0.5).sum(axis=1))
+    if label.kind == ORDINAL:
+        return np.rint(probabilities @ np.arange(label.depth)).astype(np.int64)
+    return _likeliest(label, probabilities)
+
+
+def _likeliest(label: Label, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The likeliest class [n], or of several those that are likelier than not [n, D]."""
+    several = label.kind == SEVERAL
+    return np.asarray(probabilities >= 0.5 if several else probabilities.argmax(axis=1))
+
+
+def _contradicts(
+    label: Label, probabilities: npt.NDArray[Any], calibrated: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
+    """Where calibrated probabilities name a class that was clearly not the likeliest, [n]."""
     if label.kind == SEVERAL:
-        chosen = before >= 0.5, after >= 0.5
-    else:
-        chosen = before.argmax(axis=1)[:, None], after.argmax(axis=1)[:, None]
-    is_right = [(one == truth.reshape(one.shape)).all(axis=1) for one in chosen]
-    there, here = (-right[known].astype(np.float64) for right in is_right)
-    flipped = int((chosen[0] != chosen[1]).any(axis=1).sum())
-    return _OfLabel(np.concatenate(differences), flipped, there, here)
+        is_clear = np.abs(probabilities - 0.5) > _ROUNDING
+        return _differs(is_clear & (probabilities >= 0.5), is_clear & (calibrated >= 0.5))
+    named = np.take_along_axis(probabilities, calibrated.argmax(axis=1)[:, None], axis=1)[:, 0]
+    gaps = np.asarray(probabilities.max(axis=1) - named)
+    return gaps > _ROUNDING
+
+
+def _differs(some: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where classes [n] or sets of them [n, D] are not the same, [n]."""
+    differs = np.asarray(some != others).reshape(len(some), -1)
+    return np.asarray(np.any(differs, axis=1))
+
+
+def _class_names(label: Label, predicted: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    names = np.array([name.encode() for name in label.named_classes()], object)
+    if label.kind != SEVERAL:
+        return np.asarray(names[predicted])
+    joined = [SEPARATOR.encode().join(names[row > 0]) for row in predicted]
+    return np.array(joined, object)
 
 
 def _mean(parts: list[npt.NDArray[Any]]) -> float:

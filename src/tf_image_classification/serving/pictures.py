@@ -25,12 +25,14 @@ def seen_image(image: npt.NDArray[Any], *, side: int = 0) -> bytes:
     """A preprocessed image [H, W, C], whatever its range, as a JPEG or, without a side, a PNG.
 
     Args:
-        image: as a model takes it.
+        image: as a model takes it; also [C, H, W].
         side: pixels of the longer side of a smaller JPEG; 0: a PNG as large as the image.
     """
     from PIL import Image  # late, as above
 
     values = image.astype(np.float64)
+    if values.shape[0] in (1, 3) and values.shape[-1] not in (1, 3):
+        values = values.transpose(1, 2, 0)
     low, high = values.min(), values.max()
     if low < 0 or high <= 1:  # no pixels 0-255
         values = 255 * (values - low) / max(high - low, 1e-9)

@@ -231,6 +231,11 @@ class Predictor:
             raise BadImageError(f"{image.shape[0]} x {image.shape[1]} pixels: none, or too many")
         return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
 
+    @property
+    def no_heat_maps(self) -> str:
+        """Why ``explain`` gives nothing, or ""."""
+        return self._exported.no_heat_maps
+
     def explain(self, images: tf.Tensor) -> dict[str, npt.NDArray[np.float32]]:
         """Prepared images to heat [B, h, w], 0..1, by label; {} for a model without maps."""
         return {name: heat.numpy() for name, heat in self._exported.explain(images).items()}

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tf_image_classification.checkpoints.adapted_layers import refresh
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.name_maps import SEED_STATE
 
@@ -84,6 +85,7 @@ class TrainState:
             )
         for name, variable in variables.items():
             variable.assign(tensors[name])
+        refresh(self.model)
 
     def begin_averages(self) -> None:
         """Let the averages begin at the model's present weights."""

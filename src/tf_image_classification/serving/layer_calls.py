@@ -1,0 +1,52 @@
+"""The calls of a model's layers while it computes, in whatever way it was written.
+
+with watched_layers(model, lambda layer, inputs, output: print(layer.name)):
+    model(images)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+Watch = Callable[[keras.layers.Layer, Any, Any], None]
+
+
+@contextlib.contextmanager
+def watched_layers(model: keras.Model, watch: Watch) -> Iterator[None]:
+    """Inside the block ``watch`` is called after each call of a layer, nested ones included.
+
+    Works for functional models, ``Sequential`` and subclasses alike, eagerly and while a function
+    is traced. Not for several threads at once.
+
+    Args:
+        model: whose layers are watched; the model itself is not.
+        watch: takes the layer, its first argument and its output.
+    """
+
+    def watched(layer: keras.layers.Layer) -> Callable[..., Any]:
+        call = layer.call
+
+        @functools.wraps(call)
+        def calling(*arguments: Any, **options: Any) -> Any:
+            output = call(*arguments, **options)
+            watch(layer, arguments[0] if arguments else None, output)
+            return output
+
+        return calling
+
+    changed = [layer for layer in model._flatten_layers(include_self=False) if layer.built]
+    before = {id(layer): vars(layer).get("call") for layer in changed}
+    try:
+        for layer in changed:
+            vars(layer)["call"] = watched(layer)  # setattr would make Keras track it
+        yield
+    finally:
+        for layer in changed:
+            vars(layer).pop("call", None)
+            if before[id(layer)] is not None:
+                vars(layer)["call"] = before[id(layer)]
