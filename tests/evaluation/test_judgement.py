@@ -114,7 +114,7 @@ def test_ordinal_several_and_values():
     overall = measure(label, found).overall
     errors = np.abs(found.predicted - found.truth)
     assert overall["mean_absolute_error"].value == pytest.approx(errors.mean())
-    assert overall["one_off"].value == pytest.approx((errors <= 1).mean())
+    assert overall["within_1"].value == pytest.approx((errors <= 1).mean())
     assert overall["within_2"].value == pytest.approx((errors <= 2).mean())
 
     random = np.random.default_rng(0)

@@ -29,10 +29,11 @@ from tf_image_classification.metrics.calibration import (
     Calibration,
     expected_calibration_error,
     fit,
-    negative_log_likelihood,
+    log_loss,
     reliability,
     risk_and_coverage,
 )
+from tf_image_classification.metrics.definitions import metrics_of
 
 Array = npt.NDArray[Any]
 _FEWEST_TO_CALIBRATE = 40
@@ -45,6 +46,9 @@ _CURVE_POINTS = 200
 @dataclasses.dataclass(frozen=True)
 class Calibrated:
     """What calibration does, measured on the half that it was not fitted to.
+
+    A temperature that raises the log loss or the calibration error there is not used: the
+    calibration then has temperature 1, and its note says so.
 
     Attributes:
         calibration: what was fitted, as it is stored with the model.
@@ -201,10 +205,10 @@ def _of_label(
 
 def main_score(label: Label, of_label: OfLabel) -> tuple[str, Array]:
     """The name of a label's main number, and what it is the mean of, [n]."""
-    if not label.has_classes:
-        return "mean_absolute_error", np.abs(of_label.predicted - of_label.truth)
-    name = "exact_match" if label.kind == SEVERAL else "accuracy"
-    return name, of_label.is_right.astype(np.float64)
+    names = ("accuracy", "exact_match", "mean_absolute_error")
+    metric = next(metric for metric in metrics_of(label) if metric.name in names)
+    assert metric.each is not None
+    return metric.name, metric.each(label, of_label.seen).astype(np.float64)
 
 
 def _slices(
@@ -251,11 +255,29 @@ def _calibrated(
     if min(fitting.sum(), rest.sum()) < _FEWEST_TO_CALIBRATE / 2:
         return None
     is_several = label.kind == SEVERAL
-    fitted = fit(of_label.truth[fitting], of_label.probabilities[fitting], is_several=is_several)
+    given = of_label.truth[fitting], of_label.probabilities[fitting]
     found = of_label.rows(rest)
-    after = fitted.apply(found.probabilities)
     before = found.probabilities.astype(np.float64)
-    bins_before, bins_after = _bins(found, before), _bins(found, after)
+    bins_before = _bins(found, before)
+    error_before = expected_calibration_error(bins_before)
+    loss_before = log_loss(found.truth, before, is_several=is_several)
+
+    def measured(fitted: Calibration) -> tuple[Array, list[Bin], float, float]:
+        after = fitted.apply(found.probabilities)
+        bins = _bins(found, after)
+        loss = log_loss(found.truth, after, is_several=is_several)
+        return after, bins, expected_calibration_error(bins), loss
+
+    fitted = fit(*given, is_several=is_several)
+    after, bins_after, error_after, loss_after = measured(fitted)
+    if fitted.temperature != 1 and (error_after > error_before or loss_after > loss_before):
+        note = (
+            f"left out: temperature {fitted.temperature:.2f} would give the other half calibration "
+            f"error {error_after:.3f} for {error_before:.3f} and log loss {loss_after:.3f} for "
+            f"{loss_before:.3f}"
+        )
+        fitted = fit(*given, is_several=is_several, temperature=1.0, note=note)
+        after, bins_after, error_after, loss_after = measured(fitted)
     coverage, size = None, None
     if not is_several:
         inside = fitted.conformal_set(after)
@@ -267,12 +289,12 @@ def _calibrated(
         size = float(inside.sum(axis=1).mean())
     return Calibrated(
         calibration=fitted,
-        before=expected_calibration_error(bins_before),
-        after=expected_calibration_error(bins_after),
+        before=error_before,
+        after=error_after,
         bins_before=bins_before,
         bins_after=bins_after,
-        log_loss_before=negative_log_likelihood(found.truth, before, is_several=is_several),
-        log_loss_after=negative_log_likelihood(found.truth, after, is_several=is_several),
+        log_loss_before=loss_before,
+        log_loss_after=loss_after,
         set_coverage=coverage,
         set_size=size,
         count=int(rest.sum()),
