@@ -83,6 +83,38 @@ def test_a_column_that_is_not_there_is_refused(world, tmp_path):
         run(plain_spec(), tmp_path / "n", records, train_steps=1, slice_column="light")
 
 
+def test_columns_are_joined_by_example_whatever_the_paths_look_like(world, tmp_path):
+    """A parenthesis in a folder's name, a row twice, and records with features beside."""
+    _, records, _ = world
+    folder = tmp_path / "a (1) record 3"
+    folder.mkdir()
+    lines = ["URIs,kind,light"]
+    for i in range(18):
+        image = np.full([SIZE, SIZE, 3], 40 * (i % 3) + 10 * (i % 2), np.uint8)
+        (folder / f"{i} (b).png").write_bytes(tf.io.encode_png(image).numpy())
+        lines.append(f"{i} (b).png,{NAMES[i % 3]},{'night' if i % 2 else 'day'}")
+    (folder / "rows.csv").write_text("\n".join([*lines, lines[-1].replace("night", "dusk")]))
+    csv = str(folder / "rows.csv")
+    options = {"slice_column": "light", "eval_every_steps": 2, "export_saved_model": True}
+    run(plain_spec(names=NAMES), tmp_path / "m", records, csv, train_steps=2, **options)
+    evaluate(None, tiny_settings(tmp_path / "m", records, csv))
+    kept = read_predictions(ModelFolder(str(tmp_path / "m")).predictions)
+    assert kept.slices["light"] == ["day", "night"] * 9 + ["dusk"]
+    is_right, light = kept.labels["kind"].is_right, np.array(kept.slices["light"])
+    worst = min(is_right[light == value].mean() for value in ("day", "night"))
+    assert evaluations(tmp_path / "m")[-1]["worst_slice_accuracy"] == pytest.approx(worst)
+
+    with_light = write_records(
+        tmp_path / "b (2)", "eval", count=20,
+        labels=lambda i, kind: {"kind": float(kind), "light": "night" if i % 3 else "day"},
+    )  # fmt: skip
+    evaluate(None, tiny_settings(tmp_path / "m", records, with_light))
+    kept = read_predictions(ModelFolder(str(tmp_path / "m")).predictions)
+    numbers = [int(uri.rpartition("record ")[2]) * 2 + ("00001-of" in uri) for uri in kept.uris]
+    assert kept.slices["light"] == ["night" if i % 3 else "day" for i in numbers]
+    assert sorted(numbers) == list(range(20))
+
+
 def test_worst_group_accuracy_merges_and_leaves_small_groups_out():
     labels, predictions = [0, 1, 0, 1], [0, 0, 0, 1]
     first = worst_group_accuracy(labels, predictions, [0, 0, 1, -1], 3, fewest=2)

@@ -22,7 +22,7 @@ from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
 from tf_image_classification.evaluation.measures import Measures, measure
 from tf_image_classification.evaluation.predictions import OfLabel, Predictions
-from tf_image_classification.labels import Label
+from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.schema import SEVERAL
 from tf_image_classification.metrics.calibration import (
     Bin,
@@ -36,7 +36,9 @@ from tf_image_classification.metrics.calibration import (
 from tf_image_classification.metrics.definitions import metrics_of
 
 Array = npt.NDArray[Any]
-_FEWEST_TO_CALIBRATE = 40
+FEWEST_TO_CALIBRATE = 40
+"""Known examples of a label, about half of which fit its calibration; each half needs 20."""
+
 _FEWEST_IN_A_SLICE = 5
 _MOST_SLICES = 50
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -127,6 +129,7 @@ class Judgement:
         num_examples: in it.
         group: column whose examples are drawn together, or "".
         labels: by label name; those that some example has.
+        schema: the labels.
     """
 
     step: int
@@ -134,6 +137,7 @@ class Judgement:
     num_examples: int
     group: str
     labels: Mapping[str, OfOneLabel]
+    schema: LabelSchema
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; numbers that are not known are null."""
@@ -144,8 +148,8 @@ class Judgement:
                 None if found.measures.confusion is None else found.measures.confusion.tolist()
             )
             labels[name] = value
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return own | {"labels": labels}
+        names = ("step", "data", "num_examples", "group")
+        return {name: getattr(self, name) for name in names} | {"labels": labels}
 
 
 def judge(predictions: Predictions, group: str = "") -> Judgement:
@@ -171,7 +175,9 @@ def judge(predictions: Predictions, group: str = "") -> Judgement:
         of_label = predictions.labels[label.name]
         if of_label.known.any():
             labels[label.name] = _of_label(label, predictions, is_first_half, groups)
-    return Judgement(predictions.step, predictions.data, len(predictions), group, labels)
+    return Judgement(
+        predictions.step, predictions.data, len(predictions), group, labels, predictions.schema
+    )
 
 
 def _of_label(
@@ -252,7 +258,7 @@ def _calibrated(
     label: Label, of_label: OfLabel, is_first_half: Array, groups: Array | None
 ) -> Calibrated | None:
     fitting, rest = of_label.known & is_first_half, of_label.known & ~is_first_half
-    if min(fitting.sum(), rest.sum()) < _FEWEST_TO_CALIBRATE / 2:
+    if min(fitting.sum(), rest.sum()) < FEWEST_TO_CALIBRATE / 2:
         return None
     is_several = label.kind == SEVERAL
     given = of_label.truth[fitting], of_label.probabilities[fitting]

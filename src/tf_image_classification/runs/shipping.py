@@ -10,6 +10,7 @@ exports/litert-int8/
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import tempfile
@@ -40,7 +41,10 @@ from tf_image_classification.serving.parity import Kept, Parity, compare
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.training.cluster import make_strategy
 
+log = logging.getLogger("tf_image_classification")
+
 NUM_EXAMPLES = 500
+FEWEST_EXAMPLES = 100
 TOLERANCE = 1e-3
 MOST_ACCURACY_LOST = 0.01
 _NUM_SAMPLES = 100
@@ -155,6 +159,8 @@ def export_folder(
             file,
         )
         refuse_others(parity, wish, record.schema)
+        if parity.num_examples < min(FEWEST_EXAMPLES, wish.num_examples):
+            log.warning(_few_examples(parity, wish))
         files.write_json(os.path.join(inner, "parity.json"), _finite(dataclasses.asdict(parity)))
         files.write_json(os.path.join(inner, "model.json"), dict(plan.description))
         if len(record.schema.labels) == 1 and record.schema.labels[0].has_classes:
@@ -162,6 +168,13 @@ def export_folder(
             files.write_bytes(os.path.join(inner, "labels.txt"), names.encode())
         replace_folder(inner, path)
     return Shipped(path, parity)
+
+
+def _few_examples(parity: Parity, wish: Wish) -> str:
+    text = f"The {wish.format} file was compared on {parity.num_examples} examples only"
+    if wish.quantization != NONE:
+        text += f": a loss of accuracy of {wish.max_accuracy_drop:g} would not show"
+    return f"{text}. --eval_metadata names a larger set; {FEWEST_EXAMPLES} or more say something."
 
 
 def refuse_others(parity: Parity, wish: Wish, schema: LabelSchema) -> None:
