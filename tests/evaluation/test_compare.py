@@ -97,7 +97,7 @@ def test_too_few_examples_cannot_tell_and_say_so(tmp_path, capsys):
     assert compare_verb.main([str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]) == 0
     printed = capsys.readouterr().out
     assert "kind: cannot tell, on 6 examples" in printed
-    assert "0.500 (too few for an interval)" in printed
+    assert "0.500 (too few examples)" in printed
 
 
 def test_the_verb(tmp_path, capsys):

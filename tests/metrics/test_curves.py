@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics import merging, streaming
+from tf_image_classification.metrics import curves, merging, streaming
 from tf_image_classification.metrics.curves import bin_edges
 
 
@@ -91,6 +91,25 @@ def test_without_both_classes_there_is_no_area():
 def test_a_probability_that_is_not_a_number_makes_the_area_nan():
     bad, good = streaming.auc([0, 1], [math.nan, 1.0]), streaming.auc([0, 1], [0.0, 1.0])
     assert math.isnan(good.merge(bad).result())
+
+
+@pytest.mark.parametrize("curve", EXACT)
+def test_areas_of_many_classes_for_many_weights_are_those_of_scikit_learn(curve):
+    rng = np.random.default_rng(0)
+    scores = np.round(rng.random([40, 5]), 1)
+    scores[:, 3] = 0.5  # nothing but ties
+    is_positive = rng.random([40, 5]) < [0.5, 0.1, 0.9, 0.4, 0.0]
+    ranking = curves.Ranking(is_positive, scores)
+    for _ in range(20):
+        weights = rng.integers(0, 3, 40).astype(float)
+        drawn = weights > 0
+        for k, found in enumerate(ranking.areas(curve, weights)):
+            has, of = is_positive[drawn, k], scores[drawn, k]
+            if not has.any() or (curve == "ROC" and has.all()):
+                assert math.isnan(found)
+            else:
+                expected = EXACT[curve](has, of, sample_weight=weights[drawn])
+                assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_beyond_what_is_kept_histograms_take_over_however_the_examples_were_split(monkeypatch):

@@ -125,7 +125,10 @@ class _Sample:
             bounds = SHARE if metric.is_over == FRACTION else None
             found = mean_with_interval(values, self.groups, bounds=bounds)
             return _root(found) if metric.is_over == ROOT else found
-        value = float(metric.of(self.label, self.rows).result())
+        if metric.redraw is None and by_class is not None:
+            value = float(mean_area(np.array([one.value for one in by_class.intervals])))
+        else:
+            value = float(metric.of(self.label, self.rows).result())
         if self.num_units < FEWEST_TO_DRAW:
             return without_interval(value, self.size)
         if metric.redraw is None and by_class is not None:
@@ -194,18 +197,18 @@ class _Sample:
         """How often each example is drawn, [n]: within its class, or with its group."""
         random = np.random.default_rng(0)
         if self.groups is not None:
-            fractions = np.full(self.num_units, 1 / self.num_units)
             for _ in range(_NUM_DRAWS):
-                yield random.multinomial(self.num_units, fractions)[self.groups].astype(np.float64)
+                drawn = random.integers(0, self.num_units, self.num_units)
+                of_groups = np.bincount(drawn, minlength=self.num_units)
+                yield of_groups[self.groups].astype(np.float64)
             return
         strata = self.rows.truth if self.label.is_class else np.zeros(self.size, int)
-        members = [np.flatnonzero(strata == k) for k in np.unique(strata)]
+        order = np.argsort(strata, kind="stable")
+        _, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
+        start, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
         for _ in range(_NUM_DRAWS):
-            weights = np.zeros(self.size)
-            for of_stratum in members:
-                size = len(of_stratum)
-                weights[of_stratum] = random.multinomial(size, np.full(size, 1 / size))
-            yield weights
+            drawn = order[start + (random.random(self.size) * size).astype(int)]
+            yield np.bincount(drawn, minlength=self.size).astype(np.float64)
 
 
 def _root(interval: Interval) -> Interval:

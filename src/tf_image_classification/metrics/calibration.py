@@ -27,7 +27,6 @@ COVERAGE = 0.9
 NUM_BINS = 15
 _LEAST = 1e-12
 LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 0.05, 20.0
-_PRIOR = 2 * float(np.log(2.0)) ** 2
 _ROUNDING = 1e-9  # (9 + 1) * (1 - 0.9) is a little less than 1
 
 LIMITS_OF_SEVERAL = (_LEAST, 1 - 1e-6)
@@ -87,9 +86,12 @@ class Calibration:
 def tempered(probabilities: Array, temperature: float, *, is_several: bool = False) -> Array:
     """Probabilities to the power of 1 / temperature, made to add up to one again.
 
-    Of softmax outputs it is the softmax of the logits divided by the temperature.
+    Of softmax outputs it is the softmax of the logits divided by the temperature. At temperature 1
+    they stay as they are.
     """
     exact = np.asarray(probabilities, np.float64)
+    if temperature == 1:
+        return exact
     if is_several:
         exact = np.clip(exact, *LIMITS_OF_SEVERAL)
         logits = np.log(exact) - np.log1p(-exact)
@@ -157,7 +159,7 @@ def fit_temperature(
 
     def loss(log_temperature: float) -> float:
         calibrated = tempered(probabilities, np.exp(log_temperature), is_several=is_several)
-        return count * _exact_loss(truth, calibrated, is_several) + log_temperature**2 / _PRIOR
+        return count * _exact_loss(truth, calibrated, is_several) + log_prior(log_temperature)
 
     def confidence(temperature: float) -> float:
         calibrated = tempered(probabilities, temperature, is_several=is_several)
@@ -182,6 +184,11 @@ def fit_temperature(
         f"shrunk from {temperature:.3g} to {shrunk:.3g}: {count} examples bear out a mean "
         f"confidence of {highest:.4g} at most"
     )
+
+
+def log_prior(log_temperature: float) -> float:
+    """What a temperature costs a fit, in nats: its logarithm has a normal prior as wide as log 2."""
+    return float(log_temperature**2 / (2 * np.log(2.0) ** 2))
 
 
 def log_loss(truth: Array, probabilities: Array, *, is_several: bool) -> float:

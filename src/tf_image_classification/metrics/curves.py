@@ -108,39 +108,51 @@ class Ranking:
             scores: [n, D].
         """
         columns = np.ascontiguousarray(scores.T)  # [D, n]
+        num_classes, n = columns.shape
         self._order = np.argsort(-columns, axis=1, kind="stable")
         ordered = np.take_along_axis(columns, self._order, axis=1)
-        self._is_positive = np.take_along_axis(is_positive.T, self._order, axis=1)
         self._is_broken = np.isnan(columns).any(axis=1)
-        n = columns.shape[1]
         differs = ordered[:, 1:] != ordered[:, :-1]
-        edge = np.ones([len(columns), 1], bool)
+        edge = np.ones([num_classes, 1], bool)
         places = np.arange(n)
         # Of each example the first and the last one with its score.
         first = np.where(np.concatenate([edge, differs], axis=1)[:, :n], places, 0)
         last = np.where(np.concatenate([differs, edge], axis=1)[:, :n], places, n)
-        self._first = np.maximum.accumulate(first, axis=1)
-        self._last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
-        self._is_last = self._last == places
+        first = np.maximum.accumulate(first, axis=1)
+        last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+        # From here on the positive examples alone, class by class in the order of their scores.
+        ranked = np.take_along_axis(is_positive.T, self._order, axis=1)
+        self._class, self._place = np.nonzero(ranked)
+        self._first = first[self._class, self._place]
+        self._last = last[self._class, self._place]
+        tie = self._class * (n + 1) + self._last
+        self._from, self._upto = np.searchsorted(tie, tie), np.searchsorted(tie, tie, "right")
+        self._start = np.searchsorted(self._class, np.arange(num_classes))
 
     def areas(self, curve: str, weights: Array | None = None) -> Array:
         """The area of each class under a curve, [D]; as ``auc`` says."""
-        each = np.ones(self._order.shape[1]) if weights is None else np.asarray(weights, float)
-        ordered = each[self._order]
-        positive = np.where(self._is_positive, ordered, 0.0)
-        negative = np.where(self._is_positive, 0.0, ordered)
-        # Up to each score, and at that score alone; summed in the order of the scores.
-        true, false = np.cumsum(positive, axis=1), np.cumsum(negative, axis=1)
-        gained = true - np.take_along_axis(true - positive, self._first, axis=1)
-        if curve == "ROC":
-            before = np.take_along_axis(false - negative, self._first, axis=1)
-            num_negative = false[:, -1:].sum(axis=1)
-            areas = gained * (num_negative[:, None] - (false + before) / 2)
-            whole = true[:, -1:].sum(axis=1) * num_negative
-        else:
-            areas, whole = gained * ratio(true, true + false), true[:, -1:].sum(axis=1)
-        found = ratio(np.where(self._is_last, areas, 0.0).sum(axis=1), whole)
-        return np.where(self._is_broken, np.nan, found)
+        num_classes, n = self._order.shape
+        each = np.ones(n) if weights is None else np.asarray(weights, np.float64)
+        upto = np.zeros([num_classes, n + 1])  # weight of the examples before each place
+        np.cumsum(each[self._order], axis=1, out=upto[:, 1:])
+        k = self._class
+        own = each[self._order[k, self._place]]
+        positive = np.concatenate([[0.0], np.cumsum(own)])
+        before_class = positive[self._start][k]
+        true = positive[self._upto] - before_class
+        all_found = upto[k, self._last + 1]
+        num_positive = np.bincount(k, own, num_classes)
+        if curve == "PR":
+            precision = np.where(own > 0, ratio(true, all_found), 0.0)
+            return self._known(np.bincount(k, own * precision, num_classes), num_positive)
+        num_negative = upto[:, -1] - num_positive
+        false = all_found - true
+        false_before = upto[k, self._first] - (positive[self._from] - before_class)
+        pairs = own * (num_negative[k] - (false + false_before) / 2)
+        return self._known(np.bincount(k, pairs, num_classes), num_positive * num_negative)
+
+    def _known(self, part: Array, whole: Array) -> Array:
+        return np.where(self._is_broken, np.nan, ratio(part, whole))
 
 
 def _kept(
