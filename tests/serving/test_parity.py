@@ -23,7 +23,7 @@ def compared(label, kept, outputs):
 
 def of_prices(change):
     before = 400_000 + 100_000 * RANDOM.normal(size=40)
-    kept = Kept(before, before, ALL_KNOWN)
+    kept = Kept(before, before, before, ALL_KNOWN)
     return compared(PRICE, kept, {"price": (before + change).astype(np.float32)})
 
 
@@ -32,7 +32,11 @@ def of_marks(num_wrong):
     before = np.where(truth > 0, 0.9, 0.1).astype(np.float32)
     after = before.copy()
     after[:num_wrong] = 1 - after[:num_wrong]
-    return compared(MARKS, Kept(before, truth, ALL_KNOWN), {"marks_probabilities": after})
+    return compared(
+        MARKS,
+        Kept(before, (before >= 0.5).astype(int), truth, ALL_KNOWN),
+        {"marks_probabilities": after},
+    )
 
 
 def test_large_values_are_alike_when_float32_rounds_them():
@@ -44,7 +48,7 @@ def test_large_values_are_alike_when_float32_rounds_them():
         refuse_others(parity, Wish("onnx"), schema)
     constant = np.full(40, 4e5)
     after = {"price": np.nextafter(constant.astype(np.float32), np.float32(np.inf))}
-    parity, schema = compared(PRICE, Kept(constant, constant, ALL_KNOWN), after)
+    parity, schema = compared(PRICE, Kept(constant, constant, constant, ALL_KNOWN), after)
     refuse_others(parity, Wish("onnx"), schema)
 
 
@@ -67,8 +71,8 @@ def test_labels_that_no_example_has_say_nothing_and_the_farthest_is_named():
     truth = RANDOM.integers(0, 2, [40, 3])
     given = np.where(truth > 0, 0.9, 0.1).astype(np.float32)
     kept = {
-        "marks": Kept(given, truth, ~ALL_KNOWN),
-        "price": Kept(np.arange(40.0), np.arange(40.0), ALL_KNOWN),
+        "marks": Kept(given, (given >= 0.5).astype(int), truth, ~ALL_KNOWN),
+        "price": Kept(np.arange(40.0), np.arange(40.0), np.arange(40.0), ALL_KNOWN),
     }
     outputs = {"marks_probabilities": given + 0.05, "price": np.arange(40.0)}
     schema = LabelSchema((MARKS, PRICE))

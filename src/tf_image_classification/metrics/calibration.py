@@ -187,7 +187,7 @@ def fit_temperature(
 
 
 def log_prior(log_temperature: float) -> float:
-    """What a temperature costs a fit, in nats: its logarithm has a normal prior as wide as log 2."""
+    """What a temperature costs a fit, in nats: its logarithm has a normal prior, log 2 wide."""
     return float(log_temperature**2 / (2 * np.log(2.0) ** 2))
 
 

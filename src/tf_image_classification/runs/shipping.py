@@ -280,6 +280,7 @@ def _kept(
         calibration = calibrations.get(label.name)
         found[label.name] = Kept(
             output,
+            rows.predicted,
             rows.truth,
             rows.known,
             None if calibration is None else calibration.apply(output),

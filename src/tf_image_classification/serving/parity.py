@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from tf_image_classification.batches import calibrated_key, probabilities_key
+from tf_image_classification.estimator_specs import predicted_classes
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.labels.schema import SEVERAL
 from tf_image_classification.serving.formats import Run
 
 _TIMED_RUNS = 20
@@ -63,12 +64,14 @@ class Kept:
 
     Attributes:
         output: probabilities [n, D] or values [n].
+        predicted: class numbers [n], values [n], or of several classes 0 and 1 [n, D].
         truth: class numbers [n], values [n], or of several classes 0 and 1 [n, D].
         known: bool [n].
         calibrated: calibrated probabilities [n, D], or None without calibration.
     """
 
     output: npt.NDArray[Any]
+    predicted: npt.NDArray[Any]
     truth: npt.NDArray[Any]
     known: npt.NDArray[np.bool_]
     calibrated: npt.NDArray[Any] | None = None
@@ -150,14 +153,12 @@ def _compare_label(label: Label, kept: Kept, found: Mapping[str, npt.NDArray[Any
     key = calibrated_key(label.name)
     if kept.calibrated is not None and key in found:
         differences.append(np.abs(found[key].astype(np.float64) - kept.calibrated).ravel())
-    if label.kind == SEVERAL:
-        chosen = before >= 0.5, after >= 0.5
-    else:
-        chosen = before.argmax(axis=1)[:, None], after.argmax(axis=1)[:, None]
+    here = predicted_classes(label, tf.constant(after, tf.float32)).numpy()
+    chosen = [one.reshape([len(before), -1]) for one in (kept.predicted, here)]
     is_right = [(one == truth.reshape(one.shape)).all(axis=1) for one in chosen]
-    there, here = (-right[known].astype(np.float64) for right in is_right)
+    losses = [-right[known].astype(np.float64) for right in is_right]
     flipped = int((chosen[0] != chosen[1]).any(axis=1).sum())
-    return _OfLabel(np.concatenate(differences), flipped, there, here)
+    return _OfLabel(np.concatenate(differences), flipped, *losses)
 
 
 def _mean(parts: list[npt.NDArray[Any]]) -> float:
