@@ -133,14 +133,14 @@ def on_trashnet(folder, weights):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    from tf_image_classification.conversion.readers import find_rows
+    from tf_image_classification.dataset.readers import find_examples
     from tf_image_classification.inspection.features import features_of
 
-    rows, _ = find_rows(folder)
-    images = [types.SimpleNamespace(problem="", place=row.place) for row in rows]
+    listing = find_examples([folder], option="--trashnet")
+    images = [types.SimpleNamespace(problem="", place=place) for place in listing.places]
     features = features_of(images, "mobilenet_v1", weights)
     features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
-    _, truth = np.unique([row.columns["label"] for row in rows], return_inverse=True)
+    _, truth = np.unique(listing.columns["label"], return_inverse=True)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
 
     def probabilities(labels):

@@ -35,8 +35,8 @@ def test_a_good_model_says_how_many_are_wrong_and_how_sure_that_is():
     assert len(np.intersect1d(found.candidates, wrong)) > 0.8 * len(wrong)
     assert np.isin(found.candidates[:100], wrong).mean() > 0.95  # ranked
     precision = np.isin(found.candidates[: found.num_likely], wrong).mean()
-    assert found.expected_precision == pytest.approx(precision, abs=0.1)
-    assert found.num_wrong == pytest.approx(len(wrong), rel=0.2)
+    assert precision - 0.2 < found.expected_precision < precision + 0.02  # on the safe side
+    assert 0.6 * len(wrong) < found.num_wrong < 1.05 * len(wrong)
     assert f"about {found.num_wrong:.0f} are wrong" in found.text()
 
 

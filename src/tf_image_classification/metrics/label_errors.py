@@ -27,7 +27,7 @@ from tf_image_classification.metrics.calibration import (
 )
 
 Array = npt.NDArray[Any]
-_OWN_ALLOWANCE = 0.05
+_OWN_ALLOWANCE = 0.08
 """The fraction of a model's own mistakes that are as sure as a wrong label looks; measured."""
 
 _LEAST_PRECISION = 0.5
@@ -81,8 +81,8 @@ def label_errors(labels: npt.NDArray[np.int64], probabilities: Array) -> LabelEr
 
     The labels are taken to be drawn from the model's calibrated probabilities, but for a fraction
     that is any class at random; temperature and fraction are fitted together. A model's own
-    mistakes can be as sure as wrong labels look: a twentieth of those that it is expected to make
-    is taken off the fraction. What remains must be at least half of it, and beyond chance.
+    mistakes can be as sure as wrong labels look: 8 % of those that it is expected to make are
+    taken off the fraction. What remains must be at least half of it, and beyond chance.
 
     Args:
         labels: class numbers [n].

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_image_classification.batches import Batch
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.sources import Table
+from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.runner import Slices, evaluate_batches
