@@ -323,6 +323,18 @@ def test_of_a_few_examples_nothing_is_drawn_and_that_is_said():
     assert "calibration: too few examples (at least 40 in two halves)." in text
 
 
+def test_a_number_is_printed_once_and_a_specs_own_one_is_marked():
+    kept = predictions(of_class(200))
+    judgement = judge(kept)
+    right = judgement.labels["kind"].score.value
+    own = {"loss": 1.25, "accuracy": right, "macro_f1": 0.5, "speed": 3.0}
+    text = judged_table(Evaluation(own, {}, 200), 7, judgement)
+    assert text.count("  accuracy ") == 1 and f"  accuracy                {right:.3f} [" in text
+    before, _, after = text.partition("kind: with 95 % intervals")
+    assert "loss" in before and "speed" in before and "accuracy" not in before
+    assert "macro_f1 (the spec's own)  0.5000" in before and "  macro_f1 " in after
+
+
 def test_where_no_draw_differs_the_classes_counts_decide_the_width():
     truth = np.array([*[0] * 100, *[1] * 4])
     of_two = np.eye(2, dtype=np.float32)[truth]

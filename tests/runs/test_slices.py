@@ -83,6 +83,27 @@ def test_a_column_that_is_not_there_is_refused(world, tmp_path):
         run(plain_spec(), tmp_path / "n", records, train_steps=1, slice_column="light")
 
 
+def test_many_numbers_are_watched_by_quarters_as_the_report_shows_them(tmp_path):
+    """Each by itself would be too few examples to watch."""
+    random = np.random.RandomState(0)
+    lines = ["URIs,kind,weight"]
+    for i in range(60):
+        image = random.randint(0, 100, [SIZE, SIZE, 3], np.uint8)
+        image[:, 2 * (i % 3) : 2 * (i % 3) + 2] += min(120, 2 * i)
+        (tmp_path / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
+        lines.append(f"{i}.png,{NAMES[i % 3]},{i / 10}")
+    (tmp_path / "all.csv").write_text("\n".join(lines))
+    csv = str(tmp_path / "all.csv")
+    options = {"slice_column": "weight", "eval_every_steps": 4, "export_saved_model": True}
+    run(plain_spec(names=NAMES), tmp_path / "m", csv, csv, train_steps=4, **options)
+    evaluate(None, tiny_settings(tmp_path / "m", csv, csv))
+    with open(ModelFolder(str(tmp_path / "m")).judgement, encoding="utf-8") as stream:
+        slices = json.load(stream)["labels"]["kind"]["slices"]
+    assert len(slices) == 4
+    worst = evaluations(tmp_path / "m")[-1]["worst_slice_accuracy"]
+    assert worst == pytest.approx(min(one["score"]["value"] for one in slices))
+
+
 def test_columns_are_joined_by_example_whatever_the_paths_look_like(world, tmp_path):
     """A parenthesis in a folder's name, a row twice, and records with features beside."""
     _, records, _ = world

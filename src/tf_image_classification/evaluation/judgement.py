@@ -226,7 +226,7 @@ def _slices(
 ) -> list[Slice]:
     found = []
     for column, texts in predictions.slices.items():
-        of_column = _few_values(np.array(texts, object).astype(str))
+        of_column = few_values(np.array(texts, object).astype(str))
         names, counts = np.unique(of_column[known], return_counts=True)
         if len(names) > _MOST_SLICES or len(names) < 2:
             continue  # a name of each example, such as a path, is no slice
@@ -240,7 +240,7 @@ def _slices(
     return found
 
 
-def _few_values(texts: Array) -> Array:
+def few_values(texts: Array) -> Array:
     """Numbers of many values as the quarters they lie in; everything else as it is."""
     if len(np.unique(texts)) <= _MOST_SLICES:
         return texts
