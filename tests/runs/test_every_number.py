@@ -503,6 +503,21 @@ def test_the_page_and_the_card(run):
             np.testing.assert_allclose(confidence, given, atol=6e-5)
             mistakes = known[truth != predicted]
             assert set(shown["galleries"]["worst"]["indices"]) <= set(mistakes.tolist())
+    [kind] = [one for one in run.page["labels"] if one["name"] == "kind"]
+    limits = {title: text for title, _, text in kind["limits"]}
+    _, truth, predicted, *_ = references(run)["kind"]
+    present = np.unique(truth)
+    balanced = sk.recall_score(truth, predicted, labels=present, average="macro")
+    chance = 1 / len(present)
+    assert f"{balanced:.3f} [" in limits["no better than chance"]
+    assert f"{chance:.3f} would be by guessing" in limits["no better than chance"]
+    learned = np.genfromtxt(run.folder / "a.csv", str, delimiter=",", skip_header=1)
+    known = learned[learned[:, 1] != ""]
+    said = load_model(run.settings.run.model_dir).predict(
+        [str(run.folder / n) for n in known[:, 0]]
+    )
+    right = np.mean([one.labels["kind"].name for one in said] == known[:, 1])
+    assert f"{right:.1%} of {len(known)} training examples are right" in limits["underfitting"]
     counts = {one["caption"]: one["rows"] for one in run.page["counts"]}
     of_kind = {row[0]: row[2] for row in counts["examples by kind"]}
     _, truth, *_ = references(run)["kind"]

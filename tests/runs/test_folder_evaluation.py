@@ -57,7 +57,7 @@ def given(run, evaluation=None):
 def test_what_was_evaluated_last_is_reported_and_compared_and_stays(run, capsys):
     other = write_records(run.folder, "test", count=60, seed=2)
     evaluate(None, given(run, other))
-    assert "are of these 60 examples now, in place of the evaluation of 90 other examples" in (
+    assert "hold this evaluation of 60 examples, and replace those of 90 other examples" in (
         capsys.readouterr().out
     )
     before = contents(run)
@@ -80,13 +80,13 @@ def test_a_small_evaluation_does_not_take_the_folders_calibration(run, capsys, c
     printed = capsys.readouterr().out
     assert "evaluation of step 8 on 6 examples" in printed
     assert "not kept: label kind has 6 known examples, too few to calibrate" in printed
-    assert "stay with the evaluation of 90 examples. --keep_evaluation yes" in printed
+    assert "still use the evaluation of 90 examples. --keep_evaluation yes" in printed
     assert contents(run) == before and load_model(run.model_dir).calibrations == calibrated
     lines = pathlib.Path(run.model_dir, "evaluations.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["num_examples"] == 6  # listed all the same
 
     export_folder(given(run, few), Wish("saved_model"), run.settings.data.cache_dir)
-    assert "evaluated 6 examples; not kept, as was asked" in caplog.text
+    assert "evaluated 6 examples; not kept" in caplog.text
     assert "was compared on 6 examples only" in caplog.text
     assert contents(run) == before
 
@@ -97,10 +97,10 @@ def test_a_flag_says_whether_an_evaluation_becomes_the_folders_own(run, capsys):
     line += ["--cache_dir", run.settings.data.cache_dir]
     before = contents(run)
     evaluate_verb.main([*line, "--keep_evaluation", "no"])
-    assert "not kept, as was asked" in capsys.readouterr().out and contents(run) == before
+    assert "not kept (--keep_evaluation no)" in capsys.readouterr().out and contents(run) == before
     evaluate_verb.main([*line, "--keep_evaluation=yes"])
     printed = capsys.readouterr().out
-    assert "The calibration of label kind is gone: label kind has 6 known" in printed
+    assert "The calibration of label kind was removed: label kind has 6 known" in printed
     assert count_kept(run) == 6 and load_model(run.model_dir).calibrations == {}
     with pytest.raises(SystemExit):
         evaluate_verb.main([*line, "--keep_evaluation", "never"])
@@ -112,7 +112,7 @@ def test_the_first_evaluation_is_kept_however_small_and_says_so(run, capsys):
         pathlib.Path(run.model_dir, name).unlink()
     evaluate(None, given(run, write_records(run.folder, "few", count=6, seed=3)))
     printed = capsys.readouterr().out
-    assert "are of these 6 examples now. Label kind has 6 known examples, too few" in printed
+    assert "hold this evaluation of 6 examples. Not calibrated: label kind has 6 known" in printed
     assert count_kept(run) == 6 and load_model(run.model_dir).calibrations == {}
 
 

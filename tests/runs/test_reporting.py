@@ -9,7 +9,7 @@ import pytest
 
 from browser import open_page
 from serving import shipped_run as making
-from tf_image_classification import evaluate, train
+from tf_image_classification import train
 from tf_image_classification.cli import report as report_verb
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.evaluation.intervals import Interval
@@ -108,7 +108,6 @@ def report_of_many(tmp_path_factory):
         folder / "model", records, records, train_steps=1, export_saved_model=True
     )
     train(plain_spec(names=names, depth=NUM_MANY), settings)
-    evaluate(None, settings)
     page, _ = write_report(settings, str(folder / "cache"), is_inspected=False)
     return page, names
 
@@ -213,6 +212,8 @@ def test_wrong_labels_are_not_told_by_a_model_that_may_be_guessing():
     good = facts(label_errors=errors_of(40, 0.75))
     [noise] = [limit for limit in limits_of(good) if limit.title == "label noise"]
     assert noise.state == YES and "about 30 are wrong (expected precision 75%)" in noise.text
+    few = facts(balanced=Interval(0.9, np.nan, np.nan, 5, "too few examples"))
+    assert {limit.title: limit.state for limit in limits_of(few)}["no better than chance"] == YES
     one_class = facts(balanced=Interval(1.0, 0.9, 1.0, 30), recalls=np.array([1.0, np.nan, np.nan]))
     assert {limit.title: limit.state for limit in limits_of(one_class)}["label noise"] == NO
 

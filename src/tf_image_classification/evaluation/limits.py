@@ -97,7 +97,8 @@ def _guessed(facts: Facts) -> float:
 
 
 def _may_be_guessing(facts: Facts) -> bool:
-    return facts.balanced.low <= _guessed(facts) < 1
+    share = _guessed(facts)
+    return share < 1 and not facts.balanced.low > share  # of too few examples it is NaN
 
 
 def _underfit(facts: Facts) -> Iterable[Limit]:

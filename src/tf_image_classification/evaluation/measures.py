@@ -21,6 +21,8 @@ import numpy.typing as npt
 from tf_image_classification.evaluation.intervals import (
     FEWEST_TO_DRAW,
     SHARE,
+    TOO_FEW,
+    TOO_FEW_GROUPS,
     Interval,
     mean_with_interval,
     wilson,
@@ -114,6 +116,7 @@ class _Sample:
         self.size = len(rows.truth)
         self.groups: Array | None = None
         self.num_units = self.size
+        self.too_few = TOO_FEW if groups is None else TOO_FEW_GROUPS
         if groups is not None:
             names, self.groups = np.unique(groups, return_inverse=True)
             self.num_units = len(names)
@@ -130,7 +133,7 @@ class _Sample:
         else:
             value = float(metric.of(self.label, self.rows).result())
         if self.num_units < FEWEST_TO_DRAW:
-            return without_interval(value, self.size)
+            return without_interval(value, self.size, self.too_few)
         if metric.redraw is None and by_class is not None:
             if by_class.draws is None:
                 return without_interval(value, self.size, TOO_MANY)
@@ -163,7 +166,7 @@ class _Sample:
         intervals = [
             _between(value, drawn[:, k], counts[k], float(units[k]))
             if units[k] >= FEWEST_TO_DRAW
-            else without_interval(value, counts[k])
+            else without_interval(value, counts[k], self.too_few)
             for k, value in enumerate(values)
         ]
         return _ByClass(intervals, units, drawn)

@@ -61,7 +61,7 @@ def calibration_json(found: OfOneLabel) -> dict[str, Any] | None:
         line_chart(
             [("own", _points(one.bins_before)), ("calibrated", _points(one.bins_after))],
             x="confidence",
-            y="share that is right",
+            y="fraction that is right",
             x_range=(0.0, 1.0),
             y_range=(0.0, 1.0),
             is_diagonal_shown=True,
@@ -71,8 +71,8 @@ def calibration_json(found: OfOneLabel) -> dict[str, Any] | None:
         charts.append(
             line_chart(
                 [("", found.risk_curve)],
-                x="share answered, the surest first",
-                y="share of them that is wrong",
+                x="fraction answered, the surest first",
+                y="fraction of them that is wrong",
                 x_range=(0.0, 1.0),
             )
         )
@@ -133,7 +133,7 @@ def model_card(content: Mapping[str, Any]) -> str:
             score = label["score_name"].replace("_", " ")
             lines += ["", f"| slice | examples | {score} |", "|---|---|---|"]
             lines += [
-                f"| {s['column']} = {s['value']} | {s['score']['count']} | "
+                f"| {_cell(s['column'])} = {_cell(s['value'])} | {s['score']['count']} | "
                 f"{interval_text(s['score'])} |"
                 for s in label["slices"]
             ]
@@ -146,6 +146,11 @@ def model_card(content: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """A text as it can stand in a cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def interval_text(one: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ def keep(
     """
     before = _kept_before(folder, predictions.step)
     if choice == NEVER:
-        return f"not kept, as was asked: {_stays(before)}"
+        return f"not kept (--keep_evaluation no). {_stays(before)}"
     new = {
         name: of_label.calibrated.calibration.to_json()
         for name, of_label in judgement.labels.items()
@@ -65,20 +65,20 @@ def keep(
     lost = sorted(set(before.get("calibrations", {})) - set(new))
     if choice == AUTO and lost:
         return (
-            f"not kept: {uncalibrated}, and would lose the calibration of label "
-            f"{', '.join(lost)}. {_stays(before)} --keep_evaluation yes puts this one in its place."
+            f"not kept: {uncalibrated}, and the calibration of label {', '.join(lost)} would be "
+            f"lost. {_stays(before)} --keep_evaluation yes replaces it."
         )
     write_predictions(folder.predictions, predictions)
     files.write_json(folder.judgement, judgement.to_json())
     files.write_json(folder.calibration, {"step": predictions.step, "labels": new})
     place = ""
     if before and before["data"] != predictions.data:
-        place = f", in place of the evaluation of {before['count']} other examples"
-    text = f"kept: {_FILES} are of these {len(predictions)} examples now{place}."
+        place = f", and replace those of {before['count']} other examples"
+    text = f"kept: {_FILES} hold this evaluation of {len(predictions)} examples{place}."
     if lost:
-        text += f" The calibration of label {', '.join(lost)} is gone: {uncalibrated}."
+        text += f" The calibration of label {', '.join(lost)} was removed: {uncalibrated}."
     elif uncalibrated:
-        text += f" {uncalibrated[0].upper()}{uncalibrated[1:]}: probabilities stay the model's own."
+        text += f" Not calibrated: {uncalibrated}."
     return text
 
 
@@ -101,8 +101,8 @@ def _kept_before(folder: ModelFolder, step: int) -> dict[str, Any]:
 
 def _stays(before: Mapping[str, Any]) -> str:
     if not before:
-        return f"The folder keeps no evaluation of this model; {_USERS} go without."
-    return f"{_USERS} stay with the evaluation of {before['count']} examples."
+        return "The folder holds no evaluation of this model."
+    return f"{_USERS} still use the evaluation of {before['count']} examples."
 
 
 def _uncalibrated(predictions: Predictions, judgement: Judgement) -> str:
