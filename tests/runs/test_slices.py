@@ -79,6 +79,9 @@ def test_a_column_that_is_not_there_is_refused(world, tmp_path):
     with pytest.raises(ConfigError, match="light"):
         run(plain_spec(names=NAMES), tmp_path / "m", records, csv, train_steps=1,
             slice_column="lights")  # fmt: skip
+    with pytest.raises(ConfigError, match="'kind' is a label of the model"):
+        run(plain_spec(names=NAMES), tmp_path / "m", records, csv, train_steps=1,
+            slice_column="kind")  # fmt: skip
     with pytest.raises(ConfigError, match="eval_metadata"):
         run(plain_spec(), tmp_path / "n", records, train_steps=1, slice_column="light")
 

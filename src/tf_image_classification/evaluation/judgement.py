@@ -164,8 +164,11 @@ def judge(predictions: Predictions, group: str = "") -> Judgement:
         ConfigError: there is no such column.
     """
     if group and group not in predictions.slices:
+        known = predictions.slices
         raise ConfigError(
-            f"The evaluation set has no column {group!r}. {did_you_mean(group, predictions.slices)}"
+            f"group_column: {group!r} is a label of the model; expected a column beside the labels."
+            if group in predictions.schema.names
+            else f"The evaluation set has no column {group!r}. {did_you_mean(group, known)}"
         )
     groups = np.asarray(predictions.slices[group], object).astype(str) if group else None
     names = map(str, predictions.ids.tolist()) if groups is None else groups.tolist()

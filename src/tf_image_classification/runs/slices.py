@@ -39,6 +39,11 @@ def watched_slices(settings: Settings, data: Data) -> Slices | None:
     if not labels or not isinstance(source, Table):
         raise ConfigError("slice_column needs a class label, and examples that are read by number.")
     columns = columns_beside(source)
+    if column in data.schema.names:
+        raise ConfigError(
+            f"slice_column: {column!r} is a label of the model, and slices are columns beside the "
+            "labels. Name the labels: --label_columns."
+        )
     if column not in columns:
         raise ConfigError(
             f"slice_column: the evaluation set has no column {column!r}. "
