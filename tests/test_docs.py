@@ -21,6 +21,7 @@ from tf_image_classification.cli import (
 from tf_image_classification.cli import tune as tune_verb
 from tf_image_classification.cloud.job import make_job
 from tf_image_classification.config import OPTIONS
+from tf_image_classification.metrics.definitions import METRICS
 from tf_image_classification.search_space import parameters_of
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -72,3 +73,19 @@ def test_every_link_to_a_page_leads_somewhere(page):
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (path.parent / target).exists(), target
+
+
+def test_the_table_of_metrics_is_the_one_that_evaluations_use():
+    rows = re.findall(r"^\| `(\w+)`( \(by class\))? \| ([\w, ]+) \| (\w*) \| (.*) \|$",
+                      (DOCS / "evaluate.md").read_text(), re.MULTILINE)  # fmt: skip
+    directions = {True: "higher", False: "lower", None: ""}
+    assert rows == [
+        (
+            metric.name,
+            " (by class)" if metric.is_by_class else "",
+            ", ".join(metric.kinds),
+            directions[metric.is_higher_better],
+            metric.summary + (f"; needs {metric.needs}" if metric.needs else ""),
+        )
+        for metric in METRICS
+    ]

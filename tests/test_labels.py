@@ -232,3 +232,9 @@ def test_ordinal_classes_are_in_the_order_of_their_values(case):
 def test_an_order_that_is_not_certain_is_asked_for(names):
     with pytest.raises(LabelError, match="do not say their order.*--labels a=FILE"):
         collect_vocabulary(Label("a", depth=len(names), kind="ordinal"), names)
+
+
+def test_a_class_of_several_cannot_hold_the_mark_that_joins_them():
+    with pytest.raises(SpecError, match=r"'a\|b'.*Rename the class"):
+        Label("tags", depth=2, kind="several", class_names=("a|b", "c"))
+    assert Label("kind", depth=2, class_names=("a|b", "c")).depth == 2

@@ -300,22 +300,42 @@ def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> di
             continue
         if label.kind == SEVERAL:
             probabilities = tf.sigmoid(value)
-            predicted = probabilities >= 0.5
         elif label.kind == ORDINAL:
             probabilities = _ordinal_probabilities(label, value)
-            expected = tf.linalg.matvec(probabilities, tf.range(label.depth, dtype=tf.float32))
-            predictions[expected_key(label.name)] = expected
-            if label.coding == THRESHOLDS:
-                is_above = 1.0 - tf.cumsum(probabilities, axis=-1)[:, :-1] > 0.5
-                predicted = tf.reduce_sum(tf.cast(is_above, tf.int64), axis=-1)
-            else:
-                predicted = tf.cast(tf.round(expected), tf.int64)
+            predictions[expected_key(label.name)] = _expected(label, probabilities)
         else:
             probabilities = tf.nn.softmax(value)
-            predicted = tf.argmax(value, axis=-1)
         predictions[probabilities_key(label.name)] = probabilities
-        predictions[label.name] = predicted
+        is_softmax = label.kind not in (SEVERAL, ORDINAL)
+        predictions[label.name] = (
+            tf.argmax(value, axis=-1) if is_softmax else predicted_classes(label, probabilities)
+        )
     return predictions
+
+
+def predicted_classes(label: Label, probabilities: tf.Tensor) -> tf.Tensor:
+    """What a label's probabilities [B, depth] predict; works traced and eagerly.
+
+    Returns:
+        Class numbers int64 [B]; for several classes bool [B, depth]. ``predictions_from`` says how.
+    """
+    import tensorflow as tf  # late, as above
+
+    if label.kind == SEVERAL:
+        return probabilities >= 0.5
+    if label.kind != ORDINAL:
+        return tf.argmax(probabilities, axis=-1)
+    if label.coding == THRESHOLDS:
+        is_above = 1.0 - tf.cumsum(probabilities, axis=-1)[:, :-1] > 0.5
+        return tf.reduce_sum(tf.cast(is_above, tf.int64), axis=-1)
+    return tf.cast(tf.round(_expected(label, probabilities)), tf.int64)
+
+
+def _expected(label: Label, probabilities: tf.Tensor) -> tf.Tensor:
+    """The mean class, [B]."""
+    import tensorflow as tf  # late, as above
+
+    return tf.linalg.matvec(probabilities, tf.range(label.depth, dtype=tf.float32))
 
 
 def _ordinal_probabilities(label: Label, logits: tf.Tensor) -> tf.Tensor:

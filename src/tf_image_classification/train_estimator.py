@@ -85,7 +85,11 @@ def train(
 
 
 def evaluate(
-    spec: EstimatorSpec | None, settings: Settings, *, group_column: str = ""
+    spec: EstimatorSpec | None,
+    settings: Settings,
+    *,
+    group_column: str = "",
+    keep_evaluation: str = "auto",
 ) -> TrainResult:
     """Evaluate the model of a folder on the whole evaluation set, and keep its predictions.
 
@@ -95,6 +99,9 @@ def evaluate(
         settings: ``model_dir``, ``eval_metadata`` and how to read them.
         group_column: column of the evaluation set whose values are people or other sources of
             several images: intervals are then of other people, not of other images.
+        keep_evaluation: whether it becomes the one that the folder's reports, exports and
+            predictions are based on. "auto": unless it is too small to calibrate a label that is
+            calibrated now. "yes": always; then a folder that cannot be written is an error. "no".
 
     Raises:
         TficError: there is no model or no data, or one of them is unusable.
@@ -106,13 +113,15 @@ def evaluate(
     from tf_image_classification.runs import folder_evaluation, messages
 
     found = folder_evaluation.evaluate_folder(
-        spec, settings, cache_dir(settings), workers, group=group_column
+        spec, settings, cache_dir(settings), workers, group=group_column, choice=keep_evaluation
     )
     if found.judgement is not None:
         for note in found.notes:
             print(note)
-        print(messages.evaluation_table(found.evaluation, found.step))
-        print(messages.judgement_text(found.judgement))
+        print(messages.judged_table(found.evaluation, found.step, found.judgement))
+        print(found.kept)
+    if found.failure is not None and keep_evaluation == "yes":
+        raise found.failure
     return TrainResult(settings.run.model_dir, found.step, found.evaluation.scalars())
 
 

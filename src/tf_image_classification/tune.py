@@ -306,18 +306,23 @@ def _values_of(trial: Any) -> dict[str, Any]:
 
 def _write_results(study: Any, settings: Settings, options: TuneOptions) -> None:
     """All trials as JSON lines, and the best one's settings as a file for ``--config``."""
+    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    is_higher = study.direction.name == "MAXIMIZE"
+    complete.sort(key=lambda trial: trial.value, reverse=is_higher)
+    ranks = {trial.number: rank for rank, trial in enumerate(complete, 1)}
     lines = [
         {
             "folder": trial.user_attrs[_FOLDER],
             "state": trial.state.name.lower(),
             "value": trial.value,
+            "rank": ranks.get(trial.number),
             "reason": trial.user_attrs.get(_REASON, ""),
             "settings": _values_of(trial),
         }
         for trial in _finished(study)
     ]
     files.write_json_lines(files.join(options.study_dir, "trials.jsonl"), lines)
-    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+    if not complete:
         return
     values = settings.values()
     given = {
@@ -354,11 +359,7 @@ def _draw(optuna: Any, study: Any, options: TuneOptions) -> None:
 def table(study_dir: str, most: int = 10) -> str:
     """The trials of a study from the best one on, a line each."""
     lines = files.read_json_lines(files.join(study_dir, "trials.jsonl"))
-    complete = [line for line in lines if line["state"] == "complete"]
-    best = files.read_text(files.join(study_dir, "best.yml")).split()[1].rstrip(":")
-    first = next(line["value"] for line in complete if line["folder"] == best)
-    is_higher = all(line["value"] <= first for line in complete)
-    complete.sort(key=lambda line: line["value"], reverse=is_higher)
+    complete = sorted(filter(lambda line: line["rank"], lines), key=lambda line: line["rank"])
     shown = [f"{len(lines)} trials, {len(complete)} complete; the best ones:"]
     for line in complete[:most]:
         values = ", ".join(f"{name} {value}" for name, value in line["settings"].items())

@@ -1,5 +1,6 @@
 """Comparing two models: better, worse, or nobody can tell."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -74,6 +75,29 @@ def test_only_common_examples_count_and_truths_must_agree():
     moved = OfLabel((found.truth + 1) % 6, found.known, found.predicted, found.probabilities)
     with pytest.raises(DataError, match="different truths"):
         compare(all_of_them, predictions(moved))
+
+
+def test_the_same_set_is_joined_by_number_whatever_its_files_are_called_now():
+    found = of_class(60)
+    first = predictions(found)
+    moved = dataclasses.replace(
+        first, ids=first.ids[::-1], uris=["twice.jpg"] * 60,
+        labels={"kind": found.rows(np.arange(60)[::-1])},
+    )  # fmt: skip
+    comparison = compare(first, moved)["kind"]
+    assert comparison.difference.count == 60 and comparison.gained == comparison.lost == []
+
+
+def test_too_few_examples_cannot_tell_and_say_so(tmp_path, capsys):
+    found = of_class(6)
+    wrong = changed(found, np.arange(6), right=False)
+    right = changed(wrong, np.arange(3), right=True)
+    for name, one in (("a", wrong), ("b", right)):
+        write_predictions(str(tmp_path / f"{name}.parquet"), predictions(one))
+    assert compare_verb.main([str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]) == 0
+    printed = capsys.readouterr().out
+    assert "kind: cannot tell, on 6 examples" in printed
+    assert "0.500 (too few examples)" in printed
 
 
 def test_the_verb(tmp_path, capsys):

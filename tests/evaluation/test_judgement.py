@@ -7,11 +7,13 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from tf_image_classification import metrics
 from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.evaluation.intervals import wilson
 from tf_image_classification.evaluation.judgement import judge
 from tf_image_classification.evaluation.measures import measure
 from tf_image_classification.evaluation.predictions import (
@@ -21,8 +23,10 @@ from tf_image_classification.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
+from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics import calibration
+from tf_image_classification.runs.messages import judged_table
 
 NAMES = ("ant", "bee", "cat", "dog", "emu", "fox")
 KIND = Label("kind", depth=6, class_names=NAMES)
@@ -114,7 +118,7 @@ def test_ordinal_several_and_values():
     overall = measure(label, found).overall
     errors = np.abs(found.predicted - found.truth)
     assert overall["mean_absolute_error"].value == pytest.approx(errors.mean())
-    assert overall["one_off"].value == pytest.approx((errors <= 1).mean())
+    assert overall["within_1"].value == pytest.approx((errors <= 1).mean())
     assert overall["within_2"].value == pytest.approx((errors <= 2).mean())
 
     random = np.random.default_rng(0)
@@ -154,6 +158,67 @@ def test_temperature_finds_how_much_too_sure_a_model_is():
     right_order = np.take_along_axis(calibrated, order, axis=1)
     assert (np.diff(right_order, axis=1) >= 0).all()
     np.testing.assert_allclose(calibrated.sum(axis=1), 1.0)
+
+
+def judged(of_label, label=KIND):
+    return judge(predictions(of_label, label=label)).labels[label.name].calibrated
+
+
+@pytest.mark.parametrize("count", [60, 400])
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 1.5, 4.0])
+def test_calibration_never_makes_the_other_half_worse(count, sharpness):
+    for seed in range(6):
+        found = judged(of_class(count, sharpness, seed))
+        assert found.after <= found.before and found.log_loss_after <= found.log_loss_before
+        if found.calibration.temperature == 1:
+            assert found.after == found.before
+            assert found.calibration.note.startswith("left out: ")
+
+
+def test_a_calibration_that_is_left_out_says_what_it_would_have_done():
+    notes = [judged(of_class(60, 1.0, seed)).calibration.note for seed in range(6)]
+    assert any("would give the other half calibration error" in note for note in notes)
+
+
+def test_examples_that_are_all_right_do_not_make_a_model_certain():
+    """The likelihood alone ends at the search's bound, T = 0.05, and serves 1 - 1e-15."""
+    for count in (60, 200, 2000):
+        sure = np.linspace(0.6, 0.8, count)
+        probabilities = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
+        truth = np.zeros(count, int)
+        right = OfLabel(truth, np.ones(count, bool), truth, probabilities)
+        two = Label("kind", depth=2)
+        found = judged(right, two)
+        fitted = found.calibration
+        confidence = fitted.apply(probabilities).max(axis=1)
+        assert confidence.mean() < (fitted.count + 1) / (fitted.count + 2) + 0.01
+        assert confidence.max() < 1 - 1e-9
+        assert found.log_loss_after < found.log_loss_before
+    assert fitted.note.startswith("shrunk from 0.0")
+    certain = np.full([60, 2], [0.9999, 0.0001], np.float32)
+    unchanged = judged(OfLabel(truth[:60], np.ones(60, bool), truth[:60], certain), two)
+    assert unchanged.calibration.temperature == 1.0
+    assert "do not bear out more confidence" in unchanged.calibration.note
+
+
+def test_a_model_that_knows_nothing_is_not_calibrated_to_the_end_of_the_search():
+    random = np.random.default_rng(0)
+    found = of_class(2000, sharpness=3.0)
+    guessing = dataclasses.replace(found, truth=random.integers(0, 6, 2000))
+    fitted = judged(guessing).calibration
+    assert fitted.temperature == 1.0 and "up to 20 a larger temperature" in fitted.note
+
+
+def test_calibration_of_decisions_keeps_to_the_same_rules():
+    label = Label("marks", depth=3, kind="several", class_names=("a", "b", "c"))
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        odds = random.normal(0, 2, [200, 3])
+        truth = (random.random([200, 3]) < 1 / (1 + np.exp(-odds))).astype(np.int64)
+        p = (1 / (1 + np.exp(-2.5 * odds))).astype(np.float32)
+        found = judged(OfLabel(truth, np.ones(200, bool), (p >= 0.5).astype(int), p), label)
+        assert found.after <= found.before and found.log_loss_after <= found.log_loss_before
+        assert found.calibration.temperature == pytest.approx(2.5, abs=1.2)
 
 
 def test_calibration_error_and_risk_by_hand():
@@ -218,6 +283,71 @@ def test_groups_widen_the_interval_and_stay_in_one_half():
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
     with pytest.raises(ConfigError, match="person"):
         judge(predictions(many, people), "persons")
+
+
+def test_every_fraction_of_a_class_has_wilsons_interval():
+    truth = np.array([0, 0, 0, *[1] * 40, 3])
+    predicted = np.array([1, 1, 1, *[1] * 37, 2, 2, 2, 3])
+    probabilities = np.eye(6, dtype=np.float32)[predicted]
+    found = measure(KIND, OfLabel(truth, np.ones(44, bool), predicted, probabilities)).of_classes
+    wilson = {
+        ("ant", "recall"): (0, 3),
+        ("bee", "recall"): (37, 40),
+        ("bee", "precision"): (37, 40),
+        ("cat", "precision"): (0, 3),
+        ("dog", "recall"): (1, 1),
+        ("dog", "precision"): (1, 1),
+    }
+    for (name, metric), (hits, count) in wilson.items():
+        ends = binomtest(hits, count).proportion_ci(0.95, method="wilson")
+        one = found[name][metric]
+        assert one.value == pytest.approx(hits / count), (name, metric)
+        assert (one.low, one.high) == pytest.approx((ends.low, ends.high)), (name, metric)
+    jaccard = binomtest(37, 43).proportion_ci(0.95, method="wilson")
+    of_f1 = [2 * end / (1 + end) for end in (jaccard.low, jaccard.high)]
+    assert [found["bee"]["f1"].low, found["bee"]["f1"].high] == pytest.approx(of_f1)
+    assert found["ant"]["f1"].low == 0 < found["ant"]["f1"].high
+    assert str(found["emu"]["recall"]) == str(found["ant"]["precision"]) == "not known"
+    assert str(found["ant"]["auc"]) == "0.500 (too few examples)"
+
+
+def test_of_a_few_examples_nothing_is_drawn_and_that_is_said():
+    one = of_class(1)
+    overall = measure(KIND, one).overall
+    assert overall["accuracy"].low < overall["accuracy"].high  # Wilson's
+    for name in ("macro_f1", "log_loss", "balanced_accuracy", "brier_score"):
+        assert np.isnan(overall[name].low) and np.isnan(overall[name].high), name
+        assert str(overall[name]).endswith("(too few examples)"), name
+    text = judged_table(Evaluation({"loss": 1.5}, {}, 1), 7, judge(predictions(one)))
+    assert "nan" not in text and "loss  1.5000" in text
+    assert "calibration: too few examples (at least 40 in two halves)." in text
+
+
+def test_a_number_is_printed_once_and_a_specs_own_one_is_marked():
+    kept = predictions(of_class(200))
+    judgement = judge(kept)
+    right = judgement.labels["kind"].score.value
+    own = {"loss": 1.25, "accuracy": right, "macro_f1": 0.5, "speed": 3.0}
+    text = judged_table(Evaluation(own, {}, 200), 7, judgement)
+    assert text.count("  accuracy ") == 1 and f"  accuracy                {right:.3f} [" in text
+    before, _, after = text.partition("kind: with 95 % intervals")
+    assert "loss" in before and "speed" in before and "accuracy" not in before
+    assert "macro_f1 (the spec's own)  0.5000" in before and "  macro_f1 " in after
+
+
+def test_where_no_draw_differs_the_classes_counts_decide_the_width():
+    truth = np.array([*[0] * 100, *[1] * 4])
+    of_two = np.eye(2, dtype=np.float32)[truth]
+    right = OfLabel(truth, np.ones(104, bool), truth, of_two)
+    overall = measure(Label("kind", depth=2), right).overall
+    # Kish: two classes of equal weight with 100 and 4 examples count as 15.
+    ends = wilson(1.0, 4 / (1 / 100 + 1 / 4))
+    for name in ("macro_f1", "balanced_accuracy", "macro_precision"):
+        assert (overall[name].low, overall[name].high) == pytest.approx(ends), name
+    assert overall["accuracy"].low > overall["balanced_accuracy"].low
+    groups = np.arange(104) % 12
+    of_people = measure(Label("kind", depth=2), right, groups).overall["macro_f1"]
+    assert of_people.low < overall["accuracy"].low
 
 
 def test_too_few_examples_are_not_calibrated_and_json_is_plain():

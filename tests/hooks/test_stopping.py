@@ -10,9 +10,10 @@ from tf_image_classification.hooks import EarlyStoppingHook, NonFiniteLossHook
 
 
 def evaluate_all(hook, values):
+    name = "auc" if hook.metric == "auc" else "loss"
     run = FakeRun()
     for run.step, value in enumerate(values, 1):
-        hook.after_evaluation(run, FakeEvaluation(loss=value))
+        hook.after_evaluation(run, FakeEvaluation(**{name: value}))
         if run.stopped:
             return run.step, run.stopped[0]
     return None
@@ -30,9 +31,8 @@ def test_the_loss_is_looked_at_every_so_many_steps():
         ([5, 4, 3, 2, 1], None),
         ([5, 6, 4, 6, 7], 5),
         ([5, 5, 5], 3),
-        ([5, math.nan, math.nan], 3),
-        ([math.nan, math.nan], 2),
         ([math.nan, 5, 6, 4], None),
+        ([5, 6, math.nan, math.nan, 6], 5),
     ],
 )
 def test_a_run_without_progress_ends_after_its_patience(values, stopped_at):
@@ -40,6 +40,12 @@ def test_a_run_without_progress_ends_after_its_patience(values, stopped_at):
     assert (found and found[0]) == stopped_at
     if found:
         assert "loss has not improved" in found[1] and "2 evaluations" in found[1]
+
+
+@pytest.mark.parametrize("values", [[math.nan] * 5, [5, *[math.nan] * 5], [5, 6, *[math.nan] * 5]])
+def test_an_evaluation_that_is_nan_is_warned_of_and_never_ends_a_run(values, caplog):
+    assert evaluate_all(EarlyStoppingHook("auc", True, patience=2), values) is None
+    assert "auc is NaN at step 5" in caplog.text
 
 
 def test_more_can_be_better():

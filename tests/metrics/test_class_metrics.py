@@ -12,22 +12,22 @@ from tf_image_classification.metrics import streaming
 from tf_image_classification.metrics.class_metrics import LEAST_PROBABILITY
 
 
-def test_ties_and_numbers_that_are_not_finite_count_as_in_top_k():
-    scores = np.array(
-        [
-            [0.5, 0.5, 0.5, 0.1],
-            [0.9, 0.5, 0.5, 0.5],
-            [math.nan, 0.1, 0.2, 0.3],
-            [0.0, math.inf, 0.2, 0.3],
-            [1.0, 2.0, 3.0, 4.0],
-        ],
-        np.float32,
-    )
-    for label in range(4):
-        for k in range(1, 6):
-            labels = np.full(len(scores), label)
-            expected = tf.math.in_top_k(labels, scores, k).numpy().mean()
-            assert streaming.top_k(labels, scores, k).result() == pytest.approx(expected)
+def test_of_equal_scores_the_lower_class_comes_first_so_that_top_1_is_the_accuracy():
+    scores = np.array([[0.5, 0.5, 0.5, 0.1], [0.9, 0.5, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]])
+    expected = {1: [[0], [0], [0]], 2: [[0, 1], [0, 1], [0, 1]], 3: [[0, 1, 2]] * 3}
+    for k, of_rows in expected.items():
+        for label in range(4):
+            hits = [label in row for row in of_rows]
+            found = streaming.top_k([label] * 3, scores, k).result()
+            assert found == pytest.approx(np.mean(hits))
+    nothing_known = np.zeros([4, 4])
+    assert streaming.top_k(range(4), nothing_known, 1).result() == 0.25
+    assert streaming.accuracy(range(4), nothing_known.argmax(axis=1)).result() == 0.25
+
+
+def test_an_example_with_a_score_that_is_not_finite_is_no_hit():
+    scores = [[math.nan, 0.1, 0.2, 0.3], [0.0, math.inf, 0.2, 0.3], [1.0, 2.0, 3.0, 4.0]]
+    assert streaming.top_k([3, 1, 3], scores, 4).result() == pytest.approx(1 / 3)
 
 
 def test_k_below_one_is_refused():

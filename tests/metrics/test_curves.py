@@ -1,5 +1,6 @@
 """The areas keep their stated bound against scikit-learn's exact ones."""
 
+import functools
 import math
 
 import numpy as np
@@ -9,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics import streaming
+from tf_image_classification.metrics import curves, merging, streaming
 from tf_image_classification.metrics.curves import bin_edges
 
 
 def bound(metric, curve):
-    """The docstring's bound, from the metric's sums."""
+    """The docstring's bound, from the metric's histograms."""
     p, q = (metric.sums[key][::-1].astype(float) for key in ("positive", "negative"))
     if curve == "ROC":
         return (p * q).sum() / (2 * p.sum() * q.sum())
@@ -42,7 +43,9 @@ def test_the_error_is_within_the_stated_bound(curve, rows):
     for weight in (None, weights):
         metric = streaming.auc(labels, values, weight, curve=curve)
         exact = EXACT[curve](labels, values, sample_weight=weight)
-        assert abs(metric.result() - exact) <= bound(metric, curve) + 1e-12
+        assert metric.result() == pytest.approx(exact, abs=1e-12)
+        summed = metric.without_rows()
+        assert abs(summed.result() - exact) <= bound(summed, curve) + 1e-12
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 8.0])
@@ -51,10 +54,10 @@ def test_unsure_and_confident_classifiers_are_resolved(scale):
     labels = rng.integers(0, 2, 20_000)
     logits = scale * (labels * 1.5 + rng.normal(size=labels.size) - 0.75)
     values = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    roc = streaming.auc(labels, values)
+    roc = streaming.auc(labels, values).without_rows()
     assert roc.result() == pytest.approx(sk.roc_auc_score(labels, values), abs=2e-5)
     assert bound(roc, "ROC") < 0.005
-    precision_recall = streaming.auc(labels, values, curve="PR")
+    precision_recall = streaming.auc(labels, values, curve="PR").without_rows()
     expected = sk.average_precision_score(labels, values)
     assert precision_recall.result() == pytest.approx(expected, abs=5e-4)
 
@@ -90,8 +93,42 @@ def test_a_probability_that_is_not_a_number_makes_the_area_nan():
     assert math.isnan(good.merge(bad).result())
 
 
+@pytest.mark.parametrize("curve", EXACT)
+def test_areas_of_many_classes_for_many_weights_are_those_of_scikit_learn(curve):
+    rng = np.random.default_rng(0)
+    scores = np.round(rng.random([40, 5]), 1)
+    scores[:, 3] = 0.5  # nothing but ties
+    is_positive = rng.random([40, 5]) < [0.5, 0.1, 0.9, 0.4, 0.0]
+    ranking = curves.Ranking(is_positive, scores)
+    for _ in range(20):
+        weights = rng.integers(0, 3, 40).astype(float)
+        drawn = weights > 0
+        for k, found in enumerate(ranking.areas(curve, weights)):
+            has, of = is_positive[drawn, k], scores[drawn, k]
+            if not has.any() or (curve == "ROC" and has.all()):
+                assert math.isnan(found)
+            else:
+                expected = EXACT[curve](has, of, sample_weight=weights[drawn])
+                assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_beyond_what_is_kept_histograms_take_over_however_the_examples_were_split(monkeypatch):
+    monkeypatch.setattr(merging, "MOST_KEPT", 100)
+    rng = np.random.default_rng(0)
+    labels, values = rng.integers(0, 2, 60), rng.random(60)
+    parts = [streaming.auc(labels[i : i + 7], values[i : i + 7]) for i in range(0, 60, 7)]
+    found = functools.reduce(lambda a, b: a.merge(b), parts)
+    assert not found.rows and found.result() == found.merge(streaming.auc([], [])).result()
+    summed = streaming.auc(labels, values).without_rows()
+    assert found.result() == summed.result() == parts[0].merge(
+        functools.reduce(lambda a, b: b.merge(a), parts[1:])
+    ).result()  # fmt: skip
+    kept = streaming.auc(labels[:30], values[:30])
+    assert kept.merge(streaming.auc([], [])).rows
+
+
 def test_large_counts_do_not_overflow():
-    metric = streaming.auc([0, 1, 1], [0.4, 0.3, 0.6])
+    metric = streaming.auc([0, 1, 1], [0.4, 0.3, 0.6]).without_rows()
     for _ in range(40):
         metric = metric.merge(metric)
     assert metric.result() == 0.5

@@ -34,7 +34,7 @@ def test_metrics_of_batches_are_those_of_scikit_learn():
             streaming.several_f1, labels, predicted, average=average
         ) == pytest.approx(reference.f1_score(labels, predicted, average=average))
     assert in_batches(streaming.mean_average_precision, labels, scores) == pytest.approx(
-        reference.average_precision_score(labels, scores), abs=2e-3
+        reference.average_precision_score(labels, scores), abs=1e-12
     )
 
 
@@ -47,6 +47,16 @@ def test_a_class_without_examples_is_left_out_of_the_means():
     nothing = np.zeros([5, 2], int)
     assert np.isnan(streaming.several_f1(nothing, nothing).result())
     assert np.isnan(streaming.mean_average_precision(nothing, nothing * 0.5).result())
+
+
+def test_many_equal_probabilities_are_ties_and_small_ones_are_told_apart():
+    labels, scores = made_up()
+    small = (scores * 1e-9).astype(np.float32)  # all in one bin of a histogram
+    rounded = np.round(scores, 1)
+    for given in (small, rounded, np.full_like(scores, 0.5)):
+        assert in_batches(streaming.mean_average_precision, labels, given) == pytest.approx(
+            reference.average_precision_score(labels, given), abs=1e-12
+        )
 
 
 def test_within_counts_the_edge():

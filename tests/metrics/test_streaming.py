@@ -77,12 +77,8 @@ def per_class(name, average):
     def reference(c):
         options = {"average": average, "sample_weight": c["weights"], "zero_division": 0}
         if average is None:
-            options["labels"] = range(NUM_CLASSES)
-        value = PER_CLASS[name](c["labels"], c["predictions"], **options)
-        if average is None:
-            occurs = np.isin(range(NUM_CLASSES), [*c["labels"], *c["predictions"]])
-            value = np.where(occurs, value, np.nan)
-        return value
+            options |= {"labels": range(NUM_CLASSES), "zero_division": np.nan}
+        return PER_CLASS[name](c["labels"], c["predictions"], **options)
 
     return make, reference
 
@@ -120,8 +116,10 @@ def area(curve):
 
 
 def top_2_reference(c):
-    hits = tf.math.in_top_k(c["labels"], c["probabilities"].astype(np.float32), 2).numpy()
-    return average_of(hits, c["weights"])
+    # Of equal scores scikit-learn takes the highest class first, we the lowest.
+    labels, scores = NUM_CLASSES - 1 - c["labels"], c["probabilities"].astype(np.float32)[:, ::-1]
+    options = {"k": 2, "labels": range(NUM_CLASSES), "sample_weight": c["weights"]}
+    return sk.top_k_accuracy_score(labels, scores, **options)
 
 
 CASES = {

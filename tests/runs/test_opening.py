@@ -1,10 +1,12 @@
 """Whatever would stop a run, or leave a setting without effect, is found before it begins."""
 
+import keras
 import pytest
 
 from keras_models import CaseSpec
+from tf_image_classification import metrics
 from tf_image_classification.errors import ConfigError
-from tiny_runs import TinySpec, plain_spec, run, write_records
+from tiny_runs import TinySpec, evaluations, plain_spec, run, write_records
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,68 @@ def test_a_setting_without_effect_is_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match=expected):
         run(spec, tmp_path / "m", records, records, train_steps=1, **changes)
     assert not (tmp_path / "m").exists()
+
+
+class WithAreas(TinySpec):
+    """The metrics that a person would write, one of them for two classes."""
+
+    def metric_ops(self, labels, predictions):
+        truth, probabilities = labels["kind"], predictions["kind_probabilities"]
+        return {
+            "accuracy": metrics.accuracy(truth, predictions["kind"]),
+            "roc_auc": metrics.auc(truth == 1, probabilities[:, 1]),
+            "keras_auc": metrics.bind(keras.metrics.AUC(), truth == 1, probabilities[:, 1]),
+        }
+
+
+def one_class_only(tmp_path, *, kind=1, count=12):
+    return write_records(tmp_path, "ones", count=count, labels=lambda i, _: {"kind": float(kind)})
+
+
+@pytest.mark.parametrize("spec", [WithAreas, plain_spec], ids=["the spec's own", "of the table"])
+def test_a_metric_that_the_evaluation_set_cannot_give_is_refused_as_the_best_one(
+    records, tmp_path, spec
+):
+    name = "roc_auc" if spec is WithAreas else "macro_auc"
+    evaluation = one_class_only(tmp_path)
+    with pytest.raises(ConfigError, match=rf"best_metric: {name} cannot .* \(label kind: 1 only\)"):
+        run(spec(), tmp_path / "m", records, evaluation, train_steps=1, best_metric=name,
+            early_stopping_patience=1)  # fmt: skip
+    assert not (tmp_path / "m").exists()
+
+
+def test_other_metrics_that_it_cannot_give_are_told_before_the_first_step(
+    records, tmp_path, capsys
+):
+    options = {"train_steps": 4, "eval_every_steps": 1, "early_stopping_patience": 9}
+    found = run(WithAreas(), tmp_path / "m", records, one_class_only(tmp_path), **options)
+    assert found.step == 4
+    printed = capsys.readouterr().out
+    assert printed.index("roc_auc cannot be worked out on the 12 evaluation") < printed.index(
+        "train:"
+    )
+    assert "accuracy cannot" not in printed
+    run(WithAreas(), tmp_path / "n", records, records, train_steps=1)
+    assert "cannot be worked out" not in capsys.readouterr().out
+
+
+def test_any_metric_of_the_table_can_choose_the_checkpoint(records, tmp_path):
+    options = {"train_steps": 2, "eval_every_steps": 1, "best_metric": "balanced_accuracy"}
+    run(plain_spec(), tmp_path / "m", records, records, **options)
+    assert all("balanced_accuracy" in line for line in evaluations(tmp_path / "m"))
+    run(WithAreas(), tmp_path / "n", records, records, **options)
+    assert set(evaluations(tmp_path / "n")[-1]) > {"roc_auc", "balanced_accuracy"}
+    with pytest.raises(ConfigError, match="no metric 'within_1'"):
+        run(plain_spec(), tmp_path / "o", records, records, **options | {"best_metric": "within_1"})
+
+
+def test_a_part_of_the_evaluation_set_that_lacks_classes_is_told(tmp_path, records, capsys):
+    in_order = write_records(tmp_path, "sorted", labels=lambda i, _: {"kind": float(i // 14)})
+    run(plain_spec(), tmp_path / "m", records, in_order, train_steps=1, eval_freq=2)
+    told = (
+        "eval_freq 2 evaluates the first 12 of 40 examples, where label kind has no example of 2."
+    )
+    assert told in capsys.readouterr().out
 
 
 def test_settings_of_classes_are_refused_without_classes(tmp_path):

@@ -37,7 +37,11 @@ def of_marks(num_wrong):
     before = np.where(truth > 0, 0.9, 0.1).astype(np.float32)
     after = before.copy()
     after[:num_wrong] = 1 - after[:num_wrong]
-    return compared(MARKS, Kept(before, truth, truth, ALL_KNOWN), {"marks_probabilities": after})
+    return compared(
+        MARKS,
+        Kept(before, (before >= 0.5).astype(int), truth, ALL_KNOWN),
+        {"marks_probabilities": after},
+    )
 
 
 def test_large_values_are_alike_when_float32_rounds_them():
@@ -72,7 +76,7 @@ def test_labels_that_no_example_has_say_nothing_and_the_farthest_is_named():
     truth = RANDOM.integers(0, 2, [40, 3])
     given = np.where(truth > 0, 0.9, 0.1).astype(np.float32)
     kept = {
-        "marks": Kept(given, truth, truth, ~ALL_KNOWN),
+        "marks": Kept(given, (given >= 0.5).astype(int), truth, ~ALL_KNOWN),
         "price": Kept(np.arange(40.0), np.arange(40.0), np.arange(40.0), ALL_KNOWN),
     }
     outputs = {"marks_probabilities": given + 0.05, "price": np.arange(40.0)}

@@ -560,12 +560,13 @@ class EvaluationSettings:
     )
     best_metric: str = declare(
         "",
-        "Metric that chooses the best checkpoint; empty: the loss.",
+        "Metric that chooses the best checkpoint: one of the spec's, or of those in "
+        "docs/evaluate.md; empty: the loss.",
         resume="free",
     )
     best_mode: str = declare(
         "auto",
-        "Whether more or less of best_metric is better; auto: told from its name.",
+        "Whether more or less of best_metric is better; auto: by its name.",
         choices=("auto", "max", "min"),
         resume="free",
     )

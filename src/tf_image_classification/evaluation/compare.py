@@ -67,8 +67,9 @@ def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Compar
     """
     if group and group not in a.slices:
         raise ConfigError(f"There is no column {group!r}. {did_you_mean(group, a.slices)}")
-    places = {uri: i for i, uri in enumerate(b.uris)}
-    rows = [(i, places[uri]) for i, uri in enumerate(a.uris) if uri in places]
+    names_of_a, names_of_b = _names(a, b)
+    places = {name: i for i, name in enumerate(names_of_b)}
+    rows = [(i, places[name]) for i, name in enumerate(names_of_a) if name in places]
     if not rows:
         raise DataError(
             "The two evaluations have no examples in common: their names differ. Evaluate both "
@@ -84,6 +85,11 @@ def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Compar
     if not found:
         raise DataError("The two models have no label in common.")
     return found
+
+
+def _names(a: Predictions, b: Predictions) -> tuple[Sequence[object], Sequence[object]]:
+    """What the examples of both are told apart by: their numbers if the sets are the same."""
+    return (a.ids.tolist(), b.ids.tolist()) if a.data == b.data else (a.uris, b.uris)
 
 
 def _of_label(

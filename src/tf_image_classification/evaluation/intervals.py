@@ -1,12 +1,13 @@
 """Means over examples with an interval that says how far they can be trusted.
 
 mean_with_interval(errors, groups=people)   examples of one person say less than as many people
-mean_with_interval(is_right, bounds=SHARE)  an accuracy; it has a width even if all are right
+mean_with_interval(is_right, bounds=SHARE)  an accuracy: Wilson's interval
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,32 +15,74 @@ import numpy.typing as npt
 
 CONFIDENCE = 0.95
 SHARE = (0.0, 1.0)
-"""Between which a share lies, such as an accuracy."""
+"""Between which a fraction lies, such as an accuracy."""
 
 CHANGE = (-1.0, 1.0)
-"""Between which a difference of two shares lies."""
+"""Between which a difference of two fractions lies."""
+
+FEWEST_TO_DRAW = 10
+"""Examples, or groups, below which nothing is drawn. The percentile interval of a mean is narrower
+than Student's, by 18 % with 10 examples and 37 % with 5 (Hesterberg, arXiv 1411.5279)."""
+
+TOO_FEW, TOO_FEW_GROUPS = "too few examples", "too few groups"
 _NUM_RESAMPLES = 2_000
 _NUMBERS_AT_ONCE = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean and where it would lie with other examples of the same kind.
+    """A number and where it would lie with other examples of the same kind.
 
     Attributes:
-        value: the mean; NaN without examples.
+        value: the number; NaN where the examples do not give it.
         low: lower end of the interval; NaN where nothing can be said.
         high: upper end.
         count: number of examples.
+        note: why there is no interval, or "".
     """
 
     value: float
     low: float
     high: float
     count: int
+    note: str = ""
 
     def __str__(self) -> str:
+        if np.isnan(self.value):
+            return "not known"
+        if np.isnan(self.low):
+            return f"{self.value:.3f} ({self.note or 'no interval'})"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def without_interval(value: float, count: int, note: str = TOO_FEW) -> Interval:
+    """A number of which no interval can be told."""
+    return Interval(value, np.nan, np.nan, count, "" if np.isnan(value) else note)
+
+
+def wilson(fraction: float, count: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The ends of Wilson's (1927) interval of a fraction of some examples.
+
+    Args:
+        fraction: 0..1.
+        count: how many examples it is of, more than 0.
+        confidence: how often such an interval holds the fraction of all, 0..1.
+    """
+    z = _deviations(confidence)
+    centre = (fraction + z**2 / (2 * count)) / (1 + z**2 / count)
+    variance = fraction * (1 - fraction) / count + z**2 / (4 * count**2)
+    half = z * np.sqrt(variance) / (1 + z**2 / count)
+    low = 0.0 if fraction == 0 else max(0.0, centre - half)
+    high = 1.0 if fraction == 1 else min(1.0, centre + half)
+    return float(low), float(high)
+
+
+@functools.cache
+def _deviations(confidence: float) -> float:
+    """Between how many standard deviations to both sides of a normal mean so much lies."""
+    from scipy import stats  # late: it takes half a second
+
+    return float(stats.norm.ppf((1 + confidence) / 2))
 
 
 def mean_with_interval(
@@ -52,10 +95,12 @@ def mean_with_interval(
 ) -> Interval:
     """The mean of a number an example, with its interval.
 
-    The percentile bootstrap (Efron and Tibshirani, 1993, chapter 13): 2,000 times as many examples,
-    or groups, are drawn with replacement. Where all are equal that gives an interval without width.
-    Of shares Wilson's (1927) is given then, of examples or groups; of differences of shares that
-    are all 0 its width to both sides: so large a share may change, for the better or the worse.
+    A fraction of examples has Wilson's interval. Anything else, and a fraction of examples that
+    come in groups, has the percentile bootstrap (Efron and Tibshirani, 1993, chapter 13): 2,000
+    times as many examples, or groups, are drawn with replacement, if there are ``FEWEST_TO_DRAW``
+    of them. Where all groups are equal a fraction has Wilson's interval of so many groups. Where
+    all differences of fractions are 0, its width goes to both sides: so large a fraction may
+    change, for the better or the worse.
 
     Args:
         values: [n], such as errors, or 0 and 1 for wrong and right; NaN is left out.
@@ -66,9 +111,9 @@ def mean_with_interval(
         seed: decides what is drawn.
 
     Example:
-        >>> interval = mean_with_interval([1.0, 2.0, 3.0, 4.0])
+        >>> interval = mean_with_interval(range(12))
         >>> interval.value, interval.count
-        (2.5, 4)
+        (5.5, 12)
     """
     numbers = np.asarray(values, np.float64)
     known = ~np.isnan(numbers)
@@ -82,25 +127,24 @@ def mean_with_interval(
         _, places = np.unique(np.asarray(groups)[known], return_inverse=True)
         sums, counts = np.bincount(places, numbers), np.bincount(places).astype(np.float64)
     mean = float(sums.sum() / counts.sum())
-    low, high = _ends(sums, counts, mean, bounds, confidence, seed)
-    return Interval(mean, low, high, count)
+    if bounds == SHARE and groups is None:
+        return Interval(mean, *wilson(mean, count, confidence), count)
+    if bounds and np.ptp(sums / counts) == 0 and mean in (-1.0, 0.0, 1.0):
+        width = wilson(0.0, len(counts), confidence)[1]
+        low, high = max(mean - width, bounds[0]), min(mean + width, bounds[1])
+        return Interval(mean, low, high, count)
+    if len(counts) < FEWEST_TO_DRAW:
+        return without_interval(mean, count, TOO_FEW if groups is None else TOO_FEW_GROUPS)
+    return Interval(mean, *_drawn(sums, counts, confidence, seed), count)
 
 
-def _ends(
-    sums: npt.NDArray[Any],
-    counts: npt.NDArray[Any],
-    mean: float,
-    bounds: tuple[float, float] | None,
-    confidence: float,
-    seed: int,
+def _drawn(
+    sums: npt.NDArray[Any], counts: npt.NDArray[Any], confidence: float, seed: int
 ) -> tuple[float, float]:
     from scipy import stats  # late: it takes half a second
 
     if np.ptp(sums / counts) == 0:
-        if bounds and mean in (-1.0, 0.0, 1.0):
-            width = stats.binomtest(0, len(counts)).proportion_ci(confidence, method="wilson").high
-            return max(mean - width, bounds[0]), min(mean + width, bounds[1])
-        return (np.nan, np.nan) if len(counts) == 1 else (mean, mean)
+        return float(sums[0] / counts[0]), float(sums[0] / counts[0])
     result = stats.bootstrap(
         (sums, counts),
         lambda s, c, axis: s.sum(axis=axis) / c.sum(axis=axis),

@@ -22,20 +22,23 @@ from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
 from tf_image_classification.evaluation.measures import Measures, measure
 from tf_image_classification.evaluation.predictions import OfLabel, Predictions
-from tf_image_classification.labels import Label
+from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.schema import SEVERAL
 from tf_image_classification.metrics.calibration import (
     Bin,
     Calibration,
     expected_calibration_error,
     fit,
-    negative_log_likelihood,
+    log_loss,
     reliability,
     risk_and_coverage,
 )
+from tf_image_classification.metrics.definitions import metrics_of
 
 Array = npt.NDArray[Any]
-_FEWEST_TO_CALIBRATE = 40
+FEWEST_TO_CALIBRATE = 40
+"""Known examples of a label, about half of which fit its calibration; each half needs 20."""
+
 _FEWEST_IN_A_SLICE = 5
 _MOST_SLICES = 50
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -45,6 +48,9 @@ _CURVE_POINTS = 200
 @dataclasses.dataclass(frozen=True)
 class Calibrated:
     """What calibration does, measured on the half that it was not fitted to.
+
+    A temperature that raises the log loss or the calibration error there is not used: the
+    calibration then has temperature 1, and its note says so.
 
     Attributes:
         calibration: what was fitted, as it is stored with the model.
@@ -123,6 +129,7 @@ class Judgement:
         num_examples: in it.
         group: column whose examples are drawn together, or "".
         labels: by label name; those that some example has.
+        schema: the labels.
     """
 
     step: int
@@ -130,6 +137,7 @@ class Judgement:
     num_examples: int
     group: str
     labels: Mapping[str, OfOneLabel]
+    schema: LabelSchema
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; numbers that are not known are null."""
@@ -140,8 +148,8 @@ class Judgement:
                 None if found.measures.confusion is None else found.measures.confusion.tolist()
             )
             labels[name] = value
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return own | {"labels": labels}
+        names = ("step", "data", "num_examples", "group")
+        return {name: getattr(self, name) for name in names} | {"labels": labels}
 
 
 def judge(predictions: Predictions, group: str = "") -> Judgement:
@@ -156,8 +164,11 @@ def judge(predictions: Predictions, group: str = "") -> Judgement:
         ConfigError: there is no such column.
     """
     if group and group not in predictions.slices:
+        known = predictions.slices
         raise ConfigError(
-            f"The evaluation set has no column {group!r}. {did_you_mean(group, predictions.slices)}"
+            f"group_column: {group!r} is a label of the model; expected a column beside the labels."
+            if group in predictions.schema.names
+            else f"The evaluation set has no column {group!r}. {did_you_mean(group, known)}"
         )
     groups = np.asarray(predictions.slices[group], object).astype(str) if group else None
     names = map(str, predictions.ids.tolist()) if groups is None else groups.tolist()
@@ -167,7 +178,9 @@ def judge(predictions: Predictions, group: str = "") -> Judgement:
         of_label = predictions.labels[label.name]
         if of_label.known.any():
             labels[label.name] = _of_label(label, predictions, is_first_half, groups)
-    return Judgement(predictions.step, predictions.data, len(predictions), group, labels)
+    return Judgement(
+        predictions.step, predictions.data, len(predictions), group, labels, predictions.schema
+    )
 
 
 def _of_label(
@@ -201,10 +214,10 @@ def _of_label(
 
 def main_score(label: Label, of_label: OfLabel) -> tuple[str, Array]:
     """The name of a label's main number, and what it is the mean of, [n]."""
-    if not label.has_classes:
-        return "mean_absolute_error", np.abs(of_label.predicted - of_label.truth)
-    name = "exact_match" if label.kind == SEVERAL else "accuracy"
-    return name, of_label.is_right.astype(np.float64)
+    names = ("accuracy", "exact_match", "mean_absolute_error")
+    metric = next(metric for metric in metrics_of(label) if metric.name in names)
+    assert metric.each is not None
+    return metric.name, metric.each(label, of_label.seen).astype(np.float64)
 
 
 def _slices(
@@ -216,7 +229,7 @@ def _slices(
 ) -> list[Slice]:
     found = []
     for column, texts in predictions.slices.items():
-        of_column = _few_values(np.array(texts, object).astype(str))
+        of_column = few_values(np.array(texts, object).astype(str))
         names, counts = np.unique(of_column[known], return_counts=True)
         if len(names) > _MOST_SLICES or len(names) < 2:
             continue  # a name of each example, such as a path, is no slice
@@ -230,7 +243,7 @@ def _slices(
     return found
 
 
-def _few_values(texts: Array) -> Array:
+def few_values(texts: Array) -> Array:
     """Numbers of many values as the quarters they lie in; everything else as it is."""
     if len(np.unique(texts)) <= _MOST_SLICES:
         return texts
@@ -248,14 +261,32 @@ def _calibrated(
     label: Label, of_label: OfLabel, is_first_half: Array, groups: Array | None
 ) -> Calibrated | None:
     fitting, rest = of_label.known & is_first_half, of_label.known & ~is_first_half
-    if min(fitting.sum(), rest.sum()) < _FEWEST_TO_CALIBRATE / 2:
+    if min(fitting.sum(), rest.sum()) < FEWEST_TO_CALIBRATE / 2:
         return None
     is_several = label.kind == SEVERAL
-    fitted = fit(of_label.truth[fitting], of_label.probabilities[fitting], is_several=is_several)
+    given = of_label.truth[fitting], of_label.probabilities[fitting]
     found = of_label.rows(rest)
-    after = fitted.apply(found.probabilities)
     before = found.probabilities.astype(np.float64)
-    bins_before, bins_after = _bins(found, before), _bins(found, after)
+    bins_before = _bins(found, before)
+    error_before = expected_calibration_error(bins_before)
+    loss_before = log_loss(found.truth, before, is_several=is_several)
+
+    def measured(fitted: Calibration) -> tuple[Array, list[Bin], float, float]:
+        after = fitted.apply(found.probabilities)
+        bins = _bins(found, after)
+        loss = log_loss(found.truth, after, is_several=is_several)
+        return after, bins, expected_calibration_error(bins), loss
+
+    fitted = fit(*given, is_several=is_several)
+    after, bins_after, error_after, loss_after = measured(fitted)
+    if fitted.temperature != 1 and (error_after > error_before or loss_after > loss_before):
+        note = (
+            f"left out: temperature {fitted.temperature:.2f} would give the other half calibration "
+            f"error {error_after:.3f} for {error_before:.3f} and log loss {loss_after:.3f} for "
+            f"{loss_before:.3f}"
+        )
+        fitted = fit(*given, is_several=is_several, temperature=1.0, note=note)
+        after, bins_after, error_after, loss_after = measured(fitted)
     coverage, size = None, None
     if not is_several:
         inside = fitted.conformal_set(after)
@@ -267,12 +298,12 @@ def _calibrated(
         size = float(inside.sum(axis=1).mean())
     return Calibrated(
         calibration=fitted,
-        before=expected_calibration_error(bins_before),
-        after=expected_calibration_error(bins_after),
+        before=error_before,
+        after=error_after,
         bins_before=bins_before,
         bins_after=bins_after,
-        log_loss_before=negative_log_likelihood(found.truth, before, is_several=is_several),
-        log_loss_after=negative_log_likelihood(found.truth, after, is_several=is_several),
+        log_loss_before=loss_before,
+        log_loss_after=loss_after,
         set_coverage=coverage,
         set_size=size,
         count=int(rest.sum()),

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.evaluation.intervals import Interval
+from tf_image_classification.metrics.label_errors import LabelErrors
 
 YES, NO, UNKNOWN = "limits", "does not", "not known"
 _MUCH_OVERFIT = 0.05
 _WELL_FITTED = 0.9
-_MUCH_NOISE = 0.05
+_MUCH_NOISE = 0.02
 _MUCH_IMBALANCE = 3.0
 _FEW_EXAMPLES = 100
 _SMALL_DIFFERENCE = 0.05
@@ -32,8 +33,7 @@ class Facts:
         train_score: on a sample of the training examples.
         train_counts: training examples by class.
         recalls: by class, on the evaluation examples; NaN without any.
-        num_label_errors: evaluation examples whose label is likely to be wrong.
-        num_examples: evaluation examples.
+        label_errors: what the predictions say of wrong labels of the evaluation examples.
         median_side: of the evaluation images' shorter sides, in pixels.
         image_size: in pixels, that the model takes.
         num_leaked: evaluation images that are in the training set too.
@@ -44,8 +44,7 @@ class Facts:
     train_score: Interval | None
     train_counts: Sequence[int] | None
     recalls: npt.NDArray[np.float64]
-    num_label_errors: int | None
-    num_examples: int
+    label_errors: LabelErrors | None
     median_side: float | None
     image_size: int
     num_leaked: int | None
@@ -98,7 +97,8 @@ def _guessed(facts: Facts) -> float:
 
 
 def _may_be_guessing(facts: Facts) -> bool:
-    return facts.balanced.low <= _guessed(facts) < 1
+    share = _guessed(facts)
+    return share < 1 and not facts.balanced.low > share  # of too few examples it is NaN
 
 
 def _underfit(facts: Facts) -> Iterable[Limit]:
@@ -165,7 +165,8 @@ def _imbalance(facts: Facts) -> Iterable[Limit]:
 
 
 def _noise(facts: Facts) -> Iterable[Limit]:
-    if facts.num_label_errors is None:
+    errors = facts.label_errors
+    if errors is None:
         text = "cleanlab is not installed; pip install 'tf_image_classification[quality]'."
         yield Limit("label noise", UNKNOWN, text)
         return
@@ -173,15 +174,13 @@ def _noise(facts: Facts) -> Iterable[Limit]:
         text = "A model that may be guessing does not tell wrong labels from right ones."
         yield Limit("label noise", UNKNOWN, text)
         return
-    share = facts.num_label_errors / max(facts.num_examples, 1)
-    wrong = 1 - facts.score.value
-    text = (
-        f"{facts.num_label_errors} of {facts.num_examples} evaluation labels are likely to be "
-        f"wrong ({share:.1%}), of {wrong:.1%} errors in all."
-    )
-    limited = share > _MUCH_NOISE
-    more = " Look at them below before anything else."
-    yield Limit("label noise", YES if limited else NO, text + (more if limited else ""))
+    text = errors.text()
+    if errors.num_wrong is not None and errors.num_wrong > _MUCH_NOISE * errors.count:
+        yield Limit("label noise", YES, f"{text} Look at them below before anything else.")
+    elif errors.num_wrong is not None or 1 - facts.score.value < _MUCH_NOISE:
+        yield Limit("label noise", NO, text)
+    else:
+        yield Limit("label noise", UNKNOWN, text)
 
 
 def _resolution(facts: Facts) -> Iterable[Limit]:

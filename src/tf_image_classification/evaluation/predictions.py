@@ -27,8 +27,10 @@ from tf_image_classification import files
 from tf_image_classification.batches import PADDING_ID, Batch, probabilities_key
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.evaluation.exchange import Exchange, exchange_rows
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.metrics.definitions import LabelRows
 
 Array = npt.NDArray[Any]
 _METADATA = b"tf_image_classification"
@@ -52,10 +54,14 @@ class OfLabel:
     probabilities: Array
 
     @property
+    def seen(self) -> LabelRows:
+        """What metrics see, of all examples, also where the truth is not known."""
+        return LabelRows(self.truth, self.predicted, self.probabilities)
+
+    @property
     def is_right(self) -> npt.NDArray[np.bool_]:
         """Where truth and prediction are the same; of several classes all of them."""
-        same = self.truth == self.predicted
-        return np.asarray(same.all(axis=1) if same.ndim == 2 else same, bool)
+        return self.seen.is_right
 
     def rows(self, which: Array) -> OfLabel:
         """The same of some examples."""
@@ -120,7 +126,7 @@ class Keeper:
         step: int,
         data: str,
         locate: Callable[[int], str],
-        exchange: Callable[[Array], Array] | None = None,
+        exchange: Exchange | None = None,
     ) -> Predictions:
         """All that was kept, of all workers.
 
@@ -128,12 +134,12 @@ class Keeper:
             step: of the model.
             data: fingerprint of the evaluation set.
             locate: an example's number to its file or record.
-            exchange: as ``Sums.merged_over`` takes it; None for a process by itself.
+            exchange: between workers; None for a process by itself.
         """
         names = self._parts[0] if self._parts else {}
         columns = {name: np.concatenate([part[name] for part in self._parts]) for name in names}
         if exchange is not None:
-            columns = _of_all(columns, exchange)
+            columns = {n: np.concatenate(exchange_rows(v, exchange)) for n, v in columns.items()}
         order = np.argsort(columns["ids"], kind="stable")
         columns = {name: value[order] for name, value in columns.items()}
         labels = {label.name: _of_label(label, columns) for label in self.schema}
@@ -151,20 +157,6 @@ def _of_label(label: Label, columns: Mapping[str, Array]) -> OfLabel:
         columns[f"predicted:{label.name}"].astype(kind),
         columns.get(f"probabilities:{label.name}", nothing).astype(np.float32),
     )
-
-
-def _of_all(columns: Mapping[str, Array], exchange: Callable[[Array], Array]) -> dict[str, Array]:
-    """The rows of all workers, which may have different numbers of them."""
-    count = len(columns["ids"])
-    counts = exchange(np.array([count], np.float64))[:, 0].astype(int)
-    found = {}
-    for name, value in columns.items():
-        padded = np.zeros([counts.max(), *value.shape[1:]])
-        padded[:count] = value
-        of_workers = exchange(padded.ravel()).reshape([len(counts), *padded.shape])
-        rows = [part[:n] for part, n in zip(of_workers, counts, strict=True)]
-        found[name] = np.concatenate(rows).astype(value.dtype)
-    return found
 
 
 def write_predictions(path: str, predictions: Predictions) -> None:

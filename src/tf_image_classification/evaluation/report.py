@@ -7,9 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tf_image_classification.evaluation.charts import line_chart
 from tf_image_classification.evaluation.intervals import Interval
-from tf_image_classification.evaluation.judgement import Calibrated, OfOneLabel
+from tf_image_classification.evaluation.judgement import (
+    FEWEST_TO_CALIBRATE,
+    Calibrated,
+    OfOneLabel,
+)
 from tf_image_classification.metrics.calibration import Bin
 
 _MOST_CURVES = 8
@@ -39,11 +45,11 @@ def curves(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     return charts
 
 
-def interval_json(interval: Interval) -> dict[str, float | int | None]:
-    """An interval with null for what is not known."""
+def interval_json(interval: Interval) -> dict[str, float | int | str | None]:
+    """An interval with null for what is not known, and why it is not."""
     values = {"value": interval.value, "low": interval.low, "high": interval.high}
     known = {name: value if value == value else None for name, value in values.items()}
-    return {**known, "count": interval.count}
+    return {**known, "count": interval.count, "note": interval.note}
 
 
 def calibration_json(found: OfOneLabel) -> dict[str, Any] | None:
@@ -55,7 +61,7 @@ def calibration_json(found: OfOneLabel) -> dict[str, Any] | None:
         line_chart(
             [("own", _points(one.bins_before)), ("calibrated", _points(one.bins_after))],
             x="confidence",
-            y="share that is right",
+            y="fraction that is right",
             x_range=(0.0, 1.0),
             y_range=(0.0, 1.0),
             is_diagonal_shown=True,
@@ -65,29 +71,38 @@ def calibration_json(found: OfOneLabel) -> dict[str, Any] | None:
         charts.append(
             line_chart(
                 [("", found.risk_curve)],
-                x="share answered, the surest first",
-                y="share of them that is wrong",
+                x="fraction answered, the surest first",
+                y="fraction of them that is wrong",
                 x_range=(0.0, 1.0),
             )
         )
-    return {"text": calibration_text(one), "charts": charts}
+    return {"text": f"Expected calibration {calibration_text(one)}", "charts": charts}
 
 
 def _points(bins: Sequence[Bin]) -> list[tuple[float, float]]:
     return [(each.confidence, each.accuracy) for each in bins if each.count]
 
 
-def calibration_text(one: Calibrated) -> str:
-    """What calibration does, in a sentence or two."""
-    text = (
-        f"Expected calibration error {one.before:.3f}, and {one.after:.3f} at temperature "
-        f"{one.calibration.temperature:.2f}; log loss {one.log_loss_before:.3f} and "
-        f"{one.log_loss_after:.3f}. Fitted to {one.calibration.count} examples and measured on "
-        f"{one.count} others."
-    )
+def calibration_text(one: Calibrated | None) -> str:
+    """What calibration does, in a sentence or two; None: of too few examples."""
+    if one is None:
+        return f"too few examples (at least {FEWEST_TO_CALIBRATE} in two halves)."
+    fitted = one.calibration
+    if fitted.temperature == 1:
+        text = (
+            f"error {one.before:.3f}, log loss {one.log_loss_before:.3f}, as the model is; "
+            f"temperature {fitted.note or 'is 1'}."
+        )
+    else:
+        text = (
+            f"error {one.before:.3f}, and {one.after:.3f} at temperature {fitted.temperature:.2f}; "
+            f"log loss {one.log_loss_before:.3f} and {one.log_loss_after:.3f}."
+        )
+        text += f" Temperature {fitted.note}." if fitted.note else ""
+    text += f" Fitted to {fitted.count} examples and measured on {one.count} others."
     if one.set_coverage is not None and one.set_size is not None:
         text += (
-            f" Conformal sets for {one.calibration.coverage:.0%} hold the true class in "
+            f" Conformal sets for {fitted.coverage:.0%} hold the true class in "
             f"{one.set_coverage} and have {one.set_size:.2f} classes on average."
         )
     return text
@@ -118,7 +133,7 @@ def model_card(content: Mapping[str, Any]) -> str:
             score = label["score_name"].replace("_", " ")
             lines += ["", f"| slice | examples | {score} |", "|---|---|---|"]
             lines += [
-                f"| {s['column']} = {s['value']} | {s['score']['count']} | "
+                f"| {_cell(s['column'])} = {_cell(s['value'])} | {s['score']['count']} | "
                 f"{interval_text(s['score'])} |"
                 for s in label["slices"]
             ]
@@ -133,9 +148,14 @@ def model_card(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _cell(text: str) -> str:
+    """A text as it can stand in a cell of a Markdown table."""
+    return text.replace("|", "\\|")
+
+
 def interval_text(one: Mapping[str, Any]) -> str:
     """An interval as ``interval_json`` gives it, in words."""
     if one["value"] is None:
         return "not known"
-    ends = "" if one["low"] is None else f" [{one['low']:.3f}, {one['high']:.3f}]"
-    return f"{one['value']:.3f}{ends}"
+    numbers = {name: np.nan if one[name] is None else one[name] for name in ("low", "high")}
+    return str(Interval(one["value"], **numbers, count=one["count"], note=one["note"]))

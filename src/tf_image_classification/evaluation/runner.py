@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,13 @@ import tensorflow as tf
 from tf_image_classification.batches import PADDING_ID, Batch, prediction_keys
 from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.evaluation.exchange import Exchange, exchange_rows
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics import class_metrics, streaming
+from tf_image_classification.metrics import class_metrics, merging, streaming
 
 Metrics = dict[str, streaming.StreamingMetric]
 MetricFn = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, Any] | None]
 LossFn = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
-Exchange = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
-
 
 MOST_CLASSES_IN_A_MATRIX = 1000
 """Labels of more classes have no confusion matrix, which would fill the memory unread."""
@@ -87,29 +86,63 @@ class Sums:
         Raises:
             SpecError: the workers have different metrics.
         """
+        _check_alike(sorted(self.metrics), exchange)
+        metrics = _with_as_much_kept(self.metrics, exchange)
         arrays = [
             (name, key, metric.sums[key])
-            for name, metric in sorted(self.metrics.items())
+            for name, metric in sorted(metrics.items())
             for key in sorted(metric.sums)
         ]
-        layout = zlib.crc32(repr([(n, k, a.shape, a.dtype.str) for n, k, a in arrays]).encode())
-        if len(set(exchange(np.array([layout], np.float64))[:, 0])) > 1:
-            raise SpecError(
-                "The metrics differ between workers. metric_ops must return the same metrics for "
-                "each batch, whatever is in it."
-            )
+        rows = {
+            (name, key): _exact(np.concatenate(metric.rows[key]))
+            for name, metric in sorted(metrics.items())
+            for key in sorted(metric.rows)
+        }
+        shapes = [(n, k, a.shape, a.dtype.str) for n, k, a in arrays]
+        shapes_of_rows = [(*name, a.shape[1:]) for name, a in rows.items()]
+        _check_alike((shapes, shapes_of_rows), exchange)
         flat = [np.ravel(array).astype(np.float64) for _, _, array in arrays]
-        rows = exchange(np.concatenate([[self.num_examples], *flat]))
+        of_workers = exchange(np.concatenate([[self.num_examples], *flat]))
+        rows_of_workers = [exchange_rows(value, exchange) for value in rows.values()]
         ends = np.cumsum([1, *(array.size for _, _, array in arrays)])
-        of_workers = []
-        for row in rows:
-            sums: dict[str, dict[str, Any]] = {name: {} for name in self.metrics}
-            for (name, key, array), part in zip(arrays, np.split(row, ends)[1:-1], strict=True):
+        found = []
+        for rank, numbers in enumerate(of_workers):
+            sums: dict[str, dict[str, Any]] = {name: {} for name in metrics}
+            for (name, key, array), part in zip(arrays, np.split(numbers, ends)[1:-1], strict=True):
                 sums[name][key] = part.reshape(array.shape).astype(array.dtype)
-            of_workers.append(
-                {n: dataclasses.replace(m, sums=sums[n]) for n, m in self.metrics.items()}
+            own: dict[str, Any] = {name: {} for name in metrics}
+            for (name, key), parts in zip(rows, rows_of_workers, strict=True):
+                own[name][key] = (parts[rank],)
+            found.append(
+                {n: dataclasses.replace(m, sums=sums[n], rows=own[n]) for n, m in metrics.items()}
             )
-        return Sums(streaming.merge_all(of_workers), int(rows[:, 0].sum()))
+        return Sums(streaming.merge_all(found), int(of_workers[:, 0].sum()))
+
+
+def _exact(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Of one type on every worker, whatever each has seen."""
+    return rows.astype(np.float64) if rows.dtype.kind == "f" else rows
+
+
+def _check_alike(layout: Any, exchange: Exchange) -> None:
+    digest = zlib.crc32(repr(layout).encode())
+    if len(set(exchange(np.array([digest], np.float64))[:, 0])) > 1:
+        raise SpecError(
+            "The metrics differ between workers. metric_ops must return the same metrics for "
+            "each batch, whatever is in it."
+        )
+
+
+def _with_as_much_kept(metrics: Metrics, exchange: Exchange) -> Metrics:
+    """The metrics, those summed up of which all workers together keep too many rows."""
+    names = sorted(metrics)
+    is_summed = [bool(metrics[n].summed and not metrics[n].rows) for n in names]
+    kept = [np.inf if s else metrics[n].num_kept for n, s in zip(names, is_summed, strict=True)]
+    totals = exchange(np.array(kept, np.float64)).sum(axis=0)
+    return {
+        name: metrics[name].without_rows() if total > merging.MOST_KEPT else metrics[name]
+        for name, total in zip(names, totals.tolist(), strict=True)
+    }
 
 
 def evaluate_batches(
@@ -120,9 +153,11 @@ def evaluate_batches(
     loss_fn: LossFn | None = None,
     regularisation: float = 0.0,
     slices: Slices | None = None,
+    also: Collection[str] = (),
 ) -> Evaluation:
     """Metrics over all examples of some batches; arguments and errors as the two steps of it."""
-    sums = sum_batches(batches, schema, metric_fn=metric_fn, loss_fn=loss_fn, slices=slices)
+    how: dict[str, Any] = {"metric_fn": metric_fn, "loss_fn": loss_fn, "slices": slices}
+    sums = sum_batches(batches, schema, **how, also=also)
     return conclude(sums, schema, regularisation=regularisation)
 
 
@@ -133,6 +168,7 @@ def sum_batches(
     metric_fn: MetricFn | None,
     loss_fn: LossFn | None = None,
     slices: Slices | None = None,
+    also: Collection[str] = (),
 ) -> Sums:
     """What is to be known of all examples of some batches.
 
@@ -142,11 +178,13 @@ def sum_batches(
         metric_fn: the spec's ``metric_ops``; where it is None or gives None, metrics by label kind.
         loss_fn: labels and logits to per-example losses by label; None gives no loss.
         slices: parts of the set, the worst of which is a metric then.
+        also: names of metrics of ``definitions`` that are wanted whatever ``metric_fn`` gives.
 
     Raises:
         SpecError: the metrics differ between batches, or one has a reserved name.
     """
     found: Metrics = {}
+    known = set(also) & set(streaming.metric_names(schema))
     num_examples = 0
     for batch, logits in batches:
         num_examples += int(np.sum(batch.ids.numpy() != PADDING_ID))
@@ -154,6 +192,8 @@ def sum_batches(
         metrics = dict((metric_fn(labels, predictions) if metric_fn else None) or {})
         if not metrics:
             metrics = streaming.default_metrics(schema, labels, predictions)
+        if missing := [name for name in known if name not in metrics]:
+            metrics |= streaming.metrics_by_name(schema, labels, predictions, missing)
         _check_names(metrics)
         own = {_CONFUSION + n: m for n, m in _confusion(schema, labels, predictions).items()}
         if slices is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from tf_image_classification.hooks.base import Every, Hook, Run
 from tf_image_classification.hooks.checkpoints import is_improvement, scalar_metric
+
+log = logging.getLogger("tf_image_classification")
 
 
 class NonFiniteLossHook(Hook):
@@ -39,6 +43,8 @@ class NonFiniteLossHook(Hook):
 class EarlyStoppingHook(Hook):
     """Ends the run as complete after some evaluations without a better value.
 
+    An evaluation whose value is NaN says nothing of progress: it is warned of and not counted.
+
     Attributes:
         metric: the metric's name.
         is_better_higher: whether more is better.
@@ -57,6 +63,13 @@ class EarlyStoppingHook(Hook):
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
         """Count, and stop when patience is at its end."""
         value = scalar_metric(evaluation, self.metric)
+        if math.isnan(value):
+            log.warning(
+                "%s is NaN at step %d: the evaluation does not count for early stopping.",
+                self.metric,
+                run.step,
+            )
+            return
         if is_improvement(value, self._best, self.is_better_higher):
             self._best, self._without = value, 0
             return

@@ -26,7 +26,7 @@ from tf_image_classification.inspection.findings import (
     class_of,
     counted,
 )
-from tf_image_classification.metrics.label_errors import likely_label_errors
+from tf_image_classification.metrics.label_errors import label_errors
 
 _FOLDS = 5
 _AT_ONCE = 32
@@ -151,13 +151,13 @@ def _labels(
         f"A regression on frozen features tells {right:.1%} of the images' classes; the hardest is "
         f"{classes[hardest]}, {share:.0%}{taken}.",
     )
-    issues = likely_label_errors(labels, probabilities)
-    if len(issues):
-        first = issues[0]
+    errors = label_errors(labels, probabilities)
+    if len(errors.candidates):
+        first = errors.candidates[0]
         yield Finding(
             "label_errors",
-            WARNING,
-            f"{len(issues)} images are likely to have a wrong label; the likeliest is called "
-            f"{classes[labels[first]]} and looks like {classes[predicted[first]]}. Look at them.",
-            [[int(usable[i])] for i in issues],
+            NOTE if errors.num_wrong is None else WARNING,
+            f"{errors.text()} The first candidate is called {classes[labels[first]]} and looks "
+            f"like {classes[predicted[first]]}.",
+            [[int(usable[i])] for i in errors.candidates],
         )

@@ -101,6 +101,12 @@ class Label:
                 f"Label {self.name!r} has depth {self.depth} but {len(self.class_names)} class "
                 "names. Correct the depth in class_dict or the list of names."
             )
+        joined = [name for name in self.class_names if SEPARATOR in name]
+        if self.kind == SEVERAL and joined:
+            raise SpecError(
+                f"Label {self.name!r} has a class called {joined[0]!r}, but {SEPARATOR!r} stands "
+                "between the classes of an example that has several. Rename the class."
+            )
         repeated = _repeated(self.class_names)
         if repeated:
             raise SpecError(f"Label {self.name!r} names a class twice: {', '.join(repeated)}.")

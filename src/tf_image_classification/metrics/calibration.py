@@ -5,7 +5,7 @@
     calibration.conformal_set(probabilities)       classes that hold the true one, 90 of 100 times
 
 Probabilities are [n, D]; of a label that can have several classes each column is a decision of its
-own. Everything is in float64, without TensorFlow.
+own. Everything is in float64.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.metrics.class_metrics import negative_logs
+from tf_image_classification.metrics.several_metrics import negative_logs_of_decisions
+
 Array = npt.NDArray[Any]
 COVERAGE = 0.9
 """How often a conformal set is meant to hold the true class."""
 
 NUM_BINS = 15
 _LEAST = 1e-12
+LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 0.05, 20.0
 _ROUNDING = 1e-9  # (9 + 1) * (1 - 0.9) is a little less than 1
 
 LIMITS_OF_SEVERAL = (_LEAST, 1 - 1e-6)
@@ -44,6 +48,7 @@ class Calibration:
         coverage: 0..1.
         is_several: whether each class is a decision of its own.
         count: examples that all this was fitted to.
+        note: what was done to the temperature that fits best, in a sentence, or "".
     """
 
     temperature: float = 1.0
@@ -52,6 +57,7 @@ class Calibration:
     coverage: float = COVERAGE
     is_several: bool = False
     count: int = 0
+    note: str = ""
 
     def apply(self, probabilities: Array) -> Array:
         """Calibrated probabilities, float64 [n, D]; the order of an example's classes stays."""
@@ -80,9 +86,12 @@ class Calibration:
 def tempered(probabilities: Array, temperature: float, *, is_several: bool = False) -> Array:
     """Probabilities to the power of 1 / temperature, made to add up to one again.
 
-    Of softmax outputs it is the softmax of the logits divided by the temperature.
+    Of softmax outputs it is the softmax of the logits divided by the temperature. At temperature 1
+    they stay as they are.
     """
     exact = np.asarray(probabilities, np.float64)
+    if temperature == 1:
+        return exact
     if is_several:
         exact = np.clip(exact, *LIMITS_OF_SEVERAL)
         logits = np.log(exact) - np.log1p(-exact)
@@ -94,7 +103,13 @@ def tempered(probabilities: Array, temperature: float, *, is_several: bool = Fal
 
 
 def fit(
-    truth: Array, probabilities: Array, *, is_several: bool = False, coverage: float = COVERAGE
+    truth: Array,
+    probabilities: Array,
+    *,
+    is_several: bool = False,
+    coverage: float = COVERAGE,
+    temperature: float | None = None,
+    note: str = "",
 ) -> Calibration:
     """Temperature, thresholds and conformal limit from examples with known classes.
 
@@ -103,15 +118,11 @@ def fit(
         probabilities: [n, D].
         is_several: whether each class is a decision of its own; then there are no sets.
         coverage: how often a set is to hold the true class, 0..1.
+        temperature: used as it is; None: as ``fit_temperature`` finds it.
+        note: of a temperature that is given.
     """
-    from scipy import optimize  # late: it takes half a second
-
-    def loss(log_temperature: float) -> float:
-        calibrated = tempered(probabilities, np.exp(log_temperature), is_several=is_several)
-        return negative_log_likelihood(truth, calibrated, is_several=is_several)
-
-    best = optimize.minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
-    temperature = float(np.exp(best.x))
+    if temperature is None:
+        temperature, note = fit_temperature(truth, probabilities, is_several=is_several)
     calibrated = tempered(probabilities, temperature, is_several=is_several)
     num_classes = calibrated.shape[1]
     is_class = truth.astype(bool) if is_several else truth[:, None] == np.arange(num_classes)
@@ -124,12 +135,72 @@ def fit(
         # The smallest k of n scores such that one more example is at least so likely in coverage.
         rank = int(np.floor((len(scores) + 1) * (1 - coverage) + _ROUNDING))
         limit = float(scores[rank - 1]) if rank >= 1 else 0.0
-    return Calibration(temperature, thresholds, limit, coverage, is_several, len(truth))
+    return Calibration(temperature, thresholds, limit, coverage, is_several, len(truth), note)
 
 
-def negative_log_likelihood(truth: Array, probabilities: Array, *, is_several: bool) -> float:
-    """The mean negative logarithm of what the truth was given, in nats."""
-    exact = np.clip(probabilities, _LEAST, 1 - _LEAST)
+def fit_temperature(
+    truth: Array, probabilities: Array, *, is_several: bool = False
+) -> tuple[float, str]:
+    """The temperature with the least log loss, as far as so few examples bear it out.
+
+    * Penalised likelihood: log T has a normal prior around 0 with standard deviation log 2, which
+      holds a few examples near the model's own probabilities and has no weight beside many.
+    * Below 1 it goes no further than to a mean probability of the predicted class of (n + 1) /
+      (n + 2), as Platt (1999) sets his targets by Laplace's rule: n examples that are all right do
+      not show that the next one is.
+    * One that ends at the search's upper bound is not used.
+
+    Returns:
+        The temperature, and what of this changed it, or "".
+    """
+    from scipy import optimize  # late: it takes half a second
+
+    count = len(truth)
+
+    def loss(log_temperature: float) -> float:
+        calibrated = tempered(probabilities, np.exp(log_temperature), is_several=is_several)
+        return count * _exact_loss(truth, calibrated, is_several) + log_prior(log_temperature)
+
+    def confidence(temperature: float) -> float:
+        calibrated = tempered(probabilities, temperature, is_several=is_several)
+        sure = np.maximum(calibrated, 1 - calibrated) if is_several else calibrated.max(axis=1)
+        return float(sure.mean())
+
+    bounds = np.log(LEAST_TEMPERATURE), np.log(LARGEST_TEMPERATURE)
+    best = optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
+    temperature = float(np.exp(best.x))
+    if temperature > 0.99 * LARGEST_TEMPERATURE:
+        return 1.0, (
+            f"left out: up to {LARGEST_TEMPERATURE:g} a larger temperature always fits better, as "
+            "of a model that knows nothing of the class"
+        )
+    highest = (count + 1) / (count + 2)
+    if temperature >= 1 or confidence(temperature) <= highest:
+        return temperature, ""
+    if confidence(1.0) >= highest:
+        return 1.0, f"left out: {count} examples do not bear out more confidence than the model has"
+    shrunk = float(optimize.brentq(lambda t: confidence(t) - highest, temperature, 1.0))
+    return shrunk, (
+        f"shrunk from {temperature:.3g} to {shrunk:.3g}: {count} examples bear out a mean "
+        f"confidence of {highest:.4g} at most"
+    )
+
+
+def log_prior(log_temperature: float) -> float:
+    """What a temperature costs a fit, in nats: its logarithm has a normal prior, log 2 wide."""
+    return float(log_temperature**2 / (2 * np.log(2.0) ** 2))
+
+
+def log_loss(truth: Array, probabilities: Array, *, is_several: bool) -> float:
+    """The log loss as everywhere, in nats; see ``definitions``."""
+    if is_several:
+        return float(np.mean(negative_logs_of_decisions(truth, probabilities)))
+    return float(np.mean(negative_logs(truth, probabilities)))
+
+
+def _exact_loss(truth: Array, calibrated: Array, is_several: bool) -> float:
+    """The same without its least probability, which would hide what a temperature does."""
+    exact = np.clip(calibrated, _LEAST, 1 - _LEAST)
     if is_several:
         return float(-np.mean(np.where(truth > 0, np.log(exact), np.log1p(-exact))))
     return float(-np.mean(np.log(exact[np.arange(len(truth)), truth])))

@@ -26,11 +26,12 @@ from tf_image_classification.metrics.metric_inputs import (
 )
 
 LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
-"""``log_loss`` counts a smaller probability as this one, so that one example costs 15.9 at most."""
+"""Every log loss counts a smaller probability as this one, as scikit-learn does with float32, so
+that one example costs 15.9 at most."""
 
 
 def accuracy(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
-    """The share of examples whose class was predicted, 0..1.
+    """The fraction of examples whose class was predicted, 0..1.
 
     Raises:
         SpecError: shapes differ, a value is no class number, or a tensor is symbolic.
@@ -40,7 +41,7 @@ def accuracy(labels: Any, predictions: Any, weights: Any = None) -> StreamingMet
         0.75
     """
     a, b, kept = _class_pair("accuracy", labels, predictions, weights, None)
-    return _share("accuracy", a == b, kept)
+    return _fraction("accuracy", a == b, kept)
 
 
 def worst_group_accuracy(
@@ -76,10 +77,11 @@ def worst_group_accuracy(
 
 
 def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> StreamingMetric:
-    """The share of examples whose class is among the k highest scores, 0..1.
+    """The fraction of examples whose class is among the k highest scores, 0..1.
 
-    As ``tf.math.in_top_k`` counts: a tie with the k-th highest score is a hit, and an example with
-    a score that is not finite is a miss.
+    Of equal scores the lower class number comes first, as in ``argmax``, so that the top 1 is the
+    accuracy, and a model that scores all classes alike is not right every time. An example with a
+    score that is not finite is a miss.
 
     Args:
         labels: class numbers [n].
@@ -97,11 +99,17 @@ def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> Str
     if k < 1:
         raise SpecError(f"top_k: k is {k}, expected 1 or more.")
     numbers, scores, kept = scored("top_k", weights, labels, predictions)
+    return _fraction(f"top_k(k={k})", is_in_top(numbers, scores, k), kept)
+
+
+def is_in_top(numbers: Array, scores: Array, k: int) -> Array:
+    """Whether each example's class is among the k highest scores, bool [n]; as ``top_k``."""
     finite = np.asarray(np.isfinite(scores).all(axis=1))
-    scores = np.where(finite[:, None], scores, 0.0)
-    of_label = scores[np.arange(len(numbers)), numbers]
-    num_higher = (scores > of_label[:, None]).sum(axis=1)
-    return _share(f"top_k(k={k})", finite & (num_higher < k), kept)
+    exact = np.where(finite[:, None], scores, 0.0)
+    of_label = exact[np.arange(len(numbers)), numbers][:, None]
+    is_before = np.arange(scores.shape[1]) < numbers[:, None]
+    rank = ((exact > of_label) | ((exact == of_label) & is_before)).sum(axis=1)
+    return np.asarray(finite & (rank < k))
 
 
 def log_loss(labels: Any, probabilities: Any, weights: Any = None) -> StreamingMetric:
@@ -125,10 +133,15 @@ def log_loss(labels: Any, probabilities: Any, weights: Any = None) -> StreamingM
             f"log_loss: a row of probabilities adds up to {row.sum():g} with {row.min():g} as its "
             "least, expected numbers of 0 or more that add up to 1. Logits need tf.nn.softmax."
         )
-    of_label = values[np.arange(len(numbers)), numbers]
-    losses = -np.log(np.clip(of_label, LEAST_PROBABILITY, 1.0))
+    losses = negative_logs(numbers, values)
     sums = {"correct": total(kept, losses), "count": size(kept, len(losses))}
-    return StreamingMetric(sums, _compute_share, "log_loss")
+    return StreamingMetric(sums, compute_fraction, "log_loss")
+
+
+def negative_logs(numbers: Array, probabilities: Array) -> Array:
+    """What ``log_loss`` is the mean of, float64 [n]."""
+    of_label = probabilities[np.arange(len(numbers)), numbers].astype(np.float64)
+    return np.asarray(-np.log(np.clip(of_label, LEAST_PROBABILITY, 1.0)))
 
 
 def precision(
@@ -140,9 +153,9 @@ def precision(
     average: str | None = "binary",
     positive_class: int = 1,
 ) -> StreamingMetric:
-    """The share of the examples predicted as a class that belong to it, 0..1.
+    """The fraction of the examples predicted as a class that belong to it, 0..1.
 
-    A class that is never predicted has 0 if it occurs among the labels, and NaN if not.
+    In a mean, a class that is never predicted counts as 0 if it occurs among the labels.
 
     Args:
         labels: class numbers [n].
@@ -151,7 +164,8 @@ def precision(
         num_classes: D; not needed for "binary".
         average: "binary": of ``positive_class``, for two classes. "macro": mean over the classes
             that occur. "weighted": the same, by number of labels. "micro": over all predictions,
-            which equals the accuracy. None: the array [D].
+            which equals the accuracy. None: the array [D], NaN for a class that is never
+            predicted (for ``recall``: that no label has).
         positive_class: 0 or 1, for "binary".
 
     Raises:
@@ -162,7 +176,7 @@ def precision(
         >>> precision([0, 1, 1], [1, 1, 1], weights=[1, 1, 2]).result()
         0.75
         >>> precision([0, 1, 2], [0, 1, 1], num_classes=3, average=None).result().tolist()
-        [1.0, 0.5, 0.0]
+        [1.0, 0.5, nan]
     """
     options = (num_classes, average, positive_class)
     return _per_class("precision", labels, predictions, weights, *options)
@@ -177,9 +191,9 @@ def recall(
     average: str | None = "binary",
     positive_class: int = 1,
 ) -> StreamingMetric:
-    """The share of a class's examples that are predicted as it, 0..1.
+    """The fraction of a class's examples that are predicted as it, 0..1.
 
-    A class without labels has 0 if it is predicted somewhere, and NaN if not. Arguments and errors
+    In a mean, a class without labels counts as 0 if it is predicted somewhere. Arguments and errors
     are those of ``precision``.
     """
     options = (num_classes, average, positive_class)
@@ -218,7 +232,7 @@ def mean_per_class_accuracy(
     name = "mean_per_class_accuracy"
     a, b, kept = _class_pair(name, labels, predictions, weights, num_classes)
     sums = _class_sums(a, b, kept, num_classes)
-    return StreamingMetric(sums, _compute_balanced, f"{name}(num_classes={num_classes})")
+    return StreamingMetric(sums, compute_balanced, f"{name}(num_classes={num_classes})")
 
 
 def confusion_matrix(labels: Any, predictions: Any, num_classes: int) -> StreamingMetric:
@@ -249,9 +263,9 @@ def _class_pair(
     return true, classes(metric, "predictions", b, num_classes), kept
 
 
-def _share(kind: str, hits: Array, weights: Array | None) -> StreamingMetric:
+def _fraction(kind: str, hits: Array, weights: Array | None) -> StreamingMetric:
     sums = {"correct": total(weights, hits), "count": size(weights, len(hits))}
-    return StreamingMetric(sums, _compute_share, kind)
+    return StreamingMetric(sums, compute_fraction, kind)
 
 
 def _class_sums(a: Array, b: Array, weights: Array | None, num_classes: int) -> Sums:
@@ -290,13 +304,14 @@ def _per_class(
         )
     num = num_classes or 2
     a, b, kept = _class_pair(metric, labels, predictions, weights, num)
-    compute = functools.partial(_compute_per_class, metric, average, positive_class)
+    compute = functools.partial(compute_of_counts, metric, average, positive_class)
     options = f"positive_class={positive_class}" if average == "binary" else f"num_classes={num}"
     kind = f"{metric}(average={average}, {options})"
     return StreamingMetric(_class_sums(a, b, kept, num), compute, kind)
 
 
-def _compute_share(sums: Sums) -> Any:
+def compute_fraction(sums: Sums) -> Any:
+    """``correct`` over ``count``."""
     return ratio(sums["correct"], sums["count"])
 
 
@@ -304,26 +319,28 @@ def _compute_counts(sums: Sums) -> Any:
     return sums["counts"]
 
 
-def _compute_balanced(sums: Sums) -> Any:
+def compute_balanced(sums: Sums) -> Any:
+    """The mean recall of the classes that some example has, from the same sums."""
     each = ratio(sums["hits"], sums["labelled"])
     return _mean_of(each, sums["labelled"] > 0)
 
 
-def _compute_per_class(metric: str, average: str | None, positive_class: int, sums: Sums) -> Any:
+def compute_of_counts(metric: str, average: str | None, positive_class: int, sums: Sums) -> Any:
+    """Precision, recall or F1 from ``hits``, ``labelled`` and ``predicted`` of each class, [D]."""
     hits, labelled, predicted = sums["hits"], sums["labelled"], sums["predicted"]
-    if average == "micro":
-        return ratio(hits.sum(), labelled.sum())
     whole = {"precision": predicted, "recall": labelled, "f1": (labelled + predicted) / 2}[metric]
+    if average == "micro":
+        return ratio(hits.sum(), whole.sum())
     occurs = labelled + predicted > 0
+    if average is None:
+        return ratio(hits, whole)
     # 0 / 0 is 0 where the other count says that the class matters, as in scikit-learn.
     each = np.where(occurs & (whole == 0), 0.0, ratio(hits, whole))
     if average == "binary":
         return each[positive_class]
     if average == "macro":
         return _mean_of(each, occurs)
-    if average == "weighted":
-        return ratio((each * labelled)[labelled > 0].sum(), labelled.sum())
-    return each
+    return ratio((each * labelled)[labelled > 0].sum(), labelled.sum())
 
 
 def _mean_of(values: Array, chosen: Array) -> Any:

@@ -1,4 +1,7 @@
-"""The area under a curve of a binary classifier, from mergeable histograms of its probabilities."""
+"""Areas under the curves of a ranking: exact while the scores are kept, from histograms beyond.
+
+auc(labels["pet"] == 1, predictions["pet_probabilities"][:, 1])
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,32 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.merging import StreamingMetric, Sums
-from tf_image_classification.metrics.metric_inputs import Array, classes, ratio, rows, tally
+from tf_image_classification.metrics.merging import Rows, StreamingMetric, Sums
+from tf_image_classification.metrics.metric_inputs import Array, as_array, classes, ratio, rows
+
+_SCORES_AT_ONCE = 2**21
 
 
 def auc(
     labels: Any, probabilities: Any, weights: Any = None, *, curve: str = "ROC"
 ) -> StreamingMetric:
-    """The area under the ROC or the precision-recall curve, 0..1.
-
-    Only histograms of the probabilities are kept, of positive and of negative examples, in some
-    4000 fixed bins. Probabilities in one bin differ by less than 1/2048, and their odds by less
-    than 1.7 % (above 1e-7 and below 1 - 1e-7), so that a confident classifier, with nearly all
-    probabilities near 0 and 1, is resolved as well. Probabilities in one bin count as ties, and the
-    error of the result comes from nothing else. With p and q the positive and negative examples of
-    a bin, P and Q those of all bins, t and f those of the bins above it, it is at most
-
-    * ROC: the sum over bins of p q / (2 P Q), half the share of pairs of a positive and a negative
-      example that fall in one bin;
-    * PR: the sum over bins of p / P * ((t + p) / (t + p + f) - t / (t + f + q)).
+    """The area under the ROC or the precision-recall curve, 0..1; equal scores count as ties.
 
     "ROC": the trapezoid rule; equals the probability that a positive example has a higher one than
     a negative (Hanley and McNeil, Radiology 143, 1982), ties counted half. NaN unless there are
     both. "PR": the average precision, the sum over thresholds of precision times gain in recall;
     the trapezoid rule is too optimistic there (Davis and Goadrich, ICML 2006). NaN without
     positive examples. A NaN probability makes the result NaN.
+
+    Exact for up to ``merging.MOST_KEPT`` examples, whose probabilities are kept. Beyond, histograms
+    with some 4000 fixed bins take their place. Probabilities in one bin differ by less than 1/2048,
+    and their odds by less than 1.7 % (above 1e-7 and below 1 - 1e-7); they count as ties, and the
+    error of the result comes from nothing else. With p and q the positive and negative examples of
+    a bin, P and Q those of all bins, t and f those of the bins above it, it is at most
+
+    * ROC: the sum over bins of p q / (2 P Q), half the share of pairs of a positive and a negative
+      example that fall in one bin;
+    * PR: the sum over bins of p / P * ((t + p) / (t + p + f) - t / (t + f + q)).
 
     Args:
         labels: [n], 1 or True for a positive example, 0 or False for a negative; for one of several
@@ -49,28 +53,148 @@ def auc(
         >>> auc([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]).result()
         0.75
     """
-    if curve not in _CURVES:
+    if curve not in _AREAS:
         raise SpecError(f"auc: curve is {curve!r}, expected ROC or PR.")
     (numbers, values), kept = rows("auc", weights, labels=labels, probabilities=probabilities)
     is_positive = classes("auc", "labels", numbers, 2) == 1
-    wrong = (values < 0) | (values > 1)
+    return _kept(f"auc(curve={curve})", is_positive, values, kept, functools.partial(_area, curve))
+
+
+def areas(
+    metric: str, labels: Any, probabilities: Any, weights: Any = None, *, curve: str, average: bool
+) -> StreamingMetric:
+    """The areas of several classes at once, [D], or their mean over the classes that have one.
+
+    Args:
+        metric: its name, for messages.
+        labels: [n, D], 1 for each class that an example has.
+        probabilities: [n, D], 0..1.
+        weights: [n] or None.
+        curve: as ``auc``.
+        average: whether the result is the mean.
+
+    Raises:
+        SpecError: shapes differ, a value is out of range, or a tensor is symbolic.
+    """
+    true = as_array(metric, "labels", labels)
+    scores = as_array(metric, "predictions", probabilities)
+    if true.ndim != 2 or true.shape != scores.shape or not np.isin(true, (0, 1)).all():
+        raise SpecError(
+            f"{metric}: labels have shape {list(true.shape)} and predictions "
+            f"{list(scores.shape)}, expected [n, D] twice, the labels 0 or 1: whether an "
+            "example has each of D classes."
+        )
+    (numbers,), kept = rows(metric, weights, labels=np.arange(len(true)))
+    is_positive, scores = true[numbers].astype(bool), scores[numbers]
+    compute = functools.partial(_mean_area if average else _area, curve)
+    kind = f"{metric}(num_classes={true.shape[1]})"
+    return _kept(kind, is_positive, scores, kept, compute)
+
+
+def mean_area(areas_of_classes: Array) -> Any:
+    """The mean over the classes that have an area; NaN without any."""
+    is_known = ~np.isnan(areas_of_classes)
+    return ratio(areas_of_classes[is_known].sum(), is_known.sum())
+
+
+class Ranking:
+    """Examples in the order of their scores, class by class; to work out areas for many weights."""
+
+    def __init__(self, is_positive: Array, scores: Array) -> None:
+        """Sort them.
+
+        Args:
+            is_positive: bool [n, D].
+            scores: [n, D].
+        """
+        columns = np.ascontiguousarray(scores.T)  # [D, n]
+        num_classes, n = columns.shape
+        self._order = np.argsort(-columns, axis=1, kind="stable")
+        ordered = np.take_along_axis(columns, self._order, axis=1)
+        self._is_broken = np.isnan(columns).any(axis=1)
+        differs = ordered[:, 1:] != ordered[:, :-1]
+        edge = np.ones([num_classes, 1], bool)
+        places = np.arange(n)
+        # Of each example the first and the last one with its score.
+        first = np.where(np.concatenate([edge, differs], axis=1)[:, :n], places, 0)
+        last = np.where(np.concatenate([differs, edge], axis=1)[:, :n], places, n)
+        first = np.maximum.accumulate(first, axis=1)
+        last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+        # From here on the positive examples alone, class by class in the order of their scores.
+        ranked = np.take_along_axis(is_positive.T, self._order, axis=1)
+        self._class, self._place = np.nonzero(ranked)
+        self._first = first[self._class, self._place]
+        self._last = last[self._class, self._place]
+        tie = self._class * (n + 1) + self._last
+        self._from, self._upto = np.searchsorted(tie, tie), np.searchsorted(tie, tie, "right")
+        self._start = np.searchsorted(self._class, np.arange(num_classes))
+
+    def areas(self, curve: str, weights: Array | None = None) -> Array:
+        """The area of each class under a curve, [D]; as ``auc`` says."""
+        num_classes, n = self._order.shape
+        each = np.ones(n) if weights is None else np.asarray(weights, np.float64)
+        upto = np.zeros([num_classes, n + 1])  # weight of the examples before each place
+        np.cumsum(each[self._order], axis=1, out=upto[:, 1:])
+        k = self._class
+        own = each[self._order[k, self._place]]
+        positive = np.concatenate([[0.0], np.cumsum(own)])
+        before_class = positive[self._start][k]
+        true = positive[self._upto] - before_class
+        all_found = upto[k, self._last + 1]
+        num_positive = np.bincount(k, own, num_classes)
+        if curve == "PR":
+            precision = np.where(own > 0, ratio(true, all_found), 0.0)
+            return self._known(np.bincount(k, own * precision, num_classes), num_positive)
+        num_negative = upto[:, -1] - num_positive
+        false = all_found - true
+        false_before = upto[k, self._first] - (positive[self._from] - before_class)
+        pairs = own * (num_negative[k] - (false + false_before) / 2)
+        return self._known(np.bincount(k, pairs, num_classes), num_positive * num_negative)
+
+    def _known(self, part: Array, whole: Array) -> Array:
+        return np.where(self._is_broken, np.nan, ratio(part, whole))
+
+
+def _kept(
+    kind: str, is_positive: Array, scores: Array, weights: Array | None, compute: Any
+) -> StreamingMetric:
+    wrong = (scores < 0) | (scores > 1)
     if wrong.any():
         raise SpecError(
-            f"auc: a probability is {values[wrong][0]:g}, expected 0 to 1. Logits need tf.sigmoid "
-            "or tf.nn.softmax."
+            f"{kind.partition('(')[0]}: a probability is {scores[wrong][0]:g}, expected 0 to 1. "
+            "Logits need tf.sigmoid or tf.nn.softmax."
         )
-    is_nan = np.isnan(values)
-    bins = np.searchsorted(bin_edges(), values, side="right")
-
-    def histogram(chosen: Array) -> Array:
-        return tally(bins[chosen], None if kept is None else kept[chosen], len(bin_edges()) + 1)
-
-    sums = {
-        "positive": histogram(is_positive & ~is_nan),
-        "negative": histogram(~is_positive & ~is_nan),
-        "not_a_number": is_nan.sum(),
+    is_small = bool((scores.astype(np.float32) == scores).all())  # as models give them
+    each = np.ones(len(scores)) if weights is None else weights
+    parts: Rows = {
+        "scores": (scores.astype(np.float32) if is_small else scores,),
+        "is_positive": (is_positive,),
+        "weights": (each,),
     }
-    return StreamingMetric(sums, functools.partial(_compute_area, curve), f"auc(curve={curve})")
+    return StreamingMetric({}, compute, kind, parts, _histograms)
+
+
+def _area(curve: str, values: Sums) -> Any:
+    """The area; one for each class where there are several."""
+    if "scores" not in values:
+        return _area_of_histograms(curve, values)
+    scores, is_positive, weights = (values[k] for k in ("scores", "is_positive", "weights"))
+    if scores.ndim == 1:
+        return Ranking(is_positive[:, None], scores[:, None]).areas(curve, weights)[0]
+    width = max(1, _SCORES_AT_ONCE // max(1, len(scores)))
+    found = [
+        Ranking(is_positive[:, k : k + width], scores[:, k : k + width]).areas(curve, weights)
+        for k in range(0, scores.shape[1], width)
+    ]
+    return np.concatenate(found)
+
+
+def _mean_area(curve: str, values: Sums) -> Any:
+    broken = np.isnan(values["scores"]) if "scores" in values else values["not_a_number"]
+    return np.nan if broken.any() else mean_area(_area(curve, values))
+
+
+# --- beyond what is kept ------------------------------------------------------------------------
 
 
 @functools.cache
@@ -86,18 +210,42 @@ def bin_edges() -> Array:
     return edges
 
 
-def _compute_area(curve: str, sums: Sums) -> Any:
-    if sums["not_a_number"]:
-        return np.nan
-    # From the highest probability down, as a threshold passes.
-    return _CURVES[curve](sums["positive"][::-1], sums["negative"][::-1])
+def _histograms(values: Sums) -> Sums:
+    """Positive and negative examples by bin, [bins] or [D, bins]."""
+    scores, is_positive, weights = (values[k] for k in ("scores", "is_positive", "weights"))
+    if scores.ndim == 1:
+        found = _histograms(
+            {"scores": scores[:, None], "is_positive": is_positive[:, None], "weights": weights}
+        )
+        return {name: value[0] for name, value in found.items()}
+    num_bins = len(bin_edges()) + 1
+    sums = {name: np.zeros([scores.shape[1], num_bins]) for name in ("positive", "negative")}
+    is_nan = np.isnan(scores)
+    for k in range(scores.shape[1]):
+        bins = np.searchsorted(bin_edges(), scores[:, k].astype(np.float64), side="right")
+        for name, chosen in (("positive", is_positive[:, k]), ("negative", ~is_positive[:, k])):
+            kept = chosen & ~is_nan[:, k]
+            sums[name][k] = np.bincount(bins[kept], weights[kept], num_bins)
+    return {**sums, "not_a_number": is_nan.sum(axis=0)}
+
+
+def _area_of_histograms(curve: str, sums: Sums) -> Any:
+    if sums["positive"].ndim == 1:
+        if sums["not_a_number"]:
+            return np.nan
+        # From the highest probability down, as a threshold passes.
+        return _AREAS[curve](sums["positive"][::-1], sums["negative"][::-1])
+    each = zip(sums["positive"], sums["negative"], sums["not_a_number"], strict=True)
+    names = ("positive", "negative", "not_a_number")
+    return np.array(
+        [_area_of_histograms(curve, dict(zip(names, one, strict=True))) for one in each]
+    )
 
 
 def _area_under_roc(positive: Array, negative: Array) -> Any:
     """Pairs ranked the right way round, ties half, over all pairs."""
     below = negative.sum() - np.cumsum(negative)
-    # float64 first: the product of two counts may leave int64.
-    pairs = (positive.astype(np.float64) * (below + negative / 2)).sum()
+    pairs = (positive * (below + negative / 2)).sum()
     return ratio(pairs, float(positive.sum()) * float(negative.sum()))
 
 
@@ -109,4 +257,4 @@ def _average_precision(positive: Array, negative: Array) -> Any:
     return ratio((precision[found] * positive[found]).sum(), positive.sum())
 
 
-_CURVES = {"ROC": _area_under_roc, "PR": _average_precision}
+_AREAS = {"ROC": _area_under_roc, "PR": _average_precision}

@@ -3,7 +3,8 @@
     first = StreamingMetric({"hits": 3, "count": 4}, lambda sums: sums["hits"] / sums["count"])
     first.merge(second).result()
 
-A batch, a worker, a half of a resumed evaluation each give one; merging adds them up.
+A batch, a worker, a half of a resumed evaluation each give one; merging adds them up. A metric of
+which sums say too little, such as an area under a curve, keeps the examples' own numbers as rows.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from tf_image_classification.errors import SpecError
 from tf_image_classification.metrics.metric_inputs import as_array
 
 Sums = dict[str, npt.NDArray[Any]]
+Rows = dict[str, tuple[npt.NDArray[Any], ...]]
+
+MOST_KEPT = 2**25
+"""Numbers that a metric keeps of the examples (128 MiB as float32) before it sums them up."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,8 +38,12 @@ class StreamingMetric:
         sums: what adds up over examples, int64 or float64 arrays of any shape; whole numbers and
             booleans become int64, other numbers float64. Plain arrays, so they can be saved;
             ``dataclasses.replace(metric, sums=saved)`` continues from them.
-        compute: the sums to the metric's value, a number or an array.
+        compute: sums and rows by name to the metric's value, a number or an array.
         kind: what the metric is, with all its options; only metrics of one kind merge.
+        rows: what no sum can hold, arrays with an entry for each example, in parts that merging
+            lines up; empty when the rows were summed up.
+        summed: rows to sums that are nearly as good; used once the rows hold more than
+            ``MOST_KEPT`` numbers. None: rows are always kept.
 
     Raises:
         SpecError: a sum is not made of numbers, or is a symbolic tensor.
@@ -43,25 +52,46 @@ class StreamingMetric:
     sums: Sums
     compute: Callable[[Sums], Any]
     kind: str = "custom metric"
+    rows: Rows = dataclasses.field(default_factory=dict)
+    summed: Callable[[Sums], Sums] | None = None
 
     def __post_init__(self) -> None:
         sums = {name: _as_sum(self.kind, name, value) for name, value in self.sums.items()}
         object.__setattr__(self, "sums", sums)
 
+    @property
+    def num_kept(self) -> int:
+        """How many numbers the rows hold."""
+        return sum(part.size for parts in self.rows.values() for part in parts)
+
+    def without_rows(self) -> StreamingMetric:
+        """The metric with its rows summed up, if it has a way to do that."""
+        if self.summed is None or not self.rows:
+            return self
+        sums = _added(self.sums, self.summed(_joined(self.rows)))
+        return dataclasses.replace(self, sums=sums, rows={})
+
     def merge(self, other: StreamingMetric) -> StreamingMetric:
         """The metric over the examples of both.
+
+        Whether rows are kept depends on the number of all examples alone, so that the result does
+        not depend on how they were split.
 
         Raises:
             SpecError: the two are not the same metric with the same options and shapes.
         """
+        if self.summed is not None:
+            is_too_much = self.num_kept + other.num_kept > MOST_KEPT
+            if is_too_much or bool(self.rows) != bool(other.rows):
+                self, other = self.without_rows(), other.without_rows()
         ours, theirs = _described(self), _described(other)
         if ours != theirs:
             raise SpecError(
                 f"Two parts of one metric differ: {ours} and {theirs}. Each batch must give the "
                 "same metric with the same options; in metric_ops, let nothing depend on the batch."
             )
-        sums = {name: value + other.sums[name] for name, value in self.sums.items()}
-        return dataclasses.replace(self, sums=sums)
+        rows = {name: parts + other.rows[name] for name, parts in self.rows.items()}
+        return dataclasses.replace(self, sums=_added(self.sums, other.sums), rows=rows)
 
     def result(self) -> float | npt.NDArray[Any]:
         """The metric's value over the examples merged so far.
@@ -69,7 +99,7 @@ class StreamingMetric:
         NaN when there was no example to tell from (or only ones of weight 0); counts, such as a
         confusion matrix, are then 0.
         """
-        value = np.asarray(self.compute(self.sums))
+        value = np.asarray(self.compute(self.sums | _joined(self.rows)))
         return value if value.ndim else float(value)
 
 
@@ -123,9 +153,21 @@ def _as_sum(kind: str, name: str, value: Any) -> npt.NDArray[Any]:
     return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
 
 
+def _added(a: Sums, b: Sums) -> Sums:
+    return {**b, **{name: value + b[name] if name in b else value for name, value in a.items()}}
+
+
+def _joined(rows: Rows) -> Sums:
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+
 def _described(metric: StreamingMetric) -> str:
     sums = ", ".join(f"{name} {list(value.shape)}" for name, value in sorted(metric.sums.items()))
-    return f"{metric.kind} (sums: {sums})"
+    rows = "".join(
+        f", {name} [n{''.join(f', {size}' for size in parts[0].shape[1:])}]"
+        for name, parts in sorted(metric.rows.items())
+    )
+    return f"{metric.kind} (sums: {sums}{rows})"
 
 
 def _listed(names: Iterable[str]) -> str:

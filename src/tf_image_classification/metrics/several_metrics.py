@@ -11,20 +11,14 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.curves import auc
-from tf_image_classification.metrics.merging import StreamingMetric, Sums
-from tf_image_classification.metrics.metric_inputs import (
-    Array,
-    as_array,
-    ratio,
-    rows,
-    size,
-    total,
-)
+from tf_image_classification.metrics import class_metrics
+from tf_image_classification.metrics.curves import areas
+from tf_image_classification.metrics.merging import StreamingMetric
+from tf_image_classification.metrics.metric_inputs import Array, as_array, rows, size, total
 
 
 def exact_match(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
-    """The share of the examples whose classes are all told right, 0..1.
+    """The fraction of the examples all of whose classes are predicted right, 0..1.
 
     Args:
         labels: [n, D], 1 for each class that an example has.
@@ -42,7 +36,9 @@ def exact_match(labels: Any, predictions: Any, weights: Any = None) -> Streaming
     hits = (true == predicted).all(axis=1)
     (kept_hits,), kept = rows("exact_match", weights, labels=hits)
     sums = {"correct": total(kept, kept_hits.astype(bool)), "count": size(kept, len(kept_hits))}
-    return StreamingMetric(sums, _compute_share, f"exact_match(num_classes={true.shape[1]})")
+    return StreamingMetric(
+        sums, class_metrics.compute_fraction, f"exact_match(num_classes={true.shape[1]})"
+    )
 
 
 def several_f1(
@@ -61,21 +57,49 @@ def several_f1(
     """
     if average not in ("macro", "micro"):
         raise SpecError(f"several_f1: average is {average!r}, expected macro or micro.")
-    true, predicted = _decisions("several_f1", labels, predictions)
+    return of_decisions("f1", average, labels, predictions, weights)
+
+
+def of_decisions(
+    metric: str, average: str | None, labels: Any, predictions: Any, weights: Any = None
+) -> StreamingMetric:
+    """Precision, recall or F1 over the decisions about each class.
+
+    Args:
+        metric: "precision", "recall" or "f1".
+        average: as ``class_metrics.precision``, or "balanced": the mean over the classes that some
+            example has.
+        labels: [n, D], 1 for each class that an example has.
+        predictions: [n, D], the same as predicted.
+        weights: [n] or None.
+
+    Raises:
+        SpecError: as ``exact_match``.
+    """
+    name = f"several_{metric}"
+    true, predicted = _decisions(name, labels, predictions)
+    (numbers,), kept = rows(name, weights, labels=np.arange(len(true)))
+    true, predicted = true[numbers], predicted[numbers]
 
     def count(decisions: Array) -> Array:
-        each = [rows("several_f1", weights, labels=column) for column in decisions.T]
-        return np.array([total(kept, column.astype(bool)) for (column,), kept in each])
+        if kept is None:
+            return np.asarray(decisions.sum(axis=0, dtype=np.int64))
+        return np.asarray(kept @ decisions)
 
     sums = {"hits": count(true & predicted), "labelled": count(true), "predicted": count(predicted)}
-    kind = f"several_f1(average={average}, num_classes={true.shape[1]})"
-    return StreamingMetric(sums, functools.partial(_compute_f1, average), kind)
+    compute = (
+        class_metrics.compute_balanced
+        if average == "balanced"
+        else functools.partial(class_metrics.compute_of_counts, metric, average, 1)
+    )
+    return StreamingMetric(sums, compute, f"{name}(average={average}, num_classes={true.shape[1]})")
 
 
 def mean_average_precision(labels: Any, probabilities: Any, weights: Any = None) -> StreamingMetric:
     """The mean over classes of the average precision, 0..1; classes without an example left out.
 
-    Kept in histograms, as ``auc`` does, whose docstring bounds the error: 64 kB a class.
+    Exact while there are up to ``merging.MOST_KEPT`` probabilities, from histograms beyond, as in
+    ``auc``.
 
     Args:
         labels: [n, D], 1 for each class that an example has.
@@ -86,56 +110,34 @@ def mean_average_precision(labels: Any, probabilities: Any, weights: Any = None)
         SpecError: shapes differ, a value is out of range, or a tensor is symbolic.
     """
     name = "mean_average_precision"
-    true, scores = _pair(name, labels, probabilities)
-    curves = [auc(a, b, weights, curve="PR") for a, b in zip(true.T, scores.T, strict=True)]
-    sums = {f"{i}/{key}": value for i, c in enumerate(curves) for key, value in c.sums.items()}
-    compute = functools.partial(_compute_mean_of_curves, [c.compute for c in curves])
-    return StreamingMetric(sums, compute, f"{name}(num_classes={true.shape[1]})")
+    return areas(name, labels, probabilities, weights, curve="PR", average=True)
 
 
-def _pair(metric: str, labels: Any, predictions: Any) -> tuple[Array, Array]:
-    """Labels bool [n, D] and predictions [n, D]."""
-    true, predicted = (
-        as_array(metric, "labels", labels),
-        as_array(metric, "predictions", predictions),
-    )
+def negative_logs_of_decisions(truth: Array, probabilities: Array) -> Array:
+    """What a log loss over decisions is the mean of, float64 [n]: each example's mean over classes.
+
+    Args:
+        truth: [n, D], 1 for each class that an example has.
+        probabilities: [n, D].
+    """
+    least = class_metrics.LEAST_PROBABILITY
+    exact = np.clip(probabilities.astype(np.float64), least, 1 - least)
+    return np.asarray(-np.where(truth > 0, np.log(exact), np.log1p(-exact)).mean(axis=1))
+
+
+def _decisions(metric: str, labels: Any, predictions: Any) -> tuple[Array, Array]:
+    """Both bool [n, D]."""
+    true = as_array(metric, "labels", labels)
+    predicted = as_array(metric, "predictions", predictions)
     if true.ndim != 2 or true.shape != predicted.shape or not np.isin(true, (0, 1)).all():
         raise SpecError(
             f"{metric}: labels have shape {list(true.shape)} and predictions "
             f"{list(predicted.shape)}, expected [n, D] twice, the labels 0 or 1: whether an "
             "example has each of D classes."
         )
-    return true.astype(bool), predicted
-
-
-def _decisions(metric: str, labels: Any, predictions: Any) -> tuple[Array, Array]:
-    """Both bool [n, D]."""
-    true, predicted = _pair(metric, labels, predictions)
     if not np.isin(predicted, (0, 1)).all():
         raise SpecError(
             f"{metric}: predictions are not 0 or 1. Predicted classes are in predictions[name], "
             'probabilities in predictions[name + "_probabilities"].'
         )
-    return true, predicted.astype(bool)
-
-
-def _compute_share(sums: Sums) -> Any:
-    return ratio(sums["correct"], sums["count"])
-
-
-def _compute_f1(average: str, sums: Sums) -> Any:
-    whole = (sums["labelled"] + sums["predicted"]) / 2
-    if average == "micro":
-        return ratio(sums["hits"].sum(), whole.sum())
-    each = ratio(sums["hits"], whole)
-    return ratio(each[whole > 0].sum(), (whole > 0).sum())
-
-
-def _compute_mean_of_curves(computes: list[Any], sums: Sums) -> Any:
-    names = ("positive", "negative", "not_a_number")
-    each = [
-        compute({name: sums[f"{i}/{name}"] for name in names}) for i, compute in enumerate(computes)
-    ]
-    is_broken = any(sums[f"{i}/not_a_number"].any() for i in range(len(computes)))
-    values = np.array(each, np.float64)
-    return np.nan if is_broken else ratio(np.nansum(values), (~np.isnan(values)).sum())
+    return true.astype(bool), predicted.astype(bool)

@@ -13,13 +13,14 @@ of Keras joins in through ``bind``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from tf_image_classification.batches import prediction_keys
+import numpy as np
+
+from tf_image_classification.batches import probabilities_key
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.labels.schema import CLASS, ORDINAL, SEVERAL, THRESHOLDS, VALUE
 from tf_image_classification.metrics.class_metrics import (
     accuracy,
     confusion_matrix,
@@ -31,8 +32,10 @@ from tf_image_classification.metrics.class_metrics import (
     top_k,
 )
 from tf_image_classification.metrics.curves import auc
+from tf_image_classification.metrics.definitions import LabelRows, Metric, find_metric, metrics_of
 from tf_image_classification.metrics.keras_adapter import bind
 from tf_image_classification.metrics.merging import StreamingMetric, merge_all
+from tf_image_classification.metrics.metric_inputs import as_array
 from tf_image_classification.metrics.several_metrics import (
     exact_match,
     mean_average_precision,
@@ -79,7 +82,7 @@ RESERVED_NAMES = frozenset({"loss", "num_examples", "step", "time"})
 def default_metrics(
     schema: LabelSchema, labels: Mapping[str, Any], predictions: Mapping[str, Any]
 ) -> dict[str, StreamingMetric]:
-    """Sensible metrics of one batch, for a spec whose ``metric_ops`` names none.
+    """The metrics of one batch for a spec whose ``metric_ops`` names none.
 
     Args:
         schema: the labels.
@@ -87,70 +90,51 @@ def default_metrics(
         predictions: by name, as ``metric_ops`` gets them.
 
     Returns:
-        For a class label accuracy, top_5_accuracy (with more than 5 classes), macro_f1 and
-        log_loss; for an ordinal one accuracy, log_loss, within_1, within_5 (with more than 10
-        classes) and mean_absolute_error, in classes, of the expected value where that is predicted;
-        for several classes mean_average_precision, macro_f1, micro_f1 and exact_match; for a real
-        one mean_absolute_error and root_mean_squared_error. With several labels the names begin
-        with the label's, as in ``age/accuracy``.
+        Those of ``metrics.definitions`` that a training has unasked. With several labels the names
+        begin with the label's, as in ``age/accuracy``.
 
     Raises:
         SpecError: what the arguments hold does not fit the schema.
     """
-    found = {}
-    for label in schema:
-        true = labels[label.name]
-        of_label = {key: predictions.get(key) for key in prediction_keys(label.name)}
-        metrics = _OF_KIND[label.kind](label, true, *of_label.values())
-        prefix = f"{label.name}/" if len(schema.labels) > 1 else ""
-        found.update({prefix + name: metric for name, metric in metrics.items()})
-    return found
+    known = metric_names(schema)
+    names = [name for name, (label, metric) in known.items() if metric.is_trained(label)]
+    return metrics_by_name(schema, labels, predictions, names)
 
 
-def _of_class(
-    label: Label, true: Any, predicted: Any, logits: Any, probabilities: Any, expected: Any
+def metrics_by_name(
+    schema: LabelSchema,
+    labels: Mapping[str, Any],
+    predictions: Mapping[str, Any],
+    names: Collection[str],
 ) -> dict[str, StreamingMetric]:
-    metrics = {"accuracy": accuracy(true, predicted)}
-    if label.depth > 5:
-        metrics["top_5_accuracy"] = top_k(true, probabilities, k=5)
-    metrics["macro_f1"] = f1(true, predicted, num_classes=label.depth, average="macro")
-    metrics["log_loss"] = log_loss(true, probabilities)
-    return metrics
+    """Metrics of one batch as ``default_metrics``, those of some of ``metric_names``."""
+    known = metric_names(schema)
+    wanted = {name: known[name] for name in names}
+    of_labels = {label.name: label for label, _ in wanted.values()}
+    rows = {name: _rows(label, labels, predictions) for name, label in of_labels.items()}
+    return {name: metric.of(label, rows[label.name]) for name, (label, metric) in wanted.items()}
 
 
-def _of_ordinal(
-    label: Label, true: Any, predicted: Any, logits: Any, probabilities: Any, expected: Any
-) -> dict[str, StreamingMetric]:
-    nearest = predicted if label.coding == THRESHOLDS else expected
-    metrics = {
-        "mean_absolute_error": mean_absolute_error(true, nearest),
-        "accuracy": accuracy(true, predicted),
-        "within_1": within(true, predicted, 1),
-    }
-    if label.depth > 10:
-        metrics["within_5"] = within(true, nearest, 5)
-    return metrics | {"log_loss": log_loss(true, probabilities)}
-
-
-def _of_several(
-    label: Label, true: Any, predicted: Any, logits: Any, probabilities: Any, expected: Any
-) -> dict[str, StreamingMetric]:
+def metric_names(schema: LabelSchema) -> dict[str, tuple[Label, Metric]]:
+    """The metrics of ``definitions`` that are one number, by the name that an evaluation uses."""
+    has_several = len(schema.labels) > 1
     return {
-        "mean_average_precision": mean_average_precision(true, probabilities),
-        "macro_f1": several_f1(true, predicted, average="macro"),
-        "micro_f1": several_f1(true, predicted, average="micro"),
-        "exact_match": exact_match(true, predicted),
+        f"{label.name}/{metric.name}" if has_several else metric.name: (label, metric)
+        for label in schema
+        for metric in metrics_of(label)
     }
 
 
-def _of_value(label: Label, true: Any, predicted: Any, *rest: Any) -> dict[str, StreamingMetric]:
-    return {
-        "mean_absolute_error": mean_absolute_error(true, predicted),
-        "root_mean_squared_error": root_mean_squared_error(true, predicted),
-    }
-
-
-_OF_KIND = {CLASS: _of_class, ORDINAL: _of_ordinal, SEVERAL: _of_several, VALUE: _of_value}
+def _rows(label: Label, labels: Mapping[str, Any], predictions: Mapping[str, Any]) -> LabelRows:
+    """A batch's rows of one label; without logits, which no metric of the table needs."""
+    name = label.name
+    truth = as_array(name, "labels", labels[name])
+    predicted = as_array(name, "predictions", predictions[name])
+    if not label.has_classes:
+        return LabelRows(truth, predicted, np.zeros([len(truth), 0]))
+    probabilities = as_array(name, "predictions", predictions[probabilities_key(name)])
+    whole = np.int64
+    return LabelRows(truth.astype(whole), predicted.astype(whole), probabilities)
 
 
 # Words of metric names; _TURNS_ROUND are those that can turn another one's meaning round.
@@ -175,17 +159,20 @@ _TURNS_ROUND = {
 
 
 def higher_is_better(metric_name: str) -> bool:
-    """Whether more of a metric is better, told from the words of its name.
+    """Whether more of a metric is better: as the table of metrics says, or the words of its name.
 
     A label's name before a slash does not count.
 
     Raises:
-        ConfigError: the name does not tell.
+        ConfigError: neither tells.
 
     Example:
         >>> higher_is_better("age/mean_absolute_error")
         False
     """
+    known = find_metric(metric_name)
+    if known is not None and known.is_higher_better is not None:
+        return known.is_higher_better
     words = set(re.split(r"[^a-z0-9]+", metric_name.rpartition("/")[2].lower()))
     is_higher, is_lower = bool(words & _HIGHER), bool(words & _LOWER)
     if is_higher == is_lower or words & _TURNS_ROUND:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -167,6 +167,7 @@ def make_evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     keep: Callable[[Batch, Mapping[str, tf.Tensor]], None] | None = None,
     slices: Slices | None = None,
+    also: Collection[str] = (),
 ) -> Callable[[], Evaluation | None]:
     """A function that evaluates; its graph is traced once, at the first call.
 
@@ -183,6 +184,7 @@ def make_evaluate(
             None on all.
         keep: called with each of this worker's batches and its logits.
         slices: as ``evaluate_batches``.
+        also: as ``evaluate_batches``.
     """
     strategy = workers.strategy
     predict = tf.function(lambda images: strategy.run(forward, args=(images, False)))
@@ -204,9 +206,8 @@ def make_evaluate(
     def evaluate() -> Evaluation | None:
         sums = None
         with contextlib.suppress(_Stopped):
-            sums = sum_batches(
-                local_batches(), schema, metric_fn=metric_fn, loss_fn=traced_losses, slices=slices
-            )
+            how: dict[str, Any] = {"metric_fn": metric_fn, "loss_fn": traced_losses}
+            sums = sum_batches(local_batches(), schema, **how, slices=slices, also=also)
         if workers.exchange([sums is None]).any():
             return None
         assert sums is not None
@@ -353,6 +354,7 @@ def assemble(
             max_batches=max_batches,
             should_stop=lambda: run.is_interrupted,
             slices=slices,
+            also=(settings.evaluation.best_metric,),
         )
 
     return Assembly(run, state, plan, schedule, evaluate_some)

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tf_image_classification import files
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.feed import Feed
@@ -21,16 +23,12 @@ from tf_image_classification.errors import (
 )
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
 from tf_image_classification.evaluation.judgement import Judgement, judge
-from tf_image_classification.evaluation.predictions import (
-    Keeper,
-    Predictions,
-    read_predictions,
-    write_predictions,
-)
+from tf_image_classification.evaluation.predictions import Keeper, Predictions, read_predictions
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.metrics.streaming import metric_names
 from tf_image_classification.model_folder import ModelFolder, RunRecord, evaluation_line
-from tf_image_classification.runs import assembly, png16_range, reading, ready_hooks
+from tf_image_classification.runs import assembly, keeping, png16_range, reading, ready_hooks
 from tf_image_classification.runs.folder_weights import assign_weights, newest_weights
 from tf_image_classification.runs.slices import columns_beside
 from tf_image_classification.serving.export import (
@@ -54,6 +52,8 @@ class FolderEvaluation:
         predictions: what it said of every example.
         judgement: what follows from that; None where another worker worked it out.
         notes: what the user should know of the evaluation set, in sentences.
+        kept: what the folder keeps of it, in a sentence.
+        failure: why the folder could not be written, or None.
     """
 
     evaluation: Evaluation
@@ -61,6 +61,8 @@ class FolderEvaluation:
     predictions: Predictions
     judgement: Judgement | None
     notes: tuple[str, ...] = ()
+    kept: str = ""
+    failure: DataError | None = None
 
 
 def evaluate_folder(
@@ -70,12 +72,13 @@ def evaluate_folder(
     workers: Workers,
     *,
     group: str = "",
-    is_kept: bool = True,
+    choice: str = keeping.AUTO,
 ) -> FolderEvaluation:
     """Evaluate a folder's model on the whole evaluation set, and keep what it says.
 
     What the folder keeps is what its exported model says: an evaluation of a changed spec, or with
-    other settings than the run's, is not kept.
+    other settings than the run's, is not kept. A folder that cannot be written keeps nothing; the
+    evaluation is what it is all the same.
 
     Args:
         spec: as ``train_estimator.evaluate``.
@@ -83,11 +86,13 @@ def evaluate_folder(
         cache_dir: folder for indexes and unpacked records.
         workers: those that share the work.
         group: as ``judgement.judge`` takes it.
-        is_kept: whether it takes the place of what the folder has kept before.
+        choice: one of ``keeping.CHOICES``.
 
     Raises:
         TficError: there is no model or no data, or one of them is unusable.
     """
+    keeping.check_choice(choice)
+    differs = ""
     folder = ModelFolder(settings.run.model_dir)
     record = folder.read_record()
     if record is None:
@@ -95,12 +100,12 @@ def evaluate_folder(
     if spec is None:
         _refuse_for_exported(settings, record)
     elif changes := _changes(spec, settings, record):
-        is_kept = False
-        log.warning(
-            "The evaluation is not kept for reports, exports and predictions, which are of the "
-            "model as it was trained: %s.",
-            "; ".join(changes),
+        differs = (
+            "not kept for reports, exports and predictions, which are of the model as it was "
+            f"trained: {'; '.join(changes)}."
         )
+        if choice == keeping.ALWAYS:
+            raise ConfigError(f"keep_evaluation is yes, but the evaluation is {differs}")
     names_own_set = settings.origin("eval_metadata") == "default"
     settings = inherited(settings, record)
     if not settings.data.eval_metadata:
@@ -131,7 +136,7 @@ def evaluate_folder(
         assign_weights(model, saved)
         forward = assembly.make_forward(model, data.schema, settings)
         step, regularisation = saved.step, assembly.regularisation_of(model)
-    bad_images = ready_hooks.BadImageList(folder, workers.rank)
+    bad_images = _if_possible(ready_hooks.BadImageList(folder, workers.rank))
     if workers.is_writer and data.left_out:
         bad_images(data.left_out)
     feed = Feed(
@@ -173,24 +178,45 @@ def evaluate_folder(
         slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
         predictions = dataclasses.replace(predictions, slices=slices)
     judgement = judge(predictions, group)
+    evaluation = _with_measures(evaluation, judgement, data.schema)
     line = evaluation_line(step, evaluation.num_examples, evaluation.metrics)
-    data_names = {"eval_metadata": list(settings.data.eval_metadata)}
-    folder.add_later_evaluation(line | data_names | {"eval_data": data.evaluation.fingerprint})
-    if is_kept:
-        _keep(folder, predictions, judgement)
-    return FolderEvaluation(evaluation, step, predictions, judgement, data.notes)
+    names = list(settings.data.eval_metadata)
+    failure = None
+    try:
+        folder.add_later_evaluation(
+            line | {"eval_metadata": names, "eval_data": data.evaluation.fingerprint}
+        )
+        kept = differs or keeping.keep(folder, predictions, judgement, choice=choice)
+    except DataError as error:
+        failure, kept = error, f"not kept: {error}"
+    return FolderEvaluation(evaluation, step, predictions, judgement, data.notes, kept, failure)
 
 
-def _keep(folder: ModelFolder, predictions: Predictions, judgement: Judgement) -> None:
-    """Write predictions and what follows from them."""
-    write_predictions(folder.predictions, predictions)
-    files.write_json(folder.judgement, judgement.to_json())
-    calibrations = {
-        name: of_label.calibrated.calibration.to_json()
-        for name, of_label in judgement.labels.items()
-        if of_label.calibrated is not None
-    }
-    files.write_json(folder.calibration, {"step": predictions.step, "labels": calibrations})
+def _with_measures(evaluation: Evaluation, judgement: Judgement, schema: LabelSchema) -> Evaluation:
+    """The evaluation with all metrics of the table, as they were worked out of the predictions.
+
+    A metric that the spec itself gives under a name of the table stays the spec's.
+    """
+    metrics = dict(evaluation.metrics)
+    for name, (label, metric) in metric_names(schema).items():
+        if label.name not in judgement.labels:
+            continue
+        value = judgement.labels[label.name].measures.overall[metric.name].value
+        if name not in metrics or np.allclose(metrics[name], value, rtol=1e-9, equal_nan=True):
+            metrics[name] = value
+    return dataclasses.replace(evaluation, metrics=metrics)
+
+
+def _if_possible(write: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The list of bad images, where the folder can be written."""
+
+    def try_to_write(bad_images: Any) -> None:
+        try:
+            write(bad_images)
+        except DataError as error:
+            log.warning("The list of bad images is not kept: %s", error)
+
+    return try_to_write
 
 
 def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunRecord) -> Settings:
@@ -233,14 +259,17 @@ def kept_predictions(
         data: fingerprint of the evaluation set.
         may_replace: whether what is asked now takes the place of what was kept of another set.
     """
-    is_kept = True
+    choice = keeping.AUTO
     if files.exists(folder.predictions):
         found = read_predictions(folder.predictions)
         if (found.step, found.data) == (step, data):
             return found
-        is_kept = may_replace or found.step != step
+        if found.step == step and not may_replace:
+            choice = keeping.NEVER
     alone = Workers(make_strategy("one_device"))
-    return evaluate_folder(None, settings, cache_dir, alone, is_kept=is_kept).predictions
+    evaluated = evaluate_folder(None, settings, cache_dir, alone, choice=choice)
+    log.warning("evaluated %d examples; %s", evaluated.evaluation.num_examples, evaluated.kept)
+    return evaluated.predictions
 
 
 def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:

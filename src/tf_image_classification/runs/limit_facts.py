@@ -1,7 +1,7 @@
 """What may limit a folder's model, measured on its examples.
 
 leaks, num_leaked = find_leaks(known)
-for title, state, text in measured_limits(label, known, num_label_errors=3, num_leaked=0): ...
+for title, state, text in measured_limits(label, known, None, num_leaked=0): ...
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tf_image_classification.evaluation.limits import Facts, Limit, limits_of
 from tf_image_classification.inspection.inspect import inspect
 from tf_image_classification.labels import Label
 from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.metrics.label_errors import LabelErrors
 from tf_image_classification.runs.known_model import KnownModel
 
 log = logging.getLogger("tf_image_classification")
@@ -34,14 +35,14 @@ NOT_COMPARED: dict[str, Any] = {
 
 
 def measured_limits(
-    label: Label, known: KnownModel, num_label_errors: int | None, num_leaked: int | None
+    label: Label, known: KnownModel, label_errors: LabelErrors | None, num_leaked: int | None
 ) -> list[Limit]:
     """What may limit the model in one label; nothing is said of labels without classes.
 
     Args:
         label: which.
         known: the model.
-        num_label_errors: evaluation examples whose label is likely to be wrong; None: not known.
+        label_errors: what is known of wrong labels among the evaluation examples, or None.
         num_leaked: evaluation images that are in the training set too; None: not known.
     """
     if not label.is_class:
@@ -54,8 +55,7 @@ def measured_limits(
         train_score=_train_score(label, known),
         train_counts=class_counts(label, known.train),
         recalls=np.array(recalls),
-        num_label_errors=num_label_errors,
-        num_examples=len(known.predictions),
+        label_errors=label_errors,
         median_side=_median_side(known),
         image_size=int(known.record.settings["image_size"]),
         num_leaked=num_leaked,

@@ -14,6 +14,7 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.evaluation.judgement import Judgement
+from tf_image_classification.evaluation.report import calibration_text
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
@@ -149,25 +150,32 @@ def evaluation_table(evaluation: Evaluation, step: int) -> str:
     return "\n".join(lines)
 
 
-def judgement_text(judgement: Judgement) -> str:
-    """What follows from the predictions, label by label: intervals, calibration, worst slices."""
-    lines = []
+def judged_table(evaluation: Evaluation, step: int, judgement: Judgement) -> str:
+    """Every number of an evaluation once, label by label with intervals, and what follows.
+
+    Numbers that are not in the table of metrics, such as the loss and a spec's own, come first; one
+    that a spec gives under a name of the table, but works out otherwise, is marked as its own.
+    """
+    shown = {
+        (f"{name}/{key}" if len(judgement.schema.labels) > 1 else key): value.value
+        for name, found in judgement.labels.items()
+        for key, value in found.measures.overall.items()
+    }
+    own = {
+        name + (" (the spec's own)" if name in shown else ""): value
+        for name, value in evaluation.scalars().items()
+        if name not in shown or not np.isclose(value, shown[name], equal_nan=True)
+    }
+    lines = [f"evaluation of step {step} on {evaluation.num_examples} examples"]
+    width = max(map(len, own), default=0)
+    lines += [f"  {name:<{width}}  {value:.4f}" for name, value in own.items()]
     for name, found in judgement.labels.items():
         lines.append(f"{name}: with 95 % intervals")
         overall = found.measures.overall
         width = max(map(len, overall))
         lines += [f"  {key:<{width}}  {value}" for key, value in overall.items()]
-        if found.calibrated is not None:
-            c = found.calibrated
-            lines.append(
-                f"  calibration: error {c.before:.3f}, {c.after:.3f} at temperature "
-                f"{c.calibration.temperature:.2f} (on the {c.count} examples it was not fitted to)"
-            )
-            if c.set_coverage is not None:
-                lines.append(
-                    f"  conformal sets for {c.calibration.coverage:.0%}: hold the true class in "
-                    f"{c.set_coverage}, {c.set_size:.2f} classes on average"
-                )
+        if judgement.schema[name].has_classes:
+            lines.append(f"  calibration: {calibration_text(found.calibrated)}")
         lines += [f"  slice {s.column} = {s.value}: {s.score}" for s in found.slices[:_MOST_SLICES]]
     return "\n".join(lines)
 

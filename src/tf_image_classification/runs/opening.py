@@ -20,17 +20,13 @@ from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
-from tf_image_classification.evaluation.runner import (
-    MOST_CLASSES_IN_A_MATRIX,
-    Slices,
-    evaluate_batches,
-)
-from tf_image_classification.hooks.checkpoints import scalar_metric
+from tf_image_classification.evaluation.runner import MOST_CLASSES_IN_A_MATRIX
 from tf_image_classification.labels import LabelSchema, example_values
 from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
 from tf_image_classification.ready_spec import ReadySpec
-from tf_image_classification.runs import assembly, png16_range, reading
+from tf_image_classification.runs import png16_range, reading
 from tf_image_classification.runs.data_check import DataCheck, check_data
+from tf_image_classification.runs.metric_check import check_metrics
 from tf_image_classification.runs.reading import Data, Input
 
 
@@ -97,7 +93,7 @@ def open_run(
     _check_effects(spec, settings, data.schema)
     _check_channels(settings, data.train.image_shape)
     if data.evaluation is not None:
-        _check_best_metric(spec, settings, data.schema)
+        notes += check_metrics(spec, settings, data)
     notes += checked.notes
     return OpenedRun(folder, data, data.train, settings, record, notes, checked.counts)
 
@@ -168,24 +164,6 @@ def _kinds_of_sources(settings: Settings) -> set[str]:
         "eval_metadata": settings.data.eval_metadata,
     }
     return {source_kind(names, option) for option, names in named.items() if names}
-
-
-def _check_best_metric(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:
-    """Evaluate a batch that is made up, to see that the metric which chooses is there."""
-    evaluation = evaluate_batches(
-        [_made_up_batch(schema)],
-        schema,
-        metric_fn=spec.metric_ops,
-        loss_fn=assembly.make_losses(spec, schema, settings),
-        slices=_made_up_slices(settings, schema),
-    )
-    scalar_metric(evaluation, settings.evaluation.best_metric or "loss")
-
-
-def _made_up_slices(settings: Settings, schema: LabelSchema) -> Slices | None:
-    if not settings.evaluation.slice_column or not schema.class_labels:
-        return None
-    return Slices(np.zeros(4, np.int64), 1, schema.class_labels[0].name)
 
 
 def _made_up_batch(schema: LabelSchema) -> tuple[Batch, dict[str, tf.Tensor]]:

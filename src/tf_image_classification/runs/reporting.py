@@ -24,7 +24,7 @@ from tf_image_classification.evaluation.report import (
 )
 from tf_image_classification.labels import SEPARATOR, Label
 from tf_image_classification.labels.schema import SEVERAL
-from tf_image_classification.metrics.label_errors import likely_label_errors
+from tf_image_classification.metrics.label_errors import LabelErrors, label_errors
 from tf_image_classification.model_folder import ModelFolder, versions
 from tf_image_classification.runs.known_model import KnownModel, know
 from tf_image_classification.runs.limit_facts import (
@@ -133,7 +133,7 @@ def _heat_text(known: KnownModel, thumbs: Mapping[int, Mapping[str, Any]]) -> st
 def _label_content(label: Label, known: KnownModel, num_leaked: int | None) -> dict[str, Any]:
     found = known.judgement.labels[label.name]
     of_label = known.predictions.labels[label.name]
-    errors = _label_errors(label, of_label)
+    errors, candidates = _label_errors(label, of_label)
     return {
         "name": label.name,
         "kind": label.kind,
@@ -151,12 +151,10 @@ def _label_content(label: Label, known: KnownModel, num_leaked: int | None) -> d
         ],
         "limits": [
             [limit.title, limit.state, limit.text]
-            for limit in measured_limits(
-                label, known, None if errors is None else len(errors), num_leaked
-            )
+            for limit in measured_limits(label, known, errors, num_leaked)
         ],
         "examples": _examples(label, of_label),
-        "galleries": _galleries(label, of_label, errors),
+        "galleries": _galleries(label, of_label, errors, candidates),
     }
 
 
@@ -206,18 +204,21 @@ def _confidence(of_label: OfLabel) -> Array:
     return np.asarray(np.take_along_axis(probabilities, of_label.predicted[:, None], axis=1)[:, 0])
 
 
-def _label_errors(label: Label, of_label: OfLabel) -> Array | None:
-    """Numbers of the examples whose label is likely to be wrong; None where that is not known."""
+def _label_errors(label: Label, of_label: OfLabel) -> tuple[LabelErrors | None, Array]:
+    """What is known of wrong labels, or None; and the rows of the candidates."""
     if not label.is_class:
-        return None
+        return None, np.zeros(0, np.int64)
     rows = np.flatnonzero(of_label.known)
     try:
-        return rows[likely_label_errors(of_label.truth[rows], of_label.probabilities[rows])]
+        found = label_errors(of_label.truth[rows], of_label.probabilities[rows])
     except ConfigError:
-        return None
+        return None, np.zeros(0, np.int64)
+    return found, rows[found.candidates]
 
 
-def _galleries(label: Label, of_label: OfLabel, errors: Array | None) -> dict[str, dict[str, Any]]:
+def _galleries(
+    label: Label, of_label: OfLabel, errors: LabelErrors | None, candidates: Array
+) -> dict[str, dict[str, Any]]:
     known = of_label.known
     if not label.has_classes:
         wrong = np.where(known, np.abs(of_label.predicted - of_label.truth), -1.0)
@@ -241,11 +242,9 @@ def _galleries(label: Label, of_label: OfLabel, errors: Array | None) -> dict[st
         ),
     }
     if errors is not None:
-        text = (
-            "Labels that are likely to be wrong, by confident learning: check them before you "
-            "believe that the model is."
+        found["errors"] = _gallery(
+            "candidates for wrong labels", errors.text(), candidates.tolist()
         )
-        found["errors"] = _gallery("likely label errors", text, errors.tolist())
     return found
 
 

@@ -10,6 +10,7 @@ exports/litert-int8/
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import tempfile
@@ -46,10 +47,13 @@ from tf_image_classification.serving.parity import Kept, Parity, compare
 from tf_image_classification.serving.plain_graph import half_precision, plain_dtype
 from tf_image_classification.serving.predictor import Predictor, load_model
 
+log = logging.getLogger("tf_image_classification")
+
 NUM_EXAMPLES = 500
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 """Other runtimes compute in float32 what a model computes in half precision, which rounds more."""
 
+FEWEST_EXAMPLES = 100
 MOST_ACCURACY_LOST = 0.01
 _NUM_SAMPLES = 100
 _AT_ONCE = 32
@@ -161,6 +165,8 @@ def export_folder(
         batches = _batches(table, predictions.ids[chosen], kind, predictor)
         parity = compare(load_file(kind, file), batches, kept, record.schema, file)
         refuse_others(parity, wish, record.schema, half_precision(exported.loaded))
+        if parity.num_examples < min(FEWEST_EXAMPLES, wish.num_examples):
+            log.warning(_few_examples(parity, wish))
         return parity, description
 
     try:
@@ -188,6 +194,13 @@ def _in_place(
             files.write_bytes(os.path.join(inner, "labels.txt"), names.encode())
         replace_folder(inner, path)
     return parity
+
+
+def _few_examples(parity: Parity, wish: Wish) -> str:
+    text = f"The {wish.format} file was compared on {parity.num_examples} examples only"
+    if wish.quantization != NONE:
+        text += f": a loss of accuracy of {wish.max_accuracy_drop:g} would not show"
+    return f"{text}. --eval_metadata names a larger set; {FEWEST_EXAMPLES} or more say something."
 
 
 def refuse_others(parity: Parity, wish: Wish, schema: LabelSchema, half: str = "") -> None:

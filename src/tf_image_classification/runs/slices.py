@@ -7,6 +7,7 @@ import numpy as np
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.table import Table, attribute_texts
 from tf_image_classification.errors import ConfigError, did_you_mean
+from tf_image_classification.evaluation.judgement import few_values
 from tf_image_classification.evaluation.runner import Slices
 from tf_image_classification.runs.reading import Data
 
@@ -23,7 +24,9 @@ def columns_beside(table: Table) -> dict[str, list[str]]:
 
 
 def watched_slices(settings: Settings, data: Data) -> Slices | None:
-    """The parts of the evaluation set that ``slice_column`` tells apart, or None without it.
+    """The parts of the evaluation set by the values of ``slice_column``, or None without it.
+
+    They are those that a report shows: many numbers by the quarters that they lie in.
 
     Raises:
         ConfigError: there is no such column, or no class label.
@@ -36,12 +39,17 @@ def watched_slices(settings: Settings, data: Data) -> Slices | None:
     if not labels or not isinstance(source, Table):
         raise ConfigError("slice_column needs a class label, and examples that are read by number.")
     columns = columns_beside(source)
+    if column in data.schema.names:
+        raise ConfigError(
+            f"slice_column: {column!r} is a label of the model, and slices are columns beside the "
+            "labels. Name the labels: --label_columns."
+        )
     if column not in columns:
         raise ConfigError(
             f"slice_column: the evaluation set has no column {column!r}. "
             f"{did_you_mean(column, columns)}"
         )
-    texts = np.array(columns[column], object).astype(str)
+    texts = few_values(np.array(columns[column], object).astype(str))
     values, places = np.unique(texts, return_inverse=True)
     places = np.where(texts == "", -1, places)
     return Slices(places.astype(np.int64), len(values), labels[0].name)

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.errors import ParityError
+from tf_image_classification.estimator_specs import predicted_classes
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
-from tf_image_classification.labels.schema import ORDINAL, SEVERAL, THRESHOLDS
+from tf_image_classification.labels.schema import SEVERAL
 from tf_image_classification.serving.formats import Run
 
 _TIMED_RUNS = 20
@@ -183,7 +185,7 @@ def _compare_label(label: Label, kept: Kept, found: Mapping[str, npt.NDArray[Any
         return _OfLabel(np.abs(after - before) / scale, there, here)
     after = found[probabilities_key(label.name)].astype(np.float64)
     differences = [np.abs(after - before).ravel()]
-    chosen = decided(label, after)
+    chosen = predicted_classes(label, tf.constant(after, tf.float32)).numpy()
     is_flipped = _differs(chosen, kept.predicted)
     contradicts = np.zeros(len(before), bool)
     if kept.calibrated is not None:
@@ -199,15 +201,6 @@ def _compare_label(label: Label, kept: Kept, found: Mapping[str, npt.NDArray[Any
     return _OfLabel(
         np.concatenate(differences), there, here, int(is_flipped.sum()), int(contradicts.sum())
     )
-
-
-def decided(label: Label, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The predicted class by probabilities [n, D], as ``estimator_specs.predictions_from``."""
-    if label.coding == THRESHOLDS:
-        return np.asarray((1.0 - np.cumsum(probabilities, axis=1)[:, :-1] > 0.5).sum(axis=1))
-    if label.kind == ORDINAL:
-        return np.rint(probabilities @ np.arange(label.depth)).astype(np.int64)
-    return _likeliest(label, probabilities)
 
 
 def _likeliest(label: Label, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
