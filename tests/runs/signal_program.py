@@ -71,7 +71,7 @@ def read(path):
         return stream.read()
 
 
-def trap(where, number, at=1):
+def trap(where, number, at=1, put=setattr):
     """Send the signal to this process when it comes to a place for the n-th time."""
     left = [at]
 
@@ -94,7 +94,7 @@ def trap(where, number, at=1):
         passes()
         return function(*positional, **named)
 
-    setattr(holder, name, call)
+    put(holder, name, call)
 
 
 class _Finder:
