@@ -27,9 +27,9 @@ def test_values_come_back_in_order_or_as_they_are_ready():
 
 
 def test_a_helper_that_is_killed_is_an_error_with_advice():
-    with pytest.raises(DataError, match="was killed, perhaps because memory ran out"):
-        with process_pool(1) as pool:
-            list(pool.map(kill_itself, [1]))
+    why = "was killed, perhaps because memory ran out"
+    with pytest.raises(DataError, match=why), process_pool(1) as pool:
+        list(pool.map(kill_itself, [1]))
 
 
 PROGRAM = """

@@ -102,12 +102,14 @@ def test_what_cleans_up_is_not_disturbed_by_the_same_signal_to_the_whole_group()
 
 def test_an_error_that_a_signal_was_turned_into_counts_as_the_signal():
     """Code of C++ that calls Python raises another error when that fails."""
-    with pytest.raises(RunInterrupted, match="^Stopped by SIGTERM while tracing. Start it again.$"):
-        with signals.resumable("while tracing", again="Start it again."):
-            try:
-                os.kill(os.getpid(), signal.SIGTERM)
-            except BaseException:
-                raise ImportError("initialization failed") from None
+    with (
+        pytest.raises(RunInterrupted, match="^Stopped by SIGTERM while tracing. Start it again.$"),
+        signals.resumable("while tracing", again="Start it again."),
+    ):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            raise ImportError("initialization failed") from None
 
 
 def test_an_error_of_its_own_is_not_taken_for_a_signal_that_was_only_noted():

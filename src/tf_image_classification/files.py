@@ -328,7 +328,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
-        if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:
+        if isinstance(error, OSError) and error.errno in _OF_WRITING:
             raise _unwritable(path, error) from error
         raise
 
@@ -345,11 +345,14 @@ _SYSTEM_ERRORS = {
     errno.EPERM: _REFUSED,
     errno.EMFILE: _OPEN_FILES,
     errno.ENFILE: _OPEN_FILES,
+    errno.ENOENT: "Correct the path, or put back what was removed.",
     errno.EISDIR: "A folder has the name of a file: remove or rename it.",
     errno.EIO: "Check the disk and its connection.",
     errno.ESTALE: "Check the disk and its connection.",
 }
 """What the machine and not the program is to blame for, with what to do about it."""
+
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def _unwritable(path: str, error: OSError) -> DataError:

@@ -1,4 +1,4 @@
-"""A signal at any moment of a training: one line, the status that asks for a restart, the same bits.
+"""A signal at any moment: one line, the status that asks for a restart, and the same bits.
 
 The quick tests send the signal to this process; the others to a real ``tfic``.
 """
@@ -153,7 +153,7 @@ def test_a_signal_while_tensorflow_is_imported_ends_with_a_line(data, tmp_path):
     assert ended.stderr == "Stopped by SIGINT. Start the same command again to train.\n"
 
 
-# --- the sweep, with processes of their own --------------------------------------------------------
+# --- the sweep, with processes of their own ----------------------------------------------------
 
 
 @pytest.fixture(scope="module")
