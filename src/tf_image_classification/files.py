@@ -267,6 +267,26 @@ def make_folder(path: str) -> None:
         ) from error
 
 
+def check_writable(path: str) -> None:
+    """See that a local folder can be created or written, without doing it.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if is_remote(path):
+        return
+    nearest = os.path.abspath(path)
+    while not os.path.lexists(nearest):
+        nearest = os.path.dirname(nearest)
+    if os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    reason = "no permission" if os.path.isdir(nearest) else "it is not a folder"
+    raise DataError(
+        f"The folder {path!r} cannot be written: {nearest!r}: {reason}. Choose another folder or "
+        "change its permissions."
+    )
+
+
 def _probe_name() -> str:
     return f".writable-{uuid.uuid4().hex}"
 
@@ -353,6 +373,7 @@ _SYSTEM_ERRORS = {
 """What the machine and not the program is to blame for, with what to do about it."""
 
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_LIMITS = (*_OF_WRITING, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 
 def _unwritable(path: str, error: OSError) -> DataError:
@@ -365,23 +386,21 @@ def _unwritable(path: str, error: OSError) -> DataError:
 def system_problem(error: BaseException) -> str:
     """What is wrong with a disk or a limit of this machine, if an error comes from that; or "".
 
-    Libraries often hide it: then the error's own message names it, or that of its cause.
+    Libraries often hide it: then the message of the error or of its cause names it.
 
     Example:
         >>> system_problem(OSError(errno.ENOSPC, "No space left on device", "a.npy"))
         "'a.npy': No space left on device. Make room, or choose another folder."
     """
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.errno in _SYSTEM_ERRORS:
-            name = f"{found.filename!r}: " if found.filename else ""
-            return f"{name}{found.strerror}. {_SYSTEM_ERRORS[found.errno]}"
-        text = " ".join(str(found).split())[:300]
-        for number, advice in _SYSTEM_ERRORS.items():
-            if os.strerror(number) in text:
-                return f"{text.rstrip('.')}. {advice}"
-        found = found.__cause__ or found.__context__
-    return ""
+    if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:
+        name = f"{error.filename!r}: " if error.filename else ""
+        return f"{name}{error.strerror}. {_SYSTEM_ERRORS[error.errno]}"
+    is_of_files = isinstance(error, OSError) or type(error).__module__.startswith("tensorflow.")
+    text = " ".join(str(error).split())[:300]
+    for number, advice in _SYSTEM_ERRORS.items():
+        if (is_of_files or number in _LIMITS) and os.strerror(number) in text:
+            return f"{text.rstrip('.')}. {advice}"
+    return system_problem(error.__cause__) if error.__cause__ is not None else ""
 
 
 @contextlib.contextmanager

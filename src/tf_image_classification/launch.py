@@ -297,7 +297,7 @@ def launch(
         for group in groups:
             group.send(signal.SIGKILL)
         raise
-    if name:
+    if name and any(process.status() for group in groups for process in group.processes):
         say("[launch] every task has ended. Start the same command again to resume.")
         return RunInterrupted.exit_code
     failed = [group.failed[0] for group in groups if group.failed]

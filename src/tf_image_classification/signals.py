@@ -241,12 +241,16 @@ def ending_with(status: int) -> int:
                 stream.flush()
         os._exit(status)
 
-    for number in NUMBERS:
-        signal.signal(number, end)
+    _set_all(end)
     return status
 
 
 def ignore() -> None:
     """Let the signals do nothing any more."""
-    for number in NUMBERS:
-        signal.signal(number, signal.SIG_IGN)
+    _set_all(signal.SIG_IGN)
+
+
+def _set_all(handler: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in NUMBERS:
+            signal.signal(number, handler)

@@ -81,9 +81,14 @@ def train(
         return _act(spec, settings, hooks)
     if is_loading_a_spec():
         return TrainResult("", 0, {})
-    with output.may_end(), ends_the_process():
-        settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
-        return _act(spec, settings, hooks)
+    try:
+        with output.may_end(), ends_the_process():
+            settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
+            return _act(spec, settings, hooks)
+    except SystemExit as ended:
+        if argv is None and ended.code == RunInterrupted.exit_code:
+            signals.ending_with(ended.code)  # a second signal must not change it
+        raise
 
 
 def evaluate(

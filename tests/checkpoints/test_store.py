@@ -128,7 +128,7 @@ def test_a_damaged_newest_one_falls_back_and_ends_with_the_same_bits(
             stream.write(change(content))
     with caplog.at_level(logging.WARNING):
         again = run(TinySpec(), tmp_path / "m", records, train_steps=6, save_checkpoints_steps=2)
-    assert "Falling back" in caplog.text and "step-00000006" in caplog.text
+    assert "The one before is used" in caplog.text and "step-00000006" in caplog.text
     assert_same_bits(again, straight)
 
 

@@ -12,6 +12,7 @@ forking milliseconds, so a ``Server`` imports it once and forks a child for each
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import json
 import os
@@ -84,14 +85,18 @@ def trap(where, number, at=1, put=setattr):
     if module == "import":
         sys.meta_path.insert(0, _Finder(name, passes))
         return
-    holder = importlib.import_module(module)
+    before_call(where, passes, put)
+
+
+def before_call(where, action, put=setattr):
+    """Do something before each call of a function, "module:name" or "module:Class.name"."""
+    module, _, name = where.partition(":")
     *classes, name = name.split(".")
-    for each in classes:
-        holder = getattr(holder, each)
+    holder = functools.reduce(getattr, classes, importlib.import_module(module))
     function = getattr(holder, name)
 
     def call(*positional, **named):
-        passes()
+        action()
         return function(*positional, **named)
 
     put(holder, name, call)
@@ -116,18 +121,8 @@ def surround(*, full_at="", most_files=0):
     if most_files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     if full_at:
-        module, _, name = full_at.partition(":")
-        holder = importlib.import_module(module)
-        *classes, name = name.split(".")
-        for each in classes:
-            holder = getattr(holder, each)
-        function = getattr(holder, name)
-
-        def call(*positional, **named):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (256, resource.RLIM_INFINITY))
-            return function(*positional, **named)
-
-        setattr(holder, name, call)
+        full = (256, resource.RLIM_INFINITY)
+        before_call(full_at, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, full))
 
 
 def act(arguments, moments, **surroundings):

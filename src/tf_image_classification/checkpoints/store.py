@@ -169,11 +169,12 @@ class CheckpointStore:
             try:
                 return _load(self._path(step, _times_saved(step, found)), step)
             except CheckpointError as error:
-                log.warning("%s. Falling back to the one before.", error)
+                before = "" if step == min(s for s, _ in found) else " The one before is used."
+                log.warning("%s.%s", str(error).rstrip("."), before)
         if found:
             raise CheckpointError(
-                f"None of the checkpoints in {self.folder} can be read. Remove the folder to start "
-                "again."
+                f"None of the checkpoints in {self.folder} can be read. Restore one from a copy, or "
+                "remove that folder; training then makes new ones."
             )
         return None
 

@@ -70,7 +70,8 @@ class BestCheckpointHook(Hook):
             return
         try:
             saved = CheckpointStore(ModelFolder(run.model_dir).best).newest()
-        except CheckpointError:  # a warning has been given; the next best one replaces it
+        except CheckpointError:  # a warning has been given; the next evaluation replaces it
+            self.value, self.step = None, -1
             return
         if saved is not None and (self.value is None or saved.step > run.step):
             self.load_state(saved.notes["hooks"].get(f"{type(self).__name__}/1", {}))

@@ -7,19 +7,22 @@ import dataclasses
 import itertools
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import signal_program
-from signal_program import SPEC, Server, trap
+from signal_program import SPEC, Server, before_call, trap
 
 import tiny_runs
 from tf_image_classification import signals
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.cli.main import main
+from tf_image_classification.runs import reading
 
 PROGRAM = signal_program.__file__
 ROOT = "tf_image_classification"
@@ -151,6 +154,88 @@ def test_a_signal_while_tensorflow_is_imported_ends_with_a_line(data, tmp_path):
     )
     assert ended.returncode == 75
     assert ended.stderr == "Stopped by SIGINT. Start the same command again to train.\n"
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_in_the_export_leaves_a_complete_run(
+    data, straight, tmp_path, monkeypatch, capsys
+):
+    model_dir = tmp_path / "model"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        before_call(MOMENTS["export"], fill, put=patch.setattr)
+        try:
+            main(arguments(data, model_dir))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    error = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert error.startswith(f"DataError: The model cannot be exported to {model_dir}/saved_model: ")
+    assert "File too large" in error and "Make room" in error
+    assert error.endswith(
+        "The training is complete and saved. Start the same command again to export it.\n"
+    )
+    assert error.count("\n") == 1
+    assert not [name for name in os.listdir(model_dir) if "saved_model" in name]
+    assert main(arguments(data, model_dir)) == 0
+    assert_ends_like(straight, model_dir)
+
+
+def test_a_folder_that_is_removed_while_it_is_trained_in_is_written_again(
+    data, straight, tmp_path, monkeypatch, caplog
+):
+    model_dir, calls = tmp_path / "model", []
+
+    def remove():
+        calls.append(1)
+        if len(calls) == 4:
+            shutil.rmtree(model_dir)
+
+    with monkeypatch.context() as patch:
+        before_call(MOMENTS["step"], remove, put=patch.setattr)
+        assert main(arguments(data, model_dir)) == 0
+    assert f"{model_dir} was removed while the run trains in it" in caplog.text
+    tiny_runs.assert_same_bits(
+        tiny_runs.last_checkpoint(model_dir), tiny_runs.last_checkpoint(straight)
+    )
+    assert tiny_runs.evaluations(model_dir) == tiny_runs.evaluations(straight)[1:]
+    assert sorted(os.listdir(model_dir)) == [
+        "best", "checkpoints", "labels.json", "metrics.jsonl", "run.json", "saved_model",
+        "tensorboard",
+    ]  # fmt: skip
+    assert main(["evaluate", "--model_dir", str(model_dir), "--cache_dir", data.cache]) == 0
+
+
+def test_a_training_goes_on_without_a_reader_and_with_a_clock_that_jumps(
+    data, straight, tmp_path, monkeypatch
+):
+    reader, writer = os.pipe()
+    os.close(reader)
+    times = itertools.count(2e9, -3600.0)
+    with open(writer, "w", buffering=1) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(time, "time", lambda: next(times))
+        assert main(arguments(data, tmp_path / "model")) == 0
+    assert_ends_like(straight, tmp_path / "model")
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_model_folder_that_cannot_be_written_is_refused_before_data_are_read(
+    data, tmp_path, below, monkeypatch, capsys
+):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(reading, "read_data", None)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments(data, tmp_path / "file" / below))
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert f"cannot be written: '{tmp_path}/file': it is not a folder. Choose another" in error
 
 
 # --- the sweep, with processes of their own ----------------------------------------------------
