@@ -1,5 +1,6 @@
 """Helping processes end with the one that started them."""
 
+import multiprocessing.synchronize
 import os
 import signal
 import subprocess
@@ -30,6 +31,16 @@ def test_a_helper_that_is_killed_is_an_error_with_advice():
     why = "was killed, perhaps because memory ran out"
     with pytest.raises(DataError, match=why), process_pool(1) as pool:
         list(pool.map(kill_itself, [1]))
+
+
+def test_a_machine_that_cannot_start_any_is_told_with_advice(monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "_make_name", full)
+    why = "No space left on device. They need room in /dev/shm"
+    with pytest.raises(DataError, match=why), process_pool(1):
+        pass
 
 
 PROGRAM = """

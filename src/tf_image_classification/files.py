@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from tf_image_classification.errors import DataError, TficError
 
+_TEMPORARY_BYTES = 1 << 18
 JUNK_NAMES = frozenset({"Thumbs.db", ".DS_Store", "desktop.ini"})
 
 
@@ -287,6 +288,25 @@ def check_writable(path: str) -> None:
     )
 
 
+def check_temporary() -> None:
+    """See that there is room for temporary files.
+
+    Raises:
+        DataError: there is not.
+    """
+    import tempfile  # late: most commands write none
+
+    try:
+        with tempfile.TemporaryFile() as stream:
+            stream.write(bytes(_TEMPORARY_BYTES))
+    except OSError as error:
+        place = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
+        raise DataError(
+            f"Temporary files cannot be written: {error.strerror or error}. Make room in {place}, "
+            "or set TMPDIR to another folder."
+        ) from error
+
+
 def _probe_name() -> str:
     return f".writable-{uuid.uuid4().hex}"
 
@@ -383,6 +403,17 @@ def _unwritable(path: str, error: OSError) -> DataError:
     )
 
 
+def plain_reason(error: BaseException) -> str:
+    """An error's message in a line, without what TensorFlow puts around it.
+
+    Example:
+        >>> plain_reason(ValueError("{{function_node f}} a; No space left on device [Op:SaveV2]"))
+        'a; No space left on device'
+    """
+    text = re.sub(r"\{\{[^}]*\}\} *|\[Op:\w+\]", "", str(getattr(error, "message", error)))
+    return " ".join(text.split())[:300].rstrip(".")
+
+
 def system_problem(error: BaseException) -> str:
     """What is wrong with a disk or a limit of this machine, if an error comes from that; or "".
 
@@ -396,10 +427,10 @@ def system_problem(error: BaseException) -> str:
         name = f"{error.filename!r}: " if error.filename else ""
         return f"{name}{error.strerror}. {_SYSTEM_ERRORS[error.errno]}"
     is_of_files = isinstance(error, OSError) or type(error).__module__.startswith("tensorflow.")
-    text = " ".join(str(error).split())[:300]
+    text = plain_reason(error)
     for number, advice in _SYSTEM_ERRORS.items():
         if (is_of_files or number in _LIMITS) and os.strerror(number) in text:
-            return f"{text.rstrip('.')}. {advice}"
+            return f"{text}. {advice}"
     return system_problem(error.__cause__) if error.__cause__ is not None else ""
 
 
@@ -435,8 +466,12 @@ def write_json(path: str, value: Any) -> None:
 
 
 def read_json(path: str) -> Any:
-    """Read a JSON file."""
-    return json.loads(read_bytes(path))
+    """Read a JSON file.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    return json.loads(read_bytes(path).decode("utf-8-sig"))  # without a guess at other codings
 
 
 def write_json_lines(path: str, values: Iterable[Any]) -> None:
@@ -486,7 +521,7 @@ def read_whole_json_lines(
                 raise ValueError
         except (ValueError, TypeError, RecursionError):
             start = line[:40].decode(errors="replace")
-            damaged.append(f"line {number}: {start if start.isprintable() else repr(line[:40])}")
+            damaged.append(f"line {number}: {start if start.isprintable() else repr(line[:12])}")
         else:
             values.append(value)
     return values, damaged

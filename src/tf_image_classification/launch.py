@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import signal
@@ -49,7 +50,9 @@ class _Process:
                 text=True,
                 errors="replace",
                 start_new_session=True,  # a Ctrl-C reaches it through us, once
-                preexec_fn=end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=functools.partial(end_with_parent, os.getpid())
+                if sys.platform == "linux"
+                else None,
             )
         except OSError as error:
             raise ConfigError(f"{command[0]!r} cannot be started: {error.strerror}.") from error

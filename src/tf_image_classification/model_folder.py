@@ -236,8 +236,9 @@ class ModelFolder:
                 dict(value["origins"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
             raise CheckpointError(
-                f"{path} is damaged: {error}. Restore it from a copy; or remove it and start the "
+                f"{path} is damaged: {reason}. Restore it from a copy; or remove it and start the "
                 "training's command again, which goes on from the newest checkpoint and writes it "
                 "anew."
             ) from error

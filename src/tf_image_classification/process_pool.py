@@ -11,6 +11,7 @@ import concurrent.futures.process
 import contextlib
 import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -25,10 +26,16 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _OF_TERMINAL = {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}
 
 
-def end_with_parent(number: int = signal.SIGTERM) -> None:
-    """In a new process: ask Linux for a signal when the process that started it is gone."""
+def end_with_parent(parent: int) -> None:
+    """In a new process: ask Linux for SIGTERM when the process that started it is gone.
+
+    Args:
+        parent: number of that process, which may be gone already.
+    """
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGTERM)
 
 
 class Pool:
@@ -73,14 +80,23 @@ def process_pool(num_processes: int) -> Iterator[Pool]:
 
     Ctrl-C and the end of a terminal reach this process only, which ends the others at once when
     the block is left with an error.
+
+    Raises:
+        DataError: none can be started.
     """
     before = set(multiprocessing.active_children())
-    executor = concurrent.futures.ProcessPoolExecutor(
-        num_processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=end_with_parent,
-        initargs=(signal.SIGTERM,),
-    )
+    try:
+        executor = concurrent.futures.ProcessPoolExecutor(
+            num_processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=end_with_parent,
+            initargs=(os.getpid(),),
+        )
+    except OSError as error:
+        raise DataError(
+            f"Processes that help cannot be started: {error.strerror or error}. They need room in "
+            "/dev/shm and open files; with --processes 1 none are started."
+        ) from error
     try:
         yield Pool(executor)
     except BaseException:

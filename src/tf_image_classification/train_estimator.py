@@ -455,8 +455,10 @@ def prepare_tensorflow(settings: Settings) -> None:
 
     Raises:
         ConfigError: TensorFlow is not installed.
+        DataError: there is no room for temporary files, which TensorFlow needs to read functions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    files.check_temporary()
     try:
         import tensorflow as tf
     except ModuleNotFoundError as error:

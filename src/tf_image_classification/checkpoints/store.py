@@ -133,9 +133,9 @@ class CheckpointStore:
         except (OSError, tf.errors.OpError, DataError) as error:
             with contextlib.suppress(OSError, DataError):  # the first error is the one to report
                 self._remove_leftovers(self._names())
-            message = getattr(error, "message", str(error)).splitlines()[0]
             raise CheckpointError(
-                f"The checkpoint of step {step} cannot be written to {self.folder}: {message}. "
+                f"The checkpoint of step {step} cannot be written to {self.folder}: "
+                f"{files.plain_reason(error)}. "
                 "Older checkpoints are untouched; free some space or correct the folder, and start "
                 "the same command again to resume."
             ) from error
@@ -173,8 +173,8 @@ class CheckpointStore:
                 log.warning("%s.%s", str(error).rstrip("."), before)
         if found:
             raise CheckpointError(
-                f"None of the checkpoints in {self.folder} can be read. Restore one from a copy, or "
-                "remove that folder; training then makes new ones."
+                f"None of the checkpoints in {self.folder} can be read. Restore one from a copy, "
+                "or remove that folder; training then makes new ones."
             )
         return None
 
