@@ -21,6 +21,7 @@ from typing import IO, Any
 from tf_image_classification.errors import DataError, TficError
 
 _TEMPORARY_BYTES = 1 << 18
+_MOST_OPEN_FILES = 1 << 16
 JUNK_NAMES = frozenset({"Thumbs.db", ".DS_Store", "desktop.ini"})
 
 
@@ -305,6 +306,19 @@ def check_temporary() -> None:
             f"Temporary files cannot be written: {error.strerror or error}. Make room in {place}, "
             "or set TMPDIR to another folder."
         ) from error
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit of open files as far as it may: a reader keeps each shard open."""
+    try:
+        import resource  # not on Windows
+    except ModuleNotFoundError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _probe_name() -> str:

@@ -459,6 +459,7 @@ def prepare_tensorflow(settings: Settings) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     files.check_temporary()
+    files.allow_open_files()
     try:
         import tensorflow as tf
     except ModuleNotFoundError as error:
