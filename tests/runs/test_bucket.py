@@ -229,7 +229,10 @@ def test_two_workers_with_different_folders_in_a_bucket_are_told(gcs, tmp_path):
             arguments(tmp_path, "--plain", train_steps=8, model_dir=f"gs://bucket/{folder}"),
             env=os.environ
             | gcs.environment()
-            | {"TF_CONFIG": tf_config({"worker": addresses}, Task("worker", index))},
+            | {
+                "TF_CONFIG": tf_config({"worker": addresses}, Task("worker", index)),
+                "no_grpc_proxy": "127.0.0.1",
+            },
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
         for index, folder in enumerate(["one", "two"])

@@ -176,6 +176,25 @@ def test_the_evaluator_evaluates_every_checkpoint_and_keeps_the_best(data, tmp_p
     assert steps == [*(line["step"] for line in found), STEPS + 2]
 
 
+@pytest.mark.exhaustive
+def test_an_evaluator_that_was_away_evaluates_what_the_steps_ask_for(data, tmp_path):
+    expected = in_this_process(data, tmp_path / "one", tiny_runs.plain_spec(), eval_every_steps=2)
+    command = arguments(data, tmp_path / "model", "--plain", "--eval_every_steps", "2", every=3)
+    command += ["--keep_checkpoint_max", "1"]
+    addresses = {"worker": [f"127.0.0.1:{port}" for port in tiny_runs.free_ports(1)]}
+    for task in (Task("worker", 0), Task("evaluator", 0)):  # one after the other
+        ended = subprocess.run(
+            command, env=os.environ | {"TF_CONFIG": tf_config(addresses, task, has_evaluator=True)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_SECS,
+            check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stdout
+    assert_close(tiny_runs.last_checkpoint(tmp_path / "model"), expected)
+    found = tiny_runs.evaluations(tmp_path / "model")
+    assert [line["step"] for line in found] == list(range(2, STEPS + 1, 2))
+    assert_same_evaluations(found, tiny_runs.evaluations(tmp_path / "one"))
+
+
 @pytest.fixture(scope="module")
 def data_with_a_bad_image(data, tmp_path_factory):
     """A CSV of 24 images of which one is none."""

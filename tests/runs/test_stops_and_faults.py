@@ -24,10 +24,11 @@ import tensorflow as tf
 from signal_program import SPEC, Server, before_call, trap
 
 import tiny_runs
-from tf_image_classification import signals
+from tf_image_classification import signals, train_estimator
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.cli.main import main
 from tf_image_classification.dataset.tfrecord import write_shards
+from tf_image_classification.errors import RunInterrupted
 from tf_image_classification.runs import reading
 
 PROGRAM = signal_program.__file__
@@ -147,6 +148,19 @@ def test_a_run_stopped_at_every_stage_ends_with_the_same_bits(data, straight, st
     assert not (tmp_path / "model" / "saved_model").exists()
     assert main(arguments(data, tmp_path / "model")) == 0
     assert_ends_like(straight, tmp_path / "model")
+
+
+def test_a_program_and_the_python_api_are_stopped_alike(data, tmp_path, monkeypatch, capsys):
+    words = "Stopped by SIGTERM before the first step. Nothing was lost."
+    trap(MOMENTS["reading"], signal.SIGTERM, put=monkeypatch.setattr)
+    flags = arguments(data, tmp_path / "model")[3:]
+    with pytest.raises(SystemExit) as ended:
+        train_estimator.train(tiny_runs.TinySpec(), argv=flags)
+    assert ended.value.code == 75
+    assert capsys.readouterr().err.startswith(words)
+    trap(MOMENTS["reading"], signal.SIGTERM, put=monkeypatch.setattr)
+    with pytest.raises(RunInterrupted, match=f"^{words}"):
+        tiny_runs.run(tiny_runs.TinySpec(), tmp_path / "model", data.train)
 
 
 def test_a_signal_while_tensorflow_is_imported_ends_with_a_line(data, tmp_path):
