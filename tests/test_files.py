@@ -2,6 +2,7 @@
 
 import os
 import resource
+import tempfile
 
 import pytest
 import tensorflow as tf
@@ -143,6 +144,22 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, full_disk):
     with pytest.raises(DataError, match="'.*big' cannot be written: .*Make room"):
         files.write_bytes(str(tmp_path / "big"), b"x" * 100_000)
     assert os.listdir(tmp_path) == []
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+    files.allow_open_files()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    assert (soft, hard) == (most, before[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_place_without_room_for_temporary_files_is_named(tmp_path, full_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(DataError, match=f"Temporary files cannot be written.*room in {tmp_path}"):
+        files.check_temporary()
 
 
 def test_a_text_may_begin_with_a_byte_order_mark(tmp_path):

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tf_image_classification import command_line, files, tasks
+from tf_image_classification import command_line, files, output, signals, tasks
 from tf_image_classification.config import Settings, check_needs
 from tf_image_classification.errors import ConfigError, ExportError, RunInterrupted, TficError
 from tf_image_classification.estimator_specs import is_loading_a_spec
@@ -79,9 +79,14 @@ def train(
         return _act(spec, settings, hooks)
     if is_loading_a_spec():
         return TrainResult("", 0, {})
-    with ends_the_process():
-        settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
-        return _act(spec, settings, hooks)
+    try:
+        with output.may_end(), ends_the_process():
+            settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
+            return _act(spec, settings, hooks)
+    except SystemExit as ended:
+        if argv is None and ended.code == RunInterrupted.exit_code:
+            signals.ending_with(ended.code)  # a second signal must not change it
+        raise
 
 
 def evaluate(
@@ -109,12 +114,13 @@ def evaluate(
     cluster = tasks.read_cluster(os.environ)
     if cluster is not None and cluster.is_evaluator:
         return _leave_to_workers(settings)
-    workers = join(settings)
-    from tf_image_classification.runs import folder_evaluation, messages
+    with signals.stage("before the evaluation was complete", again="", resumes=False):
+        workers = join(settings)
+        from tf_image_classification.runs import folder_evaluation, messages
 
-    found = folder_evaluation.evaluate_folder(
-        spec, settings, cache_dir(settings), workers, group=group_column, choice=keep_evaluation
-    )
+        found = folder_evaluation.evaluate_folder(
+            spec, settings, cache_dir(settings), workers, group=group_column, choice=keep_evaluation
+        )
     if found.judgement is not None:
         for note in found.notes:
             print(note)
@@ -128,10 +134,9 @@ def evaluate(
 def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:
     settings = _with_own_evaluation(spec, settings)
     cluster = tasks.read_cluster(os.environ)
-    if cluster is not None and cluster.is_evaluator:
-        if settings.run.evaluate or settings.run.plan:
-            return _leave_to_workers(settings)
-        return _follow(spec, settings, cluster)
+    is_evaluator = cluster is not None and cluster.is_evaluator
+    if is_evaluator and (settings.run.evaluate or settings.run.plan):
+        return _leave_to_workers(settings)
     if settings.run.evaluate:
         return evaluate(spec, settings)
     if settings.run.plan:
@@ -143,7 +148,18 @@ def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Train
         if workers.is_writer:
             print(text)
         return TrainResult(settings.run.model_dir, 0, {})
-    return _train(spec, settings, hooks)
+    if cluster is not None and is_evaluator:
+        with signals.resumable(
+            "in the evaluator task",
+            again="Start it again with the workers; it continues with the checkpoints that are not "
+            "evaluated yet.",
+        ):
+            return _follow(spec, settings, cluster)
+    with signals.resumable(
+        "before the first step. Nothing was lost",
+        again="Start the same command again to train.",
+    ):
+        return _train(spec, settings, hooks)
 
 
 def _with_own_evaluation(spec: EstimatorSpec, settings: Settings) -> Settings:
@@ -198,7 +214,9 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         ready_hooks,
         recipe,
         run_export,
+        shared_folder,
     )
+    from tf_image_classification.runs.owed_evaluations import Owed
 
     say = print if workers.is_writer else _say_nothing
     spec, settings, chosen = recipe.settle(spec, settings, cache_dir(settings))
@@ -220,7 +238,17 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         settings, data, folder, [*hooks, *_reports()], is_evaluated_apart=is_apart
     )
     bad_images = ready_hooks.BadImageList(folder, workers.rank)
-    parts = assembly.assemble(spec, settings, data, workers, all_hooks, on_bad_images=bad_images)
+    owed = Owed(folder, settings) if is_apart else None
+    parts = assembly.assemble(
+        spec,
+        settings,
+        data,
+        workers,
+        all_hooks,
+        on_bad_images=bad_images,
+        owed=owed,
+        before_writing=functools.partial(folder.put_back, opened.record),
+    )
     exports = run_export.exports(spec, settings)
     if exports and not CheckpointStore(folder.checkpoints).steps():
         # On every worker, so that all end alike where it fails.
@@ -228,6 +256,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     exports = exports and workers.is_writer and not is_apart
     say(messages.announcement(parts, data, settings, workers))
     files.make_folder(folder.path)
+    shared_folder.check_shared(folder.path, workers)
     if workers.is_writer and data.left_out:
         bad_images(data.left_out)
     if workers.is_writer and opened.counts:
@@ -273,13 +302,26 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
 def _export(
     spec: EstimatorSpec, settings: Settings, parts: Assembly, folder: ModelFolder
 ) -> ExportError | None:
-    """Export and print it; an error is for later, so that the other workers end well."""
+    """Export the model of a complete run, unless a signal comes or has come; says what is where.
+
+    An error is for later, so that the other workers end well.
+    """
     from tf_image_classification.runs import run_export
 
-    try:
-        print(run_export.export_run(spec, settings, parts.run.schema, parts.state.model, folder))
-    except ExportError as error:
-        return error
+    with signals.stage(
+        "before the model was exported. The training is complete and saved",
+        again="Start the same command again to export it.",
+        resumes=True,
+    ):
+        signals.check()
+        try:
+            state = parts.state
+            print(run_export.export_run(spec, settings, parts.run.schema, state.model, folder))
+        except ExportError as error:
+            stopped = signals.cause_of(error)
+            if stopped is not None:
+                raise stopped from None
+            return error
     return None
 
 
@@ -396,26 +438,40 @@ def settings_of_command_line(arguments: Sequence[str]) -> Settings:
 
 
 class ends_the_process:
-    """Inside the block an error of ours is printed and ends the process with its status."""
+    """Inside the block an error of ours, or a signal, ends the process with a line and a status."""
 
     def __enter__(self) -> None:
-        """Nothing to do."""
+        """From here on signals are handled."""
+        self._signals = signals.handled()
+        self._signals.__enter__()
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         """Turn an error of ours into a message and a status."""
-        if isinstance(error, TficError):
-            name = "" if isinstance(error, RunInterrupted) else f"{type(error).__name__}: "
-            print(f"{name}{error}", file=sys.stderr)
-            raise SystemExit(error.exit_code)
-        if _is_of_a_bucket(error):
-            print(f"DataError: {' '.join(str(error).split())[:500]}", file=sys.stderr)
-            raise SystemExit(1)
-        if isinstance(error, KeyboardInterrupt):
-            print("Interrupted; nothing more was saved.", file=sys.stderr)
-            raise SystemExit(128 + signal.SIGINT)
+        try:
+            if (ending := _ending(error)) is not None:
+                signals.tell_last(ending[0])
+                raise SystemExit(ending[1])
+        finally:
+            self._signals.__exit__(None, None, None)
 
 
-def _is_of_a_bucket(error: BaseException | None) -> bool:
+def _ending(error: BaseException | None) -> tuple[str, int] | None:
+    """The last words and the status of a process that ends with this error; None: Python's own."""
+    if (stopped := signals.cause_of(error)) is not None:
+        return str(stopped), stopped.exit_code
+    if isinstance(error, TficError):
+        name = "" if isinstance(error, RunInterrupted) else f"{type(error).__name__}: "
+        return f"{name}{error}", error.exit_code
+    if isinstance(error, KeyboardInterrupt):  # outside the main thread nothing is handled
+        return "Stopped by SIGINT.", 130
+    if error is not None and _is_of_a_bucket(error):
+        return f"DataError: {' '.join(str(error).split())[:500]}", 1
+    if error is not None and (problem := files.system_problem(error)):
+        return f"DataError: {problem}", 1
+    return None
+
+
+def _is_of_a_bucket(error: BaseException) -> bool:
     """Whether TensorFlow could not read or write a bucket, deep inside one of its functions."""
     tensorflow = sys.modules.get("tensorflow")
     return (
@@ -430,8 +486,11 @@ def prepare_tensorflow(settings: Settings) -> None:
 
     Raises:
         ConfigError: TensorFlow is not installed.
+        DataError: there is no room for temporary files, which TensorFlow needs to read functions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    files.check_temporary()
+    files.allow_open_files()
     try:
         import tensorflow as tf
     except ModuleNotFoundError as error:

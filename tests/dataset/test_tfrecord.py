@@ -217,10 +217,24 @@ def test_unpacked_records_that_were_cut_are_unpacked_again(tmp_path):
     assert read_all(path, cache) == DATA
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [b"", b"PK\x03\x04", bytes(500), b"[]", b"{}"],
+    ids=["empty", "zip", "zeros", "list", "object"],
+)
+def test_a_damaged_index_is_made_anew(tmp_path, harm):
+    path, cache = write(tmp_path / "r", DATA), tmp_path / "cache"
+    expected = tfrecord.index_file(path, str(cache)), tfrecord.count_records(path, str(cache))
+    for name in os.listdir(cache):
+        (cache / name).write_bytes(harm)
+    found = tfrecord.index_file(path, str(cache)), tfrecord.count_records(path, str(cache))
+    assert found[0].fingerprint == expected[0].fingerprint and found[1] == expected[1]
+
+
 def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path):
     path = write(tmp_path / "r", DATA, "GZIP")
     for find in (tfrecord.index_file, tfrecord.count_records):
-        with pytest.raises(DataError, match="folder '.*r/cache' cannot be written"):
+        with pytest.raises(DataError, match="folder '.*r/cache' cannot be written.*--cache_dir"):
             find(path, str(tmp_path / "r" / "cache"))
 
 

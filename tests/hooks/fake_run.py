@@ -1,5 +1,7 @@
 """A run for tests of hooks: what ``hooks.Run`` promises, without a training behind it."""
 
+import os
+
 import keras
 import numpy as np
 
@@ -39,6 +41,8 @@ class FakeRun:
 
     def save(self, folder="", keep=None):
         self.saved.append((self.step, folder, keep))
+        if folder:
+            os.makedirs(folder, exist_ok=True)
         return folder
 
     def request_stop(self, reason):

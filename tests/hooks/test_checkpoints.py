@@ -72,6 +72,18 @@ def test_the_best_value_of_another_metric_is_forgotten(tmp_path):
     assert best_steps(other, [0.5], tmp_path) == [1]
 
 
+def test_a_best_checkpoint_that_is_gone_or_damaged_is_replaced_by_the_next(tmp_path):
+    hook = BestCheckpointHook("accuracy", is_better_higher=True)
+    best_steps(hook, [0.9], tmp_path)
+    (tmp_path / "best").rmdir()  # while the run trains
+    assert best_steps(hook, [0.5, 0.4], tmp_path) == [1]
+    (tmp_path / "best" / "step-00000001.index").write_bytes(b"no checkpoint")
+    again = BestCheckpointHook("accuracy", is_better_higher=True)
+    again.load_state(hook.state())
+    again.begin(FakeRun(tmp_path, was_resumed=True))
+    assert best_steps(again, [0.4], tmp_path) == [1]
+
+
 @pytest.mark.parametrize("step", [5, 9])
 def test_a_best_checkpoint_that_a_resumed_run_does_not_know_is_kept(tmp_path, step):
     # Ahead: its process was killed before the next regular checkpoint, and the clock need not

@@ -15,6 +15,7 @@ from fake_gcs import TOKEN, FakeGcs
 from tf_image_classification import files
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.errors import DataError
+from tf_image_classification.tasks import Task, tf_config
 
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tiny_program.py")
 TFIC = [sys.executable, "-m", "tf_image_classification.cli.main"]
@@ -220,6 +221,29 @@ def test_two_workers_share_a_folder_in_a_bucket(gcs, tmp_path):
     assert tiny_runs.largest_difference(found, expected) < 2e-5
 
 
+@pytest.mark.exhaustive
+def test_two_workers_with_different_folders_in_a_bucket_are_told(gcs, tmp_path):
+    addresses = [f"127.0.0.1:{port}" for port in tiny_runs.free_ports(2)]
+    processes = [
+        subprocess.Popen(
+            arguments(tmp_path, "--plain", train_steps=8, model_dir=f"gs://bucket/{folder}"),
+            env=os.environ
+            | gcs.environment()
+            | {
+                "TF_CONFIG": tf_config({"worker": addresses}, Task("worker", index)),
+                "no_grpc_proxy": "127.0.0.1",
+            },
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for index, folder in enumerate(["one", "two"])
+    ]  # fmt: skip
+    for process in processes:
+        error = process.communicate(timeout=240)[1]
+        assert process.returncode == 1
+        assert "RunMismatchError: worker 1 did not find the file that worker 0 has just" in error
+    assert not [name for name in gcs.names("bucket") if name.startswith(("one/", "two/"))]
+
+
 def test_a_checkpoint_costs_few_requests(gcs):
     head = (
         "import numpy as np\n"
@@ -261,6 +285,7 @@ import sys
 from tf_image_classification import files
 from tf_image_classification.dataset import table as sources
 from tf_image_classification.errors import DataError
+from tf_image_classification.tasks import Task, tf_config
 from tf_image_classification.labels import Label, LabelSchema
 found = files.expand_patterns(["gs://bucket/tree/**/*.png"], option="x")
 assert found == [f"gs://bucket/tree/{n}" for n in ("a.png", "one/b.png", "one/two/c.png")], found

@@ -130,8 +130,9 @@ def export_run(
     except Exception as error:  # of TensorFlow, Keras, layers and file systems
         raise ExportError(
             f"The training is complete, but its model could not be exported to "
-            f"{folder.saved_model}: {brief(error)}. When the cause is removed, start the same "
-            "command again: it trains no more and exports."
+            f"{folder.saved_model}: {files.system_problem(error).rstrip('.') or brief(error)}. "
+            "When the cause is removed, start the same command again: it trains no more and "
+            "exports."
         ) from error
     name, _ = ready_hooks.best_metric(settings)
     values = [line[name] for line in folder.evaluations() if line["step"] == saved.step]

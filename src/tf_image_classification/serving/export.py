@@ -10,6 +10,7 @@ explain(images)       preprocessed images to where the model looks, if it has fe
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.serving.explain import heat_maps_of, reason_of
+
+log = logging.getLogger("tf_image_classification")
 
 _STEP_FILE = "step.json"
 _NO_HEAT_MAPS = "no_heat_maps"
@@ -163,14 +166,21 @@ def _upload(source: str, target: str) -> None:
 def exported_step(path: str) -> int | None:
     """The step of the exported model in a folder, or None when there is no complete one."""
     notes = _notes(path)
-    return int(notes["step"]) if notes else None
+    return notes["step"] if notes else None
 
 
 def _notes(path: str) -> dict[str, Any]:
     """What the folder of an exported model keeps about it; {} when there is no complete one."""
     _find(path)
     step_path = files.join(path, _STEP_FILE)
-    return dict(files.read_json(step_path)) if files.exists(step_path) else {}
+    if not files.exists(step_path):
+        return {}
+    try:
+        notes = dict(files.read_json(step_path))
+        return notes | {"step": int(notes["step"])}
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged (%s): the exported model is incomplete.", step_path, error)
+        return {}
 
 
 class ExportedModel:
