@@ -15,10 +15,10 @@ import posixpath
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, TficError
 
 _JUNK_NAMES = frozenset(
     {
@@ -307,6 +307,26 @@ def make_folder(path: str) -> None:
         ) from error
 
 
+def check_writable(path: str) -> None:
+    """See that a local folder can be created or written, without doing it.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if is_remote(path):
+        return
+    nearest = os.path.abspath(path)
+    while not os.path.lexists(nearest):
+        nearest = os.path.dirname(nearest)
+    if os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    reason = "no permission" if os.path.isdir(nearest) else "it is not a folder"
+    raise DataError(
+        f"The folder {path!r} cannot be written: {nearest!r}: {reason}. Choose another folder or "
+        "change its permissions."
+    )
+
+
 def _probe_name() -> str:
     return f".writable-{uuid.uuid4().hex}"
 
@@ -368,19 +388,79 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        if isinstance(error, OSError) and error.errno in _OF_WRITING:
             raise _unwritable(path, error) from error
         raise
 
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_FULL = "Make room, or choose another folder."
+_REFUSED = "Change its permissions, or choose another folder."
+_OPEN_FILES = "Raise the limit of open files (ulimit -n 4096)."
+_SYSTEM_ERRORS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "Make room, or raise the limit of a file's size (ulimit -f).",
+    errno.EROFS: _REFUSED,
+    errno.EACCES: _REFUSED,
+    errno.EPERM: _REFUSED,
+    errno.EMFILE: _OPEN_FILES,
+    errno.ENFILE: _OPEN_FILES,
+    errno.ENOENT: "Correct the path, or put back what was removed.",
+    errno.EISDIR: "A folder has the name of a file: remove or rename it.",
+    errno.EIO: "Check the disk and its connection.",
+    errno.ESTALE: "Check the disk and its connection.",
+}
+"""What the machine and not the program is to blame for, with what to do about it."""
+
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_LIMITS = (*_OF_WRITING, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 
 def _unwritable(path: str, error: OSError) -> DataError:
     return DataError(
-        f"{path!r} cannot be written: {error.strerror or error}. Make room, change the folder's "
-        "permissions or choose another folder."
+        f"{path!r} cannot be written: {error.strerror or error}. "
+        + _SYSTEM_ERRORS.get(error.errno or 0, _REFUSED)
     )
+
+
+def system_problem(error: BaseException) -> str:
+    """What is wrong with a disk or a limit of this machine, if an error comes from that; or "".
+
+    Libraries often hide it: then the message of the error or of its cause names it.
+
+    Example:
+        >>> system_problem(OSError(errno.ENOSPC, "No space left on device", "a.npy"))
+        "'a.npy': No space left on device. Make room, or choose another folder."
+    """
+    if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:
+        name = f"{error.filename!r}: " if error.filename else ""
+        return f"{name}{error.strerror}. {_SYSTEM_ERRORS[error.errno]}"
+    is_of_files = isinstance(error, OSError) or type(error).__module__.startswith("tensorflow.")
+    text = " ".join(str(error).split())[:300]
+    for number, advice in _SYSTEM_ERRORS.items():
+        if (is_of_files or number in _LIMITS) and os.strerror(number) in text:
+            return f"{text.rstrip('.')}. {advice}"
+    return system_problem(error.__cause__) if error.__cause__ is not None else ""
+
+
+@contextlib.contextmanager
+def system_errors(doing: str, then: str = "") -> Iterator[None]:
+    """Inside the block a full disk and the like is an error of ours.
+
+    Args:
+        doing: what fails, for the message: "The model cannot be exported to x".
+        then: what to do once that is repaired, as a sentence.
+
+    Raises:
+        DataError: with the reason.
+    """
+    try:
+        yield
+    except Exception as error:
+        problem = "" if isinstance(error, TficError) else system_problem(error)
+        if not problem:
+            raise
+        raise DataError(f"{doing}: {problem} {then}".rstrip()) from error
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -406,10 +486,50 @@ def write_json_lines(path: str, values: Iterable[Any]) -> None:
 
 
 def read_json_lines(path: str) -> list[Any]:
-    """The values of a file of JSON lines; empty when there is no such file."""
+    """The values of a file of JSON lines; empty when there is no such file.
+
+    Raises:
+        DataError: a line is damaged.
+    """
+    values, damaged = read_whole_json_lines(path, lambda value: True)
+    if damaged:
+        raise DataError(f"{path} is damaged: {damaged[0]}. Restore it from a copy, or remove it.")
+    return values
+
+
+def read_whole_json_lines(
+    path: str, is_whole: Callable[[Any], bool]
+) -> tuple[list[Any], list[str]]:
+    """The values of a file of JSON lines, and its damaged lines as texts that name them.
+
+    Both are empty when there is no such file. A line may be damaged because the machine or its disk
+    failed while it was written; those around it can be used all the same.
+
+    Args:
+        path: the file.
+        is_whole: whether a value is one that belongs there.
+
+    Example:
+        >>> read_whole_json_lines("metrics.jsonl", lambda value: "step" in value)
+        ([{'step': 100}], ['line 2: {"step": 20'])
+    """
+    values: list[Any] = []
+    damaged: list[str] = []
     if not exists(path):
-        return []
-    return [json.loads(line) for line in read_text(path).split("\n") if line]
+        return values, damaged
+    for number, line in enumerate(read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line.decode())
+            if not is_whole(value):
+                raise ValueError
+        except (ValueError, TypeError, RecursionError):
+            start = line[:40].decode(errors="replace")
+            damaged.append(f"line {number}: {start if start.isprintable() else repr(line[:40])}")
+        else:
+            values.append(value)
+    return values, damaged
 
 
 def remove(path: str) -> None:

@@ -22,9 +22,11 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import platform
+import socket
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,8 +40,10 @@ except ModuleNotFoundError:  # Windows
 import tf_image_classification
 from tf_image_classification import files
 from tf_image_classification.config import OPTIONS, Settings
-from tf_image_classification.errors import CheckpointError, RunMismatchError
+from tf_image_classification.errors import CheckpointError, RunMismatchError, SpecError
 from tf_image_classification.labels import LabelSchema
+
+log = logging.getLogger("tf_image_classification")
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
 
@@ -189,20 +193,25 @@ class ModelFolder:
         if files.is_remote(self.path) or fcntl is None:
             yield
             return
-        with open(files.join(self.path, ".lock"), "a+", encoding="utf-8") as stream:
+        path = files.join(self.path, ".lock")
+        with files.system_errors(f"{path} cannot be locked"):
+            opened = open(path, "a+b")  # noqa: SIM115 (closed below; its errors are its own)
+        with opened as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 stream.seek(0)
+                holder = stream.read(200).decode(errors="replace").strip()
                 raise RunMismatchError(
-                    f"Another process ({stream.read().strip() or 'of unknown number'}) is training "
+                    f"Another process ({holder or 'of unknown number'}) is training "
                     f"in {self.path}. Wait until it ends, or choose another model_dir."
                 ) from error
             except OSError:  # a file system without locks
                 yield
                 return
             stream.truncate(0)
-            print(os.getpid(), file=stream, flush=True)
+            stream.write(f"{os.getpid()} on {socket.gethostname()}\n".encode())
+            stream.flush()
             yield
 
     def read_record(self) -> RunRecord | None:
@@ -223,12 +232,14 @@ class ModelFolder:
                 value["train_data"],
                 value["num_train_examples"],
                 value["eval_data"],
-                value["settings"],
-                value["origins"],
+                dict(value["settings"]),
+                dict(value["origins"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
             raise CheckpointError(
-                f"{path} cannot be read: {error!r}. Restore or remove it."
+                f"{path} is damaged: {error}. Restore it from a copy; or remove it and start the "
+                "training's command again, which goes on from the newest checkpoint and writes it "
+                "anew."
             ) from error
 
     def write_record(self, record: RunRecord) -> None:
@@ -246,6 +257,18 @@ class ModelFolder:
         }
         files.write_json(files.join(self.path, "labels.json"), value["labels"])
         files.write_json(files.join(self.path, "run.json"), value)
+
+    def put_back(self, record: RunRecord) -> None:
+        """Write the record again if the folder was removed or emptied while a run trains in it."""
+        if files.exists(files.join(self.path, "run.json")):
+            return
+        log.warning(
+            "%s was removed while the run trains in it. It is written again, without the earlier "
+            "checkpoints, evaluations and logs.",
+            self.path,
+        )
+        files.make_folder(self.path)
+        self.write_record(record)
 
     def check_same_run(self, record: RunRecord, *, allow_changes: bool) -> list[str]:
         """The differences between the folder's run and this one.
@@ -265,8 +288,8 @@ class ModelFolder:
         return differences
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """Every evaluation of the run, oldest first."""
-        return files.read_json_lines(files.join(self.path, "metrics.jsonl"))
+        """Every evaluation of the run, oldest first; a damaged line is left out, with a warning."""
+        return self._lines("metrics.jsonl", {"step": int})
 
     def write_evaluations(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write all evaluations."""
@@ -275,11 +298,12 @@ class ModelFolder:
     def add_later_evaluation(self, line: Mapping[str, Any]) -> None:
         """Keep an evaluation that was made after the training."""
         path = files.join(self.path, "evaluations.jsonl")
-        files.write_json_lines(path, [*files.read_json_lines(path), line])
+        files.write_json_lines(path, [*self.later_evaluations(), line])
 
     def later_evaluations(self) -> list[dict[str, Any]]:
         """Those evaluations, in the order in which they were made."""
-        return files.read_json_lines(files.join(self.path, "evaluations.jsonl"))
+        keys = {"step": int, "eval_metadata": list, "eval_data": str}
+        return self._lines("evaluations.jsonl", keys)
 
     @staticmethod
     def bad_images_name(rank: int) -> str:
@@ -292,7 +316,25 @@ class ModelFolder:
 
     def read_bad_images(self, rank: int = 0) -> list[dict[str, Any]]:
         """The images that were skipped."""
-        return files.read_json_lines(files.join(self.path, self.bad_images_name(rank)))
+        return self._lines(self.bad_images_name(rank), {"where": str, "reason": str})
+
+    def _lines(self, name: str, keys: Mapping[str, type]) -> list[dict[str, Any]]:
+        """The lines of a file that have these keys, with values of these types.
+
+        Whoever adds a line writes the file anew, without those that are damaged.
+        """
+        path = files.join(self.path, name)
+
+        def is_whole(value: Any) -> bool:
+            return isinstance(value, dict) and all(
+                isinstance(value.get(key), kind) for key, kind in keys.items()
+            )
+
+        lines, damaged = files.read_whole_json_lines(path, is_whole)
+        if damaged:
+            shown = f"{damaged[0]}{f' (and {len(damaged) - 1} more)' if damaged[1:] else ''}"
+            log.warning("%s is damaged and is used without %s", path, shown)
+        return lines
 
 
 def make_record(

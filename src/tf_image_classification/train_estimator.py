@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tf_image_classification import command_line, files, tasks
+from tf_image_classification import command_line, files, output, signals, tasks
 from tf_image_classification.config import Settings, check_needs
 from tf_image_classification.errors import ConfigError, RunInterrupted, TficError
 from tf_image_classification.estimator_specs import is_loading_a_spec
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.hooks import Hook
     from tf_image_classification.runs.assembly import Assembly
+    from tf_image_classification.runs.reading import Data
+    from tf_image_classification.training.state import TrainState
     from tf_image_classification.training.workers import Workers
 
 FLAGS = flags.FLAGS
@@ -79,9 +81,14 @@ def train(
         return _act(spec, settings, hooks)
     if is_loading_a_spec():
         return TrainResult("", 0, {})
-    with ends_the_process():
-        settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
-        return _act(spec, settings, hooks)
+    try:
+        with output.may_end(), ends_the_process():
+            settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
+            return _act(spec, settings, hooks)
+    except SystemExit as ended:
+        if argv is None and ended.code == RunInterrupted.exit_code:
+            signals.ending_with(ended.code)  # a second signal must not change it
+        raise
 
 
 def evaluate(
@@ -102,12 +109,13 @@ def evaluate(
     cluster = tasks.read_cluster(os.environ)
     if cluster is not None and cluster.is_evaluator:
         return _leave_to_workers(settings)
-    workers = join(settings)
-    from tf_image_classification.runs import folder_evaluation, messages
+    with signals.stage("before the evaluation was complete", again="", resumes=False):
+        workers = join(settings)
+        from tf_image_classification.runs import folder_evaluation, messages
 
-    found = folder_evaluation.evaluate_folder(
-        spec, settings, cache_dir(settings), workers, group=group_column
-    )
+        found = folder_evaluation.evaluate_folder(
+            spec, settings, cache_dir(settings), workers, group=group_column
+        )
     if found.judgement is not None:
         for note in found.notes:
             print(note)
@@ -119,10 +127,9 @@ def evaluate(
 def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:
     settings = _with_own_evaluation(spec, settings)
     cluster = tasks.read_cluster(os.environ)
-    if cluster is not None and cluster.is_evaluator:
-        if settings.run.evaluate or settings.run.plan:
-            return _leave_to_workers(settings)
-        return _follow(spec, settings, cluster)
+    is_evaluator = cluster is not None and cluster.is_evaluator
+    if is_evaluator and (settings.run.evaluate or settings.run.plan):
+        return _leave_to_workers(settings)
     if settings.run.evaluate:
         return evaluate(spec, settings)
     if settings.run.plan:
@@ -134,7 +141,18 @@ def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Train
         if workers.is_writer:
             print(text)
         return TrainResult(settings.run.model_dir, 0, {})
-    return _train(spec, settings, hooks)
+    if cluster is not None and is_evaluator:
+        with signals.resumable(
+            "in the evaluator task",
+            again="Start it again with the workers; it continues with the checkpoints that are not "
+            "evaluated yet.",
+        ):
+            return _follow(spec, settings, cluster)
+    with signals.resumable(
+        "before the first step. Nothing was lost",
+        again="Start the same command again to train.",
+    ):
+        return _train(spec, settings, hooks)
 
 
 def _with_own_evaluation(spec: EstimatorSpec, settings: Settings) -> Settings:
@@ -188,7 +206,9 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         ready_hooks,
         recipe,
         run_export,
+        shared_folder,
     )
+    from tf_image_classification.runs.owed_evaluations import Owed
 
     say = print if workers.is_writer else _say_nothing
     spec, settings, chosen = recipe.settle(spec, settings, cache_dir(settings))
@@ -210,11 +230,20 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         settings, data, folder, [*hooks, *_reports()], is_evaluated_apart=is_apart
     )
     bad_images = ready_hooks.BadImageList(folder, workers.rank)
-    parts = assembly.assemble(spec, settings, data, workers, all_hooks, on_bad_images=bad_images)
+    owed = Owed(folder, settings) if is_apart else None
+    parts = assembly.assemble(
+        spec,
+        settings,
+        data,
+        workers,
+        all_hooks,
+        on_bad_images=bad_images,
+        owed=owed,
+        before_writing=functools.partial(folder.put_back, opened.record),
+    )
     say(messages.announcement(parts, data, settings, workers))
     files.make_folder(folder.path)
-    if workers.is_writer and data.left_out:
-        bad_images(data.left_out)
+    shared_folder.check_shared(folder.path, workers)
     if workers.is_writer and opened.counts:
         files.write_json(folder.data_counts, opened.counts)
     with folder.locked() if workers.is_writer else contextlib.nullcontext():
@@ -237,7 +266,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         if parts.run.is_complete and is_evaluated:
             say(messages.already_complete(parts.run))
             if exports and not run_export.is_exported(folder, settings):
-                say(run_export.export_run(spec, settings, data, parts.state, folder))
+                say(_exported(spec, settings, data, parts.state, folder))
             workers.wait_for_all()
             return TrainResult(folder.path, parts.run.step, _last_metrics(folder))
 
@@ -249,12 +278,34 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
         if evaluation is not None:
             say(messages.evaluation_table(evaluation, parts.run.step))
         if exports:
-            say(run_export.export_run(spec, settings, data, parts.state, folder))
+            say(_exported(spec, settings, data, parts.state, folder))
     say(messages.farewell(parts.run, settings))
     workers.wait_for_all()
     return TrainResult(
         folder.path, parts.run.step, evaluation.scalars() if evaluation is not None else {}
     )
+
+
+def _exported(
+    spec: EstimatorSpec, settings: Settings, data: Data, state: TrainState, folder: ModelFolder
+) -> str:
+    """Export the model of a complete run, unless a signal comes or has come; says what is where."""
+    from tf_image_classification.runs import run_export
+
+    again = "Start the same command again to export it."
+    with (
+        signals.stage(
+            "before the model was exported. The training is complete and saved",
+            again=again,
+            resumes=True,
+        ),
+        files.system_errors(
+            f"The model cannot be exported to {folder.saved_model}",
+            f"The training is complete and saved. {again}",
+        ),
+    ):
+        signals.check()
+        return run_export.export_run(spec, settings, data, state, folder)
 
 
 def _reports() -> list[Hook]:
@@ -340,7 +391,7 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: tasks.Cluster) -> 
         print(messages.evaluation_table(evaluation, lines[-1]["step"]))
     wants_export = settings.checkpoints.export_saved_model and not spec.has_own_input
     if wants_export and not run_export.is_exported(folder, settings):
-        print(run_export.export_run(spec, settings, data, parts.state, folder))
+        print(_exported(spec, settings, data, parts.state, folder))
     return TrainResult(folder.path, lines[-1]["step"], _last_metrics(folder))
 
 
@@ -369,26 +420,40 @@ def settings_of_command_line(arguments: Sequence[str]) -> Settings:
 
 
 class ends_the_process:
-    """Inside the block an error of ours is printed and ends the process with its status."""
+    """Inside the block an error of ours, or a signal, ends the process with a line and a status."""
 
     def __enter__(self) -> None:
-        """Nothing to do."""
+        """From here on signals are handled."""
+        self._signals = signals.handled()
+        self._signals.__enter__()
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         """Turn an error of ours into a message and a status."""
-        if isinstance(error, TficError):
-            name = "" if isinstance(error, RunInterrupted) else f"{type(error).__name__}: "
-            print(f"{name}{error}", file=sys.stderr)
-            raise SystemExit(error.exit_code)
-        if _is_of_a_bucket(error):
-            print(f"DataError: {' '.join(str(error).split())[:500]}", file=sys.stderr)
-            raise SystemExit(1)
-        if isinstance(error, KeyboardInterrupt):
-            print("Interrupted; nothing more was saved.", file=sys.stderr)
-            raise SystemExit(128 + signal.SIGINT)
+        try:
+            if (ending := _ending(error)) is not None:
+                signals.tell_last(ending[0])
+                raise SystemExit(ending[1])
+        finally:
+            self._signals.__exit__(None, None, None)
 
 
-def _is_of_a_bucket(error: BaseException | None) -> bool:
+def _ending(error: BaseException | None) -> tuple[str, int] | None:
+    """The last words and the status of a process that ends with this error; None: Python's own."""
+    if (stopped := signals.cause_of(error)) is not None:
+        return str(stopped), stopped.exit_code
+    if isinstance(error, TficError):
+        name = "" if isinstance(error, RunInterrupted) else f"{type(error).__name__}: "
+        return f"{name}{error}", error.exit_code
+    if isinstance(error, KeyboardInterrupt):  # outside the main thread nothing is handled
+        return "Stopped by SIGINT.", 130
+    if error is not None and _is_of_a_bucket(error):
+        return f"DataError: {' '.join(str(error).split())[:500]}", 1
+    if error is not None and (problem := files.system_problem(error)):
+        return f"DataError: {problem}", 1
+    return None
+
+
+def _is_of_a_bucket(error: BaseException) -> bool:
     """Whether TensorFlow could not read or write a bucket, deep inside one of its functions."""
     tensorflow = sys.modules.get("tensorflow")
     return (

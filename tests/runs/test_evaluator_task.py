@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_image_classification import signals
 from tf_image_classification.checkpoints import store as stores
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import RunInterrupted
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs import evaluator_task
+from tf_image_classification.runs.owed_evaluations import MOST_OWED, Owed
 from tf_image_classification.training.loop import length_asked
 
 
@@ -109,8 +111,66 @@ def test_a_damaged_checkpoint_is_left_out(tmp_path, evaluated):
     assert evaluated(settings) == [8]
 
 
+def test_only_what_is_asked_for_by_steps_is_evaluated_and_the_end(tmp_path, evaluated):
+    """Other checkpoints are there for resuming; a call of several steps may pass a multiple."""
+    settings = settings_for(tmp_path, eval_every_steps=4)
+    for step in (1, 3, 4, 6):
+        save(tmp_path, step, settings)
+    assert evaluated(settings) == [4]
+    save(tmp_path, 7, settings, is_complete=True)
+    assert evaluated(settings) == [4, 7]
+    several = settings_for(tmp_path / "several", eval_every_steps=4, steps_per_call=3)
+    for step in (3, 6, 9, 12):
+        save(tmp_path / "several", step, several)
+    assert evaluated(several) == [6, 9, 12]
+
+
+def test_evaluations_that_are_lost_are_named(tmp_path, evaluated, capsys):
+    settings = settings_for(tmp_path, eval_every_steps=2, train_steps=12)
+    for step in (2, 8, 12):
+        save(tmp_path, step, settings, is_complete=step == 12)
+    assert evaluated(settings) == [2, 8, 12]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "not evaluated: step 4",
+        "not evaluated: step 10",
+    ]
+    assert "step 4, 6, which --eval_every_steps 2 asked for" in lines[0]
+
+
+def test_workers_keep_what_an_evaluator_that_is_away_has_to_evaluate(tmp_path, evaluated, caplog):
+    settings = settings_for(tmp_path, eval_every_steps=2, train_steps=100)
+    folder = ModelFolder(str(tmp_path))
+    store, owed = CheckpointStore(folder.checkpoints, 2), Owed(folder, settings)
+    notes = {"is_complete": False, "asked": length_asked(settings), "hooks": {}}
+
+    def train(first, last):
+        for step in range(first, last + 1):
+            store.save(step, {"a": np.ones(3)}, notes, also_keep=owed(store.steps()))
+
+    train(1, 9)
+    assert store.steps() == [2, 4, 6, 8, 9]
+    assert evaluated(settings) == [2, 4, 6, 8]
+    folder.write_evaluations([{"step": step} for step in (2, 4, 6, 8)])
+    train(10, 11)
+    assert store.steps() == [10, 11]  # those that are evaluated need not stay
+    assert not caplog.records
+    train(12, 2 * MOST_OWED + 14)
+    kept = list(range(14, 2 * MOST_OWED + 13, 2))
+    assert store.steps() == [*kept, 2 * MOST_OWED + 13, 2 * MOST_OWED + 14]
+    assert [record.args[0] for record in caplog.records] == [10, 12]
+    assert "will not be evaluated: 20 others wait for the evaluator task" in caplog.text
+
+
+def test_a_wrong_folder_is_asked_about(tmp_path, evaluated, monkeypatch, capsys):
+    monkeypatch.setattr(evaluator_task, "_SILENT_SECS", 0.0)
+    assert evaluated(settings_for(tmp_path)) == []
+    asked = f"no checkpoint in {ModelFolder(str(tmp_path)).checkpoints} yet; do the workers have"
+    assert capsys.readouterr().out.count(asked) == 1
+
+
 def test_a_signal_while_a_function_is_traced_is_told_as_one():
-    """TensorFlow would make "in user code" with lines of source of it."""
+    """TensorFlow would make "in user code" with lines of source of an error."""
 
     @tf.function
     def traced(x):
@@ -118,24 +178,19 @@ def test_a_signal_while_a_function_is_traced_is_told_as_one():
             os.kill(os.getpid(), signal.SIGTERM)
         return x
 
-    before = signal.getsignal(signal.SIGTERM)
     with (
-        pytest.raises(RunInterrupted, match=r"^The evaluator was stopped by SIGTERM"),
-        evaluator_task._interruptible(),
+        pytest.raises(RunInterrupted, match=r"^Stopped by SIGTERM"),
+        signals.resumable("", again=""),
     ):
         traced(tf.constant(1.0))
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_signal_whose_error_was_swallowed_ends_it_all_the_same():
-    with evaluator_task._interruptible() as check:
-        check()
-        with contextlib.suppress(RunInterrupted):
+def test_a_signal_whose_exception_was_swallowed_ends_the_evaluator_all_the_same(
+    tmp_path, evaluated
+):
+    settings = settings_for(tmp_path, eval_every_steps=2)
+    save(tmp_path, 2, settings)
+    with pytest.raises(RunInterrupted, match="SIGINT"), signals.resumable("", again=""):
+        with contextlib.suppress(signals.Stopped):
             signal.raise_signal(signal.SIGINT)
-        with pytest.raises(RunInterrupted, match="stopped by SIGINT"):
-            check()
-
-
-def test_other_errors_pass():
-    with pytest.raises(ZeroDivisionError), evaluator_task._interruptible():
-        raise ZeroDivisionError
+        evaluated(settings)

@@ -16,7 +16,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,14 @@ class CheckpointStore:
         """Step and how many times it had been saved, of every checkpoint that is there."""
         return _checkpoints_among(self._names())
 
-    def save(self, step: int, tensors: Mapping[str, Any], notes: Mapping[str, Any]) -> str:
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, Any],
+        notes: Mapping[str, Any],
+        *,
+        also_keep: Collection[int] = (),
+    ) -> str:
         """Write a checkpoint and remove those that are too many, or of later steps.
 
         A later step is there when it was damaged, or of a life of the run that went on from here
@@ -94,6 +101,7 @@ class CheckpointStore:
             step: steps done.
             tensors: values by name.
             notes: values that JSON can hold.
+            also_keep: earlier steps whose checkpoints remain, beside the newest ones.
 
         Returns:
             The checkpoint's path.
@@ -135,7 +143,8 @@ class CheckpointStore:
             files.remove(place if is_remote else unfinished)
         kept = sorted({other for other, _ in before if other < step} | {step})
         if self.keep >= 0:
-            kept = kept[-max(self.keep, 1) :]
+            newest = kept[-max(self.keep, 1) :]
+            kept = [other for other in kept if other in newest or other in also_keep]
         for other, number in before:
             if other == step or other not in kept:
                 self._remove(other, number)
@@ -160,11 +169,12 @@ class CheckpointStore:
             try:
                 return _load(self._path(step, _times_saved(step, found)), step)
             except CheckpointError as error:
-                log.warning("%s. Falling back to the one before.", error)
+                before = "" if step == min(s for s, _ in found) else " The one before is used."
+                log.warning("%s.%s", str(error).rstrip("."), before)
         if found:
             raise CheckpointError(
-                f"None of the checkpoints in {self.folder} can be read. Remove the folder to start "
-                "again."
+                f"None of the checkpoints in {self.folder} can be read. Restore one from a copy, or "
+                "remove that folder; training then makes new ones."
             )
         return None
 

@@ -26,7 +26,16 @@ def main(arguments: Sequence[str]) -> int:
         "--max_restarts", type=int, default=0, help="times to start again after a failure (0)"
     )
     parser.add_argument(
-        "--grace_secs", type=float, default=60.0, help="time to end when another task failed (60)"
+        "--grace_secs",
+        type=float,
+        default=10.0,
+        help="time to end by itself when another task has failed, before SIGTERM (10)",
+    )
+    parser.add_argument(
+        "--kill_secs",
+        type=float,
+        default=30.0,
+        help="time to save and end after SIGTERM, before SIGKILL (30)",
     )
     parser.add_argument(
         "--gpus_per_worker", type=int, default=0, help="GPUs each worker sees; 0: all see all (0)"
@@ -37,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     with train_estimator.ends_the_process():
         if not command:
             raise ConfigError(f"Which command? {_EXAMPLE}")
-        others = (given.max_restarts, given.gpus_per_worker, given.grace_secs)
+        others = (given.max_restarts, given.gpus_per_worker, given.grace_secs, given.kill_secs)
         if given.workers < 1 or not all(number >= 0 for number in others):
             raise ConfigError("--workers must be 1 or more, the other numbers 0 or more.")
         return launch(
@@ -46,5 +55,6 @@ def main(arguments: Sequence[str]) -> int:
             with_evaluator=given.evaluator,
             max_restarts=given.max_restarts,
             grace_secs=given.grace_secs,
+            kill_secs=given.kill_secs,
             gpus_per_worker=given.gpus_per_worker,
         )

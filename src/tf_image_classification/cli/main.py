@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 import tf_image_classification
+from tf_image_classification import signals
 from tf_image_classification.errors import did_you_mean
 
 VERBS = {
@@ -31,9 +33,50 @@ VERBS = {
 }
 
 
+_RESUMES = {
+    "train": "Start the same command again to train.",
+    "tune": "Start the same command again to continue the study.",
+    "convert": "Start the same command again: the shards that are complete are kept.",
+    "launch": "Start the same command again to resume.",
+}
+"""Verbs that continue where they were stopped."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; returns the process's exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a verb; returns the process's exit status.
+
+    Without arguments this is the process ``tfic`` itself.
+    """
+    if arguments is not None:
+        return _guarded(arguments)
+    atexit.register(signals.ignore)  # the first to be registered is the last to be called
+    status = 1
+    try:
+        status = _guarded(sys.argv[1:])
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        raise
+    finally:
+        signals.ending_with(status)
+    return status
+
+
+def _guarded(arguments: Sequence[str]) -> int:
+    """Run a verb; a signal ends it with a line and a status."""
+    verb = arguments[0] if arguments else ""
+    again = _RESUMES.get(verb, "")
+    with signals.handled(), signals.stage("", again=again, resumes=verb in _RESUMES):
+        try:
+            return _run(arguments)
+        except BaseException as error:
+            stopped = signals.cause_of(error)
+            if stopped is None:
+                raise
+            signals.tell_last(str(stopped))
+            return stopped.exit_code
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0

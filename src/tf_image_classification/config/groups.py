@@ -498,7 +498,11 @@ class CheckpointSettings:
         resume="free",
     )
     keep_checkpoint_max: int = declare(
-        5, "Checkpoints kept besides the best one; -1 keeps all.", minimum=-1, resume="free"
+        5,
+        "Checkpoints kept besides the best one, and those that an evaluator task still has to "
+        "evaluate (at most 20); -1 keeps all.",
+        minimum=-1,
+        resume="free",
     )
     export_saved_model: bool = declare(
         True,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 
 from tf_image_classification.conversion.shards import Shard, ShardResult, write_shard
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.process_pool import process_pool
 
 RUNNERS = ("pool", "direct", "dask", "dataflow", "flink", "spark")
 _BEAM_NAMES = {
@@ -44,17 +43,8 @@ def _pool(shards: Sequence[Shard], num_processes: int) -> Iterator[ShardResult]:
     if num_processes == 1 or len(shards) == 1:
         yield from map(write_shard, shards)
         return
-    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    with concurrent.futures.ProcessPoolExecutor(
-        min(num_processes, len(shards)), mp_context=context
-    ) as pool:
-        waiting = [pool.submit(write_shard, shard) for shard in shards]
-        try:
-            for future in concurrent.futures.as_completed(waiting):
-                yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    with process_pool(min(num_processes, len(shards))) as pool:
+        yield from pool.map(write_shard, shards)
 
 
 def _beam(shards: Sequence[Shard], runner: str, options: Sequence[str]) -> Iterator[ShardResult]:

@@ -16,6 +16,7 @@ import io
 import os
 import struct
 import uuid
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -123,14 +124,11 @@ def index_file(path: str, cache_dir: str) -> RecordFile:
     base = os.path.join(cache_dir, cache_key(path))
     index_path = base + ".index.npz"
     plain_path = path if in_place else base + ".records"
-    if os.path.exists(index_path) and os.path.exists(plain_path):
-        with np.load(index_path, allow_pickle=False) as saved:
-            index = RecordFile(
-                path, plain_path, saved["offsets"], saved["lengths"], saved["checksums"]
-            )
+    if os.path.exists(plain_path) and (saved := _cached_arrays(index_path)):
+        index = RecordFile(path, plain_path, *(saved[name] for name in _INDEX))
         if os.path.getsize(plain_path) == index.num_bytes:
             return index
-    files.make_folder(cache_dir)
+    _make_cache(cache_dir)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_plain(path, kind))
         copy = None if in_place else stack.enter_context(files.atomic_write(plain_path))
@@ -146,6 +144,25 @@ def index_file(path: str, cache_dir: str) -> RecordFile:
     return index
 
 
+_INDEX = ("offsets", "lengths", "checksums")
+
+
+def _cached_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an index in the cache; {} where there is none or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return {name: saved[name] for name in _INDEX}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return {}
+
+
+def _make_cache(cache_dir: str) -> None:
+    try:
+        files.make_folder(cache_dir)
+    except DataError as error:
+        raise DataError(f"{error} --cache_dir names the folder for indexes.") from error
+
+
 def count_records(path: str, cache_dir: str) -> tuple[int, str]:
     """Exact number of records of a file and its fingerprint, without unpacking it.
 
@@ -153,10 +170,10 @@ def count_records(path: str, cache_dir: str) -> tuple[int, str]:
         BadRecordError: as ``index_file``.
     """
     count_path = os.path.join(cache_dir, cache_key(path) + ".count.json")
-    if os.path.exists(count_path):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none, or damaged
         saved = files.read_json(count_path)
         return int(saved["count"]), str(saved["fingerprint"])
-    files.make_folder(cache_dir)
+    _make_cache(cache_dir)
     digest, count = ContentDigest(), 0
     with open_plain(path, compression(path)) as stream:
         for _, data, checksum in scan_records(stream, path):

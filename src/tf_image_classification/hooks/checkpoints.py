@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tf_image_classification import files
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError, ConfigError, did_you_mean
@@ -69,7 +70,8 @@ class BestCheckpointHook(Hook):
             return
         try:
             saved = CheckpointStore(ModelFolder(run.model_dir).best).newest()
-        except CheckpointError:  # a warning has been given; the next best one replaces it
+        except CheckpointError:  # a warning has been given; the next evaluation replaces it
+            self.value, self.step = None, -1
             return
         if saved is not None and (self.value is None or saved.step > run.step):
             self.load_state(saved.notes["hooks"].get(f"{type(self).__name__}/1", {}))
@@ -81,6 +83,8 @@ class BestCheckpointHook(Hook):
             ConfigError: there is no such metric.
         """
         value = scalar_metric(evaluation, self.metric)
+        if self.value is not None and not files.is_folder(ModelFolder(run.model_dir).best):
+            self.value = None  # it was removed while the run trains
         if is_improvement(value, self.value, self.is_better_higher):
             self.value, self.step = value, run.step
             run.save(ModelFolder(run.model_dir).best, keep=1)

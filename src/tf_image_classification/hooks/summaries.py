@@ -45,8 +45,10 @@ class SummaryHook(Hook):
 
     def _writer(self, run: Run, name: str) -> Any:
         """The writer of ``train`` or ``eval``, opened when there is something to write."""
+        folder = files.join(tensorboard_folder(run.settings), name)
+        if not files.is_remote(folder) and not files.is_folder(folder):
+            self._writers.pop(name, None)  # it was removed while the run trains
         if name not in self._writers:
-            folder = files.join(tensorboard_folder(run.settings), name)
             max_queue = _REMOTE_QUEUE if files.is_remote(folder) else None
             self._writers[name] = tf.summary.create_file_writer(folder, max_queue=max_queue)
         return self._writers[name]

@@ -6,10 +6,8 @@ inspection.worst        # "error", "warning", "note" or ""
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import functools
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -31,6 +29,7 @@ from tf_image_classification.inspection.verdict import (
     class_of,
     judge,
 )
+from tf_image_classification.process_pool import process_pool
 
 _AT_ONCE = 32  # images that a process takes at a time
 _FEWEST_FOR_A_POOL = 256
@@ -126,9 +125,8 @@ def _looked_at(rows: Sequence[Row], max_pixels: int, num_processes: int) -> Iter
     if processes == 1 or len(rows) < _FEWEST_FOR_A_POOL:
         yield from map(look, rows)
         return
-    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
-        yield from pool.map(look, rows, chunksize=_AT_ONCE)
+    with process_pool(processes) as pool:
+        yield from pool.map_in_order(look, rows, at_once=_AT_ONCE)
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -260,10 +260,14 @@ def assemble(
     *,
     on_bad_images: Callable[[Sequence[BadImage]], None] | None = None,
     schedule: Any = None,
+    owed: Callable[[Sequence[int]], Collection[int]] | None = None,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> Assembly:
     """Build model, optimizer, step and loop; nothing is read from the model folder.
 
-    ``schedule`` takes the place of the settings' learning rate.
+    ``schedule`` takes the place of the settings' learning rate. ``owed`` chooses steps whose
+    checkpoints must stay, for an evaluator. ``before_writing`` is called before a regular
+    checkpoint or an evaluation is written.
 
     Raises:
         ConfigError: the settings do not fit the data or the devices.
@@ -335,6 +339,8 @@ def assemble(
         steps_per_epoch=plan.steps_per_epoch,
         model_dir=settings.run.model_dir,
         jit_compile=uses_xla(settings.training.jit_compile, num_replicas),
+        owed=owed,
+        before_writing=before_writing,
     )
     if data.evaluation is None:
         return Assembly(run, state, plan, schedule, None)

@@ -7,25 +7,30 @@ curves, ``best/``); the workers write all the rest of the model folder.
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
+import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from tf_image_classification import signals
 from tf_image_classification.checkpoints.store import CheckpointStore, Saved
 from tf_image_classification.config import Settings
-from tf_image_classification.errors import CheckpointError, ConfigError, RunInterrupted
+from tf_image_classification.errors import CheckpointError, ConfigError
 from tf_image_classification.evaluation.runner import Evaluation
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.runs.assembly import Assembly
 from tf_image_classification.runs.folder_weights import assign_weights
+from tf_image_classification.runs.owed_evaluations import is_asked_for, missed
 from tf_image_classification.tasks import Cluster
 from tf_image_classification.training.loop import length_asked
 
 _POLL_SECS = 1.0
+_SILENT_SECS = 60.0  # without a checkpoint
+
+log = logging.getLogger("tf_image_classification")
 
 
 def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
@@ -112,56 +117,86 @@ def follow(
         The last evaluation, or None when all had been made before.
 
     Raises:
-        RunInterrupted: a signal asked to stop.
+        Stopped: a signal asked to stop, where signals are handled.
     """
     assert parts.evaluate_some is not None
     evaluate = parts.evaluate_some(settings.evaluation.eval_freq)
     folder = ModelFolder(settings.run.model_dir)
     store = CheckpointStore(folder.checkpoints)
     run: Any = Evaluated(settings, schema, hooks)
-    by_steps = settings.evaluation.eval_every_steps is not None  # then all that are saved
+    by_steps = settings.evaluation.eval_every_steps is not None  # then all that it asks for
     throttle_secs = 0.0 if by_steps else settings.evaluation.eval_throttle_secs
     done = {0, *(line["step"] for line in folder.evaluations())}
-    evaluation, last_began = None, -float("inf")
-    with _interruptible() as check, contextlib.ExitStack() as closing:
+    passed: set[str] = set()
+    told: set[int] = set()
+    evaluation, last_began, began = None, -math.inf, time.monotonic()
+    with contextlib.ExitStack() as closing:
         for hook in hooks:
             closing.callback(hook.close)
             hook.begin(run)
         while True:
-            check()
-            saved = _next(store, done)
+            signals.check()
+            saved = _next(store, done, passed, settings)
             if saved is None and _is_complete(store, done, settings):
                 return evaluation
             is_last = saved is not None and _is_last(saved, settings)
-            waited = time.monotonic() - last_began >= throttle_secs
-            if saved is None or not (waited or is_last):
+            now = time.monotonic()
+            if saved is None and now - began >= _SILENT_SECS and not store.steps():
+                print(f"no checkpoint in {store.folder} yet; do the workers have the same folder?")
+                began = math.inf
+            if saved is None or not (now - last_began >= throttle_secs or is_last):
                 sleep(_POLL_SECS)
                 continue
-            last_began = time.monotonic()
+            last_began = now
             assign_weights(parts.state.model, saved)
             run.step, run.saved = saved.step, saved
             evaluation = evaluate()
             for hook in hooks:
                 hook.after_evaluation(run, evaluation)
             done.add(saved.step)
+            if lost := [s for s in missed(done, saved.step, settings) if s not in told]:
+                told.update(lost)
+                print(
+                    f"not evaluated: step {', '.join(map(str, lost))}, which --eval_every_steps "
+                    f"{settings.evaluation.eval_every_steps} asked for; the checkpoint was removed "
+                    "before, or cannot be read"
+                )
             if is_last:
                 return evaluation
 
 
-def _next(store: CheckpointStore, done: set[int]) -> Saved | None:
-    """The oldest checkpoint that is not evaluated yet; not one that is removed or damaged.
+def _next(
+    store: CheckpointStore, done: set[int], passed: set[str], settings: Settings
+) -> Saved | None:
+    """The oldest checkpoint that is to be evaluated; not one that is removed or damaged.
 
     One that is saved again while it is read has another name then, and is read the next time.
+
+    Args:
+        store: the checkpoints.
+        done: steps that need no evaluation any more; damaged ones are added.
+        passed: paths of checkpoints that none is wanted of; newly found ones are added.
+        settings: all settings.
     """
-    for step in store.steps():
-        if step in done:
+    by_steps = settings.evaluation.eval_every_steps is not None
+    steps = store.steps()
+    for step in steps:
+        is_wanted = not by_steps or is_asked_for(step, settings)
+        if step in done or not (is_wanted or step == steps[-1]):
             continue
         prefix = store.prefix(step)
+        if prefix in passed:
+            continue
         try:
-            return store.load(step)
-        except CheckpointError:
+            saved = store.load(step)
+        except CheckpointError as error:
             if store.prefix(step) == prefix or step not in store.steps():
                 done.add(step)
+                log.warning("%s", error)
+            continue
+        if is_wanted or _is_last(saved, settings):
+            return saved
+        passed.add(prefix)
     return None
 
 
@@ -178,36 +213,3 @@ def _is_complete(store: CheckpointStore, done: set[int], settings: Settings) -> 
 def _is_last(saved: Saved, settings: Settings) -> bool:
     """Whether a checkpoint is the end of the run, and not of a shorter one that now goes on."""
     return bool(saved.notes["is_complete"]) and saved.notes["asked"] == length_asked(settings)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
-    """Inside the block SIGTERM and Ctrl-C end the evaluator; it has nothing to save.
-
-    Gives a function that ends it too where an error that a signal caused was swallowed on its way.
-    """
-    received: list[str] = []
-
-    def check() -> None:
-        if received:
-            raise RunInterrupted(
-                f"The evaluator was stopped by {received[0]}. Start it again with the workers; it "
-                "goes on with the checkpoints that are not evaluated yet."
-            )
-
-    def stop(number: int, frame: Any) -> None:
-        received.append(signal.Signals(number).name)
-        check()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield check
-        return
-    before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield check
-    except BaseException:
-        check()  # TensorFlow wraps what is raised while it traces a function
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification import files
 from tf_image_classification.batches import Batch
 from tf_image_classification.check_spec import require_spec
 from tf_image_classification.config import Settings
@@ -71,6 +72,7 @@ def open_run(
     if num_workers > 1:
         _check_for_several_workers(settings)
     folder = ModelFolder(settings.run.model_dir)
+    files.check_writable(folder.path)
     before = folder.read_record()
     data = reading.read_data(spec, settings, cache_dir, before.schema if before else None)
     if data.train is None:

@@ -8,6 +8,7 @@ explain(images)       preprocessed images to where the model looks, if it has fe
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.serving.explain import heat_maps_of
+
+log = logging.getLogger("tf_image_classification")
 
 _STEP_FILE = "step.json"
 _UNFINISHED = ".saved_model-"
@@ -135,7 +138,13 @@ def exported_step(path: str) -> int | None:
     """The step of the exported model in a folder, or None when there is no complete one."""
     _find(path)
     step_path = files.join(path, _STEP_FILE)
-    return int(files.read_json(step_path)["step"]) if files.exists(step_path) else None
+    if not files.exists(step_path):
+        return None
+    try:
+        return int(files.read_json(step_path)["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged (%s): the exported model is incomplete.", step_path, error)
+        return None
 
 
 class ExportedModel:

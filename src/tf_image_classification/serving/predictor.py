@@ -125,7 +125,8 @@ def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
         return {name: Calibration.from_json(value) for name, value in labels.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{folder.calibration} cannot be read: {error!r}. Evaluate the model again."
+            f"{folder.calibration} is damaged ({' '.join(str(error).split())[:80]}). Evaluate the "
+            f"model again: tfic evaluate --model_dir {folder.path}"
         ) from error
 
 

@@ -31,6 +31,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
+from tf_image_classification import signals
 from tf_image_classification.errors import BadImageError
 from tf_image_classification.serving.batcher import Batcher, Limits, QueueFullError
 from tf_image_classification.serving.pictures import heat_png, seen_image
@@ -375,11 +376,15 @@ def environment_options(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def serve(model: Predictor, options: ServerOptions, host: str, port: int) -> None:
-    """Serve until the process is told to stop; requests that are under way are then answered."""
+    """Serve until a signal asks to stop; requests that are under way are then answered.
+
+    Raises:
+        Stopped: one did.
+    """
     import uvicorn
 
     model.predict(np.zeros([8, 8, 3], np.uint8))  # traced, so that the first client need not wait
-    uvicorn.run(
+    config = uvicorn.Config(
         make_app(model, options),
         host=host,
         port=port,
@@ -387,3 +392,14 @@ def serve(model: Predictor, options: ServerOptions, host: str, port: int) -> Non
         timeout_keep_alive=5,
         timeout_graceful_shutdown=int(options.timeout_secs) + 1,
     )
+    running = uvicorn.Server(config)
+
+    def stop() -> None:
+        running.should_exit = True
+
+    # uvicorn itself handles SIGTERM and Ctrl-C, and raises them again when all is answered.
+    with signals.deferred(then=stop):
+        running.run()
+    signals.check()
+    if not running.started:
+        raise SystemExit(1)  # uvicorn has written why

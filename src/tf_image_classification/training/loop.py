@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
+from tf_image_classification import signals
 from tf_image_classification.batches import Batch
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import Settings
@@ -77,6 +78,8 @@ class TrainingRun:
         steps_per_epoch: float,
         model_dir: str,
         jit_compile: bool,
+        owed: Callable[[Sequence[int]], Collection[int]] | None = None,
+        before_writing: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.schema = schema
@@ -100,6 +103,8 @@ class TrainingRun:
         self._store = CheckpointStore(
             ModelFolder(model_dir).checkpoints, settings.checkpoints.keep_checkpoint_max
         )
+        self._owed = owed
+        self._before_writing = before_writing
         self._iterator: Iterator[Any] | None = None
         self._output: StepOutput | None = None
         self._batch: Any = None
@@ -108,7 +113,6 @@ class TrainingRun:
         self._stop_reason = ""
         self._wished_reason = ""
         self._wants_evaluation = False
-        self._interrupted_by = ""
         self._is_stopping = False
         self._as_seen = step_function.changed
         self._one_step, self._many_steps = _compiled(step_function, workers.strategy, jit_compile)
@@ -195,7 +199,11 @@ class TrainingRun:
         if not self._workers.is_writer:
             return store.prefix(self.step)
         tensors = {n: v.read_value() for n, v in self._state.variables().items()}
-        return store.save(self.step, tensors, notes)
+        is_regular = store is self._store
+        if is_regular:
+            self._before_writing()
+        also_keep = self._owed(store.steps()) if self._owed and is_regular else ()
+        return store.save(self.step, tensors, notes, also_keep=also_keep)
 
     def _notes(self) -> dict[str, Any]:
         """What a checkpoint holds besides tensors."""
@@ -259,7 +267,7 @@ class TrainingRun:
     @property
     def is_interrupted(self) -> bool:
         """Whether a signal has asked the process to stop."""
-        return bool(self._interrupted_by)
+        return bool(signals.received())
 
     def train(self, evaluate: Evaluate | None, evaluate_when: Every) -> Any:
         """Train to the end.
@@ -277,22 +285,23 @@ class TrainingRun:
         """
         evaluation = None
         self._evaluate = evaluate
-        with self._signals(), self._closing_hooks():
+        with contextlib.ExitStack() as stack, signals.handled(), self._closing_hooks():
+            defer_signals = functools.cache(lambda: stack.enter_context(_saving_first()))
             self._call_hooks(lambda hook: hook.begin(self))
             evaluate_when.start(self.step)
             if self._evaluate and self._owes_evaluation:
                 evaluation = self._evaluated()
             while not self.is_complete and not self._is_stopping:
                 self._advance(min(self.settings.training.steps_per_call, self._steps_to_go()))
+                defer_signals()  # until now there was nothing to save, and tracing may take long
                 if self._is_to_evaluate(evaluate_when):
                     evaluation = self._evaluated()
                     evaluate_when.start(self.step)
                 self._call_hooks(lambda hook: hook.after_step(self))
-                self._is_stopping |= self._workers.count == 1 and bool(self._interrupted_by)
+                self._is_stopping |= self._workers.count == 1 and self.is_interrupted
+            defer_signals()
             self.check()
-            self._is_stopping = self._agreement.is_any(
-                self._is_stopping or bool(self._interrupted_by)
-            )
+            self._is_stopping = self._agreement.is_any(self._is_stopping or self.is_interrupted)
             if not self._is_stopping and self._evaluate and self.evaluated_step != self.step:
                 evaluation = self._evaluated()
             if self._is_stopping:
@@ -316,7 +325,7 @@ class TrainingRun:
         return decided.evaluate or (is_due and is_same_everywhere)
 
     def _wishes(self) -> Wishes:
-        return Wishes(self._wants_evaluation, bool(self._wished_reason), bool(self._interrupted_by))
+        return Wishes(self._wants_evaluation, bool(self._wished_reason), self.is_interrupted)
 
     def _call_hooks(self, call: Callable[[Hook], None]) -> None:
         """Call the hooks of this worker in their order."""
@@ -384,6 +393,8 @@ class TrainingRun:
                 self._is_stopping = True
                 return None
             self.evaluated_step = self.step
+            if self._workers.is_writer:
+                self._before_writing()
             self._call_hooks(lambda hook: hook.after_evaluation(self, evaluation))
         except TficError:
             self._write(self._store, before)
@@ -391,7 +402,7 @@ class TrainingRun:
         return evaluation
 
     def _stop_early(self) -> None:
-        reason = self._interrupted_by or "a signal to another worker"
+        reason = signals.received() or "a signal to another worker"
         path = self.save()
         self._call_hooks(lambda hook: hook.on_stop(self, reason))
         self._workers.wait_for_all()
@@ -407,25 +418,19 @@ class TrainingRun:
         finally:
             self._call_hooks(lambda hook: hook.close())
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and a first Ctrl-C ask to stop after the step; a second one stops at once."""
 
-        def ask(number: int, frame: Any) -> None:
-            if self._interrupted_by and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._interrupted_by = signal.Signals(number).name
-
-        try:
-            before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not the main thread: signals are the caller's business
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+@contextlib.contextmanager
+def _saving_first() -> Iterator[None]:
+    """Inside the block a signal waits for the loop to save; a second Ctrl-C stops at once."""
+    with (
+        signals.deferred(),
+        signals.stage(
+            "a second time, before the state was saved",
+            again="Start the same command again to resume from the newest checkpoint.",
+            resumes=True,
+        ),
+    ):
+        yield
 
 
 def _compiled(

@@ -1,0 +1,105 @@
+"""Processes that work for this one, and end with it, however it ends.
+
+with process_pool(4) as pool:
+    for result in pool.map(function, tasks): ...
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import concurrent.futures.process
+import contextlib
+import ctypes
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from tf_image_classification.errors import DataError
+
+T = TypeVar("T")
+V = TypeVar("V")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_OF_TERMINAL = {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}
+
+
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """In a new process: ask Linux for a signal when the process that started it is gone."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+
+
+class Pool:
+    """What ``process_pool`` gives."""
+
+    def __init__(self, executor: concurrent.futures.ProcessPoolExecutor) -> None:
+        self._executor = executor
+
+    def map(self, function: Callable[[T], V], tasks: Iterable[T]) -> Iterator[V]:
+        """The function's value for each task, as it is ready."""
+        with _blocked_signals():  # the processes start now
+            waiting = [self._executor.submit(function, task) for task in tasks]
+        return self._values(each.result() for each in concurrent.futures.as_completed(waiting))
+
+    def map_in_order(
+        self, function: Callable[[T], V], tasks: Iterable[T], *, at_once: int
+    ) -> Iterator[V]:
+        """The function's value for each task, in the order of the tasks.
+
+        Args:
+            function: one that lies in a module, as all that is sent to other processes.
+            tasks: its arguments.
+            at_once: how many travel together.
+        """
+        with _blocked_signals():
+            values = self._executor.map(function, tasks, chunksize=at_once)
+        return self._values(values)
+
+    def _values(self, values: Iterable[V]) -> Iterator[V]:
+        try:
+            yield from values
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise DataError(
+                "A process that helped was killed, perhaps because memory ran out. Start the same "
+                "command again with fewer --processes."
+            ) from error
+
+
+@contextlib.contextmanager
+def process_pool(num_processes: int) -> Iterator[Pool]:
+    """Processes that import what they need anew, since TensorFlow does not survive a fork.
+
+    Ctrl-C and the end of a terminal reach this process only, which ends the others at once when
+    the block is left with an error.
+    """
+    before = set(multiprocessing.active_children())
+    executor = concurrent.futures.ProcessPoolExecutor(
+        num_processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=end_with_parent,
+        initargs=(signal.SIGTERM,),
+    )
+    try:
+        yield Pool(executor)
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        raise
+    finally:
+        executor.shutdown()
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Inside the block the signals of a terminal wait; processes that start here never get them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINAL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

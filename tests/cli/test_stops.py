@@ -1,0 +1,64 @@
+"""A signal ends every verb that takes long with one line and the right status."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+sys.path.insert(
+    0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "runs")
+)
+
+from signal_program import SPEC, trap
+
+import tiny_runs
+from tf_image_classification.cli.main import VERBS, main
+
+ROOT = "tf_image_classification"
+SPACE = "learning_rate: {low: 0.001, high: 0.1}\n"
+WORK = {
+    "train": ("train_estimator:_train", "TRAINING"),
+    "evaluate": ("runs.folder_evaluation:evaluate_folder", "--model_dir {dir}"),
+    "report": ("runs.reporting:write_report", "{dir}"),
+    "predict": ("serving.predictor:load_model", "{dir} {dir}"),
+    "export": ("runs.shipping:export_folder", "{dir} --format litert"),
+    "serve": ("serving.predictor:load_model", "{dir} --port 0"),
+    "tune": ("tune:_optuna", "TRAINING --space {dir}/space.yml --trials 2 --study_dir {dir}/s"),
+    "convert": ("conversion.convert:convert", "{dir} {dir}/out"),
+    "inspect": ("inspection.inspect:inspect", "{dir}"),
+    "find-learning-rate": ("runs.finders:find_learning_rate", "TRIAL"),
+    "find-batch-size": ("runs.finders:find_batch_size", "TRIAL"),
+    "check-spec": ("check_spec:check_spec", f"{SPEC} --train_metadata x"),
+}
+"""By verb the function that does its work, and the rest of a command line that comes there."""
+
+RESUMES = ("train", "tune", "convert")
+OTHERS = {"launch", "compare", "preview", "backbones", "submit"}
+"""``launch`` has tests of its own, the others take seconds."""
+
+
+def test_every_verb_is_tried_or_takes_no_time():
+    assert set(VERBS) == set(WORK) | OTHERS
+
+
+@pytest.mark.parametrize("verb", WORK)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_verb_with_one_line_and_its_status(
+    verb, number, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "space.yml").write_text(SPACE)
+    where, rest = WORK[verb]
+    trial = f"--spec {SPEC} --train_metadata {tiny_runs.write_records(tmp_path)} --image_size 8"
+    training = f"{trial} --eval_metadata {tmp_path}/train-* --model_dir {tmp_path}/model"
+    line = rest.replace("TRAINING", training).replace("TRIAL", trial).format(dir=tmp_path)
+    trap(f"{ROOT}.{where}", number, put=monkeypatch.setattr)
+    try:
+        status = main([verb, *line.split()])
+    except SystemExit as ended:
+        status = ended.code
+    error = capsys.readouterr().err
+    assert status == (75 if verb in RESUMES else 128 + number), error
+    assert error.startswith(f"Stopped by {signal.Signals(number).name}")
+    assert error.count("\n") == 1
+    assert ("again" in error) == (verb in RESUMES)
