@@ -25,7 +25,12 @@ from browser import open_page
 from tf_image_classification import load_model
 from tf_image_classification.cli import serve as serve_verb
 from tf_image_classification.serving import predictor, server
-from tf_image_classification.serving.batcher import Batcher, Limits, QueueFullError
+from tf_image_classification.serving.batcher import (
+    Batcher,
+    Limits,
+    QueueFullError,
+    StoppedError,
+)
 from tf_image_classification.serving.server import ServerOptions, make_app
 from tiny_runs import free_ports
 
@@ -295,6 +300,57 @@ def test_the_batcher_hands_errors_to_those_who_asked():
             await stopped.answer("d")
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("how", [{"max_batch_size": 2}, {"max_wait_ms": 50}])
+def test_a_batcher_that_stops_answers_the_call_under_way_and_all_that_wait(how):
+    release = threading.Event()
+
+    def answers(images):
+        release.wait(30)
+        return [{"said": image} for image in images]
+
+    async def scene():
+        batcher = Batcher(answers, Limits(**how))
+        batcher.start()
+        asked = [asyncio.ensure_future(batcher.answer(number)) for number in range(7)]
+        while batcher.num_waiting in (0, 7):  # until all are there and a call has taken some
+            await asyncio.sleep(0)
+        stopping = [asyncio.ensure_future(batcher.stop()) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(StoppedError):
+            await batcher.answer("late")
+        release.set()
+        await asyncio.gather(*stopping)
+        assert [one.result() for one in asked] == [{"said": number} for number in range(7)]
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_batcher_that_was_never_started_answers_what_it_accepted_when_it_stops():
+    async def scene():
+        batcher = Batcher(lambda images: [{"said": image} for image in images], Limits())
+        asked = asyncio.ensure_future(batcher.answer("a"))
+        await asyncio.sleep(0)
+        await batcher.stop()
+        assert asked.result() == {"said": "a"}
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_call_with_too_few_answers_is_an_error_and_the_next_call_works():
+    def answers(images):
+        return [] if "bad" in images else [{"said": image} for image in images]
+
+    async def scene():
+        batcher = Batcher(answers, Limits())
+        batcher.start()
+        with pytest.raises(ValueError, match="zip"):
+            await batcher.answer("bad")
+        assert await batcher.answer("a") == {"said": "a"}
+        await batcher.stop()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
 
 
 def test_vertex_tells_routes_and_port():
