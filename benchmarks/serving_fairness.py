@@ -3,9 +3,9 @@
     python benchmarks/serving_fairness.py MODEL_DIR [--images 128] [--side 6000] [--secs 10]
 
 A client asks for the class of one small image, again and again, first alone and then while another
-client repeats a request of many large PNGs that compress well. Both run on this machine, so they
-take part of its cores. The ratio is of the longest time that the small request took beside the large
-one to its median time alone.
+client repeats a request of many large PNGs that compress well. Both run on this machine and use its
+cores. The ratio: the longest time that the small request took beside the large one, divided by its
+median time alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 import httpx
 import numpy as np
 from PIL import Image
+
 from serving import NAME, Server
 
 

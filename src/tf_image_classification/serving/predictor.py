@@ -22,8 +22,9 @@ import tensorflow as tf
 
 from tf_image_classification import files
 from tf_image_classification.batches import calibrated_key, probabilities_key
-from tf_image_classification.dataset.bad_images import explain_failure
-from tf_image_classification.dataset.decode import decoder
+from tf_image_classification.dataset.bad_images import explain_failure, image_format
+from tf_image_classification.dataset.decode import DECLARED_SIZES, decoder
+from tf_image_classification.dataset.graph_bytes import as_node
 from tf_image_classification.errors import (
     BadImageError,
     CheckpointError,
@@ -130,6 +131,18 @@ def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
         ) from error
 
 
+def declared_pixels(data: bytes) -> int:
+    """Width times height in the header of an encoded image; 0 when there is no such header."""
+    kind = image_format(data)
+    if kind not in DECLARED_SIZES:
+        return 0
+    try:
+        height, width = as_node(DECLARED_SIZES[kind])(tf.constant(data)).numpy().tolist()
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+        return 0
+    return max(0, int(height) * int(width))
+
+
 class Predictor:
     """A model that is ready to look at images; may be used from several threads.
 
@@ -137,6 +150,7 @@ class Predictor:
         schema: the labels with their class names.
         calibrations: by label name; labels without one keep the model's own probabilities.
         step: of the model.
+        max_pixels: larger images are refused.
     """
 
     def __init__(
@@ -151,7 +165,7 @@ class Predictor:
         self.calibrations = calibrations
         self.step = exported.step
         self._exported = exported
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
         decode = decoder(max_pixels)
         self._prepare_bytes = tf.function(
             lambda data: exported.preproc(decode(data), 0, 0),
@@ -217,7 +231,7 @@ class Predictor:
         try:
             return self._prepare_bytes(tf.constant(data))
         except tf.errors.InvalidArgumentError as error:
-            raise BadImageError(explain_failure(data, max_pixels=self._max_pixels)) from error
+            raise BadImageError(explain_failure(data, max_pixels=self.max_pixels)) from error
 
     def _colours(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
@@ -225,7 +239,7 @@ class Predictor:
             raise BadImageError(
                 f"pixels are {image.dtype} {list(image.shape)}, expected uint8 [h, w, 3] or [h, w]"
             )
-        if not 0 < image.shape[0] * image.shape[1] <= self._max_pixels:
+        if not 0 < image.shape[0] * image.shape[1] <= self.max_pixels:
             raise BadImageError(f"{image.shape[0]} x {image.shape[1]} pixels: none, or too many")
         return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
 
