@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import tf_image_classification
-from tf_image_classification import signals
+from tf_image_classification import output, signals, streams
 from tf_image_classification.errors import did_you_mean
 
 VERBS = {
@@ -41,12 +43,16 @@ _RESUMES = {
 }
 """Verbs that continue where they were stopped."""
 
+_FOR_THEIR_OUTPUT = ("predict", "backbones", "submit")
+"""Verbs that end when nobody reads their output any more; the others complete their work."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the process's exit status.
 
     Without arguments this is the process ``tfic`` itself.
     """
+    streams.prepare()
     if arguments is not None:
         return _guarded(arguments)
     atexit.register(signals.ignore)  # the first to be registered is the last to be called
@@ -67,13 +73,36 @@ def _guarded(arguments: Sequence[str]) -> int:
     again = _RESUMES.get(verb, "")
     with signals.handled(), signals.stage("", again=again, resumes=verb in _RESUMES):
         try:
-            return _run(arguments)
+            return _with_output(arguments)
         except BaseException as error:
             stopped = signals.cause_of(error)
             if stopped is None:
                 raise
             signals.tell_last(str(stopped))
             return stopped.exit_code
+
+
+def _with_output(arguments: Sequence[str]) -> int:
+    """Run a verb, whatever becomes of standard output meanwhile."""
+    try:
+        return _run(arguments)
+    except BrokenPipeError:  # the reader, such as head, has enough
+        streams.discard_output()
+        return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        streams.discard_output()
+        _refuse_output(str(error.strerror))
+    finally:
+        problem = streams.flush_output()
+        if problem:
+            _refuse_output(problem)
+
+
+def _refuse_output(problem: str) -> NoReturn:
+    print(f"Standard output cannot be written: {problem}.", file=sys.stderr)
+    raise SystemExit(1) from None
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -89,11 +118,8 @@ def _run(arguments: Sequence[str]) -> int:
         return 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before a verb imports TensorFlow
     module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
-    try:
+    with contextlib.nullcontext() if verb in _FOR_THEIR_OUTPUT else output.may_end():
         return int(module.main(rest))
-    except BrokenPipeError:  # whoever read the output, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _help() -> str:
