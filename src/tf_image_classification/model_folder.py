@@ -181,11 +181,15 @@ class ModelFolder:
         return files.join(self.path, "data.json")
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, doing: str = "training", option: str = "model_dir") -> Iterator[None]:
         """Inside the block no other process of this machine trains in the folder.
 
         The lock ends with the process, however that ends. Buckets, and file systems without locks,
         have none.
+
+        Args:
+            doing: what the processes do in the folder, for the message.
+            option: the option that names the folder.
 
         Raises:
             RunMismatchError: another process holds it.
@@ -203,8 +207,8 @@ class ModelFolder:
                 stream.seek(0)
                 holder = stream.read(200).decode(errors="replace").strip()
                 raise RunMismatchError(
-                    f"Another process ({holder or 'of unknown number'}) is training "
-                    f"in {self.path}. Wait until it ends, or choose another model_dir."
+                    f"Another process ({holder or 'of unknown number'}) is {doing} "
+                    f"in {self.path}. Wait until it ends, or choose another {option}."
                 ) from error
             except OSError:  # a file system without locks
                 yield
