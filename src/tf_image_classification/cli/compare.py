@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.model_folder import ModelFolder
 
@@ -39,11 +38,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def _file(path: str) -> str:
     """The predictions that a path names: the file itself, or that of a model folder."""
-    return path if path.endswith(".parquet") else ModelFolder(os.fspath(path)).predictions
+    if path.endswith(".parquet"):
+        return path
+    folder = ModelFolder(path)
+    folder.known_record()
+    return folder.predictions
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic compare",
         description="Say whether model B is better or worse than model A on the examples that both "
         "were evaluated on, or whether that cannot be told.",

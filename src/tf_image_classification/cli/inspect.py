@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 
 _EXAMPLE = "example: tfic inspect train.csv --eval eval.csv --page inspection.html"
 _STATUS = {"error": 1}
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str]) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic inspect",
         description="Look at every image of a source, and say what is wrong with it or its label.",
         epilog=_EXAMPLE,

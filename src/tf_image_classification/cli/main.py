@@ -43,6 +43,19 @@ _RESUMES = {
 }
 """Verbs that continue where they were stopped."""
 
+_OTHER_WORDS = {
+    **dict.fromkeys(("fit", "finetune", "fine-tune", "resume", "run", "start"), "train"),
+    **dict.fromkeys(("test", "validate", "val", "score"), "evaluate"),
+    **dict.fromkeys(("infer", "inference", "classify", "label"), "predict"),
+    **dict.fromkeys(("deploy", "server", "api"), "serve"),
+    **dict.fromkeys(("search", "hpo", "sweep", "optimize"), "tune"),
+    **dict.fromkeys(("models", "list", "networks", "zoo"), "backbones"),
+    **dict.fromkeys(("check", "lint", "analyze", "analyse", "audit", "stats"), "inspect"),
+    **dict.fromkeys(("plan", "dry-run"), "train --plan"),
+    "lr-find": "find-learning-rate",
+}
+"""What other programs call these verbs."""
+
 _FOR_THEIR_OUTPUT = ("predict", "backbones", "submit")
 """Verbs that end when nobody reads their output any more; the others complete their work."""
 
@@ -106,20 +119,42 @@ def _refuse_output(problem: str) -> NoReturn:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if len(arguments) > 1 and arguments[0] == "help":
+        arguments = [arguments[1], "--help"]
+    if not arguments or arguments[0] in ("-h", "--help", "-help", "help"):
         print(_help())
         return 0
-    verb, rest = arguments[0], arguments[1:]
-    if verb == "--version":
+    verb, rest = arguments[0].lower().replace("_", "-"), arguments[1:]
+    if verb in ("--version", "-version", "-v", "version"):
         print(f"tfic {tf_image_classification.__version__}")
         return 0
     if verb not in VERBS:
-        print(f"tfic: unknown verb {verb!r}. {did_you_mean(verb, VERBS)}", file=sys.stderr)
+        print(f"tfic: {_unknown(arguments[0], rest)}", file=sys.stderr)
         return 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before a verb imports TensorFlow
+    from tf_image_classification import command_line  # late: the list of verbs is instant
+
     module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
     with contextlib.nullcontext() if verb in _FOR_THEIR_OUTPUT else output.may_end():
-        return int(module.main(rest))
+        # Without "--" it cannot be known where the command begins, whose flags are its own.
+        is_command = verb in ("launch", "submit") and "--" not in rest
+        return int(module.main(rest if is_command else command_line.usual_form(rest)))
+
+
+def _unknown(word: str, rest: Sequence[str]) -> str:
+    """What to say of a first word that is not a verb."""
+    if word.startswith("-"):
+        return (
+            f"{word} stands before the verb. Write tfic VERB {word} ..., as in tfic train --help."
+        )
+    if word.lower() in _OTHER_WORDS:
+        return f"unknown verb {word!r}. Write tfic {_OTHER_WORDS[word.lower()]}."
+    if word.endswith(".py"):
+        line = " ".join(["python", word, *rest])
+        return f"{word} is a program, not a verb. Write {line}, or tfic train --spec {word}:Class."
+    if os.path.exists(word):
+        return f"{word} is not a verb. Write, for instance, tfic inspect {word}. See tfic --help."
+    return f"unknown verb {word!r}. {did_you_mean(word, VERBS)}"
 
 
 def _help() -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import files, signals, streams, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError, RunInterrupted, RunMismatchError
 
@@ -26,7 +27,7 @@ _MOST_SHOWN = 5  # reasons on standard error
 
 def main(arguments: Sequence[str]) -> int:
     """Predict; returns 1 if an image could not be used, else 0."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
     bad = 0
     with train_estimator.ends_the_process():
         _check(given)
@@ -58,8 +59,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check(given: argparse.Namespace) -> None:
-    """Refuse an output that cannot be written, before TensorFlow is imported."""
+    """Refuse a line that cannot work, before TensorFlow is imported."""
     output = given.output
+    if not _is_model_folder(given.model_dir):
+        folder = next(filter(_is_model_folder, given.paths), "")
+        if folder:
+            raise ConfigError(
+                f"{folder} is the model folder. Write it first: tfic predict {folder} "
+                f"{given.model_dir} ..."
+            )
     if output == "-":
         if given.resume:
             raise ConfigError("--resume continues a file. Give it with --output.")
@@ -80,6 +88,10 @@ def _check(given: argparse.Namespace) -> None:
         files.make_folder(os.path.dirname(output) or ".")
     if "-" in given.paths and streams.was_closed("stdin"):
         raise ConfigError("Standard input is closed, so - names no images. Pipe a path a line.")
+
+
+def _is_model_folder(path: str) -> bool:
+    return not files.is_remote(path) and os.path.isfile(os.path.join(path, "run.json"))
 
 
 def _identity(model: Predictor, given: argparse.Namespace) -> dict[str, Any]:
@@ -243,8 +255,8 @@ def _counted(model: Predictor, given: argparse.Namespace) -> Iterator[_Counts]:
             print(f"{counts.text()}; model of step {model.step}{plain}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic predict",
         description="Write the predictions of the exported model of a folder, an image a row.",
         epilog=_EXAMPLE,

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError
 
@@ -19,7 +20,7 @@ _LAST_PORT = 65535
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until told to stop; returns the exit status."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
     with train_estimator.ends_the_process():
         _check(given)
         train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
@@ -122,8 +123,8 @@ def _token(path: str) -> str:
     return token
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic serve",
         description="Serve the exported model of a folder over HTTP: TensorFlow Serving's REST "
         "API, Vertex AI's contract of prediction containers, and a page to drop pictures on.",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import yaml
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.cloud import kubernetes, package, vertex
 from tf_image_classification.cloud.job import CloudJob, read_job
 from tf_image_classification.cloud.package import Application
@@ -25,7 +26,7 @@ _EXAMPLE = (
 
 def main(arguments: Sequence[str]) -> int:
     """Submit; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = cli_arguments.Parser(
         "tfic submit",
         description="Send a training to a cloud; the command after -- is what each machine runs.",
         epilog=_EXAMPLE,

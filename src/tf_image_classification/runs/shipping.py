@@ -115,9 +115,7 @@ def export_folder(
     """
     check(wish, spec)
     folder = ModelFolder(settings.run.model_dir)
-    record = folder.read_record()
-    if record is None:
-        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    record = folder.known_record()
     if files.is_remote(folder.path):
         raise ConfigError(f"{folder.path} is remote. Copy it to this machine to export from it.")
     settings = folder_evaluation.settings_of_kept(folder, settings, record)

@@ -29,7 +29,6 @@ from tf_image_classification.dataset.decode import DECLARED_SIZES, decoder
 from tf_image_classification.dataset.graph_bytes import as_node
 from tf_image_classification.errors import (
     BadImageError,
-    CheckpointError,
     ConfigError,
     DataError,
     TficError,
@@ -102,9 +101,7 @@ def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = No
         DataError: it holds no exported model, or what it holds is damaged.
     """
     folder = ModelFolder(os.fspath(model_dir))
-    record = folder.read_record()
-    if record is None:
-        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    record = folder.known_record()
     exported = ExportedModel(folder.saved_model).load()
     return Predictor(
         exported,
