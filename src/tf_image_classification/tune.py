@@ -240,7 +240,7 @@ def _run_trial(
         from tf_image_classification.runs import ready
 
         settings = ready.ready_settings(settings)
-        spec = ready.make_ready_spec(settings)
+        spec = ready.make_ready_spec(settings, train_estimator.cache_dir(settings))
     try:
         train_estimator.train(spec, settings, hooks=[hook])
     except NonFiniteLossError as error:

@@ -58,7 +58,9 @@ def rows_of(path):
     if path.endswith("parquet"):
         return parquet.read_table(path).to_pylist()
     with open(path, encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream)) if ".csv" in path else list(map(json.loads, stream))
+        return (
+            list(csv.DictReader(stream)) if path.endswith("csv") else list(map(json.loads, stream))
+        )
 
 
 def after_rows(monkeypatch, count, action):
@@ -266,7 +268,11 @@ def test_a_bad_input_is_a_row_and_the_others_are_predicted(
     (tmp_path / "damaged.tar").write_bytes(b"no tar at all")
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1")
     (tmp_path / "heic.png").write_bytes(b"\0\0\0\x18ftypheic")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "00").mkdir()
+    (tmp_path / "00" / "x.png").write_bytes(b"x")
     lines = [good, str(tmp_path), "", "  ", "nul\0byte.png", "no/such.png", "https://x.y/b.jpg"]
+    lines.append("00\\x.png")
     monkeypatch.setattr(sys, "stdin", io.StringIO("\r\n".join(lines)))
     paths = [
         "https://x.y/z.jpg", "ftp://a/b", tmp_path / "empty", tmp_path / "list.csv", "nul\0.png",
@@ -285,8 +291,9 @@ def test_a_bad_input_is_a_row_and_the_others_are_predicted(
         "https://x.y/b.jpg": "https:// cannot be read",
         "ftp://a/b": "ftp:// cannot be read",
         f"{at}/empty": "this folder holds no images",
-        f"{at}/list.csv line 4": "expected 2 with a path",
+        f"{at}/list.csv line 4": "names no image",
         f"{at}/list.csv line 5": "1 cells, expected 2",
+        "00\\x.png": "there is no such file, but there is 00/x.png",
         f"{at}/nothing.csv": "is empty",
         f"{at}/damaged.tfrecord": "",
         f"{at}/damaged.tar": "cannot be read as a tar file",
@@ -301,7 +308,35 @@ def test_a_bad_input_is_a_row_and_the_others_are_predicted(
         assert reason in errors.pop(uri), uri
     assert not errors
     error = capsys.readouterr().err
-    assert error.count("bad: ") == 5 and f"{len(rows)} images, 17 of them bad" in error
+    assert error.count("bad: ") == 5 and f"{len(rows)} images, 18 of them bad" in error
+
+
+def test_folders_with_links_and_lists_of_every_form_name_each_image_once(
+    folder, shipped_run, tmp_path
+):
+    """As they come from other programs and file systems."""
+    pictures = tmp_path / "pictures"
+    for name in ("a/1.png", "a/b/2.png", "@eaDir/3.png", ".hidden/4.png", "a/.5.png"):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / name).write_bytes(shipped_run.images[0])
+    (pictures / "a" / "again").symlink_to(pictures)
+    (pictures / "a" / "b" / "up").symlink_to("..")
+    (pictures / "elsewhere").symlink_to(folder)
+    assert predict(pictures, "--output", tmp_path / "o.csv") == 1
+    names = [os.path.relpath(row["uri"], pictures) for row in rows_of(tmp_path / "o.csv")]
+    assert names == ["a/1.png", "a/b/2.png", *(f"elsewhere/{i:02d}.png" for i in range(12))]
+    expected = [str(pictures / "a" / "1.png"), str(pictures / "a" / "b" / "2.png")]
+    for name, text in {
+        "semicolons.csv": "filename;class\na/1.png;cat\na/b/2.png;dog\n",
+        "tabs.tsv": "image\tlabel\na/1.png\tcat\na/b/2.png\tdog\n",
+        "plain.txt": "a/1.png cat\na/b/2.png dog\n",
+        "index.csv": ",path,label\n0,a/1.png,cat\n1,a/b/2.png,dog\n",
+        "windows.csv": "\ufeffpath,label\r\na\\1.png,cat\r\na\\b\\2.png,dog\r\n",
+    }.items():
+        (pictures / name).write_text(text, encoding="utf-8", newline="")
+        output = tmp_path / f"{name}.jsonl"
+        assert predict(pictures / name, "--output", output) == 0, name
+        assert [row["uri"] for row in rows_of(output)] == expected, name
 
 
 def test_a_pattern_without_a_file_is_told_before_the_work(folder, monkeypatch, capsys):

@@ -111,7 +111,7 @@ def test_heat_lies_where_the_class_is(tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"run\.json"):
+    with pytest.raises(CheckpointError, match="is an empty folder. Give the folder that"):
         load_model(tmp_path)
 
 
