@@ -146,6 +146,15 @@ def test_an_error_of_a_verb_is_one_line_with_an_example(line, message, here, cap
         ("check-spec", "Which spec?"),
         ("train", "Give either a spec or a backbone"),
         ("serve runs/pets --port 99999", "expected a port"),
+        ("inspect pets --page empty", "--page empty is a folder. Name a file in it."),
+        ("inspect pets --json cat.jpg/x", "cannot be written"),
+        ("report runs/pets --output empty", "--output empty is a folder"),
+        ("compare runs/pets runs/cars --json empty", "--json empty is a folder"),
+        ("preview --backbone resnet50 --output empty", "--output empty is a folder"),
+        ("convert pets pets", "pets is the source itself"),
+        ("convert pets ./runs/../pets/", "is the source itself"),
+        ("convert pets\\cat out", "Did you mean 'pets/cat'?"),
+        ("backbones zzz", "No backbone is called like zzz"),
     ],
 )
 def test_a_line_that_cannot_work_is_told_at_once(line, message, here, capsys):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
+from tf_image_classification import files
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.errors import ConfigError, nearest
 
@@ -34,6 +36,20 @@ class Parser(argparse.ArgumentParser):
         shown = " ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
         pattern = ". Quote a pattern, so that the shell does not expand it" if words[1:] else ""
         return f"unexpected: {shown}{pattern}"
+
+
+def check_output(option: str, path: str) -> None:
+    """See, before the work, that a file can be written; its folder is made.
+
+    Raises:
+        ConfigError: the path is that of a folder.
+        DataError: its folder cannot be written.
+    """
+    if not path or files.is_remote(path):
+        return
+    if os.path.isdir(path):
+        raise ConfigError(f"--{option} {path} is a folder. Name a file in it.")
+    files.make_folder(os.path.dirname(path) or ".")
 
 
 def with_model_dir_first(arguments: Sequence[str]) -> list[str]:

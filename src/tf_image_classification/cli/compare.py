@@ -16,6 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     """Compare; returns the exit status."""
     given = _parser().parse_args(arguments)
     with train_estimator.ends_the_process():
+        cli_arguments.check_output("json", given.json)
         train_estimator.prepare_tensorflow(make_settings({}))
         from tf_image_classification.evaluation import compare as comparing
         from tf_image_classification.evaluation.predictions import read_predictions

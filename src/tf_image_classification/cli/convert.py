@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ def main(arguments: Sequence[str]) -> int:
         given, beam_options = parser.parse_known_args(of_the_first_version(arguments))
         if beam_options and given.runner == "pool":
             parser.error(f"unrecognized arguments: {' '.join(beam_options)}")
+        if os.path.isdir(given.source) and os.path.realpath(given.source) == os.path.realpath(
+            given.out
+        ):
+            raise ConfigError(f"{given.out} is the source itself. Choose another folder to write.")
         from tqdm import tqdm  # late: help is instant without them
 
         from tf_image_classification.conversion.convert import ConvertOptions, convert

@@ -20,6 +20,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--backbone and --checkpoint_path go together: a network and its weights")
     status = 0
     with train_estimator.ends_the_process():
+        for option in ("page", "json", "write_csv"):
+            cli_arguments.check_output(option, getattr(given, option))
         from tqdm import tqdm  # late: help is instant without them
 
         from tf_image_classification.inspection import inspect as looking

@@ -80,12 +80,10 @@ def _check(given: argparse.Namespace) -> None:
         )
     elif not files.is_remote(output):
         given.output = output = os.path.expanduser(output)
-        if os.path.isdir(output):
-            raise ConfigError(f"--output {output} is a folder. Name a file in it.")
         inputs = [os.path.abspath(os.path.expanduser(path)) for path in given.paths]
         if os.path.abspath(output) in inputs:
             raise ConfigError(f"--output {output} is one of the inputs. Choose another name.")
-        files.make_folder(os.path.dirname(output) or ".")
+        cli_arguments.check_output("output", output)
     if "-" in given.paths and streams.was_closed("stdin"):
         raise ConfigError("Standard input is closed, so - names no images. Pipe a path a line.")
 

@@ -15,6 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     """Write the report; returns the exit status."""
     given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
     with train_estimator.ends_the_process():
+        cli_arguments.check_output("output", given.output)
         values = {"model_dir": given.model_dir, "eval_metadata": tuple(given.eval_metadata)}
         settings = make_settings({name: value for name, value in values.items() if value})
         train_estimator.prepare_tensorflow(settings)
