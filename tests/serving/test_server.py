@@ -442,6 +442,15 @@ def test_a_token_is_asked_for(model, shipped_run):
         assert client.post("/explain", content=shipped_run.images[0]).status_code == 401
 
 
+def test_predictions_at_the_address_of_the_page_need_the_token_all_the_same(model, shipped_run):
+    with serving(model, token="s3cret", predict_route="/") as client:
+        body = {"instances": [b64(shipped_run.images[0])]}
+        assert client.post("/", json=body).status_code == 401
+        right = {"Authorization": "Bearer s3cret"}
+        assert client.post("/", json=body, headers=right).status_code == 200
+        assert client.get("/").headers["content-type"].startswith("text/html")
+
+
 def test_requests_at_the_same_time_go_together(model, shipped_run):
     body = {"instances": [b64(shipped_run.images[0])]}
     with serving(model, limits=Limits(max_batch_size=16, max_wait_ms=20)) as client:

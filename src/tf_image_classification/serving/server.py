@@ -205,6 +205,7 @@ class _Service:
                 400: "The body is not such a request, or an image cannot be used.",
                 413: "The request is too large.",
                 415: "The body is compressed.",
+                500: "A fault of the server.",
                 503: "The server is busy; try again later.",
                 504: "It took too long.",
             }
@@ -228,9 +229,11 @@ class _Service:
         return response
 
     def _check_token(self, request: Request) -> None:
+        path = request.url.path
         # The page holds nothing of the model; its own requests bring the token.
-        free = {"/", "/health", self.options.health_route}
-        if not self.options.token or request.url.path in free:
+        is_page = path == "/" and request.method in ("GET", "HEAD")
+        is_free = is_page or path in ("/health", self.options.health_route)
+        if not self.options.token or is_free:
             return
         given = request.headers.get("authorization", "")
         scheme, _, token = given.partition(" ")
