@@ -5,15 +5,17 @@ import os
 import signal
 import sys
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import tiny_runs
 from tf_image_classification import tune as tuning
 from tf_image_classification.cli import tune as tune_verb
 from tf_image_classification.command_line import read_settings_file
 from tf_image_classification.config import make_settings
-from tf_image_classification.errors import ConfigError, RunInterrupted, RunMismatchError
+from tf_image_classification.errors import ConfigError, DataError, RunInterrupted, RunMismatchError
 from tf_image_classification.search_space import Parameter, parameters_of
 from tf_image_classification.tune import TuneOptions, check_space, sample, tune
 
@@ -178,6 +180,46 @@ def test_a_missing_optuna_names_the_extra(data, tmp_path, monkeypatch):
         tune(tiny_runs.plain_spec(), settings(data), RATES, options(tmp_path, 1))
 
 
+def test_a_second_process_is_refused_and_the_first_goes_on(data, tmp_path, monkeypatch):
+    """While a trial is running; without the lock its process would find it ended as a failure."""
+    study = (tiny_runs.plain_spec(), settings(data), RATES, options(tmp_path, 2))
+    refused = []
+    begin = tuning.PruningHook.begin
+
+    def begin_and_ask_again(self, run):
+        begin(self, run)
+        with pytest.raises(RunMismatchError, match=r"Another process .* is tuning in .*study_dir"):
+            tune(*study)
+        refused.append(run.step)
+
+    monkeypatch.setattr(tuning.PruningHook, "begin", begin_and_ask_again)
+    tune(*study)
+    assert refused == [0, 0]
+    assert [trial["state"] for trial in trials_of(tmp_path)] == ["complete", "complete"]
+
+
+def test_a_study_in_which_every_trial_fails_says_why(data, tmp_path):
+    made = settings(data).replace(optimizer="sgd")
+    rates = (Parameter("learning_rate", choices=(1e30, 1e31)),)
+    for _ in range(2):  # also when it is asked again
+        with pytest.raises(ConfigError, match="None of the 2 trials.*trial-0000: .*not finite"):
+            tune(tiny_runs.plain_spec(), made, rates, options(tmp_path, 2, sampler="grid"))
+    assert [trial["state"] for trial in trials_of(tmp_path)] == ["fail", "fail"]
+
+
+def test_a_folder_of_any_name_holds_a_study_and_a_damaged_one_is_told(data, tmp_path):
+    folder = tmp_path / "a study? 100% #1 ä"
+    study = (tiny_runs.plain_spec(), settings(data, train_steps=2, eval_every_steps=2), RATES)
+    best = tune(*study, options(folder, 1))
+    assert {"study.db", "best.yml"} <= {path.name for path in folder.iterdir()}
+    assert tune(*study, options(folder, 1)) == best
+    (folder / "study.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(DataError, match="study.db cannot be read as a study"):
+        tune(*study, options(folder, 1))
+    with pytest.raises(ConfigError, match="a study needs a local folder"):
+        tune(*study, options("gs://bucket/study", 1))
+
+
 def test_a_grid_needs_choices(data, tmp_path):
     with pytest.raises(ConfigError, match="A grid needs choices"):
         tune(tiny_runs.plain_spec(), settings(data), RATES, options(tmp_path, 2, sampler="grid"))
@@ -196,10 +238,63 @@ def test_the_verb_tunes_and_says_where_the_result_is(data, tmp_path, monkeypatch
     assert best["train_steps"] == 2 and "learning_rate" in best
 
 
+def write_pictures(folder):
+    """Class folders of noise with a stripe, as someone without a spec has them."""
+    random = np.random.RandomState(0)
+    for number in range(12):
+        for name, stripe in (("cat", 0), ("dog", 16)):
+            pixels = random.randint(0, 100, [32, 32, 3], np.uint8)
+            pixels[:, stripe : stripe + 16] += 120
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+def test_the_verb_tunes_a_ready_network_and_goes_on_after_ctrl_c(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "pets")
+    write_pictures(tmp_path / "held out")
+    (tmp_path / "space.yml").write_text(
+        "backbone: {choices: [mobilenet_v1_025]}\ndropout: {choices: [0.3]}\n"
+    )
+    line = ["--space", "space.yml", "--trials", "1", "--sampler=grid", "--checkpoint_path", "none"]
+    line += ["--train_metadata", "pets", "--eval_metadata", "held out", "--noinspect"]
+    line += ["--image_size", "32", "--batch_size", "6", "--train_steps", "2", "--noprogress"]
+    line += ["--recipe", "none", "--noexport_saved_model", "--cache_dir", str(tmp_path / "cache")]
+    begin = tuning.PruningHook.begin
+    began = []
+
+    def begin_and_interrupt(self, run):
+        begin(self, run)
+        began.append(run.model_dir)
+        if len(began) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(tuning.PruningHook, "begin", begin_and_interrupt)
+    with pytest.raises(SystemExit) as end:
+        tune_verb.main(line)
+    assert end.value.code == RunInterrupted.exit_code
+    assert "Traceback" not in capsys.readouterr().err
+    assert tune_verb.main(line) == 0
+    assert "1 trials, 1 complete" in capsys.readouterr().out
+    assert [os.path.basename(path) for path in began] == ["trial-0000", "trial-0000"]
+    record = json.loads((tmp_path / "study" / "trial-0000" / "run.json").read_text())
+    assert record["settings"]["backbone"] == "mobilenet_v1_025"
+    assert record["settings"]["dropout"] == 0.3
+    assert record["labels"][0]["class_names"] == ["cat", "dog"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--spec is missing"),
+        ([], "--space is missing"),
+        (["--space", "s", "--trials", "inf"], "--trials is 'inf', expected a number above 0"),
+        (["--space", "s", "--trials", "nan"], "--trials is 'nan'"),
+        (["--space", "s", "--trials", "1", "--timeout_secs", "inf"], "--timeout_secs is 'inf'"),
+        (["--space", "{space}", "--trials", "1"], "Give either a spec or a backbone"),
+        (
+            ["--space", "{space}", "--trials", "1", "--spec", "a:B", "--backbone", "resnet50"],
+            "Give either a spec or a backbone",
+        ),
         (["--spec", "a:B", "--space", "s", "--trials", "0"], "--trials is '0'"),
         (
             ["--spec", "a:B", "--space", "s", "--trials", "1", "--sampler", "tpf"],
@@ -208,7 +303,8 @@ def test_the_verb_tunes_and_says_where_the_result_is(data, tmp_path, monkeypatch
         (["--spec", "a:B", "--space", "no.yml", "--trials", "1"], "no.yml cannot be read"),
     ],
 )
-def test_a_wrong_line_is_explained(arguments, message, capsys):
+def test_a_wrong_line_is_explained(arguments, message, tmp_path, capsys):
+    (tmp_path / "space.yml").write_text("learning_rate: {low: 0.001, high: 0.1}\n")
     with pytest.raises(SystemExit):
-        tune_verb.main(arguments)
+        tune_verb.main([word.format(space=tmp_path / "space.yml") for word in arguments])
     assert message in capsys.readouterr().err

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -93,6 +94,7 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
     Raises:
         ConfigError: an unknown flag, a wrong value, or an argument that belongs to no flag.
     """
+    arguments = usual_form(arguments, known={*FRONT_DOOR, *OPTIONS, *ALIASES})
     for name in (*FRONT_DOOR, *OPTIONS, *ALIASES):
         flag_values[name].unparse()
     try:
@@ -107,9 +109,67 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
         raise ConfigError(f"{name} takes no value. See --help.") from error
     if rest:
         raise ConfigError(
-            f"{rest[0]!r} belongs to no flag. Write --name value or --name=value; several files "
-            "may follow --train_metadata, --eval_metadata and --labels."
+            f"{rest[0]!r} belongs to no flag. {_where_it_belongs(rest[0], arguments)}"
         )
+
+
+def usual_form(arguments: Sequence[str], known: Collection[str] | None = None) -> list[str]:
+    """Arguments with what people write otherwise put right, up to a ``--``.
+
+    ``--batch-size`` becomes ``--batch_size``, and a ``~`` that the shell has left, because it was
+    quoted or follows a ``=``, the home folder.
+
+    Args:
+        arguments: those of a program or a verb.
+        known: the names that are changed; by default all.
+
+    Example:
+        >>> usual_form(["--model-dir=~/runs", "--", "--a-b"])
+        ['--model_dir=/home/me/runs', '--', '--a-b']
+    """
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    return [*(_usual_form(each, known) for each in arguments[:end]), *arguments[end:]]
+
+
+def _usual_form(argument: str, known: Collection[str] | None) -> str:
+    found = re.fullmatch(r"(--?)([A-Za-z][\w-]*)(=.*)?", argument, re.DOTALL)
+    if found is None:
+        return os.path.expanduser(argument)
+    dashes, name, value = found[1], found[2], found[3] or ""
+    plain = name.replace("-", "_")
+    if known is None or {plain, plain.removeprefix("no").removeprefix("_")} & set(known):
+        name = plain
+    return f"{dashes}{name}{value[:1]}{os.path.expanduser(value[1:])}"
+
+
+_WEIGHTS = (".ckpt", ".h5", ".hdf5", ".keras", ".weights")
+
+
+def _where_it_belongs(word: str, arguments: Sequence[str]) -> str:
+    """What to write instead of a word that belongs to no flag."""
+    at = list(arguments).index(word) if word in arguments else 0
+    before = arguments[at - 1].lstrip("-") if at else ""
+    if before in OPTIONS and OPTIONS[before].kind is bool:
+        return f"Write --{before}={word}, or --{before} alone."
+    name, equals, _ = word.partition("=")
+    if equals and name in (*OPTIONS, *ALIASES):
+        return f"Write --{word}."
+    if re.fullmatch(r"[\w./\\-]+:[A-Za-z_]\w*", word):
+        return f"For a spec write --spec {word}."
+    if word.endswith(".py"):
+        return f"For a spec write --spec {word}:Class; a program is run with python {word}."
+    if word.endswith((".yml", ".yaml")):
+        return f"For settings write --config {word}."
+    if word.endswith(_WEIGHTS):
+        return f"For weights write --checkpoint_path {word}."
+    if os.path.exists(os.path.join(word, "run.json")):
+        return f"For a model folder write --model_dir {word}."
+    if os.path.exists(word) or "." in word or "*" in word or "/" in word:
+        return f"For data write --train_metadata {word}, or --eval_metadata {word}."
+    return (
+        "Write --name value or --name=value; several files may follow --train_metadata, "
+        "--eval_metadata and --labels."
+    )
 
 
 def _without_underscore(argument: str) -> str:
@@ -198,7 +258,15 @@ def read_settings_file(path: str) -> Mapping[str, Any]:
     Raises:
         ConfigError: there is no such file, or it holds no mapping.
     """
-    return yaml_files.read_mapping(path, "--config")
+    given = yaml_files.read_mapping(path, "--config")
+    return {name: _at_home(value) for name, value in given.items()}
+
+
+def _at_home(value: Any) -> Any:
+    """A value of a file whose paths may begin with ``~``."""
+    if isinstance(value, list):
+        return [_at_home(each) for each in value]
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def settings_text(settings: Settings) -> str:

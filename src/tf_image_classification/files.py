@@ -270,9 +270,11 @@ def expand_patterns(patterns: Iterable[str], *, option: str) -> list[str]:
         else:
             found = sorted(glob.glob(pattern, recursive=True))
         if not found:
+            slashes = pattern.replace("\\", "/")
+            meant = f" Did you mean {slashes!r}?" if os.path.exists(slashes) else ""
             raise DataError(
-                f"{option}: no file matches {pattern!r}. Check the path; quote a pattern only if "
-                "the shell should not expand it."
+                f"{option}: no file matches {pattern!r}.{meant} Check the path; quote a pattern "
+                "only if the shell should not expand it."
             )
         for path in found:
             files.setdefault(path if is_remote(path) else os.path.abspath(path), path)

@@ -115,6 +115,41 @@ class RunRecord:
         return found
 
 
+_WEIGHT_FILES = (".keras", ".h5", ".hdf5", ".weights", ".ckpt", ".tflite", ".onnx", ".pb", ".pt")
+_MOST_LISTED = 200  # names in a folder that are looked at
+
+
+def _instead_of_a_model_folder(path: str) -> str:
+    """What a path is that is no model folder, and what to do, after its name."""
+    expected = "Give the folder that tfic train wrote (--model_dir)"
+    above = path.rstrip("/").rpartition("/")[0]
+    if above and files.exists(files.join(above, "run.json")):
+        return f"is a part of a model folder. Give the folder itself: {above}."
+    if not files.exists(path):
+        return f"is not there. {expected}."
+    if not files.is_folder(path):
+        kind = "a file of weights" if path.lower().endswith(_WEIGHT_FILES) else "a file"
+        advice = "; weights of elsewhere are for --checkpoint_path of tfic train"
+        return f"is {kind}, not a model folder. {expected}{advice if kind != 'a file' else ''}."
+    names = files.list_folder(path)
+    if not names:
+        return f"is an empty folder. {expected}, or train into it first."
+    inner = [
+        files.join(path, name)
+        for name in names[:_MOST_LISTED]
+        if files.exists(files.join(path, name, "run.json"))
+    ]
+    if inner:
+        more = " and others" if len(inner) > 3 else ""
+        return f"holds model folders, but is none. Give one of them: {', '.join(inner[:3])}{more}."
+    if "saved_model.pb" in names:
+        return (
+            "is a SavedModel without the record of its training (run.json), which has the class "
+            f"names. {expected}."
+        )
+    return f"is not a model folder: it has no run.json. {expected}."
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -181,11 +216,15 @@ class ModelFolder:
         return files.join(self.path, "data.json")
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, doing: str = "training", option: str = "model_dir") -> Iterator[None]:
         """Inside the block no other process of this machine trains in the folder.
 
         The lock ends with the process, however that ends. Buckets, and file systems without locks,
         have none.
+
+        Args:
+            doing: what the processes do in the folder, for the message.
+            option: the option that names the folder.
 
         Raises:
             RunMismatchError: another process holds it.
@@ -203,8 +242,8 @@ class ModelFolder:
                 stream.seek(0)
                 holder = stream.read(200).decode(errors="replace").strip()
                 raise RunMismatchError(
-                    f"Another process ({holder or 'of unknown number'}) is training "
-                    f"in {self.path}. Wait until it ends, or choose another model_dir."
+                    f"Another process ({holder or 'of unknown number'}) is {doing} "
+                    f"in {self.path}. Wait until it ends, or choose another {option}."
                 ) from error
             except OSError:  # a file system without locks
                 yield
@@ -242,6 +281,18 @@ class ModelFolder:
                 "training's command again, which goes on from the newest checkpoint and writes it "
                 "anew."
             ) from error
+
+    def known_record(self) -> RunRecord:
+        """The record of a folder that must be one of a run.
+
+        Raises:
+            CheckpointError: it is not, or the record cannot be read; says what it is instead, and
+                where a model folder is near.
+        """
+        record = self.read_record()
+        if record is None:
+            raise CheckpointError(f"{self.path!r} {_instead_of_a_model_folder(self.path)}")
+        return record
 
     def write_record(self, record: RunRecord) -> None:
         """Write the record and the label schema."""

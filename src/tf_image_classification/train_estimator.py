@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tf_image_classification import command_line, files, output, signals, tasks
+from tf_image_classification import command_line, files, signals, streams, tasks
 from tf_image_classification.config import Settings, check_needs
 from tf_image_classification.errors import ConfigError, ExportError, RunInterrupted, TficError
 from tf_image_classification.estimator_specs import is_loading_a_spec
@@ -80,7 +80,8 @@ def train(
     if is_loading_a_spec():
         return TrainResult("", 0, {})
     try:
-        with output.may_end(), ends_the_process():
+        streams.prepare()
+        with streams.may_end(), ends_the_process():
             settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
             return _act(spec, settings, hooks)
     except SystemExit as ended:

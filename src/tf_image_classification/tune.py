@@ -6,11 +6,14 @@ its unfinished trial goes on from its last checkpoint, with the settings it had.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import json
 import math
+import os
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,7 +23,12 @@ import yaml
 
 from tf_image_classification import files, train_estimator
 from tf_image_classification.config import ALIASES, OPTIONS, Settings
-from tf_image_classification.errors import ConfigError, NonFiniteLossError, RunMismatchError
+from tf_image_classification.errors import (
+    ConfigError,
+    DataError,
+    NonFiniteLossError,
+    RunMismatchError,
+)
 from tf_image_classification.hooks.base import Hook, Run
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.search_space import Parameter
@@ -95,12 +103,15 @@ def sample(
 
 
 def tune(
-    spec: EstimatorSpec, settings: Settings, space: Sequence[Parameter], options: TuneOptions
+    spec: EstimatorSpec | None,
+    settings: Settings,
+    space: Sequence[Parameter],
+    options: TuneOptions,
 ) -> dict[str, Any]:
-    """Search; the same call goes on with a study that was interrupted.
+    """Search; the same call continues a study that was interrupted.
 
     Args:
-        spec: the classifier.
+        spec: the classifier; None: the ready spec of each trial's ``backbone``.
         settings: what is the same in all trials; ``seed`` also decides the search.
         space: what is varied.
         options: how.
@@ -109,23 +120,31 @@ def tune(
         The settings of the best trial that are varied.
 
     Raises:
-        ConfigError: Optuna is not installed, or the space does not fit the settings.
-        RunMismatchError: the study's folder belongs to another search.
+        ConfigError: Optuna is not installed, the space does not fit the settings, or no trial came
+            to a value.
+        DataError: the study's database is damaged.
+        RunMismatchError: the study's folder belongs to another search, or another process is
+            searching in it.
         RunInterrupted: a signal stopped the trial that was running.
     """
     optuna = _optuna()
-    from tf_image_classification.runs.ready_hooks import best_metric
-
     check_space(space, settings)
-    metric, is_better_higher = best_metric(settings)
+    if files.is_remote(options.study_dir):
+        raise ConfigError(f"--study_dir {options.study_dir}: a study needs a local folder.")
     files.make_folder(options.study_dir)
-    study = optuna.create_study(
-        study_name="tfic",
-        storage=f"sqlite:///{files.join(options.study_dir, 'study.db')}",
-        direction="maximize" if is_better_higher else "minimize",
-        pruner=_pruner(optuna, options.pruner),
-        load_if_exists=True,
-    )
+    # Before the study is looked at: what another process is running looks unfinished.
+    with ModelFolder(options.study_dir).locked("tuning", "--study_dir"):
+        return _search(optuna, spec, settings, space, options)
+
+
+def _search(
+    optuna: Any,
+    spec: EstimatorSpec | None,
+    settings: Settings,
+    space: Sequence[Parameter],
+    options: TuneOptions,
+) -> dict[str, Any]:
+    study, metric = _open_study(optuna, settings, options)
     _check_same(study, space, settings, options)
     if options.sampler == "grid" and not study.trials:
         for point in itertools.product(*(parameter.choices for parameter in space)):
@@ -144,15 +163,67 @@ def tune(
         _write_results(study, settings, options)
         if options.sampler == "grid" and len(_finished(study)) >= _grid_size(space):
             break
+    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+        raise ConfigError(_why_none_is_complete(study, options))
     _draw(optuna, study, options)
     return _values_of(study.best_trial)
+
+
+def _open_study(optuna: Any, settings: Settings, options: TuneOptions) -> tuple[Any, str]:
+    """The study in its folder, and the metric that it optimises."""
+    from tf_image_classification.runs.ready_hooks import best_metric
+
+    metric, is_better_higher = best_metric(settings)
+    path = os.path.abspath(files.join(options.study_dir, "study.db"))
+    # A path in a URL could not hold every character.
+    connect = functools.partial(sqlite3.connect, path, check_same_thread=False)
+    try:
+        study = optuna.create_study(
+            study_name="tfic",
+            storage=optuna.storages.RDBStorage(
+                "sqlite:///study.db", engine_kwargs={"creator": connect}
+            ),
+            direction="maximize" if is_better_higher else "minimize",
+            pruner=_pruner(optuna, options.pruner),
+            load_if_exists=True,
+        )
+    except (optuna.exceptions.OptunaError, _sqlalchemy_error()) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} cannot be read as a study ({reason}). Restore it, or choose another "
+            "--study_dir."
+        ) from error
+    return study, metric
+
+
+def _sqlalchemy_error() -> type[Exception]:
+    """The error of the library through which Optuna reads its database."""
+    from sqlalchemy.exc import SQLAlchemyError  # late: it comes with Optuna
+
+    found: type[Exception] = SQLAlchemyError
+    return found
+
+
+def _why_none_is_complete(study: Any, options: TuneOptions) -> str:
+    """Why there is no best trial."""
+    trials = _finished(study)
+    if not trials:
+        return f"No trial began within {options.timeout_secs:g} s. Raise --timeout_secs."
+    reasons = [
+        f"{trial.user_attrs[_FOLDER]}: {trial.user_attrs.get(_REASON) or 'ended by the pruner'}"
+        for trial in trials[:3]
+    ]
+    return (
+        f"None of the {len(trials)} trials in {options.study_dir} came to a value: "
+        f"{'; '.join(reasons)}. Change the space, and choose another --study_dir."
+    )
 
 
 def _run_trial(
     optuna: Any,
     study: Any,
     trial: Any,
-    spec: EstimatorSpec,
+    spec: EstimatorSpec | None,
     settings: Settings,
     values: dict[str, Any],
     metric: str,
@@ -164,8 +235,14 @@ def _run_trial(
     print(f"trial {trial.user_attrs[_FOLDER]}: {shown}")
     hook = PruningHook(trial, metric)
     state = optuna.trial.TrialState
+    settings = settings.replace(**values, model_dir=folder)
+    if spec is None:
+        from tf_image_classification.runs import ready
+
+        settings = ready.ready_settings(settings)
+        spec = ready.make_ready_spec(settings, train_estimator.cache_dir(settings))
     try:
-        train_estimator.train(spec, settings.replace(**values, model_dir=folder), hooks=[hook])
+        train_estimator.train(spec, settings, hooks=[hook])
     except NonFiniteLossError as error:
         trial.set_user_attr(_REASON, str(error).splitlines()[0])
         study.tell(trial, state=state.FAIL)
@@ -351,8 +428,11 @@ def _draw(optuna: Any, study: Any, options: TuneOptions) -> None:
     if len({tuple(trial.params.values()) for trial in complete}) > 1:
         pictures |= {"slice": charts.plot_slice, "importances": charts.plot_param_importances}
     for name, plot in pictures.items():
-        plot(study)
-        pyplot.savefig(files.join(folder, f"{name}.png"), dpi=120, bbox_inches="tight")
+        # Optuna cannot draw every study: importances need trials that differ in their values.
+        with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError):
+            warnings.simplefilter("ignore")
+            plot(study)
+            pyplot.savefig(files.join(folder, f"{name}.png"), dpi=120, bbox_inches="tight")
         pyplot.close("all")
 
 

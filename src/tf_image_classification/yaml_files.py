@@ -28,7 +28,8 @@ def read_mapping(path: str, option: str) -> Mapping[str, Any]:
     except OSError as error:
         raise ConfigError(f"{option}: {path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{option}: {path} is not YAML: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{option}: {path} is not YAML: {reason}") from error
     if not isinstance(value, Mapping):
         raise ConfigError(f"{option}: {path} holds no settings, expected lines of name: value.")
     return value

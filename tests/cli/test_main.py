@@ -183,6 +183,7 @@ def test_a_trial_does_not_look_at_the_model_folder_of_another_run(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     for name in ("models", "pets/cat", "pets/dog"):
         (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.png").write_bytes(b"x")
     (tmp_path / "models" / "run.json").write_text("the record of another run")
     line = "find-batch-size --backbone mobilenet_v2 --checkpoint_path none --train_metadata pets"
     assert main.main(line.split()) == 0

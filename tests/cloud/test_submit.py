@@ -128,7 +128,8 @@ def test_packages_go_to_the_staging_bucket(application, tmp_path, monkeypatch, s
 
 def install(folder, target, application):
     """Install what would be sent, without what it depends on."""
-    packages = (package.framework_package(), package.application_package(application, "cpu"))
+    sent = package.application_files(application)
+    packages = (package.framework_package(), package.application_package(application, sent, "cpu"))
     for name, content in packages:
         (folder / name).write_bytes(content)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
@@ -212,34 +213,106 @@ def test_the_packages_train_as_the_tasks_of_a_vertex_job(tmp_path):
 def test_a_package_holds_no_hidden_files_no_models_and_no_images(application, capsys):
     made = package.application_of(["python", "train.py"])
     assert run("docker", "--output", "image", "--image", "registry/pets") == 0
-    (application / "nowhere").symlink_to("/nowhere/at/all")
-    os.mkfifo(application / "pipe")
-    name, content = package.application_package(made, "cpu")
-    assert package.application_package(made, "cpu") == (name, content)
+    sent = package.application_files(made)
+    name, content = package.application_package(made, sent, "cpu")
+    assert package.application_package(made, sent, "cpu") == (name, content)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         names = [entry.partition("files/")[2] for entry in archive.getnames() if "files/" in entry]
     assert sorted(names) == ["helper.py", "train.py"]
+
+
+def ways_of_sending(tmp_path):
+    """The lines that send the files of an application."""
+    return (
+        ("vertex", "--config", write(tmp_path, executor_image="i"), "--dry_run"),
+        ("docker", "--output", str(tmp_path / "context"), "--image", "registry/pets"),
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("account.json", '{"type": "service_account", "private_key": "x"}'),
-        ("login.json", '{"refresh_token": "x", "client_id": "y"}'),
-        ("server.pem", "-----BEGIN RSA PRIVATE KEY-----"),
+        ("notes.txt", 'kept for later: {"refresh_token": "x", "client_id": "y"}'),
+        ("model.bin", "\0\0-----BEGIN RSA " + "PRIVATE KEY-----"),
     ],
 )
-def test_a_secret_is_not_sent(application, tmp_path, capsys, name, content):
+def test_a_secret_is_not_sent_whatever_its_file_is_called(
+    application, tmp_path, capsys, name, content
+):
     (application / name).write_text(content)
-    out = str(tmp_path / "context")
-    for arguments in (
-        ("vertex", "--config", write(tmp_path, executor_image="i"), "--dry_run"),
-        ("docker", "--output", out, "--image", "registry/pets"),
-    ):
+    for line in ways_of_sending(tmp_path):
         with pytest.raises(SystemExit):
-            run(*arguments)
-        assert f"{name} holds a private key or a token" in capsys.readouterr().err
-    assert not os.path.exists(out)
+            run(*line)
+        error = capsys.readouterr().err
+        assert f"{application / name}, line 1, holds a" in error and "would be sent" in error
+        assert not os.path.exists(tmp_path / "context")
+        assert run(*line[:-1], *line[-1:], "--allow_secret", name) == 0
+        assert "(allowed)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train.py", "no_such_file", "arguments"])
+def test_a_secret_that_is_not_there_cannot_be_allowed(application, tmp_path, capsys, name):
+    for line in ways_of_sending(tmp_path):
+        with pytest.raises(SystemExit):
+            run(*line, "--allow_secret", name)
+        assert f"--allow_secret {name}: no key or token was found" in capsys.readouterr().err
+
+
+def test_a_secret_in_the_command_is_not_sent(application, tmp_path, capsys):
+    command = ("python", "train.py", "--epochs", "3", "--key", "gh" + "p_" + 36 * "a")
+    kubernetes = {"name": "pets", "image": "i", "workers": 2}
+    config = tmp_path / "kubernetes.yml"
+    config.write_text(yaml.safe_dump(kubernetes))
+    lines = (*ways_of_sending(tmp_path), ("kubernetes", "--config", str(config)))
+    for line in lines:
+        with pytest.raises(SystemExit):
+            run(*line, command=command)
+        captured = capsys.readouterr()
+        assert "Argument 4 of the command holds a token of GitHub" in captured.err
+        assert "aaaa" not in captured.out + captured.err
+        assert run(*line, "--allow_secret", "arguments", command=command) == 0
+        capsys.readouterr()
+
+
+def test_the_list_of_what_is_sent_is_printed_with_sizes(application, tmp_path, capsys):
+    (application / "image.bin").write_bytes(bytes(2_500_000))
+    expected = [
+        f"3 files of {application} are sent, 2.5 MB:", "  2.5 MB  image.bin", "  14 B  helper.py",
+        "left out:", "  .secret: hidden", "  models: a model folder",
+    ]  # fmt: skip
+    for line in ways_of_sending(tmp_path):
+        assert run(*line) == 0
+        printed = [text.split() for text in capsys.readouterr().err.splitlines()]
+        assert all(text.split() in printed for text in expected), printed
+
+
+def test_a_dry_run_writes_and_sends_nothing(application, tmp_path, capsys):
+    out = tmp_path / "context"
+    assert run("docker", "--output", str(out), "--image", "i", "--dry_run") == 0
+    captured = capsys.readouterr()
+    assert "helper.py" in captured.err and "docker build" in captured.out and not out.exists()
+    config = tmp_path / "kubernetes.yml"
+    config.write_text(yaml.safe_dump({"name": "pets", "image": "i"}))
+    line = ("kubernetes", "--config", str(config), "--output", str(tmp_path / "job.yaml"))
+    assert run(*line, "--dry_run") == 0
+    captured = capsys.readouterr()
+    assert "no files are sent: those of the image i are used" in captured.err
+    assert yaml.safe_load(captured.out)["kind"] == "TFJob"
+    assert not (tmp_path / "job.yaml").exists()
+    with pytest.raises(SystemExit):
+        run(*line, "--allow_secret", "train.py")
+    assert "has no effect: no files are sent" in capsys.readouterr().err
+
+
+def test_a_script_that_would_not_be_sent_is_refused(application, tmp_path, capsys):
+    (tmp_path / "elsewhere.py").write_text("print('ran')\n")
+    (application / "linked.py").symlink_to(tmp_path / "elsewhere.py")
+    for line in ways_of_sending(tmp_path):
+        with pytest.raises(SystemExit):
+            run(*line, command=("python", "linked.py"))
+        error = capsys.readouterr().err
+        assert "The script linked.py" in error and "a link out of the folder" in error
 
 
 def test_settings_in_json_are_sent(application):
@@ -251,7 +324,8 @@ def test_settings_in_json_are_sent(application):
 def test_requirements_become_those_of_the_package(application):
     text = "# ours\nnumpy>=1.26  # arrays\n\n  pillow[xmp] ==11.*; python_version > '3'\n"
     (application / "requirements.txt").write_text(text + "tool @ https://example.com/tool.whl\n")
-    _, content = package.application_package(package.application_of(["python", "train.py"]), "cpu")
+    made = package.application_of(["python", "train.py"])
+    _, content = package.application_package(made, package.application_files(made), "cpu")
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         [name] = [name for name in archive.getnames() if name.endswith("/pyproject.toml")]
         project = archive.extractfile(name).read().decode()
@@ -275,7 +349,7 @@ def test_a_folder_for_docker_holds_application_and_framework(application, tmp_pa
     assert run("docker", "--output", str(out), "--image", "registry/pets", "--gpu") == 0
     text = (out / "Dockerfile").read_text()
     assert "tensorflow[and-cuda]" in text
-    assert 'CMD ["python", "train.py"]' in text
+    assert 'CMD ["python", "train.py", "--epochs", "3"]' in text
     assert (out / "application" / "helper.py").exists()
     assert (out / "framework" / "src" / "tf_image_classification" / "config" / "groups.py").exists()
     assert f"docker build --tag registry/pets {out}" in capsys.readouterr().out

@@ -53,7 +53,7 @@ class OfBytes(Watched):
 def encoded_images(pattern):
     cache_dir = os.path.join(os.path.dirname(pattern), "cache")
     options = SourceOptions(option="eval_metadata", cache_dir=cache_dir)
-    table = read_table([pattern], schema_of(plain_spec()), options)
+    table = read_table([pattern], schema_of(plain_spec()), options).table
     return table.fetch(tf.range(table.num_examples, dtype=tf.int64)).numpy().tolist()
 
 

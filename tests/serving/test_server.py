@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import gzip
 import os
 import signal
 import socket
@@ -13,8 +14,10 @@ import threading
 import time
 import types
 import zlib
+from concurrent import futures
 
 import httpx
+import jsonschema
 import numpy as np
 import pytest
 import uvicorn
@@ -24,8 +27,14 @@ from hypothesis import strategies as st
 from browser import open_page
 from tf_image_classification import load_model
 from tf_image_classification.cli import serve as serve_verb
-from tf_image_classification.serving import predictor, server
-from tf_image_classification.serving.batcher import Batcher, Limits, QueueFullError
+from tf_image_classification.serving import predictor, requests, server
+from tf_image_classification.serving.batcher import (
+    Batcher,
+    Limits,
+    QueueFullError,
+    StoppedError,
+)
+from tf_image_classification.serving.connections import ConnectionLimits, limited_protocol
 from tf_image_classification.serving.server import ServerOptions, make_app
 from tiny_runs import free_ports
 
@@ -40,9 +49,9 @@ def b64(data):
 def serving(model, **options):
     """The server in a thread; gives a client."""
     [port] = free_ports(1)
-    config = uvicorn.Config(
-        make_app(model, ServerOptions(name="tiny", **options)), port=port, log_level="error"
-    )
+    made = ServerOptions(name="tiny", **options)
+    settings = server.uvicorn_options(made) | {"log_level": "error"}
+    config = uvicorn.Config(make_app(model, made), port=port, **settings)
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run)
     thread.start()
@@ -94,8 +103,49 @@ def test_state_metadata_health_and_counts(client, model):
     metadata = client.get(f"{AT}/metadata").json()["metadata"]
     assert metadata["labels"] == {"kind": ["cat", "dog", "emu"]}
     assert client.get("/health").json() == {"status": "ok"}
-    assert client.get("/openapi.json").json()["paths"][f"{AT}:predict"]
     assert 'tfic_requests_total{status="200"}' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/metrics", "/openapi.json", AT, f"{AT}/metadata"]
+)
+def test_head_gives_the_headers_of_get(client, path):
+    found, expected = client.head(path), client.get(path)
+    assert (found.status_code, found.content) == (200, b"")
+    assert found.headers["content-type"] == expected.headers["content-type"]
+
+
+def test_every_answer_is_as_the_description_says(model, shipped_run):
+    """Each address and method of the OpenAPI description, asked rightly and wrongly."""
+    with serving(model, token="s3cret", predict_route="/say", health_route="/alive") as client:
+        right = {"Authorization": "Bearer s3cret"}
+        described = client.get("/openapi.json", headers=right).json()
+        assert set(described["paths"]) == {
+            AT, f"{AT}/metadata", f"{AT}:predict", f"{AT}/versions/{model.step}:predict", "/say",
+            "/alive", "/health", "/metrics",
+        }  # fmt: skip
+        rows = {"instances": [b64(shipped_run.images[0]), {"image_bytes": b64(b"")}]}
+        bodies = [rows, {"instances": rows["instances"][:1]}, {"instances": []}, {"instances": 3}]
+        bodies += [{"inputs": {"image_bytes": rows["instances"][:1]}}, {"inputs": {}}, [], None]
+        bodies.append({"instances": [{"b64": ""}] * 129})
+        seen = set()
+        for path, methods in described["paths"].items():
+            for method, operation in methods.items():
+                for headers in (right, {}):
+                    for body in bodies if method == "post" else [None]:
+                        found = client.request(method, path, json=body, headers=headers)
+                        stated = operation["responses"][str(found.status_code)]["content"]
+                        [(kind, content)] = stated.items()
+                        assert found.headers["content-type"].startswith(kind)
+                        if kind == "application/json":
+                            jsonschema.validate(found.json(), content["schema"])
+                        seen.add((method, found.status_code))
+                        is_of_the_form = method != "post" or jsonschema.Draft202012Validator(
+                            operation["requestBody"]["content"]["application/json"]["schema"]
+                        ).is_valid(body)
+                        assert is_of_the_form or found.status_code in (400, 401, 413)
+                assert bool(operation.get("security")) == (path not in ("/alive", "/health"))
+        assert seen == {("get", 200), ("get", 401), *(("post", s) for s in (200, 400, 401, 413))}
 
 
 @pytest.mark.parametrize(
@@ -128,16 +178,99 @@ def huge_png(side):
         (b"{", "no JSON"),
         (b"[" * 100_000, "no JSON"),
         (b'{"instances": []}', "list of images"),
-        (b'{"instances": [{"b64": "!"}]}', "not base64"),
+        (b'{"instances": [{"b64": "cats/1.jpg"}]}', "instances[0] is not base64: '.' at char"),
+        (b'{"inputs": {"image_bytes": [{"b64": "aGFs bG8"}]}}', "inputs.image_bytes[0] is not"),
+        (b'{"instances": [{"b64": "aGFsb"}]}', "at least one is missing"),
+        (b'{"instances": [{"b64": "aG=sbG8="}]}', "'=' at character 3"),
         (b'{"instances": [3]}', "of the form"),
         (b'{"instances": [1], "inputs": [1]}', "Expected"),
-        (b'{"instances": [{"b64": "aGFsbG8="}]}', "not an image"),
+        (b'{"instances": [{"b64": "aGFsbG8="}]}', "instances[0]: not an image"),
+        (b'{"inputs": {"image_bytes": [{"b64": "aGFsbG8="}]}}', "inputs.image_bytes[0]: not an"),
         (b'{"instances": [{"b64": ""}], "signature_name": "x"}', "one signature"),
     ],
 )
 def test_what_is_no_request_is_refused(client, body, text):
     found = client.post(f"{AT}:predict", content=body)
     assert found.status_code == 400 and text in found.json()["error"]
+
+
+def test_base64_is_read_in_every_form_that_programs_write(client, shipped_run):
+    data = next(d for d in shipped_run.images if {"+", "/"} <= set(b64(d)["b64"]))
+    expected = client.post(f"{AT}:predict", json={"instances": [b64(data)]}).json()
+    plain = b64(data)["b64"]
+    forms = {
+        "line breaks": base64.encodebytes(data).decode(),
+        "line breaks of Windows": base64.encodebytes(data).decode().replace("\n", "\r\n"),
+        "indented lines": "\n    " + base64.encodebytes(data).decode().replace("\n", "\n    "),
+        "URL-safe": base64.urlsafe_b64encode(data).decode(),
+        "without padding": plain.rstrip("="),
+        "a data URI": f"data:image/png;base64,{plain}",
+        "all of it": "data:image/png;base64,\n"
+        + base64.encodebytes(data).decode().translate(str.maketrans("+/", "-_")).rstrip("=\n"),
+    }
+    for name, text in forms.items():
+        found = client.post(f"{AT}:predict", json={"instances": [{"b64": text}]})
+        assert found.json() == expected, name
+
+
+@given(st.binary(max_size=60), st.integers(1, 30), st.booleans(), st.booleans())
+def test_base64_of_any_bytes_comes_back(data, width, is_url_safe, is_padded):
+    encode = base64.urlsafe_b64encode if is_url_safe else base64.b64encode
+    text = encode(data).decode()
+    text = text if is_padded else text.rstrip("=")
+    text = "\n".join(text[i : i + width] for i in range(0, len(text), width))
+    assert requests.base64_bytes(text) == data
+
+
+def test_a_compressed_body_is_told_to_be_one(client):
+    headers = {"Content-Encoding": "gzip"}
+    found = client.post(f"{AT}:predict", content=gzip.compress(b"{}"), headers=headers)
+    assert found.status_code == 415 and "gzip" in found.json()["error"]
+
+
+def test_images_of_too_many_pixels_together_are_refused(model, shipped_run):
+    many = {"instances": [b64(shipped_run.images[0])] * 5}  # of 64 pixels each
+    with serving(model, max_request_pixels=5 * 64) as client:
+        assert client.post(f"{AT}:predict", json=many).status_code == 200
+    with serving(model, max_request_pixels=5 * 64 - 1) as client:
+        found = client.post(f"{AT}:predict", json=many)
+        assert found.status_code == 413 and "320 pixels together" in found.json()["error"]
+        assert client.post("/explain", content=shipped_run.images[0]).status_code == 200
+
+
+def test_a_request_of_many_large_images_does_not_hold_up_a_small_one(model, shipped_run):
+    """Large images that never finish decoding leave a thread for others, and their turn."""
+    release = threading.Event()
+    large = huge_png(3000)
+
+    class Slow:
+        """The model, whose large images are ready only when the test says so."""
+
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def prepare(self, image):
+            if image == large:
+                release.wait(60)
+                image = shipped_run.images[0]
+            return model.prepare(image)
+
+    small = {"instances": [b64(shipped_run.images[0])]}
+    with (
+        serving(Slow(), max_request_pixels=10**9) as client,
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
+        many = {"instances": [b64(large)] * 60}
+        asked = pool.submit(client.post, f"{AT}:predict", json=many)
+        while "tfic_waiting_images 60.0" not in client.get("/metrics").text:
+            time.sleep(0.01)
+        try:
+            with httpx.Client(base_url=client.base_url, timeout=20) as other:
+                assert other.post(f"{AT}:predict", json=small).status_code == 200
+                assert other.post("/explain", content=shipped_run.images[0]).status_code == 200
+        finally:
+            release.set()
+        assert len(asked.result().json()["predictions"]) == 60
 
 
 def test_images_of_too_many_pixels_are_refused_unread(client):
@@ -233,17 +366,89 @@ def test_a_slow_client_is_told_and_others_are_served(model):
         slow.close()
 
 
+def test_a_client_that_is_slow_with_its_headers_is_disconnected_with_408(model):
+    limits = ConnectionLimits(header_secs=0.3)
+    with serving(model, connections=limits) as client:
+        where = client.base_url.host, client.base_url.port
+        silent, slow = (socket.create_connection(where, timeout=20) for _ in range(2))
+        slow.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-a: ")
+        for each in (silent, slow):
+            answer = b""
+            while part := each.recv(4096):
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 408 ") and b'{"error"' in answer
+            each.close()
+        assert client.get("/health").status_code == 200
+
+
+def test_connections_beyond_the_limit_are_refused_and_those_within_served(model):
+    with serving(model, connections=ConnectionLimits(max_connections=2)) as client:
+        assert client.get("/health").status_code == 200  # one that is kept open
+        where = client.base_url.host, client.base_url.port
+        with socket.create_connection(where, timeout=20) as second:
+            with socket.create_connection(where, timeout=20) as third:
+                third.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert third.recv(4096).startswith(b"HTTP/1.1 503 ")
+            assert client.get("/health").status_code == 200
+            second.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert second.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_does_not_read_its_answer_is_disconnected():
+    size = 50_000_000
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    async def scene():
+        protocol = limited_protocol(ConnectionLimits(answer_secs=0.2))
+        [port] = free_ports(1)
+        config = uvicorn.Config(app, port=port, http=protocol, lifespan="off", log_level="error")
+        running = uvicorn.Server(config)
+        task = asyncio.create_task(running.serve())
+        while not running.started:
+            await asyncio.sleep(0.02)
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            while not running.server_state.connections:
+                await asyncio.sleep(0.02)
+            while running.server_state.connections:  # until it is disconnected
+                await asyncio.sleep(0.02)
+            found = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := client.recv(2**20):
+                    found += len(part)
+            assert found < size
+        running.should_exit = True
+        await task
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+
+
 def test_a_token_is_asked_for(model, shipped_run):
     with serving(model, token="s3cret", health_route="/alive", predict_route="/say") as client:
         body = {"instances": [b64(shipped_run.images[0])]}
         assert client.post(f"{AT}:predict", json=body).status_code == 401
         right = {"Authorization": "Bearer s3cret"}
         assert client.post("/say", json=body, headers=right).status_code == 200
-        assert (
-            client.post("/say", json=body, headers={"Authorization": "Bearer s"}).status_code == 401
-        )
-        assert client.get("/alive").status_code == 200
-        assert client.get("/metrics").status_code == 401
+        refused = client.post("/say", json=body, headers={"Authorization": "Bearer s"})
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert "is wrong" in refused.json()["error"]
+        assert client.get("/alive").status_code == client.get("/").status_code == 200
+        for path in ("/metrics", AT, f"{AT}/metadata", "/openapi.json", "/nowhere"):
+            assert client.get(path).status_code == client.head(path).status_code == 401
+        assert client.post("/explain", content=shipped_run.images[0]).status_code == 401
+
+
+def test_predictions_at_the_address_of_the_page_need_the_token_all_the_same(model, shipped_run):
+    with serving(model, token="s3cret", predict_route="/") as client:
+        body = {"instances": [b64(shipped_run.images[0])]}
+        assert client.post("/", json=body).status_code == 401
+        right = {"Authorization": "Bearer s3cret"}
+        assert client.post("/", json=body, headers=right).status_code == 200
+        assert client.get("/").headers["content-type"].startswith("text/html")
 
 
 def test_requests_at_the_same_time_go_together(model, shipped_run):
@@ -297,6 +502,57 @@ def test_the_batcher_hands_errors_to_those_who_asked():
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("how", [{"max_batch_size": 2}, {"max_wait_ms": 50}])
+def test_a_batcher_that_stops_answers_the_call_under_way_and_all_that_wait(how):
+    release = threading.Event()
+
+    def answers(images):
+        release.wait(30)
+        return [{"said": image} for image in images]
+
+    async def scene():
+        batcher = Batcher(answers, Limits(**how))
+        batcher.start()
+        asked = [asyncio.ensure_future(batcher.answer(number)) for number in range(7)]
+        while batcher.num_waiting in (0, 7):  # until all are there and a call has taken some
+            await asyncio.sleep(0)
+        stopping = [asyncio.ensure_future(batcher.stop()) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(StoppedError):
+            await batcher.answer("late")
+        release.set()
+        await asyncio.gather(*stopping)
+        assert [one.result() for one in asked] == [{"said": number} for number in range(7)]
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_batcher_that_was_never_started_answers_what_it_accepted_when_it_stops():
+    async def scene():
+        batcher = Batcher(lambda images: [{"said": image} for image in images], Limits())
+        asked = asyncio.ensure_future(batcher.answer("a"))
+        await asyncio.sleep(0)
+        await batcher.stop()
+        assert asked.result() == {"said": "a"}
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_call_with_too_few_answers_is_an_error_and_the_next_call_works():
+    def answers(images):
+        return [] if "bad" in images else [{"said": image} for image in images]
+
+    async def scene():
+        batcher = Batcher(answers, Limits())
+        batcher.start()
+        with pytest.raises(ValueError, match="zip"):
+            await batcher.answer("bad")
+        assert await batcher.answer("a") == {"said": "a"}
+        await batcher.stop()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
 def test_vertex_tells_routes_and_port():
     told = {"AIP_HTTP_PORT": "8080", "AIP_HEALTH_ROUTE": "/h", "AIP_PREDICT_ROUTE": "/p", "X": "1"}
     assert server.environment_options(told) == {
@@ -333,7 +589,7 @@ def test_a_server_that_is_told_to_stop_answers_what_is_under_way(shipped_run):
                 return await asyncio.gather(*calls)
 
         assert {one.status_code for one in asyncio.run(ask_and_stop())} == {200}
-        process.wait(30)
+        assert process.wait(30) == 128 + signal.SIGTERM
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{url}/alive")
     finally:
@@ -358,6 +614,29 @@ def test_the_page_shows_the_classes_and_where_the_model_looks(client, shipped_ru
         assert [c for c in complaints if "400" not in c] == []
 
 
+def test_the_page_asks_for_the_token_and_then_works(model, shipped_run, tmp_path):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(shipped_run.images[0])
+    with (
+        serving(model, token="s3cret") as client,
+        open_page(str(client.base_url)) as (page, complaints),
+    ):
+        page.set_input_files("#file", str(picture))
+        page.wait_for_selector("#login:not([hidden])")
+        page.fill("#token", "wrong")
+        page.press("#token", "Enter")
+        page.wait_for_selector("#error:not(:empty)")
+        assert page.inner_text("#error") == "The server does not accept this token."
+        page.fill("#token", "s3cret")
+        page.click("#login button")
+        page.wait_for_selector("#result:not([hidden]) h2")
+        assert page.inner_text("#error") == "" and not page.is_visible("#login")
+        page.reload()  # the token is kept in this tab
+        page.set_input_files("#file", str(picture))
+        page.wait_for_selector("#result:not([hidden]) h2")
+        assert [c for c in complaints if "401" not in c] == []
+
+
 # --- the verb ----------------------------------------------------------------------------------
 
 
@@ -367,6 +646,7 @@ def started(monkeypatch):
     found = []
     model = types.SimpleNamespace(step=1)
     monkeypatch.setattr(predictor, "load_model", lambda path, max_pixels: model)
+    monkeypatch.setattr(server, "prepare_threads", lambda: None)
     monkeypatch.setattr(server, "serve", lambda model, *how: found.extend(how))
     return found
 
@@ -392,6 +672,10 @@ def test_a_port_that_is_given_goes_before_that_of_the_environment(started, monke
         (("--max_image_pixels", "0"), "--max_image_pixels is 0, expected at least 1"),
         (("--max_batch_size", "0"), "--max_batch_size is 0"),
         (("--token_file", "no/such"), "--token_file no/such cannot be read"),
+        (("--header_timeout_secs", "0"), "--header_timeout_secs is 0, expected a number above 0"),
+        (("--max_connections", "0"), "--max_connections is 0, expected at least 1"),
+        (("--max_request_pixels", "10"), "less than --max_image_pixels 50000000"),
+        (("--name", "a/b"), "'a/b' cannot stand in an address"),
     ],
 )
 def test_a_value_that_no_server_can_have_is_refused(started, arguments, message, capsys):

@@ -1,11 +1,61 @@
-"""What the verbs share: taking an own argument out of the line, refusing flags that do nothing."""
+"""What the verbs share: the forms of a line, its errors, an own argument, flags that do nothing."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import re
+import sys
 from collections.abc import Collection, Sequence
+from typing import NoReturn
 
+from tf_image_classification import files
 from tf_image_classification.config import OPTIONS, Settings
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import ConfigError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, whose errors are one line that says what to type."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error, near names of unknown options and the example, and end with status 2."""
+        unknown = re.match(r"unrecognized arguments: (.*)", message, re.DOTALL)
+        if unknown is not None:
+            message = self._of_unknown(unknown[1].split(" "))
+        example = f" {self.epilog[0].upper()}{self.epilog[1:]}." if self.epilog else ""
+        print(f"{self.prog}: {message.rstrip('.')}.{example} See {self.prog} --help.",
+              file=sys.stderr)  # fmt: skip
+        raise SystemExit(2)
+
+    def _of_unknown(self, words: Sequence[str]) -> str:
+        known = [name.lstrip("-") for name in self._option_string_actions]
+        option = next((word for word in words if word.startswith("-")), "")
+        if option:
+            name = option.lstrip("-").partition("=")[0]
+            return f"unknown option {option}.{nearest(name, known)}"
+        shown = " ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+        pattern = ". Quote a pattern, so that the shell does not expand it" if words[1:] else ""
+        return f"unexpected: {shown}{pattern}"
+
+
+def check_output(option: str, path: str) -> None:
+    """See, before the work, that a file can be written; its folder is made.
+
+    Raises:
+        ConfigError: the path is that of a folder.
+        DataError: its folder cannot be written.
+    """
+    if not path or files.is_remote(path):
+        return
+    if os.path.isdir(path):
+        raise ConfigError(f"--{option} {path} is a folder. Name a file in it.")
+    files.make_folder(os.path.dirname(path) or ".")
+
+
+def with_model_dir_first(arguments: Sequence[str]) -> list[str]:
+    """A line of a verb that takes the model folder as its first word, given as --model_dir too."""
+    folder, rest = take(arguments, "model_dir")
+    return [folder, *rest] if folder else rest
 
 
 def take(arguments: Sequence[str], name: str) -> tuple[str, list[str]]:

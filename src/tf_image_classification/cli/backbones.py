@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from tf_image_classification import backbones
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str]) -> int:
         or any(w.lower() in n for w in arguments for n in (backbone.name, *backbone.aliases))
     ]
     if not found:
-        print(f"No backbone is called like {' or '.join(arguments)}. tfic backbones lists them.")
+        text = f"No backbone is called like {' or '.join(arguments)}. tfic backbones lists them."
+        print(text, file=sys.stderr)
         return 1
     head = ("name", "pixels", "M params", "GFLOPs", "top-1 %", "source of top-1")
     rows = [

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.model_folder import ModelFolder
 
@@ -17,6 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     """Compare; returns the exit status."""
     given = _parser().parse_args(arguments)
     with train_estimator.ends_the_process():
+        cli_arguments.check_output("json", given.json)
         train_estimator.prepare_tensorflow(make_settings({}))
         from tf_image_classification.evaluation import compare as comparing
         from tf_image_classification.evaluation.predictions import read_predictions
@@ -39,11 +39,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def _file(path: str) -> str:
     """The predictions that a path names: the file itself, or that of a model folder."""
-    return path if path.endswith(".parquet") else ModelFolder(os.fspath(path)).predictions
+    if path.endswith(".parquet"):
+        return path
+    folder = ModelFolder(path)
+    folder.known_record()
+    return folder.predictions
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic compare",
         description="Say whether model B is better or worse than model A on the examples that both "
         "were evaluated on, or whether that cannot be told.",

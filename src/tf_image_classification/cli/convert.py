@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,9 +21,14 @@ _MOST_SHOWN = 5
 def main(arguments: Sequence[str]) -> int:
     """Convert; returns the exit status."""
     with train_estimator.ends_the_process():
-        given, beam_options = _parser().parse_known_args(of_the_first_version(arguments))
+        parser = _parser()
+        given, beam_options = parser.parse_known_args(of_the_first_version(arguments))
         if beam_options and given.runner == "pool":
-            raise ConfigError(f"Unknown arguments: {' '.join(beam_options)}. {_EXAMPLE}")
+            parser.error(f"unrecognized arguments: {' '.join(beam_options)}")
+        if os.path.isdir(given.source) and os.path.realpath(given.source) == os.path.realpath(
+            given.out
+        ):
+            raise ConfigError(f"{given.out} is the source itself. Choose another folder to write.")
         from tqdm import tqdm  # late: help is instant without them
 
         from tf_image_classification.conversion.convert import ConvertOptions, convert
@@ -63,8 +69,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic convert",
         description="Write the images of a source into sharded TFRecords, every row accounted for.",
         epilog=_EXAMPLE,
@@ -107,7 +113,7 @@ def of_the_first_version(arguments: Sequence[str]) -> list[str]:
     """
     if not any(one.split("=")[0] == "--input_path" for one in arguments):
         return list(arguments)
-    parser = argparse.ArgumentParser("tfic convert", allow_abbrev=False)
+    parser = cli_arguments.Parser("tfic convert", allow_abbrev=False)
     for name in ("input_path", "input_labels", "output_path"):
         parser.add_argument(f"--{name}", required=True)
     for name in ("project", "job_name", "runner"):

@@ -6,17 +6,26 @@ import argparse
 from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import ConfigError, did_you_mean
 
 _LIMITS = ("tolerance", "max_accuracy_drop")
+_FORMATS = ("saved_model", "litert", "onnx", "keras")
+_OTHER_NAMES = {
+    "tflite": "litert",
+    "tf_lite": "litert",
+    "savedmodel": "saved_model",
+    "pb": "saved_model",
+}
 _EXAMPLE = "example: tfic export runs/pets --format litert --quantize int8"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Export and compare; returns the exit status."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
     with train_estimator.ends_the_process():
+        _settle_formats(given)
         _refuse_without_effect(given)
         values = {
             "model_dir": given.model_dir,
@@ -48,6 +57,23 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _settle_formats(given: argparse.Namespace) -> None:
+    """Separate the formats from the model folder that may follow them, and check both.
+
+    Raises:
+        ConfigError: a format is unknown, or no folder is named.
+    """
+    words = [part for word in given.format for part in word.split(",") if part]
+    if not given.model_dir and words[-1].lower() not in {*_FORMATS, *_OTHER_NAMES}:
+        given.model_dir = words.pop()
+    if not given.model_dir or not words:
+        raise ConfigError(f"Which folder, and which format? {_EXAMPLE}")
+    given.format = [_OTHER_NAMES.get(word.lower(), word.lower()) for word in words]
+    for word in given.format:
+        if word not in _FORMATS:
+            raise ConfigError(f"--format {word}: {did_you_mean(word, _FORMATS)}")
+
+
 def _refuse_without_effect(given: argparse.Namespace) -> None:
     is_quantized = given.quantize != "none"
     needs = {
@@ -61,8 +87,8 @@ def _refuse_without_effect(given: argparse.Namespace) -> None:
             raise ConfigError(f"--{name} has no effect {where}. Remove it.")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic export",
         description="Write the exported model of a folder in another format. The file is loaded in "
         "its own runtime and run on evaluation images; if it predicts something else, it is not "
@@ -71,13 +97,13 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("model_dir", help="folder of a run with an exported model")
+    add("model_dir", nargs="?", default="", help="folder of a run with an exported model")
     add(
         "--format",
         nargs="+",
         required=True,
-        choices=("saved_model", "litert", "onnx", "keras"),
-        help="what to write, below exports/ in the folder",
+        metavar="FORMAT",
+        help="saved_model, litert, onnx or keras, or several; written below exports/ in the folder",
     )
     add(
         "--quantize",

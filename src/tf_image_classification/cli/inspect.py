@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 
 _EXAMPLE = "example: tfic inspect train.csv --eval eval.csv --page inspection.html"
 _STATUS = {"error": 1}
@@ -20,6 +20,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--backbone and --checkpoint_path go together: a network and its weights")
     status = 0
     with train_estimator.ends_the_process():
+        for option in ("page", "json", "write_csv"):
+            cli_arguments.check_output(option, getattr(given, option))
         from tqdm import tqdm  # late: help is instant without them
 
         from tf_image_classification.inspection import inspect as looking
@@ -58,8 +60,8 @@ def main(arguments: Sequence[str]) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic inspect",
         description="Check every image of a source and its labels.",
         epilog=_EXAMPLE,

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from tf_image_classification import train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.launch import launch
 
@@ -14,7 +15,7 @@ _EXAMPLE = "example: tfic launch --workers 2 -- python myEstimator.py --epochs 3
 
 def main(arguments: Sequence[str]) -> int:
     """Launch; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = cli_arguments.Parser(
         "tfic launch",
         description="Run a command as every task of a cluster on this machine.",
         epilog=_EXAMPLE,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import tf_image_classification
-from tf_image_classification import signals
+from tf_image_classification import signals, streams
 from tf_image_classification.errors import did_you_mean
 
 VERBS = {
@@ -41,12 +43,29 @@ _RESUMES = {
 }
 """Verbs that continue where they were stopped."""
 
+_OTHER_WORDS = {
+    **dict.fromkeys(("fit", "finetune", "fine-tune", "resume", "run", "start"), "train"),
+    **dict.fromkeys(("test", "validate", "val", "score"), "evaluate"),
+    **dict.fromkeys(("infer", "inference", "classify", "label"), "predict"),
+    **dict.fromkeys(("deploy", "server", "api"), "serve"),
+    **dict.fromkeys(("search", "hpo", "sweep", "optimize"), "tune"),
+    **dict.fromkeys(("models", "list", "networks", "zoo"), "backbones"),
+    **dict.fromkeys(("check", "lint", "analyze", "analyse", "audit", "stats"), "inspect"),
+    **dict.fromkeys(("plan", "dry-run"), "train --plan"),
+    "lr-find": "find-learning-rate",
+}
+"""What other programs call these verbs."""
+
+_FOR_THEIR_OUTPUT = ("predict", "backbones", "submit")
+"""Verbs that end when nobody reads their output any more; the others complete their work."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the process's exit status.
 
     Without arguments this is the process ``tfic`` itself.
     """
+    streams.prepare()
     if arguments is not None:
         return _guarded(arguments)
     atexit.register(signals.ignore)  # the first to be registered is the last to be called
@@ -67,7 +86,7 @@ def _guarded(arguments: Sequence[str]) -> int:
     again = _RESUMES.get(verb, "")
     with signals.handled(), signals.stage("", again=again, resumes=verb in _RESUMES):
         try:
-            return _run(arguments)
+            return _with_output(arguments)
         except BaseException as error:
             stopped = signals.cause_of(error)
             if stopped is None:
@@ -76,24 +95,66 @@ def _guarded(arguments: Sequence[str]) -> int:
             return stopped.exit_code
 
 
+def _with_output(arguments: Sequence[str]) -> int:
+    """Run a verb, whatever becomes of standard output meanwhile."""
+    try:
+        return _run(arguments)
+    except BrokenPipeError:  # the reader, such as head, has enough
+        streams.discard_output()
+        return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        streams.discard_output()
+        _refuse_output(str(error.strerror))
+    finally:
+        problem = streams.flush_output()
+        if problem:
+            _refuse_output(problem)
+
+
+def _refuse_output(problem: str) -> NoReturn:
+    print(f"Standard output cannot be written: {problem}.", file=sys.stderr)
+    raise SystemExit(1) from None
+
+
 def _run(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if len(arguments) > 1 and arguments[0] == "help":
+        arguments = [arguments[1], "--help"]
+    if not arguments or arguments[0] in ("-h", "--help", "-help", "help"):
         print(_help())
         return 0
-    verb, rest = arguments[0], arguments[1:]
-    if verb == "--version":
+    verb, rest = arguments[0].lower().replace("_", "-"), arguments[1:]
+    if verb in ("--version", "-version", "-v", "version"):
         print(f"tfic {tf_image_classification.__version__}")
         return 0
     if verb not in VERBS:
-        print(f"tfic: unknown verb {verb!r}. {did_you_mean(verb, VERBS)}", file=sys.stderr)
+        print(f"tfic: {_unknown(arguments[0], rest)}", file=sys.stderr)
         return 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before a verb imports TensorFlow
+    from tf_image_classification import command_line  # late: the list of verbs is instant
+
     module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
-    try:
-        return int(module.main(rest))
-    except BrokenPipeError:  # whoever read the output, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    with contextlib.nullcontext() if verb in _FOR_THEIR_OUTPUT else streams.may_end():
+        # Without "--" it cannot be known where the command begins, whose flags are its own.
+        is_command = verb in ("launch", "submit") and "--" not in rest
+        return int(module.main(rest if is_command else command_line.usual_form(rest)))
+
+
+def _unknown(word: str, rest: Sequence[str]) -> str:
+    """What to say of a first word that is not a verb."""
+    if word.startswith("-"):
+        return (
+            f"{word} stands before the verb. Write tfic VERB {word} ..., as in tfic train --help."
+        )
+    if word.lower() in _OTHER_WORDS:
+        return f"unknown verb {word!r}. Write tfic {_OTHER_WORDS[word.lower()]}."
+    if word.endswith(".py"):
+        line = " ".join(["python", word, *rest])
+        return f"{word} is a program, not a verb. Write {line}, or tfic train --spec {word}:Class."
+    if os.path.exists(word):
+        return f"{word} is not a verb. Write, for instance, tfic inspect {word}. See tfic --help."
+    return f"unknown verb {word!r}. {did_you_mean(word, VERBS)}"
 
 
 def _help() -> str:

@@ -1,153 +1,262 @@
-"""``tfic predict MODEL_DIR PATHS...``: what a trained model makes of images."""
+"""``tfic predict MODEL_DIR PATHS...``: the predictions of a trained model, an image a row."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification import files, train_estimator
+from tf_image_classification import files, signals, streams, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import ConfigError, RunInterrupted, RunMismatchError
 
 if TYPE_CHECKING:
-    from tf_image_classification.serving.predictor import Prediction
+    from tf_image_classification.serving.found_images import FoundImage
+    from tf_image_classification.serving.prediction_file import PredictionFile
+    from tf_image_classification.serving.prediction_rows import PredictionRows, Row
+    from tf_image_classification.serving.predictor import Predictor
 
 _EXAMPLE = "example: tfic predict runs/pets pictures/ more/*.jpg --output predictions.csv"
+_MOST_SHOWN = 5  # reasons on standard error
 
 
 def main(arguments: Sequence[str]) -> int:
     """Predict; returns 1 if an image could not be used, else 0."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
     bad = 0
     with train_estimator.ends_the_process():
-        kind = _kind(given.output)
-        if given.output != "-":
-            files.make_folder(os.path.dirname(given.output) or ".")  # before the work
-        train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
-        from tqdm import tqdm  # late: help is instant without them
+        _check(given)
+        settings = make_settings({"deterministic": False})
+        train_estimator.prepare_tensorflow(settings)
+        from tf_image_classification.serving import predictor
+        from tf_image_classification.serving.found_images import check_patterns, images_of
+        from tf_image_classification.serving.prediction_file import PredictionFile
+        from tf_image_classification.serving.prediction_rows import PredictionRows
 
-        from tf_image_classification.serving.found_images import images_of
-        from tf_image_classification.serving.predictor import load_model
-
-        model = load_model(given.model_dir)
-        began = time.monotonic()
-        rows = []
-        lines = (line.rstrip("\n") for line in sys.stdin)
-        with tqdm(desc="predict", unit="img", file=sys.stderr, disable=None) as bar:
-            for prediction in model.predict_each(
-                images_of(given.paths, lines),
-                top_k=given.top_k,
-                reject_below=given.reject_below,
-                is_calibrated=given.calibrated,
-                batch_size=given.batch_size,
-            ):
-                rows.append(_row(prediction))
-                bad += bool(prediction.error)
-                bar.update()
-        secs = time.monotonic() - began
-        _WRITERS[kind](given.output, rows)
-        print(
-            f"{len(rows)} images, {bad} of them bad, {len(rows) / secs:.1f} images/s; "
-            f"model of step {model.step}"
-            + ("" if model.calibrations and given.calibrated else ", probabilities not calibrated"),
-            file=sys.stderr,
-        )
+        predictor.check_arguments(given.top_k, given.reject_below, given.batch_size)
+        check_patterns(given.paths)
+        model = predictor.load_model(given.model_dir)
+        calibrated = model.calibrations if given.calibrated else {}
+        rows = PredictionRows(model.schema, calibrated)
+        images = images_of(given.paths, streams.input_lines() if "-" in given.paths else ())
+        if given.output == "-":
+            bad = _print_rows(model, images, given, rows)
+        else:
+            output = PredictionFile(
+                given.output,
+                rows,
+                _identity(model, given),
+                resume=given.resume,
+                cache_dir=train_estimator.cache_dir(settings),
+            )
+            bad = _write_rows(model, images, given, output)
     return int(bad > 0)
 
 
-def _kind(output: str) -> str:
-    kind = output.rpartition(".")[2].lower() if output != "-" else "csv"
-    if kind not in _WRITERS:
+def _check(given: argparse.Namespace) -> None:
+    """Refuse a line that cannot work, before TensorFlow is imported."""
+    output = given.output
+    if not _is_model_folder(given.model_dir):
+        folder = next(filter(_is_model_folder, given.paths), "")
+        if folder:
+            raise ConfigError(
+                f"{folder} is the model folder. Write it first: tfic predict {folder} "
+                f"{given.model_dir} ..."
+            )
+    if output == "-":
+        if given.resume:
+            raise ConfigError("--resume continues a file. Give it with --output.")
+        if streams.was_closed("stdout"):
+            raise ConfigError("Standard output is closed. Redirect it, or give --output FILE.")
+    elif output.rpartition(".")[2].lower() not in ("csv", "jsonl", "parquet"):
         raise ConfigError(
             f"--output {output}: expected a name ending in .csv, .jsonl or .parquet, or - for CSV "
             "on standard output."
         )
-    return kind
+    elif not files.is_remote(output):
+        given.output = output = os.path.expanduser(output)
+        inputs = [os.path.abspath(os.path.expanduser(path)) for path in given.paths]
+        if os.path.abspath(output) in inputs:
+            raise ConfigError(f"--output {output} is one of the inputs. Choose another name.")
+        cli_arguments.check_output("output", output)
+    if "-" in given.paths and streams.was_closed("stdin"):
+        raise ConfigError("Standard input is closed, so - names no images. Pipe a path a line.")
 
 
-def _row(prediction: Prediction) -> dict[str, Any]:
-    row: dict[str, Any] = {"uri": _utf8(prediction.uri), "error": _utf8(prediction.error)}
-    for name, said in prediction.labels.items():
-        if said.probability is None:
-            row[name] = said.value
-            continue
-        row |= {
-            name: said.name,
-            f"{name}_probability": said.probability,
-            f"{name}_rejected": said.is_rejected,
-            f"{name}_top": [{"class": c, "probability": p} for c, p in said.top],
-        }
-        if said.conformal_set is not None:
-            row[f"{name}_set"] = list(said.conformal_set)
-        if said.above_threshold is not None:
-            row[f"{name}_above_threshold"] = list(said.above_threshold)
-    return row
+def _is_model_folder(path: str) -> bool:
+    return not files.is_remote(path) and os.path.isfile(os.path.join(path, "run.json"))
 
 
-def _utf8(text: str) -> str:
-    """The text; bytes of a file name that are no UTF-8 become escapes."""
-    return text.encode(errors="backslashreplace").decode()
+def _identity(model: Predictor, given: argparse.Namespace) -> dict[str, Any]:
+    """What must be the same when an output is continued; the inputs are compared row by row."""
+    return {
+        "model": model.fingerprint(),
+        "step": model.step,
+        "calibrated": given.calibrated,
+        "top_k": given.top_k,
+        "reject_below": given.reject_below,
+    }
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row)) or ["uri", "error"]
+def _print_rows(
+    model: Predictor,
+    images: Iterator[FoundImage],
+    given: argparse.Namespace,
+    rows: PredictionRows,
+) -> int:
+    """Rows on standard output, each as soon as it is known; returns how many are bad."""
+    with _counted(model, given) as counts:
+        print(rows.csv_header(), end="", flush=True)
+        for row in _rows(model, images, given):
+            print(rows.as_csv(row), end="", flush=True)
+            counts.add(row)
+    return counts.num_bad
 
 
-def _write_csv(path: str, rows: Sequence[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = _columns(rows)
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_cell(row.get(name, "")) for name in columns])
-    if path == "-":
-        sys.stdout.write(text.getvalue())
-    else:
-        files.write_bytes(path, text.getvalue().encode())
+def _write_rows(
+    model: Predictor,
+    images: Iterator[FoundImage],
+    given: argparse.Namespace,
+    output: PredictionFile,
+) -> int:
+    """Rows into a file, those that are missing; returns how many of all are bad."""
+    with output:
+        _skip_written(images, output)
+        if output.is_complete:
+            print(f"{output.path} is complete: {output.num_rows:,} rows", file=sys.stderr)
+        else:
+            _add_rows(model, images, given, output)
+    return output.num_bad
 
 
-def _cell(value: Any) -> Any:
-    """A value as CSV holds it: classes joined by "|", with their probabilities after a colon."""
-    if isinstance(value, list):
-        return "|".join(
-            f"{one['class']}:{one['probability']:.4f}" if isinstance(one, dict) else one
-            for one in value
+def _add_rows(
+    model: Predictor,
+    images: Iterator[FoundImage],
+    given: argparse.Namespace,
+    output: PredictionFile,
+) -> None:
+    with _counted(model, given) as counts:
+        counts.begin_after(output.num_rows, output.num_bad)
+        try:
+            for row in _rows(model, images, given):
+                output.add(row)
+                counts.add(row)
+        except BaseException as error:
+            stopped = signals.cause_of(error)
+            if stopped is None:
+                raise
+            text = f"Stopped by {stopped.name} before the first row."
+            if output.num_rows:
+                text = (
+                    f"Stopped by {stopped.name}: {output.num_rows:,} rows are in "
+                    f"{output.part_path}. The same command with --resume continues."
+                )
+            if given.resume:  # the status that says: start me again
+                raise RunInterrupted(text) from None
+            signals.tell_last(text)
+            raise SystemExit(stopped.exit_code) from None
+        output.complete()
+
+
+def _skip_written(images: Iterator[FoundImage], output: PredictionFile) -> None:
+    """Go past the images whose rows are there.
+
+    Raises:
+        RunMismatchError: the rows are of other images.
+    """
+    from tf_image_classification.serving.prediction_rows import utf8
+
+    advice = "Repeat the command as it was, or choose another output."
+    for number, uri in enumerate(output.written_uris(), start=1):
+        image = next(images, None)
+        if image is None or utf8(image.name) != uri:
+            now = "there are no more inputs" if image is None else f"the input is {image.name!r}"
+            raise RunMismatchError(
+                f"{output.path} was begun with other inputs: row {number} is {uri!r}, now {now}. "
+                + advice
+            )
+    if output.is_complete and next(images, None) is not None:
+        raise RunMismatchError(
+            f"{output.path} is complete with {output.num_rows:,} rows, and there are more inputs "
+            f"now. {advice}"
         )
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def _write_json_lines(path: str, rows: Sequence[dict[str, Any]]) -> None:
-    files.write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+def _rows(
+    model: Predictor, images: Iterator[FoundImage], given: argparse.Namespace
+) -> Iterator[Row]:
+    from tf_image_classification.serving.prediction_rows import row_of
+
+    for prediction in model.predict_each(
+        ((image.name, image.content()) for image in images),
+        top_k=given.top_k,
+        reject_below=given.reject_below,
+        is_calibrated=given.calibrated,
+        batch_size=given.batch_size,
+    ):
+        yield row_of(prediction)
 
 
-def _write_parquet(path: str, rows: Sequence[dict[str, Any]]) -> None:
-    import pyarrow as pa  # late: it takes half a second
-    from pyarrow import parquet
+class _Counts:
+    """How many images there were, for the last line on standard error."""
 
-    columns = {name: [row.get(name) for row in rows] for name in _columns(rows)}
-    buffer = io.BytesIO()
-    parquet.write_table(pa.table(columns), buffer, compression="zstd")
-    files.write_bytes(path, buffer.getvalue())
+    def __init__(self, bar: Any) -> None:
+        self.num_images = self.num_bad = self.num_before = 0
+        self.reasons: list[str] = []
+        self._bar = bar
+        self._began = time.monotonic()
+
+    def begin_after(self, num_images: int, num_bad: int) -> None:
+        """Count those of an interrupted process."""
+        self.num_images = self.num_before = num_images
+        self.num_bad = num_bad
+        self._bar.update(num_images)
+
+    def add(self, row: Row) -> None:
+        self.num_images += 1
+        self._bar.update()
+        if row["error"]:
+            self.num_bad += 1
+            if len(self.reasons) < _MOST_SHOWN:
+                self.reasons.append(f"bad: {row['uri']}: {row['error']}")
+
+    def text(self) -> str:
+        new = self.num_images - self.num_before
+        speed = new / (time.monotonic() - self._began)
+        resumed = f" ({self.num_before:,} from before)" if self.num_before else ""
+        return "\n".join(
+            [
+                *self.reasons,
+                f"{self.num_images:,} images{resumed}, {self.num_bad:,} of them bad, "
+                f"{speed:.1f} images/s",
+            ]
+        )
 
 
-_WRITERS: dict[str, Callable[[str, Sequence[dict[str, Any]]], None]] = {
-    "csv": _write_csv,
-    "jsonl": _write_json_lines,
-    "parquet": _write_parquet,
-}
+@contextlib.contextmanager
+def _counted(model: Predictor, given: argparse.Namespace) -> Iterator[_Counts]:
+    """Progress while the block runs, and a summary at its end, however it ends."""
+    from tqdm import tqdm  # late: help is instant without it
+
+    with tqdm(desc="predict", unit="img", file=sys.stderr, disable=None) as bar:
+        counts = _Counts(bar)
+        try:
+            yield counts
+        finally:
+            bar.close()
+            plain = "" if model.calibrations and given.calibrated else ", not calibrated"
+            print(f"{counts.text()}; model of step {model.step}{plain}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic predict",
-        description="Say what the exported model of a folder makes of images.",
+        description="Write the predictions of the exported model of a folder, an image a row.",
         epilog=_EXAMPLE,
         allow_abbrev=False,
     )
@@ -155,13 +264,18 @@ def _parser() -> argparse.ArgumentParser:
     add("model_dir", help="folder of a run with an exported model")
     add("paths", nargs="+", help="images, folders, patterns, .csv, .tfrecord; - for a path a line")
     add("--output", default="-", help=".csv, .jsonl or .parquet file; - for CSV on standard output")
-    add("--top_k", type=int, default=5, help="how many of the likeliest classes are named (5)")
+    add(
+        "--resume",
+        action="store_true",
+        help="continue an output that was interrupted: only the missing rows are computed",
+    )
+    add("--top_k", type=int, default=5, help="how many of the most probable classes to name (5)")
     add("--reject_below", type=float, default=0.0, help="mark predictions less probable than this")
     add(
         "--nocalibrated",
         dest="calibrated",
         action="store_false",
-        help="give the model's own probabilities, although it has been evaluated",
+        help="write the model's own probabilities even if it has a calibration",
     )
     add("--batch_size", type=int, default=32, help="images that are computed together (32)")
     return parser

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from tf_image_classification import train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 
 _EXAMPLE = "example: tfic report runs/pets, then open runs/pets/report.html"
@@ -13,8 +13,9 @@ _EXAMPLE = "example: tfic report runs/pets, then open runs/pets/report.html"
 
 def main(arguments: Sequence[str]) -> int:
     """Write the report; returns the exit status."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
     with train_estimator.ends_the_process():
+        cli_arguments.check_output("output", given.output)
         values = {"model_dir": given.model_dir, "eval_metadata": tuple(given.eval_metadata)}
         settings = make_settings({name: value for name, value in values.items() if value})
         train_estimator.prepare_tensorflow(settings)
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic report",
         description="Write one HTML page about the exported model of a folder: measures with "
         "intervals, mistakes, calibration, slices, what limits it; and a model card beside it.",

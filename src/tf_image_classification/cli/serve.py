@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError
 
@@ -19,7 +20,7 @@ _LAST_PORT = 65535
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until told to stop; returns the exit status."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
     with train_estimator.ends_the_process():
         _check(given)
         train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
@@ -31,20 +32,27 @@ def main(arguments: Sequence[str]) -> int:
                 "pip install 'tf_image_classification[serve]'."
             ) from error
         from tf_image_classification.serving.batcher import Limits
+        from tf_image_classification.serving.connections import ConnectionLimits
         from tf_image_classification.serving.predictor import load_model
 
+        server.prepare_threads()
         told = server.environment_options(os.environ)
         told_port = _port(told.pop("port", ""), "AIP_HTTP_PORT")
         port = given.port or told_port or 8501
         host = given.host or ("0.0.0.0" if told_port and not given.port else "127.0.0.1")
         _refuse_taken(host, port)
         options = server.ServerOptions(
-            name=given.name or os.path.basename(os.path.abspath(given.model_dir)),
+            name=_name(given),
             limits=Limits(given.max_batch_size, given.max_wait_ms, given.max_queue),
+            connections=ConnectionLimits(
+                given.max_connections, given.header_timeout_secs, given.timeout_secs
+            ),
             max_body_bytes=int(given.max_body_mb * 2**20),
+            max_request_pixels=given.max_request_pixels,
             timeout_secs=given.timeout_secs,
             token=_token(given.token_file),
-            **told,
+            predict_route=told.get("predict_route", ""),
+            health_route=told.get("health_route", ""),
         )
         model = load_model(given.model_dir, max_pixels=given.max_image_pixels)
         print(f"{options.name}, step {model.step}: http://{host}:{port}", flush=True)
@@ -55,15 +63,34 @@ def main(arguments: Sequence[str]) -> int:
 def _check(given: argparse.Namespace) -> None:
     """See that every number is one that the server can work with."""
     _port(str(given.port), "--port")
-    for name in ("max_batch_size", "max_queue", "max_image_pixels"):
+    for name in ("max_batch_size", "max_queue", "max_image_pixels", "max_connections"):
         if getattr(given, name) < 1:
             raise ConfigError(f"--{name} is {getattr(given, name)}, expected at least 1.")
-    for name in ("max_body_mb", "timeout_secs", "max_wait_ms"):
+    if given.max_request_pixels and given.max_request_pixels < given.max_image_pixels:
+        raise ConfigError(
+            f"--max_request_pixels is {given.max_request_pixels}, less than --max_image_pixels "
+            f"{given.max_image_pixels}. Raise it, or lower --max_image_pixels."
+        )
+    for name in ("max_body_mb", "timeout_secs", "header_timeout_secs", "max_wait_ms"):
         value = getattr(given, name)
         is_possible = value >= 0 if name == "max_wait_ms" else value > 0
         if not (is_possible and math.isfinite(value)):
             least = "at least 0" if name == "max_wait_ms" else "a number above 0"
             raise ConfigError(f"--{name} is {value:g}, expected {least}.")
+
+
+def _name(given: argparse.Namespace) -> str:
+    """The model's name in addresses.
+
+    Raises:
+        ConfigError: an address cannot hold it.
+    """
+    name: str = given.name or os.path.basename(os.path.abspath(given.model_dir))
+    if not name or set(name) & set("/{}?#%"):
+        raise ConfigError(
+            f"The model's name {name!r} cannot stand in an address. Choose another with --name."
+        )
+    return name
 
 
 def _port(text: str, origin: str) -> int:
@@ -96,8 +123,8 @@ def _token(path: str) -> str:
     return token
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> cli_arguments.Parser:
+    parser = cli_arguments.Parser(
         "tfic serve",
         description="Serve the exported model of a folder over HTTP: TensorFlow Serving's REST "
         "API, Vertex AI's contract of prediction containers, and a page to drop pictures on.",
@@ -114,7 +141,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--max_wait_ms", type=float, default=0.0, help="how long to wait for more of them (0)")
     add("--max_queue", type=int, default=512, help="images that may wait (512)")
     add("--max_body_mb", type=float, default=32.0, help="MiB of a request (32)")
-    add("--max_image_pixels", type=int, default=50_000_000, help="larger images are refused")
+    add(
+        "--max_image_pixels",
+        type=int,
+        default=50_000_000,
+        help="larger images are refused (50000000)",
+    )
+    add(
+        "--max_request_pixels",
+        type=int,
+        default=0,
+        help="of all images of a request together (four times --max_image_pixels)",
+    )
+    add("--max_connections", type=int, default=512, help="open at the same time (512)")
+    add("--header_timeout_secs", type=float, default=10.0, help="for the headers of a request (10)")
     add(
         "--timeout_secs", type=float, default=30.0, help="for a request's body, and its answer (30)"
     )

@@ -69,6 +69,7 @@ def act(
         path = ""
         if output:
             path, arguments = cli_arguments.take(arguments, "output")
+            cli_arguments.check_output("output", path)
         reference, rest = cli_arguments.take(arguments, "spec")
         settings = train_estimator.settings_of_command_line(rest)
         if trial:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import output, train_estimator
+from tf_image_classification import streams, train_estimator
 from tf_image_classification.cli import specs
 from tf_image_classification.config import Settings
 from tf_image_classification.estimator_specs import EstimatorSpec
@@ -18,5 +18,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _train(spec: EstimatorSpec, settings: Settings, _: str) -> None:
-    with output.may_end():
+    with streams.may_end():
         train_estimator.train(spec, settings)

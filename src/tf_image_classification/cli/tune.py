@@ -1,21 +1,25 @@
-"""``tfic tune --spec file.py:Class --space space.yml --trials N``: searches for settings."""
+"""``tfic tune --backbone NAME --space space.yml --trials N``: searches for settings."""
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 
 from tf_image_classification import command_line, search_space, train_estimator, yaml_files
 from tf_image_classification import tune as tuning
 from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.cli import specs
 from tf_image_classification.errors import ConfigError, did_you_mean
 
-USAGE = """usage: tfic tune --spec file.py:Class --space space.yml --trials N [options] [flags]
+USAGE = f"""usage: tfic tune {specs.WHICH} --space space.yml --trials N
+       [options] [flags]
 
 Trains N times with settings from a space, and keeps those with the best best_metric on the
 evaluation set. That set has then chosen the settings: judge the result on a test set. The same
-command goes on with a study that was interrupted.
+command continues a study that was interrupted.
 
-  --space FILE         settings to vary: name: {low, high, log} or {choices}
+  --space FILE         settings to vary: name: {{low, high, log}} or {{choices}}
   --study_dir DIR      folder of the study (./study)
   --sampler NAME       tpe, random or grid (tpe)
   --pruner NAME        none, median or hyperband: end bad trials early (none)
@@ -33,11 +37,11 @@ def main(arguments: Sequence[str]) -> int:
         rest: Sequence[str] = arguments
         for name in ("spec", "space", "trials", "study_dir", "sampler", "pruner", "timeout_secs"):
             own[name], rest = cli_arguments.take(rest, name)
-        for name in ("spec", "space", "trials"):
+        for name in ("space", "trials"):
             if not own[name]:
                 raise ConfigError(f"--{name} is missing. See tfic tune --help.")
         options = tuning.TuneOptions(
-            study_dir=own["study_dir"] or "./study",
+            study_dir=os.path.expanduser(own["study_dir"] or "./study"),
             trials=int(_number("trials", own["trials"])),
             sampler=_choice("sampler", own["sampler"] or "tpe", tuning.SAMPLERS),
             pruner=_choice("pruner", own["pruner"] or "none", tuning.PRUNERS),
@@ -47,11 +51,14 @@ def main(arguments: Sequence[str]) -> int:
             yaml_files.read_mapping(own["space"], "--space"), own["space"]
         )
         settings = train_estimator.settings_of_command_line(rest)
+        is_ready = bool(settings.ready.backbone) or any(p.name == "backbone" for p in space)
+        if bool(own["spec"]) == is_ready:
+            raise ConfigError(f"Give either a spec or a backbone: {specs.WHICH}.")
         tuning.check_space(space, settings)
         train_estimator.prepare_tensorflow(settings)
         from tf_image_classification.estimator_specs import load_spec
 
-        tuning.tune(load_spec(own["spec"]), settings, space, options)
+        tuning.tune(load_spec(own["spec"]) if own["spec"] else None, settings, space, options)
         print(tuning.table(options.study_dir))
         print(f"best settings: {options.study_dir}/best.yml, for --config")
         print(f"pictures:      {options.study_dir}/plots")
@@ -63,7 +70,7 @@ def _number(name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if value < 0 or (name == "trials" and (value < 1 or value != int(value))):
+    if not 0 <= value < math.inf or (name == "trials" and (value < 1 or value != int(value))):
         raise ConfigError(f"--{name} is {text!r}, expected a number above 0.")
     return value
 

@@ -12,12 +12,17 @@ import io
 import json
 import os
 import re
-import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 
 import tf_image_classification
 from tf_image_classification import files
+from tf_image_classification.cloud.sent_files import (
+    ARGUMENTS,
+    SentFiles,
+    secret_argument,
+    sent_files,
+)
 from tf_image_classification.errors import ConfigError
 
 TENSORFLOW = {"cpu": "tensorflow-cpu>=2.20,<3", "gpu": "tensorflow[and-cuda]>=2.20,<3"}
@@ -25,11 +30,6 @@ TENSORFLOW = {"cpu": "tensorflow-cpu>=2.20,<3", "gpu": "tensorflow[and-cuda]>=2.
 
 MODULE = "tfic_application.run"
 """The module of an application's package that runs it."""
-
-_MOST_BYTES = 100 * 2**20
-_LEFT_OUT = ("__pycache__", "venv", "node_modules")
-_MODEL = {"run.json", "labels.json"}
-_IMAGE = {"Dockerfile", "application", "framework"}
 
 _DOCKERFILE = """\
 FROM python:3.11-slim
@@ -40,7 +40,7 @@ COPY application /application
 WORKDIR /application
 RUN if [ -f requirements.txt ]; then pip install --no-cache-dir -r requirements.txt; fi
 ENV PYTHONUNBUFFERED=1
-CMD {program}
+CMD {command}
 """
 
 _PROJECT = """\
@@ -118,64 +118,58 @@ def application_of(command: Sequence[str]) -> Application:
     raise ConfigError(f"The command is {' '.join(command)!r}. {expected}")
 
 
-def application_files(application: Application) -> dict[str, str]:
-    """The files of an application: path in its folder to path here.
+def application_files(application: Application, *, allowed: Sequence[str] = ()) -> SentFiles:
+    """The files of an application that are sent.
 
-    Hidden files, environments, model folders and the folders of images are left out.
+    Args:
+        application: the application.
+        allowed: as ``sent_files``.
 
     Raises:
-        ConfigError: they are too large to be a program, or one of them is a secret.
+        ConfigError: as ``sent_files``; or the script itself is left out.
     """
-    found: dict[str, str] = {}
-    for folder, names, base_names in os.walk(application.folder):
-        held = {*names, *base_names}
-        if folder != application.folder and (held >= _MODEL or held >= _IMAGE):
-            names.clear()
-            continue
-        names[:] = sorted(n for n in names if not n.startswith(".") and n not in _LEFT_OUT)
-        for name in sorted(base_names):
-            path = os.path.join(folder, name)
-            is_sent = not name.startswith(".") and not name.endswith(".pyc")
-            if is_sent and os.path.isfile(path):  # not a link to nowhere, nor a pipe
-                found[os.path.relpath(path, application.folder)] = path
-    size = sum(os.path.getsize(path) for path in found.values())
-    if size > _MOST_BYTES:
+    sent = sent_files(application.folder, allowed=allowed)
+    script = application.program[1]
+    if application.program[0] == "python" and script not in sent.sizes:
+        why = sent.left_out.get(script, "not there")
+        raise ConfigError(f"The script {script} of {sent.folder} would not be sent: it is {why}.")
+    return sent
+
+
+def check_arguments(application: Application, *, allowed: Sequence[str] = ()) -> None:
+    """See that the command, which everybody who sees the job can read, holds no secret.
+
+    Raises:
+        ConfigError: it does.
+    """
+    secret = secret_argument(application.arguments)
+    if secret is not None and ARGUMENTS not in allowed:
         raise ConfigError(
-            f"{application.folder} holds {size / 2**20:.0f} MiB, which would all be sent. Put the "
-            "script into a folder of its own, and data into a bucket."
+            f"Argument {secret.line} of the command holds {secret.kind}, and whoever sees the job "
+            "can read it. Give it to the machines in another way, such as their account or a "
+            f"secret of the cluster. If it is not a secret, add --allow_secret {ARGUMENTS}."
         )
-    for path in found.values():
-        if _is_secret(path):
-            raise ConfigError(
-                f"{path} holds a private key or a token, and would be sent. Move it out of "
-                f"{application.folder}; the job needs no key, but an account (service_account)."
-            )
-    return found
+    if secret is None and ARGUMENTS in allowed:
+        raise ConfigError(
+            f"--allow_secret {ARGUMENTS}: no key or token was found in the command. Remove the "
+            "option."
+        )
 
 
-def _is_secret(path: str) -> bool:
-    if not path.lower().endswith((".json", ".key", ".pem")) or os.path.getsize(path) > 2**16:
-        return False
-    marks = (b"PRIVATE KEY-----", b'"private_key"', b'"refresh_token"', b'"client_secret"')
-    content = _read(path)
-    return any(mark in content for mark in marks)
-
-
-def application_package(application: Application, accelerator: str) -> tuple[str, bytes]:
+def application_package(
+    application: Application, sent: SentFiles, accelerator: str
+) -> tuple[str, bytes]:
     """The source package of an application: its file name and content, the same for the same files.
 
     Args:
         application: the application.
+        sent: its files.
         accelerator: "cpu" or "gpu".
 
     Raises:
-        ConfigError: as ``application_files``, or ``requirements.txt`` holds what no package can
-            ask for.
+        ConfigError: ``requirements.txt`` holds something that a package cannot ask for.
     """
-    contents = {
-        f"src/tfic_application/files/{name}": _read(path)
-        for name, path in application_files(application).items()
-    }
+    contents = {f"src/tfic_application/files/{name}": sent.read(name) for name in sent}
     contents["src/tfic_application/__init__.py"] = b""
     contents["src/tfic_application/run.py"] = _RUN.format(program=application.program).encode()
     version = tf_image_classification.__version__
@@ -212,13 +206,8 @@ def _requirements(text: str, folder: str) -> list[str]:
 
 def framework_files() -> dict[str, bytes]:
     """This framework as a project: path to content."""
-    root = os.path.dirname(os.path.abspath(tf_image_classification.__file__))
-    contents = {}
-    for folder, names, base_names in os.walk(root):
-        names[:] = [name for name in names if name != "__pycache__"]
-        for name in base_names:
-            path = os.path.join(folder, name)
-            contents[f"src/tf_image_classification/{os.path.relpath(path, root)}"] = _read(path)
+    sent = sent_files(os.path.dirname(os.path.abspath(tf_image_classification.__file__)))
+    contents = {f"src/tf_image_classification/{name}": sent.read(name) for name in sent}
     required = importlib.metadata.requires("tf_image_classification") or []
     project = _PROJECT.format(
         name="tf_image_classification",
@@ -235,29 +224,42 @@ def framework_package() -> tuple[str, bytes]:
     return _source_package(framework_files(), version, name="tf_image_classification")
 
 
-def write_docker_context(application: Application, folder: str, accelerator: str) -> None:
+def check_new_folder(folder: str) -> None:
+    """See that a folder for ``docker build`` can be written.
+
+    Raises:
+        ConfigError: it holds something already, or is a file.
+    """
+    if os.path.isdir(folder) and os.listdir(folder):
+        raise ConfigError(f"{folder} is not empty. Name a new folder, or remove it.")
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ConfigError(f"{folder} is a file. Name a new folder.")
+
+
+def write_docker_context(
+    application: Application, sent: SentFiles, folder: str, accelerator: str
+) -> None:
     """Write a folder from which ``docker build`` makes the application's image.
 
     Args:
         application: the application.
+        sent: its files.
         folder: the folder to write; must be new or empty.
         accelerator: "cpu" or "gpu".
 
     Raises:
-        ConfigError: the folder holds something already.
+        ConfigError: as ``check_new_folder``.
     """
-    if os.path.isdir(folder) and os.listdir(folder):
-        raise ConfigError(f"{folder} is not empty. Name a new folder, or remove it.")
-    for name, path in application_files(application).items():
-        target = os.path.join(folder, "application", name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copyfile(path, target)
-    for name, content in framework_files().items():
-        target = os.path.join(folder, "framework", name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+    check_new_folder(folder)
+    contents = {f"application/{name}": sent.read(name) for name in sent}
+    contents |= {f"framework/{name}": content for name, content in framework_files().items()}
+    for name, content in contents.items():
+        target = os.path.join(folder, name)
+        files.make_folder(os.path.dirname(target))
         files.write_bytes(target, content)
     dockerfile = _DOCKERFILE.format(
-        tensorflow=TENSORFLOW[accelerator], program=json.dumps(application.program)
+        tensorflow=TENSORFLOW[accelerator],
+        command=json.dumps([*application.program, *application.arguments]),
     )
     files.write_bytes(os.path.join(folder, "Dockerfile"), dockerfile.encode())
 
@@ -277,8 +279,3 @@ def _source_package(
     data = bytearray(buffer.getvalue())
     data[4:8] = bytes(4)  # the time in the header of gzip
     return f"{base}.tar.gz", bytes(data)
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read()

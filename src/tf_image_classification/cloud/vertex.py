@@ -13,6 +13,7 @@ import yaml
 from tf_image_classification.cloud import package
 from tf_image_classification.cloud.job import CloudJob, require
 from tf_image_classification.cloud.package import Application
+from tf_image_classification.cloud.sent_files import SentFiles
 from tf_image_classification.config import ALIASES, OPTIONS
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.search_space import Parameter
@@ -89,13 +90,13 @@ def gcloud_command(job: CloudJob, described: Mapping[str, Any]) -> tuple[str, st
     return line, yaml.safe_dump(config, sort_keys=False)
 
 
-def upload_packages(job: CloudJob, application: Application) -> list[str]:
+def upload_packages(job: CloudJob, application: Application, sent: SentFiles) -> list[str]:
     """Upload the application's and this framework's package; returns their addresses.
 
     Raises:
         ConfigError: the client is not installed, or the packages cannot be stored; says why.
     """
-    made = packages(job, application)
+    made = packages(job, application, sent)
     folder = staging_folder(job)
     bucket_name, _, prefix = folder.removeprefix("gs://").partition("/")
     with _client_errors("google-cloud-storage", f"Packages cannot be stored in {folder}"):
@@ -108,11 +109,11 @@ def upload_packages(job: CloudJob, application: Application) -> list[str]:
     return [f"{folder}/{name}" for name, _ in made]
 
 
-def packages(job: CloudJob, application: Application) -> list[tuple[str, bytes]]:
+def packages(job: CloudJob, application: Application, sent: SentFiles) -> list[tuple[str, bytes]]:
     """What is uploaded for a prebuilt image: file names and contents, the framework first."""
     return [
         package.framework_package(),
-        package.application_package(application, accelerator(job)),
+        package.application_package(application, sent, accelerator(job)),
     ]
 
 

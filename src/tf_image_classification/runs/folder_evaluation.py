@@ -16,7 +16,6 @@ from tf_image_classification.dataset.given import GivenInput
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import (
-    CheckpointError,
     ConfigError,
     DataError,
     RunMismatchError,
@@ -94,9 +93,7 @@ def evaluate_folder(
     keeping.check_choice(choice)
     differs = ""
     folder = ModelFolder(settings.run.model_dir)
-    record = folder.read_record()
-    if record is None:
-        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    record = folder.known_record()
     if spec is None:
         _refuse_for_exported(settings, record)
     elif changes := _changes(spec, settings, record):

@@ -12,7 +12,7 @@ import logging
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
-from tf_image_classification.errors import CheckpointError, TficError
+from tf_image_classification.errors import TficError
 from tf_image_classification.evaluation.judgement import Judgement, judge
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.model_folder import ModelFolder, RunRecord
@@ -69,9 +69,7 @@ def know(folder: ModelFolder, settings: Settings, cache_dir: str, group: str = "
     Raises:
         TficError: there is no model or nothing to evaluate it on.
     """
-    record = folder.read_record()
-    if record is None:
-        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    record = folder.known_record()
     settings = folder_evaluation.settings_of_kept(folder, settings, record)
     exported = ExportedModel(folder.saved_model).load()
     data = _data(exported, record, settings, cache_dir)

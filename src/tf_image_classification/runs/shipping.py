@@ -26,7 +26,6 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import (
-    CheckpointError,
     ConfigError,
     DataError,
     ExportError,
@@ -130,9 +129,7 @@ def export_folder(
         spec = ready_spec_of(settings.run.model_dir)
     check(wish, spec)
     folder = ModelFolder(settings.run.model_dir)
-    record = folder.read_record()
-    if record is None:
-        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    record = folder.known_record()
     if files.is_remote(folder.path):
         raise ConfigError(f"{folder.path} is remote. Copy it to this machine to export from it.")
     settings = folder_evaluation.settings_of_kept(folder, settings, record)

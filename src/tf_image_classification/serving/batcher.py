@@ -1,16 +1,15 @@
-"""Requests that come at the same time, answered together.
+"""Images that arrive at the same time are computed together.
 
     batcher = Batcher(model.answers, Limits())
     answer = await batcher.answer(image)      by output name, of this image
 
-A call on several images takes little longer than one on a single image. So whoever comes while a
-call is running waits for it to end, and goes with all others that wait.
+A call on several images takes little longer than one on a single image. So an image that arrives
+during a call waits until the call ends, and joins the next one with all others that wait.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,10 @@ from typing import Any
 
 class QueueFullError(Exception):
     """More images wait than may."""
+
+
+class StoppedError(Exception):
+    """The batcher has been stopped and takes no more images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,10 @@ class Limits:
     max_batch_size: int = 32
     max_wait_ms: float = 0.0
     max_queue: int = 512
+
+
+_Waiting = tuple[Any, "asyncio.Future[Any]"]
+"""An image, and where its answer goes."""
 
 
 class Batcher:
@@ -60,9 +67,10 @@ class Batcher:
         self.limits = limits
         self._answers = answers
         self._on_batch = on_batch
-        self._queue: asyncio.Queue[tuple[Any, asyncio.Future[Any]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()  # None: the end
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
 
     @property
     def num_waiting(self) -> int:
@@ -74,13 +82,14 @@ class Batcher:
         self._task = asyncio.get_running_loop().create_task(self._serve())
 
     async def stop(self) -> None:
-        """Answer what waits, then end."""
-        while self.num_waiting and self._task is not None and not self._task.done():
-            await asyncio.sleep(0.01)
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        """Answer every image that was accepted, then end; further images are refused."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._queue.put_nowait(None)
+        if self._task is None:
+            self.start()
+        assert self._task is not None
+        await self._task
         self._thread.shutdown(wait=True)
 
     async def answer(self, image: Any) -> Mapping[str, Any]:
@@ -88,7 +97,10 @@ class Batcher:
 
         Raises:
             QueueFullError: too many wait.
+            StoppedError: ``stop`` was called before.
         """
+        if self._is_stopped:
+            raise StoppedError("no more images are taken")
         if self.num_waiting >= self.limits.max_queue:
             raise QueueFullError(f"{self.num_waiting} images are waiting")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -97,29 +109,40 @@ class Batcher:
         return found
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = await self._next_batch()
+        is_last = False
+        while not is_last:
+            batch, is_last = await self._next_batch()
+            # A request that was given up, as after its time limit, needs no answer any more.
             wanted = [(image, future) for image, future in batch if not future.done()]
-            if not wanted:  # all have given up
-                continue
+            if wanted:
+                await self._compute(wanted)
+
+    async def _compute(self, wanted: Sequence[_Waiting]) -> None:
+        """One call; its error is the answer to all of its images."""
+        loop = asyncio.get_running_loop()
+        try:
             self._on_batch(len(wanted))
             images = [image for image, _ in wanted]
-            try:
-                answers = await loop.run_in_executor(self._thread, self._answers, images)
-            except Exception as error:
-                for _, future in wanted:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), answer in zip(wanted, answers, strict=True):
+            answers = await loop.run_in_executor(self._thread, self._answers, images)
+            pairs = list(zip(wanted, answers, strict=True))
+        except Exception as error:
+            for _, future in wanted:
                 if not future.done():
-                    future.set_result(answer)
+                    future.set_exception(error)
+            return
+        for (_, future), answer in pairs:
+            if not future.done():
+                future.set_result(answer)
 
-    async def _next_batch(self) -> list[tuple[Any, asyncio.Future[Any]]]:
-        batch = [await self._queue.get()]
-        if self.limits.max_wait_ms:
+    async def _next_batch(self) -> tuple[list[_Waiting], bool]:
+        """The images of the next call, and whether it is the last one."""
+        batch: list[_Waiting] = []
+        entry = await self._queue.get()
+        if self.limits.max_wait_ms and entry is not None:
             await asyncio.sleep(self.limits.max_wait_ms / 1000)
-        while len(batch) < self.limits.max_batch_size and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
-        return batch
+        while entry is not None:
+            batch.append(entry)
+            if len(batch) == self.limits.max_batch_size or self._queue.empty():
+                return batch, False
+            entry = self._queue.get_nowait()
+        return batch, True

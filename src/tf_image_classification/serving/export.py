@@ -10,6 +10,7 @@ explain(images)       preprocessed images to where the model looks, if it has fe
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import os
 import tempfile
@@ -220,6 +221,14 @@ class ExportedModel:
             ) from error
         self.no_heat_maps = str(notes.get(_NO_HEAT_MAPS, ""))
         return self
+
+    def fingerprint(self) -> str:
+        """A number of its program and its weights, whose checksums their index holds."""
+        parts = ("saved_model.pb", "variables/variables.index")
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(files.read_bytes(files.join(self.path, part)))
+        return digest.hexdigest()
 
     def preproc(self, image: tf.Tensor, width: int, height: int) -> tf.Tensor:
         """The evaluation preprocessing, in the form of ``get_preproc_fn``."""

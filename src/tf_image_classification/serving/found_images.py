@@ -2,64 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification import files
-from tf_image_classification.dataset.readers import find_examples
+from tf_image_classification.dataset.readers import Place, find_examples
+from tf_image_classification.dataset.readers.csv_files import images_of_csv
 from tf_image_classification.dataset.readers.csv_text import SUFFIXES
 from tf_image_classification.dataset.readers.names import is_image_name
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, TficError
 
-Found = tuple[str, str | bytes | npt.NDArray[np.uint8]]
-"""What an image is called, and its path or what was read."""
+Content = str | bytes | npt.NDArray[np.uint8]
+"""The path of an image, its encoded bytes or its pixels."""
+
+_MARKS = "*?["
 
 
-def images_of(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[Found]:
+@dataclasses.dataclass(frozen=True)
+class FoundImage:
+    """An image that a command line names, or an input that turned out not to be one.
+
+    Attributes:
+        name: its path, or the record, row or member that it comes from.
+        read: gives its content; may raise what reading a file raises.
+    """
+
+    name: str
+    read: Callable[[], Content]
+
+    def content(self) -> Content | Exception:
+        """Its content, or the error that keeps it from being read."""
+        try:
+            return self.read()
+        except (TficError, OSError, ValueError) as error:
+            return error
+
+
+def check_patterns(paths: Sequence[str]) -> None:
+    """Check, before anything is computed, that every local pattern matches a file.
+
+    Raises:
+        DataError: one does not.
+    """
+    for path in map(os.path.expanduser, paths):
+        if not files.is_remote(path) and not os.path.exists(path) and _is_pattern(path):
+            files.expand_patterns([path], option="PATHS")
+
+
+def images_of(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[FoundImage]:
     """Every image that paths name, in order.
+
+    An input that cannot be used, such as a damaged CSV, is one of the images: reading it raises
+    the reason. So a single bad input ends nothing.
 
     Args:
         paths: images; folders, with all that is below them; patterns; CSV files, TFRecord, tar or
             Parquet files; "-" for the paths in ``lines``. Local or ``gs://``.
-        lines: a path each.
-
-    Raises:
-        DataError: a pattern matches nothing, or a CSV or a record is malformed.
+        lines: a path each; folders and lists among them are errors.
     """
-    for path in paths:
-        if path == "-":
+    for given in paths:
+        if given == "-":
             for line in lines:
                 if line.strip():
-                    yield line.strip(), line.strip()
+                    yield _file(line)
             continue
-        if not files.exists(path) and not any(mark in path for mark in "*?["):
-            yield path, path  # told as a bad image
+        path = os.path.expanduser(given)
+        try:
+            # A path that does not exist becomes an image that cannot be read.
+            exists = files.exists(path) or not _is_pattern(path)
+            found = [path] if exists else files.expand_patterns([path], option="PATHS")
+        except (TficError, ValueError) as error:  # a bucket, or a name that no file can have
+            yield _unusable(path, error)
             continue
-        for found in files.expand_patterns([path], option="PATHS"):
-            yield from _below(found)
+        for each in found:
+            yield from _below(each)
 
 
-def _below(path: str) -> Iterator[Found]:
-    if files.is_folder(path):
-        for name in files.list_folder(path):
-            inner = files.join(path, name)
-            if files.is_folder(inner) or is_image_name(name):
-                yield from _below(inner)
-    elif is_image_name(path):
-        yield path, path
-    elif path.lower().endswith((*SUFFIXES, ".tar", ".tar.gz", ".tgz", ".parquet")) or (
-        ".tfrecord" in path.lower()
-    ):
-        listing = find_examples([path], option="PATHS")
-        if listing.damaged:
-            raise DataError(f"{str(listing.damaged[0]).rstrip('.')}. Correct or remove it.")
-        for i in range(len(listing)):
-            place = listing.places[i]
-            if place.kind == "file":
-                yield place.path, place.path
-            else:
-                yield listing.locate(i), place.read()
+def _is_pattern(path: str) -> bool:
+    return any(mark in path for mark in _MARKS)
+
+
+def _file(path: str) -> FoundImage:
+    def read() -> Content:
+        other = path.replace("\\", "/")
+        if other != path and not os.path.exists(path) and os.path.exists(other):
+            raise DataError(f"there is no such file, but there is {other}: write / for \\")
+        return path
+
+    return FoundImage(path, read)
+
+
+def _unusable(name: str, error: Exception) -> FoundImage:
+    def read() -> Content:
+        raise error
+
+    return FoundImage(name, read)
+
+
+def _below(path: str) -> Iterator[FoundImage]:
+    """The images of a path that was named; a folder that holds none is an error."""
+    lower = path.lower()
+    if _is_folder(path):
+        is_empty = True
+        for found in _in_folder(path, _real(path), set()):
+            is_empty = False
+            yield found
+        if is_empty:
+            yield _unusable(path, DataError("this folder holds no images"))
+    elif lower.endswith(SUFFIXES):
+        yield from _in_list(path)
+    elif lower.endswith((".tar", ".tar.gz", ".tgz", ".parquet")) or ".tfrecord" in lower:
+        yield from _in_packed(path)
     else:
-        yield path, path  # an image of another name, or none, which is told then
+        yield _file(path)  # an image, whatever its name, or an error when it is read
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return files.is_folder(path)
+    except (TficError, ValueError):
+        return False  # the error comes up again, with its reason, when the file is read
+
+
+def _real(path: str) -> str:
+    """The folder without links, with a "/" at its end; "" of a remote one, which has none."""
+    return "" if files.is_remote(path) else f"{os.path.realpath(path)}/"
+
+
+def _in_folder(path: str, root: str, seen: set[str]) -> Iterator[FoundImage]:
+    """The images of a folder and those below it; a link never leads into a folder twice.
+
+    Args:
+        path: the folder.
+        root: the one that was named, as ``_real``.
+        seen: what links have led to.
+    """
+    try:
+        entries = files.scan_folder(path)
+    except (TficError, OSError) as error:
+        yield _unusable(path, error)
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or files.is_junk(entry.name):
+            continue
+        if is_image_name(entry.name):
+            yield _file(entry.path)
+        elif entry.is_folder:
+            if entry.is_link:
+                target = _real(entry.path)
+                if target in seen or target.startswith(root) or root.startswith(target):
+                    continue
+                seen.add(target)
+            yield from _in_folder(entry.path, root, seen)
+
+
+def _in_list(path: str) -> Iterator[FoundImage]:
+    """The images of a CSV, row by row: a list may have millions."""
+    try:
+        for where, image, problem in images_of_csv(path):
+            yield _unusable(where, DataError(problem)) if problem else _file(image)
+    except (TficError, OSError, ValueError) as error:
+        yield _unusable(path, error)
+
+
+def _in_packed(path: str) -> Iterator[FoundImage]:
+    try:
+        listing = find_examples([path], option="PATHS")
+    except (TficError, OSError, ValueError) as error:
+        yield _unusable(path, error)
+        return
+    for number in range(len(listing)):
+        place = listing.places[number]
+        if place.kind == "file":
+            yield _file(place.path)
+        else:
+            yield FoundImage(listing.locate(number), _reader_of(place))
+    for damaged in listing.damaged:
+        yield _unusable(damaged.where, DataError(damaged.reason))
+
+
+def _reader_of(place: Place) -> Callable[[], Content]:
+    return place.read

@@ -12,6 +12,8 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -23,11 +25,11 @@ import tensorflow as tf
 from tf_image_classification import files
 from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.config import FULL_RANGE, PixelRange, read_pixel_range
-from tf_image_classification.dataset.bad_images import explain_failure
-from tf_image_classification.dataset.decode import decoder
+from tf_image_classification.dataset.bad_images import explain_failure, image_format
+from tf_image_classification.dataset.decode import DECLARED_SIZES, decoder
+from tf_image_classification.dataset.graph_bytes import as_node
 from tf_image_classification.errors import (
     BadImageError,
-    CheckpointError,
     ConfigError,
     DataError,
     TficError,
@@ -78,7 +80,7 @@ class Prediction:
     """What is said of one image.
 
     Attributes:
-        uri: its path, or its number in what was given.
+        uri: its path, or its number in the given images.
         labels: by label name; empty for a bad image.
         error: why it could not be used, or "".
     """
@@ -100,9 +102,7 @@ def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = No
         DataError: it holds no exported model, or what it holds is damaged.
     """
     folder = ModelFolder(os.fspath(model_dir))
-    record = folder.read_record()
-    if record is None:
-        raise CheckpointError(f"{folder.path} is not a model folder: it has no run.json.")
+    record = folder.known_record()
     exported = ExportedModel(folder.saved_model).load()
     return Predictor(
         exported,
@@ -132,6 +132,18 @@ def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
         ) from error
 
 
+def declared_pixels(data: bytes) -> int:
+    """Width times height in the header of an encoded image; 0 when there is no such header."""
+    kind = image_format(data)
+    if kind not in DECLARED_SIZES:
+        return 0
+    try:
+        height, width = as_node(DECLARED_SIZES[kind])(tf.constant(data)).numpy().tolist()
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+        return 0
+    return max(0, int(height) * int(width))
+
+
 class Predictor:
     """A model that is ready to look at images; may be used from several threads.
 
@@ -139,6 +151,7 @@ class Predictor:
         schema: the labels with their class names.
         calibrations: by label name; labels without one keep the model's own probabilities.
         step: of the model.
+        max_pixels: larger images are refused.
     """
 
     def __init__(
@@ -154,7 +167,7 @@ class Predictor:
         self.calibrations = calibrations
         self.step = exported.step
         self._exported = exported
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
         decode = decoder(max_pixels, png16_range)
         self._prepare_bytes = tf.function(
             lambda data: exported.preproc(decode(data), 0, 0),
@@ -164,6 +177,12 @@ class Predictor:
             lambda image: exported.preproc(image, 0, 0),
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
         )
+
+    def fingerprint(self) -> str:
+        """A number that another model, or another calibration of this one, does not have."""
+        calibrations = {name: value.to_json() for name, value in self.calibrations.items()}
+        described = json.dumps([self.schema.to_json(), calibrations], sort_keys=True)
+        return hashlib.sha256(f"{self._exported.fingerprint()}{described}".encode()).hexdigest()
 
     def predict(self, images: Iterable[Image] | Image, **options: Any) -> list[Prediction]:
         """What the model says of each image, in order.
@@ -180,7 +199,7 @@ class Predictor:
 
     def predict_each(
         self,
-        images: Iterable[tuple[str, Image]],
+        images: Iterable[tuple[str, Image | Exception]],
         *,
         top_k: int = 5,
         reject_below: float = 0.0,
@@ -190,7 +209,8 @@ class Predictor:
         """What the model says of each image, as soon as it is known; memory is bounded.
 
         Args:
-            images: what each is called, and its path, encoded bytes or pixels.
+            images: what each is called, and its path, encoded bytes or pixels; or the error that
+                kept it from being read.
             top_k: how many of the likeliest classes are named.
             reject_below: probability below which a prediction is marked as rejected, 0..1.
             is_calibrated: whether probabilities are calibrated where the model has been judged.
@@ -199,11 +219,7 @@ class Predictor:
         Raises:
             ConfigError: an argument is out of its range.
         """
-        if top_k < 1 or batch_size < 1 or not 0 <= reject_below <= 1:
-            raise ConfigError(
-                f"top_k is {top_k}, batch_size {batch_size}, reject_below {reject_below}; expected "
-                "at least 1, at least 1, and 0 to 1."
-            )
+        check_arguments(top_k, reject_below, batch_size)
         how = {"top_k": top_k, "reject_below": reject_below, "is_calibrated": is_calibrated}
         for part in self._prepared(images, batch_size):
             yield from self._said(part, **how)
@@ -220,7 +236,7 @@ class Predictor:
         try:
             return self._prepare_bytes(tf.constant(data))
         except tf.errors.InvalidArgumentError as error:
-            raise BadImageError(explain_failure(data, max_pixels=self._max_pixels)) from error
+            raise BadImageError(explain_failure(data, max_pixels=self.max_pixels)) from error
 
     def _colours(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
@@ -228,7 +244,7 @@ class Predictor:
             raise BadImageError(
                 f"pixels are {image.dtype} {list(image.shape)}, expected uint8 [h, w, 3] or [h, w]"
             )
-        if not 0 < image.shape[0] * image.shape[1] <= self._max_pixels:
+        if not 0 < image.shape[0] * image.shape[1] <= self.max_pixels:
             raise BadImageError(f"{image.shape[0]} x {image.shape[1]} pixels: none, or too many")
         return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
 
@@ -299,21 +315,24 @@ class Predictor:
         return {key: value.numpy() for key, value in predictions_from(self.schema, logits).items()}
 
     def _prepared(
-        self, images: Iterable[tuple[str, Image]], batch_size: int
+        self, images: Iterable[tuple[str, Image | Exception]], batch_size: int
     ) -> Iterator[list[tuple[str, tf.Tensor | Exception]]]:
         """Batches of names with prepared images or errors; decoded ahead, on all cores."""
 
-        def prepare(image: Image) -> tf.Tensor | Exception:
+        def prepare(image: Image | Exception) -> tf.Tensor | Exception:
+            if isinstance(image, Exception):
+                return image
             try:
                 return self.prepare(image)
-            except (TficError, OSError, tf.errors.OpError) as error:
-                return error
+            except (TficError, OSError, ValueError, tf.errors.OpError) as error:
+                return error  # a ValueError: a path that no file can have
 
         cores = os.cpu_count() or 1
         ahead = 2 * batch_size + cores
         waiting: collections.deque[tuple[str, Any]] = collections.deque()
         part: list[tuple[str, tf.Tensor | Exception]] = []
-        with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+        pool = concurrent.futures.ThreadPoolExecutor(cores)
+        try:
             for name, image in images:
                 waiting.append((name, pool.submit(prepare, image)))
                 if len(waiting) > ahead:
@@ -327,6 +346,8 @@ class Predictor:
                 if len(part) == batch_size:
                     yield part
                     part = []
+        finally:  # whoever has enough does not wait for images that nobody wants any more
+            pool.shutdown(wait=True, cancel_futures=True)
         if part:
             yield part
 
@@ -335,9 +356,38 @@ class Predictor:
         said = iter(self.say(tf.stack(usable), **how) if usable else [])
         for name, image in part:
             if isinstance(image, Exception):
-                yield Prediction(name, {}, " ".join(str(image).split())[:500])
+                yield Prediction(name, {}, _reason(image).removeprefix(f"{name}: "))
             else:
                 yield Prediction(name, next(said))
+
+
+def check_arguments(top_k: int, reject_below: float, batch_size: int) -> None:
+    """See that arguments of ``predict_each`` are in their range.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    if top_k < 1 or batch_size < 1 or not 0 <= reject_below <= 1:
+        raise ConfigError(
+            f"top_k is {top_k}, batch_size {batch_size}, reject_below {reject_below}; expected "
+            "at least 1, at least 1, and 0 to 1."
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Why an image cannot be used, in words that follow its name."""
+    for kind, text in _REASONS.items():
+        if isinstance(error, kind):
+            return text
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:500] or type(error).__name__
+
+
+_REASONS = {
+    FileNotFoundError: "there is no such file",
+    IsADirectoryError: "this is a folder, expected an image",
+    PermissionError: "permission denied",
+}
 
 
 def _named(images: Iterable[Image]) -> Iterator[tuple[str, Image]]:

@@ -7,7 +7,7 @@ import re
 import stat
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -40,6 +40,27 @@ def read_csvs(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:
     return found.listing([table.path for table in tables])
 
 
+def images_of_csv(path: str) -> Iterator[tuple[str, str, str]]:
+    """Each row's line, the path of its image, and what is wrong with the row, or "".
+
+    For those who take no labels: a missing image is not looked for.
+
+    Raises:
+        DataError: as ``read_csvs``.
+    """
+    table = read_table(path)
+    folder = _folder_of(path)
+    for line, row in table.rows:
+        problem = _why_malformed(table, row)
+        image = "" if problem else _image_path(folder, row[table.image])
+        yield f"{path} line {line}", image, problem
+
+
+def _folder_of(path: str) -> str:
+    folder = path.rpartition("/")[0] if files.is_remote(path) else ""
+    return folder or os.path.dirname(path)
+
+
 class _Found:
     """The examples of several tables, gathered row by row."""
 
@@ -56,8 +77,7 @@ class _Found:
     def add_table(self, table: CsvTable, part: str) -> None:
         self._starts.append(len(self._uris))
         splits = self._splits_of(table)
-        folder = table.path.rpartition("/")[0] if files.is_remote(table.path) else ""
-        folder = folder or os.path.dirname(table.path)
+        folder = _folder_of(table.path)
         there = _Remote()
         for number, (line, row) in enumerate(table.rows):
             where = f"{table.path} line {line}"

@@ -1,0 +1,131 @@
+"""Predictions as rows of a table: their columns, and their form in CSV, JSON lines and Parquet.
+
+rows = PredictionRows(model.schema, model.calibrations)
+rows.columns                             # uri, error, label, label_probability, ...
+rows.as_csv(row_of(prediction))
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels.schema import SEVERAL
+
+if TYPE_CHECKING:
+    from tf_image_classification.serving.predictor import Prediction
+
+Row = dict[str, Any]
+"""One image: ``uri``, ``error``, and the columns of the labels unless it could not be used."""
+
+_TEXT, _NUMBER, _TRUTH, _CLASSES, _RANKED = "text", "number", "truth", "classes", "ranked"
+
+
+def row_of(prediction: Prediction) -> Row:
+    """The row of one image."""
+    row: Row = {"uri": utf8(prediction.uri), "error": utf8(prediction.error)}
+    for name, said in prediction.labels.items():
+        if said.probability is None:
+            row[name] = said.value
+            continue
+        row |= {
+            name: said.name,
+            f"{name}_probability": said.probability,
+            f"{name}_rejected": said.is_rejected,
+            f"{name}_top": [{"class": c, "probability": p} for c, p in said.top],
+        }
+        if said.conformal_set is not None:
+            row[f"{name}_set"] = list(said.conformal_set)
+        if said.above_threshold is not None:
+            row[f"{name}_above_threshold"] = list(said.above_threshold)
+    return row
+
+
+def utf8(text: str) -> str:
+    """The text; bytes of a file name that are not UTF-8 become escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+class PredictionRows:
+    """The columns that all rows of a model have, known before its first prediction.
+
+    Attributes:
+        columns: their names, in order.
+    """
+
+    def __init__(self, schema: LabelSchema, calibrated: Collection[str]) -> None:
+        """Find the columns.
+
+        Args:
+            schema: the model's labels.
+            calibrated: names of the labels whose probabilities are calibrated.
+        """
+        kinds = {"uri": _TEXT, "error": _TEXT}
+        for label in schema:
+            name = label.name
+            kinds[name] = _TEXT if label.has_classes else _NUMBER
+            if not label.has_classes:
+                continue
+            kinds |= {
+                f"{name}_probability": _NUMBER,
+                f"{name}_rejected": _TRUTH,
+                f"{name}_top": _RANKED,
+            }
+            if name in calibrated:
+                if label.kind != SEVERAL:
+                    kinds[f"{name}_set"] = _CLASSES
+                kinds[f"{name}_above_threshold"] = _CLASSES
+        self._kinds = kinds
+        self.columns = list(kinds)
+
+    def csv_header(self) -> str:
+        """The first line of a CSV."""
+        return _csv_line(self.columns)
+
+    def as_csv(self, row: Row) -> str:
+        """A row as a line of CSV."""
+        return _csv_line([_cell(row.get(name, "")) for name in self.columns])
+
+    def as_table(self, rows: Iterable[Row]) -> Any:
+        """Rows as a table of pyarrow; every table of a model has the same schema."""
+        import pyarrow as pa  # late: it takes half a second
+
+        types = {
+            _TEXT: pa.string(),
+            _NUMBER: pa.float64(),
+            _TRUTH: pa.bool_(),
+            _CLASSES: pa.list_(pa.string()),
+            _RANKED: pa.list_(pa.struct({"class": pa.string(), "probability": pa.float64()})),
+        }
+        schema = pa.schema([(name, types[kind]) for name, kind in self._kinds.items()])
+        return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def as_json(row: Row) -> str:
+    """A row as a line of JSON; a number that is not finite is null."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+    return json.dumps(finite) + "\n"
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A value as CSV holds it: classes joined by "|", with their probabilities after a colon."""
+    if isinstance(value, list):
+        return "|".join(
+            f"{one['class']}:{one['probability']:.4f}" if isinstance(one, Mapping) else one
+            for one in value
+        )
+    return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,0 +1,277 @@
+"""What people type first, verb by verb: it works, or one line says what to type."""
+
+import json
+import os
+import re
+
+import pytest
+
+from tf_image_classification.cli import main
+from tiny_runs import free_ports
+
+EXAMPLE_RECORD = {"spec": "a:B", "spec_source": "", "train_data": "", "eval_data": ""}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with data, a model folder, files of other programs and empty folders."""
+    for folder in ("pets/cat", "empty", "saved", "runs/pets", "runs/cars", "with space"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("pets/cat/1.jpg", "cat.jpg", "model.keras", "weights.h5", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"x")
+    for name in ("pets", "cars"):
+        (tmp_path / "runs" / name / "run.json").write_text(json.dumps(EXAMPLE_RECORD))
+    (tmp_path / "mine.py").write_text("print('mine')\n")
+    (tmp_path / "mine.yml").write_text("epochs: 3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def type_in(*words):
+    """The status of the line, however it ends; anything but a status would be a traceback."""
+    try:
+        return main.main(list(words))
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "help", "-h", "--help", "help train", "help backbones", "version", "-V", "--version",
+        "backbones --help", "train --help", "Backbones vgg", "find_learning_rate --help",
+        "CHECK_SPEC --help", "evaluate -h", "tune --help", "help help",
+    ],
+)  # fmt: skip
+def test_what_asks_for_something_harmless_is_answered(line, here, capsys):
+    assert type_in(*line.split()) == 0
+    captured = capsys.readouterr()
+    assert captured.out and not captured.err
+
+
+def test_help_of_a_verb_is_that_verbs_help(here, capsys):
+    for line in ("help predict", "predict --help"):
+        assert type_in(*line.split()) == 0
+        assert capsys.readouterr().out.startswith("usage: tfic predict")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("trian", "Did you mean train?"),
+        ("fit --backbone resnet50", "Write tfic train."),
+        ("infer runs/pets cat.jpg", "Write tfic predict."),
+        ("mine.py --epochs 3", "Write python mine.py --epochs 3, or tfic train --spec mine.py:C"),
+        ("pets", "pets is not a verb. Write, for instance, tfic inspect pets"),
+        ("--backbone resnet50", "--backbone stands before the verb"),
+        ("help trian", "Did you mean train?"),
+    ],
+)
+def test_what_is_no_verb_is_told_with_what_to_write(line, message, here, capsys):
+    assert type_in(*line.split()) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "preview", "find-batch-size"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pets"], "For data write --train_metadata pets, or --eval_metadata pets."),
+        (["pets/cat/*.jpg"], "For data write --train_metadata pets/cat/*.jpg"),
+        (["no/such/folder"], "For data write --train_metadata no/such/folder"),
+        (["runs/pets"], "For a model folder write --model_dir runs/pets."),
+        (["mine.py:Mine"], "For a spec write --spec mine.py:Mine."),
+        (["mine.py"], "For a spec write --spec mine.py:Class"),
+        (["mine.yml"], "For settings write --config mine.yml."),
+        (["weights.h5"], "For weights write --checkpoint_path weights.h5."),
+        (["image_size=3"], "Write --image_size=3."),
+        (["--deterministic", "true"], "Write --deterministic=true, or --deterministic alone."),
+        (["resnet50"], "Write --name value or --name=value"),
+        (["--bach_size", "3"], "Unknown flag --bach_size. Did you mean batch_size"),
+        (["--image_size", "large"], "image_size is 'large'"),
+        (["--image_size"], "image_size"),
+        (["--train_metadata"], "train_metadata has no value"),
+        (["--config", "pets"], "pets cannot be read"),
+        (["--config", "no.yml"], "no.yml cannot be read"),
+        (["--config", "notes.txt"], "holds no settings"),
+    ],
+)
+def test_what_belongs_to_no_flag_is_told_with_the_flag(verb, words, message, here, capsys):
+    assert type_in(verb, *words) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and error.startswith("ConfigError: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("predict", "required: model_dir, paths. Example: tfic predict runs/pets"),
+        ("predict runs/pets", "required: paths"),
+        ("predict runs/pets cat.jpg --ouput o.csv", "unknown option --ouput. Did you mean output?"),
+        ("predict runs/pets cat.jpg --top_k many", "--top_k: invalid int value: 'many'"),
+        ("inspect pets/cat/1.jpg cat.jpg a b c", "unexpected: cat.jpg a b and 1 more. Quote a pat"),
+        ("convert pets", "required: out"),
+        ("convert a.jpg b.jpg c.jpg out", "unexpected: c.jpg out. Quote a pattern"),
+        ("convert pets out --shardmb 3", "unknown option --shardmb. Did you mean shard_mb?"),
+        ("serve runs/pets 8080", "unexpected: 8080"),
+        ("serve runs/pets --port http", "invalid int value"),
+        ("launch python mine.py", "required: --workers"),
+        ("submit", "required: PLATFORM"),
+        ("submit gke", "invalid choice: 'gke'"),
+        ("submit docker -- python mine.py", "required: --output, --image"),
+        ("compare runs/pets", "required: b"),
+        ("report", "required: model_dir"),
+    ],
+)
+def test_an_error_of_a_verb_is_one_line_with_an_example(line, message, here, capsys):
+    assert type_in(*line.split()) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert error.startswith(f"tfic {line.split()[0]}") and " --help." in error
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("export runs/pets --format onx", "--format onx: Did you mean onnx?"),
+        ("export --format onnx", "Which folder, and which format?"),
+        ("predict cat.jpg runs/pets", "runs/pets is the model folder. Write it first"),
+        ("convert pets out --split 0.8", "--split: '0.8' is not of the form name=share"),
+        ("launch --workers 2", "Which command? example: tfic launch"),
+        ("submit docker --output o --image i -- bash run.sh", "Expected python SCRIPT.py"),
+        ("tune --trials 3", "--space is missing"),
+        ("check-spec", "Which spec?"),
+        ("train", "Give either a spec or a backbone"),
+        ("serve runs/pets --port 99999", "expected a port"),
+        ("inspect pets --page empty", "--page empty is a folder. Name a file in it."),
+        ("inspect pets --json cat.jpg/x", "cannot be written"),
+        ("report runs/pets --output empty", "--output empty is a folder"),
+        ("compare runs/pets runs/cars --json empty", "--json empty is a folder"),
+        ("preview --backbone resnet50 --output empty", "--output empty is a folder"),
+        ("convert pets pets", "pets is the source itself"),
+        ("convert pets ./runs/../pets/", "is the source itself"),
+        ("convert pets\\cat out", "Did you mean 'pets/cat'?"),
+        ("backbones zzz", "No backbone is called like zzz"),
+    ],
+)
+def test_a_line_that_cannot_work_is_told_at_once(line, message, here, capsys):
+    assert type_in(*line.split()) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+WRONG_FOLDERS = {
+    "model.keras": "'model.keras' is a file of weights, not a model folder. .*--checkpoint_path",
+    "notes.txt": "'notes.txt' is a file, not a model folder",
+    "empty": "'empty' is an empty folder",
+    "runs": r"'runs' holds model folders, but is none. Give one of them: runs/cars, runs/pets\.",
+    "saved": "'saved' is a SavedModel without the record",
+    "pets": "'pets' is not a model folder: it has no run.json",
+    "no/such": "'no/such' is not there",
+    "runs/pets/saved_model": r"is a part of a model folder. Give the folder itself: runs/pets\.",
+    "runs/pets/run.json": r"is a part of a model folder. Give the folder itself: runs/pets\.",
+    "": "'' is not there",
+}
+
+
+LINES_WITH_A_FOLDER = (
+    "predict {} cat.jpg", "serve {} --name x", "report {}", "export {} --format onnx",
+    "evaluate --model_dir {}", "compare {} runs/pets",
+)  # fmt: skip
+# For these an empty word is as good as none.
+NAMELESS = ("report {}", "export {} --format onnx", "evaluate --model_dir {}")
+
+
+@pytest.mark.parametrize(
+    ("folder", "line"),
+    [
+        (folder, line)
+        for folder in WRONG_FOLDERS
+        for line in LINES_WITH_A_FOLDER
+        if folder or line not in NAMELESS
+    ],
+)
+def test_a_folder_that_is_no_model_folder_is_told_what_it_is(
+    folder, line, here, monkeypatch, capsys
+):
+    monkeypatch.setenv("AIP_HTTP_PORT", str(free_ports(1)[0]))
+    words = [word.format(folder) for word in line.split(" ")]
+    assert type_in(*words) == 1
+    error = capsys.readouterr().err
+    assert re.search(WRONG_FOLDERS[folder], error), error
+    assert error.count("\n") == 1 and error.startswith("CheckpointError: ")
+
+
+def test_dashes_and_tildes_are_read_like_underscores_and_the_home_folder(here, capsys):
+    for line in (
+        ["--batch-size", "3", "--model-dir", "~/runs/pets", "--train-metadata=~/pets"],
+        ["--batch_size=3", "--model_dir=~/runs/pets", "--train_metadata", "~/pets"],
+    ):
+        assert type_in("train", "--print-config", *line) == 0
+        out = capsys.readouterr().out
+        assert "batch_size: 3" in out and f"model_dir: {here}/runs/pets" in out
+        assert f"train_metadata: [{here}/pets]" in out
+    (here / "home.yml").write_text("model_dir: ~/m\ntrain_metadata: [~/a, b]\ninspect: false\n")
+    assert type_in("train", "--config", "~/home.yml", "--no-deterministic", "--print_config") == 0
+    out = capsys.readouterr().out
+    assert f"model_dir: {here}/m" in out and f"train_metadata: [{here}/a, b]" in out
+    assert "deterministic: false" in out
+
+
+def test_flags_of_a_command_after_two_dashes_are_its_own(here, monkeypatch, capsys):
+    from tf_image_classification.cli import launch
+
+    commands = []
+    monkeypatch.setattr(launch, "launch", lambda command, **how: commands.append(command) or 0)
+    own = ["python", "x.py", "--my-flag", "~/a"]
+    assert type_in("launch", "--max-restarts", "1", "--workers", "2", "--", *own) == 0
+    assert type_in("launch", "--workers", "2", *own) == 0
+    assert commands == [own, own]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{} cat.jpg --output o.csv", "cat.jpg --model_dir {} --output o.csv",
+        "--model-dir={} cat.jpg --output o.csv", "--output=o.csv {} cat.jpg",
+        "./{}/ cat.jpg --output ./o.csv", "../{here}/{} cat.jpg --output with space/o.csv",
+    ],
+)  # fmt: skip
+def test_the_model_folder_is_found_in_every_form_of_a_path(line, here, monkeypatch, capsys):
+    from tf_image_classification.serving import predictor
+
+    class FoundError(Exception):
+        """With the folder that would be loaded."""
+
+    def load(folder):
+        raise FoundError(os.path.abspath(folder))
+
+    monkeypatch.setattr(predictor, "load_model", load)
+    words = [w.replace("+", " ") for w in line.replace("with space", "with+space").split()]
+    words = [word.format("runs/pets", here=here.name) for word in words]
+    with pytest.raises(FoundError, match=f"^{here}/runs/pets$"):
+        main.main(["predict", *words])
+
+
+@pytest.mark.parametrize(
+    ("line", "formats"),
+    [
+        ("runs/pets --format onnx litert", ["onnx", "litert"]),
+        ("--format onnx,litert runs/pets", ["onnx", "litert"]),
+        ("--format ONNX runs/pets", ["onnx"]),
+        ("--model_dir runs/pets --format tflite", ["litert"]),
+        ("--format=savedmodel runs/pets", ["saved_model"]),
+    ],
+)
+def test_formats_of_an_export_are_read_as_they_are_written(line, formats, here, monkeypatch):
+    from tf_image_classification.runs import shipping
+
+    wishes = []
+    monkeypatch.setattr(shipping, "check", lambda wish, spec: wishes.append(wish.format))
+    monkeypatch.setattr(shipping, "export_folder", None)
+    with pytest.raises(TypeError):  # after all formats were checked
+        main.main(["export", *line.split()])
+    assert wishes == formats
