@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import random
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,14 +19,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification import tf1_code
 from tf_image_classification.batches import prediction_keys
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.errors import SpecError, TficError
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
     call_model_fn,
+    losses_of,
+    metrics_of,
     predictions_from,
     schema_of,
+    source_path,
+    spec_name,
     split_logits,
 )
 from tf_image_classification.labels import LabelSchema, example_values
@@ -33,6 +40,8 @@ from tf_image_classification.metrics import streaming
 _SIZES = ((37, 53), (64, 64), (201, 17), (1, 1))  # height and width of synthetic images
 _NUM_EXAMPLES = len(_SIZES)
 _NUM_DRAWS = 20  # calls in which dropout must have dropped something
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python3")
 _PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 _UNSEEDED_OPS = frozenset(
     {
@@ -115,8 +124,14 @@ def require_spec(spec: EstimatorSpec, settings: Settings) -> None:
         SpecError: it breaks promises; one line each.
     """
     broken = check_spec(spec, settings)
-    if broken:
-        raise SpecError(f"{type(spec).__name__} breaks promises:\n  " + "\n  ".join(broken))
+    if not broken:
+        return
+    path = source_path(spec)
+    if num_old := len(tf1_code.find(path)) if path else 0:
+        broken.append(
+            f"{num_old} lines are TensorFlow 1 code; tfic check-spec {spec_name(spec)} names them."
+        )
+    raise SpecError(f"{type(spec).__name__} breaks promises:\n  " + "\n  ".join(broken))
 
 
 @contextlib.contextmanager
@@ -133,6 +148,23 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
+    """What happened, in one line, and the line of the user's code where it did."""
+    place = _place(error)
+    return f"{_message(error)} ({place})" if place else _message(error)
+
+
+def _place(error: Exception) -> str:
+    """The last line of a user's file on the way to an error, as "pets.py line 12"; or ""."""
+    frames = [(f.filename, f.lineno or 0) for f in traceback.extract_tb(error.__traceback__)]
+    found = re.findall(r'File "([^"]+)", line (\d+)', str(error))  # those of a traced function
+    for path, line in reversed([*frames, *((path, int(line)) for path, line in found)]):
+        is_ours = os.path.abspath(path).startswith(_PACKAGE)
+        if os.path.isfile(path) and not is_ours and not _INSTALLED.search(path):
+            return f"{os.path.basename(path)} line {line}"
+    return ""
+
+
+def _message(error: Exception) -> str:
     """The line of a message that says what happened, without the frames that TensorFlow adds."""
     text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
@@ -340,7 +372,7 @@ def _check_seeds(
 
     def forward(x: tf.Tensor) -> Any:
         logits = split_logits(schema, model(x, training=True))
-        return logits, spec.losses(labels, logits)
+        return logits, losses_of(spec, schema, labels, logits)
 
     before = random.getstate(), repr(np.random.get_state())
     try:
@@ -380,7 +412,7 @@ def _check_losses(
     labels: Mapping[str, tf.Tensor],
     logits: Mapping[str, tf.Tensor],
 ) -> Iterator[str]:
-    losses = spec.losses(labels, logits)
+    losses = losses_of(spec, schema, labels, logits)
     if losses is None:
         return
     if not isinstance(losses, Mapping):
@@ -404,7 +436,7 @@ def _check_metrics(
     logits: Mapping[str, tf.Tensor],
 ) -> Iterator[str]:
     predictions = predictions_from(schema, logits)
-    metrics = spec.metric_ops(labels, predictions)
+    metrics = metrics_of(spec, schema, labels, predictions)
     if metrics is None:
         return
     if not isinstance(metrics, Mapping):
@@ -422,7 +454,8 @@ def _check_metrics(
         if key in prediction_keys(label.name)
     }
     try:
-        of_none = spec.metric_ops({name: value[:0] for name, value in labels.items()}, empty)
+        none = {name: value[:0] for name, value in labels.items()}
+        of_none = metrics_of(spec, schema, none, empty)
         streaming.merge_all([metrics, of_none or {}])
     except TficError as error:
         yield f"metric_ops for a batch without a known label: {error}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, train_estimator
+from tf_image_classification import command_line, tf1_code, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.config import Settings
+from tf_image_classification.errors import ConfigError, SpecError
 
 USAGE = "usage: tfic check-spec module:Class | file.py:Class [flags]"
 
@@ -22,12 +23,28 @@ def main(arguments: Sequence[str]) -> int:
         reference, rest = arguments[0], arguments[1:]
         settings = train_estimator.settings_of_command_line(rest)
         train_estimator.prepare_tensorflow(settings)
-        from tf_image_classification.check_spec import check_spec
-        from tf_image_classification.estimator_specs import load_spec
-
-        broken = check_spec(load_spec(reference), settings)
+        broken = _broken(reference, settings)
         for promise in broken:
             print(f"broken: {promise}")
         if not broken:
             print(f"{reference} keeps the contract.")
     return 1 if broken else 0
+
+
+def _broken(reference: str, settings: Settings) -> list[str]:
+    """What is wrong with a spec, and if something is, every line of TensorFlow 1 code."""
+    from tf_image_classification.check_spec import check_spec
+    from tf_image_classification.estimator_specs import load_spec, source_path
+
+    path = reference.rpartition(":")[0]
+    try:
+        spec = load_spec(reference)
+    except SpecError as error:
+        old = tf1_code.find(path)
+        if not old:
+            raise
+        return [str(error), *(finding.text() for finding in old)]
+    broken = check_spec(spec, settings)
+    if broken and (path := source_path(spec)):
+        broken += [finding.text() for finding in tf1_code.find(path)]
+    return broken

@@ -1,8 +1,9 @@
 """Metrics of class labels.
 
-``labels`` and ``predictions`` are class numbers [n] unless said otherwise; ``weights`` [n], 0 or
-more, weighs the examples, 0 leaves one out. Without weights all counts are whole numbers, so that
-results do not depend on how the examples were split. NaN when there was no example.
+``labels`` and ``predictions`` are class numbers [n] unless said otherwise, or one-hot rows [n, D],
+which are converted; ``weights`` [n], 0 or more, weighs the examples, 0 leaves one out. Without
+weights all counts are whole numbers, so that results do not depend on how the examples were split.
+NaN when there was no example.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """``log_loss`` counts a smaller probability as this one, so that one example costs 15.9 at most."""
 
 
-def accuracy(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+def accuracy(
+    labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The share of examples whose class was predicted, 0..1.
 
     Raises:
@@ -75,7 +78,9 @@ def worst_group_accuracy(
     return StreamingMetric(sums, worst, f"worst_group_accuracy(fewest={fewest})")
 
 
-def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> StreamingMetric:
+def top_k(
+    labels: Any, predictions: Any, k: int = 5, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The share of examples whose class is among the k highest scores, 0..1.
 
     As ``tf.math.in_top_k`` counts: a tie with the k-th highest score is a hit, and an example with
@@ -86,6 +91,7 @@ def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> Str
         predictions: probabilities or logits [n, D].
         k: 1 or more.
         weights: [n] or None.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes do not fit, a label is no class, k is below 1, or a tensor is symbolic.
@@ -104,13 +110,16 @@ def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> Str
     return _share(f"top_k(k={k})", finite & (num_higher < k), kept)
 
 
-def log_loss(labels: Any, probabilities: Any, weights: Any = None) -> StreamingMetric:
+def log_loss(
+    labels: Any, probabilities: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The mean of -ln(probability of the true class), 0..15.9.
 
     Args:
         labels: class numbers [n].
         probabilities: [n, D], each row adding up to 1; a NaN among them makes the result NaN.
         weights: [n] or None.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes do not fit, a label is no class, a row is no distribution, or a tensor is
@@ -139,6 +148,7 @@ def precision(
     num_classes: int | None = None,
     average: str | None = "binary",
     positive_class: int = 1,
+    name: str | None = None,
 ) -> StreamingMetric:
     """The share of the examples predicted as a class that belong to it, 0..1.
 
@@ -153,6 +163,7 @@ def precision(
             that occur. "weighted": the same, by number of labels. "micro": over all predictions,
             which equals the accuracy. None: the array [D].
         positive_class: 0 or 1, for "binary".
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: the options do not fit each other, shapes differ, a value is no class, or a
@@ -176,6 +187,7 @@ def recall(
     num_classes: int | None = None,
     average: str | None = "binary",
     positive_class: int = 1,
+    name: str | None = None,
 ) -> StreamingMetric:
     """The share of a class's examples that are predicted as it, 0..1.
 
@@ -194,6 +206,7 @@ def f1(
     num_classes: int | None = None,
     average: str | None = "binary",
     positive_class: int = 1,
+    name: str | None = None,
 ) -> StreamingMetric:
     """The harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), 0..1.
 
@@ -206,7 +219,12 @@ def f1(
 
 
 def mean_per_class_accuracy(
-    labels: Any, predictions: Any, num_classes: int, weights: Any = None
+    labels: Any,
+    predictions: Any,
+    num_classes: int,
+    weights: Any = None,
+    *,
+    name: str | None = None,
 ) -> StreamingMetric:
     """The mean of the classes' own accuracies, over the classes among the labels, 0..1.
 
@@ -215,13 +233,15 @@ def mean_per_class_accuracy(
     Raises:
         SpecError: shapes differ, a value is no class, or a tensor is symbolic.
     """
-    name = "mean_per_class_accuracy"
-    a, b, kept = _class_pair(name, labels, predictions, weights, num_classes)
+    metric = "mean_per_class_accuracy"
+    a, b, kept = _class_pair(metric, labels, predictions, weights, num_classes)
     sums = _class_sums(a, b, kept, num_classes)
-    return StreamingMetric(sums, _compute_balanced, f"{name}(num_classes={num_classes})")
+    return StreamingMetric(sums, _compute_balanced, f"{metric}(num_classes={num_classes})")
 
 
-def confusion_matrix(labels: Any, predictions: Any, num_classes: int) -> StreamingMetric:
+def confusion_matrix(
+    labels: Any, predictions: Any, num_classes: int, *, name: str | None = None
+) -> StreamingMetric:
     """Counts, int64 [num_classes, num_classes]: rows are true classes, columns predicted ones.
 
     Zeros when there was no example.

@@ -23,13 +23,16 @@ from tf_image_classification.metrics.metric_inputs import (
 )
 
 
-def exact_match(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+def exact_match(
+    labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The share of the examples whose classes are all told right, 0..1.
 
     Args:
         labels: [n, D], 1 for each class that an example has.
         predictions: [n, D], the same as predicted.
         weights: [n] or None.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes differ, a value is neither 0 nor 1, or a tensor is symbolic.
@@ -46,7 +49,12 @@ def exact_match(labels: Any, predictions: Any, weights: Any = None) -> Streaming
 
 
 def several_f1(
-    labels: Any, predictions: Any, weights: Any = None, *, average: str = "macro"
+    labels: Any,
+    predictions: Any,
+    weights: Any = None,
+    *,
+    average: str = "macro",
+    name: str | None = None,
 ) -> StreamingMetric:
     """The harmonic mean of precision and recall of the classes, 2 TP / (2 TP + FP + FN), 0..1.
 
@@ -55,6 +63,7 @@ def several_f1(
         predictions: [n, D], the same as predicted.
         weights: [n] or None.
         average: "macro": mean over the classes that occur. "micro": of all decisions together.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: as ``exact_match``, or the average is unknown.
@@ -72,7 +81,9 @@ def several_f1(
     return StreamingMetric(sums, functools.partial(_compute_f1, average), kind)
 
 
-def mean_average_precision(labels: Any, probabilities: Any, weights: Any = None) -> StreamingMetric:
+def mean_average_precision(
+    labels: Any, probabilities: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The mean over classes of the average precision, 0..1; classes without an example left out.
 
     Kept in histograms, as ``auc`` does, whose docstring bounds the error: 64 kB a class.
@@ -81,16 +92,17 @@ def mean_average_precision(labels: Any, probabilities: Any, weights: Any = None)
         labels: [n, D], 1 for each class that an example has.
         probabilities: [n, D], 0..1.
         weights: [n] or None.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes differ, a value is out of range, or a tensor is symbolic.
     """
-    name = "mean_average_precision"
-    true, scores = _pair(name, labels, probabilities)
+    metric = "mean_average_precision"
+    true, scores = _pair(metric, labels, probabilities)
     curves = [auc(a, b, weights, curve="PR") for a, b in zip(true.T, scores.T, strict=True)]
     sums = {f"{i}/{key}": value for i, c in enumerate(curves) for key, value in c.sums.items()}
     compute = functools.partial(_compute_mean_of_curves, [c.compute for c in curves])
-    return StreamingMetric(sums, compute, f"{name}(num_classes={true.shape[1]})")
+    return StreamingMetric(sums, compute, f"{metric}(num_classes={true.shape[1]})")
 
 
 def _pair(metric: str, labels: Any, predictions: Any) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
     call_model_fn,
+    losses_of,
+    metrics_of,
     split_logits,
 )
 from tf_image_classification.evaluation.runner import Evaluation, Slices, conclude, sum_batches
@@ -118,7 +121,7 @@ def make_losses(
     def losses(
         labels: Mapping[str, tf.Tensor], logits: Mapping[str, tf.Tensor]
     ) -> Mapping[str, tf.Tensor]:
-        own = spec.losses(labels, logits)
+        own = losses_of(spec, schema, labels, logits)
         if own is None:
             own = label_losses(schema, settings.training, labels, logits)
         return {
@@ -347,7 +350,7 @@ def assemble(
             workers,
             forward,
             schema,
-            metric_fn=spec.metric_ops,
+            metric_fn=functools.partial(metrics_of, spec, schema),
             loss_fn=losses,
             regularisation=lambda: regularisation_of(model),
             max_batches=max_batches,

@@ -7,6 +7,7 @@ opened.data.train.num_examples
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,7 +19,13 @@ from tf_image_classification.check_spec import require_spec
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.sources import source_kind
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
+from tf_image_classification.estimator_specs import (
+    EstimatorSpec,
+    losses_of,
+    metrics_of,
+    source_digest,
+    spec_name,
+)
 from tf_image_classification.evaluation.runner import (
     MOST_CLASSES_IN_A_MATRIX,
     Slices,
@@ -126,7 +133,7 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
     elif "tfrecord" not in _kinds_of_sources(settings):
         refuse(("image_feature", "label_features"), "no TFRecord files are read")
     batch, logits = _made_up_batch(schema)
-    if spec.losses(batch.labels, logits) is not None:
+    if losses_of(spec, schema, batch.labels, logits) is not None:
         own = ("label_smoothing", "regression_loss", "huber_delta")
         refuse(own, "the spec has its own losses")
     if all(label.has_classes for label in schema):
@@ -156,7 +163,7 @@ def _check_best_metric(spec: EstimatorSpec, settings: Settings, schema: LabelSch
     evaluation = evaluate_batches(
         [_made_up_batch(schema)],
         schema,
-        metric_fn=spec.metric_ops,
+        metric_fn=functools.partial(metrics_of, spec, schema),
         loss_fn=assembly.make_losses(spec, schema, settings),
         slices=_made_up_slices(settings, schema),
     )
