@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.hooks import Hook
     from tf_image_classification.runs.assembly import Assembly
+    from tf_image_classification.runs.reading import Data
     from tf_image_classification.training.workers import Workers
 
 FLAGS = flags.FLAGS
@@ -258,7 +259,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     if workers.is_writer and opened.counts:
         files.write_json(folder.data_counts, opened.counts)
     with folder.locked() if workers.is_writer else contextlib.nullcontext():
-        say(_restore(parts, folder, settings, workers, keeps_evaluations=is_apart))
+        say(_restore(parts, data, folder, settings, workers, keeps_evaluations=is_apart))
         if settings.model.head_phase and not parts.run.was_resumed:
             say(
                 head_phase.fit_outputs(
@@ -313,6 +314,7 @@ def _say_nothing(text: str) -> None:
 
 def _restore(
     parts: Assembly,
+    data: Data,
     folder: ModelFolder,
     settings: Settings,
     workers: Workers,
@@ -341,7 +343,7 @@ def _restore(
             folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
         return f"resumed at step {saved.step}, from {folder.checkpoints}"
     if settings.model.checkpoint_path:
-        report = assembly.start_from_checkpoint(parts.state.model, settings)
+        report = assembly.start_from_checkpoint(parts.state.model, settings, data)
         parts.state.begin_averages()
         if workers.is_writer:
             files.write_json(files.join(folder.path, "warm_start.json"), dataclasses.asdict(report))

@@ -157,6 +157,7 @@ class LoadCheckpointHook(Hook):
                 self.checkpoint_path,
                 restore_scopes=self.restore_scopes,
                 exclude_scopes=self.exclude_scopes,
+                schema=run.schema,
             )
         if self.load_checkpoint_initializer_func is not None:
             self.load_checkpoint_initializer_func(run)

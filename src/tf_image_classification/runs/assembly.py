@@ -33,6 +33,7 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.runner import Evaluation, Slices, conclude, sum_batches
 from tf_image_classification.hooks.base import Hook
+from tf_image_classification.hooks.checkpoints import LoadCheckpointHook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.losses import label_losses
 from tf_image_classification.optim.optimizers import make_optimizer, prepare
@@ -245,6 +246,7 @@ class Assembly:
         schedule: step to learning rate.
         evaluate_some: number of batches (0: all) to a function that evaluates the model as it is;
             None without evaluation examples.
+        notes: what the user should know of the model, in sentences.
     """
 
     run: TrainingRun
@@ -252,6 +254,7 @@ class Assembly:
     plan: Plan
     schedule: Any
     evaluate_some: Callable[[int], Callable[[], Evaluation | None]] | None
+    notes: tuple[str, ...] = ()
 
 
 def assemble(
@@ -282,7 +285,15 @@ def assemble(
     )
     _check_pairs(settings, num_replicas)
     model = build_model(spec, settings, image_shape, strategy)
-    batch_norm.set_up(model, settings)
+    kept = getattr(spec, "__dict__", {}).values()  # where programs of 2018 have such a hook
+    loaders = [h for h in (*hooks, *kept) if isinstance(h, LoadCheckpointHook)]
+    is_loaded_later = any(hook.checkpoint_path for hook in loaders)
+    about_batch_norm = batch_norm.set_up(
+        model,
+        settings,
+        train_steps=plan.train_steps,
+        has_warm_start=bool(settings.model.checkpoint_path) or is_loaded_later,
+    )
     with strategy.scope():
         trained = trainable_variables(model, settings.model.trainable_scopes)
         schedule = schedule or make_schedule(
@@ -339,8 +350,9 @@ def assemble(
         model_dir=settings.run.model_dir,
         jit_compile=uses_xla(settings.training.jit_compile, num_replicas),
     )
+    notes = (about_batch_norm,) if about_batch_norm else ()
     if data.evaluation is None:
-        return Assembly(run, state, plan, schedule, None)
+        return Assembly(run, state, plan, schedule, None, notes)
     eval_feed = feed(data.evaluation, is_training=False)
     slices = watched_slices(settings, data)
 
@@ -358,7 +370,7 @@ def assemble(
             slices=slices,
         )
 
-    return Assembly(run, state, plan, schedule, evaluate_some)
+    return Assembly(run, state, plan, schedule, evaluate_some, notes)
 
 
 def _log_variances(spec: EstimatorSpec, schema: LabelSchema) -> dict[str, keras.Variable]:
@@ -392,7 +404,7 @@ def _rate_shares(
     return [share(variable, factor) for variable, factor in zip(trained, factors, strict=True)]
 
 
-def start_from_checkpoint(model: keras.Model, settings: Settings) -> WarmStartReport:
+def start_from_checkpoint(model: keras.Model, settings: Settings, data: Data) -> WarmStartReport:
     """Give a model the weights that ``checkpoint_path`` names; says what became of each variable.
 
     Raises:
@@ -406,7 +418,14 @@ def start_from_checkpoint(model: keras.Model, settings: Settings) -> WarmStartRe
     }
     if source != IMAGENET:
         averages = settings.model.checkpoint_averages
-        return warm_start(model, source, with_averages=averages, **scopes)
+        return warm_start(
+            model,
+            source,
+            with_averages=averages,
+            schema=data.schema,
+            image_shape=data.train.image_shape if data.train is not None else None,
+            **scopes,
+        )
     if not settings.ready.backbone:
         raise ConfigError("checkpoint_path imagenet needs a backbone. Name a file of weights.")
     values = backbones.imagenet_values(settings.ready.backbone)

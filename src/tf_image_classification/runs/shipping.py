@@ -10,9 +10,11 @@ exports/litert-int8/
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +25,7 @@ import tensorflow as tf
 
 from tf_image_classification import files
 from tf_image_classification.batches import probabilities_key
+from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.sources import Table
@@ -327,6 +330,8 @@ def _format(
         model = assembly.build_model(spec, settings, (height, width, channels), strategy)
         assign_weights(model, saved)
         model.save(path)
+        with zipfile.ZipFile(path, "a") as archive:  # Keras reads its own members only
+            archive.writestr(ARCHIVE_MEMBER, json.dumps(dict(plan.description)))
 
     return Format(KERAS, "model.keras", False, (NONE,), write, _keras_loader(record.schema))
 

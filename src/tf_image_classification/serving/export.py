@@ -85,6 +85,7 @@ def export_saved_model(
     explain = heat_maps_of(model, schema)
     if explain is not None:
         archive.add_endpoint("explain", explain, [images_spec])
+    content = {"step": step, "labels": schema.to_json()}
     near = None if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
     for name in os.listdir(near) if near else ():
         if name.startswith(_UNFINISHED):  # of a process that was killed
@@ -95,10 +96,10 @@ def export_saved_model(
         if files.is_remote(path):
             _upload(written, path)
         else:
-            files.write_json(os.path.join(written, _STEP_FILE), {"step": step})
+            files.write_json(os.path.join(written, _STEP_FILE), content)
             replace_folder(written, path)
     if files.is_remote(path):  # last: without it the folder is not taken for complete
-        files.write_json(files.join(path, _STEP_FILE), {"step": step})
+        files.write_json(files.join(path, _STEP_FILE), content)
 
 
 def replace_folder(source: str, target: str) -> None:
