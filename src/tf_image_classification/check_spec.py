@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification import tf1_code
+from tf_image_classification import keras_settings, tf1_code
 from tf_image_classification.batches import prediction_keys
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.errors import SpecError, TficError
@@ -74,11 +74,16 @@ def check_spec(spec: EstimatorSpec, settings: Settings | None = None) -> list[st
     Returns:
         The broken promises; empty when all is well.
 
+    Raises:
+        ConfigError: the program has set Keras to what this package cannot use.
+
     Example:
         >>> check_spec(DigitsSpec())
         []
     """
     settings = settings or make_settings()
+    keras_settings.require_formats()
+    keras_settings.require_policy(settings.model.precision, where="The program")
     try:
         schema = schema_of(spec)
     except SpecError as error:

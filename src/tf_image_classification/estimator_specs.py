@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification import files, tf1_code
+from tf_image_classification import files, keras_settings, tf1_code
 from tf_image_classification.batches import expected_key, logits_key, probabilities_key
 from tf_image_classification.errors import SpecError, TficError, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
@@ -327,15 +327,21 @@ def call_model_fn(
 
     Raises:
         SpecError: it is no Keras model.
+        ConfigError: the program has set Keras to what this package cannot use.
     """
     import keras  # late, as above
 
+    precision = settings.model.precision
+    keras_settings.require_policy(precision, where="The program")
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(settings.model.precision)
+    keras.config.set_dtype_policy(precision)
     try:
-        return _built_model(spec, settings, image_shape)
+        model = _built_model(spec, settings, image_shape)
+        keras_settings.require_policy(precision, where="model_fn")
+        keras_settings.require_formats()
     finally:
         keras.config.set_dtype_policy(before)
+    return model
 
 
 def _built_model(
@@ -356,7 +362,11 @@ def _built_model(
         raise SpecError(f"{place}{tf1_code.MODEL_FN}")
     model = model_fn(image_shape, Params(settings.values()))
     if not isinstance(model, keras.Model):
-        raise SpecError(f"model_fn returns {type(model).__name__}, expected a keras.Model.")
+        is_keras_2 = type(model).__module__.startswith("tf_keras")
+        hint = (
+            " It is of Keras 2: unset TF_USE_LEGACY_KERAS and import keras." if is_keras_2 else ""
+        )
+        raise SpecError(f"model_fn returns {type(model).__name__}, expected a keras.Model.{hint}")
     if not model.built:
         model(tf.zeros([1, *image_shape]), training=False)
     return model

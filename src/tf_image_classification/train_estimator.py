@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from tf_image_classification import command_line, files, tasks
+from tf_image_classification import command_line, files, keras_settings, tasks
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError, RunInterrupted, TficError, did_you_mean
 from tf_image_classification.estimator_specs import is_loading_a_spec
@@ -446,10 +446,10 @@ def _is_of_a_bucket(error: BaseException | None) -> bool:
 
 
 def prepare_tensorflow(settings: Settings) -> None:
-    """Import TensorFlow and make it as exact as the settings say.
+    """Import TensorFlow and make it as exact as the settings say; check that Keras fits.
 
     Raises:
-        ConfigError: TensorFlow is not installed.
+        ConfigError: TensorFlow is not installed, or Keras is set to what this package cannot use.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -459,6 +459,7 @@ def prepare_tensorflow(settings: Settings) -> None:
             "TensorFlow is not installed. Install it with this package: "
             "pip install 'tf_image_classification[cpu]', or [gpu] for NVIDIA GPUs."
         ) from error
+    keras_settings.require(os.environ)
     if settings.run.deterministic:
         tf.config.experimental.enable_op_determinism()
 

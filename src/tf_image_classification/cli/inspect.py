@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
+from tf_image_classification.config import make_settings
 
 _EXAMPLE = "example: tfic inspect train.csv --eval eval.csv --page inspection.html"
 _STATUS = {"error": 1}
@@ -20,6 +21,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--backbone and --checkpoint_path go together: a network and its weights")
     status = 0
     with train_estimator.ends_the_process():
+        if given.backbone:
+            train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
         from tqdm import tqdm  # late: help is instant without them
 
         from tf_image_classification.inspection import inspect as looking

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification import backbones
+from tf_image_classification import backbones, keras_settings
 from tf_image_classification.batches import Batch
 from tf_image_classification.checkpoints.warm_start import (
     WarmStartReport,
@@ -60,6 +60,7 @@ def build_model(
     Raises:
         SpecError: ``model_fn`` does not return a Keras model.
     """
+    keras_settings.require_policy(settings.model.precision, where="The program")
     keras.utils.clear_session(free_memory=False)  # layer names count from one again
     keras.utils.set_random_seed(settings.run.seed)
     with strategy.scope():
