@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -154,6 +155,7 @@ def _load(
     has_old_names = False
     values = _with_our_root(model, file.values)
     of_layer = by_layer(values, model) if file.has_keras_names else {}
+    _refuse_unknown_scopes(model, old, restore_scopes, exclude_scopes)
     for variable in (v for v in model.variables if not v.path.endswith(SEED_STATE)):
         path, shape = str(variable.path), tuple(variable.shape)
         names = _names(model, variable, old)
@@ -202,6 +204,28 @@ def _load(
     if (file.is_whole or has_old_names) and not restore_scopes:
         _refuse_other_network(report, file, values, left_out, model)
     return report
+
+
+def _refuse_unknown_scopes(
+    model: keras.Model,
+    old: Mapping[str, Sequence[OldName]],
+    restore_scopes: Sequence[str],
+    exclude_scopes: Sequence[str],
+) -> None:
+    """See that each scope chooses something.
+
+    Raises:
+        CheckpointError: no variable's name begins with one of them; names near ones.
+    """
+    known = {name for variable in model.variables for name in _names(model, variable, old)}
+    for option, scopes in (("restore", restore_scopes), ("exclude", exclude_scopes)):
+        for scope in scopes:
+            if not any(name.startswith(scope) for name in known):
+                layers = {name.rpartition("/")[0] for name in known}
+                raise CheckpointError(
+                    f"checkpoint_{option}_scopes: no variable's name begins with {scope!r}, so it "
+                    f"has no effect. {textwrap.shorten(did_you_mean(scope, layers), 300)}"
+                )
 
 
 def _refuse_other_network(

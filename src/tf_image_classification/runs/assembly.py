@@ -392,7 +392,14 @@ def _rate_shares(
     model: keras.Model, trained: Sequence[keras.Variable], settings: Settings, hooks: Sequence[Hook]
 ) -> list[RateShare | None]:
     """For each variable the product of its layer's factor and of what the hooks give it."""
-    factors = rate_factors(model, trained, settings.model.layer_decay)
+    decay = settings.model.layer_decay
+    factors = rate_factors(model, trained, decay)
+    is_given = settings.origin("layer_decay") not in ("default", "recipe")
+    if decay != 1.0 and is_given and set(factors) == {1.0}:
+        raise ConfigError(
+            "layer_decay has no effect: only outputs (the layers called logits) are trained, which "
+            "have the full rate. Remove it."
+        )
 
     def share(variable: keras.Variable, factor: float) -> RateShare | None:
         of_hooks = [s for hook in hooks if (s := hook.rate_share(variable.path)) is not None]

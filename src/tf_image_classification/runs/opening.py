@@ -18,7 +18,7 @@ from tf_image_classification.batches import Batch
 from tf_image_classification.check_spec import require_spec
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.sources import source_kind
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
     losses_of,
@@ -130,8 +130,20 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
             (*how, "max_image_pixels", "debug", "data_service", "balanced_sampling"),
             "the spec's own input_fn decides that",
         )
+        refuse(("inspect",), "the images of the spec's own input_fn are not looked at beforehand")
+        exports = ("export_saved_model",) if settings.checkpoints.export_saved_model else ()
+        refuse(
+            (*exports, "export_dir"),
+            "the preprocessing in the spec's own input_fn is not known, so nothing is exported",
+        )
     elif "tfrecord" not in _kinds_of_sources(settings):
         refuse(("image_feature", "label_features"), "no TFRecord files are read")
+    for entry in settings.data.label_features:
+        name = entry.partition("=")[0]
+        if name not in schema.names:
+            raise ConfigError(
+                f"label_features: {entry!r} names no label. {did_you_mean(name, schema.names)}"
+            )
     batch, logits = _made_up_batch(schema)
     if losses_of(spec, schema, batch.labels, logits) is not None:
         own = ("label_smoothing", "regression_loss", "huber_delta")
