@@ -358,7 +358,10 @@ def halved(image_shape, params):
             {"get_model_fn": lambda self, path: dense()((8, 8, 3), {})},
             "get_model_fn returns a model",
         ),
-        ({"model_fn": lambda shape, params: OfKeras2()}, "is of Keras 2 (tf_keras); import keras"),
+        (
+            {"model_fn": lambda shape, params: OfKeras2()},
+            "is of Keras 2: unset TF_USE_LEGACY_KERAS",
+        ),
         ({"model_fn": dense(depth=4)}, "shape (4, 4), expected [batch, 3]"),
         ({"model_fn": by_other_name}, "outputs are kinds; expected one for each label: kind"),
         ({"class_dict": [Label("kind", depth=3), Label("age", depth=3)]}, "has 1 output, but"),

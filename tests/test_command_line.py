@@ -178,11 +178,88 @@ def test_a_users_own_flags_work_beside_ours_and_are_suggested():
         command_line.parse(["--mnist_dr", "m"], values)
 
 
-def test_a_flag_of_the_user_with_a_name_of_ours_is_an_error_at_once():
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_programs_own_flag_of_a_name_of_2018_is_an_error_at_once_as_then(is_first):
     values = flags.FlagValues()
-    flags.DEFINE_string("config", None, "The user's.", flag_values=values)
-    with pytest.raises(flags.DuplicateFlagError, match="config"):
+    definitions = [
+        lambda: flags.DEFINE_integer("batch_size", 1, "The program's.", flag_values=values),
+        lambda: command_line.define_flags(values),
+    ]
+    first, second = definitions if is_first else reversed(definitions)
+    first()
+    with pytest.raises(flags.DuplicateFlagError, match="batch_size"):
+        second()
+
+
+def defined_by_program(is_first, define):
+    """Flags of a program that defines some of its own before or after ours."""
+    values = flags.FlagValues()
+    if not is_first:
         command_line.define_flags(values)
+    define(values)
+    command_line.define_flags(values)
+    return values
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_programs_own_evaluate_labels_and_output_cm_folder_set_ours_too(is_first):
+    def define(values):
+        flags.DEFINE_boolean("evaluate", False, "Evaluation mode", flag_values=values)
+        flags.DEFINE_string("labels", None, "File of labels", flag_values=values)
+        flags.DEFINE_string("output_cm_folder", "cm", "Folder", flag_values=values)
+
+    values = defined_by_program(is_first, define)
+    command_line.parse(["--eval_metadata", "e1", "e2"], values)
+    settings = command_line.settings_from(values)
+    assert (settings.run.evaluate, settings.data.labels) == (False, ())
+    assert settings.origin("labels") == settings.origin("evaluate") == "default"
+    assert settings.evaluation.output_cm_folder == "cm"  # the program's own default
+    command_line.parse(["--evaluate", "--labels", "l.txt", "--eval_metadata", "e"], values)
+    settings = command_line.settings_from(values)
+    assert settings.run.evaluate and settings.data.labels == ("l.txt",)
+    assert (values["evaluate"].value, values["labels"].value) == (True, "l.txt")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_another_flag_of_a_program_is_the_programs_alone(is_first):
+    def define(values):
+        flags.DEFINE_float("dropout", 0.5, "Of the program's network", flag_values=values)
+        flags.DEFINE_integer("epochs", 3, "Of the program's report", flag_values=values)
+        flags.DEFINE_string("config", None, "Of the program", flag_values=values)
+
+    values = defined_by_program(is_first, define)
+    command_line.parse(["--dropout", "0.25", "--epochs", "7", "--config", "own.json"], values)
+    settings = command_line.settings_from(values)
+    assert settings.ready.dropout == OPTIONS["dropout"].default
+    assert settings.training.epochs is None
+    assert values["dropout"].value == 0.25 and values["epochs"].value == 7
+    assert command_line.hidden_options(values) == ["config", "dropout", "epochs"]
+    command_line.parse([], values)
+    assert command_line.hidden_options(values) == []
+
+
+def test_a_program_reads_resolved_settings_from_its_flags(tmp_path):
+    (tmp_path / "run.yml").write_text("batch_size: 5\n")
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    command_line.parse(["--config", str(tmp_path / "run.yml"), "--train_metadata", "t"], values)
+    settings = command_line.settings_from(values)
+    assert values["batch_size"].value == 5  # of the file
+    assert values["image_size"].value == settings.data.image_size  # of the default
+    assert values["train_metadata"].value == ["t"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["--shuffle"], "Unknown flag --shuffle. Examples are shuffled; --debug keeps"),
+        (["--noshuffle"], "--debug keeps their order"),
+        (["--sync_replicas"], "Workers always train in step"),
+        (["--job-dir", "gs://b"], "Unknown flag --job-dir. Use --model_dir."),
+    ],
+)
+def test_a_flag_of_2018_that_is_gone_is_told_what_takes_its_place(line, expected):
+    assert expected in refused(*line)
 
 
 # --- the settings file -----------------------------------------------------------------------

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import random
+import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification import keras_settings, tf1_code
 from tf_image_classification.batches import prediction_keys
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.errors import SpecError, TficError, brief
@@ -24,8 +28,12 @@ from tf_image_classification.estimator_specs import (
     call_model_fn,
     logits_of,
     outputs_of,
+    own_losses,
+    own_metrics,
     predictions_from,
     schema_of,
+    source_path,
+    spec_name,
     split_logits,
 )
 from tf_image_classification.labels import LabelSchema, example_values
@@ -34,6 +42,8 @@ from tf_image_classification.metrics import streaming
 _SIZES = ((37, 53), (64, 64), (201, 17), (1, 1))  # height and width of synthetic images
 _NUM_EXAMPLES = len(_SIZES)
 _NUM_DRAWS = 20  # calls in which dropout must have dropped something
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python3")
 _PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 _UNSEEDED_OPS = frozenset(
     {
@@ -66,11 +76,16 @@ def check_spec(spec: EstimatorSpec, settings: Settings | None = None) -> list[st
     Returns:
         The broken promises; empty when all is well.
 
+    Raises:
+        ConfigError: the program has set Keras to what this package cannot use.
+
     Example:
         >>> check_spec(DigitsSpec())
         []
     """
     settings = settings or make_settings()
+    keras_settings.require_formats()
+    keras_settings.require_policy(settings.model.precision, where="The program")
     try:
         schema = schema_of(spec)
     except SpecError as error:
@@ -89,7 +104,7 @@ def _broken_promises(spec: EstimatorSpec, settings: Settings, schema: LabelSchem
         except TficError as error:
             broken.append(f"{name}: {error}")
         except Exception as error:
-            broken.append(f"{name} fails: {brief(error)}")
+            broken.append(f"{name} fails: {_brief(error)}")
     if broken:
         return broken
     # Ours gives bytes in training and the same range as float32 in evaluation.
@@ -105,7 +120,7 @@ def _broken_promises(spec: EstimatorSpec, settings: Settings, schema: LabelSchem
     except TficError as error:
         broken.append(str(error))
     except Exception as error:
-        broken.append(f"The model fails on images {_described(images[False])}: {brief(error)}")
+        broken.append(f"The model fails on images {_described(images[False])}: {_brief(error)}")
     return broken
 
 
@@ -116,8 +131,14 @@ def require_spec(spec: EstimatorSpec, settings: Settings) -> None:
         SpecError: it breaks promises; one line each.
     """
     broken = check_spec(spec, settings)
-    if broken:
-        raise SpecError(f"{type(spec).__name__} breaks promises:\n  " + "\n  ".join(broken))
+    if not broken:
+        return
+    path = source_path(spec)
+    if num_old := len(tf1_code.find(path)) if path else 0:
+        broken.append(
+            f"{num_old} lines are TensorFlow 1 code; tfic check-spec {spec_name(spec)} names them."
+        )
+    raise SpecError(f"{type(spec).__name__} breaks promises:\n  " + "\n  ".join(broken))
 
 
 @contextlib.contextmanager
@@ -140,6 +161,23 @@ def _tensorflow_seed() -> int | None:
         return tf.compat.v1.get_seed(None)[0]  # type: ignore[no-any-return]
     except RuntimeError:  # operations are deterministic, and there is no seed
         return None
+
+
+def _brief(error: Exception) -> str:
+    """What happened, in one line, and the line of the user's code where it did."""
+    place = _place(error)
+    return f"{brief(error)} ({place})" if place else brief(error)
+
+
+def _place(error: Exception) -> str:
+    """The last line of a user's file on the way to an error, as "pets.py line 12"; or ""."""
+    frames = [(f.filename, f.lineno or 0) for f in traceback.extract_tb(error.__traceback__)]
+    found = re.findall(r'File "([^"]+)", line (\d+)', str(error))  # those of a traced function
+    for path, line in reversed([*frames, *((path, int(line)) for path, line in found)]):
+        is_ours = os.path.abspath(path).startswith(_PACKAGE)
+        if os.path.isfile(path) and not is_ours and not _INSTALLED.search(path):
+            return f"{os.path.basename(path)} line {line}"
+    return ""
 
 
 def _operations(function: Any) -> set[str]:
@@ -285,7 +323,7 @@ def _guarded(method: str, check: Callable[[], Iterator[str]]) -> Iterator[str]:
     except TficError as error:
         yield f"{method}: {error}"
     except Exception as error:
-        yield f"{method} fails: {brief(error)}"
+        yield f"{method} fails: {_brief(error)}"
 
 
 def _has_training_layers(model: keras.Model) -> bool:
@@ -350,7 +388,7 @@ def _check_tracing(
     try:
         traced = tf.function(forward).get_concrete_function(tf.TensorSpec(shape, images.dtype))
     except Exception as error:
-        yield f"The model cannot be {purpose}: {brief(error)}"
+        yield f"The model cannot be {purpose}: {_brief(error)}"
         return
     if exports and _operations(traced) & _PYTHON_OPS:
         yield (
@@ -390,7 +428,7 @@ def _check_seeds(
 
     def forward(x: tf.Tensor) -> Any:
         logits = logits_of(schema, model, x, training=True)
-        return logits, spec.losses(labels, logits)
+        return logits, own_losses(spec, schema, labels, logits)
 
     before = random.getstate(), repr(np.random.get_state())
     try:
@@ -430,7 +468,7 @@ def _check_losses(
     labels: Mapping[str, tf.Tensor],
     logits: Mapping[str, tf.Tensor],
 ) -> Iterator[str]:
-    losses = spec.losses(labels, logits)
+    losses = own_losses(spec, schema, labels, logits)
     if losses is None:
         return
     if not isinstance(losses, Mapping):
@@ -454,7 +492,7 @@ def _check_metrics(
     logits: Mapping[str, tf.Tensor],
 ) -> Iterator[str]:
     predictions = predictions_from(schema, logits)
-    metrics = spec.metric_ops(labels, predictions)
+    metrics = own_metrics(spec, schema, labels, predictions)
     if metrics is None:
         return
     if not isinstance(metrics, Mapping):
@@ -472,9 +510,10 @@ def _check_metrics(
         if key in prediction_keys(label.name)
     }
     try:
-        of_none = spec.metric_ops({name: value[:0] for name, value in labels.items()}, empty)
+        none = {name: value[:0] for name, value in labels.items()}
+        of_none = own_metrics(spec, schema, none, empty)
         streaming.merge_all([metrics, of_none or {}])
     except TficError as error:
         yield f"metric_ops for a batch without a known label: {error}"
     except Exception as error:
-        yield f"metric_ops fails when a batch has no example with a known label: {brief(error)}"
+        yield f"metric_ops fails when a batch has no example with a known label: {_brief(error)}"

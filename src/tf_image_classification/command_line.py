@@ -15,6 +15,33 @@ from tf_image_classification import yaml_files
 from tf_image_classification.config import ALIASES, OPTIONS, Option, Settings, make_settings
 from tf_image_classification.errors import ConfigError, nearest
 
+_OF_PROGRAMS = ("evaluate", "labels", "output_cm_folder")
+"""Flags that the programs of 2018 define themselves, with the meaning that they have here."""
+
+# Flags that the first version defined. A program never could define one of these itself.
+_OF_2018 = frozenset(
+    {
+        *("model_dir", "checkpoint_path", "warm_start_ckpt", "train_metadata", "eval_metadata"),
+        *("batch_size", "train_steps", "image_size", "eval_freq", "eval_throttle_secs", "debug"),
+        *("weight_decay", "optimizer", "adadelta_rho", "adagrad_initial_accumulator_value"),
+        *("adam_beta1", "adam_beta2", "opt_epsilon", "ftrl_learning_rate_power"),
+        *("ftrl_initial_accumulator_value", "ftrl_l1", "ftrl_l2", "momentum", "rmsprop_momentum"),
+        *("rmsprop_decay", "learning_rate_decay_type", "learning_rate", "end_learning_rate"),
+        *("label_smoothing", "learning_rate_decay_factor", "num_epochs_per_decay"),
+        *("moving_average_decay", "trainable_scopes", "checkpoint_exclude_scopes"),
+        *("checkpoint_restore_scopes", "save_summary_steps", "save_checkpoints_steps"),
+        *("save_checkpoints_secs", "keep_checkpoint_max"),
+    }
+)
+
+_GONE = {
+    "shuffle": "Examples are shuffled; --debug keeps their order.",
+    "sync_replicas": "Workers always train in step. Remove it.",
+    "replicas_to_aggregate": "Workers always train in step. Remove it.",
+    "job_dir": "Use --model_dir.",
+}
+"""Flags of the first version and of ML Engine that have no successor of their name."""
+
 FRONT_DOOR = {
     "config": "File of settings in YAML, name: value; flags take precedence.",
     "print_config": "Print the resolved settings as YAML, with where each came from, and end.",
@@ -22,29 +49,42 @@ FRONT_DOOR = {
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Define every option as an absl flag, once; a flag that is not given stays None."""
-    if all(name in flag_values for name in (*FRONT_DOOR, *OPTIONS)):
-        return
-    flags.DEFINE_string("config", None, FRONT_DOOR["config"], flag_values=flag_values)
-    flags.DEFINE_bool("print_config", False, FRONT_DOOR["print_config"], flag_values=flag_values)
+    """Define every option as an absl flag, once.
+
+    A program may define a flag of the same name itself, before or after this, unless the first
+    version had defined it. The program's flag then takes the place of the option's, which gets its
+    value only where both mean the same since 2018.
+    """
+    common: dict[str, Any] = {"flag_values": flag_values, "allow_override": True}
+    if "config" not in flag_values:
+        flags.DEFINE_string("config", None, FRONT_DOOR["config"], **common)
+    if "print_config" not in flag_values:
+        flags.DEFINE_bool("print_config", False, FRONT_DOOR["print_config"], **common)
     for option in OPTIONS.values():
-        _define(option, option.name, flag_values)
-        for alias in option.aliases:
-            _define(option, alias, flag_values)
+        for name in (option.name, *option.aliases):
+            is_taken = name in flag_values
+            if not is_taken or (name in _OF_2018 and is_of_program(name, flag_values)):
+                _define(option, name, flag_values)
 
 
 def _define(option: Option, name: str, flag_values: flags.FlagValues) -> None:
-    common: dict[str, Any] = {"flag_values": flag_values}
+    common: dict[str, Any] = {"flag_values": flag_values, "allow_override": name not in _OF_2018}
+    default = option.default
     if option.kind is bool:
-        flags.DEFINE_bool(name, None, option.help, **common)
+        flags.DEFINE_bool(name, default, option.help, **common)
     elif option.kind is int:
-        flags.DEFINE_integer(name, None, option.help, **common)
+        flags.DEFINE_integer(name, default, option.help, **common)
     elif option.kind is float:
-        flags.DEFINE_float(name, None, option.help, **common)
+        flags.DEFINE_float(name, default, option.help, **common)
     elif option.kind is tuple:
-        flags.DEFINE_multi_string(name, None, option.help, **common)
+        flags.DEFINE_multi_string(name, list(default), option.help, **common)
     else:
-        flags.DEFINE_string(name, None, option.help, **common)
+        flags.DEFINE_string(name, default, option.help, **common)
+
+
+def is_of_program(name: str, flag_values: flags.FlagValues) -> bool:
+    """Whether the user's program has defined a flag of this name itself."""
+    return bool(flag_values.find_module_defining_flag(name) != __name__)
 
 
 def join_lists(arguments: Sequence[str]) -> list[str]:
@@ -100,8 +140,11 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
     try:
         rest = flag_values(["", *map(_without_underscore, join_lists(arguments))])[1:]
     except flags.UnrecognizedFlagError as error:
-        hint = nearest(error.flagname, [*_named_by_users(flag_values), "help"])
-        raise ConfigError(f"Unknown flag --{error.flagname}.{hint} See --help.") from error
+        plain = error.flagname.replace("-", "_")
+        hint = _GONE.get(plain) or _GONE.get(plain.removeprefix("no"), "")
+        hint = hint or nearest(error.flagname, [*_named_by_users(flag_values), "help"]).lstrip()
+        text = f"Unknown flag --{error.flagname}. {hint}".rstrip()
+        raise ConfigError(f"{text} See --help.") from error
     except flags.Error as error:
         raise ConfigError(f"{_readable(str(error))} See --help.") from error
     except ValueError as error:  # absl's, of --noname=value
@@ -213,22 +256,39 @@ def settings_from(
     Raises:
         ConfigError: as ``make_settings``; or the file is not readable as settings.
     """
-    given = {}
+    given: dict[str, Any] = {}
     for name in [*OPTIONS, *ALIASES]:
-        value = flag_values[name].value
-        if value is None:
+        if not _sets_option(name, flag_values):
             continue
-        option = ALIASES.get(name, name)
+        option, value = ALIASES.get(name, name), flag_values[name].value
         if option in given:
             raise ConfigError(f"--{name} and --{option} are two names of one setting. Give one.")
         given[option] = _joined(OPTIONS[option], value)
-    path = flag_values["config"].value or ""
-    return make_settings(
+    path = "" if is_of_program("config", flag_values) else flag_values["config"].value or ""
+    settings = make_settings(
         environment=_folders_of_vertex(environment or {}),
         file=read_settings_file(path) if path else None,
         file_path=path,
         flags=given,
     )
+    for name, value in settings.values().items():  # for a program that reads FLAGS itself
+        if not is_of_program(name, flag_values):
+            flag_values[name].value = list(value) if isinstance(value, tuple) else value
+    return settings
+
+
+def _sets_option(name: str, flag_values: flags.FlagValues) -> bool:
+    """Whether a flag has a value that the option of its name takes."""
+    flag = flag_values[name]
+    if not is_of_program(name, flag_values):
+        return bool(flag.present)
+    return name in _OF_PROGRAMS and bool(flag.value)
+
+
+def hidden_options(flag_values: flags.FlagValues) -> list[str]:
+    """Options that the command line cannot set, because the program uses their flags itself."""
+    of_program = (n for n in (*FRONT_DOOR, *OPTIONS) if is_of_program(n, flag_values))
+    return [n for n in of_program if n not in _OF_PROGRAMS and flag_values[n].present]
 
 
 def _folders_of_vertex(environment: Mapping[str, str]) -> dict[str, str]:
@@ -248,7 +308,8 @@ def _folders_of_vertex(environment: Mapping[str, str]) -> dict[str, str]:
 def _joined(option: Option, value: Any) -> Any:
     """The value of a flag; a list's flag may be given several times."""
     if option.kind is tuple:
-        return tuple(part for text in value for part in option.split(text))
+        texts = [value] if isinstance(value, str) else value  # one text where a program defines it
+        return tuple(part for text in texts for part in option.split(text))
     return value
 
 

@@ -19,13 +19,14 @@ import importlib.util
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification import files
+from tf_image_classification import files, keras_settings, tf1_code
 from tf_image_classification.batches import expected_key, logits_key, probabilities_key
-from tf_image_classification.errors import SpecError, did_you_mean
+from tf_image_classification.errors import SpecError, TficError, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.schema import ORDINAL, SEVERAL, THRESHOLDS
 
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
     ModelFn = Callable[[tuple[int, int, int], Mapping[str, Any]], keras.Model]
     PreprocFn = Callable[..., tf.Tensor]
+
+
+_OF_KERAS_2 = " It is of Keras 2: unset TF_USE_LEGACY_KERAS and import keras."
 
 
 class _SpecMeta(abc.ABCMeta):
@@ -102,7 +106,9 @@ class EstimatorSpec(metaclass=_SpecMeta):
 
         Args:
             labels: by label name, int64 [n] class numbers, float32 [n] values, or float32 [n,
-                depth] with 1 for each of several classes.
+                depth] with 1 for each of several classes. A class label that ``class_dict``
+                describes by a dictionary without ``kind`` comes as one-hot rows, float32 [n,
+                depth]; the metrics of this package take either form.
             predictions: by label name the predicted classes int64 [n], values float32 [n], or bool
                 [n, depth]; ``name + "_probabilities"`` float32 [n, depth] for classes; ``name +
                 "_expected"`` float32 [n], the mean class of an ordinal label; ``name + "_logits"``.
@@ -155,7 +161,8 @@ class EstimatorSpec(metaclass=_SpecMeta):
 
         Returns:
             Function that returns a dataset of (images [B, H, W, C], {label name: labels [B] or, for
-            several classes, [B, depth]}); the last batch may be smaller.
+            several classes, [B, depth]}); the last batch may be smaller. An override may give
+            one-hot rows for a label that ``metric_ops`` gets in that form.
 
         Raises:
             DataError: the source is not what ``is_tfrecord`` says, or is unusable.
@@ -351,6 +358,36 @@ def _ordinal_probabilities(label: Label, logits: tf.Tensor) -> tf.Tensor:
     )
 
 
+def own_metrics(
+    spec: EstimatorSpec,
+    schema: LabelSchema,
+    labels: Mapping[str, tf.Tensor],
+    predictions: Mapping[str, tf.Tensor],
+) -> Mapping[str, StreamingMetric] | None:
+    """What a spec's ``metric_ops`` gives for labels as class numbers."""
+    return spec.metric_ops(_in_form_of_spec(schema, labels), predictions)
+
+
+def own_losses(
+    spec: EstimatorSpec,
+    schema: LabelSchema,
+    labels: Mapping[str, tf.Tensor],
+    logits: Mapping[str, tf.Tensor],
+) -> Mapping[str, tf.Tensor] | None:
+    """What a spec's ``losses`` gives for labels as class numbers."""
+    return spec.losses(_in_form_of_spec(schema, labels), logits)
+
+
+def _in_form_of_spec(schema: LabelSchema, labels: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Class numbers as one-hot rows where the spec describes the label in that form."""
+    import tensorflow as tf  # late, as above
+
+    return {
+        name: tf.one_hot(values, schema[name].depth) if schema[name].one_hot_rows else values
+        for name, values in labels.items()
+    }
+
+
 def call_model_fn(
     spec: EstimatorSpec, settings: Settings, image_shape: tuple[int, int, int]
 ) -> keras.Model:
@@ -358,15 +395,21 @@ def call_model_fn(
 
     Raises:
         SpecError: it is no Keras model.
+        ConfigError: the program has set Keras to what this package cannot use.
     """
     import keras  # late, as above
 
+    precision = settings.model.precision
+    keras_settings.require_policy(precision, where="The program")
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(settings.model.precision)
+    keras.config.set_dtype_policy(precision)
     try:
-        return _built_model(spec, settings, image_shape)
+        model = _built_model(spec, settings, image_shape)
+        keras_settings.require_policy(precision, where="model_fn")
+        keras_settings.require_formats()
     finally:
         keras.config.set_dtype_policy(before)
+    return model
 
 
 def _built_model(
@@ -375,45 +418,71 @@ def _built_model(
     import keras  # late, as above
     import tensorflow as tf
 
-    model_fn = spec.get_model_fn(settings.model.checkpoint_path or None)
+    if inspect.signature(spec.get_model_fn).parameters:
+        model_fn = spec.get_model_fn(settings.model.checkpoint_path or None)
+    else:  # as in the last of the versions of 2018
+        model_fn = spec.get_model_fn()  # type: ignore[call-arg]
     if isinstance(model_fn, keras.Model) or not callable(model_fn):
         what = "a model" if isinstance(model_fn, keras.Model) else repr(model_fn)
         raise SpecError(
             f"get_model_fn returns {what}, expected a function model_fn(image_shape, params) that "
             "builds a keras.Model."
         )
-    try:
-        with contextlib.suppress(ValueError):  # written in C, without a signature
-            inspect.signature(model_fn).bind(image_shape, {})
-    except TypeError as error:
-        raise SpecError(
-            f"model_fn cannot be called as model_fn(image_shape, params): {error}."
-        ) from error
-    model = model_fn(image_shape, settings.values())
+    with contextlib.suppress(ValueError):  # written in C, without a signature
+        _check_arguments(model_fn, inspect.signature(model_fn))
+    model = model_fn(image_shape, Params(settings.values()))
     if not isinstance(model, keras.Model):
         kind = type(model)
         of_keras_2 = kind.__module__.partition(".")[0] == "tf_keras"
         raise SpecError(
             f"model_fn returns {kind.__name__}, expected a keras.Model."
-            + (" This one is of Keras 2 (tf_keras); import keras instead." if of_keras_2 else "")
+            + (_OF_KERAS_2 if of_keras_2 else "")
         )
     if not model.built:
         outputs_of(model, tf.zeros([1, *image_shape]), training=False)
     return model
 
 
+def _check_arguments(model_fn: Callable[..., Any], signature: inspect.Signature) -> None:
+    """See that a ``model_fn`` takes what it is called with.
+
+    Raises:
+        SpecError: it does not; says what to write instead of an Estimator's.
+    """
+    if tf1_code.is_estimator_model_fn(list(signature.parameters)):
+        code = getattr(model_fn, "__code__", None)
+        place = f"{code.co_filename} line {code.co_firstlineno}: " if code else ""
+        raise SpecError(f"{place}{tf1_code.MODEL_FN}")
+    try:
+        signature.bind((), {})
+    except TypeError as error:
+        raise SpecError(
+            f"model_fn cannot be called as model_fn(image_shape, params): {error}."
+        ) from error
+
+
+class Params(dict[str, Any]):
+    """All settings by name, for ``model_fn``: ``params["seed"]`` or ``params.seed``."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(f"params has no setting {name!r}. {did_you_mean(name, self)}")
+        return self[name]
+
+
 def spec_name(spec: EstimatorSpec) -> str:
     """Where a spec's class comes from, as module:Class or file.py:Class."""
-    return f"{_source_path(spec) or type(spec).__module__}:{type(spec).__name__}"
+    return f"{source_path(spec) or type(spec).__module__}:{type(spec).__name__}"
 
 
 def source_digest(spec: EstimatorSpec) -> str:
     """SHA-256 of the file that defines a spec's class, hexadecimal; "" when there is no file."""
-    path = _source_path(spec)
+    path = source_path(spec)
     return hashlib.sha256(files.read_bytes(path)).hexdigest() if path else ""
 
 
-def _source_path(spec: EstimatorSpec) -> str:
+def source_path(spec: EstimatorSpec) -> str:
+    """The file that defines a spec's class, or "" when there is none."""
     path = getattr(sys.modules.get(type(spec).__module__), "__file__", None) or ""
     return os.path.abspath(path) if os.path.isfile(path) else ""
 
@@ -450,6 +519,12 @@ def load_spec(reference: str) -> EstimatorSpec:
         return spec_class()
     except TypeError as error:
         raise SpecError(f"{reference} cannot be constructed: {error}.") from error
+    except TficError:
+        raise
+    except Exception as error:
+        raise SpecError(
+            f"{reference} cannot be constructed: {type(error).__name__}: {error}."
+        ) from error
 
 
 def _load_file(path: str) -> ModuleType:
@@ -462,15 +537,34 @@ def _load_file(path: str) -> ModuleType:
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:
         found.loader.exec_module(module)
-    except ModuleNotFoundError as error:
-        raise SpecError(f"Importing {path!r} failed: {error}.") from error
+    except TficError:
+        raise
+    except Exception as error:
+        raise SpecError(f"Importing {path!r} failed: {_cause(error, path)}") from error
     return module
+
+
+def _cause(error: Exception, path: str) -> str:
+    """What went wrong in a user's file, in which line, and where to find more of the kind."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}. Correct it."
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == os.path.abspath(path)]
+    lines = lines or [frame.lineno for frame in frames if frame.filename == path]
+    where = f"line {lines[-1]}: " if lines else ""
+    text = f"{where}{type(error).__name__}: {str(error).rstrip('.')}."
+    if tf1_code.find(path):
+        text += f" It has TensorFlow 1 code: tfic check-spec {path}:Class names every line of it."
+    return text
 
 
 def _load_module(name: str) -> ModuleType:
     sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
-    except (ModuleNotFoundError, TypeError, ValueError) as error:
+    except TficError:
+        raise
+    except Exception as error:
         hint = " Write file.py:Class for a file." if os.path.exists(f"{name}.py") else ""
-        raise SpecError(f"Importing {name!r} failed: {error}.{hint}") from error
+        kind = "" if isinstance(error, ModuleNotFoundError) else f"{type(error).__name__}: "
+        raise SpecError(f"Importing {name!r} failed: {kind}{error}.{hint}") from error

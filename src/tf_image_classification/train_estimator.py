@@ -13,14 +13,21 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from absl import flags
 
-from tf_image_classification import command_line, files, signals, streams, tasks
+from tf_image_classification import command_line, files, keras_settings, signals, streams, tasks
 from tf_image_classification.config import Settings, check_needs
-from tf_image_classification.errors import ConfigError, ExportError, RunInterrupted, TficError
+from tf_image_classification.errors import (
+    ConfigError,
+    ExportError,
+    RunInterrupted,
+    TficError,
+    did_you_mean,
+)
 from tf_image_classification.estimator_specs import is_loading_a_spec
 from tf_image_classification.model_folder import ModelFolder
 
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.hooks import Hook
     from tf_image_classification.runs.assembly import Assembly
+    from tf_image_classification.runs.reading import Data
     from tf_image_classification.training.workers import Workers
 
 FLAGS = flags.FLAGS
@@ -37,18 +45,38 @@ command_line.define_flags(FLAGS)
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainResult:
-    """What a training or an evaluation gave.
+class TrainResult(Mapping[str, Any]):
+    """What a training or an evaluation gave; also a mapping from metric names to values.
+
+    As a mapping it has the numbers, the arrays, and ``global_step``, the steps done.
 
     Attributes:
         model_dir: the model folder.
         step: steps done.
         metrics: the last evaluation's numbers by name; empty without evaluation.
+        arrays: its arrays by name, such as a confusion matrix that ``metric_ops`` gives.
+
+    Example:
+        >>> TrainResult("./models", 10, {"accuracy": 0.5})["accuracy"]
+        0.5
     """
 
     model_dir: str
     step: int
     metrics: Mapping[str, float]
+    arrays: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    def __getitem__(self, name: str) -> Any:
+        values = {"global_step": self.step, **self.arrays, **self.metrics}
+        if name not in values:
+            raise KeyError(f"There is no metric {name!r}. {did_you_mean(name, values)}")
+        return values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self.metrics, *self.arrays, "global_step"])
+
+    def __len__(self) -> int:
+        return len(self.metrics) + len(self.arrays) + 1
 
 
 def train(
@@ -92,28 +120,55 @@ def train(
 
 def evaluate(
     spec: EstimatorSpec | None,
-    settings: Settings,
+    settings: Settings | None = None,
     *,
     group_column: str = "",
     keep_evaluation: str = "auto",
+    argv: Sequence[str] | None = None,
 ) -> TrainResult:
     """Evaluate the model of a folder on the whole evaluation set, and keep its predictions.
+
+    Without ``settings`` it reads the command line and ends the process on an error, as ``train``.
 
     Args:
         spec: the spec of the run; then the best checkpoint is evaluated, or the newest one. None:
             the exported model in the folder is, with metrics by label kind.
-        settings: ``model_dir``, ``eval_metadata`` and how to read them.
+        settings: ``model_dir``, ``eval_metadata`` and how to read them; then errors are raised.
         group_column: column of the evaluation set whose values are people or other sources of
             several images: intervals are then of other people, not of other images.
         keep_evaluation: whether it becomes the one that the folder's reports, exports and
             predictions are based on. "auto": unless it is too small to calibrate a label that is
             calibrated now. "yes": always; then a folder that cannot be written is an error. "no".
+        argv: the command line without the program's name; that of the process when not given.
+
+    Returns:
+        The metrics by name: ``evaluate(spec)["accuracy"]``.
 
     Raises:
-        TficError: there is no model or no data, or one of them is unusable.
+        TficError: with settings given: there is no model or no data, or one of them is unusable.
     """
+    if settings is not None:
+        return _evaluate(spec, settings, group_column, keep_evaluation)
+    if is_loading_a_spec():
+        return TrainResult("", 0, {})
+    with ends_the_process():
+        settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
+        result = _evaluate(spec, settings, group_column, keep_evaluation)
+        if _is_evaluator():  # the program has nothing to do with the metrics that it expects
+            raise SystemExit(0)
+        return result
+
+
+def _is_evaluator() -> bool:
+    """Whether this process is the evaluator task of a cluster."""
     cluster = tasks.read_cluster(os.environ)
-    if cluster is not None and cluster.is_evaluator:
+    return cluster is not None and cluster.is_evaluator
+
+
+def _evaluate(
+    spec: EstimatorSpec | None, settings: Settings, group_column: str, keep_evaluation: str
+) -> TrainResult:
+    if _is_evaluator():
         return _leave_to_workers(settings)
     with signals.stage("before the evaluation was complete", again="", resumes=False):
         workers = join(settings)
@@ -129,7 +184,9 @@ def evaluate(
         print(found.kept)
     if found.failure is not None and keep_evaluation == "yes":
         raise found.failure
-    return TrainResult(settings.run.model_dir, found.step, found.evaluation.scalars())
+    metrics = found.evaluation.metrics
+    arrays = {name: value for name, value in metrics.items() if np.ndim(value)}
+    return TrainResult(settings.run.model_dir, found.step, found.evaluation.scalars(), arrays)
 
 
 def _act(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> TrainResult:
@@ -236,7 +293,11 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
 
     # 3. The run is put together and put where it was.
     all_hooks = ready_hooks.all_hooks(
-        settings, data, folder, [*hooks, *_reports()], is_evaluated_apart=is_apart
+        settings,
+        data,
+        folder,
+        [*hooks, ready_hooks.KeptHooks(spec, hooks), *_reports()],
+        is_evaluated_apart=is_apart,
     )
     bad_images = ready_hooks.BadImageList(folder, workers.rank)
     owed = Owed(folder, settings) if is_apart else None
@@ -263,7 +324,7 @@ def _train(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any]) -> Tra
     if workers.is_writer and opened.counts:
         files.write_json(folder.data_counts, opened.counts)
     with folder.locked() if workers.is_writer else contextlib.nullcontext():
-        say(_restore(parts, folder, settings, workers, keeps_evaluations=is_apart))
+        say(_restore(parts, data, folder, settings, workers, keeps_evaluations=is_apart))
         if settings.model.head_phase and not parts.run.was_resumed:
             say(
                 head_phase.fit_outputs(
@@ -342,6 +403,7 @@ def _say_nothing(text: str) -> None:
 
 def _restore(
     parts: Assembly,
+    data: Data,
     folder: ModelFolder,
     settings: Settings,
     workers: Workers,
@@ -370,7 +432,7 @@ def _restore(
             folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
         return f"resumed at step {saved.step}, from {folder.checkpoints}"
     if settings.model.checkpoint_path:
-        report = assembly.start_from_checkpoint(parts.state.model, settings)
+        report = assembly.start_from_checkpoint(parts.state.model, settings, data)
         parts.state.begin_averages()
         if workers.is_writer:
             files.write_json(files.join(folder.path, "warm_start.json"), dataclasses.asdict(report))
@@ -432,7 +494,12 @@ def settings_of_command_line(arguments: Sequence[str]) -> Settings:
         raise SystemExit(0)
     command_line.parse(arguments, FLAGS)
     settings = command_line.settings_from(FLAGS, os.environ)
-    if FLAGS["print_config"].value:
+    for name in command_line.hidden_options(FLAGS):
+        print(
+            f"--{name} is a flag of the program itself and does not set the framework's {name}.",
+            file=sys.stderr,
+        )
+    if not command_line.is_of_program("print_config", FLAGS) and FLAGS["print_config"].value:
         print(command_line.settings_text(settings), end="")
         raise SystemExit(0)
     return settings
@@ -483,10 +550,10 @@ def _is_of_a_bucket(error: BaseException) -> bool:
 
 
 def prepare_tensorflow(settings: Settings) -> None:
-    """Import TensorFlow and make it as exact as the settings say.
+    """Import TensorFlow and make it as exact as the settings say; check that Keras fits.
 
     Raises:
-        ConfigError: TensorFlow is not installed.
+        ConfigError: TensorFlow is not installed, or Keras is set to what this package cannot use.
         DataError: there is no room for temporary files, which TensorFlow needs to read functions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -499,6 +566,7 @@ def prepare_tensorflow(settings: Settings) -> None:
             "TensorFlow is not installed. Install it with this package: "
             "pip install 'tf_image_classification[cpu]', or [gpu] for NVIDIA GPUs."
         ) from error
+    keras_settings.require(os.environ)
     if settings.run.deterministic:
         tf.config.experimental.enable_op_determinism()
 

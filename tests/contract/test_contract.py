@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import estimator_specs, train_estimator
+import tiny_runs
+from tf_image_classification import estimator_specs, train_estimator, utils
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.dataset.tfrecord import write_shards
+from tf_image_classification.errors import SpecError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.labels import Label
 
@@ -217,6 +219,102 @@ def test_old_dictionaries_and_labels_mean_the_same():
     spec = type("MySpec", (EstimatorSpec,), members() | {"class_dict": old})()
     schema = estimator_specs.schema_of(spec)
     assert schema.labels == (Label("class_id", depth=10), Label("age", depth=1, one_hot=False))
+
+
+@pytest.mark.parametrize(
+    ("entry", "shape"),
+    [
+        ({"name": "kind", "depth": 3, "one-hot": True}, [3]),
+        ({"name": "kind", "depth": 3, "one_hot": True, "weight": 0.5}, [3]),
+        ({"name": "kind", "depth": 3}, [3]),
+        ({"name": "kind", "depth": 3, "kind": "class"}, []),
+        ({"name": "kind", "depth": 3, "kind": "ordinal", "coding": "expectation"}, []),
+        (Label("kind", depth=3), []),
+        (Label("kind", depth=3, one_hot_rows=True), [3]),
+    ],
+)
+def test_dictionaries_of_2018_give_one_hot_rows_and_labels_give_numbers(tmp_path, entry, shape):
+    seen = {}
+
+    class Spec(tiny_runs.TinySpec):
+        def __init__(self):
+            super().__init__(noise=0.0)
+            self.class_dict = [entry]
+
+        def metric_ops(self, labels, predictions):
+            seen["metric_ops"] = labels["kind"]
+            return None
+
+        def losses(self, labels, logits):
+            seen["losses"] = labels["kind"].shape[1:]
+            if not shape:
+                return None
+            loss = tf.nn.softmax_cross_entropy_with_logits(labels["kind"], logits["kind"])
+            return {"kind": loss}
+
+    records = tiny_runs.write_records(tmp_path, count=12)
+    saved = tiny_runs.run(Spec(), tmp_path / "m", records, records, train_steps=2)
+    assert seen["metric_ops"].shape[1:] == seen["losses"] == shape
+    if shape:  # and the same training as with the framework's loss of numbers
+        rows = seen["metric_ops"].numpy()
+        assert rows.dtype == np.float32 and (rows.sum(axis=1) == 1).all()
+        weight = entry.get("weight", 1.0) if isinstance(entry, dict) else 1.0
+        plain = tiny_runs.TinySpec(noise=0.0, weights=(weight,))
+        expected = tiny_runs.run(plain, tmp_path / "n", records, records, train_steps=2)
+        assert tiny_runs.largest_difference(saved, expected) < 1e-6
+
+
+def test_rows_that_a_label_cannot_have_are_refused():
+    with pytest.raises(SpecError, match="one_hot_rows, which a several label does not have"):
+        Label("tags", depth=3, kind="several", one_hot_rows=True)
+
+
+def test_the_result_of_an_evaluation_is_indexed_by_metric_name():
+    result = train_estimator.TrainResult("m", 7, {"acc": 0.5}, {"matrix": np.eye(2)})
+    assert dict(result) | {"matrix": 0} == {"acc": 0.5, "matrix": 0, "global_step": 7}
+    assert len(result) == 3 and "acc" in result and "loss" not in result
+    with pytest.raises(KeyError, match="no metric 'ac'. Did you mean acc"):
+        result["ac"]
+
+
+def test_the_confusion_matrix_of_2018_is_drawn_into_a_new_folder(tmp_path):
+    path = tmp_path / "new" / "cm.png"
+    for labels, more in ((["cat\n", "dog\n"], {}), (["cat", "dog"], {"is_large": True})):
+        matrix = np.array([[3.0, 1.0], [0.0, 2.0]])
+        utils.draw_confusion_matrix(
+            cm=matrix, title="Pets", labels=labels, output_path=str(path), **more
+        )
+        assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SpecError, match="counts"):
+        utils.draw_confusion_matrix([[0.5, 1], [0, 2]], "Pets", ["cat", "dog"], str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("configure_learning_rate", "--learning_rate_decay_type"),
+        ("configure_optimizer", "--optimizer"),
+        ("get_variables_to_restore", "--checkpoint_exclude_scopes"),
+        ("get_variables_to_train", "--trainable_scopes"),
+    ],
+)
+def test_helpers_of_a_graph_name_what_takes_their_place(name, expected):
+    with pytest.raises(SpecError, match=f"utils.{name}: .*{expected}"):
+        getattr(utils, name)(100, 0)
+
+
+def test_a_helper_of_2018_that_is_gone_names_what_takes_its_place():
+    with pytest.raises(AttributeError, match="expand_patterns"):
+        _ = utils.list_tfrecord
+    with pytest.raises(SpecError, match="num_classes is not given"):
+        utils.streaming_confusion_matrix("cm", [0], [0])
+
+
+def test_settings_are_params_by_key_and_by_attribute():
+    params = estimator_specs.Params({"batch_size": 4})
+    assert params.batch_size == params["batch_size"] == 4
+    with pytest.raises(AttributeError, match="no setting 'bach_size'. Did you mean batch_size"):
+        _ = params.bach_size
 
 
 # --- input_fn --------------------------------------------------------------------------------

@@ -98,6 +98,31 @@ def test_wrong_batches_are_named(tmp_path, change, error, expected):
         run(OwnInput(change), tmp_path / "m", "train", train_steps=2)
 
 
+class OneHotInput(OwnInput):
+    """Batches as those of 2018: one-hot rows, of zeros where the label is missing."""
+
+    def __init__(self, change=lambda rows: rows, **options):
+        super().__init__(**options)
+        self.class_dict = [{"name": "kind", "depth": 3, "one-hot": True}]
+        self.change = lambda images, labels: (
+            images,
+            {"kind": change(tf.one_hot(labels["kind"], 3).numpy())},
+        )
+
+
+def test_one_hot_rows_train_and_evaluate_as_the_numbers_do(tmp_path):
+    numbers = run(OwnInput(), tmp_path / "m", "train", "evaluation", train_steps=4)
+    rows = run(OneHotInput(), tmp_path / "n", "train", "evaluation", train_steps=4)
+    assert_same_bits(rows, numbers)
+    assert evaluations(tmp_path / "n") == evaluations(tmp_path / "m")
+
+
+@pytest.mark.parametrize("wrong", [lambda rows: rows * 2, lambda rows: np.ones_like(rows)])
+def test_rows_that_are_not_one_hot_are_named(tmp_path, wrong):
+    with pytest.raises(DataError, match="(?s)batch 0 of the .*one-hot rows are expected"):
+        run(OneHotInput(wrong), tmp_path / "m", "train", train_steps=2)
+
+
 def test_settings_that_it_decides_itself_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="on_bad_image .* has no effect: the spec's own input_fn"):
         run(OwnInput(), tmp_path / "m", "train", train_steps=2, on_bad_image="skip")

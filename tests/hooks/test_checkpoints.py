@@ -144,6 +144,19 @@ def test_a_checkpoint_that_is_not_there_ends_the_run(tmp_path):
         LoadCheckpointHook(str(tmp_path / "absent")).begin(FakeRun(model=small_model()))
 
 
+def test_a_load_hook_without_a_path_calls_its_function_before_a_fresh_run_alone():
+    seen = []
+    hook = LoadCheckpointHook()
+    run = FakeRun(model=small_model())
+    hook.begin(run)
+    assert run.averages_begun == []
+    hook.load_checkpoint_initializer_func = seen.append
+    hook.begin(run)
+    assert seen == [run] and run.averages_begun == [0]
+    hook.begin(FakeRun(model=small_model(), step=3, was_resumed=True))
+    assert seen == [run]
+
+
 def test_saving_goes_on_after_several_steps_a_call():
     hook, run = CheckpointHook(Every(steps=4)), FakeRun(was_resumed=True)
     hook.begin(run)

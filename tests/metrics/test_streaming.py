@@ -396,6 +396,58 @@ def test_other_shapes_are_refused_and_named(name):
             call(name, labels[:1], predictions)
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_name_is_taken_as_tf_metrics_took_it(name):
+    labels, predictions = two_columns(name)
+    function = getattr(streaming, name)
+    more = {"confusion_matrix": [2], "mean_per_class_accuracy": [2], "within": [0]}.get(name, [])
+    arguments = [labels] if name == "mean" else [labels, predictions, *more]
+    named, plain = function(*arguments, name="a name"), function(*arguments)
+    np.testing.assert_array_equal(named.result(), plain.result())
+    assert named.kind == plain.kind
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in CASES if n.partition(" ")[0] not in ("mean", "auc") and "error" not in n]
+)
+@sampled
+@given(columns=examples())
+def test_one_hot_rows_give_the_same_as_class_numbers(name, columns):
+    if "binary" in name:
+        pair = {key: columns[key] % 2 for key in ("labels", "predictions")}
+        rows = {key: np.eye(2, dtype=np.float32)[values] for key, values in pair.items()}
+        function = getattr(streaming, name.partition(" ")[0])
+        assert_same_sums(function(**rows), function(**pair))
+        return
+    make, _ = CASES[name]
+    rows = np.eye(NUM_CLASSES, dtype=np.float32)
+    given_rows = columns | {"labels": rows[columns["labels"]]}
+    assert_same_sums(make(given_rows), make(columns))
+    if "predictions" in columns:
+        given_rows["predictions"] = rows[columns["predictions"]]
+        assert_same_sums(make(given_rows), make(columns))
+
+
+def test_one_hot_rows_of_a_class_number_that_is_averaged_or_ranked():
+    rows, numbers = tf.one_hot([0, 2, 1], 3), [0, 2, 1]
+    for function, more in (
+        (streaming.mean_absolute_error, []),
+        (streaming.root_mean_squared_error, []),
+        (streaming.within, [1]),
+    ):
+        found = function(rows, [1.0, 2.0, 3.5], *more)
+        assert found.result() == function(numbers, [1.0, 2.0, 3.5], *more).result()
+    pair = tf.one_hot([0, 1, 1], 2)
+    shares = [0.2, 0.9, 0.1]
+    assert streaming.auc(pair, shares).result() == streaming.auc([0, 1, 1], shares).result() == 0.5
+
+
+def assert_same_sums(found, expected):
+    assert found.kind == expected.kind
+    for key, value in expected.sums.items():
+        np.testing.assert_array_equal(found.sums[key], value)
+
+
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if n != "confusion_matrix"])
 def test_unusable_weights_are_refused(name):
     labels, predictions = two_columns(name)

@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 
 from tf_image_classification.config import make_settings
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import ConfigError, RunInterrupted
+from tf_image_classification.hooks import LoadCheckpointHook
 from tf_image_classification.runs import batch_norm, recipe
-from tiny_runs import TinySpec, plain_spec, run, write_records
+from tiny_runs import (
+    StopAt,
+    TinySpec,
+    assert_same_bits,
+    largest_difference,
+    plain_spec,
+    run,
+    write_records,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +80,77 @@ def test_momentum_without_an_effect_is_refused(records, tmp_path):
         run(plain_spec(), tmp_path / "model", records, train_steps=1, batch_norm_momentum=0.9)
     with pytest.raises(ConfigError, match="has no effect with freeze_batch_norm = True"):
         make_settings({"batch_norm_momentum": 0.9, "freeze_batch_norm": True})
+
+
+# --- after a warm start ----------------------------------------------------------------------
+
+
+def set_up(each, **changes):
+    more = {"train_steps": 136, "has_warm_start": True} | changes
+    return batch_norm.set_up(each, make_settings(more.pop("settings", {})), **more)
+
+
+def test_the_momentum_is_lowered_where_loaded_statistics_would_still_count():
+    each = model(0.99)
+    text = set_up(each)
+    assert each.layers[1].momentum == 0.9
+    assert text == (
+        "batch normalisation: momentum 0.99 of 1 layers lowered to 0.9, because 25% of the loaded "
+        "statistics would remain after 136 steps (--batch_norm_momentum overrides it)"
+    )
+    for steps in (1, 2, 9, 20, 299):  # it is low enough
+        each = model(0.99)
+        set_up(each, train_steps=steps)
+        assert each.layers[1].momentum ** steps <= 0.05
+    parts = model(0.99)
+    assert set_up(parts, train_steps=150, settings={"gradient_accumulation_steps": 2}) == ""
+
+
+def test_the_momentum_stays_where_it_does_not_matter_or_was_given():
+    kept = [
+        (model(0.99), {"train_steps": 300}),
+        (model(0.9), {}),
+        (model(1.0), {}),
+        (model(0.99), {"has_warm_start": False}),
+        (model(0.99), {"settings": {"freeze_batch_norm": True}}),
+        (model(0.99), {"settings": {"batch_norm_momentum": 0.995}}),
+    ]
+    for each, changes in kept:
+        before = each.layers[1].momentum
+        assert set_up(each, **changes) == ""
+        given = changes.get("settings", {}).get("batch_norm_momentum", before)
+        assert each.layers[1].momentum == given
+
+
+def test_weights_that_the_spec_has_loaded_itself_count_too():
+    each = model(0.99)
+    each.layers[1].moving_mean.assign(np.ones(4))
+    assert "lowered" in set_up(each, has_warm_start=False)
+
+
+@pytest.fixture(scope="module")
+def pretrained(records, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained") / "m"
+    run(TinySpec(noise=0.0), folder, records, train_steps=2)
+    return str(folder)
+
+
+def test_a_short_run_after_a_warm_start_uses_its_own_statistics(
+    records, pretrained, tmp_path, capsys
+):
+    start = {"checkpoint_path": pretrained, "train_steps": 3, "optimizer": "momentum"}
+    auto = run(TinySpec(noise=0.0), tmp_path / "auto", records, **start)
+    said = capsys.readouterr().out
+    assert "momentum 0.8 of 1 layers lowered to 0.36" in said and "WARNING" not in said
+    given = run(TinySpec(noise=0.0), tmp_path / "given", records, **start, batch_norm_momentum=0.36)
+    assert_same_bits(auto, given)
+    hook = LoadCheckpointHook(pretrained)
+    more = {"train_steps": 3, "optimizer": "momentum"}
+    hooked = run(TinySpec(noise=0.0), tmp_path / "hook", records, hooks=[hook], **more)
+    assert_same_bits(hooked, given)
+    with pytest.raises(RunInterrupted):
+        run(TinySpec(noise=0.0), tmp_path / "stopped", records, hooks=[StopAt(2)], **start)
+    assert_same_bits(run(TinySpec(noise=0.0), tmp_path / "stopped", records, **start), given)
+    devices = run(TinySpec(noise=0.0), tmp_path / "two", records, **start, strategy="mirrored",
+                  sync_batch_norm=True)  # fmt: skip
+    assert largest_difference(devices, given) < 1e-5

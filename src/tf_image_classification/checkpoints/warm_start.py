@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,15 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.checkpoints.adapted_layers import refresh
-from tf_image_classification.checkpoints.weight_files import Values, read_weights
+from tf_image_classification.checkpoints.class_rows import RowChange, classes_of, row_changes
+from tf_image_classification.checkpoints.layer_names import by_layer
+from tf_image_classification.checkpoints.weight_files import Values, WeightFile, read_weights
 from tf_image_classification.errors import CheckpointError, did_you_mean
+from tf_image_classification.labels import LabelSchema
 from tf_image_classification.name_maps import SEED_STATE, Change, OldName, old_names
 
 _MOST_SHOWN = 4
-# What a checkpoint of another network may hold beside the body: heads, and what an optimizer kept.
+_MOST_OUTPUTS = 3  # layers
+# What a file of weights may hold beside the body: outputs, and what an optimizer or a metric kept.
 _NOT_BODY = re.compile(
-    r"(?i)logits|/fc\d?(/|$)|^aux|predictions|global_step|ExponentialMovingAverage|Momentum"
-    r"|RMSProp|Adam|Adagrad"
+    r"(?i)logits|(^|/)fc\d*(/|$)|^aux|predictions|(^|/)(head|classifier|top|outputs?)(/|$)"
+    r"|global_step|ExponentialMovingAverage|momentum|velocity|RMSProp|Adam|Adagrad|optimizer"
+    r"|(^|/)(iterations?|learning_rate|save_counter|total|count)(_\d+)?$|StateVar|seed_generator"
 )
 
 
@@ -39,6 +45,7 @@ class WarmStartReport:
         excluded: model variables that the scopes left out.
         mismatched: model variables whose shape differs, with both shapes.
         unused: variables of the file that nothing took.
+        classes: what became of each label's output rows where the file knows other classes.
     """
 
     source: str
@@ -47,6 +54,7 @@ class WarmStartReport:
     excluded: tuple[str, ...]
     mismatched: tuple[str, ...]
     unused: tuple[str, ...]
+    classes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """One line with the counts."""
@@ -64,7 +72,7 @@ class WarmStartReport:
             "of another shape": self.mismatched,
             "unused in the file": self.unused,
         }
-        lines = [self.summary()]
+        lines = [self.summary(), *(f"  {text}" for text in self.classes)]
         for kind, names in kinds.items():
             if names:
                 more = len(names) - _MOST_SHOWN
@@ -80,13 +88,16 @@ def warm_start(
     restore_scopes: Sequence[str] = (),
     exclude_scopes: Sequence[str] = (),
     with_averages: bool = False,
+    schema: LabelSchema | None = None,
+    image_shape: Sequence[int] | None = None,
 ) -> WarmStartReport:
     """Set the variables of a model to those of a checkpoint, where name and shape agree.
 
     A variable ``net/conv/kernel`` takes the file's value of that name, or of ``conv/kernel`` when
     the file does not have the model's own name in front, or of the name that ``name_maps`` gives it
     in TF-Slim. Scopes may be given in either name. Moving averages in our own checkpoints are
-    preferred to the raw weights.
+    preferred to the raw weights. Where the weights bring their class names, as a model folder does,
+    the rows of the output are loaded by name.
 
     Args:
         model: the model, built.
@@ -94,15 +105,20 @@ def warm_start(
         restore_scopes: load only variables whose names begin with one of these; empty: all.
         exclude_scopes: do not load variables whose names begin with one of these.
         with_averages: as ``read_weights``.
+        schema: the model's labels; None: the rows of the output are loaded by number.
+        image_shape: of the model's images, for a model that does not tell it.
 
     Raises:
         CheckpointError: the file is missing or unreadable, nothing in it fits, or it is of another
             network of the same kind.
     """
-    values = read_weights(path, model, with_averages=with_averages)
-    return load_values(
-        model, values, path, restore_scopes=restore_scopes, exclude_scopes=exclude_scopes
-    )
+    file = read_weights(path, model, with_averages=with_averages)
+    changes = {}
+    if schema is not None:
+        is_whole = not (restore_scopes or exclude_scopes)
+        theirs = classes_of(path)
+        changes = row_changes(model, schema, theirs, image_shape, must_be_found=is_whole)
+    return _load(model, file, path, restore_scopes, exclude_scopes, changes)
 
 
 def load_values(
@@ -118,16 +134,34 @@ def load_values(
     Raises:
         CheckpointError: as ``warm_start``.
     """
-    loaded, initialised, excluded, mismatched = [], [], [], []
+    return _load(model, WeightFile(values), source, restore_scopes, exclude_scopes)
+
+
+def _load(
+    model: keras.Model,
+    file: WeightFile,
+    source: str,
+    restore_scopes: Sequence[str],
+    exclude_scopes: Sequence[str],
+    changes: Mapping[str, RowChange] | None = None,
+) -> WarmStartReport:
+    loaded: list[str] = []
+    initialised: list[str] = []
+    excluded: list[str] = []
+    mismatched: list[str] = []
     used: set[str] = set()
+    sentences: dict[str, str] = {}
     left_out: set[str] = set()
     old = old_names(v.path for v in model.variables)
     has_old_names = False
-    values = _with_our_root(model, values)
+    values = _with_our_root(model, file.values)
+    of_layer = by_layer(values, model) if file.has_keras_names else {}
+    _refuse_unknown_scopes(model, old, restore_scopes, exclude_scopes)
     for variable in (v for v in model.variables if not v.path.endswith(SEED_STATE)):
         path, shape = str(variable.path), tuple(variable.shape)
         names = _names(model, variable, old)
-        found = next((name for name in names if name in values), None)
+        in_layer = of_layer.get(path)
+        found = in_layer or next((name for name in names if name in values), None)
         if _begins(names, exclude_scopes) or (
             restore_scopes and not _begins(names, restore_scopes)
         ):
@@ -138,7 +172,15 @@ def load_values(
             initialised.append(path)
             continue
         used.add(found)
-        value = _fitted(values[found], shape, names[found])
+        value = _fitted(values[found], shape, names.get(found))
+        change = (changes or {}).get(path)
+        if change is not None:
+            rows = _fitted(values[found], (*shape[:-1], change.num_theirs), names.get(found))
+            if change.fits(rows, shape):
+                sentences[change.label] = change.text
+                variable.assign(change.apply(variable.numpy(), rows))
+                (loaded if change.has_common else initialised).append(path)
+                continue
         if value.shape != shape:
             mismatched.append(f"{path}: {values[found].shape} in the file, {shape} in the model")
             continue
@@ -147,7 +189,13 @@ def load_values(
         has_old_names |= any(found == name for name, _ in old.get(path, ()))
     unused = tuple(sorted(set(values) - used))
     report = WarmStartReport(
-        source, tuple(loaded), tuple(initialised), tuple(excluded), tuple(mismatched), unused
+        source,
+        tuple(loaded),
+        tuple(initialised),
+        tuple(excluded),
+        tuple(mismatched),
+        unused,
+        tuple(sentences.values()),
     )
     if not loaded:
         raise CheckpointError(
@@ -155,15 +203,85 @@ def load_values(
             + _why_nothing_fits(report, values)
         )
     refresh(model)
-    of_another = [name for name in unused if name not in left_out and not _NOT_BODY.search(name)]
-    if has_old_names and of_another and not restore_scopes:
-        raise CheckpointError(
-            f"{report.summary()}. {len(of_another)} variables of the file's body, such as "
-            f"{of_another[0]}, have no place in the model, so the file is of another network. "
-            "Choose the network that it was made with; or, if only a part is wanted, name that "
-            "with --checkpoint_restore_scopes."
-        )
+    if (file.is_whole or has_old_names) and not restore_scopes:
+        _refuse_other_network(report, file, values, left_out, model)
     return report
+
+
+def _refuse_unknown_scopes(
+    model: keras.Model,
+    old: Mapping[str, Sequence[OldName]],
+    restore_scopes: Sequence[str],
+    exclude_scopes: Sequence[str],
+) -> None:
+    """See that each scope chooses something.
+
+    Raises:
+        CheckpointError: no variable's name begins with one of them; names near ones.
+    """
+    known = {name for variable in model.variables for name in _names(model, variable, old)}
+    for option, scopes in (("restore", restore_scopes), ("exclude", exclude_scopes)):
+        for scope in scopes:
+            if not any(name.startswith(scope) for name in known):
+                layers = {name.rpartition("/")[0] for name in known}
+                raise CheckpointError(
+                    f"checkpoint_{option}_scopes: no variable's name begins with {scope!r}, so it "
+                    f"has no effect. {textwrap.shorten(did_you_mean(scope, layers), 300)}"
+                )
+
+
+def _refuse_other_network(
+    report: WarmStartReport,
+    file: WeightFile,
+    values: Values,
+    left_out: Collection[str],
+    model: keras.Model,
+) -> None:
+    """See that all of the file's body has found its place; outputs may differ.
+
+    Raises:
+        CheckpointError: the file is of another network.
+    """
+    unused = set(report.unused)
+    without_place = [name for name in report.unused if name not in left_out]
+    if file.is_in_order:
+        without_place = _of_body(without_place, values, [n for n in values if n not in unused])
+    else:
+        without_place = [name for name in without_place if not _NOT_BODY.search(name)]
+        if file.is_whole and _could_be_outputs({name: values[name] for name in without_place}):
+            without_place = []
+    paths = [str(v.path) for v in model.variables]
+    misfits = {text.partition(": ")[0]: text for text in report.mismatched}
+    of_another_shape = _of_body(list(misfits), dict.fromkeys(paths), report.loaded)
+    found = without_place or [misfits[path] for path in of_another_shape]
+    if not found:
+        return
+    what = "have no place in the model" if without_place else "have another shape"
+    raise CheckpointError(
+        f"{report.summary()}. {len(found)} variables of the file's body, such as {found[0]}, "
+        f"{what}, so the file is of another network. Choose the network that it was made with; "
+        "or, if only a part is wanted, name that with --checkpoint_restore_scopes, or leave out "
+        "the rest with --checkpoint_exclude_scopes."
+    )
+
+
+def _could_be_outputs(values: Values) -> bool:
+    """Whether variables of a file without order are those of a few linear layers."""
+    layers = {name.rpartition("/")[0] for name in values}
+    return len(layers) <= _MOST_OUTPUTS and all(value.ndim <= 2 for value in values.values())
+
+
+def _of_body(
+    names: Sequence[str], in_order: Mapping[str, Any], loaded: Collection[str]
+) -> list[str]:
+    """The names that are neither of outputs nor of an optimizer.
+
+    Outputs are what comes behind all that was loaded, in the order of the file or the model, and
+    what is called so.
+    """
+    places = {name: place for place, name in enumerate(in_order)}
+    last = max((places[name] for name in loaded if name in places), default=-1)
+    return [n for n in names if places.get(n, -1) < last and not _NOT_BODY.search(n)]
 
 
 def _fitted(

@@ -1,17 +1,18 @@
 """Reading weights in every form that they come in, as arrays by name.
 
-values = read_weights("pretrained/model.ckpt", model)
-values["MobilenetV1/Conv2d_0/weights"].shape
+file = read_weights("pretrained/model.ckpt", model)
+file.values["MobilenetV1/Conv2d_0/weights"].shape
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -22,6 +23,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from tf_image_classification import files
+from tf_image_classification.checkpoints import keras_h5
 from tf_image_classification.checkpoints.store import CheckpointStore, read_tensors
 from tf_image_classification.errors import CheckpointError
 
@@ -33,7 +35,24 @@ _SHADOW = "/ExponentialMovingAverage"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
-def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) -> Values:
+@dataclasses.dataclass(frozen=True)
+class WeightFile:
+    """What a file or folder of weights holds.
+
+    Attributes:
+        values: its variables by the names that they have there, in its order.
+        has_keras_names: whether Keras named the variables, by layers.
+        is_in_order: whether their order is that of the layers.
+        is_whole: whether they are the weights of one network, so that each should find a place.
+    """
+
+    values: Values
+    has_keras_names: bool = False
+    is_in_order: bool = False
+    is_whole: bool = False
+
+
+def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) -> WeightFile:
     """Every variable of a file or folder by its name there.
 
     Args:
@@ -49,21 +68,31 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
         CheckpointError: it is missing, incomplete or unreadable.
     """
     if path.endswith(_KERAS_SUFFIXES):
-        values = _read_keras(path, model)
+        file = _read_keras(path, model)
     else:
         prefix = _PART.sub("", path)
         if files.is_folder(prefix):
             prefix = _in_folder(prefix)
-        values = _by_full_name(_model_part(_read_checkpoint(prefix)))
+        file = _of_checkpoint(_read_checkpoint(prefix))
     if not with_averages:
-        return values
-    averages = {n.removesuffix(_SHADOW): v for n, v in values.items() if n.endswith(_SHADOW)}
+        return file
+    named = file.values.items()
+    averages = {n.removesuffix(_SHADOW): v for n, v in named if n.endswith(_SHADOW)}
     if not averages:
         raise CheckpointError(
             f"{path} holds no moving averages (names that end in {_SHADOW}). Remove "
             "checkpoint_averages."
         )
-    return values | averages
+    return dataclasses.replace(file, values=file.values | averages)
+
+
+def _of_checkpoint(values: Values) -> WeightFile:
+    """The weights among a checkpoint's tensors: one of ours, of an object graph, or of TF 1."""
+    if "notes" in values and any(name.startswith("model/") for name in values):
+        return WeightFile(_model_part(values), has_keras_names=True, is_whole=True)
+    if _GRAPH in values:
+        return WeightFile(_by_full_name(values), has_keras_names=True, is_whole=True)
+    return WeightFile(values)
 
 
 def _read_checkpoint(prefix: str) -> Values:
@@ -100,10 +129,8 @@ def _in_folder(folder: str) -> str:
 
 
 def _model_part(values: Mapping[str, npt.NDArray[Any]]) -> Values:
-    """The weights among a checkpoint's tensors; of one of ours those of the model, averaged."""
+    """The model's weights in one of our checkpoints, averaged where it keeps averages."""
     ours = {n.removeprefix("model/"): v for n, v in values.items() if n.startswith("model/")}
-    if not ours or "notes" not in values:
-        return dict(values)
     averages = {
         n.removeprefix("average/"): v for n, v in values.items() if n.startswith("average/")
     }
@@ -112,8 +139,6 @@ def _model_part(values: Mapping[str, npt.NDArray[Any]]) -> Values:
 
 def _by_full_name(values: Values) -> Values:
     """The variables of a TensorFlow 2 checkpoint by their own names, not by places in a graph."""
-    if _GRAPH not in values:
-        return values
     graph = trackable_object_graph_pb2.TrackableObjectGraph()
     graph.ParseFromString(values[_GRAPH].item())
     named = {}
@@ -124,16 +149,38 @@ def _by_full_name(values: Values) -> Values:
     return named
 
 
-def _read_keras(path: str, model: keras.Model) -> Values:
+def _read_keras(path: str, model: keras.Model) -> WeightFile:
     try:
         with _local_file(path) as local:
             if path.endswith(".keras"):
-                source = keras.models.load_model(local, compile=False, safe_mode=True)
-                return {v.path: np.asarray(v.numpy()) for v in source.variables}
+                return _read_archive(local, model)
             legacy = _read_legacy(local)
-            return _read_by_order(local, model) if legacy is None else legacy
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"The Keras file {path} cannot be loaded: {error}") from error
+            return _unordered(local, model) if legacy is None else _ordered(legacy)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0][:300]
+        raise CheckpointError(f"The Keras file {path} cannot be loaded: {reason}") from error
+
+
+def _ordered(values: Values) -> WeightFile:
+    return WeightFile(values, has_keras_names=True, is_in_order=True, is_whole=True)
+
+
+def _unordered(path: str, model: keras.Model) -> WeightFile:
+    return WeightFile(keras_h5.read(path, model), has_keras_names=True, is_whole=True)
+
+
+def _read_archive(path: str, model: keras.Model) -> WeightFile:
+    """The variables of a ``.keras`` file, also of one whose model Keras 3 cannot build."""
+    try:
+        source = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError):  # of Keras 2, or of a layer that is not known here
+        with (
+            zipfile.ZipFile(path) as archive,
+            tempfile.TemporaryDirectory(prefix="tfic-") as folder,
+        ):
+            weights = archive.extract("model.weights.h5", folder)
+            return _unordered(weights, model)
+    return _ordered({v.path: np.asarray(v.numpy()) for v in source.variables})
 
 
 @contextlib.contextmanager
@@ -154,30 +201,27 @@ def _read_legacy(path: str) -> Values | None:
         if "layer_names" not in root.attrs:
             return None
         values = {}
-        for group in (root[_text(name)] for name in root.attrs["layer_names"]):
-            for name in map(_text, group.attrs["weight_names"]):
-                values[name.partition(":")[0]] = np.asarray(group[name])
+        for layer in map(_text, root.attrs["layer_names"]):
+            names = [_text(name) for name in root[layer].attrs["weight_names"]]
+            for name, whole in zip(names, _with_layer(layer, names), strict=True):
+                values[whole] = np.asarray(root[layer][name])
         return values
+
+
+def _with_layer(layer: str, names: Sequence[str]) -> list[str]:
+    """The names of a layer's weights behind the name of the layer that they belong to.
+
+    Usually it is there: ``conv1/kernel:0``. Keras 1 wrote ``conv1_W:0``, and a graph that had the
+    name before ``conv1_1/kernel:0``. A model inside a model has the names of its own layers.
+    """
+    plain = [name.partition(":")[0] for name in names]
+    scopes = {name.rpartition("/")[0] for name in plain}
+    if len(scopes) > 1 or not re.fullmatch(
+        rf"({re.escape(layer)}(_\d+)*)?", min(scopes, default="")
+    ):
+        return plain
+    return [f"{layer}/{name.rpartition('/')[2]}" for name in plain]
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _read_by_order(path: str, model: keras.Model) -> Values:
-    """The variables of a Keras 3 file, under the names that they have in this model.
-
-    Such a file knows its layers by kind and order only, so Keras must find them. What still holds
-    no number afterwards was not in the file, or has another shape there.
-    """
-    source = keras.models.clone_model(model)
-    for variable in _floating(source):
-        variable.assign(np.full(variable.shape, np.nan))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the report says it
-        source.load_weights(path, skip_mismatch=True)
-    return {v.path: v.numpy() for v in _floating(source) if not np.isnan(v.numpy()).any()}
-
-
-def _floating(model: keras.Model) -> list[keras.Variable]:
-    return [v for v in model.variables if tf.as_dtype(v.dtype).is_floating]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, train_estimator
+from tf_image_classification import command_line, tf1_code, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError, SpecError
 
 USAGE = "usage: tfic check-spec module:Class | file.py:Class [flags]"
@@ -22,17 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         reference, rest = arguments[0], arguments[1:]
         settings = train_estimator.settings_of_command_line(rest)
         train_estimator.prepare_tensorflow(settings)
-        from tf_image_classification.check_spec import check_spec
-        from tf_image_classification.estimator_specs import load_spec
-        from tf_image_classification.runs import format_trial, run_export
-
-        spec = load_spec(reference)
-        broken, exports = check_spec(spec, settings), {}
-        if not broken and run_export.exports(spec, settings):
-            try:
-                exports = format_trial.try_formats(spec, settings)
-            except SpecError as error:
-                broken.append(str(error))
+        broken, exports = _checked(reference, settings)
         for promise in broken:
             print(f"broken: {promise}")
         if not broken:
@@ -40,3 +31,31 @@ def main(arguments: Sequence[str]) -> int:
         for name, reason in exports.items():
             print(f"export {name}: {reason or 'works'}")
     return 1 if broken else 0
+
+
+def _checked(reference: str, settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """What is wrong with a spec, and if nothing is, by format why it cannot be exported, or "".
+
+    If something is, every line of TensorFlow 1 code is named too.
+    """
+    from tf_image_classification.check_spec import check_spec
+    from tf_image_classification.estimator_specs import load_spec, source_path
+    from tf_image_classification.runs import format_trial, run_export
+
+    path = reference.rpartition(":")[0]
+    try:
+        spec = load_spec(reference)
+    except SpecError as error:
+        old = tf1_code.find(path)
+        if not old:
+            raise
+        return [str(error), *(finding.text() for finding in old)], {}
+    broken, exports = check_spec(spec, settings), {}
+    if broken and (path := source_path(spec)):
+        broken += [finding.text() for finding in tf1_code.find(path)]
+    if not broken and run_export.exports(spec, settings):
+        try:
+            exports = format_trial.try_formats(spec, settings)
+        except SpecError as error:
+            broken.append(str(error))
+    return broken, exports

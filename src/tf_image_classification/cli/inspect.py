@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tf_image_classification import files, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.config import make_settings
 
 _EXAMPLE = "example: tfic inspect train.csv --eval eval.csv --page inspection.html"
 _STATUS = {"error": 1}
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str]) -> int:
     with train_estimator.ends_the_process():
         for option in ("page", "json", "write_csv"):
             cli_arguments.check_output(option, getattr(given, option))
+        if given.backbone:
+            train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
         from tqdm import tqdm  # late: help is instant without them
 
         from tf_image_classification.inspection import inspect as looking

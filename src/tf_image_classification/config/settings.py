@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from tf_image_classification.config.groups import (
+    IMAGENET,
     CheckpointSettings,
     DataSettings,
     EvaluationSettings,
@@ -324,6 +325,7 @@ def check_needs(settings: Settings, *, may_be_divided: bool = False) -> None:
         "checkpoint_averages": "checkpoint_path",
         "head_phase": "checkpoint_path",
         "augmentation": "backbone",
+        "crop_area": "backbone",
         "dropout": "backbone",
         "label_columns": "backbone",
         "label_kinds": "backbone",
@@ -346,3 +348,14 @@ def check_needs(settings: Settings, *, may_be_divided: bool = False) -> None:
                 f"{name} ({settings.origin(name)}) has no effect without {needed}. "
                 f"Give {needed} or remove {name}."
             )
+    if settings.model.checkpoint_averages and settings.model.checkpoint_path == IMAGENET:
+        raise ConfigError(
+            "checkpoint_averages has no effect with checkpoint_path imagenet: Keras's weights "
+            "bring no moving averages beside them. Remove it."
+        )
+    is_seen = settings.data.eval_metadata or settings.checkpoints.export_saved_model
+    if settings.evaluation.test_time_augmentation != "none" and not is_seen:
+        raise ConfigError(
+            "test_time_augmentation has no effect without evaluations and without an exported "
+            "model. Give eval_metadata or export_saved_model, or remove it."
+        )

@@ -144,7 +144,7 @@ class GivenInput:
         for label in self.schema:
             if label.name not in given:
                 raise SpecError(f"input_fn yields no label {label.name!r}, only {sorted(given)}.")
-            values, known = _known(label, _column(label, given[label.name]))
+            values, known = _values(label, tf.convert_to_tensor(given[label.name]))
             values, known = self._pad(values, num_rows), self._pad(known, num_rows)
             labels[label.name], present[label.name] = values, known & is_row
         first = tf.cast(number, tf.int64) * self.batch_size
@@ -157,13 +157,33 @@ class GivenInput:
         return tf.ensure_shape(tf.pad(value, missing), [self.batch_size, *value.shape[1:]])
 
 
-def _column(label: Label, values: Any) -> tf.Tensor:
+def _values(label: Label, given: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A label's numbers as the framework keeps them, and where they are known."""
+    if label.one_hot_rows and given.shape.rank == 2 and given.shape[1] == label.depth:
+        return _numbers_of_rows(label, given)
+    return _known(label, _column(label, given))
+
+
+def _numbers_of_rows(label: Label, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Class numbers of one-hot rows [B, depth]; a row of zeros is a missing label."""
+    is_one = rows == tf.ones([], rows.dtype)
+    is_valid = tf.reduce_all(is_one | (rows == tf.zeros([], rows.dtype)))
+    count = tf.reduce_sum(tf.cast(is_one, tf.int32), axis=1)
+    check = tf.debugging.Assert(
+        is_valid & tf.reduce_all(count <= 1),
+        [f"input_fn yields label {label.name!r}, of which one-hot rows are expected, as", rows],
+        summarize=-1,
+    )
+    with tf.control_dependencies([check]):
+        return tf.argmax(tf.cast(is_one, tf.int32), axis=1), count == 1
+
+
+def _column(label: Label, values: tf.Tensor) -> tf.Tensor:
     """A label's numbers [B, ...], from a tensor of that shape or [B, 1].
 
     Raises:
         SpecError: the tensor has more than one number an example, such as one-hot rows, or texts.
     """
-    values = tf.convert_to_tensor(values)
     if label.value_shape and values.shape.rank == 2 and values.shape[1] == label.depth:
         return values
     is_wide = bool(label.value_shape) or (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tf_image_classification import files
@@ -123,17 +123,23 @@ def is_improvement(value: float, best: float | None, is_better_higher: bool) -> 
 class LoadCheckpointHook(Hook):
     """Loads the weights of another model before the first step of a fresh run, not on resume.
 
+    The programs of 2018 make one without a path in ``get_model_fn`` and keep it as
+    ``self.load_checkpoint_hook``, where the framework finds it; ``--checkpoint_path`` loads by
+    itself. ``load_checkpoint_initializer_func`` is for weights that need code of their own.
+
     Attributes:
-        checkpoint_path: the checkpoint.
+        checkpoint_path: the checkpoint, or "" for none.
         restore_scopes: load only variables whose names begin with one of these; empty: all.
         exclude_scopes: do not load variables whose names begin with one of these.
+        load_checkpoint_initializer_func: called with the run after that, or None.
     """
 
     on_every_worker = True
+    load_checkpoint_initializer_func: Callable[[Run], None] | None = None
 
     def __init__(
         self,
-        checkpoint_path: str,
+        checkpoint_path: str = "",
         restore_scopes: tuple[str, ...] = (),
         exclude_scopes: tuple[str, ...] = (),
     ) -> None:
@@ -147,11 +153,17 @@ class LoadCheckpointHook(Hook):
         Raises:
             CheckpointError: nothing fits, or the checkpoint cannot be read.
         """
-        if not run.was_resumed:
+        if run.was_resumed:
+            return
+        if self.checkpoint_path:
             warm_start(
                 run.model,
                 self.checkpoint_path,
                 restore_scopes=self.restore_scopes,
                 exclude_scopes=self.exclude_scopes,
+                schema=run.schema,
             )
+        if self.load_checkpoint_initializer_func is not None:
+            self.load_checkpoint_initializer_func(run)
+        if self.checkpoint_path or self.load_checkpoint_initializer_func is not None:
             run.begin_averages()

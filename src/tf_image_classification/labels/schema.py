@@ -55,6 +55,9 @@ class Label:
             trained against a bell curve around the label (Geng, arXiv 1408.6027).
         spread: standard deviation of that bell curve, in classes; by itself a fiftieth of them, at
             least a half.
+        one_hot_rows: whether ``metric_ops`` and ``losses`` get this class label as one-hot rows
+            [n, depth] instead of class numbers [n]. A dictionary in ``class_dict`` without
+            ``kind`` sets it, because the programs of 2018 expect it.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Label:
     kind: str = ""
     coding: str = ""
     spread: float = 0.0
+    one_hot_rows: bool = dataclasses.field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
@@ -126,6 +130,8 @@ class Label:
             raise SpecError(f"{where} coding {coding!r}. {did_you_mean(coding, CODINGS)}")
         if self.spread and coding != DISTRIBUTION:
             raise SpecError(f"{where} a spread, which only the coding {DISTRIBUTION!r} has.")
+        if self.one_hot_rows and kind not in (CLASS, ORDINAL):
+            raise SpecError(f"{where} one_hot_rows, which a {kind} label does not have.")
         spread = self.spread or (max(0.5, self.depth / 50) if coding == DISTRIBUTION else 0.0)
         if not 0 <= spread < math.inf:
             raise SpecError(f"{where} spread {self.spread!r}, expected more than 0.")
@@ -210,7 +216,9 @@ class LabelSchema:
 
     @classmethod
     def from_class_dict(cls, class_dict: Iterable[Mapping[str, Any] | Label]) -> LabelSchema:
-        """The schema of a spec's ``class_dict``: old dictionaries, ``Label`` objects or both.
+        """The schema of a spec's ``class_dict``: dictionaries, ``Label`` objects or both.
+
+        A class label that a dictionary without ``kind`` describes has ``one_hot_rows``.
 
         Raises:
             SpecError: an entry has unknown keys, or is inconsistent.
@@ -305,4 +313,6 @@ def _from_dict(entry: Mapping[str, Any]) -> Label:
         values[key] = value
     if "name" not in values:
         raise SpecError(f"class_dict: an entry has no name: {dict(entry)!r}.")
+    if "kind" not in values and values.get("one_hot", True):
+        values.setdefault("one_hot_rows", True)
     return Label(**values)

@@ -1,8 +1,9 @@
 """Metrics of class labels.
 
-``labels`` and ``predictions`` are class numbers [n] unless said otherwise; ``weights`` [n], 0 or
-more, weighs the examples, 0 leaves one out. Without weights all counts are whole numbers, so that
-results do not depend on how the examples were split. NaN when there was no example.
+``labels`` and ``predictions`` are class numbers [n] unless said otherwise, or one-hot rows [n, D],
+which are converted; ``weights`` [n], 0 or more, weighs the examples, 0 leaves one out. Without
+weights all counts are whole numbers, so that results do not depend on how the examples were split.
+NaN when there was no example.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 that one example costs 15.9 at most."""
 
 
-def accuracy(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+def accuracy(
+    labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The fraction of examples whose class was predicted, 0..1.
 
     Raises:
@@ -76,7 +79,9 @@ def worst_group_accuracy(
     return StreamingMetric(sums, worst, f"worst_group_accuracy(fewest={fewest})")
 
 
-def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> StreamingMetric:
+def top_k(
+    labels: Any, predictions: Any, k: int = 5, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The fraction of examples whose class is among the k highest scores, 0..1.
 
     Of equal scores the lower class number comes first, as in ``argmax``, so that the top 1 is the
@@ -88,6 +93,7 @@ def top_k(labels: Any, predictions: Any, k: int = 5, weights: Any = None) -> Str
         predictions: probabilities or logits [n, D].
         k: 1 or more.
         weights: [n] or None.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes do not fit, a label is no class, k is below 1, or a tensor is symbolic.
@@ -112,13 +118,16 @@ def is_in_top(numbers: Array, scores: Array, k: int) -> Array:
     return np.asarray(finite & (rank < k))
 
 
-def log_loss(labels: Any, probabilities: Any, weights: Any = None) -> StreamingMetric:
+def log_loss(
+    labels: Any, probabilities: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The mean of -ln(probability of the true class), 0..15.9.
 
     Args:
         labels: class numbers [n].
         probabilities: [n, D], each row adding up to 1; a NaN among them makes the result NaN.
         weights: [n] or None.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes do not fit, a label is no class, a row is no distribution, or a tensor is
@@ -152,6 +161,7 @@ def precision(
     num_classes: int | None = None,
     average: str | None = "binary",
     positive_class: int = 1,
+    name: str | None = None,
 ) -> StreamingMetric:
     """The fraction of the examples predicted as a class that belong to it, 0..1.
 
@@ -167,6 +177,7 @@ def precision(
             which equals the accuracy. None: the array [D], NaN for a class that is never
             predicted (for ``recall``: that no label has).
         positive_class: 0 or 1, for "binary".
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: the options do not fit each other, shapes differ, a value is no class, or a
@@ -190,6 +201,7 @@ def recall(
     num_classes: int | None = None,
     average: str | None = "binary",
     positive_class: int = 1,
+    name: str | None = None,
 ) -> StreamingMetric:
     """The fraction of a class's examples that are predicted as it, 0..1.
 
@@ -208,6 +220,7 @@ def f1(
     num_classes: int | None = None,
     average: str | None = "binary",
     positive_class: int = 1,
+    name: str | None = None,
 ) -> StreamingMetric:
     """The harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), 0..1.
 
@@ -220,7 +233,12 @@ def f1(
 
 
 def mean_per_class_accuracy(
-    labels: Any, predictions: Any, num_classes: int, weights: Any = None
+    labels: Any,
+    predictions: Any,
+    num_classes: int,
+    weights: Any = None,
+    *,
+    name: str | None = None,
 ) -> StreamingMetric:
     """The mean of the classes' own accuracies, over the classes among the labels, 0..1.
 
@@ -229,13 +247,15 @@ def mean_per_class_accuracy(
     Raises:
         SpecError: shapes differ, a value is no class, or a tensor is symbolic.
     """
-    name = "mean_per_class_accuracy"
-    a, b, kept = _class_pair(name, labels, predictions, weights, num_classes)
+    metric = "mean_per_class_accuracy"
+    a, b, kept = _class_pair(metric, labels, predictions, weights, num_classes)
     sums = _class_sums(a, b, kept, num_classes)
-    return StreamingMetric(sums, compute_balanced, f"{name}(num_classes={num_classes})")
+    return StreamingMetric(sums, compute_balanced, f"{metric}(num_classes={num_classes})")
 
 
-def confusion_matrix(labels: Any, predictions: Any, num_classes: int) -> StreamingMetric:
+def confusion_matrix(
+    labels: Any, predictions: Any, num_classes: int, *, name: str | None = None
+) -> StreamingMetric:
     """Counts, int64 [num_classes, num_classes]: rows are true classes, columns predicted ones.
 
     Zeros when there was no example.

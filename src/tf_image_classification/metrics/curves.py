@@ -18,7 +18,12 @@ _SCORES_AT_ONCE = 2**21
 
 
 def auc(
-    labels: Any, probabilities: Any, weights: Any = None, *, curve: str = "ROC"
+    labels: Any,
+    probabilities: Any,
+    weights: Any = None,
+    *,
+    curve: str = "ROC",
+    name: str | None = None,
 ) -> StreamingMetric:
     """The area under the ROC or the precision-recall curve, 0..1; equal scores count as ties.
 
@@ -44,6 +49,7 @@ def auc(
         probabilities: [n], of being positive: ``predictions[name + "_probabilities"][:, i]``.
         weights: [n] or None.
         curve: "ROC" or "PR".
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes differ, a label is not 0 or 1, a probability is not in 0..1, curve is

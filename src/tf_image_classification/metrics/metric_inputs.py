@@ -57,18 +57,31 @@ def check_eager(metric: str, what: str, value: Any) -> None:
         )
 
 
+def class_rows_as_numbers(values: Array) -> Array:
+    """One-hot rows [n, D] as class numbers [n]; anything else as it is."""
+    is_one_hot = values.ndim == 2 and values.shape[1] > 1
+    if is_one_hot and ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all():
+        return np.asarray(values.argmax(axis=1))
+    return values
+
+
 def rows(metric: str, weights: Any, **arguments: Any) -> tuple[list[Array], Array | None]:
     """Arguments of shape [n] and the weights, float64 [n] or None, without rows of weight 0.
+
+    One-hot rows are converted to class numbers.
 
     Raises:
         SpecError: shapes differ, an argument is not [n], or a weight is negative or not finite.
     """
-    arrays = [as_array(metric, what, value) for what, value in arguments.items()]
+    arrays = [
+        class_rows_as_numbers(as_array(metric, what, value)) for what, value in arguments.items()
+    ]
     if any(array.ndim != 1 or array.shape != arrays[0].shape for array in arrays):
         found = ", ".join(f"{w} {list(a.shape)}" for w, a in zip(arguments, arrays, strict=True))
         raise SpecError(
-            f"{metric}: the shapes are {found}; expected [n], one number an example. Nothing is "
-            "broadcast; take a column with [:, i], or tf.squeeze(x, -1) for [n, 1]."
+            f"{metric}: the shapes are {found}; expected [n], one number per example, or one-hot "
+            "rows [n, D]. Nothing is broadcast; take a column with [:, i], or tf.squeeze(x, -1) "
+            "for [n, 1]."
         )
     kept = _weights(metric, weights, len(arrays[0]))
     if kept is None:
@@ -81,10 +94,13 @@ def scored(
 ) -> tuple[Array, Array, Array | None]:
     """Class numbers int64 [n], scores float64 [n, D] and weights as ``rows`` gives them.
 
+    Labels may be one-hot rows too.
+
     Raises:
         SpecError: as ``rows``, or a label is not one of the D classes.
     """
-    numbers, values = as_array(metric, "labels", labels), as_array(metric, "predictions", scores)
+    numbers = class_rows_as_numbers(as_array(metric, "labels", labels))
+    values = as_array(metric, "predictions", scores)
     if numbers.ndim != 1 or values.ndim != 2 or len(values) != len(numbers):
         raise SpecError(
             f"{metric}: labels have shape {list(numbers.shape)} and predictions "

@@ -17,13 +17,16 @@ from tf_image_classification.metrics.merging import StreamingMetric
 from tf_image_classification.metrics.metric_inputs import Array, as_array, rows, size, total
 
 
-def exact_match(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+def exact_match(
+    labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The fraction of the examples all of whose classes are predicted right, 0..1.
 
     Args:
         labels: [n, D], 1 for each class that an example has.
         predictions: [n, D], the same as predicted.
         weights: [n] or None.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes differ, a value is neither 0 nor 1, or a tensor is symbolic.
@@ -42,7 +45,12 @@ def exact_match(labels: Any, predictions: Any, weights: Any = None) -> Streaming
 
 
 def several_f1(
-    labels: Any, predictions: Any, weights: Any = None, *, average: str = "macro"
+    labels: Any,
+    predictions: Any,
+    weights: Any = None,
+    *,
+    average: str = "macro",
+    name: str | None = None,
 ) -> StreamingMetric:
     """The harmonic mean of precision and recall of the classes, 2 TP / (2 TP + FP + FN), 0..1.
 
@@ -51,6 +59,7 @@ def several_f1(
         predictions: [n, D], the same as predicted.
         weights: [n] or None.
         average: "macro": mean over the classes that occur. "micro": of all decisions together.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: as ``exact_match``, or the average is unknown.
@@ -95,7 +104,9 @@ def of_decisions(
     return StreamingMetric(sums, compute, f"{name}(average={average}, num_classes={true.shape[1]})")
 
 
-def mean_average_precision(labels: Any, probabilities: Any, weights: Any = None) -> StreamingMetric:
+def mean_average_precision(
+    labels: Any, probabilities: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The mean over classes of the average precision, 0..1; classes without an example left out.
 
     Exact while there are up to ``merging.MOST_KEPT`` probabilities, from histograms beyond, as in
@@ -105,6 +116,7 @@ def mean_average_precision(labels: Any, probabilities: Any, weights: Any = None)
         labels: [n, D], 1 for each class that an example has.
         probabilities: [n, D], 0..1.
         weights: [n] or None.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes differ, a value is out of range, or a tensor is symbolic.

@@ -15,7 +15,7 @@ from tf_image_classification.metrics.merging import StreamingMetric, Sums
 from tf_image_classification.metrics.metric_inputs import Array, ratio, rows, size, total
 
 
-def mean(values: Any, weights: Any = None) -> StreamingMetric:
+def mean(values: Any, weights: Any = None, *, name: str | None = None) -> StreamingMetric:
     """The mean of one number an example, [n].
 
     Raises:
@@ -29,7 +29,9 @@ def mean(values: Any, weights: Any = None) -> StreamingMetric:
     return _mean("mean", numbers, kept)
 
 
-def mean_absolute_error(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+def mean_absolute_error(
+    labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The mean of |prediction - label|, in the label's unit.
 
     Raises:
@@ -39,7 +41,9 @@ def mean_absolute_error(labels: Any, predictions: Any, weights: Any = None) -> S
     return _mean("mean_absolute_error", np.abs(error), kept)
 
 
-def mean_squared_error(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+def mean_squared_error(
+    labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The mean of (prediction - label)², in the label's unit squared.
 
     Raises:
@@ -49,7 +53,9 @@ def mean_squared_error(labels: Any, predictions: Any, weights: Any = None) -> St
     return _mean("mean_squared_error", np.square(error), kept)
 
 
-def root_mean_squared_error(labels: Any, predictions: Any, weights: Any = None) -> StreamingMetric:
+def root_mean_squared_error(
+    labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
+) -> StreamingMetric:
     """The root of the mean of (prediction - label)² over all examples, in the label's unit.
 
     Raises:
@@ -60,7 +66,14 @@ def root_mean_squared_error(labels: Any, predictions: Any, weights: Any = None) 
     return StreamingMetric(sums, _compute_root, "root_mean_squared_error")
 
 
-def within(labels: Any, predictions: Any, tolerance: float, weights: Any = None) -> StreamingMetric:
+def within(
+    labels: Any,
+    predictions: Any,
+    tolerance: float,
+    weights: Any = None,
+    *,
+    name: str | None = None,
+) -> StreamingMetric:
     """The share of examples whose prediction is off by at most the tolerance, 0..1.
 
     Of ages in years and a tolerance of 5 this is the cumulative score CS@5; of class numbers in
@@ -71,6 +84,7 @@ def within(labels: Any, predictions: Any, tolerance: float, weights: Any = None)
         predictions: [n].
         tolerance: in the label's unit, 0 or more.
         weights: [n] or None.
+        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
 
     Raises:
         SpecError: shapes differ or are not [n], a tensor is symbolic, or the tolerance is negative.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification import backbones
+from tf_image_classification import backbones, keras_settings
 from tf_image_classification.batches import Batch
 from tf_image_classification.checkpoints.warm_start import (
     WarmStartReport,
@@ -27,9 +28,12 @@ from tf_image_classification.estimator_specs import (
     EstimatorSpec,
     call_model_fn,
     logits_of,
+    own_losses,
+    own_metrics,
 )
 from tf_image_classification.evaluation.runner import Evaluation, Slices, conclude, sum_batches
 from tf_image_classification.hooks.base import Hook
+from tf_image_classification.hooks.checkpoints import LoadCheckpointHook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.losses import label_losses
 from tf_image_classification.optim.optimizers import make_optimizer, prepare
@@ -56,6 +60,7 @@ def build_model(
     Raises:
         SpecError: ``model_fn`` does not return a Keras model.
     """
+    keras_settings.require_policy(settings.model.precision, where="The program")
     keras.utils.clear_session(free_memory=False)  # layer names count from one again
     keras.utils.set_random_seed(settings.run.seed)
     with strategy.scope():
@@ -118,7 +123,7 @@ def make_losses(
     def losses(
         labels: Mapping[str, tf.Tensor], logits: Mapping[str, tf.Tensor]
     ) -> Mapping[str, tf.Tensor]:
-        own = spec.losses(labels, logits)
+        own = own_losses(spec, schema, labels, logits)
         if own is None:
             own = label_losses(schema, settings.training, labels, logits)
         return {
@@ -243,6 +248,7 @@ class Assembly:
         schedule: step to learning rate.
         evaluate_some: number of batches (0: all) to a function that evaluates the model as it is;
             None without evaluation examples.
+        notes: what the user should know of the model, in sentences.
     """
 
     run: TrainingRun
@@ -250,6 +256,7 @@ class Assembly:
     plan: Plan
     schedule: Any
     evaluate_some: Callable[[int], Callable[[], Evaluation | None]] | None
+    notes: tuple[str, ...] = ()
 
 
 def assemble(
@@ -284,7 +291,15 @@ def assemble(
     )
     _check_pairs(settings, num_replicas)
     model = build_model(spec, settings, image_shape, strategy)
-    batch_norm.set_up(model, settings)
+    kept = getattr(spec, "__dict__", {}).values()  # where programs of 2018 have such a hook
+    loaders = [h for h in (*hooks, *kept) if isinstance(h, LoadCheckpointHook)]
+    is_loaded_later = any(hook.checkpoint_path for hook in loaders)
+    about_batch_norm = batch_norm.set_up(
+        model,
+        settings,
+        train_steps=plan.train_steps,
+        has_warm_start=bool(settings.model.checkpoint_path) or is_loaded_later,
+    )
     with strategy.scope():
         trained = trainable_variables(model, settings.model.trainable_scopes)
         schedule = schedule or make_schedule(
@@ -343,8 +358,9 @@ def assemble(
         owed=owed,
         before_writing=before_writing,
     )
+    notes = (about_batch_norm,) if about_batch_norm else ()
     if data.evaluation is None:
-        return Assembly(run, state, plan, schedule, None)
+        return Assembly(run, state, plan, schedule, None, notes)
     eval_feed = feed(data.evaluation, is_training=False)
     slices = watched_slices(settings, data)
 
@@ -354,7 +370,7 @@ def assemble(
             workers,
             forward,
             schema,
-            metric_fn=spec.metric_ops,
+            metric_fn=functools.partial(own_metrics, spec, schema),
             loss_fn=losses,
             regularisation=lambda: regularisation_of(model),
             max_batches=max_batches,
@@ -363,7 +379,7 @@ def assemble(
             also=(settings.evaluation.best_metric,),
         )
 
-    return Assembly(run, state, plan, schedule, evaluate_some)
+    return Assembly(run, state, plan, schedule, evaluate_some, notes)
 
 
 def _log_variances(spec: EstimatorSpec, schema: LabelSchema) -> dict[str, keras.Variable]:
@@ -384,7 +400,14 @@ def _rate_shares(
     model: keras.Model, trained: Sequence[keras.Variable], settings: Settings, hooks: Sequence[Hook]
 ) -> list[RateShare | None]:
     """For each variable the product of its layer's factor and of what the hooks give it."""
-    factors = rate_factors(model, trained, settings.model.layer_decay)
+    decay = settings.model.layer_decay
+    factors = rate_factors(model, trained, decay)
+    is_given = settings.origin("layer_decay") not in ("default", "recipe")
+    if decay != 1.0 and is_given and set(factors) == {1.0}:
+        raise ConfigError(
+            "layer_decay has no effect: only outputs (the layers called logits) are trained, which "
+            "have the full rate. Remove it."
+        )
 
     def share(variable: keras.Variable, factor: float) -> RateShare | None:
         of_hooks = [s for hook in hooks if (s := hook.rate_share(variable.path)) is not None]
@@ -397,7 +420,7 @@ def _rate_shares(
     return [share(variable, factor) for variable, factor in zip(trained, factors, strict=True)]
 
 
-def start_from_checkpoint(model: keras.Model, settings: Settings) -> WarmStartReport:
+def start_from_checkpoint(model: keras.Model, settings: Settings, data: Data) -> WarmStartReport:
     """Give a model the weights that ``checkpoint_path`` names; says what became of each variable.
 
     Raises:
@@ -411,7 +434,14 @@ def start_from_checkpoint(model: keras.Model, settings: Settings) -> WarmStartRe
     }
     if source != IMAGENET:
         averages = settings.model.checkpoint_averages
-        return warm_start(model, source, with_averages=averages, **scopes)
+        return warm_start(
+            model,
+            source,
+            with_averages=averages,
+            schema=data.schema,
+            image_shape=data.train.image_shape if data.train is not None else None,
+            **scopes,
+        )
     if not settings.ready.backbone:
         raise ConfigError("checkpoint_path imagenet needs a backbone. Name a file of weights.")
     values = backbones.imagenet_values(settings.ready.backbone)

@@ -41,10 +41,16 @@ def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
     """
     choice = settings.evaluation.evaluator
     if cluster is None:
-        if choice == "task":
+        if settings.is_chosen("cluster_timeout_secs"):
             raise ConfigError(
-                "evaluator is task, but the environment describes no cluster that could have such "
-                "a task. Leave it out, or start one with tfic launch --workers N --evaluator."
+                "cluster_timeout_secs has no effect: the environment describes no cluster. Remove "
+                "it."
+            )
+        if choice != "auto":
+            raise ConfigError(
+                f"evaluator is {choice}, but the environment describes no cluster, so this "
+                "process evaluates by itself. Leave it out, or start a cluster with tfic launch "
+                "--workers N --evaluator."
             )
         return False
     is_apart = choice == "task" or (choice == "auto" and cluster.has_evaluator)

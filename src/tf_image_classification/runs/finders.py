@@ -76,7 +76,7 @@ def find_learning_rate(
     schedule = keras.optimizers.schedules.ExponentialDecay(lowest, num_steps, highest / lowest)
     parts = assembly.assemble(spec, settings, opened.data, workers, [], schedule=schedule)
     if settings.model.checkpoint_path:
-        assembly.start_from_checkpoint(parts.state.model, settings)
+        assembly.start_from_checkpoint(parts.state.model, settings, opened.data)
     rates: list[float] = []
     losses: list[float] = []
     average = 0.0

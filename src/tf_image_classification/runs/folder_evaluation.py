@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,12 @@ from tf_image_classification.errors import (
     DataError,
     RunMismatchError,
 )
-from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
+from tf_image_classification.estimator_specs import (
+    EstimatorSpec,
+    own_metrics,
+    source_digest,
+    spec_name,
+)
 from tf_image_classification.evaluation.judgement import Judgement, judge
 from tf_image_classification.evaluation.predictions import Keeper, Predictions, read_predictions
 from tf_image_classification.evaluation.runner import Evaluation
@@ -123,7 +129,7 @@ def evaluate_folder(
             "start where the training was started."
         ) from error
     assert data.evaluation is not None
-    _check_classes(data.schema, record)
+    schema = _in_names_of_run(data.schema, record)
     forward: Forward
     if exported is not None:
         forward, step, regularisation = exported.forward, exported.step, 0.0
@@ -131,7 +137,7 @@ def evaluate_folder(
         saved, _ = newest_weights(folder)
         model = assembly.build_model(spec, settings, data.evaluation.image_shape, strategy)
         assign_weights(model, saved)
-        forward = assembly.make_forward(model, data.schema, settings)
+        forward = assembly.make_forward(model, schema, settings)
         step, regularisation = saved.step, assembly.regularisation_of(model)
     bad_images = _if_possible(ready_hooks.BadImageList(folder, workers.rank))
     if workers.is_writer and data.left_out:
@@ -144,14 +150,14 @@ def evaluate_folder(
         on_skip=bad_images,
         rank=workers.rank,
     )
-    keeper = Keeper(data.schema)
+    keeper = Keeper(schema)
     evaluate = assembly.make_evaluate(
         feed,
         workers,
         forward,
-        data.schema,
-        metric_fn=spec.metric_ops,
-        loss_fn=None if exported else assembly.make_losses(spec, data.schema, settings),
+        schema,
+        metric_fn=functools.partial(own_metrics, spec, schema),
+        loss_fn=None if exported else assembly.make_losses(spec, schema, settings),
         regularisation=lambda: regularisation,
         keep=keeper,
     )
@@ -305,15 +311,27 @@ def _changes(spec: EstimatorSpec, settings: Settings, record: RunRecord) -> list
     return changes
 
 
-def _check_classes(schema: LabelSchema, record: RunRecord) -> None:
+def _in_names_of_run(schema: LabelSchema, record: RunRecord) -> LabelSchema:
+    """The schema of an evaluation with the class names of the run.
+
+    A model that knows its classes by number only may be evaluated with a file of their names.
+
+    Raises:
+        RunMismatchError: the classes have other names than in the run.
+    """
+    names = {}
     for label in record.schema.labels_with_classes:
         given = schema[label.name].class_names if label.name in schema.names else ()
-        if given != label.class_names:
+        numbers = tuple(map(str, range(label.depth)))
+        if label.class_names == numbers and len(given) == label.depth:
+            names[label.name] = numbers
+        elif given != label.class_names:
             raise RunMismatchError(
                 f"The model knows the classes of label {label.name!r} as "
                 f"{', '.join(label.class_names[:10])}, but here they are {', '.join(given[:10])}. "
                 "Leave --labels out: the names are stored with the model."
             )
+    return schema.with_vocabularies(names)
 
 
 _OF_TRAINING = (

@@ -22,6 +22,7 @@ from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec, outputs_of, source_digest
+from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
 from tf_image_classification.runs import reading
 from tf_image_classification.runs.reading import Data
@@ -120,7 +121,8 @@ def _features(
     for variable in model.variables:
         if id(variable) not in of_outputs:
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    preprocessing = (source_digest(spec), vars(spec), settings.data.image_size)
+    own = {name: value for name, value in vars(spec).items() if not isinstance(value, Hook)}
+    preprocessing = (source_digest(spec), own, settings.data.image_size)
     made_from = (data.train.fingerprint, preprocessing, settings.model.precision)
     digest.update(repr(made_from).encode())
     path = os.path.join(cache_dir, f"features-{digest.hexdigest()[:24]}.npz")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.batches import probabilities_key
+from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.estimator_specs import EstimatorSpec, logits_of, predictions_from
@@ -61,6 +64,8 @@ def keras_format(
         model = assembly.build_model(spec, settings, (height, width, channels), strategy)
         assign_weights(model, saved)
         model.save(path)
+        with zipfile.ZipFile(path, "a") as archive:  # Keras reads its own members only
+            archive.writestr(ARCHIVE_MEMBER, json.dumps(dict(plan.description)))
         return plan.description
 
     return file_format(write, record.schema)

@@ -59,6 +59,7 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
         )
     model = parts.state.model
     lines.append(f"model: {model.count_params():,} parameters")
+    lines += parts.notes
     if not settings.model.checkpoint_path:
         updates_a_step = settings.training.gradient_accumulation_steps
         lines += filter(None, [batch_norm.warning(model, plan.train_steps, updates_a_step)])

@@ -6,6 +6,7 @@ worked out of the true labels with made-up logits: one that is NaN for all of th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from tf_image_classification.batches import Batch
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.estimator_specs import EstimatorSpec, own_metrics
 from tf_image_classification.evaluation.runner import Slices, evaluate_batches
 from tf_image_classification.hooks.checkpoints import scalar_metric
 from tf_image_classification.labels import Label, LabelSchema, example_values
@@ -159,7 +160,7 @@ def _worked_out(
     return evaluate_batches(
         batches(),
         schema,
-        metric_fn=spec.metric_ops,
+        metric_fn=functools.partial(own_metrics, spec, schema),
         loss_fn=assembly.make_losses(spec, schema, settings),
         slices=slices,
         also=(settings.evaluation.best_metric,),

@@ -19,9 +19,16 @@ from tf_image_classification.check_spec import require_spec
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.readers import source_kind
-from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec, source_digest, spec_name
-from tf_image_classification.evaluation.runner import MOST_CLASSES_IN_A_MATRIX
+from tf_image_classification.errors import ConfigError, did_you_mean
+from tf_image_classification.estimator_specs import (
+    EstimatorSpec,
+    own_losses,
+    source_digest,
+    spec_name,
+)
+from tf_image_classification.evaluation.runner import (
+    MOST_CLASSES_IN_A_MATRIX,
+)
 from tf_image_classification.labels import LabelSchema, example_values
 from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
 from tf_image_classification.ready_spec import ReadySpec
@@ -128,10 +135,22 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
             (*how, "max_image_pixels", "png16_range", "debug", "data_service", "balanced_sampling"),
             "the spec's own input_fn decides that",
         )
+        refuse(("inspect",), "the images of the spec's own input_fn are not looked at beforehand")
+        exports = ("export_saved_model",) if settings.checkpoints.export_saved_model else ()
+        refuse(
+            (*exports, "export_dir"),
+            "the preprocessing in the spec's own input_fn is not known, so nothing is exported",
+        )
     elif "tfrecord" not in _kinds_of_sources(settings):
         refuse(("image_feature", "label_features"), "no TFRecord files are read")
+    for entry in settings.data.label_features:
+        name = entry.partition("=")[0]
+        if name not in schema.names:
+            raise ConfigError(
+                f"label_features: {entry!r} names no label. {did_you_mean(name, schema.names)}"
+            )
     batch, logits = _made_up_batch(schema)
-    if spec.losses(batch.labels, logits) is not None:
+    if own_losses(spec, schema, batch.labels, logits) is not None:
         own = ("label_smoothing", "regression_loss", "huber_delta")
         refuse(own, "the spec has its own losses")
     if all(label.has_classes for label in schema):

@@ -12,7 +12,8 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.readers import LeftOut
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.hooks import Every, Hook
+from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.hooks import Every, Hook, Run
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
 from tf_image_classification.metrics.streaming import higher_is_better
@@ -81,6 +82,30 @@ def _as_hook(own: Any) -> Hook:
     raise ConfigError(
         f"hooks holds {own!r}, expected a tf_image_classification.hooks.Hook or a Keras callback."
     )
+
+
+class KeptHooks(Hook):
+    """The hooks of the first version that a spec keeps on itself, called when the run begins.
+
+    The programs of 2018 make them in ``get_model_fn``: ``self.load_checkpoint_hook``.
+
+    Attributes:
+        spec: the spec.
+        given: hooks that are called anyway.
+    """
+
+    on_every_worker = True
+
+    def __init__(self, spec: EstimatorSpec, given: Sequence[Any]) -> None:
+        self.spec = spec
+        self.given = given
+
+    def begin(self, run: Run) -> None:
+        """Call their ``begin``."""
+        kinds = (hooks.LoadCheckpointHook, hooks.IteratorInitializerHook)
+        for kept in list(getattr(self.spec, "__dict__", {}).values()):
+            if isinstance(kept, kinds) and not any(kept is other for other in self.given):
+                kept.begin(run)
 
 
 def when_to_save(settings: Settings) -> Every:

@@ -68,7 +68,7 @@ def export_saved_model(path: str, model: keras.Model, servable: Servable, *, ste
         step: steps done when the weights were saved.
     """
     archive, notes = _archive(model, servable)
-    notes = {"step": step} | notes
+    notes = {"step": step, "labels": servable.schema.to_json()} | notes
     near = None if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
     for name in os.listdir(near) if near else ():
         if name.startswith(_UNFINISHED):  # of a process that was killed

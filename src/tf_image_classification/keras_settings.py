@@ -1,0 +1,107 @@
+"""Whether Keras is set up as this package needs it; imports Keras only when it will work.
+
+Keras takes its backend, the order of an image's axes and its number format from the environment,
+from ``keras.json``, and from whatever a program sets. With others than ours it fails on import, or
+trains nonsense without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tf_image_classification.errors import ConfigError
+
+BACKEND, DATA_FORMAT, FLOAT = "tensorflow", "channels_last", "float32"
+
+
+def require(environment: Mapping[str, str]) -> None:
+    """See that Keras computes with TensorFlow, on images [H, W, C], in float32.
+
+    Args:
+        environment: the process's variables.
+
+    Raises:
+        ConfigError: it does not; says where it was set and what to set.
+    """
+    path = _config_path(environment)
+    file = _read(path)
+    imported = sys.modules.get("keras")
+    if imported is not None:
+        backend = imported.backend.backend()
+    else:
+        backend = environment.get("KERAS_BACKEND") or str(file.get("backend", BACKEND))
+    if backend != BACKEND:
+        where = "KERAS_BACKEND" if environment.get("KERAS_BACKEND") == backend else path
+        raise ConfigError(
+            f"Keras is set to the backend {backend} (in {where}), but this package computes with "
+            "TensorFlow. Set KERAS_BACKEND=tensorflow before Keras is imported."
+        )
+    require_formats(path, file)
+
+
+def require_formats(path: str = "", file: Mapping[str, Any] | None = None) -> None:
+    """See that Keras works on images [H, W, C] in float32.
+
+    Args:
+        path: of ``keras.json``.
+        file: what it holds; None: whatever is wrong was set by the program.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    import keras  # late: with another backend the import may fail, and it takes seconds
+
+    found = {
+        "image_data_format": (keras.config.image_data_format(), DATA_FORMAT),
+        "floatx": (keras.config.floatx(), FLOAT),
+    }
+    for name, (value, wanted) in found.items():
+        if value == wanted:
+            continue
+        is_of_file = file is not None and file.get(name) == value
+        place = f"in {path}" if is_of_file else "set by the program"
+        how = (
+            f'"{name}": "{wanted}" there' if is_of_file else f'keras.config.set_{name}("{wanted}")'
+        )
+        text = f"Keras's {name} is {value} ({place}), but this package needs {wanted}. Write {how}."
+        if name == "floatx":
+            text += " --precision mixed_bfloat16 or mixed_float16 computes in fewer bits."
+        raise ConfigError(text)
+
+
+def require_policy(precision: str, *, where: str) -> None:
+    """See that nobody has set a dtype policy that another precision would replace.
+
+    Args:
+        precision: what the settings say.
+        where: what may have set it.
+
+    Raises:
+        ConfigError: somebody has; says what to set.
+    """
+    import keras  # late, as above
+
+    policy = keras.config.dtype_policy().name
+    if policy not in (FLOAT, precision):
+        raise ConfigError(
+            f"{where} sets Keras's dtype policy to {policy}, but precision is {precision}, so that "
+            f"the policy would have no effect. Give --precision {policy}, or remove the policy."
+        )
+
+
+def _config_path(environment: Mapping[str, str]) -> str:
+    home = environment.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+    return os.path.join(os.path.expanduser(home), "keras.json")
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            value = json.load(stream)
+    except (OSError, ValueError):  # Keras leaves such a file alone too
+        return {}
+    return value if isinstance(value, dict) else {}
