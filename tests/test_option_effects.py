@@ -36,7 +36,6 @@ ALWAYS = {
     "recipe": "every run has settings that were not given",
     "steps_per_call": "every run has steps",
     "jit_compile": "every step is compiled, or not",
-    "gradient_clip_norm": "every gradient has a norm",
     "optimizer": "every run has an update rule",
     "weight_decay": "every update rule takes it",
     "learning_rate": "every update rule takes it",
@@ -123,8 +122,8 @@ class OwnLoss(TinySpec):
 
 class OnlyValue(TinySpec):
     def __init__(self):
-        super().__init__(noise=0.0, batch_norm=False, depth=1)
-        self.class_dict = [Label("size", kind="value")]
+        super().__init__(noise=0.0, batch_norm=False)
+        self.class_dict, self.depth = [Label("size", kind="value")], 1
 
 
 # What keeps an option from acting in a run: the spec, its source, and what is said.
@@ -136,17 +135,19 @@ IN_A_RUN = [
     ("label_features", ("kind=a",), OwnInput, "records", OWN),
     ("on_bad_image", "skip", OwnInput, "records", OWN),
     ("max_image_pixels", 100, OwnInput, "records", OWN),
+    ("png16_range", "0-255", OwnInput, "records", OWN),
+    ("png16_range", "measured", plain_spec, "records", "none of the training images is a 16-bit"),
     ("balanced_sampling", "kind", OwnInput, "records", OWN),
     ("inspect", True, OwnInput, "records", OWN),
     ("export_saved_model", True, OwnInput, "records", OWN),
     ("image_feature", "image", plain_spec, "table", "no TFRecord files are read"),
-    ("label_features", ("kind=a",), plain_spec, "table", "no TFRecord files are read"),
-    ("label_features", ("kid=a",), plain_spec, "records", "names no label. Did you mean kind"),
+    ("label_features", ("kind=a",), plain_spec, "table", "has no 'a'. Known: label"),
+    ("label_features", ("kid=a",), plain_spec, "records", "names label 'kid'. Did you mean kind"),
     ("balanced_sampling", "kid", plain_spec, "records", "is no class label. Did you mean kind"),
     ("cluster_timeout_secs", 5.0, plain_spec, "records", "describes no cluster"),
     ("evaluator", "task", plain_spec, "records", "describes no cluster"),
     ("evaluator", "workers", plain_spec, "records", "describes no cluster"),
-    ("labels", ("names.txt",), OnlyValue, "values", "has 0 labels with classes"),
+    ("labels", ("names",), OnlyValue, "values", "has 0 labels with classes"),
     ("trainable_scopes", ("hiden",), plain_spec, "records", "Did you mean hidden"),
     ("layer_decay", 0.5, plain_spec, "records", "no effect: only outputs"),
     ("freeze_batch_norm", True, plain_spec, "records", NO_NORM),
@@ -162,7 +163,7 @@ IN_A_RUN = [
     ("task_weights", "learned", plain_spec, "records", "no effect with one label"),
     ("mixup_alpha", 0.2, plain_spec, "records", "Expected an even number"),
     ("cutmix_alpha", 0.2, plain_spec, "records", "Expected an even number"),
-    ("trackers", ("mlfow",), plain_spec, "records", "Did you mean mlflow"),
+    ("trackers", ("mlfow",), plain_spec, "records", "is none of mlflow, wandb"),
     ("best_metric", "acuracy", plain_spec, "records", "Did you mean accuracy"),
     ("checkpoint_exclude_scopes", ("hiden",), plain_spec, "records", "Did you mean hidden"),
     ("checkpoint_restore_scopes", ("hiden",), plain_spec, "records", "Did you mean hidden"),
@@ -186,6 +187,8 @@ def sources(tmp_path_factory):
         "table": str(folder / "table.csv"),
         "weights": str(folder / "weights"),
     }
+    found["names"] = str(folder / "names.txt")
+    (folder / "names.txt").write_text("a\nb\n")
     lines = ["URIs,labels"]
     for i in range(6):
         image = tf.io.encode_png(np.full([SIZE, SIZE, 3], 20 * i, np.uint8)).numpy()
@@ -217,6 +220,8 @@ def test_an_option_without_effect_in_a_run_is_rejected(
     if name.startswith("checkpoint_"):
         more["checkpoint_path"] = sources["weights"]
     data = sources[source]
+    if name == "labels":
+        value = (sources["names"],)
     with pytest.raises(TficError, match=expected):
         run(make(), tmp_path / "m", data, data, train_steps=1, **more, **{name: value})
     assert not (tmp_path / "m" / "checkpoints").exists()
@@ -295,7 +300,7 @@ ELSEWHERE = {
     *("checkpoint_exclude_scopes", "checkpoint_averages", "head_phase", "sync_batch_norm"),
     *("backbone", "recipe", "label_columns", "label_kinds", "augmentation", "crop_area", "dropout"),
     *("eval_crop", "jit_compile", "save_checkpoints_secs", "trackers", "evaluator"),
-    "slice_column",
+    *("slice_column", "png16_range"),
 }
 
 

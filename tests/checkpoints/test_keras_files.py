@@ -221,7 +221,7 @@ def test_a_network_of_another_width_is_refused(tmp_path):
         warm_start(small(names=True, width=6), path)
 
 
-def test_the_file_of_the_issue_of_a_depthwise_kernel(tmp_path, monkeypatch):
+def test_a_depthwise_kernel_of_keras_2_is_loaded(tmp_path, monkeypatch):
     program = os.path.join(CASES, "keras2_h5.py")
     if not os.path.isfile(program):
         pytest.skip(f"no {program}")

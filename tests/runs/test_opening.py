@@ -1,7 +1,10 @@
 """Whatever would stop a run, or leave a setting without effect, is found before it begins."""
 
+import json
+
 import keras
 import pytest
+import tensorflow as tf
 
 from keras_models import CaseSpec
 from tf_image_classification import metrics
@@ -130,8 +133,6 @@ def test_settings_of_classes_are_refused_without_classes(tmp_path):
 
 
 def test_features_of_records_are_refused_where_no_records_are_read(records, tmp_path):
-    import tensorflow as tf
-
     image = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
     (tmp_path / "a.png").write_bytes(image)
     table = tmp_path / "t.csv"
@@ -144,6 +145,15 @@ def test_features_of_records_are_refused_where_no_records_are_read(records, tmp_
     run(plain_spec(), tmp_path / "m", records, str(table), **mixed)
 
 
+def test_a_label_may_have_another_name_in_a_table(tmp_path):
+    (tmp_path / "a.png").write_bytes(tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy())
+    table = tmp_path / "t.csv"
+    table.write_text("URIs,coat,species\na.png,0,2\na.png,0,1\na.png,0,0\n")
+    run(plain_spec(), tmp_path / "m", str(table), label_features=("kind=species",), train_steps=1)
+    counts = json.loads((tmp_path / "m" / "data.json").read_text())
+    assert counts["train"]["classes"] == {"kind": {"0": 1, "1": 1, "2": 1}}
+
+
 @pytest.mark.parametrize(
     "options", [{"test_time_augmentation": "flip"}, {"cutmix_alpha": 1.0}], ids=str
 )
@@ -153,4 +163,5 @@ def test_what_changes_height_and_width_is_refused_where_the_channels_come_first(
     with pytest.raises(
         ConfigError, match=r"needs images \[height, width, channels\].*\[3, 16, 16\]"
     ):
-        run(CaseSpec("channels first"), tmp_path, records, image_size=16, train_steps=1, **options)
+        spec = CaseSpec("channels first")
+        run(spec, tmp_path, records, records, image_size=16, train_steps=1, **options)

@@ -92,6 +92,13 @@ def test_what_a_range_makes_of_the_values_is_told_before_the_first_step(
     assert re.search(note, notes) if note else "png16_range" not in notes
 
 
+def test_a_range_for_images_that_are_not_there_is_told(tmp_path):
+    train = tiny_runs.write_records(tmp_path, "train", count=12)
+    settings = tiny_runs.tiny_settings(tmp_path / "m", train, train_steps=1, png16_range="0-4095")
+    notes = " ".join(open_run(tiny_runs.plain_spec(), settings, str(tmp_path / "cache")).notes)
+    assert "no 16-bit PNG was seen, so that png16_range 0-4095 has no effect" in notes
+
+
 def test_measuring_what_is_not_there_is_refused(tmp_path):
     train = tiny_runs.write_records(tmp_path, "train", count=12)
     with pytest.raises(ConfigError, match="none of the training images is a 16-bit PNG"):

@@ -106,7 +106,8 @@ class DataSettings:
     )
     label_features: tuple[str, ...] = declare(
         (),
-        "Feature of a TFRecord example for a label, as label=feature, when it has another name.",
+        "Feature of a TFRecord, or column, that holds a label, as label=feature, when it has "
+        "another name.",
         resume="free",
     )
     data_service: str = declare(

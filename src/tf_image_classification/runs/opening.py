@@ -19,7 +19,7 @@ from tf_image_classification.check_spec import require_spec
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline import Pipeline
 from tf_image_classification.dataset.readers import source_kind
-from tf_image_classification.errors import ConfigError, did_you_mean
+from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
     own_losses,
@@ -142,13 +142,7 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
             "the preprocessing in the spec's own input_fn is not known, so nothing is exported",
         )
     elif "tfrecord" not in _kinds_of_sources(settings):
-        refuse(("image_feature", "label_features"), "no TFRecord files are read")
-    for entry in settings.data.label_features:
-        name = entry.partition("=")[0]
-        if name not in schema.names:
-            raise ConfigError(
-                f"label_features: {entry!r} names no label. {did_you_mean(name, schema.names)}"
-            )
+        refuse(("image_feature",), "no TFRecord files are read")
     batch, logits = _made_up_batch(schema)
     if own_losses(spec, schema, batch.labels, logits) is not None:
         own = ("label_smoothing", "regression_loss", "huber_delta")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tf_image_classification.config import (
     FEWEST_LEVELS,
+    FULL_RANGE,
     MEASURED,
     PixelRange,
     Settings,
@@ -82,6 +83,9 @@ def check_png16(pipeline: Pipeline, option: str) -> tuple[str, ...]:
     """
     source, png16_range = pipeline.source, pipeline.png16_range
     values = values_of_some(source, _NUM_LOOKED_AT, max_pixels=pipeline.max_image_pixels)
+    if values is None and png16_range != FULL_RANGE:
+        given = pixel_range_text(png16_range)
+        return (f"{option}: no 16-bit PNG was seen, so that png16_range {given} has no effect.",)
     if values is None or values.lowest == values.highest:
         return ()
     lowest, highest = values.lowest, values.highest
