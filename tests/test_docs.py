@@ -6,6 +6,7 @@ import re
 import pytest
 import yaml
 
+from tf_image_classification import command_line
 from tf_image_classification.cli import (
     compare,
     convert,
@@ -47,6 +48,8 @@ def test_the_space_in_the_page_on_tuning_can_be_searched():
 @pytest.mark.parametrize("page", PAGES)
 def test_every_flag_that_a_page_names_exists(page, capsys):
     known = {*OPTIONS, *(f"no{name}" for name in OPTIONS), "config", "logdir", "spec"}
+    known |= {alias for option in OPTIONS.values() for alias in option.aliases}
+    known |= set(command_line.GONE) if page == "migrate.md" else set()
     verbs = [(submit, (platform,)) for platform in ("vertex", "kubernetes", "docker")]
     others = (compare, convert, export, inspect, launch, predict, report, serve)
     for verb, arguments in (*verbs, *((verb, ()) for verb in others)):

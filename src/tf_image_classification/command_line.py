@@ -34,7 +34,7 @@ _OF_2018 = frozenset(
     }
 )
 
-_GONE = {
+GONE = {
     "shuffle": "Examples are shuffled; --debug keeps their order.",
     "sync_replicas": "Workers always train in step. Remove it.",
     "replicas_to_aggregate": "Workers always train in step. Remove it.",
@@ -141,7 +141,7 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
         rest = flag_values(["", *map(_without_underscore, join_lists(arguments))])[1:]
     except flags.UnrecognizedFlagError as error:
         plain = error.flagname.replace("-", "_")
-        hint = _GONE.get(plain) or _GONE.get(plain.removeprefix("no"), "")
+        hint = GONE.get(plain) or GONE.get(plain.removeprefix("no"), "")
         hint = hint or nearest(error.flagname, [*_named_by_users(flag_values), "help"]).lstrip()
         text = f"Unknown flag --{error.flagname}. {hint}".rstrip()
         raise ConfigError(f"{text} See --help.") from error

@@ -225,8 +225,10 @@ def _with_own_evaluation(spec: EstimatorSpec, settings: Settings) -> Settings:
     if spec.has_own_input:  # only it knows what its examples are
         check_needs(settings)
         return settings
+    from tf_image_classification.estimator_specs import schema_of
     from tf_image_classification.runs import parts  # late: buckets need TensorFlow
 
+    schema_of(spec)  # what is wrong with it is told before any data are read
     return parts.with_own_evaluation(settings)
 
 
