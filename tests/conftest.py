@@ -1,6 +1,7 @@
 """Strict surroundings for every test: two CPU devices, deterministic operations, fixed seeds."""
 
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -9,6 +10,14 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import hypothesis
 import pytest
 import tensorflow as tf
+
+# Programs that tests start inherit these; a shell's background job and nohup leave them ignored.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # The same examples every time; HYPOTHESIS_PROFILE=default looks for new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True)

@@ -226,7 +226,7 @@ def test_a_bad_image_is_left_out_by_the_worker_that_meets_it(data_with_a_bad_ima
 def test_a_bad_image_ends_every_worker_and_is_named_by_one(data_with_a_bad_image, tmp_path):
     ended = launched(2, arguments(data_with_a_bad_image, tmp_path / "model", "--plain"))
     assert ended.returncode == 1, ended.stdout
-    assert len(re.findall(r"BadImageError: .*13\.png", ended.stdout)) == 1
+    assert len(re.findall(r"\[worker \d\] BadImageError: .*13\.png", ended.stdout)) == 1
     assert len(re.findall(r"WorkerLostError: Lost worker \d", ended.stdout)) == 1
     assert "Traceback" not in ended.stdout
 

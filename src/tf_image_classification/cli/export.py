@@ -38,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         from tf_image_classification.runs import keras_format, messages, shipping
 
         model_dir = settings.run.model_dir
-        spec = load_spec(given.spec) if given.spec else keras_format.ready_spec_of(model_dir)
+        spec = load_spec(given.spec) if given.spec else None
+        if spec is None and keras_format.KERAS in given.format:
+            spec = keras_format.ready_spec_of(model_dir)
         cache_dir = train_estimator.cache_dir(settings)
         limits = {
             name: getattr(given, name) for name in _LIMITS if getattr(given, name) is not None
