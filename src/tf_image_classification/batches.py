@@ -6,7 +6,7 @@ an image, D the number of classes of a label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -34,6 +34,17 @@ class Batch(NamedTuple):
     present: Mapping[str, tf.Tensor]
     ids: tf.Tensor
     draws: Any = ()
+
+
+def outputs_of(model: Callable[..., Any], images: tf.Tensor, *, training: bool) -> Any:
+    """A model's outputs for images, whatever its input is called."""
+    try:
+        structure = model.input  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):  # a class of its own, or a Sequential
+        structure = None
+    if isinstance(structure, Mapping) and len(structure) == 1:
+        return model(dict.fromkeys(structure, images), training=training)
+    return model(images, training=training)
 
 
 def probabilities_key(name: str) -> str:

@@ -20,14 +20,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification import keras_settings, tf1_code
-from tf_image_classification.batches import prediction_keys
+from tf_image_classification.batches import outputs_of, prediction_keys
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.errors import SpecError, TficError, brief
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
     call_model_fn,
     logits_of,
-    outputs_of,
     own_losses,
     own_metrics,
     predictions_from,

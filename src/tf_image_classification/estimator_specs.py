@@ -25,7 +25,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import files, keras_settings, tf1_code
-from tf_image_classification.batches import expected_key, logits_key, probabilities_key
+from tf_image_classification.batches import (
+    expected_key,
+    logits_key,
+    outputs_of,
+    probabilities_key,
+)
 from tf_image_classification.errors import SpecError, TficError, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.schema import ORDINAL, SEVERAL, THRESHOLDS
@@ -204,17 +209,6 @@ def logits_of(
         SpecError: as ``split_logits``.
     """
     return split_logits(schema, outputs_of(model, images, training=training))
-
-
-def outputs_of(model: Callable[..., Any], images: tf.Tensor, *, training: bool) -> Any:
-    """A model's outputs for images, whatever its input is called."""
-    try:
-        structure = model.input  # type: ignore[attr-defined]
-    except (AttributeError, ValueError):  # a class of its own, or a Sequential
-        structure = None
-    if isinstance(structure, Mapping) and len(structure) == 1:
-        return model(dict.fromkeys(structure, images), training=training)
-    return model(images, training=training)
 
 
 def split_logits(schema: LabelSchema, outputs: Any) -> dict[str, tf.Tensor]:

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification import make_settings, train_estimator
-from tf_image_classification.checkpoints.class_rows import classes_of
+from tf_image_classification.checkpoints.class_rows import classes_of, row_changes
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError
@@ -140,6 +140,16 @@ def test_names_beside_a_file_of_weights_count(tmp_path, text, form):
     wide = [model.get_layer("wide").get_weights()[0] for model in (source, target)]
     np.testing.assert_array_equal(*wide)
     assert report.classes == ("label 'kind': 3 of 3 classes loaded by name",)
+
+
+def test_the_output_is_found_behind_a_named_input_and_beside_states_of_random_layers(caplog):
+    image = keras.Input([8, 8, 3], name="picture")
+    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(image))
+    model = keras.Model({"picture": image}, keras.layers.Dense(2, name="logits")(x))
+    theirs = {"kind": Label("kind", depth=2, class_names=("b", "a"))}
+    changes = row_changes(model, schema_of("a", "b"), theirs, [8, 8, 3])
+    assert set(changes) == {"logits/kernel", "logits/bias"}
+    assert "watched tensor" not in caplog.text  # the state of dropout has two whole numbers
 
 
 def test_names_of_something_else_beside_a_file_do_not_count(tmp_path):

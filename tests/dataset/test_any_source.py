@@ -244,7 +244,7 @@ def through_every_door(source, folder):
     assert [facts.where for facts in inspected.facts] == [
         listing.locate(i) for i in range(len(listing))
     ]
-    assert len(inspected.refused) == len(listing.left_out)
+    assert len(inspected.left_out) == len(listing.left_out)
     if not listing.damaged and listing.kind != "folder":
         named = list(images_of([source.path]))
         assert len(named) == len(listing)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification import files
+from tf_image_classification.batches import outputs_of
 from tf_image_classification.errors import CheckpointError, LabelError
 from tf_image_classification.labels import Label, LabelSchema, read_class_names
 from tf_image_classification.labels.schema import THRESHOLDS
@@ -252,7 +253,11 @@ def _output_variables(
 ) -> list[str]:
     """The paths of the variables of which row j decides logit j of a label and nothing else."""
     size = label.logits_shape[0]
-    variables = [v for v in model.variables if tuple(v.shape)[-1:] == (size,)]
+    variables = [
+        variable
+        for variable in model.variables
+        if tuple(variable.shape)[-1:] == (size,) and tf.as_dtype(variable.dtype).is_floating
+    ]
     shape = image_shape or _shape_of_images(model)
     if shape is None or not variables:
         return []
@@ -262,7 +267,7 @@ def _output_variables(
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         for value in values:
             tape.watch(value)
-        logits = _logits(model(tf.constant(pixels), training=False), schema, label)
+        logits = _logits(outputs_of(model, tf.constant(pixels), training=False), schema, label)
         sums = [tf.reduce_sum(tf.cast(logits, tf.float32)[..., row]) for row in rows]
     gradients = [tape.gradient(total, values) for total in sums]
     found = []

@@ -17,11 +17,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification import files
+from tf_image_classification.batches import outputs_of
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec, outputs_of, source_digest
+from tf_image_classification.estimator_specs import EstimatorSpec, source_digest
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
 from tf_image_classification.runs import reading
