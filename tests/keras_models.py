@@ -28,6 +28,7 @@ class Case:
         refused: part of the message that refuses it before the first step; "" if it is fine.
         no_heat: part of the reason why there are no heat maps; "" if there are.
         no_export: by format part of the reason why it cannot be exported.
+        precision: that the run is told to compute in.
     """
 
     make: Callable
@@ -37,6 +38,7 @@ class Case:
     refused: str = ""
     no_heat: str = ""
     no_export: dict = dataclasses.field(default_factory=dict)
+    precision: str = "float32"
 
 
 class CaseSpec(EstimatorSpec):
@@ -442,8 +444,11 @@ MODELS = {
     "dense": Case(sequential(), no_heat=NO_MAPS),
     "compiled": Case(compiled),
     "own train_step": Case(own_train_step),
-    "mixed float16 policy": Case(with_policy("mixed_float16")),
-    "mixed bfloat16 policy": Case(with_policy("mixed_bfloat16")),
+    "mixed float16 policy": Case(with_policy("mixed_float16"), precision="mixed_float16"),
+    "mixed bfloat16 policy": Case(with_policy("mixed_bfloat16"), precision="mixed_bfloat16"),
+    "policy that the run does not know": Case(
+        with_policy("mixed_float16"), refused="Give --precision mixed_float16"
+    ),
     "float16 outputs": Case(half_outputs("float16")),
     "bfloat16 outputs": Case(half_outputs("bfloat16")),
     "shared layers": Case(shared),

@@ -88,8 +88,9 @@ def require_policy(precision: str, *, where: str) -> None:
     policy = keras.config.dtype_policy().name
     if policy not in (FLOAT, precision):
         raise ConfigError(
-            f"{where} sets Keras's dtype policy to {policy}, but precision is {precision}, so that "
-            f"the policy would have no effect. Give --precision {policy}, or remove the policy."
+            f"{where} sets Keras's dtype policy to {policy}, but precision is {precision}. Give "
+            f"--precision {policy}, which scales the loss too where that is needed, or remove the "
+            "policy."
         )
 
 

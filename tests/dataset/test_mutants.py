@@ -88,7 +88,7 @@ def test_some_damaged_files_of_every_format_are_images_or_refused(tmp_path):
     reasons = {row["name"]: row["reason"] for row in rows if row["kind"] == "heavy"}
     for name in ("a JPEG of many scans", "a JPEG of many sequential scans"):
         assert "scans, more than the 2651 that" in reasons[name]
-    assert "900 compressed texts, more than 16" in reasons["a PNG of many zTXt"]
+    assert "more than 16 compressed texts" in reasons["a PNG of many zTXt"]
 
 
 @pytest.mark.exhaustive

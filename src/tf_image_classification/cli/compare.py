@@ -42,7 +42,8 @@ def _file(path: str) -> str:
     if path.endswith(".parquet"):
         return path
     folder = ModelFolder(path)
-    folder.known_record()
+    if not files.exists(folder.predictions):
+        folder.known_record()
     return folder.predictions
 
 

@@ -81,9 +81,9 @@ def _too_much_work(data: bytes, kind: str, num_pixels: int) -> str:
             f"image of {num_pixels:,} pixels may have: decoding them would take very long. Save "
             "the image again"
         )
-    if kind == "png" and (texts := int(num_text_chunks(tf.constant(data)))) > MAX_TEXT_CHUNKS:
+    if kind == "png" and int(num_text_chunks(tf.constant(data))) > MAX_TEXT_CHUNKS:
         return (
-            f"PNG data with {texts} compressed texts, more than {MAX_TEXT_CHUNKS}: unpacking them "
-            "could fill the memory. Save the image again without its metadata"
+            f"PNG data with more than {MAX_TEXT_CHUNKS} compressed texts: unpacking them could "
+            "fill the memory. Save the image again without its metadata"
         )
     return ""

@@ -151,7 +151,7 @@ _INDEX = ("offsets", "lengths", "checksums")
 def _cached_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an index in the cache; {} where there is none or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as saved:
             return {name: saved[name] for name in _INDEX}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return {}
