@@ -91,6 +91,16 @@ class RunInterrupted(TficError):
     exit_code = 75
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number with the word for one or for several: "1 image", "2 images".
+
+    Example:
+        >>> counted(1, "image"), counted(3, "class is", "classes are")
+        ('1 image', '3 classes are')
+    """
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence naming the nearest of the known names, or all of them when none is near.
 

@@ -31,7 +31,7 @@ from tf_image_classification.batches import (
     outputs_of,
     probabilities_key,
 )
-from tf_image_classification.errors import SpecError, TficError, did_you_mean
+from tf_image_classification.errors import SpecError, TficError, counted, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.schema import ORDINAL, SEVERAL, THRESHOLDS
 
@@ -253,8 +253,8 @@ def _outputs_of(schema: LabelSchema, outputs: Any) -> list[Any]:
         several: list[Any] = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
         if len(several) != len(names):
             raise SpecError(
-                f"The model has {_counted(len(several), 'output')}, but class_dict has "
-                f"{_counted(len(names), 'label')}. Return a dictionary with an output for each "
+                f"The model has {counted(len(several), 'output')}, but class_dict has "
+                f"{counted(len(names), 'label')}. Return a dictionary with an output for each "
                 f"label: {', '.join(names)}."
             )
         return several
@@ -264,10 +264,6 @@ def _outputs_of(schema: LabelSchema, outputs: Any) -> list[Any]:
             f"each label: {', '.join(names)}."
         )
     return [outputs[name] for name in names]
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _layer_to_write(label: Label, shape: tf.TensorShape) -> str:

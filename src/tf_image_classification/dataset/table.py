@@ -23,7 +23,7 @@ from tf_image_classification.dataset.access import make_fetch
 from tf_image_classification.dataset.readers import find_examples
 from tf_image_classification.dataset.readers.columns import typed
 from tf_image_classification.dataset.readers.listing import LABEL, LeftOut, Listing
-from tf_image_classification.errors import DataError, LabelError, did_you_mean
+from tf_image_classification.errors import DataError, LabelError, counted, did_you_mean
 from tf_image_classification.labels import (
     Column,
     Label,
@@ -292,7 +292,9 @@ def _notes(listing: Listing) -> list[str]:
     for reason, members in reasons.items():
         if reason.startswith("hidden") or "operating system" in reason:
             continue  # tfic inspect names them
-        notes.append(f"left out {len(members)} files or rows, such as {members[0]}")
+        notes.append(
+            f"left out {counted(len(members), 'file or row', 'files or rows')}, such as {members[0]}"
+        )
     return notes
 
 

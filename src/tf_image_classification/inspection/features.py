@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.errors import counted
 from tf_image_classification.inspection.facts import Facts, picture_of
 from tf_image_classification.inspection.findings import (
     NOTE,
@@ -24,7 +25,6 @@ from tf_image_classification.inspection.findings import (
     Finding,
     Inspection,
     class_of,
-    counted,
 )
 from tf_image_classification.metrics.label_errors import label_errors
 

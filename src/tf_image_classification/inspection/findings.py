@@ -88,13 +88,3 @@ def class_of(facts: Facts, label: str) -> str:
     """An image's class as a text, or ""; whole numbers without decimals."""
     value = facts.columns.get(label, "")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """A number with the word for one or for several: "1 image", "2 images".
-
-    Example:
-        >>> counted(1, "image"), counted(3, "class is", "classes are")
-        ('1 image', '3 classes are')
-    """
-    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from tf_image_classification import files
+from tf_image_classification.errors import counted
 from tf_image_classification.inspection.facts import Facts, picture_of
 from tf_image_classification.inspection.findings import (
     EVALUATION,
@@ -21,7 +22,6 @@ from tf_image_classification.inspection.findings import (
     Finding,
     Inspection,
     class_of,
-    counted,
 )
 
 _MOST_GROUPS, _MOST_OF_A_GROUP = 24, 8

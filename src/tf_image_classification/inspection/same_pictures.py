@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tf_image_classification.errors import counted
 from tf_image_classification.inspection.duplicates import connected, equal_pairs, near_pairs
 from tf_image_classification.inspection.facts import Facts
 from tf_image_classification.inspection.findings import (
@@ -23,7 +24,6 @@ from tf_image_classification.inspection.findings import (
     Finding,
     Inspection,
     class_of,
-    counted,
 )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tf_image_classification.inspection.findings import Inspection, counted
+from tf_image_classification.errors import counted
+from tf_image_classification.inspection.findings import Inspection
 
 _MOST_CLASSES, _MOST_LEFT_OUT = 20, 10
 

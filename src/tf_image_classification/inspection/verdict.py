@@ -14,6 +14,7 @@ import numpy as np
 from tf_image_classification.config import FEWEST_LEVELS, num_levels, range_of_values
 from tf_image_classification.dataset.file_kinds import kind_of
 from tf_image_classification.dataset.readers import LeftOut
+from tf_image_classification.errors import counted
 from tf_image_classification.inspection.facts import Facts
 from tf_image_classification.inspection.findings import (
     ERROR,
@@ -23,7 +24,6 @@ from tf_image_classification.inspection.findings import (
     WARNING,
     Finding,
     Inspection,
-    counted,
 )
 from tf_image_classification.inspection.same_pictures import same_picture_findings
 

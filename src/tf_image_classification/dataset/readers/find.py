@@ -31,7 +31,7 @@ from tf_image_classification.dataset.readers.sources import (
     read_descriptions,
 )
 from tf_image_classification.dataset.readers.tar_files import read_tars
-from tf_image_classification.errors import DataError, did_you_mean
+from tf_image_classification.errors import DataError, counted, did_you_mean
 
 
 def find_examples(
@@ -200,7 +200,8 @@ def _why_nothing(patterns: Sequence[str], listing: Listing) -> str:
     if not listing.left_out:
         return f"{source} holds no images."
     return (
-        f"{source} gives no images: {len(listing.left_out)} files or rows are left out, such as "
+        f"{source} gives no images: "
+        f"{counted(len(listing.left_out), 'file or row is', 'files or rows are')} left out, such as "
         f"{str((listing.damaged or list(listing.left_out))[0]).rstrip('.')}. Expected a folder of "
         "images for each class, a CSV or records."
     )
