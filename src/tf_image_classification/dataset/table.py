@@ -292,9 +292,8 @@ def _notes(listing: Listing) -> list[str]:
     for reason, members in reasons.items():
         if reason.startswith("hidden") or "operating system" in reason:
             continue  # tfic inspect names them
-        notes.append(
-            f"left out {counted(len(members), 'file or row', 'files or rows')}, such as {members[0]}"
-        )
+        count = counted(len(members), "file or row", "files or rows")
+        notes.append(f"left out {count}, such as {members[0]}")
     return notes
 
 

@@ -199,9 +199,9 @@ def _why_nothing(patterns: Sequence[str], listing: Listing) -> str:
     source = ", ".join(patterns)
     if not listing.left_out:
         return f"{source} holds no images."
+    count = counted(len(listing.left_out), "file or row is", "files or rows are")
     return (
-        f"{source} gives no images: "
-        f"{counted(len(listing.left_out), 'file or row is', 'files or rows are')} left out, such as "
+        f"{source} gives no images: {count} left out, such as "
         f"{str((listing.damaged or list(listing.left_out))[0]).rstrip('.')}. Expected a folder of "
         "images for each class, a CSV or records."
     )
