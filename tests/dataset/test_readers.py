@@ -428,3 +428,24 @@ def test_every_kind_of_source_gives_a_training_the_bytes_that_a_conversion_gets(
         assert fetched.tolist() == [listing.places[i].encoded() for i in (1, 0)], name
         assert table.columns["label"].values.tolist() == [0, 1], name
         assert table_of(str(tmp_path / name)).fingerprint == table.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("kind", "present", "values"),
+    [
+        ("class", [True, False, False, True], [1, 0, 0, 0]),
+        ("several", [True, True, False, True], [[0, 1], [0, 0], [0, 0], [1, 0]]),
+    ],
+)
+def test_an_empty_text_in_a_record_is_none_of_several_classes(tmp_path, kind, present, values):
+    from tf_image_classification.dataset.label_discovery import find_labels
+
+    texts = [{"pet": b"dog"}, {"pet": b""}, {}, {"pet": b"cat"}]
+    records = [example(i, image_bytes=png(i), **text) for i, text in enumerate(texts)]
+    (path,) = write(tmp_path / "r.tfrecord", records)
+    [found] = find_labels(found_in(path))
+    assert (found.kind, found.class_names) == ("class", ("cat", "dog"))
+    schema = LabelSchema((Label("pet", depth=2, kind=kind, class_names=("cat", "dog")),))
+    options = SourceOptions(option="o", cache_dir=str(tmp_path / "cache"))
+    column = read_table([path], schema, options).encode(schema).columns["pet"]
+    assert column.present.tolist() == present and column.values.tolist() == values

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tiny_runs
 from tf_image_classification import EstimatorSpec, train_estimator
-from tf_image_classification.errors import BadRecordError, ConfigError, LabelError
+from tf_image_classification.errors import ConfigError, LabelError
 from tf_image_classification.hooks import UnfreezeHook
 from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder
@@ -275,7 +275,7 @@ def test_a_record_with_the_wrong_number_of_values_is_named(tmp_path):
     path = write_records(str(tmp_path / "a.tfrecord"), tags_as_text=False)
     spec = MixedSpec()
     spec.class_dict = [*spec.class_dict[:2], Label("tags", depth=5, kind="several")]
-    with pytest.raises(BadRecordError, match=r"record 0: label 'tags' has 3 values, expected 5"):
+    with pytest.raises(LabelError, match=r"record 0: label 'tags' has 3 values, expected 5"):
         train(spec, tmp_path / "model", path)
 
 

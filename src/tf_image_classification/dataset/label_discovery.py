@@ -124,7 +124,8 @@ def _check_known(option: str, names: Iterable[str], known: Iterable[str]) -> Non
 
 def _label(name: str, listing: Listing, column: str, depth: int, kind: str) -> Label:
     values = typed(listing.columns[column], are_cells=column in listing.texts)
-    different = set(values) - {""}
+    unknown = {""} if column in listing.texts else {"", SEPARATOR}  # a record with an empty text
+    different = set(values) - unknown
     kind = kind or kind_of(different)
     if kind == VALUE:
         return Label(name, kind=VALUE)

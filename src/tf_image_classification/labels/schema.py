@@ -188,10 +188,13 @@ class Label:
 
     @property
     def missing_texts(self) -> frozenset[str]:
-        """The texts that say missing: the empty one, and the marker's in its usual spellings."""
+        """The texts that say missing: the empty one, and the marker's in its usual spellings.
+
+        None of several classes is known; none where one is expected is not.
+        """
         number = self.missing_number
         return frozenset(
-            {""}
+            ({""} if self.kind == SEVERAL else {"", SEPARATOR})
             | (set() if self.missing is None else {str(self.missing)})
             | (set() if number is None else {f"{number:g}"})
         )

@@ -174,9 +174,8 @@ def _value(feature: Any) -> Value | None:
     """A feature's value; several texts are the classes of one label, several numbers a tuple."""
     if feature.bytes_list.value:
         texts = [text.decode("utf-8", "surrogateescape") for text in feature.bytes_list.value]
-        joined = SEPARATOR.join(texts)
-        # An empty text among several stands for none of the classes.
-        return joined or (SEPARATOR if len(texts) > 1 else None)
+        # Empty texts stand for none of the classes; of a label with one class it is unknown.
+        return SEPARATOR.join(texts) or SEPARATOR
     values = [*feature.int64_list.value, *feature.float_list.value]
     if len(values) == 1:
         value = values[0]
