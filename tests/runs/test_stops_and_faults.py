@@ -197,11 +197,10 @@ def test_a_disk_that_fills_in_the_export_leaves_a_complete_run(
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     error = capsys.readouterr().err
     assert ended.value.code == 1
-    assert error.startswith(f"DataError: The model cannot be exported to {model_dir}/saved_model: ")
+    complete = "ExportError: The training is complete, but its model could not be exported to"
+    assert error.startswith(f"{complete} {model_dir}/saved_model: ")
     assert "File too large. Make room" in error
-    assert error.endswith(
-        "The training is complete and saved. Start the same command again to export it.\n"
-    )
+    assert error.endswith("start the same command again: it trains no more and exports.\n")
     assert error.count("\n") == 1
     assert not [name for name in os.listdir(model_dir) if "saved_model" in name]
     assert main(arguments(data, model_dir)) == 0
