@@ -350,8 +350,10 @@ def test_scopes_choose_what_is_loaded(records, tmp_path):
     assert start(seed=5) == [True, True]
     assert start(checkpoint_restore_scopes=("hidden",)) == [True, False]
     assert start(checkpoint_exclude_scopes=("hidden",)) == [False, True]
-    with pytest.raises(CheckpointError, match="The scopes leave out every variable"):
+    with pytest.raises(CheckpointError, match="no variable's name begins with 'nothing'"):
         start(checkpoint_restore_scopes=("nothing",))
+    with pytest.raises(CheckpointError, match="The scopes leave out every variable"):
+        start(checkpoint_exclude_scopes=("hidden", "logits"))
 
 
 def test_train_steps_and_epochs_are_the_length_of_the_run(records, tmp_path):
