@@ -29,7 +29,15 @@ from tf_image_classification.serving.formats import FORMATS
 
 FINE = [name for name, case in MODELS.items() if not case.refused]
 REFUSED = [name for name, case in MODELS.items() if case.refused]
-ALL_THE_WAY = ("sequential without Input", "adapted", "subclassed", "list of outputs")
+ALL_THE_WAY = ("sequential without Input", "list of outputs")
+RARER = {
+    *("sequential in functional", "subclasses in a subclass", "trunk in a subclass"),
+    *("normalisations", "resizing", "regularised", "add_loss", "transformer", "dense"),
+    *("squeeze and excite", "own train_step", "mixed bfloat16 policy", "float16 outputs"),
+    *("bfloat16 outputs", "ensemble", "restored", "any size", "blue first", "float16 images"),
+    *("lists of one", "tuple of one", "dictionary of one"),
+}
+"""Models that make test-all checks only."""
 STEPS, KILLED_AT = 3, 2
 
 
@@ -52,7 +60,10 @@ def built(name, settings):
     return spec, assembly.build_model(spec, settings, tuple(shape), tf.distribute.get_strategy())
 
 
-@pytest.mark.parametrize("name", FINE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.exhaustive) if n in RARER else n for n in FINE],
+)
 def test_each_is_checked_exported_and_explained_before_a_training(name, tmp_path):
     settings, case = settings_of(name), MODELS[name]
     assert check_spec(CaseSpec(name), settings) == []

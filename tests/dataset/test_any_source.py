@@ -281,7 +281,7 @@ def examples_of_a_training(listing, path, folder):
 
 @pytest.mark.parametrize("kind", WRITERS)
 @given(given_rows=rows, data=st.data())
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=3)
 def test_any_source_gives_the_same_examples_through_every_door(kind, given_rows, data):
     look(kind, given_rows, data.draw)
 

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification.errors import ParityError
-from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.estimator_specs import predicted_classes, predictions_from
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.runs.shipping import Wish, refuse_others
-from tf_image_classification.serving.parity import Kept, compare, decided
+from tf_image_classification.serving.parity import Kept, compare
 
 RANDOM = np.random.default_rng(0)
 ALL_KNOWN = np.ones(40, bool)
@@ -144,5 +144,5 @@ def test_an_ordinal_label_is_decided_as_in_the_evaluation(coding):
     label = Label("age", depth=4, kind="ordinal", coding=coding)
     logits = RANDOM.normal(0, 2, [200, *label.logits_shape]).astype(np.float32)
     predictions = predictions_from(LabelSchema((label,)), {"age": tf.constant(logits)})
-    found = decided(label, predictions["age_probabilities"].numpy())
-    np.testing.assert_array_equal(found, predictions["age"].numpy())
+    found = predicted_classes(label, predictions["age_probabilities"])
+    np.testing.assert_array_equal(found, predictions["age"])
