@@ -222,7 +222,7 @@ def test_a_pool_writes_the_same_bytes_as_one_process(pictures, tmp_path):
     assert one.fingerprint == two.fingerprint and len(one.paths) == 6
 
 
-@pytest.mark.parametrize("runner", ["direct", "dask"])
+@pytest.mark.parametrize("runner", [pytest.param("direct", marks=pytest.mark.exhaustive), "dask"])
 def test_beam_writes_the_same_bytes(pictures, tmp_path, runner):
     pytest.importorskip("apache_beam", reason="the extra beam is not installed")
     if runner == "dask":

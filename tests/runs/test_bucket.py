@@ -77,6 +77,7 @@ def newest(gcs, folder, name):
     return CheckpointStore(downloaded(gcs, f"{name}/checkpoints/", folder)).newest()
 
 
+@pytest.mark.exhaustive
 def test_a_run_in_a_bucket_that_is_killed_ends_with_the_same_bits(gcs, tmp_path):
     ended = run(gcs, arguments(tmp_path, model_dir="gs://bucket/straight"))
     assert ended.returncode == 0, ended.stderr

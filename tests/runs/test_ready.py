@@ -472,6 +472,7 @@ def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
     assert found.images_per_second[8] == pytest.approx(100)
 
 
+@pytest.mark.exhaustive
 def test_two_workers_fit_the_same_outputs_and_train_as_one(pictures, tmp_path):
     fixed = {"dropout": 0.0, "mixup_alpha": 0.3, "train_steps": 4, "balanced_sampling": "label"}
     _, one = run(pictures, tmp_path / "one", **fixed)

@@ -84,6 +84,7 @@ def test_two_workers_train_and_evaluate_as_one(data, tmp_path):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_run_stopped_on_two_workers_goes_on_on_three_and_on_one(data, tmp_path):
     expected = in_this_process(data, tmp_path / "one", tiny_runs.plain_spec())
     stop = ("--plain", "--signal", "SIGTERM", "--signal_at", "5", "--signal_rank", "1")
