@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 
 from tf_image_classification.cloud.secret_marks import Secret, find_secret
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import ConfigError, counted
 
 _MOST_BYTES = 100 * 2**20
 _CACHE = "a cache of Python"
@@ -62,7 +62,8 @@ class SentFiles:
     def text(self) -> str:
         """The list, for people."""
         total = sum(self.sizes.values())
-        lines = [f"{len(self.sizes)} files of {self.folder} are sent, {_size(total)}:"]
+        count = counted(len(self.sizes), "file")
+        lines = [f"{count} of {self.folder}, {_size(total)} in all, will be sent:"]
         lines += [
             f"  {_size(size):>9}  {name}{'  (allowed)' if name in self.allowed else ''}"
             for name, size in self.sizes.items()
