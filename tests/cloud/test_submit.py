@@ -278,7 +278,8 @@ def test_a_secret_in_the_command_is_not_sent(application, tmp_path, capsys):
 def test_the_list_of_what_is_sent_is_printed_with_sizes(application, tmp_path, capsys):
     (application / "image.bin").write_bytes(bytes(2_500_000))
     expected = [
-        f"3 files of {application}, 2.5 MB in all, will be sent:", "  2.5 MB  image.bin", "  14 B  helper.py",
+        f"3 files of {application}, 2.5 MB in all, will be sent:",
+        "  2.5 MB  image.bin", "  14 B  helper.py",
         "left out:", "  .secret: hidden", "  models: a model folder",
     ]  # fmt: skip
     for line in ways_of_sending(tmp_path):
