@@ -266,6 +266,14 @@ CHANGED = {
     "learning_rate": (0.1, {}),
     "learning_rate_decay_type": ("fixed", {}),
     "warmup_steps": (3, {}),
+    "learning_rate_decay_factor": (
+        0.5,
+        {
+            "learning_rate_decay_type": "exponential",
+            "learning_rate": 0.05,
+            "num_epochs_per_decay": 0.25,
+        },
+    ),
     "save_summary_steps": (1, {}),
     "save_checkpoints_steps": (1, {}),
     "keep_checkpoint_max": (1, {"save_checkpoints_steps": 1}),
@@ -355,7 +363,7 @@ def observed(folder, data, name, value, more, capsys):
         "files": sorted({re.sub("events.*", "events", path) for path in tree}),
         "best": saved.notes["hooks"].get("BestCheckpointHook/1", {}).get("step"),
         "devices": "devices:" in printed,
-        "bar": "step/s" in printed or "it/s" in printed,
+        "bar": "img/s" in printed,
         "counts": files.read_json(counts) if files.exists(counts) else None,
     }
 
