@@ -57,8 +57,11 @@ def heat_maps_of(model: keras.Model, schema: LabelSchema) -> Explain:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a model has no heat maps, from what tracing the function raised."""
-    return str(error) if isinstance(error, SpecError) else f"their gradient fails: {brief(error)}"
+    """Why a model has no heat maps, in a line, from what tracing the function raised."""
+    reason = brief(error)  # TensorFlow puts its frames before our own words too
+    if isinstance(error, SpecError):
+        return reason.removeprefix(f"{type(error).__name__}: ")
+    return f"their gradient fails: {reason}"
 
 
 def _are_maps(output: Any, image_shape: tf.TensorShape, layer: keras.layers.Layer) -> bool:
