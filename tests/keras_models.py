@@ -435,7 +435,10 @@ MODELS = {
     "regularised": Case(
         functional(lambda x: L.Conv2D(6, 3, kernel_regularizer="l2", activity_regularizer="l1")(x))
     ),
-    "add_loss": Case(functional(lambda x: ActivityLoss()(L.Conv2D(6, 3)(x)))),
+    "add_loss": Case(
+        functional(lambda x: ActivityLoss()(L.Conv2D(6, 3)(x))),
+        no_export={"keras": "Write @keras.saving.register_keras_serializable() above ActivityLoss"},
+    ),
     "add_weight": Case(functional(lambda x: Scale()(L.Conv2D(6, 3)(x)))),
     "attention": Case(attention),
     "transformer": Case(transformer),
@@ -453,7 +456,7 @@ MODELS = {
     "bfloat16 outputs": Case(half_outputs("bfloat16")),
     "shared layers": Case(shared),
     "ensemble": Case(ensemble),
-    "TFSMLayer": Case(stored_layer, no_heat=NO_MAPS),
+    "TFSMLayer": Case(stored_layer, no_heat=NO_MAPS, no_export={"keras": "does not exist"}),
     "restored": Case(tuned),
     "any size": Case(any_size),
     "grey": Case(functional(), images="grey"),

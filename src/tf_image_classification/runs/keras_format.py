@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ import tensorflow as tf
 from tf_image_classification.batches import probabilities_key
 from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
 from tf_image_classification.config import Settings, make_settings
-from tf_image_classification.errors import CheckpointError
+from tf_image_classification.errors import CheckpointError, ExportError
 from tf_image_classification.estimator_specs import EstimatorSpec, logits_of, predictions_from
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder, RunRecord
@@ -80,7 +81,17 @@ def file_format(
 
 def _load(path: str, schema: LabelSchema) -> Run:
     # Python code in it, of Lambda layers, is the spec's own, which has just been written.
-    model = keras.saving.load_model(path, compile=False, safe_mode=False)
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=False)
+    except TypeError as error:
+        unknown = re.search(r"Could not locate (?:class|function) '([^']+)'", str(error))
+        if unknown is None:
+            raise
+        raise ExportError(
+            f"The keras file was written, but Keras does not find {unknown[1]} when it reads it. "
+            f"Write @keras.saving.register_keras_serializable() above {unknown[1]} and export "
+            "again. Nothing was kept."
+        ) from error
 
     def run(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         logits = logits_of(schema, model, tf.cast(images, tf.float32), training=False)
