@@ -42,11 +42,12 @@ def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path):
     assert (tmp_path / "data").read_bytes() == b"data"
 
 
-def test_a_program_of_ones_own_may_be_started_with_closed_streams(tmp_path):
+@pytest.mark.parametrize("function", ["train", "evaluate"])
+def test_a_program_of_ones_own_may_be_started_with_closed_streams(tmp_path, function):
     """It ends as usual, and what it opens afterwards has no stream's number."""
     (tmp_path / "mine.py").write_text(
         "from tf_image_classification import train_estimator\n"
-        "try:\n    train_estimator.train(None)\n"
+        f"try:\n    train_estimator.{function}(None)\n"
         "except SystemExit as end:\n    status = end.code\n"
         "with open('data', 'w') as stream:\n    stream.write(f'{status} {stream.fileno() > 2}')\n"
     )

@@ -151,7 +151,8 @@ def evaluate(
         return _evaluate(spec, settings, group_column, keep_evaluation)
     if is_loading_a_spec():
         return TrainResult("", 0, {})
-    with ends_the_process():
+    streams.prepare()
+    with streams.may_end(), ends_the_process():
         settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
         result = _evaluate(spec, settings, group_column, keep_evaluation)
         if _is_evaluator():  # the program has nothing to do with the metrics that it expects

@@ -50,6 +50,13 @@ def test_the_root_of_a_divided_set_trains_on_one_part_and_evaluates_another(pets
         assert f"on {count} examples" in capsys.readouterr().out
 
 
+def test_an_option_of_evaluations_may_count_on_the_part_of_a_divided_set(pets, tmp_path):
+    views = {"test_time_augmentation": "flip", "train_steps": 1}
+    assert run(plain_spec(), tmp_path / "m", str(pets), **views).step == 1
+    with pytest.raises(ConfigError, match="test_time_augmentation has no effect without eval"):
+        run(plain_spec(), tmp_path / "n", str(pets / "train"), **views)
+
+
 def test_an_option_of_evaluations_needs_a_part_to_evaluate(pets, tmp_path):
     with pytest.raises(ConfigError, match="best_metric .* has no effect without eval_metadata"):
         run(plain_spec(), tmp_path / "m", str(pets / "train"), train_steps=1, best_metric="loss")

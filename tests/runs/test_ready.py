@@ -124,6 +124,16 @@ def test_fitted_outputs_predict_before_the_first_step(pictures, tmp_path):
     assert not np.array_equal(start["model/logits/kernel"], plain.tensors["model/logits/kernel"])
 
 
+def test_features_are_kept_for_the_range_of_values_that_they_were_made_with(pictures, tmp_path):
+    def features(name, **changes):
+        run(pictures, tmp_path / name, train_steps=1, **changes)
+        return {name for name in os.listdir(pictures["cache"]) if name.startswith("features-")}
+
+    before = features("before")
+    assert features("same") == before
+    assert len(features("other", png16_range="0-4095") - before) == 1
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_outputs_are_fitted_to_features_of_lower_precision(pictures, tmp_path, precision):
     result, _ = run(pictures, tmp_path, train_steps=1, eval_every_steps=1, precision=precision)

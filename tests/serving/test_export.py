@@ -1,8 +1,10 @@
 """The exported model: encoded images in, the evaluation's predictions out, never half a model."""
 
+import contextlib
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,10 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import evaluate, files, train
+from keras_models import CaseSpec
+from tf_image_classification import evaluate, files, make_settings, signals, train
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import DataError, ExportError
 from tf_image_classification.estimator_specs import schema_of
+from tf_image_classification.runs import assembly, run_export
 from tf_image_classification.serving import export
 from tf_image_classification.serving.export import ExportedModel, exported_step
 from tiny_runs import (
@@ -297,3 +301,23 @@ def test_a_kill_while_a_remote_model_is_replaced_leaves_none_that_counts(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         export._upload(str(tmp_path), target)
     assert exported_step(target) is None
+
+
+def test_a_signal_is_not_taken_for_a_gradient_that_fails(tmp_path, monkeypatch):
+    spec, settings = CaseSpec("sequential"), make_settings({"image_size": 16})
+    shape = tuple(run_export.image_spec(spec, settings).shape)
+    model = assembly.build_model(spec, settings, shape, tf.distribute.get_strategy())
+
+    def heat_maps_of(model, schema):
+        def explain(images):
+            with contextlib.suppress(signals.Stopped):  # as code of C++ that called Python may
+                signal.raise_signal(signal.SIGTERM)
+            raise ValueError("a callback failed")
+
+        return explain
+
+    monkeypatch.setattr(export, "heat_maps_of", heat_maps_of)
+    what = run_export.servable(spec, settings, schema_of(spec), model)
+    with pytest.raises(signals.Stopped), signals.handled():
+        export.export_saved_model(str(tmp_path / "saved_model"), model, what, step=0)
+    assert not (tmp_path / "saved_model").exists()

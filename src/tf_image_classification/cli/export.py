@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tf_image_classification import files, train_estimator
+from tf_image_classification import train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError, did_you_mean
@@ -51,8 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         for wish in wishes:
             shipping.check(wish, spec)
         for number, wish in enumerate(wishes):
-            with files.system_errors(f"{wish.format} cannot be exported from {given.model_dir}"):
-                shipped = shipping.export_folder(settings, wish, cache_dir, spec)
+            shipped = shipping.export_folder(settings, wish, cache_dir, spec)
             if number == 0:
                 print(messages.parity_header())
             print(messages.parity_line(wish.format, shipped.parity), shipped.path, sep="  ")

@@ -4,8 +4,8 @@
     print(sent.text())
     sent.read("train.py")
 
-Only files that lie in the folder itself are sent, never what a link of it leads to elsewhere. A
-hard link cannot be told from the file that it shares its content with, wherever that lies.
+Only files that lie in the folder itself are sent, never what a symbolic link leads to elsewhere. A
+hard link is an ordinary file to the system, and is sent.
 """
 
 from __future__ import annotations

@@ -340,8 +340,9 @@ def check_needs(settings: Settings, *, may_be_divided: bool = False) -> None:
         "best_mode": "best_metric",
         "output_cm_folder": "eval_metadata",
     }
+    has_evaluations = values["eval_metadata"] or (may_be_divided and values["train_metadata"])
     for name, needed in needs.items():
-        if needed == "eval_metadata" and may_be_divided and values["train_metadata"]:
+        if needed == "eval_metadata" and has_evaluations:
             continue
         if settings.origin(name) != "default" and values[name] and not values[needed]:
             raise ConfigError(
@@ -353,7 +354,7 @@ def check_needs(settings: Settings, *, may_be_divided: bool = False) -> None:
             "checkpoint_averages has no effect with checkpoint_path imagenet: Keras's weights "
             "bring no moving averages beside them. Remove it."
         )
-    is_seen = settings.data.eval_metadata or settings.checkpoints.export_saved_model
+    is_seen = has_evaluations or settings.checkpoints.export_saved_model
     if settings.evaluation.test_time_augmentation != "none" and not is_seen:
         raise ConfigError(
             "test_time_augmentation has no effect without evaluations and without an exported "

@@ -69,8 +69,8 @@ def within_scan_limit(data: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 def _is_of_one_scan(data: tf.Tensor) -> tf.Tensor:
     """Whether a JPEG is sequential with all components in its first scan, after which it ends.
 
-    Told from the markers before that scan, which spares photographs, large as they are, the search
-    for others. Markers are skipped as libjpeg skips them.
+    Only the markers before that scan are read, so that photographs, large as they are, are not
+    searched for more scans. Markers are skipped as libjpeg skips them.
     """
 
     def goes_on(at: tf.Tensor, frame: tf.Tensor, marker: tf.Tensor) -> tf.Tensor:

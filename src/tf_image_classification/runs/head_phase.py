@@ -123,7 +123,8 @@ def _features(
         if id(variable) not in of_outputs:
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     own = {name: value for name, value in vars(spec).items() if not isinstance(value, Hook)}
-    preprocessing = (source_digest(spec), own, settings.data.image_size)
+    how = (settings.data.image_size, settings.data.png16_range)
+    preprocessing = (source_digest(spec), own, how)
     made_from = (data.train.fingerprint, preprocessing, settings.model.precision)
     digest.update(repr(made_from).encode())
     path = os.path.join(cache_dir, f"features-{digest.hexdigest()[:24]}.npz")

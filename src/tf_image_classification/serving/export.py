@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_image_classification import files
+from tf_image_classification import files, signals
 from tf_image_classification.config import PixelRange
 from tf_image_classification.dataset.decode import decode_image
 from tf_image_classification.errors import DataError
@@ -129,6 +129,8 @@ def _archive(
     try:
         explain.get_concrete_function()
     except Exception as error:  # whatever a layer does in a gradient: the model is exported without
+        if (stopped := signals.cause_of(error)) is not None:
+            raise stopped from None
         return archive, {_NO_HEAT_MAPS: reason_of(error)}
     archive.add_endpoint("explain", explain)
     return archive, {}
