@@ -288,6 +288,16 @@ def test_a_row_that_is_no_example_is_named_before_the_first_step(tmp_path, case)
     assert "line 3" in table.left_out[0].where
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_rows_without_a_label_are_named_also_where_most_lack_one(tmp_path, mark):
+    make(tmp_path, *(f"{i}.png" for i in range(5)))
+    rows = [f"0.png{mark}ant", f"1.png{mark}bee", "2.png", "3.png", "4.png"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    listing = found_in(str(tmp_path / "t.csv"))
+    assert by_name(listing) == {"0.png": "ant", "1.png": "bee"}
+    assert [each.where[-6:] for each in listing.left_out] == ["line 3", "line 4", "line 5"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -157,8 +157,19 @@ def _delimiter(text: str, path: str) -> str:
 
 
 def _usual_width(rows: Sequence[Sequence[str]]) -> int:
+    """The cells that most rows have; of those with labels, where most of a table's rows lack one.
+
+    Lines of several cells are a table if each begins with the name of an image and ends in
+    something else; in a list, the delimiter is part of a path.
+    """
     counts = collections.Counter(map(len, rows))
-    return counts.most_common(1)[0][0] if counts else 0
+    width = counts.most_common(1)[0][0] if counts else 0
+    longer = [row for row in rows if len(row) > 1]
+    if width == 1 and longer:
+        are_labelled = all(_names_image(row[0].strip()) for row in longer)
+        are_paths = any(_names_image(row[-1].strip()) for row in longer)
+        return _usual_width(longer) if are_labelled and not are_paths else width
+    return width
 
 
 def _image_places(rows: Sequence[Sequence[str]]) -> list[int]:
