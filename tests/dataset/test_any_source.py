@@ -61,10 +61,12 @@ class Source:
         path: what a user would name.
         expected: by example in order, the class that it was given.
         num_rows: rows or files that must be accounted for.
+        may_be_refused: whether an error that names it is right, although it has examples.
     """
 
-    def __init__(self, path, expected, num_rows):
+    def __init__(self, path, expected, num_rows, *, may_be_refused=False):
         self.path, self.expected, self.num_rows = path, expected, num_rows
+        self.may_be_refused = may_be_refused
 
 
 def write_folder(folder, given, draw):
@@ -115,7 +117,9 @@ def write_csv(folder, given, draw):
     path = os.path.join(folder, "set.csv")
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(stream.getvalue())
-    return Source(path, expected, len(given))
+    widths = [len(line) for line in lines]
+    is_unclear = not header and widths.count(4) > widths.count(2)
+    return Source(path, expected, len(given), may_be_refused=is_unclear)
 
 
 def write_records(folder, given, draw):
@@ -213,7 +217,9 @@ def through_every_door(source, folder):
         listing = find_examples([source.path], option="train_metadata")
     except TficError as error:
         assert os.path.basename(source.path) in str(error)
-        assert not source.expected, f"{error}\nfound nothing of {source.expected}"
+        assert source.may_be_refused or not source.expected, (
+            f"{error}\nfound nothing of {source.expected}"
+        )
         return
     # Each row is an example, or is named as left out.
     assert len(listing) + len(listing.left_out) == source.num_rows

@@ -288,6 +288,13 @@ def test_a_row_that_is_no_example_is_named_before_the_first_step(tmp_path, case)
     assert "line 3" in table.left_out[0].where
 
 
+def test_a_header_says_the_delimiter_whatever_stands_in_the_paths(tmp_path):
+    make(tmp_path, "0;.png", "1;.png", "2;.png")
+    (tmp_path / "t.csv").write_text("URIs,labels\n0;.png,ant\n1;.png\n2;.png\n")
+    listing = found_in(str(tmp_path / "t.csv"))
+    assert by_name(listing) == {"0;.png": "ant"} and len(listing.left_out) == 2
+
+
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
 def test_rows_without_a_label_are_named_also_where_most_lack_one(tmp_path, mark):
     make(tmp_path, *(f"{i}.png" for i in range(5)))

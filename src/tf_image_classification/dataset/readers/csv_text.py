@@ -152,7 +152,7 @@ def _delimiter(text: str, path: str) -> str:
             continue
         alike = [_stripped(row) for row in rows if len(row) == width]
         names_images = any(_word(cell) in _IMAGE_COLUMNS for cell in _stripped(rows[0]))
-        scores[mark] = (names_images or bool(_image_places(alike)), len(alike) / len(rows))
+        scores[mark] = (names_images, bool(_image_places(alike)), len(alike) / len(rows))
     return max(scores, key=lambda mark: scores[mark]) if scores else marks[0]
 
 
@@ -163,7 +163,7 @@ def _usual_width(rows: Sequence[Sequence[str]]) -> int:
     something else; in a list, the delimiter is part of a path.
     """
     counts = collections.Counter(map(len, rows))
-    width = counts.most_common(1)[0][0] if counts else 0
+    width = max(counts, key=lambda width: (counts[width], width > 1, -width), default=0)
     longer = [row for row in rows if len(row) > 1]
     if width == 1 and longer:
         are_labelled = all(_names_image(row[0].strip()) for row in longer)
