@@ -299,10 +299,12 @@ def test_a_header_says_the_delimiter_whatever_stands_in_the_paths(tmp_path):
 def test_rows_without_a_label_are_named_also_where_most_lack_one(tmp_path, mark):
     make(tmp_path, *(f"{i}.png" for i in range(5)))
     rows = [f"0.png{mark}ant", f"1.png{mark}bee", "2.png", "3.png", "4.png"]
-    (tmp_path / "t.csv").write_text("\n".join(rows))
-    listing = found_in(str(tmp_path / "t.csv"))
-    assert by_name(listing) == {"0.png": "ant", "1.png": "bee"}
-    assert [each.where[-6:] for each in listing.left_out] == ["line 3", "line 4", "line 5"]
+    for header in ([], [f"URIs{mark}label"]):
+        (tmp_path / "t.csv").write_text("\n".join([*header, *rows]))
+        listing = found_in(str(tmp_path / "t.csv"))
+        assert by_name(listing) == {"0.png": "ant", "1.png": "bee"}
+        numbers = [int(each.where.rpartition(" ")[2]) for each in listing.left_out]
+        assert numbers == [number + len(header) for number in (3, 4, 5)]
 
 
 @pytest.mark.parametrize(

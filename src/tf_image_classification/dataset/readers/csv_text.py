@@ -151,16 +151,19 @@ def _delimiter(text: str, path: str) -> str:
         if width < 2:
             continue
         alike = [_stripped(row) for row in rows if len(row) == width]
-        names_images = any(_word(cell) in _IMAGE_COLUMNS for cell in _stripped(rows[0]))
-        scores[mark] = (names_images, bool(_image_places(alike)), len(alike) / len(rows))
+        scores[mark] = (
+            _has_image_column(rows[0]),
+            bool(_image_places(alike)),
+            len(alike) / len(rows),
+        )
     return max(scores, key=lambda mark: scores[mark]) if scores else marks[0]
 
 
 def _usual_width(rows: Sequence[Sequence[str]]) -> int:
     """The cells that most rows have; of those with labels, where most of a table's rows lack one.
 
-    Lines of several cells are a table if each begins with the name of an image and ends in
-    something else; in a list, the delimiter is part of a path.
+    Lines of several cells are a table under a header that names the images, or if each begins with
+    the name of an image and ends in something else; in a list, the delimiter is part of a path.
     """
     counts = collections.Counter(map(len, rows))
     width = max(counts, key=lambda width: (counts[width], width > 1, -width), default=0)
@@ -168,8 +171,14 @@ def _usual_width(rows: Sequence[Sequence[str]]) -> int:
     if width == 1 and longer:
         are_labelled = all(_names_image(row[0].strip()) for row in longer)
         are_paths = any(_names_image(row[-1].strip()) for row in longer)
-        return _usual_width(longer) if are_labelled and not are_paths else width
+        is_table = _has_image_column(rows[0]) or (are_labelled and not are_paths)
+        return _usual_width(longer) if is_table else width
     return width
+
+
+def _has_image_column(header: Sequence[str]) -> bool:
+    """Whether one of several cells is a usual name of the column of images."""
+    return len(header) > 1 and any(_word(cell) in _IMAGE_COLUMNS for cell in header)
 
 
 def _image_places(rows: Sequence[Sequence[str]]) -> list[int]:
