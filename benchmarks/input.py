@@ -51,10 +51,10 @@ def _decode_only(data):
 
 
 def ours(folder, cores, source=None):
+    from tf_image_classification.backbone_spec import ReadySpec
     from tf_image_classification.config import ReadySettings, make_settings
     from tf_image_classification.labels import Label
-    from tf_image_classification.ready_spec import ReadySpec
-    from tf_image_classification.runs import reading
+    from tf_image_classification.workflows.setup import run_data
 
     spec = ReadySpec(
         [Label("label", depth=2)], ReadySettings(backbone="mobilenet_v1", crop_area=LEAST_AREA)
@@ -65,7 +65,7 @@ def ours(folder, cores, source=None):
              "batch_size": BATCH, "backbone": "mobilenet_v1", "cache_dir": cache,
              "crop_area": LEAST_AREA}
         )  # fmt: skip
-        train = reading.read_data(spec, settings, cache).train
+        train = run_data.read_data(spec, settings, cache).train
         train = dataclasses.replace(train, memory=None)  # images of one size may all be kept
         for batch in train.training_batches(0):
             yield len(batch.images)

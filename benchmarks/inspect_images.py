@@ -26,9 +26,9 @@ def main():
     given = parser.parse_args()
     import tensorflow as tf
 
-    from tf_image_classification.dataset.decode import decoder
+    from tf_image_classification.dataset.image.decode import decoder
     from tf_image_classification.dataset.readers import Place, Row
-    from tf_image_classification.inspection.facts import look_at
+    from tf_image_classification.inspection.image_stats import look_at
 
     decode = decoder(100_000_000)
     with tempfile.TemporaryDirectory() as folder:

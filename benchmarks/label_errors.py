@@ -22,7 +22,7 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from tf_image_classification.metrics.label_errors import label_errors
+from tf_image_classification.evaluation.label_errors import label_errors
 
 RATES = (0.0, 0.01, 0.03, 0.1)
 HEADER = (

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from tf_image_classification.dataset.readers import Row, find_examples
-from tf_image_classification.inspection.facts import look_at, picture_of
+from tf_image_classification.inspection.image_stats import look_at, picture_of
 from tf_image_classification.inspection.same_pictures import same_pictures
 
 NUM_DIGITS = 4000

@@ -35,8 +35,8 @@ def worker(model, who, folder, rank, ports):
     import tensorflow as tf
 
     import train_throughput as throughput
-    from tf_image_classification.tasks import Cluster, Task, members_of
-    from tf_image_classification.training.workers import join
+    from tf_image_classification.distributed.cluster_spec import Cluster, Task, members_of
+    from tf_image_classification.distributed.workers import join
 
     size, _, batch_size, steps = SIZES[model]
     paths = tf.io.gfile.glob(os.path.join(folder, "train-*"))

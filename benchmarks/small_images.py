@@ -49,7 +49,7 @@ def reader(folder, kind, side, photographs):
     """Endless batches of the photographs at a size, from records that hold them in a form."""
     from PIL import Image
 
-    from tf_image_classification.dataset.pipeline import Pipeline
+    from tf_image_classification.dataset.pipeline.pipeline import Pipeline
     from tf_image_classification.dataset.table import SourceOptions, read_table
     from tf_image_classification.dataset.tfrecord import write_shards
     from tf_image_classification.labels import Label, LabelSchema

@@ -22,9 +22,10 @@ import tensorflow as tf
 
 from tf_image_classification import EstimatorSpec, make_settings
 from tf_image_classification.dataset.tfrecord import write_shards
-from tf_image_classification.runs import assembly, reading
-from tf_image_classification.training.cluster import make_strategy
-from tf_image_classification.training.workers import Workers
+from tf_image_classification.distributed.devices import make_strategy
+from tf_image_classification.distributed.workers import Workers
+from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.build import assemble
 
 NUM_CLASSES = 10
 
@@ -100,9 +101,9 @@ class Ours:
             }
         )
         spec = Spec(build)
-        data = reading.read_data(spec, settings, cache_dir)
+        data = run_data.read_data(spec, settings, cache_dir)
         workers = workers or Workers(make_strategy("one_device"))
-        self.run = assembly.assemble(spec, settings, data, workers, []).run
+        self.run = assemble(spec, settings, data, workers, []).run
 
     def train(self, steps):
         self.run.time_steps(steps)

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from tf_image_classification.command_line import flag_table
+from tf_image_classification.config.command_line import flag_table
 
 BEGIN, END = "<!-- flags: written by make docs -->\n", "<!-- end of flags -->\n"
 

@@ -66,3 +66,24 @@ def fixed_seeds():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shipped_run(tmp_path_factory):
+    """A trained and exported run, which tests of exports and of serving read."""
+    from serving import shipped_run as making
+
+    return making.make(tmp_path_factory.mktemp("shipped"))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of twenty PNGs in two classes."""
+    from conversion.small_sources import png
+
+    folder = tmp_path / "pictures"
+    for number, name in enumerate(("bee", "ant")):
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            (folder / name / f"{i}.png").write_bytes(png(100 * number + i))
+    return folder

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tf_image_classification
-from tf_image_classification import command_line
-from tf_image_classification.config import ALIASES, OPTIONS, make_settings
+from tf_image_classification.config import ALIASES, OPTIONS, command_line, make_settings
 from tf_image_classification.errors import ConfigError
 
 PACKAGE = Path(tf_image_classification.__file__).parent
@@ -215,11 +214,11 @@ def _names_read():
 
 # Each option, with a test that fails when it does nothing: file and function, or file alone where a
 # whole file is about it.
-READY_PREPROCESSING = "runs/test_ready.py::test_augmentation_dropout_and_eval_crop_reach_the_images"
+READY_PREPROCESSING = "ready::test_augmentation_dropout_and_eval_crop_reach_the_images"
 BEHAVIOUR = {
     "model_dir": "contract/test_contract.py",
     "evaluate": "front::test_evaluate_uses_the_whole_set_and_trains_nothing",
-    "plan": "runs/test_plan.py",
+    "plan": "workflows/test_plan.py",
     "seed": "front::test_a_setting_changes_the_trained_weights",
     "debug": "front::test_debug_keeps_the_order_of_the_files",
     "deterministic": "front::test_deterministic_switches_exact_operations_on",
@@ -237,30 +236,30 @@ BEHAVIOUR = {
     "stream_block": "front::test_a_setting_changes_the_trained_weights",
     "image_feature": "front::test_features_under_other_names_are_found",
     "label_features": "front::test_features_under_other_names_are_found",
-    "inspect": "runs/test_data_check.py::test_inspect_refuses_an_evaluation_of_known_images",
+    "inspect": "data_check::test_inspect_refuses_an_evaluation_of_known_images",
     "on_bad_image": "front::test_a_bad_image_ends_the_run_or_is_skipped_and_listed",
     "max_image_pixels": "front::test_an_image_with_too_many_pixels_is_bad",
-    "png16_range": "runs/test_png16_range.py::test_predictions_and_exports_use_the_stored_range",
+    "png16_range": "png16_range::test_predictions_and_exports_use_the_stored_range",
     "cache_dir": "front::test_cache_dir_holds_the_unpacked_records",
     "checkpoint_path": "contract/test_contract.py",
     "checkpoint_restore_scopes": "front::test_scopes_choose_what_is_loaded",
     "checkpoint_exclude_scopes": "front::test_scopes_choose_what_is_loaded",
     "checkpoint_averages": "checkpoints/test_slim_names.py",
-    "head_phase": "runs/test_ready.py::test_fitted_outputs_predict_before_the_first_step",
-    "layer_decay": "runs/test_ready.py::test_layers_near_the_image_change_less",
-    "freeze_batch_norm": "runs/test_ready.py::test_frozen_batch_norm_stays_as_it_was",
-    "batch_norm_momentum": "runs/test_batch_norm.py",
-    "backbone": "runs/test_ready.py::test_a_folder_and_a_checkpoint_are_enough",
-    "recipe": "runs/test_ready.py::test_a_folder_and_a_checkpoint_are_enough",
+    "head_phase": "ready::test_fitted_outputs_predict_before_the_first_step",
+    "layer_decay": "ready::test_layers_near_the_image_change_less",
+    "freeze_batch_norm": "ready::test_frozen_batch_norm_stays_as_it_was",
+    "batch_norm_momentum": "workflows/setup/test_batch_norm.py",
+    "backbone": "ready::test_a_folder_and_a_checkpoint_are_enough",
+    "recipe": "ready::test_a_folder_and_a_checkpoint_are_enough",
     "augmentation": READY_PREPROCESSING,
     "dropout": READY_PREPROCESSING,
-    "crop_area": "runs/test_ready.py::test_crop_area_is_the_least_part_that_is_seen",
+    "crop_area": "ready::test_crop_area_is_the_least_part_that_is_seen",
     "eval_crop": READY_PREPROCESSING,
-    "label_columns": "runs/test_ready.py::test_label_columns_and_label_kinds_say_what_a_csv_cannot",
-    "label_kinds": "runs/test_ready.py::test_label_columns_and_label_kinds_say_what_a_csv_cannot",
-    "task_weights": "runs/test_label_kinds.py",
-    "balanced_sampling": "runs/test_label_kinds.py",
-    "test_time_augmentation": "runs/test_label_kinds.py",
+    "label_columns": "ready::test_label_columns_and_label_kinds_say_what_a_csv_cannot",
+    "label_kinds": "ready::test_label_columns_and_label_kinds_say_what_a_csv_cannot",
+    "task_weights": "workflows/test_label_kinds.py",
+    "balanced_sampling": "workflows/test_label_kinds.py",
+    "test_time_augmentation": "workflows/test_label_kinds.py",
     "trainable_scopes": "front::test_a_setting_changes_the_trained_weights",
     "moving_average_decay": "front::test_a_setting_changes_the_evaluated_loss",
     "sync_batch_norm": "workers::test_synchronised_batch_norm_makes_two_workers_train_as_one",
@@ -276,8 +275,8 @@ BEHAVIOUR = {
     "mixup_alpha": "front::test_a_setting_changes_the_trained_weights",
     "cutmix_alpha": "front::test_a_setting_changes_the_trained_weights",
     "class_weights": "training/test_mixing.py::test_balanced_classes_weigh_alike",
-    "regression_loss": "evaluation/test_runner.py",
-    "huber_delta": "evaluation/test_runner.py",
+    "regression_loss": "evaluation/test_loop.py",
+    "huber_delta": "evaluation/test_loop.py",
     "early_stopping_patience": "front::test_no_progress_ends_the_run_early",
     "save_summary_steps": "front::test_a_list_of_ready_made_hooks_follows_the_settings",
     "save_checkpoints_steps": "front::test_checkpoints_come_when_asked_and_so_many_stay",
@@ -286,15 +285,15 @@ BEHAVIOUR = {
     "export_saved_model": "front::test_export_can_be_left_out",
     "export_dir": "front::test_exports_and_logs_go_where_a_platform_wants_them",
     "tensorboard_dir": "front::test_exports_and_logs_go_where_a_platform_wants_them",
-    "slice_column": "runs/test_slices.py",
+    "slice_column": "workflows/setup/test_slices.py",
     "trackers": "hooks/test_trackers.py",
-    "eval_freq": "evaluation/test_runner.py",
+    "eval_freq": "evaluation/test_loop.py",
     "eval_throttle_secs": "front::test_evaluations_come_by_steps_or_by_the_clock",
     "eval_every_steps": "front::test_evaluations_come_by_steps_or_by_the_clock",
     "evaluator": "workers::test_the_evaluator_evaluates_every_checkpoint_and_keeps_the_best",
     "best_metric": "front::test_the_best_checkpoint_is_chosen_by_metric_and_mode",
     "best_mode": "front::test_the_best_checkpoint_is_chosen_by_metric_and_mode",
-    "output_cm_folder": "evaluation/test_runner.py",
+    "output_cm_folder": "evaluation/test_loop.py",
 } | {
     name: f"optim/test_{option.group}s.py"
     for name, option in OPTIONS.items()
@@ -306,7 +305,13 @@ def test_every_setting_is_read_somewhere_behind_the_command_line():
     assert set(OPTIONS) - _names_read() == set()
 
 
-_SHORT = {"front": "test_train_estimator.py", "workers": "runs/test_several_workers.py"}
+_SHORT = {
+    "front": "test_train_estimator.py",
+    "workers": "workflows/test_several_workers.py",
+    "ready": "workflows/setup/test_backbone_run.py",
+    "png16_range": "workflows/setup/test_png16_range.py",
+    "data_check": "workflows/setup/test_data_check.py",
+}
 
 
 def test_every_setting_has_a_test_of_what_it_does():

@@ -6,7 +6,6 @@ import re
 import pytest
 import yaml
 
-from tf_image_classification import command_line
 from tf_image_classification.cli import (
     compare,
     convert,
@@ -21,9 +20,9 @@ from tf_image_classification.cli import (
 )
 from tf_image_classification.cli import tune as tune_verb
 from tf_image_classification.cloud.job import make_job
-from tf_image_classification.config import OPTIONS
+from tf_image_classification.config import OPTIONS, command_line
+from tf_image_classification.config.search_space import parameters_of
 from tf_image_classification.metrics.definitions import METRICS
-from tf_image_classification.search_space import parameters_of
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))

@@ -8,11 +8,12 @@ import sys
 import keras
 import pytest
 
-from tf_image_classification import keras_settings, train_estimator
-from tf_image_classification.check_spec import check_spec
+from tf_image_classification import keras_settings
 from tf_image_classification.cli.main import main
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError, SpecError
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
+from tf_image_classification.workflows.setup.spec_check import check_spec
 from tiny_runs import SIZE, plain_spec, run, write_records
 
 FORMATS = {
@@ -159,7 +160,7 @@ def test_usual_settings_are_no_matter(tmp_path):
     path = tmp_path / "keras.json"
     path.write_text(json.dumps({"floatx": "float32", "epsilon": 1e-7, "backend": "tensorflow"}))
     keras_settings.require({"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "tensorflow"})
-    train_estimator.prepare_tensorflow(make_settings())
+    prepare_tensorflow(make_settings())
 
 
 def test_a_model_of_keras_2_is_named():
@@ -171,6 +172,6 @@ def test_a_model_of_keras_2_is_named():
 
 
 def run_check(spec):
-    from tf_image_classification.check_spec import require_spec
+    from tf_image_classification.workflows.setup.spec_check import require_spec
 
     require_spec(spec, make_settings({"image_size": SIZE}))

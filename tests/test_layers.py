@@ -22,8 +22,8 @@ def test_no_module_imports_a_higher_layer_or_a_sibling_folder():
 
 def test_the_linter_would_see_a_broken_contract(tmp_path):
     text = (ROOT / "pyproject.toml").read_text()
-    turned = text.replace('    "runs",\n', "").replace(
-        '    "errors",\n', '    "errors",\n    "runs",\n'
+    turned = text.replace('    "workflows",\n', "").replace(
+        '    "errors",\n', '    "errors",\n    "workflows",\n'
     )
     assert turned != text
     config = tmp_path / "turned.toml"

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from tf_image_classification import files
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import CheckpointError, RunMismatchError
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.model_folder import ModelFolder, make_record
+from tf_image_classification.system import files
 
 LINES = [{"step": 2, "loss": 0.5}, {"step": 4, "loss": 0.25}, {"step": 6, "loss": 0.125}]
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.config import OPTIONS, make_settings
 from tf_image_classification.errors import TficError
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
+from tf_image_classification.system import files
 from tiny_runs import SIZE, TinySpec, last_checkpoint, plain_spec, run, write_records
 
 # --- rejected --------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from tf_image_classification import make_settings, train
-from tf_image_classification.check_spec import check_spec
-from tf_image_classification.command_line import flag_table
 from tf_image_classification.config import OPTIONS
+from tf_image_classification.config.command_line import flag_table
 from tf_image_classification.estimator_specs import load_spec
+from tf_image_classification.workflows.setup.spec_check import check_spec
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_image_classification import hooks, make_settings, train_estimator
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import OPTIONS
+from tf_image_classification.distributed import devices
 from tf_image_classification.errors import (
     BadImageError,
     CheckpointError,
@@ -19,11 +20,12 @@ from tf_image_classification.errors import (
     DataError,
     RunMismatchError,
 )
-from tf_image_classification.files import read_json_lines
+from tf_image_classification.export.saved_model import exported_step
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.runs import reading, ready_hooks
-from tf_image_classification.serving.export import exported_step
-from tf_image_classification.training import cluster
+from tf_image_classification.system.files import read_json_lines
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup import default_hooks, run_data
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 from tiny_runs import TinySpec, evaluations, last_checkpoint, plain_spec, run, tiny_settings
 from tiny_runs import write_records as write_tiny_records
 
@@ -234,7 +236,7 @@ def test_what_a_run_was_asked_is_known_after_it_is_killed(records, tmp_path):
 
 def first_ids(records, tmp_path, **changes):
     settings = tiny_settings(tmp_path / "model", records, **changes)
-    data = reading.read_data(plain_spec(), settings, str(tmp_path / "cache"))
+    data = run_data.read_data(plain_spec(), settings, str(tmp_path / "cache"))
     return next(iter(data.train.training_batches(0))).ids.numpy().tolist()
 
 
@@ -248,9 +250,9 @@ def test_deterministic_switches_exact_operations_on(monkeypatch):
     monkeypatch.setattr(
         tf.config.experimental, "enable_op_determinism", lambda: called.append(True)
     )
-    train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
+    prepare_tensorflow(make_settings({"deterministic": False}))
     assert not called
-    train_estimator.prepare_tensorflow(make_settings())
+    prepare_tensorflow(make_settings())
     assert called
 
 
@@ -264,16 +266,16 @@ def test_another_setting_needs_leave_to_resume(records, tmp_path, capsys):
 
 
 def test_strategy_chooses_the_devices():
-    assert cluster.make_strategy("one_device").num_replicas_in_sync == 1
-    assert cluster.make_strategy("auto").num_replicas_in_sync == 1  # the CPUs of a test
-    assert cluster.make_strategy("mirrored").num_replicas_in_sync == 2
+    assert devices.make_strategy("one_device").num_replicas_in_sync == 1
+    assert devices.make_strategy("auto").num_replicas_in_sync == 1  # the CPUs of a test
+    assert devices.make_strategy("mirrored").num_replicas_in_sync == 2
 
 
 def test_a_list_of_ready_made_hooks_follows_the_settings(records, tmp_path):
     def names(**changes):
         settings = tiny_settings(tmp_path / "model", records, records, **changes)
-        data = reading.read_data(plain_spec(), settings, str(tmp_path / "cache"))
-        made = ready_hooks.all_hooks(settings, data, ModelFolder(str(tmp_path)), [])
+        data = run_data.read_data(plain_spec(), settings, str(tmp_path / "cache"))
+        made = default_hooks.all_hooks(settings, data, ModelFolder(str(tmp_path)), [])
         return {type(hook).__name__ for hook in made}
 
     assert "ProgressHook" in names(progress=True) and "ProgressHook" not in names(progress=False)
@@ -402,11 +404,11 @@ def test_steps_per_call_are_steps_between_hooks(records, baseline, tmp_path):
 
 
 def test_jit_compile_is_on_off_or_chosen_by_device():
-    assert cluster.uses_xla("on", 1)
-    assert not cluster.uses_xla("off", 1)
-    assert not cluster.uses_xla("auto", 1)  # no GPU in a test
+    assert devices.uses_xla("on", 1)
+    assert not devices.uses_xla("off", 1)
+    assert not devices.uses_xla("auto", 1)  # no GPU in a test
     with pytest.raises(ConfigError, match="jit_compile"):
-        cluster.uses_xla("on", 2)
+        devices.uses_xla("on", 2)
 
 
 def test_no_progress_ends_the_run_early(records, tmp_path):
@@ -487,7 +489,7 @@ def test_a_second_start_says_that_the_run_is_complete(records, tmp_path, capsys)
 
 
 def test_errors_end_a_program_with_a_message_and_a_status(capsys):
-    with pytest.raises(SystemExit) as ended, train_estimator.ends_the_process():
+    with pytest.raises(SystemExit) as ended, ends_the_process():
         raise ConfigError("this is wrong")
     assert ended.value.code == 1
     assert capsys.readouterr().err == "ConfigError: this is wrong\n"

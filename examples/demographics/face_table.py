@@ -15,8 +15,8 @@ import io
 import os
 import re
 
-from tf_image_classification import files
 from tf_image_classification.errors import DataError
+from tf_image_classification.system import files
 
 GENDERS = ("male", "female")
 OLDEST = 100  # the last class means this age or more

@@ -20,9 +20,11 @@ import face_table
 import slices
 from demographics_spec import SMALL, DemographicsSpec
 
-from tf_image_classification import files, train_estimator
+from tf_image_classification import train_estimator
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels.schema import CODINGS
+from tf_image_classification.system import files
+from tf_image_classification.system.process_exit import ends_the_process
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BEST = {"age": "age/mean_absolute_error", "gender": "gender/accuracy"}
@@ -96,5 +98,5 @@ def measure(spec, settings, test_table, card):
 
 
 if __name__ == "__main__":
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         main()

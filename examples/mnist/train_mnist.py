@@ -17,6 +17,7 @@ import mnist_records
 import tensorflow as tf
 
 from tf_image_classification import EstimatorSpec, metrics, train_estimator
+from tf_image_classification.system.process_exit import ends_the_process
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROTATION, SHIFT, ZOOM = 0.175, 2.0, 0.1  # radians, pixels, share: each drawn from -x to x
@@ -117,5 +118,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         main()

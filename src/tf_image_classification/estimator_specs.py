@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification import files, keras_settings, tf1_code
+from tf_image_classification import keras_settings, tf1_code
 from tf_image_classification.batches import (
     expected_key,
     logits_key,
@@ -34,6 +34,7 @@ from tf_image_classification.batches import (
 from tf_image_classification.errors import SpecError, TficError, counted, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.schema import ORDINAL, SEVERAL, THRESHOLDS
+from tf_image_classification.system import files
 
 if TYPE_CHECKING:
     import keras
@@ -172,10 +173,10 @@ class EstimatorSpec(metaclass=_SpecMeta):
         Raises:
             DataError: the source is not what ``is_tfrecord`` says, or is unusable.
         """
-        from tf_image_classification.dataset import given  # late: it needs TensorFlow
+        from tf_image_classification.dataset.pipeline import user_input  # late: TensorFlow
 
         patterns = [metadata] if isinstance(metadata, str) else list(metadata)
-        return given.plain_input_fn(
+        return user_input.plain_input_fn(
             patterns,
             LabelSchema.from_class_dict(class_dict),
             batch_size=batch_size,

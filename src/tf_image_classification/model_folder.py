@@ -38,10 +38,10 @@ except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 import tf_image_classification
-from tf_image_classification import files
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.errors import CheckpointError, RunMismatchError, SpecError
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.system import files
 
 log = logging.getLogger("tf_image_classification")
 
@@ -342,6 +342,13 @@ class ModelFolder:
     def evaluations(self) -> list[dict[str, Any]]:
         """Every evaluation of the run, oldest first; a damaged line is left out, with a warning."""
         return self._lines("metrics.jsonl", {"step": int})
+
+    def last_metrics(self) -> dict[str, float]:
+        """The numbers of the last evaluation by name; empty without one."""
+        lines = self.evaluations()
+        numbers = lines[-1] if lines else {}
+        left_out = ("step", "time", "num_examples")
+        return {k: v for k, v in numbers.items() if isinstance(v, float) and k not in left_out}
 
     def write_evaluations(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write all evaluations."""

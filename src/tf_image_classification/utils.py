@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from tf_image_classification import files, tf1_code
+from tf_image_classification import tf1_code
 from tf_image_classification.errors import SpecError
-from tf_image_classification.files import (
+from tf_image_classification.system import files
+from tf_image_classification.system.files import (
     exists,
     expand_patterns,
     list_folder,

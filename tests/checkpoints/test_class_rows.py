@@ -17,7 +17,7 @@ from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.hooks import LoadCheckpointHook
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.runs import shipping
+from tf_image_classification.workflows import export
 from tiny_runs import SIZE, TinySpec, last_checkpoint, run, tiny_settings, write_records
 
 OLD = ("ant", "bee", "cat")
@@ -105,7 +105,7 @@ def test_exported_files_bring_the_names_wherever_they_are(first, tmp_path):
     settings = make_settings({"model_dir": str(first)})
     for form in ("keras", "saved_model"):
         own = spec(OLD) if form == "keras" else None
-        shipped = shipping.export_folder(settings, shipping.Wish(form), str(tmp_path / "c"), own)
+        shipped = export.export_folder(settings, export.Wish(form), str(tmp_path / "c"), own)
         [written] = [n for n in os.listdir(shipped.path) if n.startswith(("model.keras", "saved"))]
         path = os.path.join(shipped.path, written)
         moved = str(tmp_path / written)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tf_image_classification import backbones
+from tf_image_classification.checkpoints.name_maps import INCEPTION_SCOPES, SEED_STATE
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError
-from tf_image_classification.name_maps import INCEPTION_SCOPES, SEED_STATE
 
 CASES = os.path.join(os.path.dirname(__file__), *[".."] * 3, "shared", "cases")
 L = keras.layers

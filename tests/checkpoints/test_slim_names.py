@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import backbones, name_maps
+from tf_image_classification import backbones
+from tf_image_classification.checkpoints import name_maps
+from tf_image_classification.checkpoints.name_maps import old_names
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError
-from tf_image_classification.name_maps import old_names
 from tf_image_classification.optim.param_groups import trainable_variables
 
 DATA = os.path.join(os.path.dirname(__file__), *[".."] * 3, "shared", "data")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import files, train_estimator
+from tf_image_classification import train_estimator
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.errors import CheckpointError, DataError, RunMismatchError
 from tf_image_classification.estimator_specs import load_spec
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.system import files
 from tiny_runs import TinySpec, assert_same_bits, plain_spec, run, tiny_settings, write_records
 
 TENSORS = {"model/a": np.arange(6.0).reshape(2, 3), "step": np.int64(3)}

@@ -170,16 +170,16 @@ def test_flags_that_do_nothing_in_a_trial_are_refused_and_not_in_its_help(verb, 
 
 def test_a_trial_does_not_look_at_the_model_folder_of_another_run(tmp_path, monkeypatch, capsys):
     from tf_image_classification.model_folder import ModelFolder
-    from tf_image_classification.runs import finders
+    from tf_image_classification.workflows import find_batch_size
 
-    found = finders.BatchSizes({8: 1.0}, 8, 8)
+    found = find_batch_size.BatchSizes({8: 1.0}, 8, 8)
     records = []
 
     def find(_, settings, __):
         records.append(ModelFolder(settings.run.model_dir).read_record())
         return found
 
-    monkeypatch.setattr(finders, "find_batch_size", find)
+    monkeypatch.setattr(find_batch_size, "find_batch_size", find)
     monkeypatch.chdir(tmp_path)
     for name in ("models", "pets/cat", "pets/dog"):
         (tmp_path / name).mkdir(parents=True)

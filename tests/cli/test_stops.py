@@ -7,7 +7,7 @@ import sys
 import pytest
 
 sys.path.insert(
-    0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "runs")
+    0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "workflows")
 )
 
 from signal_program import SPEC, trap
@@ -18,18 +18,21 @@ from tf_image_classification.cli.main import VERBS, main
 ROOT = "tf_image_classification"
 SPACE = "learning_rate: {low: 0.001, high: 0.1}\n"
 WORK = {
-    "train": ("train_estimator:_train", "TRAINING"),
-    "evaluate": ("runs.folder_evaluation:evaluate_folder", "--model_dir {dir}"),
-    "report": ("runs.reporting:write_report", "{dir}"),
+    "train": ("workflows.train:train", "TRAINING"),
+    "evaluate": ("workflows.evaluate:evaluate_folder", "--model_dir {dir}"),
+    "report": ("workflows.report:write_report", "{dir}"),
     "predict": ("serving.predictor:load_model", "{dir} {dir}"),
-    "export": ("runs.shipping:export_folder", "{dir} --format litert"),
+    "export": ("workflows.export:export_folder", "{dir} --format litert"),
     "serve": ("serving.predictor:load_model", "{dir} --port 0"),
-    "tune": ("tune:_optuna", "TRAINING --space {dir}/space.yml --trials 2 --study_dir {dir}/s"),
-    "convert": ("conversion.convert:convert", "{dir} {dir}/out"),
-    "inspect": ("inspection.inspect:inspect", "{dir}"),
-    "find-learning-rate": ("runs.finders:find_learning_rate", "TRIAL"),
-    "find-batch-size": ("runs.finders:find_batch_size", "TRIAL"),
-    "check-spec": ("check_spec:check_spec", f"{SPEC} --train_metadata x"),
+    "tune": (
+        "workflows.tune:_optuna",
+        "TRAINING --space {dir}/space.yml --trials 2 --study_dir {dir}",
+    ),
+    "convert": ("workflows.convert:convert", "{dir} {dir}/out"),
+    "inspect": ("workflows.inspect:inspect", "{dir}"),
+    "find-learning-rate": ("workflows.find_learning_rate:find_learning_rate", "TRIAL"),
+    "find-batch-size": ("workflows.find_batch_size:find_batch_size", "TRIAL"),
+    "check-spec": ("workflows.setup.spec_check:check_spec", f"{SPEC} --train_metadata x"),
 }
 """By verb the function that does its work, and the rest of a command line that comes there."""
 

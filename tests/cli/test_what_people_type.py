@@ -267,11 +267,11 @@ def test_the_model_folder_is_found_in_every_form_of_a_path(line, here, monkeypat
     ],
 )
 def test_formats_of_an_export_are_read_as_they_are_written(line, formats, here, monkeypatch):
-    from tf_image_classification.runs import shipping
+    from tf_image_classification.workflows import export
 
     wishes = []
-    monkeypatch.setattr(shipping, "check", lambda wish, spec: wishes.append(wish.format))
-    monkeypatch.setattr(shipping, "export_folder", None)
+    monkeypatch.setattr(export, "check", lambda wish, spec: wishes.append(wish.format))
+    monkeypatch.setattr(export, "export_folder", None)
     with pytest.raises(TypeError):  # after all formats were checked
         main.main(["export", *line.split()])
     assert wishes == formats

@@ -2,8 +2,8 @@ import pytest
 import yaml
 
 from tf_image_classification.cloud.job import CloudJob, read_job
+from tf_image_classification.config.search_space import Parameter
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.search_space import Parameter
 
 
 def read(tmp_path, text, **more):

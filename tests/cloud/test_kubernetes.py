@@ -8,8 +8,8 @@ from tf_image_classification.cli import submit
 from tf_image_classification.cloud import kubernetes
 from tf_image_classification.cloud.job import CloudJob
 from tf_image_classification.cloud.package import Application
+from tf_image_classification.distributed.cluster_spec import read_cluster
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.tasks import read_cluster
 
 APPLICATION = Application("/app", ("python", "train.py"), ("--epochs", "3"))
 

@@ -18,14 +18,15 @@ import tensorflow as tf
 import tiny_runs
 from keras_models import MODELS, CaseSpec
 from tf_image_classification import evaluate, load_model, make_settings, train
-from tf_image_classification.check_spec import check_spec
 from tf_image_classification.errors import ExportError, SpecError
 from tf_image_classification.estimator_specs import logits_of, schema_of
+from tf_image_classification.export.formats import FORMATS
+from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.hooks import Hook
-from tf_image_classification.runs import assembly, reporting, run_export
-from tf_image_classification.runs.shipping import Wish, export_folder
-from tf_image_classification.serving.export import ExportedModel
-from tf_image_classification.serving.formats import FORMATS
+from tf_image_classification.workflows import export_saved_model, report
+from tf_image_classification.workflows.export import Wish, export_folder
+from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.spec_check import check_spec
 
 FINE = [name for name, case in MODELS.items() if not case.refused]
 REFUSED = [name for name, case in MODELS.items() if case.refused]
@@ -56,8 +57,8 @@ def settings_of(name, **more):
 
 def built(name, settings):
     spec = CaseSpec(name)
-    shape = run_export.image_spec(spec, settings).shape
-    return spec, assembly.build_model(spec, settings, tuple(shape), tf.distribute.get_strategy())
+    shape = export_saved_model.image_spec(spec, settings).shape
+    return spec, build.build_model(spec, settings, tuple(shape), tf.distribute.get_strategy())
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_each_is_checked_exported_and_explained_before_a_training(name, tmp_path
     assert check_spec(CaseSpec(name), settings) == []
     spec, model = built(name, settings)
     schema, path = schema_of(spec), str(tmp_path / "saved_model")
-    run_export.export_untrained(path, spec, settings, schema, model)
+    export_saved_model.export_untrained(path, spec, settings, schema, model)
     exported = ExportedModel(path).load()
     images = np.random.RandomState(0).uniform(0, 255, [2, *exported.image_spec.shape])
     images = tf.constant(images, exported.image_spec.dtype)
@@ -153,12 +154,12 @@ def all_the_way(name, sets, folder, kill):
             continue
         parity = export_folder(settings, wish, cache, spec).parity
         assert parity.num_examples == 12 and parity.contradictions == 0
-    page, _ = reporting.write_report(settings, cache, is_inspected=False)
+    page, _ = report.write_report(settings, cache, is_inspected=False)
     with open(page, encoding="utf-8") as stream:
         text = stream.read()
     assert (f"none: {case.no_heat}" if case.no_heat else "Grad-CAM, of 12 pictures") in text
     heat = load_model(str(folder / "straight")).explain
-    spec = run_export.image_spec(CaseSpec(name), settings_of(name))
+    spec = export_saved_model.image_spec(CaseSpec(name), settings_of(name))
     assert bool(case.no_heat) == (heat(tf.zeros([1, *spec.shape], spec.dtype)) == {})
 
 

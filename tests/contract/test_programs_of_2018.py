@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification import make_settings, tf1_code
-from tf_image_classification.check_spec import check_spec
 from tf_image_classification.cli.main import main
 from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.workflows.setup.spec_check import check_spec
 
 NAMES = ["zero", "one", "two", "three"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.dataset.decode import decode_image
+from tf_image_classification.dataset.image.decode import decode_image
 from tf_image_classification.dataset.readers import find_examples
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.labels import LabelSchema

@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 
 from conversion.small_sources import ONE, png, read_back, records_of, rows_of_source
-from tf_image_classification.conversion.convert import ConvertOptions, convert
 from tf_image_classification.conversion.images import ImageOptions
-from tf_image_classification.dataset.decode import decode_image
+from tf_image_classification.dataset.image.decode import decode_image
 from tf_image_classification.errors import DataError
 from tf_image_classification.labels import Label
+from tf_image_classification.workflows.convert import ConvertOptions, convert
 
 
 def write_idx(folder, prefix, count, offset):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_image_classification.conversion.images import ImageOptions, stored
-from tf_image_classification.dataset.decode import decode_image
+from tf_image_classification.dataset.image.decode import decode_image
 from tf_image_classification.errors import BadImageError, ConfigError
 
 

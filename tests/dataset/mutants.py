@@ -418,8 +418,8 @@ def _doors():
     """Everything that decodes, by name: bytes to an array, or an InvalidArgumentError."""
     import tensorflow as tf
 
-    from tf_image_classification.dataset.decode import decoder
-    from tf_image_classification.dataset.fused import forms_of
+    from tf_image_classification.dataset.image.decode import decoder
+    from tf_image_classification.dataset.image.decode_and_crop import forms_of
     from tf_image_classification.dataset.preprocessing import Preprocessing
 
     def part(is_training):
@@ -466,9 +466,9 @@ def _decoded(data, doors):
     """What becomes of a file, as plain values."""
     import tensorflow as tf
 
-    from tf_image_classification.dataset.bad_images import explain_bad_image
+    from tf_image_classification.dataset.image.diagnose import explain_bad_image
     from tf_image_classification.dataset.readers import Row
-    from tf_image_classification.inspection.facts import look_at
+    from tf_image_classification.inspection.image_stats import look_at
 
     found, before = {}, _new_peak_kib()
     for door, read in doors.items():

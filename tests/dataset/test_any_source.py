@@ -19,15 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset.tiny_sources import png
-from tf_image_classification.conversion.convert import ConvertOptions, convert
 from tf_image_classification.dataset.label_discovery import find_labels
 from tf_image_classification.dataset.readers import find_examples
 from tf_image_classification.dataset.readers.names import clean
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import TficError
-from tf_image_classification.inspection.inspect import inspect
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.serving.found_images import images_of
+from tf_image_classification.workflows.convert import ConvertOptions, convert
+from tf_image_classification.workflows.inspect import inspect
 
 PICTURES = [png(i) for i in range(8)]
 ODD = [

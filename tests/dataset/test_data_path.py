@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_image_classification.dataset import tfrecord
-from tf_image_classification.dataset.feed import Feed
-from tf_image_classification.dataset.order import Order
-from tf_image_classification.dataset.pipeline import Pipeline, Share
-from tf_image_classification.dataset.stream import read_stream
+from tf_image_classification.dataset.pipeline.distribute import Feed
+from tf_image_classification.dataset.pipeline.pipeline import Pipeline, Share
+from tf_image_classification.dataset.pipeline.sampler import Order
+from tf_image_classification.dataset.pipeline.stream import read_stream
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import BadImageError, DataError
 from tf_image_classification.labels import Label, LabelSchema

@@ -9,9 +9,9 @@ import tensorflow as tf
 import tiny_runs
 from tf_image_classification import train_estimator
 from tf_image_classification.config import make_settings
-from tf_image_classification.dataset.feed import Feed
+from tf_image_classification.dataset.pipeline.distribute import Feed
 from tf_image_classification.errors import ConfigError, DataError
-from tf_image_classification.runs import reading
+from tf_image_classification.workflows.setup import run_data
 
 BATCH, COUNT = 6, 40
 
@@ -53,7 +53,7 @@ def settings(source, service, tmp_path, **changes):
 
 
 def batches_of(settings):
-    data = reading.read_data(tiny_runs.plain_spec(), settings, settings.data.cache_dir)
+    data = run_data.read_data(tiny_runs.plain_spec(), settings, settings.data.cache_dir)
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     return Feed(data.train, strategy, is_training=True, skip_bad_images=False).start(0)
 

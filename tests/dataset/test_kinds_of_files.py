@@ -7,8 +7,8 @@ import sys
 import pytest
 from PIL import Image
 
-from tf_image_classification.dataset.bad_images import explain_bad_image
 from tf_image_classification.dataset.file_kinds import FIRST_BYTES, kind_of
+from tf_image_classification.dataset.image.diagnose import explain_bad_image
 
 
 def ftyp(brand, *others):

@@ -17,8 +17,8 @@ import pytest
 import tensorflow as tf
 
 from dataset import mutants
+from dataset.image.test_decode import assert_close, decode, pillow
 from dataset.mutants import KINDS
-from dataset.test_decode import assert_close, decode, pillow
 
 PROGRAM = Path(mutants.__file__)
 _STUCK_SECS = 300  # without a line: far beyond any file here, also on a busy machine
@@ -139,6 +139,6 @@ def test_an_exported_graph_decodes_an_animated_webp_without_touching_foreign_mem
 
 
 def decoder_of_any_size(data):
-    from tf_image_classification.dataset.decode import decode_image
+    from tf_image_classification.dataset.image.decode import decode_image
 
     return decode_image(data, max_pixels=mutants.LIMIT)

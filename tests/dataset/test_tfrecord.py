@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_sources import PICTURES, write
 
-from tf_image_classification import files
 from tf_image_classification.dataset import spans, tfrecord
 from tf_image_classification.errors import BadRecordError, DataError
+from tf_image_classification.system import files
 
 DATA = [bytes([i]) * size for i, size in enumerate((0, 1, 70, 3, 1000))]
 PACK = {"": lambda data: data, "GZIP": gzip.compress, "ZLIB": zlib.compress}

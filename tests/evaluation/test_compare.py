@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.test_judgement import KIND, of_class, predictions
+from evaluation.test_analysis import KIND, of_class, predictions
 from tf_image_classification.cli import compare as compare_verb
 from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.compare import compare

@@ -10,8 +10,8 @@ from tf_image_classification import make_settings
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks import Every, MlflowHook, WandbHook, tracker_hook
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.runs.reading import Data
-from tf_image_classification.runs.ready_hooks import all_hooks
+from tf_image_classification.workflows.setup.default_hooks import all_hooks
+from tf_image_classification.workflows.setup.run_data import Data
 
 
 def test_mlflow_gets_settings_losses_and_evaluations_and_goes_on(tmp_path, monkeypatch):

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from inspection.test_inspect import kinds, picture, saved
 from tf_image_classification import backbones
 from tf_image_classification.cli import inspect as inspect_verb
 from tf_image_classification.dataset.readers import Place
 from tf_image_classification.errors import CheckpointError
-from tf_image_classification.inspection.facts import Facts
 from tf_image_classification.inspection.features import features_of, judge_features
 from tf_image_classification.inspection.findings import Inspection
-from tf_image_classification.inspection.inspect import inspect
+from tf_image_classification.inspection.image_stats import Facts
+from tf_image_classification.workflows.inspect import inspect
+from workflows.test_inspect import kinds, picture, saved
 
 
 def set_of(labels):

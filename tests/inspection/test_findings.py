@@ -9,13 +9,13 @@ import tensorflow as tf
 from PIL import Image
 
 import browser
-from inspection.test_inspect import clean, kinds, picture, saved  # noqa: F401
-from runs.test_png16_range import write_deep
 from tf_image_classification.cli import inspect as inspect_verb
 from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.errors import ConfigError, DataError
-from tf_image_classification.inspection.inspect import as_json, inspect, write_clean_csv
 from tf_image_classification.inspection.page import page
+from tf_image_classification.workflows.inspect import as_json, inspect, write_clean_csv
+from workflows.setup.test_png16_range import write_deep
+from workflows.test_inspect import clean, kinds, picture, saved  # noqa: F401
 
 # Several labels ------------------------------------------------------------------------------
 

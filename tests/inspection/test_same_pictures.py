@@ -7,12 +7,12 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 
-from inspection.test_inspect import clean, kinds, picture, saved  # noqa: F401
 from tf_image_classification.dataset.readers import Place, Row
 from tf_image_classification.inspection.duplicates import connected, equal_pairs
-from tf_image_classification.inspection.facts import look_at
-from tf_image_classification.inspection.inspect import inspect
+from tf_image_classification.inspection.image_stats import look_at
 from tf_image_classification.inspection.same_pictures import same_pictures
+from tf_image_classification.workflows.inspect import inspect
+from workflows.test_inspect import clean, kinds, picture, saved  # noqa: F401
 
 SIDE = 106
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification.config import OPTIONS, OptimizerSettings, ScheduleSettings
+from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.optim import optimizers
 from tf_image_classification.optim.optimizers import (
@@ -18,7 +19,6 @@ from tf_image_classification.optim.optimizers import (
     register,
 )
 from tf_image_classification.optim.schedules import make_schedule
-from tf_image_classification.training.cluster import make_strategy
 
 needs_muon = pytest.mark.skipif(
     tuple(map(int, keras.__version__.split(".")[:2])) < (3, 13), reason="muon needs Keras 3.13"

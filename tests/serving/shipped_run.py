@@ -53,7 +53,7 @@ class ShippedRun:
 
 def make(folder):
     """Train, export and evaluate."""
-    from serving.test_export import encoded_images
+    from export.test_saved_model import encoded_images
 
     records = write_records(folder, "train", count=60)
     held_out = write_records(folder, "eval", count=90, seed=1)

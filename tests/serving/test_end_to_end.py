@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from serving.test_server import serving
 from tf_image_classification import evaluate, load_model, make_settings, train
+from tf_image_classification.backbone_spec import ReadySpec
+from tf_image_classification.export.formats import FORMATS
 from tf_image_classification.labels import Label
-from tf_image_classification.ready_spec import ReadySpec
-from tf_image_classification.runs import reporting
-from tf_image_classification.runs.shipping import Wish, export_folder
-from tf_image_classification.serving.formats import FORMATS
+from tf_image_classification.workflows import report
+from tf_image_classification.workflows.export import Wish, export_folder
 
 DATA = os.path.join(os.path.dirname(__file__), *[os.pardir] * 3, "shared", "data")
 TRASH = os.path.join(DATA, "trashnet", "dataset-resized")
@@ -98,7 +98,7 @@ def test_digits(tmp_path, monkeypatch):
     )
     assert_one_answer(found, parities)
     assert said.name == "7"
-    page, _ = reporting.write_report(folder, str(tmp_path), is_inspected=False)
+    page, _ = report.write_report(folder, str(tmp_path), is_inspected=False)
     assert os.path.getsize(page) < 20_000_000
 
 
@@ -139,5 +139,5 @@ def test_photographs_of_trash(tmp_path):
     )
     assert_one_answer(found, parities)
     assert said.name in os.listdir(TRASH)
-    page, card = reporting.write_report(folder, str(tmp_path), is_inspected=False)
+    page, card = report.write_report(folder, str(tmp_path), is_inspected=False)
     assert 100_000 < os.path.getsize(page) < 20_000_000 and os.path.getsize(card)

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification import EstimatorSpec, evaluate, load_model, train
+from tf_image_classification.export.formats import FORMATS
 from tf_image_classification.labels import Label
-from tf_image_classification.runs.format_trial import try_formats
-from tf_image_classification.runs.shipping import Wish, export_folder
-from tf_image_classification.serving.formats import FORMATS
+from tf_image_classification.workflows.export import Wish, export_folder
+from tf_image_classification.workflows.export_check import try_formats
 from tiny_runs import tiny_settings
 
 SIZE, COUNT = 8, 100

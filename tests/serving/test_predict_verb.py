@@ -132,7 +132,7 @@ def test_a_kill_at_any_row_leaves_an_output_that_can_be_continued(
 def test_a_kill_during_the_last_steps_leaves_an_output_that_can_be_continued(
     folder, tmp_path, monkeypatch, kind
 ):
-    from tf_image_classification import files
+    from tf_image_classification.system import files
 
     complete = PredictionFile.complete
     for steps in range(4):

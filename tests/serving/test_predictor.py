@@ -17,9 +17,9 @@ from tf_image_classification import load_model
 from tf_image_classification.cli import predict as predict_verb
 from tf_image_classification.errors import BadImageError, CheckpointError, ConfigError, DataError
 from tf_image_classification.evaluation.predictions import read_predictions
+from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.serving import predictor
-from tf_image_classification.serving.export import ExportedModel
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,8 @@ class InAClass(keras.Model):
 )
 def test_heat_lies_where_the_class_is(wrap):
     """A model that looks at the brightness of each place, one class a corner."""
+    from tf_image_classification.export.grad_cam import heat_maps_of
     from tf_image_classification.labels import Label, LabelSchema
-    from tf_image_classification.serving.explain import heat_maps_of
 
     schema = LabelSchema((Label("kind", depth=2),))
     model = wrap(TinyMaps.looking_at_corners())

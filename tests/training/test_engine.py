@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.dataset.tfrecord import write_shards
+from tf_image_classification.distributed import devices
 from tf_image_classification.errors import (
     ConfigError,
     NonFiniteLossError,
@@ -17,8 +18,7 @@ from tf_image_classification.errors import (
     SpecError,
 )
 from tf_image_classification.hooks import Every, Hook
-from tf_image_classification.runs import ready_hooks
-from tf_image_classification.training import cluster
+from tf_image_classification.workflows.setup import default_hooks
 from tiny_runs import (
     StopAt,
     TinySpec,
@@ -144,8 +144,8 @@ def test_a_batch_that_does_not_split_names_the_nearest_that_do(records, tmp_path
     with pytest.raises(ConfigError, match="Nearest sizes that do: 6 and 8"):
         run(plain_spec(), tmp_path, records, batch_size=7, strategy="mirrored", train_steps=1)
     with pytest.raises(ConfigError, match="Nearest"):
-        cluster.check_batch_size(12, 4, 2)
-    cluster.check_batch_size(16, 4, 2)
+        devices.check_batch_size(12, 4, 2)
+    devices.check_batch_size(16, 4, 2)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_the_time_between_two_evaluations_begins_at_the_end_of_the_first(
     records, tmp_path, monkeypatch
 ):
     every = Every(secs=4.0, clock=lambda: SlowEvaluation.now)
-    monkeypatch.setattr(ready_hooks, "when_to_evaluate", lambda settings: every)
+    monkeypatch.setattr(default_hooks, "when_to_evaluate", lambda settings: every)
     run(SlowEvaluation(), tmp_path / "m", records, records, hooks=[Tick()], train_steps=12)
     # The clock moves in a hook after the step, so what is due is seen at the next one.
     assert [line["step"] for line in evaluations(tmp_path / "m")] == [5, 9, 12]

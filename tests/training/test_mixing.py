@@ -6,13 +6,13 @@ import tensorflow as tf
 
 import tiny_runs
 from tf_image_classification.batches import PADDING_ID
+from tf_image_classification.dataset import mixup
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.optim import mixing
 
 
 def pairs(count=64, **alphas):
     alphas = {"mixup_alpha": 0.0, "cutmix_alpha": 0.0} | alphas
-    return mixing.draw(count, tf.constant([1, 2], tf.int64), **alphas)
+    return mixup.draw(count, tf.constant([1, 2], tf.int64), **alphas)
 
 
 def test_shares_follow_the_beta_distribution():
@@ -25,7 +25,7 @@ def test_shares_follow_the_beta_distribution():
 def test_mixup_is_a_weighted_mean_of_neighbours():
     images = np.random.default_rng(0).uniform(0, 255, [8, 4, 6, 3]).astype(np.float32)
     draws = pairs(4, mixup_alpha=1.0)
-    mixed, share = mixing.mix(tf.constant(images), tf.range(8, dtype=tf.int64), draws)
+    mixed, share = mixup.mix(tf.constant(images), tf.range(8, dtype=tf.int64), draws)
     expected = np.repeat(draws.share.numpy(), 2)
     np.testing.assert_allclose(share, expected, rtol=1e-5)
     neighbours = images.reshape(4, 2, 4, 6, 3)[:, ::-1].reshape(images.shape)
@@ -38,7 +38,7 @@ def test_cutmix_exchanges_as_many_pixels_as_its_share_says():
     images[1::2] = 1
     draws = pairs(32, cutmix_alpha=1.0)
     assert draws.is_cut.numpy().all()
-    mixed, share = mixing.mix(tf.constant(images), tf.range(64, dtype=tf.int64), draws)
+    mixed, share = mixup.mix(tf.constant(images), tf.range(64, dtype=tf.int64), draws)
     assert set(np.unique(mixed)) <= {0.0, 1.0}
     np.testing.assert_allclose(1 - mixed.numpy()[::2].mean((1, 2, 3)), share[::2], atol=1e-6)
     np.testing.assert_allclose(mixed.numpy()[1::2].mean((1, 2, 3)), share[1::2], atol=1e-6)
@@ -53,7 +53,7 @@ def test_both_are_drawn_by_chance():
 def test_a_pair_with_padding_stays_as_it_is():
     images = np.random.default_rng(0).uniform(0, 255, [4, 4, 4, 3]).astype(np.float32)
     ids = tf.constant([5, PADDING_ID, 7, 8], tf.int64)
-    mixed, share = mixing.mix(tf.constant(images), ids, pairs(2, mixup_alpha=1.0))
+    mixed, share = mixup.mix(tf.constant(images), ids, pairs(2, mixup_alpha=1.0))
     np.testing.assert_array_equal(mixed[:2], images[:2])
     assert share.numpy()[:2].tolist() == [1, 1] and (share.numpy()[2:] < 1).all()
 

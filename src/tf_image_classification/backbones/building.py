@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from tf_image_classification.backbones import slim_resnets
 from tf_image_classification.backbones.catalog import KERAS_HUB, Backbone, find
+from tf_image_classification.checkpoints.name_maps import INCEPTION_SCOPES
 from tf_image_classification.errors import ConfigError, SpecError
-from tf_image_classification.name_maps import INCEPTION_SCOPES
 
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red
 _SLIM_MEAN = (123.68, 116.78, 103.94)  # of red, green, blue

@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.batches import outputs_of
 from tf_image_classification.errors import CheckpointError, LabelError
 from tf_image_classification.labels import Label, LabelSchema, read_class_names
 from tf_image_classification.labels.schema import THRESHOLDS
+from tf_image_classification.system import files
 
 ARCHIVE_MEMBER = "tf_image_classification.json"
 """What describes a ``.keras`` file of ours, inside it."""

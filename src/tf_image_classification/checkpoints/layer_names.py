@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy.typing as npt
 
-from tf_image_classification.name_maps import INCEPTION_SCOPES, SEED_STATE
+from tf_image_classification.checkpoints.name_maps import INCEPTION_SCOPES, SEED_STATE
 
 # Layers that Keras calls after their class and a number.
 _KINDS = (

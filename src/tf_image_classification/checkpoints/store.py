@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.errors import CheckpointError, DataError
+from tf_image_classification.system import files
 
 log = logging.getLogger("tf_image_classification")
 

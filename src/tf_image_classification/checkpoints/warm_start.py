@@ -19,10 +19,10 @@ import numpy.typing as npt
 from tf_image_classification.checkpoints.adapted_layers import refresh
 from tf_image_classification.checkpoints.class_rows import RowChange, classes_of, row_changes
 from tf_image_classification.checkpoints.layer_names import by_layer
+from tf_image_classification.checkpoints.name_maps import SEED_STATE, Change, OldName, old_names
 from tf_image_classification.checkpoints.weight_files import Values, WeightFile, read_weights
 from tf_image_classification.errors import CheckpointError, did_you_mean
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.name_maps import SEED_STATE, Change, OldName, old_names
 
 _MOST_SHOWN = 4
 _MOST_OUTPUTS = 3  # layers

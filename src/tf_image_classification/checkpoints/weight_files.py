@@ -22,10 +22,10 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from tf_image_classification import files
 from tf_image_classification.checkpoints import keras_h5
 from tf_image_classification.checkpoints.store import CheckpointStore, read_tensors
 from tf_image_classification.errors import CheckpointError
+from tf_image_classification.system import files
 
 Values = dict[str, npt.NDArray[Any]]
 

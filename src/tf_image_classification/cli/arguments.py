@@ -9,9 +9,9 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
-from tf_image_classification import files
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.errors import ConfigError, nearest
+from tf_image_classification.system import files
 
 
 class Parser(argparse.ArgumentParser):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import files, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.system import files
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 _EXAMPLE = "example: tfic compare runs/small runs/large --group_column person"
 
@@ -15,9 +17,9 @@ _EXAMPLE = "example: tfic compare runs/small runs/large --group_column person"
 def main(arguments: Sequence[str]) -> int:
     """Compare; returns the exit status."""
     given = _parser().parse_args(arguments)
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         cli_arguments.check_output("json", given.json)
-        train_estimator.prepare_tensorflow(make_settings({}))
+        prepare_tensorflow(make_settings({}))
         from tf_image_classification.evaluation import compare as comparing
         from tf_image_classification.evaluation.predictions import read_predictions
 

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tf_image_classification import files, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.system import files
+from tf_image_classification.system.process_exit import ends_the_process
 
 if TYPE_CHECKING:
-    from tf_image_classification.conversion.convert import Summary
+    from tf_image_classification.workflows.convert import Summary
 
 _EXAMPLE = "example: tfic convert pictures records --split train=0.8,eval=0.2 --short_side 384"
 _MOST_SHOWN = 5
@@ -20,7 +21,7 @@ _MOST_SHOWN = 5
 
 def main(arguments: Sequence[str]) -> int:
     """Convert; returns the exit status."""
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         parser = _parser()
         given, beam_options = parser.parse_known_args(of_the_first_version(arguments))
         if beam_options and given.runner == "pool":
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigError(f"{given.out} is the source itself. Choose another folder to write.")
         from tqdm import tqdm  # late: help is instant without them
 
-        from tf_image_classification.conversion.convert import ConvertOptions, convert
         from tf_image_classification.conversion.images import ImageOptions
         from tf_image_classification.conversion.splits import Split
+        from tf_image_classification.workflows.convert import ConvertOptions, convert
 
         options = ConvertOptions(
             split=Split(_shares(given.split), given.group_column, given.stratify, given.seed),

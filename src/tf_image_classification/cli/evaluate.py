@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, train_estimator
+from tf_image_classification import train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import OPTIONS
+from tf_image_classification.config import OPTIONS, command_line
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 USAGE = (
     "usage: tfic evaluate --model_dir DIR --eval_metadata FILES [--spec file.py:Class]\n"
@@ -37,13 +39,13 @@ def main(arguments: Sequence[str]) -> int:
     if cli_arguments.asks_for_help(arguments):
         print(command_line.help_text(USAGE, OPTIONS_THAT_ACT))
         return 0
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         reference, rest = cli_arguments.take(arguments, "spec")
         group, rest = cli_arguments.take(rest, "group_column")
         choice, rest = cli_arguments.take(rest, "keep_evaluation")
         settings = train_estimator.settings_of_command_line(rest)
         cli_arguments.refuse_others(settings, OPTIONS_THAT_ACT, "an evaluation")
-        train_estimator.prepare_tensorflow(settings)
+        prepare_tensorflow(settings)
         from tf_image_classification.estimator_specs import load_spec
 
         train_estimator.evaluate(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tf_image_classification import train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError, did_you_mean
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
 _LIMITS = ("tolerance", "max_accuracy_drop")
 _FORMATS = ("saved_model", "litert", "onnx", "keras")
@@ -24,7 +25,7 @@ _EXAMPLE = "example: tfic export runs/pets --format litert --quantize int8"
 def main(arguments: Sequence[str]) -> int:
     """Export and compare; returns the exit status."""
     given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         _settle_formats(given)
         _refuse_without_effect(given)
         values = {
@@ -33,25 +34,25 @@ def main(arguments: Sequence[str]) -> int:
             "train_metadata": tuple(given.train_metadata),
         }
         settings = make_settings({name: value for name, value in values.items() if value})
-        train_estimator.prepare_tensorflow(settings)
+        prepare_tensorflow(settings)
         from tf_image_classification.estimator_specs import load_spec
-        from tf_image_classification.runs import keras_format, messages, shipping
+        from tf_image_classification.workflows import export, export_keras, messages
 
         model_dir = settings.run.model_dir
         spec = load_spec(given.spec) if given.spec else None
-        if spec is None and keras_format.KERAS in given.format:
-            spec = keras_format.ready_spec_of(model_dir)
-        cache_dir = train_estimator.cache_dir(settings)
+        if spec is None and export_keras.KERAS in given.format:
+            spec = export_keras.ready_spec_of(model_dir)
+        cache = cache_dir(settings)
         limits = {
             name: getattr(given, name) for name in _LIMITS if getattr(given, name) is not None
         }
         wishes = [
-            shipping.Wish(name, given.quantize, given.examples, **limits) for name in given.format
+            export.Wish(name, given.quantize, given.examples, **limits) for name in given.format
         ]
         for wish in wishes:
-            shipping.check(wish, spec)
+            export.check(wish, spec)
         for number, wish in enumerate(wishes):
-            shipped = shipping.export_folder(settings, wish, cache_dir, spec)
+            shipped = export.export_folder(settings, wish, cache, spec)
             if number == 0:
                 print(messages.parity_header())
             print(messages.parity_line(wish.format, shipped.parity), shipped.path, sep="  ")

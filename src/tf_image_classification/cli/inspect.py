@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tf_image_classification import files, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
+from tf_image_classification.system import files
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 _EXAMPLE = "example: tfic inspect train.csv --eval eval.csv --page inspection.html"
 _STATUS = {"error": 1}
@@ -20,16 +22,16 @@ def main(arguments: Sequence[str]) -> int:
     if bool(given.backbone) != bool(given.checkpoint_path):
         parser.error("--backbone and --checkpoint_path go together: a network and its weights")
     status = 0
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         for option in ("page", "json", "write_csv"):
             cli_arguments.check_output(option, getattr(given, option))
         if given.backbone:
-            train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
+            prepare_tensorflow(make_settings({"deterministic": False}))
         from tqdm import tqdm  # late: help is instant without them
 
-        from tf_image_classification.inspection import inspect as looking
         from tf_image_classification.inspection.page import write_page
         from tf_image_classification.inspection.summary import summary
+        from tf_image_classification.workflows import inspect as looking
 
         with tqdm(desc="inspect", unit="img", file=sys.stderr, disable=None) as bar:
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tf_image_classification import train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.distributed.launch import launch
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.launch import launch
+from tf_image_classification.system.process_exit import ends_the_process
 
 _EXAMPLE = "example: tfic launch --workers 2 -- python myEstimator.py --epochs 3"
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER, help="after --: what each task runs")
     given = parser.parse_args(arguments)
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         if not command:
             raise ConfigError(f"Which command? {_EXAMPLE}")
         others = (given.max_restarts, given.gpus_per_worker, given.grace_secs, given.kill_secs)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import tf_image_classification
-from tf_image_classification import signals, streams
 from tf_image_classification.errors import did_you_mean
+from tf_image_classification.system import signals, streams
 
 VERBS = {
     "train": "train a spec or a ready network, or resume, plan or evaluate its run",
@@ -132,7 +132,7 @@ def _run(arguments: Sequence[str]) -> int:
         print(f"tfic: {_unknown(arguments[0], rest)}", file=sys.stderr)
         return 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before a verb imports TensorFlow
-    from tf_image_classification import command_line  # late: the list of verbs is instant
+    from tf_image_classification.config import command_line  # late: the list of verbs is instant
 
     module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
     with contextlib.nullcontext() if verb in _FOR_THEIR_OUTPUT else streams.may_end():

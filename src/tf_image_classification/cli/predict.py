@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification import files, signals, streams, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError, RunInterrupted, RunMismatchError
+from tf_image_classification.system import files, signals, streams
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
 if TYPE_CHECKING:
     from tf_image_classification.serving.found_images import FoundImage
@@ -29,10 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     """Predict; returns 1 if an image could not be used, else 0."""
     given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
     bad = 0
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         _check(given)
         settings = make_settings({"deterministic": False})
-        train_estimator.prepare_tensorflow(settings)
+        prepare_tensorflow(settings)
         from tf_image_classification.serving import predictor
         from tf_image_classification.serving.found_images import check_patterns, images_of
         from tf_image_classification.serving.prediction_file import PredictionFile
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
                 rows,
                 _identity(model, given),
                 resume=given.resume,
-                cache_dir=train_estimator.cache_dir(settings),
+                cache_dir=cache_dir(settings),
             )
             bad = _write_rows(model, images, given, output)
     return int(bad > 0)

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _preview(spec: EstimatorSpec, settings: Settings, path: str) -> None:
-    from tf_image_classification.runs.preview import preview  # late: it needs TensorFlow
+    from tf_image_classification.workflows.preview import preview  # late: it needs TensorFlow
 
     for row, name in enumerate(preview(*specs.settled(spec, settings), path), start=1):
         print(f"row {row}: {name}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
 _EXAMPLE = "example: tfic report runs/pets, then open runs/pets/report.html"
 
@@ -14,16 +15,16 @@ _EXAMPLE = "example: tfic report runs/pets, then open runs/pets/report.html"
 def main(arguments: Sequence[str]) -> int:
     """Write the report; returns the exit status."""
     given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         cli_arguments.check_output("output", given.output)
         values = {"model_dir": given.model_dir, "eval_metadata": tuple(given.eval_metadata)}
         settings = make_settings({name: value for name, value in values.items() if value})
-        train_estimator.prepare_tensorflow(settings)
-        from tf_image_classification.runs import reporting
+        prepare_tensorflow(settings)
+        from tf_image_classification.workflows import report
 
-        paths = reporting.write_report(
+        paths = report.write_report(
             settings,
-            train_estimator.cache_dir(settings),
+            cache_dir(settings),
             group=given.group_column,
             output=given.output,
             is_inspected=given.inspect,

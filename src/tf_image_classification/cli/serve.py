@@ -8,10 +8,12 @@ import os
 import socket
 from collections.abc import Sequence
 
-from tf_image_classification import files, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.system import files
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 _EXAMPLE = "example: tfic serve runs/pets --port 8501, then open http://127.0.0.1:8501"
 _TOKEN = "TFIC_TOKEN"
@@ -21,9 +23,9 @@ _LAST_PORT = 65535
 def main(arguments: Sequence[str]) -> int:
     """Serve until told to stop; returns the exit status."""
     given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         _check(given)
-        train_estimator.prepare_tensorflow(make_settings({"deterministic": False}))
+        prepare_tensorflow(make_settings({"deterministic": False}))
         try:
             from tf_image_classification.serving import server
         except ModuleNotFoundError as error:

@@ -8,10 +8,12 @@ import tempfile
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from tf_image_classification import command_line, train_estimator
+from tf_image_classification import train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import OPTIONS
+from tf_image_classification.config import OPTIONS, command_line
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
 if TYPE_CHECKING:
     from tf_image_classification.config import Settings
@@ -65,7 +67,7 @@ def act(
     if cli_arguments.asks_for_help(arguments):
         print(command_line.help_text(usage, trial.acting if trial else OPTIONS))
         return 0
-    with train_estimator.ends_the_process(), contextlib.ExitStack() as stack:
+    with ends_the_process(), contextlib.ExitStack() as stack:
         path = ""
         if output:
             path, arguments = cli_arguments.take(arguments, "output")
@@ -83,9 +85,9 @@ def act(
 
 def settled(spec: EstimatorSpec, settings: Settings) -> tuple[EstimatorSpec, Settings, str]:
     """Spec and settings with what the recipe chooses, and the folder for caches."""
-    from tf_image_classification.runs import recipe  # late: it needs TensorFlow
+    from tf_image_classification.workflows.setup import recipe  # late: it needs TensorFlow
 
-    cache = train_estimator.cache_dir(settings)
+    cache = cache_dir(settings)
     spec, settings, _ = recipe.settle(spec, settings, cache)
     return spec, settings, cache
 
@@ -102,12 +104,12 @@ def _spec_and_settings(
     """
     if bool(reference) == bool(settings.ready.backbone):
         raise ConfigError(f"Give either a spec or a backbone. {usage}")
-    train_estimator.prepare_tensorflow(settings)
+    prepare_tensorflow(settings)
     if reference:
         from tf_image_classification.estimator_specs import load_spec
 
         return load_spec(reference), settings
-    from tf_image_classification.runs import ready
+    from tf_image_classification.workflows.setup import backbone_run
 
-    settings = ready.ready_settings(settings)
-    return ready.make_ready_spec(settings, train_estimator.cache_dir(settings)), settings
+    settings = backbone_run.ready_settings(settings)
+    return backbone_run.make_ready_spec(settings, cache_dir(settings)), settings

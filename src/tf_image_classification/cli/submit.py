@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import yaml
 
-from tf_image_classification import files, train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.cloud import kubernetes, package, vertex
 from tf_image_classification.cloud.job import CloudJob, read_job
 from tf_image_classification.cloud.package import Application
 from tf_image_classification.cloud.sent_files import ARGUMENTS, SentFiles
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.system import files
+from tf_image_classification.system.process_exit import ends_the_process
 
 _EXAMPLE = (
     "example: tfic submit vertex --config cloud.yml -- python myEstimator.py --train_metadata "
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         platform.add_argument("command", nargs=argparse.REMAINDER, help="after --")
     given = parser.parse_args(arguments)
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         application = package.application_of(command)
         package.check_arguments(application, allowed=given.allow_secret)
         if given.platform == "docker":

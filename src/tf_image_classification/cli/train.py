@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import streams, train_estimator
+from tf_image_classification import train_estimator
 from tf_image_classification.cli import specs
 from tf_image_classification.config import Settings
 from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.system import streams
 
 USAGE = f"usage: tfic train {specs.WHICH} [flags]"
 

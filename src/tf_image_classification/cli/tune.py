@@ -6,11 +6,14 @@ import math
 import os
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, search_space, train_estimator, yaml_files
-from tf_image_classification import tune as tuning
+from tf_image_classification import train_estimator
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.cli import specs
+from tf_image_classification.config import command_line, search_space, yaml_files
 from tf_image_classification.errors import ConfigError, did_you_mean
+from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows import tune as tuning
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 USAGE = f"""usage: tfic tune {specs.WHICH} --space space.yml --trials N
        [options] [flags]
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     if cli_arguments.asks_for_help(arguments):
         print(command_line.help_text(USAGE))
         return 0
-    with train_estimator.ends_the_process():
+    with ends_the_process():
         own: dict[str, str] = {}
         rest: Sequence[str] = arguments
         for name in ("spec", "space", "trials", "study_dir", "sampler", "pruner", "timeout_secs"):
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         if bool(own["spec"]) == is_ready:
             raise ConfigError(f"Give either a spec or a backbone: {specs.WHICH}.")
         tuning.check_space(space, settings)
-        train_estimator.prepare_tensorflow(settings)
+        prepare_tensorflow(settings)
         from tf_image_classification.estimator_specs import load_spec
 
         tuning.tune(load_spec(own["spec"]) if own["spec"] else None, settings, space, options)

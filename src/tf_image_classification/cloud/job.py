@@ -15,10 +15,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_image_classification import yaml_files
 from tf_image_classification.cloud import old_jobs
 from tf_image_classification.cloud.study import Study, make_study
-from tf_image_classification.config import declare, options_of
+from tf_image_classification.config import declare, options_of, yaml_files
 from tf_image_classification.errors import ConfigError, did_you_mean
 
 

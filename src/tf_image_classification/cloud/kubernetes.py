@@ -12,8 +12,8 @@ from typing import Any
 
 from tf_image_classification.cloud.job import CloudJob, require
 from tf_image_classification.cloud.package import Application
+from tf_image_classification.distributed.cluster_spec import NUM_WORKERS, WORKER_ADDRESS
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.tasks import NUM_WORKERS, WORKER_ADDRESS
 
 WITHOUT_EFFECT = (
     *("project", "region", "output_dir", "staging_bucket", "executor_image", "machine_type"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tf_image_classification.config.search_space import check_keys
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.search_space import check_keys
 
 # What the tiers stood for: https://cloud.google.com/ai-platform/training/docs/machine-types
 _TIERS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,6 @@ import tarfile
 from collections.abc import Mapping, Sequence
 
 import tf_image_classification
-from tf_image_classification import files
 from tf_image_classification.cloud.sent_files import (
     ARGUMENTS,
     SentFiles,
@@ -24,6 +23,7 @@ from tf_image_classification.cloud.sent_files import (
     sent_files,
 )
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.system import files
 
 TENSORFLOW = {"cpu": "tensorflow-cpu>=2.20,<3", "gpu": "tensorflow[and-cuda]>=2.20,<3"}
 """What an image needs; the same as the extras of these names."""

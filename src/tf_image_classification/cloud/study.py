@@ -15,9 +15,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tf_image_classification import search_space
+from tf_image_classification.config import search_space
+from tf_image_classification.config.search_space import Parameter
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.search_space import Parameter
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from tf_image_classification.cloud.job import CloudJob, require
 from tf_image_classification.cloud.package import Application
 from tf_image_classification.cloud.sent_files import SentFiles
 from tf_image_classification.config import ALIASES, OPTIONS
+from tf_image_classification.config.search_space import Parameter
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.search_space import Parameter
 
 _EXTRA = "pip install 'tf_image_classification[cloud]'"
 

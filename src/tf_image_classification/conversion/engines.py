@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tf_image_classification.conversion.shards import Shard, ShardResult, write_shard
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.process_pool import process_pool
+from tf_image_classification.system.process_pool import process_pool
 
 RUNNERS = ("pool", "direct", "dask", "dataflow", "flink", "spark")
 _BEAM_NAMES = {

@@ -83,7 +83,7 @@ def stored(image: bytes | Pixels, options: ImageOptions) -> bytes:
     """
     if not isinstance(image, bytes):
         return _encoded(image, options, fallback="png")
-    from tf_image_classification.dataset.bad_images import image_format  # late: TensorFlow
+    from tf_image_classification.dataset.image.diagnose import image_format  # late: TensorFlow
 
     pixels = _decoded(image, options)
     kind = image_format(image)
@@ -102,7 +102,7 @@ def _refuse_black(image: bytes, max_pixels: int) -> None:
     Raises:
         BadImageError: it is one.
     """
-    from tf_image_classification.dataset.decode import decode_png16
+    from tf_image_classification.dataset.image.decode import decode_png16
 
     highest = int(decode_png16(image, max_pixels=max_pixels).numpy().max())
     if highest and num_levels(0, highest) < FEWEST_LEVELS:
@@ -116,8 +116,8 @@ def _refuse_black(image: bytes, max_pixels: int) -> None:
 def _decoded(image: bytes, options: ImageOptions) -> Pixels:
     import tensorflow as tf
 
-    from tf_image_classification.dataset.bad_images import explain_failure
-    from tf_image_classification.dataset.decode import decoder
+    from tf_image_classification.dataset.image.decode import decoder
+    from tf_image_classification.dataset.image.diagnose import explain_failure
 
     png16_range = read_pixel_range(options.png16_range or "full") or FULL_RANGE
     try:
@@ -136,8 +136,8 @@ def _is_turned(image: bytes, kind: str) -> bool:
 @functools.cache
 def _turned_test(kind: str) -> Any:
     """Traced once a format and process."""
-    from tf_image_classification.dataset.decode import is_turned
-    from tf_image_classification.dataset.graph_bytes import as_node
+    from tf_image_classification.dataset.image.byte_ops import as_node
+    from tf_image_classification.dataset.image.decode import is_turned
 
     return as_node(functools.partial(is_turned, kind=kind))
 

@@ -12,10 +12,10 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_image_classification import files
 from tf_image_classification.conversion.images import ImageOptions, stored
 from tf_image_classification.dataset.readers import LeftOut, Row, Value
 from tf_image_classification.errors import DataError, TficError
+from tf_image_classification.system import files
 
 SCHEMAS = ("ours", "legacy")
 

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.dataset import tfrecord
 from tf_image_classification.dataset.readers.listing import Listing, netpbm_bytes, unpacked_stream
 from tf_image_classification.dataset.spans import SpanReader, cache_key
+from tf_image_classification.system import files
 
 _QUIET_SECS = 0.1
 _LONGEST_CLOSING_SECS = 10.0

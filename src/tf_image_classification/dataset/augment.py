@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from tf_image_classification.dataset.fused import resized_part
+from tf_image_classification.dataset.image.decode_and_crop import resized_part
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _NUM_LEVELS = 31  # as in RandAugment and TrivialAugment

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset import augment
-from tf_image_classification.dataset.fused import Window, read_part, resized_part
+from tf_image_classification.dataset.image.decode_and_crop import Window, read_part, resized_part
 
 Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """An image and a seed to the changed image."""

@@ -17,8 +17,8 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification import files
 from tf_image_classification.errors import BadRecordError
+from tf_image_classification.system import files
 
 _MAX_OPEN_FILES = 128
 

@@ -26,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.dataset.spans import SpanReader, cache_key, masked_crc
 from tf_image_classification.errors import BadRecordError, DataError
+from tf_image_classification.system import files
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import ConfigError, DataError, did_you_mean
+from tf_image_classification.evaluation.analysis import main_score
 from tf_image_classification.evaluation.intervals import CHANGE, SHARE, Interval, mean_with_interval
-from tf_image_classification.evaluation.judgement import main_score
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.labels import Label
 

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.batches import PADDING_ID, Batch, probabilities_key
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
@@ -31,6 +30,7 @@ from tf_image_classification.evaluation.exchange import Exchange, exchange_rows
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 from tf_image_classification.labels.schema import SEVERAL
 from tf_image_classification.metrics.definitions import LabelRows
+from tf_image_classification.system import files
 
 Array = npt.NDArray[Any]
 _METADATA = b"tf_image_classification"

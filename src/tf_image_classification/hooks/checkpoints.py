@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tf_image_classification import files
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError, ConfigError, did_you_mean
 from tf_image_classification.hooks.base import Every, Hook, Run
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.system import files
 
 
 class CheckpointHook(Hook):

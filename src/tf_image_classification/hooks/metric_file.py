@@ -7,8 +7,8 @@ import os
 import time
 from typing import Any
 
-from tf_image_classification import files
 from tf_image_classification.hooks.base import Hook, Run
+from tf_image_classification.system import files
 
 _MOST_LINES = 100
 

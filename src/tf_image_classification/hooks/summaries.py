@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.batches import PADDING_ID
 from tf_image_classification.errors import DataError
 from tf_image_classification.hooks.base import Every, Hook, Run
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
 from tf_image_classification.model_folder import tensorboard_folder
+from tf_image_classification.system import files
 
 _MAX_IMAGES = 8
 # A bucket takes the whole file anew whenever points are added to it, so they are gathered.

@@ -14,9 +14,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tf_image_classification import files
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks.base import Every, Hook, Run
+from tf_image_classification.system import files
 
 TRACKERS = ("mlflow", "wandb")
 _PROJECT = "tf_image_classification"

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import counted
-from tf_image_classification.inspection.facts import Facts, picture_of
+from tf_image_classification.evaluation.label_errors import label_errors
 from tf_image_classification.inspection.findings import (
     NOTE,
     WARNING,
@@ -26,7 +26,7 @@ from tf_image_classification.inspection.findings import (
     Inspection,
     class_of,
 )
-from tf_image_classification.metrics.label_errors import label_errors
+from tf_image_classification.inspection.image_stats import Facts, picture_of
 
 _FOLDS = 5
 _AT_ONCE = 32

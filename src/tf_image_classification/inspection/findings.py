@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from tf_image_classification.dataset.readers import LeftOut
-from tf_image_classification.inspection.facts import Facts
+from tf_image_classification.inspection.image_stats import Facts
 from tf_image_classification.labels import split_classes
 
 ERROR, WARNING, NOTE = "error", "warning", "note"

@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tf_image_classification import files
 from tf_image_classification.errors import counted
-from tf_image_classification.inspection.facts import Facts, picture_of
 from tf_image_classification.inspection.findings import (
     EVALUATION,
     SEVERITIES,
@@ -23,6 +21,8 @@ from tf_image_classification.inspection.findings import (
     Inspection,
     class_of,
 )
+from tf_image_classification.inspection.image_stats import Facts, picture_of
+from tf_image_classification.system import files
 
 _MOST_GROUPS, _MOST_OF_A_GROUP = 24, 8
 _MOST_ROWS = 25  # of a table, before the rest is folded

@@ -15,7 +15,6 @@ import numpy as np
 
 from tf_image_classification.errors import counted
 from tf_image_classification.inspection.duplicates import connected, equal_pairs, near_pairs
-from tf_image_classification.inspection.facts import Facts
 from tf_image_classification.inspection.findings import (
     ERROR,
     EVALUATION,
@@ -25,6 +24,7 @@ from tf_image_classification.inspection.findings import (
     Inspection,
     class_of,
 )
+from tf_image_classification.inspection.image_stats import Facts
 
 
 def same_pictures(facts: Sequence[Facts]) -> list[list[int]]:

@@ -12,8 +12,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_image_classification.checkpoints.name_maps import OldName, old_names
 from tf_image_classification.errors import ConfigError, SpecError, did_you_mean
-from tf_image_classification.name_maps import OldName, old_names
 
 # Keras gives the biases of multi-head attention two dimensions, and position embeddings and class
 # tokens have three: the number of dimensions alone does not tell them from kernels.

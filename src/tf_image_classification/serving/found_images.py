@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification import files
 from tf_image_classification.dataset.readers import Place, find_examples
 from tf_image_classification.dataset.readers.csv_files import images_of_csv
 from tf_image_classification.dataset.readers.csv_text import SUFFIXES
 from tf_image_classification.dataset.readers.names import is_image_name
 from tf_image_classification.errors import DataError, TficError
+from tf_image_classification.system import files
 
 Content = str | bytes | npt.NDArray[np.uint8]
 """The path of an image, its encoded bytes or its pixels."""

@@ -30,9 +30,9 @@ try:
 except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from tf_image_classification import files
 from tf_image_classification.errors import ConfigError, DataError, RunMismatchError
 from tf_image_classification.serving.prediction_rows import PredictionRows, Row, as_json
+from tf_image_classification.system import files
 
 KINDS = ("csv", "jsonl", "parquet")
 _SECS_BETWEEN_RECORDS = 0.5

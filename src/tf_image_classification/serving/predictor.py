@@ -22,12 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification import files
 from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.config import FULL_RANGE, PixelRange, read_pixel_range
-from tf_image_classification.dataset.bad_images import explain_failure, image_format
-from tf_image_classification.dataset.decode import DECLARED_SIZES, decoder
-from tf_image_classification.dataset.graph_bytes import as_node
+from tf_image_classification.dataset.image.byte_ops import as_node
+from tf_image_classification.dataset.image.decode import DECLARED_SIZES, decoder
+from tf_image_classification.dataset.image.diagnose import explain_failure, image_format
 from tf_image_classification.errors import (
     BadImageError,
     ConfigError,
@@ -35,11 +34,12 @@ from tf_image_classification.errors import (
     TficError,
 )
 from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.evaluation.calibration import Calibration
+from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 from tf_image_classification.labels.schema import SEVERAL
-from tf_image_classification.metrics.calibration import Calibration
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.serving.export import ExportedModel
+from tf_image_classification.system import files
 
 Image = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8]
 """A path, local or gs://; an encoded image; or pixels, uint8 [h, w, 3] or [h, w]."""

@@ -31,7 +31,6 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from tf_image_classification import signals
 from tf_image_classification.errors import BadImageError
 from tf_image_classification.serving.batcher import (
     Batcher,
@@ -52,6 +51,7 @@ from tf_image_classification.serving.requests import (
     images_of,
     parsed,
 )
+from tf_image_classification.system import signals
 
 _MOST_BODIES = 8  # of the largest size, held in memory at the same time
 _Result = TypeVar("_Result")

@@ -18,18 +18,18 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from tf_image_classification import signals
 from tf_image_classification.batches import Batch
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import Settings
+from tf_image_classification.distributed.consensus import Agreement, Wishes
+from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import NonFiniteLossError, RunInterrupted, TficError
 from tf_image_classification.hooks.base import Every, Hook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.training.agreement import Agreement, Wishes
+from tf_image_classification.system import signals
 from tf_image_classification.training.state import TrainState
 from tf_image_classification.training.step import StepFunction, StepOutput
-from tf_image_classification.training.workers import Workers
 
 
 class Input(Protocol):

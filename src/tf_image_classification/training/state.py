@@ -13,8 +13,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.checkpoints.adapted_layers import refresh
+from tf_image_classification.checkpoints.name_maps import SEED_STATE
 from tf_image_classification.errors import CheckpointError
-from tf_image_classification.name_maps import SEED_STATE
 
 
 @dataclasses.dataclass(frozen=True)

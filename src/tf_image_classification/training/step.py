@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from tf_image_classification.batches import Batch
 from tf_image_classification.config import TrainingSettings
+from tf_image_classification.dataset import mixup
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.optim import mixing
 from tf_image_classification.optim.losses import known_logits, total_loss
 from tf_image_classification.optim.optimizers import gradient_scale
 from tf_image_classification.training.state import TrainState, seed_states, statistics
@@ -195,16 +195,16 @@ class StepFunction:
             return part.images, None
         num_pairs = part.images.shape[0] // 2
         num_parts = self.num_replicas * self.settings.gradient_accumulation_steps
-        draws = mixing.draw(
+        draws = mixup.draw(
             num_pairs * num_parts,
             tf.stack([tf.constant(self.seed, tf.int64), self.state.step]),
             mixup_alpha=self.settings.mixup_alpha,
             cutmix_alpha=self.settings.cutmix_alpha,
         )
         first = tf.cast(number, tf.int32) * num_pairs
-        mine = mixing.Draws(*(values[first : first + num_pairs] for values in draws))
+        mine = mixup.Draws(*(values[first : first + num_pairs] for values in draws))
         mine = tf.nest.map_structure(lambda t: tf.ensure_shape(t, [num_pairs, *t.shape[1:]]), mine)
-        return mixing.mix(part.images, part.ids, mine)
+        return mixup.mix(part.images, part.ids, mine)
 
     def _mixed_losses(
         self, part: Batch, logits: Mapping[str, tf.Tensor], share: tf.Tensor | None
@@ -212,10 +212,10 @@ class StepFunction:
         own = self.losses(part.labels, logits)
         if share is None:
             return own
-        others = self.losses({n: mixing.swapped(v) for n, v in part.labels.items()}, logits)
+        others = self.losses({n: mixup.swapped(v) for n, v in part.labels.items()}, logits)
         mixed = {}
         for name, loss in own.items():  # a neighbour whose label is missing leaves the own one
-            known = mixing.swapped(part.present[name])
+            known = mixup.swapped(part.present[name])
             mixed[name] = tf.where(known, share * loss + (1.0 - share) * others[name], loss)
         return mixed
 

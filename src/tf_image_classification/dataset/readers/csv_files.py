@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tf_image_classification import files
 from tf_image_classification.dataset.readers import names
 from tf_image_classification.dataset.readers.csv_text import (
     URI_COLUMN,
@@ -21,6 +20,7 @@ from tf_image_classification.dataset.readers.csv_text import (
 )
 from tf_image_classification.dataset.readers.listing import LeftOut, Listing, Places
 from tf_image_classification.labels import Value
+from tf_image_classification.system import files
 
 
 def read_csvs(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:

@@ -19,10 +19,10 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 
-from tf_image_classification import files
 from tf_image_classification.dataset.readers import names
 from tf_image_classification.dataset.readers.listing import LABEL
 from tf_image_classification.errors import DataError
+from tf_image_classification.system import files
 
 URI_COLUMN = "URIs"
 LABEL_COLUMN = "labels"

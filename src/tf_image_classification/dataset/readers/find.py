@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tf_image_classification import files
 from tf_image_classification.dataset.readers import names
 from tf_image_classification.dataset.readers.csv_files import parts_in_table, read_csvs
 from tf_image_classification.dataset.readers.folders import read_folders
@@ -32,6 +31,7 @@ from tf_image_classification.dataset.readers.sources import (
 )
 from tf_image_classification.dataset.readers.tar_files import read_tars
 from tf_image_classification.errors import DataError, counted, did_you_mean
+from tf_image_classification.system import files
 
 
 def find_examples(
@@ -152,7 +152,7 @@ def _without_parts(patterns: Sequence[str]) -> tuple[list[str], str]:
 def _read(source: Source, cache_dir: str, image_feature: str) -> Listing:
     if source.kind == TFRECORD:
         from tf_image_classification.dataset.readers.record_files import (
-            read_records,  # late: TensorFlow
+            read_records,
         )
 
         return read_records(

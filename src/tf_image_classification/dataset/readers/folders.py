@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tf_image_classification import files
 from tf_image_classification.dataset.readers import names
 from tf_image_classification.dataset.readers.listing import LABEL, LeftOut, Listing, Places
 from tf_image_classification.errors import DataError
+from tf_image_classification.system import files
 
 
 def read_folders(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:

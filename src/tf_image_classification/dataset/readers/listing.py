@@ -20,9 +20,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification import files
 from tf_image_classification.errors import DataError
 from tf_image_classification.labels import Value
+from tf_image_classification.system import files
 
 LABEL = "label"
 """Name of the label of a source that does not name it."""

@@ -8,10 +8,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_image_classification import files
 from tf_image_classification.dataset.readers.listing import LABEL, LeftOut, Listing
 from tf_image_classification.dataset.readers.packed import Packed, damaged, each_file
 from tf_image_classification.errors import DataError
+from tf_image_classification.system import files
 
 
 def read_parquets(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_image_classification import files
 from tf_image_classification.dataset.readers.listing import LABEL, Listing, unpacked
 from tf_image_classification.dataset.readers.names import clean
 from tf_image_classification.dataset.readers.packed import Packed
 from tf_image_classification.errors import DataError
+from tf_image_classification.system import files
 
 _IDX = re.compile(r"(\w+)-images[.-]idx3-ubyte(\.gz)?")
 _CIFAR = re.compile(r"(data_batch_\d|test_batch|train|test)\.bin")

@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tf_image_classification import files
 from tf_image_classification.dataset import tfrecord
 from tf_image_classification.dataset.examples import IMAGE_FEATURES, features_of
 from tf_image_classification.dataset.readers.listing import LeftOut, Listing
 from tf_image_classification.dataset.readers.packed import Packed, each_file
 from tf_image_classification.errors import BadRecordError, DataError
 from tf_image_classification.labels import SEPARATOR, Value
+from tf_image_classification.system import files
 
 URI_FEATURE = "image_uri"
 _FORM = 1  # of what the cache holds; another number makes it anew

@@ -9,11 +9,11 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from tf_image_classification import files
 from tf_image_classification.dataset.readers import names
 from tf_image_classification.dataset.readers.csv_text import SUFFIXES
 from tf_image_classification.dataset.readers.pixel_files import has_cifar, has_idx
 from tf_image_classification.errors import DataError
+from tf_image_classification.system import files
 
 FOLDER, CSV, TFRECORD, TAR, PARQUET, IDX, CIFAR, TFDS = (
     *("folder", "csv", "tfrecord", "tar", "parquet", "idx", "cifar", "tfds"),

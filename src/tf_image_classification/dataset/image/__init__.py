@@ -1,0 +1,1 @@
+"""Encoded images as TensorFlow operations: formats, orientation, cropping, damaged files."""

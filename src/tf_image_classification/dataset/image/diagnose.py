@@ -1,0 +1,93 @@
+"""What is wrong with an image that cannot be decoded, in words that can follow a file's name."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tf_image_classification.dataset.file_kinds import FORMAT_NAMES, image_format, kind_of
+from tf_image_classification.dataset.image.byte_ops import as_node
+from tf_image_classification.dataset.image.decode import (
+    DECLARED_SIZES,
+    TENSORFLOW_MAX_PIXELS,
+    decoder,
+)
+from tf_image_classification.dataset.image.decode_guards import (
+    MAX_SCAN_PIXELS,
+    MAX_TEXT_CHUNKS,
+    num_scans,
+    num_text_chunks,
+)
+
+__all__ = ["explain_bad_image", "explain_failure", "image_format"]
+
+
+def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
+    """What is wrong with an image, or None when ``decode_image`` accepts it.
+
+    Args:
+        data: the file's bytes.
+        max_pixels: as given to ``decode_image``.
+
+    Returns:
+        A phrase that can follow a file's name and a colon.
+
+    Example:
+        >>> explain_bad_image(b"", max_pixels=100)
+        '0 bytes'
+    """
+    try:
+        decoder(max_pixels)(tf.constant(data))
+    except tf.errors.InvalidArgumentError:
+        return explain_failure(data, max_pixels=max_pixels)
+    return None
+
+
+def explain_failure(data: bytes, *, max_pixels: int) -> str:
+    """What is wrong with an image that ``decode_image`` has refused; as ``explain_bad_image``."""
+    if not data:
+        return "0 bytes"
+    first_bytes = f"first bytes {data[:16]!r}"
+    kind = image_format(data)
+    if kind == "unknown":
+        guess = kind_of(data)
+        hint = f", looks like {guess.name}" if guess.name else ""
+        return f"not an image of a known format ({first_bytes}{hint}): {guess.advice}"
+    name = FORMAT_NAMES[kind]
+    damaged = f"{name} data is cut short or damaged ({first_bytes}; {len(data):,} bytes in all)"
+    if kind == "bmp":
+        damaged += ", or compressed, or of a colour depth other than 1, 4, 8, 24 and 32 bits"
+    if kind == "ppm":
+        damaged += ", or of values other than 0 to 255, or its header is longer than 256 bytes"
+    if kind == "png" and data[12:16] != b"IHDR":
+        return damaged
+    try:
+        size = as_node(DECLARED_SIZES[kind])(tf.constant(data))  # eagerly a GIF may take minutes
+    except tf.errors.InvalidArgumentError:
+        return damaged
+    height, width = size.numpy().tolist()
+    pixels = f"{width} x {height} = {width * height:,} pixels"
+    if width <= 0 or height <= 0:
+        return f"{name} data of {width} x {height} pixels ({first_bytes})"
+    if width * height > max_pixels:
+        return f"{pixels}, more than max_image_pixels {max_pixels:,}"
+    if width * height > TENSORFLOW_MAX_PIXELS:
+        return f"{pixels}, more than the {TENSORFLOW_MAX_PIXELS:,} that TensorFlow decodes"
+    return _too_much_work(data, kind, width * height) or damaged
+
+
+def _too_much_work(data: bytes, kind: str, num_pixels: int) -> str:
+    """Which of the limits of ``decode_guards`` a file exceeds, or ""."""
+    if kind == "jpeg" and num_pixels * (scans := int(num_scans(tf.constant(data)))) > (
+        MAX_SCAN_PIXELS
+    ):
+        return (
+            f"JPEG data of {scans} scans, more than the {MAX_SCAN_PIXELS // num_pixels} that an "
+            f"image of {num_pixels:,} pixels may have: decoding them would take very long. Save "
+            "the image again"
+        )
+    if kind == "png" and int(num_text_chunks(tf.constant(data))) > MAX_TEXT_CHUNKS:
+        return (
+            f"PNG data with more than {MAX_TEXT_CHUNKS} compressed texts: unpacking them could "
+            "fill the memory. Save the image again without its metadata"
+        )
+    return ""

@@ -1,0 +1,1 @@
+"""Examples in, batches out: sampling, decoding, preprocessing and distribution to the devices."""

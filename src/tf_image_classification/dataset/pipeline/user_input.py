@@ -1,0 +1,300 @@
+"""Batches that a spec's own ``input_fn`` gives, and the base class's ``input_fn`` itself."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import hashlib
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.dataset.examples import is_marker
+from tf_image_classification.dataset.pipeline.pipeline import (
+    WHOLE,
+    BadImage,
+    Pipeline,
+    Preproc,
+    Share,
+    where_known,
+)
+from tf_image_classification.dataset.readers import source_kind
+from tf_image_classification.dataset.table import SourceOptions, Table, read_table
+from tf_image_classification.errors import DataError, SpecError
+from tf_image_classification.labels import Label, LabelSchema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GivenInput:
+    """Batches from a user's function, in the form and with the methods of ``Pipeline``.
+
+    Continuing at a position means skipping that many batches, which is exact when the function
+    gives the same batches each time.
+
+    Attributes:
+        make: returns a dataset of (images, labels), labels one tensor or a dictionary by name.
+        schema: the labels.
+        batch_size: rows of a batch; smaller ones are padded.
+        source_names: what the user named as examples, for the record.
+    """
+
+    make: Callable[[], tf.data.Dataset]
+    schema: LabelSchema
+    batch_size: int
+    source_names: tuple[str, ...]
+
+    @property
+    def num_examples(self) -> int | None:
+        """Not known: the batches are the user's own."""
+        return None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of the names of the examples, all that is known of them."""
+        return hashlib.sha256("\0".join(self.source_names).encode()).hexdigest()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images.
+
+        Raises:
+            SpecError: the batches are not images and labels of known shape.
+        """
+        spec = self.make().element_spec
+        if not isinstance(spec, tuple) or len(spec) != 2:
+            raise SpecError(f"input_fn yields {spec}, expected (images, labels).")
+        if not isinstance(spec[0], tf.TensorSpec):
+            raise SpecError(f"input_fn yields {spec[0]} as images, expected one tensor.")
+        shape = spec[0].shape
+        if shape.rank != 4 or not shape[1:].is_fully_defined():
+            raise SpecError(f"input_fn yields images of shape {shape}, expected [batch, H, W, C].")
+        return int(shape[1]), int(shape[2]), int(shape[3])
+
+    def training_batches(
+        self, position: int, *, excluded: Collection[int] = (), share: Share = WHOLE
+    ) -> tf.data.Dataset:
+        """Endless batches from a position on; as ``Pipeline.training_batches``."""
+        return self._batches(self.make().repeat(), position // self.batch_size, share)
+
+    def num_evaluation_batches(self, max_batches: int = 0) -> None:
+        """None: only the user's function knows."""
+
+    def evaluation_batches(
+        self,
+        *,
+        first_batch: int = 0,
+        max_batches: int = 0,
+        excluded: Collection[int] = (),
+        share: Share = WHOLE,
+    ) -> tf.data.Dataset:
+        """One pass; as ``Pipeline.evaluation_batches``."""
+        batches = self.make().take(max_batches) if max_batches else self.make()
+        return self._batches(batches, first_batch, share)
+
+    def find_bad_images(self, position: int, *, training: bool) -> list[BadImage]:
+        """Nothing to leave out: what the user's function does with bad images is its own.
+
+        Raises:
+            DataError: the batch at the position cannot be had; says what is wrong with it.
+        """
+        if training:
+            batches = self.training_batches(position)
+        else:
+            batches = self.evaluation_batches(first_batch=position // self.batch_size)
+        try:
+            next(iter(batches), None)
+        except tf.errors.OpError as error:
+            reason = error.message.partition("\n")[0]
+            raise DataError(f"{self.names_at(position)[0]}: {reason}") from error
+        return []
+
+    def names_at(self, position: int) -> list[str]:
+        """What can be said of the examples of the batch at a position."""
+        return [f"batch {position // self.batch_size} of the spec's own input_fn"]
+
+    def _batches(self, batches: tf.data.Dataset, skipped: int, share: Share) -> tf.data.Dataset:
+        rows = share.rows(self.batch_size)
+        padded = batches.skip(skipped).enumerate(skipped).map(self._padded)
+
+        def own_slices(batch: Batch) -> tf.data.Dataset:
+            first, end = share.first * rows, (share.first + share.count) * rows
+            own = tf.nest.map_structure(
+                lambda t: tf.reshape(t[first:end], [share.count, rows, *t.shape[1:]]), batch
+            )
+            return tf.data.Dataset.from_tensor_slices(own)
+
+        return padded.flat_map(own_slices).prefetch(tf.data.AUTOTUNE)
+
+    def _padded(self, number: tf.Tensor, batch: tuple[Any, Any]) -> Batch:
+        images, given = batch
+        if not isinstance(given, Mapping):
+            given = {self.schema.names[0]: given}
+        num_rows = tf.shape(images)[0]
+        fits = tf.debugging.assert_less_equal(
+            num_rows, self.batch_size, "input_fn yields more rows than the batch_size it is given."
+        )
+        with tf.control_dependencies([fits]):
+            is_row = tf.range(self.batch_size) < num_rows
+        labels, present = {}, {}
+        for label in self.schema:
+            if label.name not in given:
+                raise SpecError(f"input_fn yields no label {label.name!r}, only {sorted(given)}.")
+            values, known = _values(label, tf.convert_to_tensor(given[label.name]))
+            values, known = self._pad(values, num_rows), self._pad(known, num_rows)
+            labels[label.name], present[label.name] = values, known & is_row
+        first = tf.cast(number, tf.int64) * self.batch_size
+        ids = first + tf.range(self.batch_size, dtype=tf.int64)
+        ids = tf.where(is_row, ids, tf.constant(PADDING_ID, tf.int64))
+        return Batch(self._pad(images, num_rows), labels, present, ids)
+
+    def _pad(self, value: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+        missing = [[0, self.batch_size - num_rows]] + [[0, 0]] * (value.shape.rank - 1)
+        return tf.ensure_shape(tf.pad(value, missing), [self.batch_size, *value.shape[1:]])
+
+
+def _values(label: Label, given: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A label's numbers as the framework keeps them, and where they are known."""
+    if label.one_hot_rows and given.shape.rank == 2 and given.shape[1] == label.depth:
+        return _numbers_of_rows(label, given)
+    return _known(label, _column(label, given))
+
+
+def _numbers_of_rows(label: Label, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Class numbers of one-hot rows [B, depth]; a row of zeros is a missing label."""
+    is_one = rows == tf.ones([], rows.dtype)
+    is_valid = tf.reduce_all(is_one | (rows == tf.zeros([], rows.dtype)))
+    count = tf.reduce_sum(tf.cast(is_one, tf.int32), axis=1)
+    check = tf.debugging.Assert(
+        is_valid & tf.reduce_all(count <= 1),
+        [f"input_fn yields label {label.name!r}, of which one-hot rows are expected, as", rows],
+        summarize=-1,
+    )
+    with tf.control_dependencies([check]):
+        return tf.argmax(tf.cast(is_one, tf.int32), axis=1), count == 1
+
+
+def _column(label: Label, values: tf.Tensor) -> tf.Tensor:
+    """A label's numbers [B, ...], from a tensor of that shape or [B, 1].
+
+    Raises:
+        SpecError: the tensor has more than one number an example, such as one-hot rows, or texts.
+    """
+    if label.value_shape and values.shape.rank == 2 and values.shape[1] == label.depth:
+        return values
+    is_wide = bool(label.value_shape) or (
+        values.shape.rank is not None and any(size != 1 for size in values.shape[1:])
+    )
+    if is_wide or not (values.dtype.is_integer or values.dtype.is_floating):
+        wanted = "class numbers" if label.is_class else "numbers"
+        wanted_shape = ", ".join(map(str, ("batch", *label.value_shape)))
+        raise SpecError(
+            f"input_fn yields label {label.name!r} as {values.dtype.name} {values.shape}, expected "
+            f"{wanted} of shape [{wanted_shape}]."
+        )
+    return tf.reshape(values, [-1])
+
+
+def _known(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A label's numbers in their dtype, checked, and where they are not the marker for missing."""
+    known = ~is_marker(label, values)
+    if label.value_shape:  # a row that is the marker throughout is missing
+        known = tf.reduce_any(known, axis=1)
+    values = where_known(known, values, 0)
+    if label.value_shape:
+        numbers = tf.cast(values, tf.float32)
+        is_valid = (numbers == 0.0) | (numbers == 1.0)
+        expected = "0 and 1 for each class"
+    elif label.is_class:
+        numbers = tf.cast(values, tf.int64)
+        is_valid = (numbers >= 0) & (numbers < label.depth)
+        is_valid &= tf.cast(numbers, values.dtype) == values
+        expected = f"whole numbers from 0 to {label.depth - 1}"
+    else:
+        numbers = tf.cast(values, tf.float32)
+        is_valid = tf.math.is_finite(numbers)
+        expected = "finite numbers"
+    check = tf.debugging.Assert(
+        tf.reduce_all(is_valid),
+        [f"input_fn yields label {label.name!r}, of which {expected} are expected, as", values],
+        summarize=-1,
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(numbers), known
+
+
+def plain_input_fn(
+    patterns: Sequence[str],
+    schema: LabelSchema,
+    *,
+    batch_size: int,
+    is_tfrecord: bool,
+    epochs: int | None,
+    image_size: int,
+    preproc: Preproc,
+) -> Callable[[], tf.data.Dataset]:
+    """What ``EstimatorSpec.input_fn`` returns; class names are those of the source itself.
+
+    Raises:
+        DataError: the source is not what ``is_tfrecord`` says, or is unusable; or it lacks labels
+            and no number is declared that can stand for them.
+    """
+    kind = source_kind(patterns, "metadata")
+    if is_tfrecord != (kind == "tfrecord"):
+        raise DataError(f"is_tfrecord is {is_tfrecord}, but {', '.join(patterns)} is a {kind}.")
+    cache_dir = tempfile.mkdtemp(prefix="tfic-")
+    # Batches may be read as long as the process lives, whoever still holds the function.
+    atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
+    raw = read_table(patterns, schema, SourceOptions(option="metadata", cache_dir=cache_dir))
+    vocabularies = {
+        label.name: label.class_names or raw.vocabulary(label)
+        for label in schema.labels_with_classes
+    }
+    table = raw.encode(schema.with_vocabularies(vocabularies))
+    markers = {label.name: _marker(label, table, patterns) for label in schema}
+    pipeline = Pipeline(
+        source=table,
+        preproc=preproc,
+        batch_size=batch_size,
+        image_size=image_size,
+        max_image_pixels=100_000_000,
+    )
+
+    def marked(batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        labels = {
+            name: where_known(batch.present[name], values, markers[name])
+            for name, values in batch.labels.items()
+        }
+        return batch.images, labels
+
+    def input_fn() -> tf.data.Dataset:
+        batches = pipeline.training_batches(0)
+        if epochs is None:
+            return batches.map(marked)
+        total = raw.num_examples * epochs
+
+        def without_rest(number: tf.Tensor, batch: Batch) -> Any:
+            rows = tf.minimum(total - number * batch_size, batch_size)
+            return tf.nest.map_structure(lambda part: part[:rows], marked(batch))
+
+        return batches.take(math.ceil(total / batch_size)).enumerate().map(without_rest)
+
+    return input_fn
+
+
+def _marker(label: Label, table: Table, patterns: Sequence[str]) -> float:
+    """The number that stands for a missing label in what an ``input_fn`` yields; 0 if none is."""
+    if table.columns[label.name].present.all():
+        return 0.0
+    marker = label.missing_number
+    if marker is None or (label.has_classes and not marker.is_integer()):
+        raise DataError(
+            f"{', '.join(patterns)}: label {label.name!r} is missing in some examples. Batches of "
+            f"an input_fn mark these with a number; declare it: Label({label.name!r}, ..., "
+            "missing=-1)."
+        )
+    return marker

@@ -1,0 +1,1 @@
+"""Several processes and devices: the cluster, the start of all workers, and their agreement."""

@@ -1,0 +1,1 @@
+"""Trained models as SavedModel, LiteRT, ONNX and Keras files, each verified before it is kept."""

@@ -1,0 +1,135 @@
+"""LiteRT files: writing them, what they know about themselves, running them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification.export.extras import import_extra
+from tf_image_classification.export.output_module import (
+    FLOAT16,
+    INT8,
+    NONE,
+    SCOPE,
+    OutputModule,
+    Plan,
+)
+from tf_image_classification.export.plain_graph import plain_function
+from tf_image_classification.export.saved_model import ExportedModel
+
+METADATA = "tf_image_classification"
+"""Name under which a file keeps its description, as JSON."""
+
+
+def write_litert(exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, Any]:
+    """Write a file with the signature ``serving_default``; returns its description.
+
+    It takes any number of images, or one at a time with recurrent layers, for which the format
+    knows no other way.
+    """
+    import_extra("ai_edge_litert.interpreter", "LiteRT")  # before the long part
+    module = OutputModule(exported, plan)
+    content = _converted(plain_function(module.classify_one or module.classify), plan)
+    if module.classify_one is not None:
+        takes = dict(plan.description.get("input", {}))
+        takes["shape"] = [1, *takes.get("shape", ())[1:]]
+        plan = dataclasses.replace(plan, description={**plan.description, "input": takes})
+    with open(path, "wb") as stream:
+        stream.write(_described(content, plan))
+    return plan.description
+
+
+def _converted(function: Any, plan: Plan) -> bytes:
+    module = tf.Module()
+    module.classify = function
+    with tempfile.TemporaryDirectory() as folder:
+        signatures = {"serving_default": module.classify}
+        tf.saved_model.save(module, folder, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, ["serving_default"])
+        if plan.quantization != NONE:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if plan.quantization == FLOAT16:
+            converter.target_spec.supported_types = [tf.float16]
+        return _int8(converter, plan) if plan.quantization == INT8 else converter.convert()
+
+
+def _int8(converter: Any, plan: Plan) -> bytes:
+    """A model that computes in int8 up to the logits.
+
+    Probabilities in 256 steps would tie, and round small ones to 0.
+    """
+    from tensorflow.lite.python.convert import mlir_quantize
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    converter.representative_dataset = lambda: ([image] for image in plan.samples())
+    converter._experimental_calibrate_only = True
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(converter.convert()))
+    names = _without_ranges(model.subgraphs[0])
+    calibrated = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return bytes(mlir_quantize(calibrated, denylisted_nodes=names))
+
+
+def _without_ranges(graph: Any) -> set[str]:
+    """Forget the measured ranges of the tensors after the logits, and give their names.
+
+    Both are needed: what has a range is quantised where a neighbour wants the same scale.
+    """
+    outputs = set(graph.outputs)
+    names = set()
+    for number, tensor in enumerate(graph.tensors):
+        name = tensor.name.decode()
+        if f"{SCOPE}/" in name or number in outputs:
+            names.add(name)
+            tensor.quantization = None
+    return names
+
+
+def _described(content: bytes, plan: Plan) -> bytes:
+    """The model with its description in the metadata of its own format."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    buffer = schema.BufferT()
+    buffer.data = list(json.dumps(plan.description).encode())
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = METADATA.encode(), len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def litert_description(path: str) -> dict[str, Any]:
+    """The description in a LiteRT file; {} for one that this package has not written."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    with open(path, "rb") as stream:
+        model = flatbuffer_utils.convert_bytearray_to_object(bytearray(stream.read()))
+    for entry in model.metadata or ():
+        if entry.name == METADATA.encode():
+            found: dict[str, Any] = json.loads(bytes(model.buffers[entry.buffer].data))
+            return found
+    return {}
+
+
+def load_litert(path: str) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
+    """Read a file with the LiteRT interpreter."""
+    interpreter = import_extra("ai_edge_litert.interpreter", "LiteRT")
+    runner = interpreter.Interpreter(model_path=path).get_signature_runner("serving_default")
+    [taken] = runner.get_input_details().values()
+    takes_one = taken["shape_signature"][0] == 1
+
+    def run(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        images = images.astype(taken["dtype"])
+        parts = [images[i : i + 1] for i in range(len(images))] if takes_one else [images]
+        found = [dict(runner(images=part)) for part in parts]
+        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+    return run

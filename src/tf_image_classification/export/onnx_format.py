@@ -1,0 +1,113 @@
+"""ONNX files: writing them and running them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tf_image_classification.export.extras import import_extra
+from tf_image_classification.export.litert_format import METADATA
+from tf_image_classification.export.output_module import DYNAMIC, NONE, SCOPE, OutputModule, Plan
+from tf_image_classification.export.plain_graph import plain_function
+from tf_image_classification.export.saved_model import ExportedModel
+
+_OPSET = 17
+
+
+def write_onnx(exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, Any]:
+    """Write a file with the input ``images``; returns its description."""
+    onnx = import_extra("onnx", "ONNX")
+    tf2onnx = import_extra("tf2onnx", "ONNX")
+    function = plain_function(OutputModule(exported, plan).classify)
+    model, _ = tf2onnx.convert.from_function(
+        function,
+        input_signature=function.input_signature,
+        opset=_OPSET,
+        custom_op_handlers={"Erfc": (_erfc, [])},
+    )
+    onnx.checker.check_model(model)
+    if plan.quantization == NONE:
+        _save(model, plan, path)
+        return plan.description
+    from onnxruntime import quantization
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, smaller = (os.path.join(folder, f"{n}.onnx") for n in "abc")
+        onnx.save(model, plain)
+        quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        if plan.quantization == DYNAMIC:
+            quantization.quantize_dynamic(prepared, smaller)
+        else:
+            quantization.quantize_static(
+                prepared,
+                smaller,
+                _Samples(plan.samples()),
+                per_channel=True,
+                nodes_to_exclude=_after_logits(onnx.load(prepared).graph),
+            )
+        _save(onnx.load(smaller), plan, path)
+    return plan.description
+
+
+def _erfc(context: Any, node: Any, name: str, _: Any) -> None:
+    """Write Erfc, which the exact GELU has and ONNX lacks, as 1 - Erf."""
+    tf2onnx = import_extra("tf2onnx", "ONNX")
+    argument, shapes, dtypes = node.input[0], node.output_shapes, node.output_dtypes
+    kind = tf2onnx.utils.map_onnx_to_numpy_type(context.get_dtype(argument))
+    one = context.make_const(f"{name}_one", np.array(1, kind)).output[0]
+    erf = context.make_node("Erf", [argument]).output[0]
+    context.remove_node(name)
+    context.make_node(
+        "Sub", [one, erf], name=name, outputs=node.output, shapes=shapes, dtypes=dtypes
+    )
+
+
+def _after_logits(graph: Any) -> list[str]:
+    """The names of the nodes that are computed after the logits, or give an output."""
+    outputs = {output.name for output in graph.output}
+    after: set[str] = set()
+    names = []
+    for node in graph.node:  # each after those that it takes from
+        is_after = f"{SCOPE}/" in node.name or not after.isdisjoint(node.input)
+        if is_after or not outputs.isdisjoint(node.output):
+            after |= set(node.output)
+            names.append(node.name)
+    return names
+
+
+class _Samples:
+    """Training images in the form that ONNX Runtime calibrates with."""
+
+    def __init__(self, images: Iterable[npt.NDArray[np.float32]]) -> None:
+        self._images = iter(images)
+
+    def get_next(self) -> dict[str, Any] | None:
+        image = next(self._images, None)
+        return None if image is None else {"images": image}
+
+
+def _save(model: Any, plan: Plan, path: str) -> None:
+    onnx = import_extra("onnx", "ONNX")
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(plan.description)})
+    onnx.save(model, path)
+
+
+def load_onnx(path: str) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
+    """Read a file with ONNX Runtime."""
+    runtime = import_extra("onnxruntime", "ONNX")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    [taken] = session.get_inputs()
+
+    def run(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        if taken.type == "tensor(float)":  # of a preprocessing in half precision
+            images = images.astype(np.float32)
+        return dict(zip(names, session.run(None, {taken.name: images}), strict=True))
+
+    return run

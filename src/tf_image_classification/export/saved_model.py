@@ -1,0 +1,266 @@
+"""The SavedModel of a run: encoded images in, predictions out, preprocessing included.
+
+serve(image_bytes)    encoded images [B] to predictions by name
+preprocess(image)     one decoded image to what the model takes
+classify(images)      preprocessed images to logits by label name
+classify_one(images)  the same of a single image, of models with recurrent layers, for LiteRT
+explain(images)       preprocessed images to where the model looks, if it has feature maps
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_image_classification.config import PixelRange
+from tf_image_classification.dataset.image.decode import decode_image
+from tf_image_classification.errors import DataError
+from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
+from tf_image_classification.labels import SEPARATOR, LabelSchema
+from tf_image_classification.system import files, signals
+
+log = logging.getLogger("tf_image_classification")
+
+_STEP_FILE = "step.json"
+_NO_HEAT_MAPS = "no_heat_maps"
+_RECURRENT = "TensorListReserve"  # in the graph of layers that keep their results in a list
+_UNFINISHED = ".saved_model-"
+_OLD = ".old"
+
+
+@dataclasses.dataclass(frozen=True)
+class Servable:
+    """What is exported besides the weights.
+
+    Attributes:
+        schema: the labels with their vocabularies.
+        forward: images and whether training, to logits by label.
+        preprocess: one decoded image, uint8 [h, w, 3], to what the model takes.
+        image_spec: shape and dtype of that.
+        max_pixels: larger images are refused.
+        png16_range: as ``decode_image`` takes it.
+    """
+
+    schema: LabelSchema
+    forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
+    preprocess: Callable[[tf.Tensor], tf.Tensor]
+    image_spec: tf.TensorSpec
+    max_pixels: int
+    png16_range: PixelRange
+
+
+def export_saved_model(path: str, model: keras.Model, servable: Servable, *, step: int) -> None:
+    """Write the SavedModel, whole or not at all; until then the one that was there remains.
+
+    Args:
+        path: the folder; one that is there is replaced.
+        model: the model with the weights to export.
+        servable: what is exported with it.
+        step: steps done when the weights were saved.
+    """
+    archive, notes = _archive(model, servable)
+    notes = {"step": step, "labels": servable.schema.to_json()} | notes
+    near = None if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
+    for name in os.listdir(near) if near else ():
+        if name.startswith(_UNFINISHED):  # of a process that was killed
+            files.remove(os.path.join(str(near), name))
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=near) as temporary:
+        written = os.path.join(temporary, "saved_model")
+        archive.write_out(written, verbose=False)
+        if files.is_remote(path):
+            _upload(written, path)
+        else:
+            files.write_json(os.path.join(written, _STEP_FILE), notes)
+            replace_folder(written, path)
+    if files.is_remote(path):  # last: without it the folder is not taken for complete
+        files.write_json(files.join(path, _STEP_FILE), notes)
+
+
+def _archive(
+    model: keras.Model, servable: Servable
+) -> tuple[keras.export.ExportArchive, dict[str, Any]]:
+    """The traced functions, and what the folder keeps about them."""
+    schema, image_spec = servable.schema, servable.image_spec
+    images_spec = tf.TensorSpec([None, *image_spec.shape], image_spec.dtype, "images")
+    classify = tf.function(
+        lambda images: servable.forward(images, False), input_signature=[images_spec]
+    )
+
+    def serve(image_bytes: tf.Tensor) -> dict[str, Any]:
+        images = tf.map_fn(
+            lambda data: servable.preprocess(
+                decode_image(data, max_pixels=servable.max_pixels, png16_range=servable.png16_range)
+            ),
+            image_bytes,
+            fn_output_signature=image_spec,
+        )
+        predictions = predictions_from(schema, classify(images))
+        for label in schema.class_labels:
+            names = tf.constant(label.named_classes())
+            predictions[f"{label.name}_class_name"] = tf.gather(names, predictions[label.name])
+        for label in schema.labels_with_classes:
+            if label.value_shape:
+                names = tf.where(predictions[label.name], label.named_classes(), "")
+                kept = tf.ragged.boolean_mask(names, predictions[label.name])
+                joined = tf.strings.reduce_join(kept, axis=1, separator=SEPARATOR)
+                predictions[f"{label.name}_class_names"] = joined
+        return predictions
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", serve, [tf.TensorSpec([None], tf.string, "image_bytes")])
+    image = tf.TensorSpec([None, None, 3], tf.uint8, "image")
+    archive.add_endpoint("preprocess", servable.preprocess, [image])
+    graph = classify.get_concrete_function().graph.as_graph_def()
+    archive.add_endpoint("classify", classify)
+    if any(node.op == _RECURRENT for node in graph.node):
+        one = tf.TensorSpec([1, *image_spec.shape], image_spec.dtype, "images")
+        archive.add_endpoint("classify_one", lambda images: servable.forward(images, False), [one])
+    explain = tf.function(heat_maps_of(model, schema), input_signature=[images_spec])
+    try:
+        explain.get_concrete_function()
+    except Exception as error:  # whatever a layer does in a gradient: the model is exported without
+        if (stopped := signals.cause_of(error)) is not None:
+            raise stopped from None
+        return archive, {_NO_HEAT_MAPS: reason_of(error)}
+    archive.add_endpoint("explain", explain)
+    return archive, {}
+
+
+def replace_folder(source: str, target: str) -> None:
+    """Put a folder in the place of another; a kill at any instant leaves one to be found."""
+    _find(target)
+    old = target + _OLD
+    files.remove(old)
+    if os.path.isdir(target):
+        os.rename(target, old)
+    try:
+        os.rename(source, target)
+    except BaseException:
+        _find(target)
+        raise
+    files.remove(old)
+
+
+def _find(path: str) -> None:
+    """Put a model back that a killed process had moved away without writing the new one."""
+    if not files.is_remote(path) and not os.path.isdir(path) and os.path.isdir(path + _OLD):
+        os.rename(path + _OLD, path)
+
+
+def _upload(source: str, target: str) -> None:
+    files.remove_file(files.join(target, _STEP_FILE))  # first: what is left is not complete
+    files.remove(target)
+    for folder, _, names in os.walk(source):
+        inner = files.join(target, os.path.relpath(folder, source)).removesuffix("/.")
+        for name in names:
+            files.write_bytes(files.join(inner, name), files.read_bytes(os.path.join(folder, name)))
+
+
+def exported_step(path: str) -> int | None:
+    """The step of the exported model in a folder, or None when there is no complete one."""
+    notes = _notes(path)
+    return notes["step"] if notes else None
+
+
+def _notes(path: str) -> dict[str, Any]:
+    """What the folder of an exported model keeps about it; {} when there is no complete one."""
+    _find(path)
+    step_path = files.join(path, _STEP_FILE)
+    if not files.exists(step_path):
+        return {}
+    try:
+        notes = dict(files.read_json(step_path))
+        return notes | {"step": int(notes["step"])}
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged (%s): the exported model is incomplete.", step_path, error)
+        return {}
+
+
+class ExportedModel:
+    """An exported model as a program: preprocessing and logits, without the code that made it.
+
+    Attributes:
+        path: the SavedModel's folder.
+        step: steps done when its weights were saved; -1 before it is loaded.
+        no_heat_maps: why ``explain`` gives nothing, or "".
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.step = -1
+        self.no_heat_maps = ""
+        self._loaded: Any = None
+
+    def load(self) -> ExportedModel:
+        """Read it from its folder.
+
+        Raises:
+            DataError: there is no SavedModel, or it is damaged.
+        """
+        notes = _notes(self.path)
+        if not notes:
+            raise DataError(
+                f"{self.path} holds no exported model. Complete the run with export_saved_model, "
+                "or name the spec (--spec file.py:Class) to evaluate a checkpoint."
+            )
+        try:
+            self._loaded, self.step = tf.saved_model.load(self.path), int(notes["step"])
+        except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
+            reason = str(error).rstrip(".")
+            raise DataError(
+                f"The exported model {self.path} cannot be read: {reason}. Remove it and start the "
+                "run's command again, which exports it anew."
+            ) from error
+        self.no_heat_maps = str(notes.get(_NO_HEAT_MAPS, ""))
+        return self
+
+    def fingerprint(self) -> str:
+        """A number of its program and its weights, whose checksums their index holds."""
+        parts = ("saved_model.pb", "variables/variables.index")
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(files.read_bytes(files.join(self.path, part)))
+        return digest.hexdigest()
+
+    def preproc(self, image: tf.Tensor, width: int, height: int) -> tf.Tensor:
+        """The evaluation preprocessing, in the form of ``get_preproc_fn``."""
+        return self._loaded.preprocess(image)
+
+    def forward(self, images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+        """Preprocessed images [B, H, W, C] to logits by label name."""
+        return dict(self._loaded.classify(images))
+
+    @property
+    def is_traced_for_one(self) -> bool:
+        """Whether there is ``forward_one``: of models with recurrent layers."""
+        return hasattr(self._loaded, "classify_one")
+
+    def forward_one(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One preprocessed image [1, H, W, C] to logits by label name."""
+        return dict(self._loaded.classify_one(image))
+
+    def explain(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Preprocessed images to where the model looks, as ``heat_maps_of``; {} if it cannot."""
+        function = getattr(self._loaded, "explain", None)
+        return {} if function is None else dict(function(images))
+
+    @property
+    def loaded(self) -> Any:
+        """The SavedModel itself, with its functions."""
+        return self._loaded
+
+    @property
+    def image_spec(self) -> tf.TensorSpec:
+        """Shape and dtype of one preprocessed image."""
+        batched = self._loaded.classify.concrete_functions[0].structured_input_signature[0][0]
+        return tf.TensorSpec(batched.shape[1:], batched.dtype)

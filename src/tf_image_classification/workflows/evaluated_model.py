@@ -1,0 +1,97 @@
+"""A folder's model with what it said of the evaluation examples: what a report is made from.
+
+known = know(ModelFolder("./models/pets"), settings, cache_dir)
+known.judgement.labels["pet"].score
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.table import Table
+from tf_image_classification.errors import TficError
+from tf_image_classification.evaluation.analysis import Judgement, judge
+from tf_image_classification.evaluation.predictions import Predictions
+from tf_image_classification.export.saved_model import ExportedModel
+from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.serving.predictor import Predictor, load_model
+from tf_image_classification.workflows import evaluate
+from tf_image_classification.workflows.setup import run_data
+
+log = logging.getLogger("tf_image_classification")
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownModel:
+    """A model and what is known of it.
+
+    Attributes:
+        record: of the run that made it.
+        settings: those of the run, but for what was given since.
+        data: evaluation examples, and the training examples where they can still be read.
+        predictor: of the exported model.
+        predictions: what it said of the evaluation examples.
+        judgement: what follows from them.
+    """
+
+    record: RunRecord
+    settings: Settings
+    data: run_data.Data
+    predictor: Predictor
+    predictions: Predictions
+    judgement: Judgement
+
+    @property
+    def evaluation(self) -> Table:
+        """The evaluation examples."""
+        assert isinstance(self.data.evaluation, Pipeline)
+        assert isinstance(self.data.evaluation.source, Table)
+        return self.data.evaluation.source
+
+    @property
+    def train(self) -> Table | None:
+        """The training examples; None where they cannot be read, or not by number."""
+        source = getattr(self.data.train, "source", None)
+        return source if isinstance(source, Table) else None
+
+
+def know(folder: ModelFolder, settings: Settings, cache_dir: str, group: str = "") -> KnownModel:
+    """What is known of a folder's model; evaluates it where that was not done yet.
+
+    Args:
+        folder: the model's.
+        settings: with ``eval_metadata`` where other examples are wanted.
+        cache_dir: folder for indexes and unpacked records.
+        group: as ``judgement.judge`` takes it.
+
+    Raises:
+        TficError: there is no model or nothing to evaluate it on.
+    """
+    record = folder.known_record()
+    settings = evaluate.settings_of_kept(folder, settings, record)
+    exported = ExportedModel(folder.saved_model).load()
+    data = _data(exported, record, settings, cache_dir)
+    assert data.evaluation is not None
+    predictions = evaluate.kept_predictions(
+        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint, may_replace=True
+    )
+    predictor = load_model(folder.path)
+    return KnownModel(record, settings, data, predictor, predictions, judge(predictions, group))
+
+
+def _data(
+    exported: ExportedModel, record: RunRecord, settings: Settings, cache_dir: str
+) -> run_data.Data:
+    """The evaluation set, with the training set where it can still be read."""
+    spec = evaluate.ExportedSpec(exported, record.schema)
+    training = settings.data.train_metadata or tuple(record.settings["train_metadata"])
+    if training:
+        both = settings.replace(train_metadata=training)
+        try:
+            return run_data.read_data(spec, both, cache_dir, record.schema)
+        except TficError as error:
+            log.warning("The training examples are left out: %s", error)
+    return run_data.read_data(spec, settings, cache_dir, record.schema, with_training=False)

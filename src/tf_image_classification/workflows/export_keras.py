@@ -1,0 +1,102 @@
+"""A folder's model as a ``.keras`` file: the spec's own layers, with the exported weights."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification.backbone_spec import ReadySpec
+from tf_image_classification.batches import probabilities_key
+from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
+from tf_image_classification.config import Settings, make_settings
+from tf_image_classification.distributed.devices import make_strategy
+from tf_image_classification.errors import CheckpointError, ExportError
+from tf_image_classification.estimator_specs import EstimatorSpec, logits_of, predictions_from
+from tf_image_classification.export.formats import Format, Run
+from tf_image_classification.export.output_module import NONE, Plan
+from tf_image_classification.export.saved_model import ExportedModel
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
+
+KERAS = "keras"
+_READY = ("backbone", "dropout")  # what decides a ready network's layers
+
+
+def ready_spec_of(model_dir: str) -> ReadySpec | None:
+    """The spec of a folder that was trained with ``--backbone``, from its record; else None."""
+    record = ModelFolder(model_dir).read_record()
+    if record is None or not record.settings.get("backbone"):
+        return None
+    settings = make_settings({name: record.settings[name] for name in _READY})
+    return ReadySpec(record.schema.labels, settings.ready)
+
+
+def keras_format(
+    spec: EstimatorSpec | None, settings: Settings, folder: ModelFolder, record: RunRecord
+) -> Format:
+    """The format "keras" of one folder.
+
+    Args:
+        spec: the spec of the run.
+        settings: of the run.
+        folder: its folder.
+        record: what the folder knows about it.
+    """
+    assert spec is not None
+
+    def write(exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, Any]:
+        saved, _ = newest_weights(folder)
+        if saved.step != exported.step:
+            raise CheckpointError(
+                f"The exported model is of step {exported.step}, the best checkpoint of "
+                f"{saved.step}. Complete the run to export it anew."
+            )
+        height, width, channels = exported.image_spec.shape
+        strategy = make_strategy("one_device")
+        model = build.build_model(spec, settings, (height, width, channels), strategy)
+        assign_weights(model, saved)
+        model.save(path)
+        with zipfile.ZipFile(path, "a") as archive:  # Keras reads its own members only
+            archive.writestr(ARCHIVE_MEMBER, json.dumps(dict(plan.description)))
+        return plan.description
+
+    return file_format(write, record.schema)
+
+
+def file_format(
+    write: Callable[[ExportedModel, Plan, str], Mapping[str, Any]], schema: LabelSchema
+) -> Format:
+    """The format "keras" with what writes it."""
+    return Format(KERAS, "model.keras", False, (NONE,), write, lambda path: _load(path, schema))
+
+
+def _load(path: str, schema: LabelSchema) -> Run:
+    # Python code in it, of Lambda layers, is the spec's own, which has just been written.
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=False)
+    except TypeError as error:
+        unknown = re.search(r"Could not locate (?:class|function) '([^']+)'", str(error))
+        if unknown is None:
+            raise
+        raise ExportError(
+            f"The keras file was written, but Keras does not find {unknown[1]} when it reads it. "
+            f"Write @keras.saving.register_keras_serializable() above {unknown[1]} and export "
+            "again. Nothing was kept."
+        ) from error
+
+    def run(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        logits = logits_of(schema, model, tf.cast(images, tf.float32), training=False)
+        predictions = predictions_from(schema, logits)
+        keys = [probabilities_key(one.name) if one.has_classes else one.name for one in schema]
+        return {key: predictions[key].numpy() for key in keys}
+
+    return run

@@ -1,0 +1,118 @@
+"""Which evaluation a model folder keeps: what reports show and predictions are calibrated by.
+
+print(keep(folder, predictions, judgement, choice="auto"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.evaluation.analysis import FEWEST_TO_CALIBRATE, Judgement
+from tf_image_classification.evaluation.predictions import (
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.system import files
+
+AUTO, ALWAYS, NEVER = CHOICES = ("auto", "yes", "no")
+"""Whether an evaluation becomes the folder's own; auto: unless a calibration would be lost."""
+
+_FILES = "predictions.parquet, judgement.json and calibration.json"
+_USERS = "tfic predict, serve, export and report"
+
+
+def check_choice(choice: str) -> None:
+    """See that a choice is one.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if choice not in CHOICES:
+        raise ConfigError(f"keep_evaluation is {choice!r}, expected {', '.join(CHOICES)}.")
+
+
+def keep(
+    folder: ModelFolder,
+    predictions: Predictions,
+    judgement: Judgement,
+    *,
+    choice: str,
+) -> str:
+    """Make an evaluation the folder's own, or not; says what is kept, replaced or too small.
+
+    Args:
+        folder: of the model.
+        predictions: of the evaluation.
+        judgement: what follows from them.
+        choice: one of ``CHOICES``.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    before = _kept_before(folder, predictions.step)
+    if choice == NEVER:
+        return f"not kept (--keep_evaluation no). {_stays(before)}"
+    new = {
+        name: of_label.calibrated.calibration.to_json()
+        for name, of_label in judgement.labels.items()
+        if of_label.calibrated is not None
+    }
+    uncalibrated = _uncalibrated(predictions, judgement)
+    lost = sorted(set(before.get("calibrations", {})) - set(new))
+    if choice == AUTO and lost:
+        return (
+            f"not kept: {uncalibrated}, and the calibration of label {', '.join(lost)} would be "
+            f"lost. {_stays(before)} --keep_evaluation yes replaces it."
+        )
+    write_predictions(folder.predictions, predictions)
+    files.write_json(folder.judgement, judgement.to_json())
+    files.write_json(folder.calibration, {"step": predictions.step, "labels": new})
+    place = ""
+    if before and before["data"] != predictions.data:
+        place = f", and replace those of {before['count']} other examples"
+    text = f"kept: {_FILES} hold this evaluation of {len(predictions)} examples{place}."
+    if lost:
+        text += f" The calibration of label {', '.join(lost)} was removed: {uncalibrated}."
+    elif uncalibrated:
+        text += f" Not calibrated: {uncalibrated}."
+    return text
+
+
+def _kept_before(folder: ModelFolder, step: int) -> dict[str, Any]:
+    """What the folder keeps of this model: examples, fingerprint, calibrations; {} if nothing."""
+    if not files.exists(folder.predictions):
+        return {}
+    try:
+        found = read_predictions(folder.predictions)
+        stored: Mapping[str, Any] = (
+            files.read_json(folder.calibration) if files.exists(folder.calibration) else {}
+        )
+    except (DataError, ValueError):  # damaged: it is written anew
+        return {}
+    if found.step != step:
+        return {}
+    calibrations = stored.get("labels", {}) if stored.get("step") == step else {}
+    return {"count": len(found), "data": found.data, "calibrations": calibrations}
+
+
+def _stays(before: Mapping[str, Any]) -> str:
+    if not before:
+        return "The folder holds no evaluation of this model."
+    return f"{_USERS} still use the evaluation of {before['count']} examples."
+
+
+def _uncalibrated(predictions: Predictions, judgement: Judgement) -> str:
+    """Which labels have too few examples to be calibrated, or ""."""
+    few = [
+        f"label {label.name} has {int(predictions.labels[label.name].known.sum())} known examples"
+        for label in predictions.schema
+        if label.has_classes
+        and (label.name not in judgement.labels or judgement.labels[label.name].calibrated is None)
+    ]
+    if not few:
+        return ""
+    return f"{', '.join(few)}, too few to calibrate (at least {FEWEST_TO_CALIBRATE} in two halves)"

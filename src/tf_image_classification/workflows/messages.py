@@ -1,0 +1,198 @@
+"""What a run prints before its first and after its last step."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from typing import Any
+
+import numpy as np
+
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.table import Table
+from tf_image_classification.distributed.workers import Workers
+from tf_image_classification.evaluation.analysis import Judgement
+from tf_image_classification.evaluation.loop import Evaluation
+from tf_image_classification.export.verify import Parity
+from tf_image_classification.labels import Label
+from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
+from tf_image_classification.report.html import calibration_text
+from tf_image_classification.training.loop import TrainingRun
+from tf_image_classification.workflows.setup import batch_norm
+from tf_image_classification.workflows.setup.build import Assembly
+from tf_image_classification.workflows.setup.run_data import Data
+
+_MOST_SLICES = 5
+_MOST_CLASSES = 20
+
+
+def announcement(parts: Assembly, data: Data, settings: Settings, workers: Workers) -> str:
+    """What the run is about to do, in a few lines."""
+    train, plan = data.train, parts.plan
+    assert train is not None
+    examples = "examples of its own input_fn"
+    if train.num_examples is not None:
+        examples = f"{train.num_examples} examples"
+    lines = [*data.notes]
+    lines.append(
+        f"train: {examples}, {plan.train_steps} steps of {settings.data.batch_size}"
+        f" ({plan.train_steps / plan.steps_per_epoch:.3g} epochs)"
+    )
+    lines += [_label_line(data, label, train) for label in data.schema]
+    if data.evaluation is not None and data.evaluation.num_examples is not None:
+        lines.append(f"evaluation: {data.evaluation.num_examples} examples")
+        lines += [_label_line(data, label, data.evaluation) for label in data.schema]
+    if isinstance(train, Pipeline) and not train.is_fused:
+        lines.append(
+            "preprocessing: the spec's own function, on images that are decoded as a whole"
+        )
+    replicas = workers.strategy.num_replicas_in_sync
+    if replicas > 1:
+        where = f" in {workers.count} processes" if workers.count > 1 else ""
+        share = settings.data.batch_size // replicas
+        lines.append(
+            f"devices: {replicas}{where}, each computes {share} of the "
+            f"{settings.data.batch_size} examples"
+        )
+    model = parts.state.model
+    lines.append(f"model: {model.count_params():,} parameters")
+    lines += parts.notes
+    if not settings.model.checkpoint_path:
+        updates_a_step = settings.training.gradient_accumulation_steps
+        lines += filter(None, [batch_norm.warning(model, plan.train_steps, updates_a_step)])
+    return "\n".join(lines)
+
+
+def _label_line(data: Data, label: Label, of_set: Any) -> str:
+    """A label of a set: its kind, and the examples of each class."""
+    name = f"{label.name}: " if len(data.schema.labels) > 1 else ""
+    return f"  {name}{label.describe()}{_class_counts(of_set, label)}"
+
+
+def _class_counts(of_set: Any, label: Label) -> str:
+    source = getattr(of_set, "source", None)
+    if not isinstance(source, Table):
+        return ""
+    column = source.columns[label.name]
+    missing = int((~column.present).sum())
+    ending = f"; missing in {missing}" if missing else ""
+    if not label.has_classes:
+        return ending
+    known = column.values[column.present]
+    counts = np.bincount(known, minlength=label.depth) if label.is_class else known.sum(axis=0)
+    named = dict(zip(label.named_classes(), counts.astype(np.int64).tolist(), strict=True))
+    absent = [name for name, count in named.items() if not count]
+    if absent:
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        ending += f"; NO example of {', '.join(absent[:5])}{more}"
+    shown = [f"{name[:40]} {count}" for name, count in list(named.items())[:_MOST_CLASSES]]
+    if len(named) > _MOST_CLASSES:
+        shown.append(f"... ({min(named.values())} to {max(named.values())} examples each)")
+    return f": {', '.join(shown)}{ending}"
+
+
+def already_complete(run: TrainingRun) -> str:
+    """Why nothing is left to train, and how to go on."""
+    done = f"{run.step} steps are done"
+    if run.stop_reason:
+        done = f"it stopped at step {run.step} of {run.train_steps} because {run.stop_reason}"
+    return f"The run is complete: {done}. {_how_to_go_on(run)}"
+
+
+def _how_to_go_on(run: TrainingRun) -> str:
+    length = "--train_steps" if run.settings.training.train_steps is not None else "--epochs"
+    if run.stop_reason:
+        length += " or another --early_stopping_patience"
+    return f"Give a larger {length} to go on, or another --model_dir for a new run."
+
+
+def farewell(run: TrainingRun, settings: Settings) -> str:
+    """Where everything is, and what to do with it."""
+    folder = ModelFolder(run.model_dir)
+    lines = []
+    if run.stop_reason:
+        lines.append(
+            f"stopped:       at step {run.step} of {run.train_steps}, because {run.stop_reason}"
+        )
+    logs = shlex.quote(tensorboard_folder(settings))
+    if run.step_secs:
+        lines.append(f"input wait:    {run.wait_secs / run.step_secs:.0%} of the steps' time")
+    lines += [
+        f"model folder:  {folder.path}",
+        f"TensorBoard:   {_program('tensorboard')} --logdir {logs}",
+    ]
+    if settings.data.eval_metadata and settings.checkpoints.export_saved_model:
+        patterns = " ".join(map(shlex.quote, settings.data.eval_metadata))
+        lines.append(
+            f"evaluate:      {_program('tfic')} evaluate --model_dir {shlex.quote(folder.path)} "
+            f"--eval_metadata {patterns}"
+        )
+    lines.append(f"resume:        start the same command again. {_how_to_go_on(run)}")
+    return "\n".join(lines)
+
+
+def _program(name: str) -> str:
+    """A command as it can be typed: with its folder where the shell would not find it."""
+    if shutil.which(name):
+        return name
+    path = os.path.join(os.path.dirname(sys.executable), name)
+    return shlex.quote(min(path, os.path.relpath(path), key=len))
+
+
+def evaluation_table(evaluation: Evaluation, step: int) -> str:
+    """The numbers of an evaluation, one a line."""
+    scalars = evaluation.scalars()
+    width = max(len(name) for name in scalars)
+    lines = [f"evaluation of step {step} on {evaluation.num_examples} examples"]
+    lines += [f"  {name:<{width}}  {value:.4f}" for name, value in scalars.items()]
+    return "\n".join(lines)
+
+
+def judged_table(evaluation: Evaluation, step: int, judgement: Judgement) -> str:
+    """Every number of an evaluation once, label by label with intervals, and what follows.
+
+    Numbers that are not in the table of metrics, such as the loss and a spec's own, come first; one
+    that a spec gives under a name of the table, but works out otherwise, is marked as its own.
+    """
+    shown = {
+        (f"{name}/{key}" if len(judgement.schema.labels) > 1 else key): value.value
+        for name, found in judgement.labels.items()
+        for key, value in found.measures.overall.items()
+    }
+    own = {
+        name + (" (the spec's own)" if name in shown else ""): value
+        for name, value in evaluation.scalars().items()
+        if name not in shown or not np.isclose(value, shown[name], equal_nan=True)
+    }
+    lines = [f"evaluation of step {step} on {evaluation.num_examples} examples"]
+    width = max(map(len, own), default=0)
+    lines += [f"  {name:<{width}}  {value:.4f}" for name, value in own.items()]
+    for name, found in judgement.labels.items():
+        lines.append(f"{name}: with 95 % intervals")
+        overall = found.measures.overall
+        width = max(map(len, overall))
+        lines += [f"  {key:<{width}}  {value}" for key, value in overall.items()]
+        if judgement.schema[name].has_classes:
+            lines.append(f"  calibration: {calibration_text(found.calibrated)}")
+        lines += [f"  slice {s.column} = {s.value}: {s.score}" for s in found.slices[:_MOST_SLICES]]
+    return "\n".join(lines)
+
+
+def parity_header() -> str:
+    """The head of the table that ``parity_line`` fills."""
+    return (
+        f"{'format':<12} {'examples':>8} {'largest':>9} {'mean':>9} {'flipped':>7} "
+        f"{'accuracy':>18} {'ms':>7} {'MB':>7}"
+    )
+
+
+def parity_line(name: str, parity: Parity) -> str:
+    """An exported file's differences, its accuracy after the evaluation's, its latency and size."""
+    accuracies = f"{parity.accuracy_there:.4f} -> {parity.accuracy_here:.4f}"
+    return (
+        f"{name:<12} {parity.num_examples:>8} {parity.largest:>9.2g} {parity.mean:>9.2g} "
+        f"{parity.flipped:>7} {accuracies:>18} {parity.milliseconds:>7.2f} {parity.megabytes:>7.2f}"
+    )

@@ -1,0 +1,126 @@
+"""A sheet of training images as the model will see them: the example, and how it is augmented."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.image.decode import decode_image
+from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.pipeline.sampler import BalancedOrder, Order
+from tf_image_classification.dataset.table import Table
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.hooks.summaries import to_displayable
+from tf_image_classification.labels import SEPARATOR, LabelSchema
+from tf_image_classification.system import files
+from tf_image_classification.workflows.setup import run_data
+
+_INCHES = 1.6  # a picture's side
+
+
+def preview(
+    spec: EstimatorSpec,
+    settings: Settings,
+    cache_dir: str,
+    path: str,
+    *,
+    num_examples: int = 8,
+    num_epochs: int = 7,
+) -> list[str]:
+    """Write a contact sheet as a PNG: the first examples of the run, and what each epoch makes.
+
+    The first picture of a row is what an evaluation would see; the others are the very images of
+    the first epochs of a training with these settings.
+
+    Args:
+        spec: the spec.
+        settings: the settings of the training.
+        cache_dir: folder for indexes and unpacked records.
+        path: where to write.
+        num_examples: rows.
+        num_epochs: augmented pictures in a row.
+
+    Returns:
+        A name for each example that is shown.
+
+    Raises:
+        ConfigError: there are no training examples that can be read by number.
+        DataError: an example cannot be read.
+    """
+    data = run_data.read_data(spec, settings, cache_dir)
+    training = data.train
+    if not isinstance(training, Pipeline) or not isinstance(training.source, Table):
+        raise ConfigError("preview needs --train_metadata, and input_mode indexed.")
+    table = training.source
+    plain = run_data.without_augmentation(data, spec)
+    order = training.order
+    num_examples = min(num_examples, table.num_examples)
+    rows, titles, names = [], [], []
+    for position in range(num_examples):
+        number = int(order.numbers(tf.constant([position], tf.int64))[0])
+        encoded = table.fetch(tf.constant([number], tf.int64))[0]
+        image = decode_image(
+            encoded,
+            max_pixels=training.max_image_pixels,
+            png16_range=training.png16_range,
+        )
+        pictures = [plain.preprocess(image, tf.constant(position, tf.int64))]
+        for epoch in range(num_epochs):
+            place = _position_of(order, number, position, epoch, table.num_examples)
+            pictures.append(training.preprocess(image, tf.constant(place, tf.int64)))
+        rows.append([to_displayable(np.asarray(picture)[None])[0] for picture in pictures])
+        titles.append(_labels(data.schema, table, number))
+        names.append(table.locate(number))
+    files.write_bytes(path, _sheet(rows, titles))
+    return names
+
+
+def _position_of(
+    order: Order | BalancedOrder, number: int, position: int, epoch: int, num_examples: int
+) -> int:
+    """Where an example comes in an epoch; of one that does not, where it might."""
+    positions = tf.range(num_examples, dtype=tf.int64) + epoch * num_examples
+    places = np.flatnonzero(order.numbers(positions).numpy() == number)
+    return (int(places[0]) if len(places) else position) + epoch * num_examples
+
+
+def _labels(schema: LabelSchema, table: Table, number: int) -> str:
+    texts = []
+    for label in schema:
+        column = table.columns[label.name]
+        if not column.present[number]:
+            texts.append(f"no {label.name}")
+        elif label.value_shape:
+            has = column.values[number] > 0
+            names = [n for n, is_there in zip(label.named_classes(), has, strict=True) if is_there]
+            texts.append(SEPARATOR.join(names) or "none")
+        elif label.is_class:
+            texts.append(label.named_classes()[int(column.values[number])])
+        else:
+            texts.append(f"{label.name} {column.values[number]:.3g}")
+    return ", ".join(texts)
+
+
+def _sheet(rows: list[list[npt.NDArray[Any]]], titles: list[str]) -> bytes:
+    # Late: matplotlib takes a second to load.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_INCHES * len(rows[0]), (_INCHES + 0.2) * len(rows)))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    for row, pictures, title in zip(axes, rows, titles, strict=True):
+        for column, (axis, picture) in enumerate(zip(row, pictures, strict=True)):
+            axis.imshow(picture.squeeze(), cmap="gray" if picture.shape[-1] == 1 else None)
+            axis.set_axis_off()
+            axis.set_title(title if column == 0 else f"epoch {column}", fontsize=7)
+    figure.tight_layout(pad=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

@@ -1,0 +1,153 @@
+"""The task that the settings ask for: train, evaluate, plan, or evaluate beside a cluster.
+
+result = run(spec, settings)
+
+TensorFlow must not be used before the workers of a cluster are connected, so this module joins them
+first and imports everything heavy afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tf_image_classification.config import Settings, check_needs
+from tf_image_classification.distributed import cluster_spec
+from tf_image_classification.system import signals
+from tf_image_classification.workflows.result import TrainResult
+from tf_image_classification.workflows.setup.environment import cache_dir, join, prepare_tensorflow
+
+if TYPE_CHECKING:
+    from tf_image_classification.distributed.cluster_spec import Cluster
+    from tf_image_classification.estimator_specs import EstimatorSpec
+    from tf_image_classification.hooks import Hook
+
+
+def run(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any] = ()) -> TrainResult:
+    """Train, evaluate or plan, depending on the settings.
+
+    Args:
+        spec: the user's spec.
+        settings: all settings.
+        hooks: hooks and Keras callbacks of the program.
+
+    Raises:
+        TficError: something is wrong; before the first step if it can be known then.
+        RunInterrupted: a signal stopped the run.
+    """
+    settings = _with_own_evaluation(spec, settings)
+    if settings.run.evaluate:
+        return evaluate(spec, settings)
+    cluster = cluster_spec.read_cluster(os.environ)
+    if cluster is not None and cluster.is_evaluator:
+        return _exit_early(settings) if settings.run.plan else _follow(spec, settings, cluster)
+    if settings.run.plan:
+        return _plan(spec, settings)
+    with signals.resumable(
+        "before the first step. Nothing was lost",
+        again="Start the same command again to train.",
+    ):
+        workers = join(settings)
+        from tf_image_classification.workflows.train import train
+
+        return train(spec, settings, workers, hooks, _metric_file_hooks())
+
+
+def evaluate(
+    spec: EstimatorSpec | None,
+    settings: Settings,
+    group_column: str = "",
+    keep_evaluation: str = "auto",
+) -> TrainResult:
+    """Evaluate the model of a folder on the whole evaluation set and print the result.
+
+    Args:
+        spec: the spec of the run, or None for the exported model.
+        settings: all settings.
+        group_column: column whose equal values belong together, or "".
+        keep_evaluation: "auto", "yes" or "no".
+
+    Raises:
+        TficError: there is no model or no data, or one of them is unusable.
+    """
+    if is_evaluator_task():
+        return _exit_early(settings)
+    with signals.stage("before the evaluation was complete", again="", resumes=False):
+        workers = join(settings)
+        from tf_image_classification.workflows import messages
+        from tf_image_classification.workflows.evaluate import evaluate_folder
+
+        found = evaluate_folder(
+            spec, settings, cache_dir(settings), workers, group=group_column, choice=keep_evaluation
+        )
+    if found.judgement is not None:
+        for note in found.notes:
+            print(note)
+        print(messages.judged_table(found.evaluation, found.step, found.judgement))
+        print(found.kept)
+    if found.failure is not None and keep_evaluation == "yes":
+        raise found.failure
+    evaluation = found.evaluation
+    return TrainResult(
+        settings.run.model_dir, found.step, evaluation.scalars(), evaluation.arrays()
+    )
+
+
+def is_evaluator_task() -> bool:
+    """Whether this process is the evaluator task of a cluster."""
+    cluster = cluster_spec.read_cluster(os.environ)
+    return cluster is not None and cluster.is_evaluator
+
+
+def _plan(spec: EstimatorSpec, settings: Settings) -> TrainResult:
+    """Print what a training would do, its time and its memory."""
+    workers = join(settings)
+    from tf_image_classification.workflows import plan
+    from tf_image_classification.workflows.setup import recipe
+
+    spec, settings, _ = recipe.settle(spec, settings, cache_dir(settings))
+    text = plan.describe(spec, settings, cache_dir(settings), workers)
+    if workers.is_writer:
+        print(text)
+    return TrainResult(settings.run.model_dir, 0, {})
+
+
+def _follow(spec: EstimatorSpec, settings: Settings, cluster: Cluster) -> TrainResult:
+    """Evaluate the checkpoints of a cluster's workers while they train."""
+    with signals.resumable(
+        "in the evaluator task",
+        again="Start it again with the workers; it continues with the checkpoints that are not "
+        "evaluated yet.",
+    ):
+        prepare_tensorflow(settings)
+        from tf_image_classification.workflows.evaluate_continuously import evaluate_continuously
+
+        return evaluate_continuously(spec, settings, cluster, _metric_file_hooks())
+
+
+def _exit_early(settings: Settings) -> TrainResult:
+    print("This evaluator task exits: in this mode the workers evaluate.")
+    return TrainResult(settings.run.model_dir, 0, {})
+
+
+def _with_own_evaluation(spec: EstimatorSpec, settings: Settings) -> Settings:
+    """The settings, with the evaluation part of a divided training set where no other is given."""
+    if spec.has_own_input:  # only it knows its examples
+        check_needs(settings)
+        return settings
+    from tf_image_classification.estimator_specs import schema_of
+    from tf_image_classification.workflows.setup import evaluation_split  # late: for TensorFlow
+
+    schema_of(spec)  # its errors come before any data are read
+    return evaluation_split.with_own_evaluation(settings)
+
+
+def _metric_file_hooks() -> list[Hook]:
+    """The hook that reports evaluations to a tuning service, if the environment names its file."""
+    path = os.environ.get("CLOUD_ML_HP_METRIC_FILE", "")
+    if not path:
+        return []
+    from tf_image_classification.hooks import MetricFileHook
+
+    return [MetricFileHook(path, os.environ.get("CLOUD_ML_TRIAL_ID", "0"))]

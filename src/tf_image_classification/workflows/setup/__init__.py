@@ -1,0 +1,1 @@
+"""Everything that happens between the command line and the first training step."""

@@ -1,0 +1,122 @@
+"""What would waste a run and is told of its images in seconds; ``tfic inspect`` tells the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.table import Table
+from tf_image_classification.errors import DataError
+from tf_image_classification.workflows.setup.png16_range import check_png16
+from tf_image_classification.workflows.setup.run_data import Data
+
+MOST_LEAKED = 0.05
+"""Share of the evaluation images that may be in the training set before the run is refused."""
+
+_SAME_SET = (
+    "The evaluation set is the training set: its figures say nothing about new images. Give other "
+    "examples to --eval_metadata for that."
+)
+_MOST_COMPARED = 20_000  # images whose length another one has
+_AT_ONCE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class DataCheck:
+    """What was found.
+
+    Attributes:
+        counts: by name, for the model folder.
+        notes: sentences for the user.
+    """
+
+    counts: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def check_data(data: Data) -> DataCheck:
+    """Count the classes, and look for evaluation images that are in the training set too.
+
+    Only images in local files of their own are compared, byte for byte. The training set itself
+    may be evaluated; that is only told. 16-bit PNGs are looked at too.
+
+    Raises:
+        DataError: so many are, of another set, that the figures would say nothing; or 16-bit PNGs
+            would be black.
+    """
+    sources = {"train": _table(data.train), "eval": _table(data.evaluation)}
+    counts: dict[str, Any] = {
+        name: {"num_examples": table.num_examples, "classes": _class_counts(data, table)}
+        for name, table in sources.items()
+        if table is not None
+    }
+    notes = _check_png16(data)
+    train, evaluation = sources["train"], sources["eval"]
+    if train is None or evaluation is None:
+        return DataCheck(counts, notes)
+    if train.fingerprint == evaluation.fingerprint:
+        counts["leaked"] = evaluation.num_examples
+        return DataCheck(counts, (*notes, _SAME_SET))
+    leaked = _leaked(train, evaluation)
+    if leaked is None:
+        return DataCheck(counts, notes)
+    counts["leaked"] = len(leaked)
+    if not leaked:
+        return DataCheck(counts, notes)
+    text = (
+        f"{len(leaked)} of {evaluation.num_examples} evaluation images are in the training set "
+        f"too, byte for byte, such as {evaluation.locate(leaked[0])}"
+    )
+    if len(leaked) > MOST_LEAKED * evaluation.num_examples:
+        raise DataError(
+            f"{text}. The figures would be too good. Remove them from one of the sets (tfic "
+            "inspect lists them), or add --noinspect to go on."
+        )
+    return DataCheck(counts, (*notes, f"{text}. Remove them from one of the sets."))
+
+
+def _check_png16(data: Data) -> tuple[str, ...]:
+    inputs = {"train_metadata": data.train, "eval_metadata": data.evaluation}
+    found = (check_png16(i, option) for option, i in inputs.items() if isinstance(i, Pipeline))
+    return tuple(note for notes in found for note in notes)
+
+
+def _table(given: Any) -> Table | None:
+    source = getattr(given, "source", None)
+    return source if isinstance(source, Table) else None
+
+
+def _class_counts(data: Data, table: Table) -> dict[str, dict[str, int]]:
+    found = {}
+    for label in data.schema.class_labels:
+        column = table.columns[label.name]
+        each = np.bincount(column.values[column.present], minlength=label.depth)
+        found[label.name] = dict(zip(label.named_classes(), each.tolist(), strict=True))
+    return found
+
+
+def _leaked(train: Table, evaluation: Table) -> list[int] | None:
+    """Numbers of evaluation images whose bytes a training image has; None where nobody can tell."""
+    if not (len(train.sizes) and len(evaluation.sizes)):
+        return None
+    shared = np.intersect1d(train.sizes, evaluation.sizes)
+    shared = shared[shared > 0]
+    alike = [np.flatnonzero(np.isin(table.sizes, shared)) for table in (train, evaluation)]
+    if sum(map(len, alike)) > _MOST_COMPARED:
+        return None
+    known = {digest for _, digest in _digests(train, alike[0])}
+    return [number for number, digest in _digests(evaluation, alike[1]) if digest in known]
+
+
+def _digests(table: Table, numbers: Any) -> Iterator[tuple[int, bytes]]:
+    for start in range(0, len(numbers), _AT_ONCE):
+        some = numbers[start : start + _AT_ONCE]
+        content = table.fetch(tf.constant(some, tf.int64)).numpy()
+        for number, data in zip(some.tolist(), content, strict=True):
+            yield number, hashlib.sha256(data).digest()

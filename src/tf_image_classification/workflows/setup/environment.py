@@ -1,0 +1,66 @@
+"""What a process needs before it computes: TensorFlow, the other workers, a folder for caches."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tf_image_classification import keras_settings
+from tf_image_classification.config import Settings
+from tf_image_classification.distributed import cluster_spec
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.system import files
+
+if TYPE_CHECKING:
+    from tf_image_classification.distributed.workers import Workers
+
+
+def join(settings: Settings) -> Workers:
+    """This process's place among the workers that the environment describes.
+
+    ``train`` does it by itself. A program that uses TensorFlow before, for instance to convert its
+    data, must call this first: afterwards the workers cannot be connected any more. It returns when
+    all have come; ``is_writer`` of what it returns says who may write files for all, and
+    ``wait_for_all`` lets the others wait for them.
+
+    Raises:
+        ConfigError: TensorFlow is not installed, or the environment contradicts the settings.
+        WorkerLostError: a worker did not start in time.
+    """
+    prepare_tensorflow(settings)
+    from tf_image_classification.distributed import workers
+
+    cluster = cluster_spec.read_cluster(os.environ)
+    if cluster is not None and cluster.is_evaluator:
+        cluster = None  # it works by itself
+    return workers.join(
+        settings.run.strategy, cluster, timeout_secs=settings.run.cluster_timeout_secs
+    )
+
+
+def prepare_tensorflow(settings: Settings) -> None:
+    """Import TensorFlow and make it as exact as the settings say; check that Keras fits.
+
+    Raises:
+        ConfigError: TensorFlow is not installed, or Keras is set to what this package cannot use.
+        DataError: there is no room for temporary files, which TensorFlow needs to read functions.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    files.check_temporary()
+    files.allow_open_files()
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "TensorFlow is not installed. Install it with this package: "
+            "pip install 'tf_image_classification[cpu]', or [gpu] for NVIDIA GPUs."
+        ) from error
+    keras_settings.require(os.environ)
+    if settings.run.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def cache_dir(settings: Settings) -> str:
+    """The folder for indexes and unpacked records."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return settings.data.cache_dir or os.path.join(base, "tf_image_classification")

@@ -1,0 +1,272 @@
+"""Fitting a network's outputs to its features before the whole of it is trained.
+
+Kumar et al. (arXiv 2202.10054) show why: outputs that start at random spoil the features that a
+warm start has brought. The features of the training images are computed once and kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification.batches import outputs_of
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.pipeline.distribute import Feed
+from tf_image_classification.dataset.table import Table
+from tf_image_classification.distributed.workers import Workers
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.estimator_specs import EstimatorSpec, source_digest
+from tf_image_classification.export.layer_calls import watched_layers
+from tf_image_classification.hooks import Hook
+from tf_image_classification.labels import Label
+from tf_image_classification.system import files
+from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.run_data import Data
+
+_OUTPUTS = "logits"
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse, of the regularisation of standardised features
+_FOLDS = 3
+_MOST_EXAMPLES_TO_CHOOSE = 5_000
+
+
+def fit_outputs(
+    spec: EstimatorSpec,
+    settings: Settings,
+    data: Data,
+    model: keras.Model,
+    workers: Workers,
+    cache_dir: str,
+) -> str:
+    """Set the output layers of a model by regression on its features; says what was done.
+
+    The first worker computes and fits; all take its numbers, so that they start alike. Class labels
+    get a multinomial logistic regression whose strength is chosen by cross-validation, several
+    classes and thresholds between ordered ones a logistic regression each, real values a ridge
+    regression; missing labels are left out.
+
+    Args:
+        spec: the spec, whose preprocessing for evaluation is used.
+        settings: the settings.
+        data: the examples.
+        model: the model with the weights of its warm start.
+        workers: those that train together.
+        cache_dir: where the features are kept.
+
+    Raises:
+        ConfigError: the model has no linear outputs called ``logits`` on one set of features, or
+            the examples cannot be read by number.
+    """
+    layers = output_layers(model, data.schema.names)
+    source = getattr(data.train, "source", None)
+    if not isinstance(source, Table):
+        raise ConfigError("head_phase needs examples by number: use input_mode indexed.")
+    weights = [np.zeros(v.shape) for layer in layers.values() for v in layer.weights]
+    text = ""
+    if workers.is_writer:
+        features, columns = _features(spec, settings, data, model, layers, cache_dir)
+        weights, scores = [], []
+        for label in data.schema:
+            known = columns[f"present:{label.name}"]
+            values = columns[f"values:{label.name}"][known]
+            kernel, bias, score = _regression(label, features[known], values)
+            weights += [kernel, bias]
+            scores.append(f"{label.name} {score}")
+        text = f"outputs fitted to the features of {len(features)} images: {', '.join(scores)}"
+    flat = np.concatenate([value.ravel() for value in weights])
+    flat = np.asarray(workers.exchange(flat.tolist()))[0] if workers.count > 1 else flat
+    start = 0
+    for variable in (v for layer in layers.values() for v in layer.weights):
+        size = int(np.prod(variable.shape))
+        variable.assign(flat[start : start + size].reshape(variable.shape).astype(np.float32))
+        start += size
+    return text
+
+
+def output_layers(model: keras.Model, names: tuple[str, ...]) -> dict[str, keras.layers.Dense]:
+    """The linear layers that give each label's logits.
+
+    Raises:
+        ConfigError: there are none of the expected names.
+    """
+    wanted = {name: f"{_OUTPUTS}_{name}" if len(names) > 1 else _OUTPUTS for name in names}
+    by_name = {layer.name: layer for layer in model.layers}
+    found: dict[str, Any] = {name: by_name.get(layer) for name, layer in wanted.items()}
+    for name, layer in found.items():
+        if not isinstance(layer, keras.layers.Dense) or not layer.use_bias:
+            raise ConfigError(
+                f"head_phase needs a keras.layers.Dense called {wanted[name]!r} for label "
+                f"{name!r}. Name the model's last layer so, or leave head_phase out."
+            )
+    return found
+
+
+def _features(
+    spec: EstimatorSpec,
+    settings: Settings,
+    data: Data,
+    model: keras.Model,
+    layers: dict[str, keras.layers.Dense],
+    cache_dir: str,
+) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
+    """The features [n, D] of all training images, and their labels with whether they are known."""
+    assert data.train is not None
+    digest = hashlib.sha256()
+    of_outputs = {id(variable) for layer in layers.values() for variable in layer.variables}
+    for variable in model.variables:
+        if id(variable) not in of_outputs:
+            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    own = {name: value for name, value in vars(spec).items() if not isinstance(value, Hook)}
+    how = (settings.data.image_size, settings.data.png16_range)
+    preprocessing = (source_digest(spec), own, how)
+    made_from = (data.train.fingerprint, preprocessing, settings.model.precision)
+    digest.update(repr(made_from).encode())
+    path = os.path.join(cache_dir, f"features-{digest.hexdigest()[:24]}.npz")
+    if not os.path.exists(path):
+        files.make_folder(cache_dir)
+        buffer = io.BytesIO()
+        np.savez(buffer, **_computed(spec, settings, data, model, layers))  # type: ignore[arg-type]
+        files.write_bytes(path, buffer.getvalue())
+    with np.load(path, allow_pickle=False) as saved:
+        columns = {name: saved[name] for name in saved.files}
+    return columns.pop("features"), columns
+
+
+def _features_of(
+    model: keras.Model, layers: dict[str, keras.layers.Dense], images: tf.Tensor
+) -> tf.Tensor:
+    """What the output layers take [B, D], of images [B, H, W, C]; traced.
+
+    Raises:
+        ConfigError: each takes something else.
+    """
+    inputs: dict[int, tf.Tensor] = {}
+    with watched_layers(model, lambda layer, taken, _: inputs.update({id(layer): taken})):
+        outputs_of(model, images, training=False)
+    taken = [inputs[id(layer)] for layer in layers.values()]
+    sources = {(one.op.inputs[0] if one.op.type == "Cast" else one).ref() for one in taken}
+    if len(sources) > 1:
+        raise ConfigError("head_phase needs outputs that share their features; these do not.")
+    return taken[0]
+
+
+def _computed(
+    spec: EstimatorSpec,
+    settings: Settings,
+    data: Data,
+    model: keras.Model,
+    layers: dict[str, keras.layers.Dense],
+) -> dict[str, npt.NDArray[Any]]:
+    pipeline = run_data.without_augmentation(data, spec)
+    feed = Feed(
+        pipeline,
+        tf.distribute.OneDeviceStrategy("CPU:0"),  # only for reading
+        is_training=False,
+        skip_bad_images=settings.data.on_bad_image == "skip",
+    )
+
+    def forward(images: tf.Tensor) -> tf.Tensor:
+        features = _features_of(model, layers, tf.cast(images, tf.float32))
+        return tf.cast(features, tf.float32)  # NumPy stores no bfloat16
+
+    traced = tf.function(forward)
+    parts: dict[str, list[npt.NDArray[Any]]] = {}
+    for batch in feed.evaluation():
+        is_example = batch.ids.numpy() >= 0
+        row = {"features": traced(batch.images).numpy()}
+        row |= {f"values:{name}": value.numpy() for name, value in batch.labels.items()}
+        row |= {f"present:{name}": value.numpy() for name, value in batch.present.items()}
+        for name, value in row.items():
+            parts.setdefault(name, []).append(value[is_example])
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _regression(
+    label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    """Kernel [D, outputs], bias [outputs] and, in words, how well they do."""
+    mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    scaled = ((features - mean) / deviation).astype(np.float64)
+    if label.has_softmax:
+        kernel, bias, score = _classes(label, scaled, values)
+    elif label.has_classes:
+        kernel, bias, score = _decisions(label, scaled, values)
+    else:
+        kernel, bias, score = _real_values(scaled, values)
+    kernel = kernel / deviation[:, None]
+    return kernel, bias - mean @ kernel, score
+
+
+def _classes(
+    label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    from sklearn.linear_model import LogisticRegression  # late: it takes a second
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    present, counts = np.unique(values, return_counts=True)
+    kernel = np.zeros([features.shape[1], label.depth])
+    bias = np.full(label.depth, np.log(0.5 / len(values)))  # of classes that have no example
+    if len(present) == 1:
+        bias[present[0]] = 0.0
+        return kernel, bias, "has one class only"
+
+    def model(strength: float) -> Any:
+        return LogisticRegression(C=strength, max_iter=500)
+
+    strength, score = _STRENGTHS[1], "fitted"
+    if counts.min() >= _FOLDS and len(values) <= _MOST_EXAMPLES_TO_CHOOSE:
+        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+        scores = [
+            float(cross_val_score(model(c), features, values, cv=folds).mean()) for c in _STRENGTHS
+        ]
+        strength = _STRENGTHS[int(np.argmax(scores))]
+        score = f"{max(scores):.1%} right in {_FOLDS}-fold cross-validation"
+    fitted = model(strength).fit(features, values)
+    weights, offsets = fitted.coef_.T, fitted.intercept_
+    if len(present) == 2:  # one logit, half of which goes to each class
+        weights = np.concatenate([-weights, weights], axis=1) / 2
+        offsets = np.array([-offsets[0], offsets[0]]) / 2
+    kernel[:, present], bias[present] = weights, offsets
+    return kernel, bias, score
+
+
+def _decisions(
+    label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    """A logistic regression for each class of several, or for each threshold between classes."""
+    from sklearn.linear_model import LogisticRegression  # late, as above
+
+    num_outputs = label.logits_shape[0]
+    kernel, bias = np.zeros([features.shape[1], num_outputs]), np.zeros(num_outputs)
+    right, asked = 0, 0
+    for i in range(num_outputs):
+        # A threshold is asked of those that reach the class below it.
+        rows = np.ones(len(values), bool) if label.value_shape else values >= i
+        is_true = values[rows, i] > 0 if label.value_shape else values[rows] > i
+        if len(set(is_true.tolist())) < 2:
+            share = (is_true.sum() + 0.5) / (len(is_true) + 1)
+            bias[i] = np.log(share / (1 - share))
+            continue
+        fitted = LogisticRegression(C=_STRENGTHS[1], max_iter=500).fit(features[rows], is_true)
+        kernel[:, i], bias[i] = fitted.coef_[0], fitted.intercept_[0]
+        right += int((fitted.predict(features[rows]) == is_true).sum())
+        asked += len(is_true)
+    share = right / asked if asked else float("nan")
+    return kernel, bias, f"{share:.1%} of the training's decisions right"
+
+
+def _real_values(
+    features: npt.NDArray[Any], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    from sklearn.linear_model import RidgeCV  # late, as above
+
+    fitted = RidgeCV(alphas=[1e1, 1e2, 1e3, 1e4]).fit(features, values)
+    error = np.sqrt(-fitted.best_score_)
+    kernel, bias = fitted.coef_[:, None], np.array([fitted.intercept_])
+    return kernel, bias, f"off by {error:.3g} (root mean square, leave one out)"

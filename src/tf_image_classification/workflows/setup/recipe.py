@@ -1,0 +1,242 @@
+"""Settings for those who do not want to choose: from the data and what the model starts from.
+
+choices = choose(Facts(num_images=300, can_be_smoothed=True, has_warm_start=True))
+print(describe(choices))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_image_classification.backbone_spec import ReadySpec
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.image.decode import decode_image
+from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.table import Table
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.workflows.setup import run_data
+
+ORIGIN = "recipe"
+_SMALL = 20_000  # images; below this BiT calls a data set small
+_SMALL_SIDE = 96  # pixels; below this it calls images small
+_LOOKED_AT = 32  # images
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the choices depend on.
+
+    Attributes:
+        num_images: training images.
+        can_be_smoothed: whether label smoothing changes the loss.
+        has_warm_start: whether the model starts from a checkpoint.
+        is_ready: whether a ready network is trained, with ready augmentation.
+        is_indexed: whether the examples can be read by number, as ``head_phase`` does.
+        batch_size: examples in a batch where it is given, or None.
+        batch_parts: parts that a batch is computed in.
+        train_steps: steps of the run where they are given, or None.
+        epochs: epochs of the run where they are given, or None.
+        image_side: median of the shorter sides of some training images, in pixels, or None.
+    """
+
+    num_images: int
+    can_be_smoothed: bool
+    has_warm_start: bool
+    is_ready: bool = True
+    is_indexed: bool = True
+    batch_size: int | None = None
+    batch_parts: int = 1
+    train_steps: int | None = None
+    epochs: float | None = None
+    image_side: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One setting.
+
+    Attributes:
+        name: its name.
+        value: its value.
+        reason: why, with the source.
+    """
+
+    name: str
+    value: Any
+    reason: str
+
+
+def settle(
+    spec: EstimatorSpec, settings: Settings, cache_dir: str
+) -> tuple[EstimatorSpec, Settings, str]:
+    """Spec and settings with the recipe's choices where nothing was given, and a text of them.
+
+    Raises:
+        ConfigError: the number of training images is not known.
+        DataError: the examples cannot be read.
+    """
+    if settings.ready.recipe == "none":
+        return spec, settings, ""
+    record = ModelFolder(settings.run.model_dir).read_record()
+    data = run_data.read_data(spec, settings, cache_dir, record.schema if record else None)
+    num_images = data.train.num_examples if data.train is not None else None
+    if num_images is None:
+        raise ConfigError(
+            "recipe auto needs to know the number of training images: give --train_metadata, and "
+            "no input_fn of the spec's own."
+        )
+    facts = Facts(
+        num_images=num_images,
+        can_be_smoothed=any(label.can_be_smoothed for label in data.schema),
+        has_warm_start=bool(settings.model.checkpoint_path),
+        is_ready=isinstance(spec, ReadySpec),
+        is_indexed=settings.data.input_mode == "indexed",
+        batch_size=settings.data.batch_size if settings.is_chosen("batch_size") else None,
+        batch_parts=settings.training.gradient_accumulation_steps,
+        train_steps=settings.training.train_steps,
+        epochs=settings.training.epochs,
+        image_side=_usual_side(data) if settings.origin("image_size") == "backbone" else None,
+    )
+    choices = choose(facts)
+    if record is not None:
+        choices = _as_begun(choices, record)
+    values = {c.name: c.value for c in choices}
+    settled = settings.with_choices(values, ORIGIN, over=("backbone",))
+    if isinstance(spec, ReadySpec):
+        spec = ReadySpec(spec.class_dict, settled.ready)
+    return spec, settled, describe([c for c in choices if settled.origin(c.name) == ORIGIN])
+
+
+def _usual_side(data: run_data.Data) -> int | None:
+    """The median of the shorter sides of some training images, in pixels; None: unknown."""
+    pipeline = data.train
+    if not isinstance(pipeline, Pipeline) or not isinstance(pipeline.source, Table):
+        return None
+    table = pipeline.source
+    numbers = np.linspace(0, table.num_examples - 1, min(_LOOKED_AT, table.num_examples))
+    sides = []
+    for encoded in table.fetch(tf.constant(numbers.astype(np.int64))):
+        with contextlib.suppress(tf.errors.InvalidArgumentError):  # told when the training reads it
+            shape = decode_image(encoded, max_pixels=pipeline.max_image_pixels).shape
+            sides.append(min(shape[:2]))
+    return int(np.median(sides)) if sides else None
+
+
+def _as_begun(choices: list[Choice], record: RunRecord) -> list[Choice]:
+    """What a run began with stays when another length is asked of it."""
+    kept = {name for name, origin in record.origins.items() if origin == ORIGIN}
+    return [
+        Choice(c.name, record.settings[c.name], "as the run began") if c.name in kept else c
+        for c in choices
+    ]
+
+
+def choose(facts: Facts) -> list[Choice]:
+    """The settings for a run; the same facts always give the same ones."""
+    return _fine_tuning(facts) if facts.has_warm_start else _from_scratch(facts)
+
+
+def _fine_tuning(facts: Facts) -> list[Choice]:
+    n, batch = facts.num_images, _batch_size(facts)
+    epochs = float(round(min(20.0, max(3.0, 20 * math.sqrt(500 / n)))))
+    steps = _steps(facts, batch, epochs)
+    choices = [
+        Choice("batch_size", batch, "ten steps an epoch or more"),
+        Choice(
+            "epochs", epochs, "20 up to 500 images, then falling with their root (AutoGluon: 20)"
+        ),
+        Choice("optimizer", "adamw", "AutoGluon, LightlyTrain"),
+        Choice(
+            "learning_rate", round(5e-4 * math.sqrt(batch / 32), 6), "grows with the batch's root"
+        ),
+        Choice("weight_decay", 1e-3, "AutoGluon"),
+        Choice("learning_rate_decay_type", "cosine", "AutoGluon, big_vision"),
+        Choice("warmup_steps", steps // 10, "a tenth of the run (AutoGluon)"),
+        Choice("gradient_clip_norm", 1.0, "AutoGluon, big_vision"),
+        Choice("layer_decay", 0.9, "layers near the image change less (AutoGluon, fastai)"),
+        *_averaging(steps),
+    ]
+    if facts.is_ready and facts.is_indexed:
+        choices.append(Choice("head_phase", True, "outputs first (fastai; arXiv 2202.10054)"))
+    if n < _SMALL:
+        choices.append(Choice("freeze_batch_norm", True, "too few images for new statistics"))
+    return choices + _of_classes(facts) + _of_ready_networks(facts)
+
+
+def _from_scratch(facts: Facts) -> list[Choice]:
+    n, batch = facts.num_images, _batch_size(facts)
+    epochs = 60.0 if n < 5_000 else 30.0 if n < 100_000 else 15.0
+    steps = _steps(facts, batch, epochs)
+    return [
+        Choice("batch_size", batch, "ten steps an epoch or more"),
+        Choice("epochs", epochs, "small sets need more passes"),
+        Choice("optimizer", "adamw", "works without tuning"),
+        Choice(
+            "learning_rate", round(1e-3 * math.sqrt(batch / 64), 6), "grows with the batch's root"
+        ),
+        Choice("learning_rate_decay_type", "one_cycle", "fastai, airbench"),
+        Choice("gradient_clip_norm", 1.0, "big_vision"),
+        *_averaging(steps),
+        Choice("batch_norm_momentum", _over_a_twentieth(steps, 0.99), "as the weights' average"),
+        *_of_classes(facts),
+        *_of_ready_networks(facts),
+    ]
+
+
+def _batch_size(facts: Facts) -> int:
+    if facts.batch_size is not None:
+        return facts.batch_size
+    n, parts = facts.num_images, facts.batch_parts
+    return parts * max(1, (32 if n < 2_000 else 64 if n < _SMALL else 128) // parts)
+
+
+def _steps(facts: Facts, batch: int, chosen_epochs: float) -> int:
+    """Length of the run."""
+    if facts.train_steps is not None:
+        return facts.train_steps
+    epochs = chosen_epochs if facts.epochs is None else facts.epochs
+    return max(1, math.ceil(epochs * facts.num_images / batch))
+
+
+def _averaging(steps: int) -> list[Choice]:
+    decay = _over_a_twentieth(steps, 0.9999)
+    return [Choice("moving_average_decay", decay, "over a twentieth of the run (torchvision)")]
+
+
+def _over_a_twentieth(steps: int, most: float) -> float:
+    """The decay of a moving average over a twentieth of so many steps, within bounds."""
+    return round(max(0.9, min(most, 1 - 20 / steps)), 4)
+
+
+def _of_classes(facts: Facts) -> list[Choice]:
+    if not facts.can_be_smoothed:
+        return []
+    return [Choice("label_smoothing", 0.1, "torchvision, airbench")]
+
+
+def _of_ready_networks(facts: Facts) -> list[Choice]:
+    if not facts.is_ready:
+        return []
+    choices = [
+        Choice("augmentation", "colour", "random parts, mirroring and colours (LightlyTrain)")
+    ]
+    if facts.image_side is not None and facts.image_side < _SMALL_SIDE:
+        size = 128 if facts.has_warm_start else max(64, 32 * math.ceil(facts.image_side / 32))
+        reason = f"images of {facts.image_side} pixels (BiT-HyperRule: 128 below 96)"
+        choices.append(Choice("image_size", size, reason))
+    return choices
+
+
+def describe(choices: list[Choice]) -> str:
+    """A line for each choice."""
+    lines = ["recipe auto chooses:"]
+    lines += [f"  {c.name} = {c.value}: {c.reason}" for c in choices]
+    return "\n".join(lines)
