@@ -51,13 +51,13 @@ def _decode_only(data):
 
 
 def ours(folder, cores, source=None):
-    from tf_image_classification.backbone_spec import ReadySpec
-    from tf_image_classification.config import ReadySettings, make_settings
+    from tf_image_classification.backbone_spec import BackboneSpec
+    from tf_image_classification.config import BackboneSettings, make_settings
     from tf_image_classification.labels import Label
     from tf_image_classification.workflows.setup import run_data
 
-    spec = ReadySpec(
-        [Label("label", depth=2)], ReadySettings(backbone="mobilenet_v1", crop_area=LEAST_AREA)
+    spec = BackboneSpec(
+        [Label("label", depth=2)], BackboneSettings(backbone="mobilenet_v1", crop_area=LEAST_AREA)
     )
     with tempfile.TemporaryDirectory() as cache:
         settings = make_settings(

@@ -109,7 +109,7 @@ def test_a_setting_that_would_have_no_effect_is_refused(name):
     value = 0.5 if option.default is None else option.default
     for choice in OPTIONS[other].choices:
         values = {other: choice, name: value}
-        if OPTIONS[other].group == "ready":
+        if OPTIONS[other].group == "backbone_spec":
             values["backbone"] = "mobilenet_v1"
         if choice in wanted:
             make_settings(values)

@@ -11,14 +11,14 @@ import pytest
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import CheckpointError, RunMismatchError
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.model_folder import ModelFolder, make_record
+from tf_image_classification.model_folder import ModelFolder, make_manifest
 from tf_image_classification.system import files
 
 LINES = [{"step": 2, "loss": 0.5}, {"step": 4, "loss": 0.25}, {"step": 6, "loss": 0.125}]
 
 
 def record_of(folder):
-    return make_record(
+    return make_manifest(
         spec="a.py:Spec", spec_source="", schema=LabelSchema((Label("kind", depth=2),)),
         train_data="t", num_train_examples=3, eval_data="",
         settings=make_settings({"train_metadata": ["t"], "model_dir": folder.path}),
@@ -73,7 +73,7 @@ def test_a_damaged_record_is_named_with_what_to_do(tmp_path, content):
     folder = ModelFolder(str(tmp_path))
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(CheckpointError, match="run.json is damaged: .* remove it and start the"):
-        folder.read_record()
+        folder.read_manifest()
 
 
 def test_a_folder_that_was_removed_gets_its_record_again(tmp_path, caplog):
@@ -81,7 +81,7 @@ def test_a_folder_that_was_removed_gets_its_record_again(tmp_path, caplog):
     record = record_of(folder)
     folder.put_back(record)
     assert "was removed while the run trains in it" in caplog.text
-    assert folder.read_record() == record
+    assert folder.read_manifest() == record
     caplog.clear()
     folder.put_back(record)
     assert not caplog.records

@@ -106,7 +106,7 @@ def test_a_finished_run_leaves_a_folder_that_describes_itself(records, tmp_path)
         save_summary_steps=1,
     )  # fmt: skip
     folder = ModelFolder(str(tmp_path / "model"))
-    record = folder.read_record()
+    record = folder.read_manifest()
     assert record.settings["train_steps"] == 2 and record.origins["train_steps"] == "argument"
     assert set(record.settings) == set(OPTIONS)
     assert record.schema.labels[0].class_names == ("0", "1", "2")

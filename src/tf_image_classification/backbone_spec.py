@@ -1,6 +1,6 @@
 """The spec for those who write none: a ready network, ready augmentation, the labels of the data.
 
-spec = ReadySpec([Label("label", depth=2)], ReadySettings(backbone="mobilenet_v2"))
+spec = BackboneSpec([Label("label", depth=2)], BackboneSettings(backbone="mobilenet_v2"))
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.config import ReadySettings
+from tf_image_classification.config import BackboneSettings
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.labels import Label, LabelSchema
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tf_image_classification.metrics.streaming import StreamingMetric
 
 
-class ReadySpec(EstimatorSpec):
+class BackboneSpec(EstimatorSpec):
     """A backbone with one linear output a label.
 
     Attributes:
@@ -28,7 +28,7 @@ class ReadySpec(EstimatorSpec):
     """
 
     def __init__(
-        self, class_dict: Sequence[Mapping[str, Any] | Label], settings: ReadySettings
+        self, class_dict: Sequence[Mapping[str, Any] | Label], settings: BackboneSettings
     ) -> None:
         self.class_dict = class_dict
         self.settings = settings

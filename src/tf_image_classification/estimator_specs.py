@@ -33,7 +33,7 @@ from tf_image_classification.batches import (
 )
 from tf_image_classification.errors import SpecError, TficError, counted, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.labels.schema import ORDINAL, SEVERAL, THRESHOLDS
+from tf_image_classification.labels.schema import MULTILABEL, ORDINAL, THRESHOLDS
 from tf_image_classification.system import files
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> di
         if not label.has_classes:
             predictions[label.name] = value
             continue
-        if label.kind == SEVERAL:
+        if label.kind == MULTILABEL:
             probabilities = tf.sigmoid(value)
         elif label.kind == ORDINAL:
             probabilities = _ordinal_probabilities(label, value)
@@ -304,7 +304,7 @@ def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> di
         else:
             probabilities = tf.nn.softmax(value)
         predictions[probabilities_key(label.name)] = probabilities
-        is_softmax = label.kind not in (SEVERAL, ORDINAL)
+        is_softmax = label.kind not in (MULTILABEL, ORDINAL)
         predictions[label.name] = (
             tf.argmax(value, axis=-1) if is_softmax else predicted_classes(label, probabilities)
         )
@@ -319,7 +319,7 @@ def predicted_classes(label: Label, probabilities: tf.Tensor) -> tf.Tensor:
     """
     import tensorflow as tf  # late, as above
 
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         return probabilities >= 0.5
     if label.kind != ORDINAL:
         return tf.argmax(probabilities, axis=-1)

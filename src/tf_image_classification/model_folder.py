@@ -5,7 +5,7 @@ labels.json         the label schema with its vocabularies
 metrics.jsonl       every evaluation of the training, a line each
 evaluations.jsonl   every later evaluation of the folder's model, a line each
 predictions.parquet what the last of them said of every example
-judgement.json      what follows from that: measures with intervals, calibration, slices
+analysis.json      what follows from that: measures with intervals, calibration, slices
 calibration.json    what makes the model's probabilities believable
 bad_images.jsonl    images that were skipped; those that worker 1 found in bad_images-1.jsonl, ...
 warm_start.json     what was loaded from another model
@@ -49,7 +49,7 @@ _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
-class RunRecord:
+class RunManifest:
     """What makes a run what it is.
 
     Attributes:
@@ -87,7 +87,7 @@ class RunRecord:
         )
         return zlib.crc32(json.dumps(parts, sort_keys=True).encode())
 
-    def differences(self, other: RunRecord) -> list[str]:
+    def differences(self, other: RunManifest) -> list[str]:
         """What would keep another run from continuing this one, in sentences."""
         found = []
         if self.spec.rpartition(":")[2] != other.spec.rpartition(":")[2]:
@@ -201,9 +201,9 @@ class ModelFolder:
         return files.join(self.path, "predictions.parquet")
 
     @property
-    def judgement(self) -> str:
+    def analysis(self) -> str:
         """JSON file of what follows from the predictions."""
-        return files.join(self.path, "judgement.json")
+        return files.join(self.path, "analysis.json")
 
     @property
     def calibration(self) -> str:
@@ -253,7 +253,7 @@ class ModelFolder:
             stream.flush()
             yield
 
-    def read_record(self) -> RunRecord | None:
+    def read_manifest(self) -> RunManifest | None:
         """The record of the run that the folder belongs to, or None when it is new.
 
         Raises:
@@ -264,7 +264,7 @@ class ModelFolder:
             return None
         try:
             value = files.read_json(path)
-            return RunRecord(
+            return RunManifest(
                 value["spec"],
                 value["spec_source"],
                 LabelSchema.from_json(value["labels"]),
@@ -282,19 +282,19 @@ class ModelFolder:
                 "anew."
             ) from error
 
-    def known_record(self) -> RunRecord:
+    def known_manifest(self) -> RunManifest:
         """The record of a folder that must be one of a run.
 
         Raises:
             CheckpointError: it is not, or the record cannot be read; says what it is instead, and
                 where a model folder is near.
         """
-        record = self.read_record()
+        record = self.read_manifest()
         if record is None:
             raise CheckpointError(f"{self.path!r} {_instead_of_a_model_folder(self.path)}")
         return record
 
-    def write_record(self, record: RunRecord) -> None:
+    def write_manifest(self, record: RunManifest) -> None:
         """Write the record and the label schema."""
         value = {
             "spec": record.spec,
@@ -310,7 +310,7 @@ class ModelFolder:
         files.write_json(files.join(self.path, "labels.json"), value["labels"])
         files.write_json(files.join(self.path, "run.json"), value)
 
-    def put_back(self, record: RunRecord) -> None:
+    def put_back(self, record: RunManifest) -> None:
         """Write the record again if the folder was removed or emptied while a run trains in it."""
         if files.exists(files.join(self.path, "run.json")):
             return
@@ -320,15 +320,15 @@ class ModelFolder:
             self.path,
         )
         files.make_folder(self.path)
-        self.write_record(record)
+        self.write_manifest(record)
 
-    def check_same_run(self, record: RunRecord, *, allow_changes: bool) -> list[str]:
+    def check_same_run(self, record: RunManifest, *, allow_changes: bool) -> list[str]:
         """The differences between the folder's run and this one.
 
         Raises:
             RunMismatchError: there are some, and they are not allowed.
         """
-        before = self.read_record()
+        before = self.read_manifest()
         differences = before.differences(record) if before else []
         if differences and not allow_changes:
             raise RunMismatchError(
@@ -396,7 +396,7 @@ class ModelFolder:
         return lines
 
 
-def make_record(
+def make_manifest(
     *,
     spec: str,
     spec_source: str,
@@ -405,10 +405,10 @@ def make_record(
     num_train_examples: int | None,
     eval_data: str,
     settings: Settings,
-) -> RunRecord:
+) -> RunManifest:
     """The record of a run that is about to start; arguments as the attributes of the record."""
     values = {name: _plain(value) for name, value in settings.values().items()}
-    return RunRecord(
+    return RunManifest(
         spec=spec,
         spec_source=spec_source,
         schema=schema,

@@ -176,7 +176,7 @@ def test_a_trial_does_not_look_at_the_model_folder_of_another_run(tmp_path, monk
     records = []
 
     def find(_, settings, __):
-        records.append(ModelFolder(settings.run.model_dir).read_record())
+        records.append(ModelFolder(settings.run.model_dir).read_manifest())
         return found
 
     monkeypatch.setattr(find_batch_size, "find_batch_size", find)

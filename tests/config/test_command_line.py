@@ -230,7 +230,7 @@ def test_another_flag_of_a_program_is_the_programs_alone(is_first):
     values = defined_by_program(is_first, define)
     command_line.parse(["--dropout", "0.25", "--epochs", "7", "--config", "own.json"], values)
     settings = command_line.settings_from(values)
-    assert settings.ready.dropout == OPTIONS["dropout"].default
+    assert settings.backbone_spec.dropout == OPTIONS["dropout"].default
     assert settings.training.epochs is None
     assert values["dropout"].value == 0.25 and values["epochs"].value == 7
     assert command_line.hidden_options(values) == ["config", "dropout", "epochs"]

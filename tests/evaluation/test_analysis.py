@@ -14,7 +14,7 @@ from tf_image_classification import metrics
 from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.evaluation import calibration
-from tf_image_classification.evaluation.analysis import judge
+from tf_image_classification.evaluation.analysis import analyze
 from tf_image_classification.evaluation.intervals import wilson
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.evaluation.measures import measure
@@ -26,7 +26,7 @@ from tf_image_classification.evaluation.predictions import (
     write_predictions,
 )
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.workflows.messages import judged_table
+from tf_image_classification.workflows.messages import analysis_table
 
 NAMES = ("ant", "bee", "cat", "dog", "emu", "fox")
 KIND = Label("kind", depth=6, class_names=NAMES)
@@ -132,7 +132,7 @@ def test_ordinal_several_and_values():
     assert overall["macro_f1"].value == pytest.approx(
         sk.f1_score(truth, marks.predicted, average="macro")
     )
-    assert judge(predictions(marks, label=several)).labels["marks"].calibrated is not None
+    assert analyze(predictions(marks, label=several)).labels["marks"].calibrated is not None
 
     size = Label("size", kind="value")
     values = random.normal(size=100)
@@ -147,7 +147,7 @@ def test_ordinal_several_and_values():
 
 def test_temperature_finds_how_much_too_sure_a_model_is():
     too_sure = of_class(4000, sharpness=2.5)
-    found = judge(predictions(too_sure)).labels["kind"].calibrated
+    found = analyze(predictions(too_sure)).labels["kind"].calibrated
     assert found.calibration.temperature == pytest.approx(2.5, abs=0.25)
     assert found.after < found.before / 2
     assert found.log_loss_after < found.log_loss_before
@@ -161,7 +161,7 @@ def test_temperature_finds_how_much_too_sure_a_model_is():
 
 
 def judged(of_label, label=KIND):
-    return judge(predictions(of_label, label=label)).labels[label.name].calibrated
+    return analyze(predictions(of_label, label=label)).labels[label.name].calibrated
 
 
 @pytest.mark.parametrize("count", [60, 400])
@@ -249,7 +249,7 @@ def test_what_a_limit_rejects_is_what_the_table_says_for_ordinal_labels_too():
     nearest = np.rint(found.probabilities @ np.arange(6.0)).astype(int)
     found = dataclasses.replace(found, predicted=nearest)
     assert (nearest != found.probabilities.argmax(axis=1)).any()
-    said = judge(predictions(found, label=label)).labels["age"]
+    said = analyze(predictions(found, label=label)).labels["age"]
     calibrated = said.calibrated.calibration.apply(found.probabilities)
     confidence = calibrated[np.arange(200), nearest]
     for limit, kept, wrong in said.rejecting:
@@ -268,7 +268,7 @@ def test_slices_come_worst_first_and_numbers_by_quarters():
         "weight": [f"{i}" for i in range(400)],
     }
     worse = OfLabel(found.truth, found.known, predicted, found.probabilities)
-    shown = judge(predictions(worse, slices)).labels["kind"].slices
+    shown = analyze(predictions(worse, slices)).labels["kind"].slices
     assert (shown[0].column, shown[0].value, shown[0].score.value) == ("light", "night", 0.0)
     assert {s.column for s in shown} == {"light", "weight"}
     assert sum(s.score.count for s in shown if s.column == "weight") == 400
@@ -278,11 +278,11 @@ def test_groups_widen_the_interval_and_stay_in_one_half():
     found = of_class(50)
     many = OfLabel(*(np.repeat(v, 10, axis=0) for v in vars(found).values()))
     people = {"person": np.repeat(np.arange(50), 10).astype(str).tolist()}
-    alone = judge(predictions(many, people)).labels["kind"].score
-    grouped = judge(predictions(many, people), "person").labels["kind"].score
+    alone = analyze(predictions(many, people)).labels["kind"].score
+    grouped = analyze(predictions(many, people), "person").labels["kind"].score
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
     with pytest.raises(ConfigError, match="person"):
-        judge(predictions(many, people), "persons")
+        analyze(predictions(many, people), "persons")
 
 
 def test_every_fraction_of_a_class_has_wilsons_interval():
@@ -318,17 +318,17 @@ def test_of_a_few_examples_nothing_is_drawn_and_that_is_said():
     for name in ("macro_f1", "log_loss", "balanced_accuracy", "brier_score"):
         assert np.isnan(overall[name].low) and np.isnan(overall[name].high), name
         assert str(overall[name]).endswith("(too few examples)"), name
-    text = judged_table(Evaluation({"loss": 1.5}, {}, 1), 7, judge(predictions(one)))
+    text = analysis_table(Evaluation({"loss": 1.5}, {}, 1), 7, analyze(predictions(one)))
     assert "nan" not in text and "loss  1.5000" in text
     assert "calibration: too few examples (at least 40 in two halves)." in text
 
 
 def test_a_number_is_printed_once_and_a_specs_own_one_is_marked():
     kept = predictions(of_class(200))
-    judgement = judge(kept)
-    right = judgement.labels["kind"].score.value
+    analysis = analyze(kept)
+    right = analysis.labels["kind"].score.value
     own = {"loss": 1.25, "accuracy": right, "macro_f1": 0.5, "speed": 3.0}
-    text = judged_table(Evaluation(own, {}, 200), 7, judgement)
+    text = analysis_table(Evaluation(own, {}, 200), 7, analysis)
     assert text.count("  accuracy ") == 1 and f"  accuracy                {right:.3f} [" in text
     before, _, after = text.partition("kind: with 95 % intervals")
     assert "loss" in before and "speed" in before and "accuracy" not in before
@@ -351,9 +351,9 @@ def test_where_no_draw_differs_the_classes_counts_decide_the_width():
 
 
 def test_too_few_examples_are_not_calibrated_and_json_is_plain():
-    judgement = judge(predictions(of_class(20)))
-    assert judgement.labels["kind"].calibrated is None
-    text = json.dumps(judgement.to_json(), allow_nan=False)
+    analysis = analyze(predictions(of_class(20)))
+    assert analysis.labels["kind"].calibrated is None
+    text = json.dumps(analysis.to_json(), allow_nan=False)
     assert json.loads(text)["labels"]["kind"]["measures"]["overall"]["accuracy"]["count"] == 20
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from serving.test_server import serving
 from tf_image_classification import evaluate, load_model, make_settings, train
-from tf_image_classification.backbone_spec import ReadySpec
+from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.export.formats import FORMATS
 from tf_image_classification.labels import Label
 from tf_image_classification.workflows import report
@@ -128,7 +128,7 @@ def test_photographs_of_trash(tmp_path):
             "progress": False,
         }
     )
-    spec = ReadySpec([Label("label", depth=6)], settings.ready)
+    spec = BackboneSpec([Label("label", depth=6)], settings.backbone_spec)
     train(spec, settings)
     folder = make_settings({"model_dir": settings.run.model_dir, "cache_dir": str(tmp_path)})
     evaluate(None, folder)  # everything else is inherited from the run

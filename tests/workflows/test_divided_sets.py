@@ -43,7 +43,7 @@ def test_the_root_of_a_divided_set_trains_on_one_part_and_evaluates_another(pets
     folder = ModelFolder(str(tmp_path / "m"))
     counts = json.loads((tmp_path / "m" / "data.json").read_text())
     assert counts["train"]["num_examples"] == 24 and counts["eval"]["num_examples"] == 6
-    assert folder.read_record().schema["kind"].class_names == KINDS
+    assert folder.read_manifest().schema["kind"].class_names == KINDS
     for patterns, count in (((), 6), ((f"{pets}:test",), 6), ((f"{pets}:train",), 24)):
         given = {"eval_metadata": patterns} if patterns else {}
         train_estimator.evaluate(None, tiny_settings(tmp_path / "m", str(pets), **given))

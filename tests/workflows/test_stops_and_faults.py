@@ -38,7 +38,7 @@ MOMENTS = {
     "reading": f"{ROOT}.runs.reading:read_data",
     "checking": f"{ROOT}.runs.opening:require_spec",
     "building": f"{ROOT}.runs.assembly:build_model",
-    "record": f"{ROOT}.model_folder:ModelFolder.write_record",
+    "record": f"{ROOT}.model_folder:ModelFolder.write_manifest",
     "save": f"{ROOT}.checkpoints.store:_flush_to_disk",
     "tracing": f"{ROOT}.training.step:StepFunction.__call__",
     "step": f"{ROOT}.hooks.summaries:SummaryHook.after_step",

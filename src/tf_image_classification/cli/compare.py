@@ -45,7 +45,7 @@ def _file(path: str) -> str:
         return path
     folder = ModelFolder(path)
     if not files.exists(folder.predictions):
-        folder.known_record()
+        folder.known_manifest()
     return folder.predictions
 
 

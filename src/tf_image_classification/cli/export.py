@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         model_dir = settings.run.model_dir
         spec = load_spec(given.spec) if given.spec else None
         if spec is None and export_keras.KERAS in given.format:
-            spec = export_keras.ready_spec_of(model_dir)
+            spec = export_keras.backbone_spec_of(model_dir)
         cache = cache_dir(settings)
         limits = {
             name: getattr(given, name) for name in _LIMITS if getattr(given, name) is not None

@@ -28,7 +28,7 @@ _NOT_IN_A_TRIAL = {
 OPTIONS_OF_A_TRIAL = tuple(
     name
     for name, option in OPTIONS.items()
-    if option.group in ("run", "data", "model", "ready", "training", "optimizer")
+    if option.group in ("run", "data", "model", "backbone_spec", "training", "optimizer")
     and name not in _NOT_IN_A_TRIAL
 )
 """What decides the first steps of a training; nothing does that is of evaluations or files."""
@@ -102,14 +102,14 @@ def _spec_and_settings(
         SpecError: the spec cannot be loaded.
         DataError: the labels of the ready spec cannot be told from the data.
     """
-    if bool(reference) == bool(settings.ready.backbone):
+    if bool(reference) == bool(settings.backbone_spec.backbone):
         raise ConfigError(f"Give either a spec or a backbone. {usage}")
     prepare_tensorflow(settings)
     if reference:
         from tf_image_classification.estimator_specs import load_spec
 
         return load_spec(reference), settings
-    from tf_image_classification.workflows.setup import backbone_run
+    from tf_image_classification.workflows.setup import backbone_spec
 
-    settings = backbone_run.ready_settings(settings)
-    return backbone_run.make_ready_spec(settings, cache_dir(settings)), settings
+    settings = backbone_spec.backbone_settings(settings)
+    return backbone_spec.make_backbone_spec(settings, cache_dir(settings)), settings

@@ -54,8 +54,10 @@ def main(arguments: Sequence[str]) -> int:
             yaml_files.read_mapping(own["space"], "--space"), own["space"]
         )
         settings = train_estimator.settings_of_command_line(rest)
-        is_ready = bool(settings.ready.backbone) or any(p.name == "backbone" for p in space)
-        if bool(own["spec"]) == is_ready:
+        is_backbone_spec = bool(settings.backbone_spec.backbone) or any(
+            p.name == "backbone" for p in space
+        )
+        if bool(own["spec"]) == is_backbone_spec:
             raise ConfigError(f"Give either a spec or a backbone: {specs.WHICH}.")
         tuning.check_space(space, settings)
         prepare_tensorflow(settings)

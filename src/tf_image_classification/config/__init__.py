@@ -2,8 +2,8 @@
 
 from tf_image_classification.config.groups import (
     IMAGENET,
+    BackboneSettings,
     OptimizerSettings,
-    ReadySettings,
     ScheduleSettings,
     TrainingSettings,
 )
@@ -33,10 +33,10 @@ __all__ = [
     "IMAGENET",
     "MEASURED",
     "OPTIONS",
+    "BackboneSettings",
     "OptimizerSettings",
     "Option",
     "PixelRange",
-    "ReadySettings",
     "ScheduleSettings",
     "Settings",
     "TrainingSettings",

@@ -211,7 +211,7 @@ class ModelSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReadySettings:
+class BackboneSettings:
     """What is trained without a class of one's own, and who chooses the other settings."""
 
     backbone: str = declare(

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 from tf_image_classification.config.groups import (
     IMAGENET,
+    BackboneSettings,
     CheckpointSettings,
     DataSettings,
     EvaluationSettings,
     ModelSettings,
     OptimizerSettings,
-    ReadySettings,
     RunSettings,
     ScheduleSettings,
     TrainingSettings,
@@ -42,7 +42,7 @@ class Settings:
     run: RunSettings = dataclasses.field(default_factory=RunSettings)
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
-    ready: ReadySettings = dataclasses.field(default_factory=ReadySettings)
+    backbone_spec: BackboneSettings = dataclasses.field(default_factory=BackboneSettings)
     training: TrainingSettings = dataclasses.field(default_factory=TrainingSettings)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = dataclasses.field(default_factory=ScheduleSettings)

@@ -20,7 +20,13 @@ from tf_image_classification.labels import (
     ordinal_names,
     split_classes,
 )
-from tf_image_classification.labels.schema import CLASS, ORDINAL, SEPARATOR, SEVERAL, VALUE
+from tf_image_classification.labels.schema import (
+    MULTILABEL,
+    ORDINAL,
+    REGRESSION,
+    SEPARATOR,
+    SINGLE_LABEL,
+)
 
 _MOST_DIFFERENT = 0.9  # of the texts of a column of classes may differ
 _FEWEST_TO_COMPARE = 20
@@ -127,8 +133,8 @@ def _label(name: str, listing: Listing, column: str, depth: int, kind: str) -> L
     unknown = {""} if column in listing.texts else {"", SEPARATOR}  # a record with an empty text
     different = set(values) - unknown
     kind = kind or kind_of(different)
-    if kind == VALUE:
-        return Label(name, kind=VALUE)
+    if kind == REGRESSION:
+        return Label(name, kind=REGRESSION)
     widths = {len(value) for value in different if isinstance(value, tuple)}
     if widths:  # one number a class, 0 or 1
         return Label(name, depth=max(depth, *widths), kind=kind)
@@ -148,8 +154,8 @@ def kind_of(values: Iterable[Value]) -> str:
     """The kind of label that values mean: real numbers, several classes at once, or a class."""
     different = set(values) - {""}
     if any(isinstance(value, tuple) or SEPARATOR in str(value) for value in different):
-        return SEVERAL
-    return VALUE if _are_real(different) else CLASS
+        return MULTILABEL
+    return REGRESSION if _are_real(different) else SINGLE_LABEL
 
 
 def _are_real(values: Iterable[Value]) -> bool:
@@ -168,7 +174,7 @@ def _check_classes(
     Raises:
         DataError: all examples are of one class, nearly each is of its own, or -1 is beside 0.
     """
-    if max(len(names), depth) < (1 if kind == SEVERAL else 2):
+    if max(len(names), depth) < (1 if kind == MULTILABEL else 2):
         raise DataError(
             f"{listing.locate(0)}: label {name!r} is the same for all examples "
             f"({', '.join(names) or 'empty'}). Expected at least two classes."
@@ -176,14 +182,14 @@ def _check_classes(
     values = listing.columns[column]
     given = [value for value in values if value != ""]
     are_numbers = all(re.fullmatch(r"-?\d+", text) for text in names)
-    if kind == CLASS and are_numbers and "-1" in names and "0" in names:
+    if kind == SINGLE_LABEL and are_numbers and "-1" in names and "0" in names:
         i = next(i for i, value in enumerate(values) if str(value) == "-1")
         raise LabelError(
             f"{listing.locate(i)}: label {name!r} is -1, expected a class number. If -1 stands for "
             "an unknown class, leave it empty, or write a class with class_dict and missing=-1."
         )
     if (
-        kind == CLASS
+        kind == SINGLE_LABEL
         and not depth
         and len(given) >= _FEWEST_TO_COMPARE
         and len(names) > _MOST_DIFFERENT * len(given)

@@ -1,8 +1,8 @@
 """All that kept predictions say of a model: measures, calibration, choices, slices.
 
-    judgement = judge(predictions)
-    judgement.labels["kind"].measures.overall["accuracy"]
-    judgement.to_json()                 what judgement.json holds
+    analysis = analyze(predictions)
+    analysis.labels["kind"].measures.overall["accuracy"]
+    analysis.to_json()                 what analysis.json holds
 
 Temperature, thresholds and conformal limit are fitted to one half of the examples and measured on
 the other. A hash of each example's number, or of its group's name, decides which half it is in.
@@ -32,7 +32,7 @@ from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_w
 from tf_image_classification.evaluation.measures import Measures, measure
 from tf_image_classification.evaluation.predictions import OfLabel, Predictions
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.metrics.definitions import metrics_of
 
 Array = npt.NDArray[Any]
@@ -120,7 +120,7 @@ class OfOneLabel:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judgement:
+class Analysis:
     """What is said of a model.
 
     Attributes:
@@ -152,7 +152,7 @@ class Judgement:
         return {name: getattr(self, name) for name in names} | {"labels": labels}
 
 
-def judge(predictions: Predictions, group: str = "") -> Judgement:
+def analyze(predictions: Predictions, group: str = "") -> Analysis:
     """Everything that the predictions say.
 
     Args:
@@ -178,7 +178,7 @@ def judge(predictions: Predictions, group: str = "") -> Judgement:
         of_label = predictions.labels[label.name]
         if of_label.known.any():
             labels[label.name] = _of_label(label, predictions, is_first_half, groups)
-    return Judgement(
+    return Analysis(
         predictions.step, predictions.data, len(predictions), group, labels, predictions.schema
     )
 
@@ -195,7 +195,7 @@ def _of_label(
     if not label.has_classes:
         return OfOneLabel(measures, name, None, (), (), slices)
     calibrated = _calibrated(label, of_label, is_first_half, groups)
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         return OfOneLabel(measures, name, calibrated, (), (), slices)
     found = of_label.rows(of_label.known)
     probabilities = found.probabilities
@@ -263,7 +263,7 @@ def _calibrated(
     fitting, rest = of_label.known & is_first_half, of_label.known & ~is_first_half
     if min(fitting.sum(), rest.sum()) < FEWEST_TO_CALIBRATE / 2:
         return None
-    is_several = label.kind == SEVERAL
+    is_several = label.kind == MULTILABEL
     given = of_label.truth[fitting], of_label.probabilities[fitting]
     found = of_label.rows(rest)
     before = found.probabilities.astype(np.float64)

@@ -28,7 +28,7 @@ from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.evaluation.exchange import Exchange, exchange_rows
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
-from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.metrics.definitions import LabelRows
 from tf_image_classification.system import files
 
@@ -252,7 +252,7 @@ def read_predictions(path: str) -> Predictions:
 def _names(label: Label, values: Array) -> list[Any]:
     """Class names, joined names of several classes, or real values."""
     names = label.named_classes()
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         return [SEPARATOR.join(names[k] for k in np.flatnonzero(row)) for row in values]
     if label.has_classes:
         return [names[k] for k in values.tolist()]
@@ -261,7 +261,7 @@ def _names(label: Label, values: Array) -> list[Any]:
 
 def _numbers(label: Label, values: Sequence[Any]) -> Array:
     places = {name: k for k, name in enumerate(label.named_classes())}
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         rows = np.zeros([len(values), label.depth], np.int64)
         for row, text in zip(rows, values, strict=True):
             row[[places[name] for name in (text or "").split(SEPARATOR) if name]] = 1

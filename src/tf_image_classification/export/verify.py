@@ -18,7 +18,7 @@ from tf_image_classification.errors import ParityError
 from tf_image_classification.estimator_specs import predicted_classes
 from tf_image_classification.export.formats import Run
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
-from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.labels.schema import MULTILABEL
 
 _TIMED_RUNS = 20
 _ROUNDING = 1e-6  # of float32, between two probabilities
@@ -163,7 +163,7 @@ def _check_names(found: Mapping[str, Any], kept: Mapping[str, Kept], schema: Lab
 
 
 def _names_key(label: Label) -> str:
-    return f"{label.name}_class_name{'s' if label.kind == SEVERAL else ''}"
+    return f"{label.name}_class_name{'s' if label.kind == MULTILABEL else ''}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _compare_label(label: Label, kept: Kept, found: Mapping[str, npt.NDArray[Any
 
 def _likeliest(label: Label, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The likeliest class [n], or of several those that are likelier than not [n, D]."""
-    several = label.kind == SEVERAL
+    several = label.kind == MULTILABEL
     return np.asarray(probabilities >= 0.5 if several else probabilities.argmax(axis=1))
 
 
@@ -213,7 +213,7 @@ def _contradicts(
     label: Label, probabilities: npt.NDArray[Any], calibrated: npt.NDArray[Any]
 ) -> npt.NDArray[np.bool_]:
     """Where calibrated probabilities name a class that was clearly not the likeliest, [n]."""
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         is_clear = np.abs(probabilities - 0.5) > _ROUNDING
         return _differs(is_clear & (probabilities >= 0.5), is_clear & (calibrated >= 0.5))
     named = np.take_along_axis(probabilities, calibrated.argmax(axis=1)[:, None], axis=1)[:, 0]
@@ -229,7 +229,7 @@ def _differs(some: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[np
 
 def _class_names(label: Label, predicted: npt.NDArray[Any]) -> npt.NDArray[Any]:
     names = np.array([name.encode() for name in label.named_classes()], object)
-    if label.kind != SEVERAL:
+    if label.kind != MULTILABEL:
         return np.asarray(names[predicted])
     joined = [SEPARATOR.encode().join(names[row > 0]) for row in predicted]
     return np.array(joined, object)

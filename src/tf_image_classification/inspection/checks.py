@@ -1,6 +1,6 @@
 """What is wrong, odd or worth knowing about a set of images, from the facts of each.
 
-inspection = judge(facts, sets, labels=["label"])
+inspection = run_checks(facts, sets, labels=["label"])
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Limits:
     detail: float = 0.58
 
 
-def judge(
+def run_checks(
     facts: Sequence[Facts],
     sets: Sequence[str],
     *,

@@ -12,7 +12,7 @@ from tf_image_classification.dataset.readers import Listing
 from tf_image_classification.dataset.readers.columns import typed
 from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.labels import Value
-from tf_image_classification.labels.schema import VALUE
+from tf_image_classification.labels.schema import REGRESSION
 
 _MOST_DIFFERENT = 0.5  # of the values of a column of classes, where several columns may be labels
 _FEWEST_TO_COMPARE = 20
@@ -65,7 +65,7 @@ def _why_no_classes(listing: Listing, name: str, values: Sequence[Value]) -> str
         return "several numbers an example"
     if len(different) < 2:
         return "the same for all examples"
-    if kind_of(different) == VALUE:
+    if kind_of(different) == REGRESSION:
         return "real values"
     if listing.kind not in _OF_TABLES and not any(isinstance(v, str) for v in different):
         return "numbers"

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tf_image_classification.errors import LabelError, did_you_mean
 from tf_image_classification.labels.ordering import in_order, natural_order
-from tf_image_classification.labels.schema import ORDINAL, SEPARATOR, SEVERAL, Label
+from tf_image_classification.labels.schema import MULTILABEL, ORDINAL, SEPARATOR, Label
 
 _LARGEST_VALUE = float(np.finfo(np.float32).max)
 
@@ -60,7 +60,7 @@ def collect_vocabulary(label: Label, values: Iterable[Value]) -> tuple[str, ...]
     different = set(values) - {""}
     found = {str(value) for value in different if not isinstance(value, tuple)}
     found -= label.missing_texts
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         found = {name for text in found for name in split_classes(text)}
     are_numbers = not any(isinstance(value, str) for value in different)
     if are_numbers or all(_is_number_below(text, label.depth) for text in found):
@@ -132,7 +132,7 @@ def encode(label: Label, values: Sequence[Value], locate: Callable[[int], str]) 
         _check_utf_8(label, texts, locate)
         return encode_texts(label, texts, locate)
     given = np.array([value != "" for value in values], bool)
-    width = label.depth if label.kind == SEVERAL else 1
+    width = label.depth if label.kind == MULTILABEL else 1
     numbers = np.zeros([len(values), width], np.float64)
     for i in np.flatnonzero(given).tolist():
         value = values[i]
@@ -143,7 +143,9 @@ def encode(label: Label, values: Sequence[Value], locate: Callable[[int], str]) 
                 f"{locate(i)}: label {label.name!r} has {len(row)} values, expected {expected}."
             )
         numbers[i] = row
-    return encode_numbers(label, numbers if label.kind == SEVERAL else numbers[:, 0], given, locate)
+    return encode_numbers(
+        label, numbers if label.kind == MULTILABEL else numbers[:, 0], given, locate
+    )
 
 
 def _check_utf_8(label: Label, texts: Sequence[str], locate: Callable[[int], str]) -> None:
@@ -184,7 +186,7 @@ def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str
             )
         return numbers[name]
 
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         several = np.zeros([len(texts), label.depth], np.float32)
         for i in np.flatnonzero(present).tolist():
             several[i, [number_of(name, i) for name in split_classes(texts[i])]] = 1.0
@@ -225,7 +227,7 @@ def encode_numbers(
     Raises:
         LabelError: a class number is not whole, or outside 0..depth-1; names the place.
     """
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         return _several_numbers(label, numbers, given, locate)
     column = _without_marker(label, Column(numbers, given))
     present = column.present
@@ -324,7 +326,7 @@ def read_class_names(text: str, path: str) -> tuple[str, ...]:
 def example_values(label: Label, count: int) -> npt.NDArray[Any]:
     """Made-up labels of as many examples, in the form of a column's values."""
     numbers = np.arange(count)
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         return np.asarray(numbers[:, None] % (np.arange(label.depth) + 2) == 0, np.float32)
     if label.is_class:
         return np.asarray(numbers % label.depth)

@@ -17,8 +17,20 @@ from tf_image_classification.errors import SpecError, did_you_mean
 
 _OLD_KEYS = {"name": "name", "depth": "depth", "one-hot": "one_hot", "one_hot": "one_hot"}
 
-CLASS, ORDINAL, SEVERAL, VALUE = KINDS = ("class", "ordinal", "several", "value")
-"""One of several classes; one of classes with an order; any number of them; a real number."""
+SINGLE_LABEL, ORDINAL, MULTILABEL, REGRESSION = KINDS = (
+    "single-label",
+    "ordinal",
+    "multilabel",
+    "regression",
+)
+"""Exactly one class; one of ordered classes; any number of classes; a real number."""
+
+_KIND_ALIASES = {
+    "single_label": SINGLE_LABEL,
+    "class": SINGLE_LABEL,
+    "several": MULTILABEL,
+    "value": REGRESSION,
+}
 
 THRESHOLDS, EXPECTATION, DISTRIBUTION = CODINGS = ("thresholds", "expectation", "distribution")
 """What a model's outputs say of an ordinal label."""
@@ -28,6 +40,11 @@ SEPARATOR = "|"
 
 RESERVED_NAMES = ("id", "uri", "error")
 """Columns of the files of predictions beside those of labels."""
+
+
+def kind_named(name: str) -> str:
+    """The kind that a name stands for; earlier names are accepted, unknown ones are returned."""
+    return _KIND_ALIASES.get(name, name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +63,9 @@ class Label:
         class_names: a name for each class, or empty until the vocabulary is fixed.
         are_collected: whether the class names were collected from the texts of a training set, in
             sorted order, so that a class number from elsewhere says nothing.
-        kind: "class", "ordinal" (classes with an order, such as ages), "several" (any number of the
-            classes at once) or "value".
+        kind: "single-label", "ordinal" (ordered classes, e.g. ages), "multilabel" (any number of
+            the classes at once) or "regression" (a real number). The earlier names "class",
+            "several" and "value" are accepted too.
         coding: what the model's outputs for an ordinal label are. "thresholds": depth - 1 logits,
             of being above each class for those above the one before (CORN, Shi et al., arXiv
             2111.08851). "expectation": a logit a class, trained like a class label, of which the
@@ -82,7 +100,7 @@ class Label:
                 "it so, or leave a column of a CSV out with --label_columns."
             )
         self._settle_kind()
-        fewest = 1 if self.kind == SEVERAL else 2
+        fewest = 1 if self.kind == MULTILABEL else 2
         if self.has_classes and (not isinstance(self.depth, int) or self.depth < fewest):
             raise SpecError(
                 f"class_dict: label {self.name!r} has depth {self.depth!r}; a class label needs at "
@@ -106,7 +124,7 @@ class Label:
                 "names. Correct the depth in class_dict or the list of names."
             )
         joined = [name for name in self.class_names if SEPARATOR in name]
-        if self.kind == SEVERAL and joined:
+        if self.kind == MULTILABEL and joined:
             raise SpecError(
                 f"Label {self.name!r} has a class called {joined[0]!r}, but {SEPARATOR!r} stands "
                 "between the classes of an example that has several. Rename the class."
@@ -117,12 +135,12 @@ class Label:
 
     def _settle_kind(self) -> None:
         """Complete ``kind``, ``one_hot``, ``coding`` and ``spread`` from one another."""
-        kind = self.kind or (CLASS if self.one_hot else VALUE)
+        kind = kind_named(self.kind) or (SINGLE_LABEL if self.one_hot else REGRESSION)
         coding = self.coding or (THRESHOLDS if kind == ORDINAL else "")
         where = f"class_dict: label {self.name!r} has"
         if kind not in KINDS:
             raise SpecError(f"{where} kind {kind!r}. {did_you_mean(kind, KINDS)}")
-        if not self.one_hot and kind != VALUE:
+        if not self.one_hot and kind != REGRESSION:
             raise SpecError(f"{where} kind {kind!r} and one_hot False. Leave one_hot out.")
         if coding and kind != ORDINAL:
             raise SpecError(f"{where} a coding, which only ordinal labels have, not a {kind}.")
@@ -130,29 +148,29 @@ class Label:
             raise SpecError(f"{where} coding {coding!r}. {did_you_mean(coding, CODINGS)}")
         if self.spread and coding != DISTRIBUTION:
             raise SpecError(f"{where} a spread, which only the coding {DISTRIBUTION!r} has.")
-        if self.one_hot_rows and kind not in (CLASS, ORDINAL):
+        if self.one_hot_rows and kind not in (SINGLE_LABEL, ORDINAL):
             raise SpecError(f"{where} one_hot_rows, which a {kind} label does not have.")
         spread = self.spread or (max(0.5, self.depth / 50) if coding == DISTRIBUTION else 0.0)
         if not 0 <= spread < math.inf:
             raise SpecError(f"{where} spread {self.spread!r}, expected more than 0.")
-        settled = {"kind": kind, "one_hot": kind != VALUE, "coding": coding, "spread": spread}
+        settled = {"kind": kind, "one_hot": kind != REGRESSION, "coding": coding, "spread": spread}
         for name, value in settled.items():
             object.__setattr__(self, name, value)
 
     @property
     def is_class(self) -> bool:
         """Whether an example's label is one class number."""
-        return self.kind in (CLASS, ORDINAL)
+        return self.kind in (SINGLE_LABEL, ORDINAL)
 
     @property
     def has_classes(self) -> bool:
         """Whether the label speaks of classes rather than of a real value."""
-        return self.kind != VALUE
+        return self.kind != REGRESSION
 
     @property
     def value_shape(self) -> tuple[int, ...]:
         """The shape of one example's label."""
-        return (self.depth,) if self.kind == SEVERAL else ()
+        return (self.depth,) if self.kind == MULTILABEL else ()
 
     @property
     def logits_shape(self) -> tuple[int, ...]:
@@ -169,13 +187,13 @@ class Label:
     @property
     def can_be_smoothed(self) -> bool:
         """Whether label smoothing changes the label's loss."""
-        return self.kind in (CLASS, SEVERAL) or self.coding == EXPECTATION
+        return self.kind in (SINGLE_LABEL, MULTILABEL) or self.coding == EXPECTATION
 
     def describe(self) -> str:
         """The kind in words, such as "10 classes"."""
         if not self.has_classes:
             return "real value"
-        more = {ORDINAL: f" in order ({self.coding})", SEVERAL: ", any number at once"}
+        more = {ORDINAL: f" in order ({self.coding})", MULTILABEL: ", any number at once"}
         return f"{self.depth} classes{more.get(self.kind, '')}"
 
     @property
@@ -194,7 +212,7 @@ class Label:
         """
         number = self.missing_number
         return frozenset(
-            ({""} if self.kind == SEVERAL else {"", SEPARATOR})
+            ({""} if self.kind == MULTILABEL else {"", SEPARATOR})
             | (set() if self.missing is None else {str(self.missing)})
             | (set() if number is None else {f"{number:g}"})
         )

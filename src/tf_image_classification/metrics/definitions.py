@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.labels import Label
-from tf_image_classification.labels.schema import CLASS, ORDINAL, SEVERAL, THRESHOLDS, VALUE
+from tf_image_classification.labels.schema import (
+    MULTILABEL,
+    ORDINAL,
+    REGRESSION,
+    SINGLE_LABEL,
+    THRESHOLDS,
+)
 from tf_image_classification.metrics import class_metrics, several_metrics
 from tf_image_classification.metrics.curves import Ranking, areas
 from tf_image_classification.metrics.merging import StreamingMetric, Sums
@@ -30,7 +36,7 @@ FRACTION, MEAN, ROOT, DICE = "fraction", "mean", "root of a mean", "Dice"
 TRUE, OTHER, PREDICTED, EITHER = "true", "other", "predicted", "either"
 """Examples that a number of a class is of: that have it, have not, are given it, or one of both."""
 
-_ONE_OF, _WITH_CLASSES = (CLASS, ORDINAL), (CLASS, ORDINAL, SEVERAL)
+_ONE_OF, _WITH_CLASSES = (SINGLE_LABEL, ORDINAL), (SINGLE_LABEL, ORDINAL, MULTILABEL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +55,7 @@ class LabelRows:
 
     def is_class(self, label: Label) -> Array:
         """Whether each example has each class, bool [n, D]."""
-        if label.kind == SEVERAL:
+        if label.kind == MULTILABEL:
             return self.truth.astype(bool)
         return np.asarray(self.truth[:, None] == np.arange(label.depth))
 
@@ -153,14 +159,14 @@ def _is_in_top_5(label: Label, rows: LabelRows) -> Array:
 
 
 def _log_loss(label: Label, rows: LabelRows) -> Array:
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         return several_metrics.negative_logs_of_decisions(rows.truth, rows.probabilities)
     return class_metrics.negative_logs(rows.truth, rows.probabilities)
 
 
 def _brier(label: Label, rows: LabelRows) -> Array:
     squares = np.square(rows.probabilities.astype(np.float64) - rows.is_class(label))
-    return np.asarray(squares.mean(axis=1) if label.kind == SEVERAL else squares.sum(axis=1))
+    return np.asarray(squares.mean(axis=1) if label.kind == MULTILABEL else squares.sum(axis=1))
 
 
 def _error(label: Label, rows: LabelRows) -> Array:
@@ -196,7 +202,7 @@ def _of_counts(metric: str, average: str | None) -> dict[str, Any]:
 
     def whole(label: Label, rows: LabelRows, weights: Array | None) -> StreamingMetric:
         pair = rows.truth, rows.predicted
-        if label.kind == SEVERAL:
+        if label.kind == MULTILABEL:
             return several_metrics.of_decisions(metric, average, *pair, weights)
         if average == "balanced":
             return class_metrics.mean_per_class_accuracy(*pair, label.depth, weights)
@@ -207,7 +213,7 @@ def _of_counts(metric: str, average: str | None) -> dict[str, Any]:
 
     def redraw(label: Label, rows: LabelRows) -> Callable[[Array], Any]:
         compute = whole(label, rows, None).compute
-        if label.kind == SEVERAL:
+        if label.kind == MULTILABEL:
             true, predicted = rows.truth.astype(float), rows.predicted.astype(float)
             both = true * predicted
             return lambda w: compute(
@@ -289,7 +295,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "exact_match",
-        (SEVERAL,),
+        (MULTILABEL,),
         "fraction of examples all of whose classes are predicted right",
         each=_is_right,
         is_over=FRACTION,
@@ -308,12 +314,12 @@ METRICS: tuple[Metric, ...] = (
         "fraction of examples whose class is among the five most probable, of more than 5 classes",
         each=_is_in_top_5,
         is_over=FRACTION,
-        in_training=lambda label: label.kind == CLASS,
+        in_training=lambda label: label.kind == SINGLE_LABEL,
         applies=lambda label: label.depth > 5,
     ),
     Metric(
         "mean_absolute_error",
-        (ORDINAL, VALUE),
+        (ORDINAL, REGRESSION),
         "mean distance of the predicted class or value from the true one",
         is_higher_better=False,
         each=_absolute_error,
@@ -332,17 +338,17 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "root_mean_squared_error",
-        (ORDINAL, VALUE),
+        (ORDINAL, REGRESSION),
         "root of the mean squared distance",
         is_higher_better=False,
         each=_squared_error,
         is_over=ROOT,
-        in_training=lambda label: label.kind == VALUE,
+        in_training=lambda label: label.kind == REGRESSION,
     ),
     *map(_within, (1, 2, 5)),
     Metric(
         "bias",
-        (VALUE,),
+        (REGRESSION,),
         "mean of predicted less true value",
         is_higher_better=None,
         each=_error,
@@ -350,7 +356,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "r2",
-        (VALUE,),
+        (REGRESSION,),
         "coefficient of determination",
         whole=_r2,
         is_bounded=False,
@@ -367,7 +373,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "micro_f1",
-        (SEVERAL,),
+        (MULTILABEL,),
         "F1 of all decisions together",
         **_of_counts("f1", "micro"),
         in_training=True,
@@ -390,7 +396,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "macro_recall",
-        (SEVERAL,),
+        (MULTILABEL,),
         "mean recall of the classes that some example has",
         **_of_counts("recall", "balanced"),
         mean_of="recall",
@@ -410,7 +416,7 @@ METRICS: tuple[Metric, ...] = (
         "mean average precision of the classes that some example has",
         whole=_areas("mean_average_precision", "PR", average=True),
         mean_of="average_precision",
-        in_training=lambda label: label.kind == SEVERAL,
+        in_training=lambda label: label.kind == MULTILABEL,
         needs="an example that has a class",
     ),
     Metric(
@@ -421,7 +427,7 @@ METRICS: tuple[Metric, ...] = (
         is_higher_better=False,
         each=_log_loss,
         is_over=MEAN,
-        in_training=lambda label: label.kind != SEVERAL,
+        in_training=lambda label: label.kind != MULTILABEL,
     ),
     Metric(
         "brier_score",

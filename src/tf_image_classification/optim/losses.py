@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tf_image_classification.config import TrainingSettings
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.labels.schema import DISTRIBUTION, SEVERAL, THRESHOLDS
+from tf_image_classification.labels.schema import DISTRIBUTION, MULTILABEL, THRESHOLDS
 
 Tensors = Mapping[str, tf.Tensor]
 
@@ -113,7 +113,7 @@ def _loss(
     """One label's loss, [B], of float32 logits."""
     if not label.has_classes:
         return _regression(output - tf.cast(target, tf.float32), settings)
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         wanted = target * (1.0 - settings.label_smoothing) + settings.label_smoothing / 2
         each = tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=output)
         return tf.reduce_mean(each, axis=-1)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.labels.schema import MULTILABEL
 
 if TYPE_CHECKING:
     from tf_image_classification.serving.predictor import Prediction
@@ -77,7 +77,7 @@ class PredictionRows:
                 f"{name}_top": _RANKED,
             }
             if name in calibrated:
-                if label.kind != SEVERAL:
+                if label.kind != MULTILABEL:
                     kinds[f"{name}_set"] = _CLASSES
                 kinds[f"{name}_above_threshold"] = _CLASSES
         self._kinds = kinds

@@ -37,7 +37,7 @@ from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
-from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 
@@ -102,7 +102,7 @@ def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = No
         DataError: it holds no exported model, or what it holds is damaged.
     """
     folder = ModelFolder(os.fspath(model_dir))
-    record = folder.known_record()
+    record = folder.known_manifest()
     exported = ExportedModel(folder.saved_model).load()
     return Predictor(
         exported,
@@ -303,7 +303,7 @@ class Predictor:
                     probabilities
                 )
             names = np.array(label.named_classes(), object)
-            if label.kind == SEVERAL:
+            if label.kind == MULTILABEL:
                 joined = [SEPARATOR.join(names[row]) for row in predicted]
                 found[f"{label.name}_class_names"] = np.array(joined, object)
             else:
@@ -409,7 +409,7 @@ def _of_label(
     names = label.named_classes()
     order = np.argsort(-probabilities, kind="stable")[:top_k]
     top = [(names[k], float(probabilities[k])) for k in order]
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         classes = np.flatnonzero(chosen)
         name, value = SEPARATOR.join(names[k] for k in classes), len(classes)
         probability = float(np.where(chosen, probabilities, 1 - probabilities).min())
@@ -439,7 +439,7 @@ def _with_sets(
         dataclasses.replace(one, above_threshold=names[row].tolist())
         for one, row in zip(said, above, strict=True)
     ]
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         return found
     return [
         dataclasses.replace(one, conformal_set=names[row].tolist())

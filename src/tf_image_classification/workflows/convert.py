@@ -24,7 +24,7 @@ from tf_image_classification.dataset.readers import LABEL, LeftOut, Listing, Row
 from tf_image_classification.dataset.readers.columns import typed_columns
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.labels import split_classes
-from tf_image_classification.labels.schema import VALUE
+from tf_image_classification.labels.schema import REGRESSION
 from tf_image_classification.system import files
 
 PROGRESS = ".progress"
@@ -181,7 +181,10 @@ def convert(
 
 def _holds_real_values(listing: Listing, column: str) -> bool:
     """Whether a column holds numbers that are no classes; texts may be the names of some."""
-    return column not in listing.texts and label_discovery.kind_of(listing.columns[column]) == VALUE
+    return (
+        column not in listing.texts
+        and label_discovery.kind_of(listing.columns[column]) == REGRESSION
+    )
 
 
 def _check_source(path: str, source: str) -> None:

@@ -18,7 +18,7 @@ from tf_image_classification.errors import TficError
 from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
 from tf_image_classification.evaluation.label_errors import LabelErrors
 from tf_image_classification.labels import Label
-from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.report.diagnosis import Facts, Limit, limits_of
 from tf_image_classification.workflows.evaluated_model import KnownModel
 from tf_image_classification.workflows.inspect import inspect
@@ -47,7 +47,7 @@ def measured_limits(
     """
     if not label.is_class:
         return []
-    found = known.judgement.labels[label.name]
+    found = known.analysis.labels[label.name]
     recalls = [found.measures.of_classes[name]["recall"].value for name in label.named_classes()]
     facts = Facts(
         score=found.score,
@@ -90,7 +90,7 @@ def class_counts(label: Label, table: Table | None) -> list[int] | None:
         return None
     column = table.columns[label.name]
     values = column.values[column.present]
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         return [int(count) for count in values.sum(axis=0)]
     return [int(count) for count in np.bincount(values.astype(int), minlength=label.depth)]
 

@@ -28,7 +28,7 @@ from tf_image_classification.estimator_specs import (
     source_digest,
     spec_name,
 )
-from tf_image_classification.evaluation.analysis import Judgement, judge
+from tf_image_classification.evaluation.analysis import Analysis, analyze
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.evaluation.predictions import Keeper, Predictions, read_predictions
 from tf_image_classification.export.saved_model import (
@@ -37,7 +37,7 @@ from tf_image_classification.export.saved_model import (
 )
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics.streaming import metric_names
-from tf_image_classification.model_folder import ModelFolder, RunRecord, evaluation_line
+from tf_image_classification.model_folder import ModelFolder, RunManifest, evaluation_line
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
 from tf_image_classification.workflows import keep_evaluation
@@ -56,7 +56,7 @@ class FolderEvaluation:
         evaluation: metrics over all examples.
         step: the model's.
         predictions: what it said of every example.
-        judgement: what follows from that; None where another worker worked it out.
+        analysis: what follows from that; None where another worker worked it out.
         notes: what the user should know of the evaluation set, in sentences.
         kept: what the folder keeps of it, in a sentence.
         failure: why the folder could not be written, or None.
@@ -65,7 +65,7 @@ class FolderEvaluation:
     evaluation: Evaluation
     step: int
     predictions: Predictions
-    judgement: Judgement | None
+    analysis: Analysis | None
     notes: tuple[str, ...] = ()
     kept: str = ""
     failure: DataError | None = None
@@ -91,7 +91,7 @@ def evaluate_folder(
         settings: those of this call; the run's own hold for what is not given.
         cache_dir: folder for indexes and unpacked records.
         workers: those that share the work.
-        group: as ``judgement.judge`` takes it.
+        group: as ``analysis.analyze`` takes it.
         choice: one of ``keeping.CHOICES``.
 
     Raises:
@@ -100,7 +100,7 @@ def evaluate_folder(
     keep_evaluation.check_choice(choice)
     differs = ""
     folder = ModelFolder(settings.run.model_dir)
-    record = folder.known_record()
+    record = folder.known_manifest()
     if spec is None:
         _refuse_for_exported(settings, record)
     elif changes := _changes(spec, settings, record):
@@ -181,8 +181,8 @@ def evaluate_folder(
         columns = columns_beside(data.evaluation.source)
         slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
         predictions = dataclasses.replace(predictions, slices=slices)
-    judgement = judge(predictions, group)
-    evaluation = _with_measures(evaluation, judgement, data.schema)
+    analysis = analyze(predictions, group)
+    evaluation = _with_measures(evaluation, analysis, data.schema)
     line = evaluation_line(step, evaluation.num_examples, evaluation.metrics)
     names = list(settings.data.eval_metadata)
     failure = None
@@ -190,22 +190,22 @@ def evaluate_folder(
         folder.add_later_evaluation(
             line | {"eval_metadata": names, "eval_data": data.evaluation.fingerprint}
         )
-        kept = differs or keep_evaluation.keep(folder, predictions, judgement, choice=choice)
+        kept = differs or keep_evaluation.keep(folder, predictions, analysis, choice=choice)
     except DataError as error:
         failure, kept = error, f"not kept: {error}"
-    return FolderEvaluation(evaluation, step, predictions, judgement, data.notes, kept, failure)
+    return FolderEvaluation(evaluation, step, predictions, analysis, data.notes, kept, failure)
 
 
-def _with_measures(evaluation: Evaluation, judgement: Judgement, schema: LabelSchema) -> Evaluation:
+def _with_measures(evaluation: Evaluation, analysis: Analysis, schema: LabelSchema) -> Evaluation:
     """The evaluation with all metrics of the table, as they were worked out of the predictions.
 
     A metric that the spec itself gives under a name of the table stays the spec's.
     """
     metrics = dict(evaluation.metrics)
     for name, (label, metric) in metric_names(schema).items():
-        if label.name not in judgement.labels:
+        if label.name not in analysis.labels:
             continue
-        value = judgement.labels[label.name].measures.overall[metric.name].value
+        value = analysis.labels[label.name].measures.overall[metric.name].value
         if name not in metrics or np.allclose(metrics[name], value, rtol=1e-9, equal_nan=True):
             metrics[name] = value
     return dataclasses.replace(evaluation, metrics=metrics)
@@ -223,7 +223,7 @@ def _if_possible(write: Callable[[Any], None]) -> Callable[[Any], None]:
     return try_to_write
 
 
-def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunRecord) -> Settings:
+def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunManifest) -> Settings:
     """As ``inherited``, with the evaluation set that was evaluated last where none is given now.
 
     Raises:
@@ -280,7 +280,7 @@ def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
     return source.source.locate if isinstance(source, Pipeline) else "example {}".format
 
 
-def _refuse_for_exported(settings: Settings, record: RunRecord) -> None:
+def _refuse_for_exported(settings: Settings, record: RunManifest) -> None:
     """What an exported model has in itself cannot be chosen any more."""
     for name in _set_otherwise(settings, record):
         raise ConfigError(
@@ -289,7 +289,7 @@ def _refuse_for_exported(settings: Settings, record: RunRecord) -> None:
         )
 
 
-def _set_otherwise(settings: Settings, record: RunRecord) -> list[str]:
+def _set_otherwise(settings: Settings, record: RunManifest) -> list[str]:
     """Settings given now that decide what a model says, and were others in the training."""
     fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
     settings = png16_range.as_begun(settings, record)
@@ -301,7 +301,7 @@ def _set_otherwise(settings: Settings, record: RunRecord) -> list[str]:
     ]
 
 
-def _changes(spec: EstimatorSpec, settings: Settings, record: RunRecord) -> list[str]:
+def _changes(spec: EstimatorSpec, settings: Settings, record: RunManifest) -> list[str]:
     """In what an evaluation of a spec is not one of the model as it was trained."""
     changes = [
         f"{name} is {settings.values()[name]}, was {record.settings[name]}"
@@ -312,7 +312,7 @@ def _changes(spec: EstimatorSpec, settings: Settings, record: RunRecord) -> list
     return changes
 
 
-def _in_names_of_run(schema: LabelSchema, record: RunRecord) -> LabelSchema:
+def _in_names_of_run(schema: LabelSchema, record: RunManifest) -> LabelSchema:
     """The schema of an evaluation with the class names of the run.
 
     A model that knows its classes by number only may be evaluated with a file of their names.
@@ -342,7 +342,7 @@ _OF_TRAINING = (
 )
 
 
-def inherited(settings: Settings, record: RunRecord) -> Settings:
+def inherited(settings: Settings, record: RunManifest) -> Settings:
     """These settings, with the run's own for all that is not given now and decides the result.
 
     How a training reads its examples and changes its variables does not.

@@ -1,7 +1,7 @@
 """A folder's model with what it said of the evaluation examples: what a report is made from.
 
 known = know(ModelFolder("./models/pets"), settings, cache_dir)
-known.judgement.labels["pet"].score
+known.analysis.labels["pet"].score
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import TficError
-from tf_image_classification.evaluation.analysis import Judgement, judge
+from tf_image_classification.evaluation.analysis import Analysis, analyze
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.export.saved_model import ExportedModel
-from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.model_folder import ModelFolder, RunManifest
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.workflows import evaluate
 from tf_image_classification.workflows.setup import run_data
@@ -34,15 +34,15 @@ class KnownModel:
         data: evaluation examples, and the training examples where they can still be read.
         predictor: of the exported model.
         predictions: what it said of the evaluation examples.
-        judgement: what follows from them.
+        analysis: what follows from them.
     """
 
-    record: RunRecord
+    record: RunManifest
     settings: Settings
     data: run_data.Data
     predictor: Predictor
     predictions: Predictions
-    judgement: Judgement
+    analysis: Analysis
 
     @property
     def evaluation(self) -> Table:
@@ -65,12 +65,12 @@ def know(folder: ModelFolder, settings: Settings, cache_dir: str, group: str = "
         folder: the model's.
         settings: with ``eval_metadata`` where other examples are wanted.
         cache_dir: folder for indexes and unpacked records.
-        group: as ``judgement.judge`` takes it.
+        group: as ``analysis.analyze`` takes it.
 
     Raises:
         TficError: there is no model or nothing to evaluate it on.
     """
-    record = folder.known_record()
+    record = folder.known_manifest()
     settings = evaluate.settings_of_kept(folder, settings, record)
     exported = ExportedModel(folder.saved_model).load()
     data = _data(exported, record, settings, cache_dir)
@@ -79,11 +79,11 @@ def know(folder: ModelFolder, settings: Settings, cache_dir: str, group: str = "
         folder, settings, cache_dir, exported.step, data.evaluation.fingerprint, may_replace=True
     )
     predictor = load_model(folder.path)
-    return KnownModel(record, settings, data, predictor, predictions, judge(predictions, group))
+    return KnownModel(record, settings, data, predictor, predictions, analyze(predictions, group))
 
 
 def _data(
-    exported: ExportedModel, record: RunRecord, settings: Settings, cache_dir: str
+    exported: ExportedModel, record: RunManifest, settings: Settings, cache_dir: str
 ) -> run_data.Data:
     """The evaluation set, with the training set where it can still be read."""
     spec = evaluate.ExportedSpec(exported, record.schema)

@@ -40,11 +40,11 @@ from tf_image_classification.export.plain_graph import half_precision, plain_dty
 from tf_image_classification.export.saved_model import ExportedModel, replace_folder
 from tf_image_classification.export.verify import Kept, Parity, compare
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.model_folder import ModelFolder, RunManifest
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.system import files
 from tf_image_classification.workflows import evaluate
-from tf_image_classification.workflows.export_keras import KERAS, keras_format, ready_spec_of
+from tf_image_classification.workflows.export_keras import KERAS, backbone_spec_of, keras_format
 from tf_image_classification.workflows.setup import run_data
 
 log = logging.getLogger("tf_image_classification")
@@ -127,10 +127,10 @@ def export_folder(
         TficError: there is no model, nothing to compare with, or a package is missing.
     """
     if wish.format == KERAS and spec is None:
-        spec = ready_spec_of(settings.run.model_dir)
+        spec = backbone_spec_of(settings.run.model_dir)
     check(wish, spec)
     folder = ModelFolder(settings.run.model_dir)
-    record = folder.known_record()
+    record = folder.known_manifest()
     if files.is_remote(folder.path):
         raise ConfigError(f"{folder.path} is remote. Copy it to this machine to export from it.")
     settings = evaluate.settings_of_kept(folder, settings, record)
@@ -252,7 +252,7 @@ def refuse_others(parity: Parity, wish: Wish, schema: LabelSchema, half: str = "
 
 
 def describe(
-    record: RunRecord, exported: ExportedModel, predictor: Predictor, kind: Format
+    record: RunManifest, exported: ExportedModel, predictor: Predictor, kind: Format
 ) -> dict[str, Any]:
     """What a file says of itself, as plain values."""
     spec = exported.image_spec
@@ -289,7 +289,7 @@ def describe(
 
 def _data(
     exported: ExportedModel,
-    record: RunRecord,
+    record: RunManifest,
     settings: Settings,
     cache_dir: str,
     *,

@@ -23,7 +23,7 @@ from tf_image_classification.export.output_module import Plan, outputs_from
 from tf_image_classification.export.plain_graph import half_precision
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.workflows import export_keras, export_saved_model
 from tf_image_classification.workflows.export import TOLERANCES
 from tf_image_classification.workflows.setup import build
@@ -63,7 +63,7 @@ def try_formats(spec: EstimatorSpec, settings: Settings) -> dict[str, str]:
 
 def _reason(kind: Format, exported: ExportedModel, schema: LabelSchema, folder: str) -> str:
     calibrations = {
-        label.name: Calibration(2.0, is_several=label.kind == SEVERAL)
+        label.name: Calibration(2.0, is_several=label.kind == MULTILABEL)
         for label in schema.labels_with_classes
     }
     plan = Plan(schema, calibrations, {})

@@ -12,7 +12,7 @@ import keras
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.backbone_spec import ReadySpec
+from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import probabilities_key
 from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
 from tf_image_classification.config import Settings, make_settings
@@ -23,7 +23,7 @@ from tf_image_classification.export.formats import Format, Run
 from tf_image_classification.export.output_module import NONE, Plan
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.model_folder import ModelFolder, RunManifest
 from tf_image_classification.workflows.setup import build
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
@@ -31,17 +31,17 @@ KERAS = "keras"
 _READY = ("backbone", "dropout")  # what decides a ready network's layers
 
 
-def ready_spec_of(model_dir: str) -> ReadySpec | None:
+def backbone_spec_of(model_dir: str) -> BackboneSpec | None:
     """The spec of a folder that was trained with ``--backbone``, from its record; else None."""
-    record = ModelFolder(model_dir).read_record()
+    record = ModelFolder(model_dir).read_manifest()
     if record is None or not record.settings.get("backbone"):
         return None
     settings = make_settings({name: record.settings[name] for name in _READY})
-    return ReadySpec(record.schema.labels, settings.ready)
+    return BackboneSpec(record.schema.labels, settings.backbone_spec)
 
 
 def keras_format(
-    spec: EstimatorSpec | None, settings: Settings, folder: ModelFolder, record: RunRecord
+    spec: EstimatorSpec | None, settings: Settings, folder: ModelFolder, record: RunManifest
 ) -> Format:
     """The format "keras" of one folder.
 

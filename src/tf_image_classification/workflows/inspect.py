@@ -17,7 +17,7 @@ from tf_image_classification.dataset.readers.columns import typed_columns
 from tf_image_classification.dataset.readers.names import TRAIN as TRAIN_PART
 from tf_image_classification.dataset.readers.names import part_role
 from tf_image_classification.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from tf_image_classification.inspection.checks import Limits, judge
+from tf_image_classification.inspection.checks import Limits, run_checks
 from tf_image_classification.inspection.features import features_of, judge_features
 from tf_image_classification.inspection.findings import EVALUATION, TRAIN, Inspection, class_of
 from tf_image_classification.inspection.image_stats import Facts, look_at
@@ -90,7 +90,7 @@ def inspect(
     for one in _looked_at(rows, max_pixels, num_processes):
         facts.append(one)
         on_images(len(facts), len(rows))
-    found = judge(
+    found = run_checks(
         facts,
         sets,
         labels=labels,
@@ -126,7 +126,7 @@ def _refuse_model_folder(source: str, option: str) -> None:
     if not files.is_folder(source):
         return
     try:
-        record = ModelFolder(source).read_record()
+        record = ModelFolder(source).read_manifest()
     except CheckpointError:
         return
     if record is None:

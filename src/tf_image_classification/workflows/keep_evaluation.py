@@ -1,6 +1,6 @@
 """Which evaluation a model folder keeps: what reports show and predictions are calibrated by.
 
-print(keep(folder, predictions, judgement, choice="auto"))
+print(keep(folder, predictions, analysis, choice="auto"))
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_image_classification.errors import ConfigError, DataError
-from tf_image_classification.evaluation.analysis import FEWEST_TO_CALIBRATE, Judgement
+from tf_image_classification.evaluation.analysis import FEWEST_TO_CALIBRATE, Analysis
 from tf_image_classification.evaluation.predictions import (
     Predictions,
     read_predictions,
@@ -21,7 +21,7 @@ from tf_image_classification.system import files
 AUTO, ALWAYS, NEVER = CHOICES = ("auto", "yes", "no")
 """Whether an evaluation becomes the folder's own; auto: unless a calibration would be lost."""
 
-_FILES = "predictions.parquet, judgement.json and calibration.json"
+_FILES = "predictions.parquet, analysis.json and calibration.json"
 _USERS = "tfic predict, serve, export and report"
 
 
@@ -38,7 +38,7 @@ def check_choice(choice: str) -> None:
 def keep(
     folder: ModelFolder,
     predictions: Predictions,
-    judgement: Judgement,
+    analysis: Analysis,
     *,
     choice: str,
 ) -> str:
@@ -47,7 +47,7 @@ def keep(
     Args:
         folder: of the model.
         predictions: of the evaluation.
-        judgement: what follows from them.
+        analysis: what follows from them.
         choice: one of ``CHOICES``.
 
     Raises:
@@ -58,10 +58,10 @@ def keep(
         return f"not kept (--keep_evaluation no). {_stays(before)}"
     new = {
         name: of_label.calibrated.calibration.to_json()
-        for name, of_label in judgement.labels.items()
+        for name, of_label in analysis.labels.items()
         if of_label.calibrated is not None
     }
-    uncalibrated = _uncalibrated(predictions, judgement)
+    uncalibrated = _uncalibrated(predictions, analysis)
     lost = sorted(set(before.get("calibrations", {})) - set(new))
     if choice == AUTO and lost:
         return (
@@ -69,7 +69,7 @@ def keep(
             f"lost. {_stays(before)} --keep_evaluation yes replaces it."
         )
     write_predictions(folder.predictions, predictions)
-    files.write_json(folder.judgement, judgement.to_json())
+    files.write_json(folder.analysis, analysis.to_json())
     files.write_json(folder.calibration, {"step": predictions.step, "labels": new})
     place = ""
     if before and before["data"] != predictions.data:
@@ -105,13 +105,13 @@ def _stays(before: Mapping[str, Any]) -> str:
     return f"{_USERS} still use the evaluation of {before['count']} examples."
 
 
-def _uncalibrated(predictions: Predictions, judgement: Judgement) -> str:
+def _uncalibrated(predictions: Predictions, analysis: Analysis) -> str:
     """Which labels have too few examples to be calibrated, or ""."""
     few = [
         f"label {label.name} has {int(predictions.labels[label.name].known.sum())} known examples"
         for label in predictions.schema
         if label.has_classes
-        and (label.name not in judgement.labels or judgement.labels[label.name].calibrated is None)
+        and (label.name not in analysis.labels or analysis.labels[label.name].calibrated is None)
     ]
     if not few:
         return ""

@@ -14,7 +14,7 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.distributed.workers import Workers
-from tf_image_classification.evaluation.analysis import Judgement
+from tf_image_classification.evaluation.analysis import Analysis
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.export.verify import Parity
 from tf_image_classification.labels import Label
@@ -151,15 +151,15 @@ def evaluation_table(evaluation: Evaluation, step: int) -> str:
     return "\n".join(lines)
 
 
-def judged_table(evaluation: Evaluation, step: int, judgement: Judgement) -> str:
+def analysis_table(evaluation: Evaluation, step: int, analysis: Analysis) -> str:
     """Every number of an evaluation once, label by label with intervals, and what follows.
 
     Numbers that are not in the table of metrics, such as the loss and a spec's own, come first; one
     that a spec gives under a name of the table, but works out otherwise, is marked as its own.
     """
     shown = {
-        (f"{name}/{key}" if len(judgement.schema.labels) > 1 else key): value.value
-        for name, found in judgement.labels.items()
+        (f"{name}/{key}" if len(analysis.schema.labels) > 1 else key): value.value
+        for name, found in analysis.labels.items()
         for key, value in found.measures.overall.items()
     }
     own = {
@@ -170,12 +170,12 @@ def judged_table(evaluation: Evaluation, step: int, judgement: Judgement) -> str
     lines = [f"evaluation of step {step} on {evaluation.num_examples} examples"]
     width = max(map(len, own), default=0)
     lines += [f"  {name:<{width}}  {value:.4f}" for name, value in own.items()]
-    for name, found in judgement.labels.items():
+    for name, found in analysis.labels.items():
         lines.append(f"{name}: with 95 % intervals")
         overall = found.measures.overall
         width = max(map(len, overall))
         lines += [f"  {key:<{width}}  {value}" for key, value in overall.items()]
-        if judgement.schema[name].has_classes:
+        if analysis.schema[name].has_classes:
             lines.append(f"  calibration: {calibration_text(found.calibrated)}")
         lines += [f"  slice {s.column} = {s.value}: {s.score}" for s in found.slices[:_MOST_SLICES]]
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from tf_image_classification.evaluation.analysis import OfOneLabel
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
 from tf_image_classification.evaluation.predictions import OfLabel
 from tf_image_classification.labels import SEPARATOR, Label
-from tf_image_classification.labels.schema import SEVERAL
+from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.model_folder import ModelFolder, versions
 from tf_image_classification.report.html import (
     calibration_json,
@@ -58,7 +58,7 @@ def write_report(
     Args:
         settings: ``model_dir``, and ``eval_metadata`` where other images are wanted.
         cache_dir: folder for indexes and unpacked records.
-        group: as ``judgement.judge`` takes it.
+        group: as ``analysis.analyze`` takes it.
         output: of the page; "": ``report.html`` in the folder, and the card beside it.
         is_inspected: whether near duplicates between training and evaluation are looked for, among
             at most 20,000 images.
@@ -86,14 +86,14 @@ def _content(
     labels = [
         _label_content(label, known, num_leaked)
         for label in known.record.schema
-        if label.name in known.judgement.labels
+        if label.name in known.analysis.labels
     ]
     chosen = _chosen(known, labels)
     thumbs = _thumbs(known, chosen)
     name = folder.path.rstrip("/").rpartition("/")[2]
     values, origins = known.record.settings, known.record.origins
     of_step = f"step {known.predictions.step}"
-    group = f", drawn by {known.judgement.group}" if known.judgement.group else ""
+    group = f", drawn by {known.analysis.group}" if known.analysis.group else ""
     return {
         "title": f"Report of {name}",
         "lead": f"The exported model of {of_step} on {len(known.predictions)} examples{group}.",
@@ -131,7 +131,7 @@ def _heat_text(known: KnownModel, thumbs: Mapping[int, Mapping[str, Any]]) -> st
 
 
 def _label_content(label: Label, known: KnownModel, num_leaked: int | None) -> dict[str, Any]:
-    found = known.judgement.labels[label.name]
+    found = known.analysis.labels[label.name]
     of_label = known.predictions.labels[label.name]
     errors, candidates = _label_errors(label, of_label)
     return {
@@ -178,7 +178,7 @@ def _examples(label: Label, of_label: OfLabel) -> dict[str, list[Any]]:
     """What the page needs of every example."""
 
     def plain(values: Array) -> list[Any]:
-        if label.kind == SEVERAL:
+        if label.kind == MULTILABEL:
             names = np.array(label.named_classes(), object)
             return [SEPARATOR.join(names[row > 0]) for row in values]
         return [
@@ -226,7 +226,7 @@ def _galleries(
         return {"worst": _gallery("largest errors", "The values that are furthest off.", worst)}
     mistakes = np.flatnonzero(known & ~of_label.is_right)
     confidence = _confidence(of_label)
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         order = mistakes[np.argsort(-confidence[mistakes])].tolist()
         text = "Mistakes in any class, those first of which the model was surest."
         return {"worst": _gallery("worst mistakes", text, order)}

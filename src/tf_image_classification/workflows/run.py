@@ -81,10 +81,10 @@ def evaluate(
         found = evaluate_folder(
             spec, settings, cache_dir(settings), workers, group=group_column, choice=keep_evaluation
         )
-    if found.judgement is not None:
+    if found.analysis is not None:
         for note in found.notes:
             print(note)
-        print(messages.judged_table(found.evaluation, found.step, found.judgement))
+        print(messages.analysis_table(found.evaluation, found.step, found.analysis))
         print(found.kept)
     if found.failure is not None and keep_evaluation == "yes":
         raise found.failure

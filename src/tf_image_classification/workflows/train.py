@@ -109,7 +109,7 @@ def train(
             )
             parts.state.begin_averages()
         if workers.is_writer:
-            folder.write_record(opened.record)
+            folder.write_manifest(opened.record)
         is_evaluated = parts.evaluate_some is None or parts.run.evaluated_step == parts.run.step
         if parts.run.is_complete and is_evaluated:
             say(messages.already_complete(parts.run))

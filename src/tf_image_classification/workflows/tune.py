@@ -239,10 +239,10 @@ def _run_trial(
     state = optuna.trial.TrialState
     settings = settings.replace(**values, model_dir=folder)
     if spec is None:
-        from tf_image_classification.workflows.setup import backbone_run
+        from tf_image_classification.workflows.setup import backbone_spec
 
-        settings = backbone_run.ready_settings(settings)
-        spec = backbone_run.make_ready_spec(settings, cache_dir(settings))
+        settings = backbone_spec.backbone_settings(settings)
+        spec = backbone_spec.make_backbone_spec(settings, cache_dir(settings))
     try:
         run(spec, settings, [hook])
     except NonFiniteLossError as error:

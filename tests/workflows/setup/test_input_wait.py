@@ -7,8 +7,8 @@ import pytest
 
 import tiny_runs
 from hooks.fake_run import FakeRun
-from tf_image_classification.backbone_spec import ReadySpec
-from tf_image_classification.config import ReadySettings
+from tf_image_classification.backbone_spec import BackboneSpec
+from tf_image_classification.config import BackboneSettings
 from tf_image_classification.labels import Label
 from tf_image_classification.workflows.setup import input_wait, run_data
 
@@ -28,7 +28,7 @@ def test_stages_are_timed_for_ready_and_for_own_preprocessing(records, tmp_path)
     assert list(input_wait.time_stages(small)) == ["preprocessing"]  # decoded once, and kept
     own = input_wait.time_stages(dataclasses.replace(small, memory=None))
     assert list(own) == ["reading", "decoding", "preprocessing"]
-    spec = ReadySpec([Label("kind", depth=3)], ReadySettings(backbone="mobilenet_v1_025"))
+    spec = BackboneSpec([Label("kind", depth=3)], BackboneSettings(backbone="mobilenet_v1_025"))
     ready = pipeline_of(spec, records, tmp_path)
     fused = input_wait.time_stages(dataclasses.replace(ready, memory=None))
     assert list(fused) == ["reading", "decoding"]

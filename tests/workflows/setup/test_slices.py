@@ -56,7 +56,7 @@ def test_the_worst_slice_can_choose_the_checkpoint(world, tmp_path):
     best = [line for line in lines if line["step"] == kept.step]
     assert best[0]["worst_slice_accuracy"] == pytest.approx(worst)
     assert best[0]["worst_slice_accuracy"] == max(line["worst_slice_accuracy"] for line in lines)
-    with open(ModelFolder(str(tmp_path / "m")).judgement, encoding="utf-8") as stream:
+    with open(ModelFolder(str(tmp_path / "m")).analysis, encoding="utf-8") as stream:
         slices = json.load(stream)["labels"]["kind"]["slices"]
     assert slices[0]["value"] == "night"
 
@@ -100,7 +100,7 @@ def test_many_numbers_are_watched_by_quarters_as_the_report_shows_them(tmp_path)
     options = {"slice_column": "weight", "eval_every_steps": 4, "export_saved_model": True}
     run(plain_spec(names=NAMES), tmp_path / "m", csv, csv, train_steps=4, **options)
     evaluate(None, tiny_settings(tmp_path / "m", csv, csv))
-    with open(ModelFolder(str(tmp_path / "m")).judgement, encoding="utf-8") as stream:
+    with open(ModelFolder(str(tmp_path / "m")).analysis, encoding="utf-8") as stream:
         slices = json.load(stream)["labels"]["kind"]["slices"]
     assert len(slices) == 4
     worst = evaluations(tmp_path / "m")[-1]["worst_slice_accuracy"]

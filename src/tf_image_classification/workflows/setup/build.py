@@ -442,10 +442,12 @@ def start_from_checkpoint(model: keras.Model, settings: Settings, data: Data) ->
             image_shape=data.train.image_shape if data.train is not None else None,
             **scopes,
         )
-    if not settings.ready.backbone:
+    if not settings.backbone_spec.backbone:
         raise ConfigError("checkpoint_path imagenet needs a backbone. Name a file of weights.")
-    values = backbones.imagenet_values(settings.ready.backbone)
-    return load_values(model, values, f"Keras's weights of {settings.ready.backbone}", **scopes)
+    values = backbones.imagenet_values(settings.backbone_spec.backbone)
+    return load_values(
+        model, values, f"Keras's weights of {settings.backbone_spec.backbone}", **scopes
+    )
 
 
 def _check_pairs(settings: Settings, num_replicas: int) -> None:

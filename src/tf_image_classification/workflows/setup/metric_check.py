@@ -22,7 +22,7 @@ from tf_image_classification.estimator_specs import EstimatorSpec, own_metrics
 from tf_image_classification.evaluation.loop import Slices, evaluate_batches
 from tf_image_classification.hooks.checkpoints import scalar_metric
 from tf_image_classification.labels import Label, LabelSchema, example_values
-from tf_image_classification.labels.schema import SEVERAL, THRESHOLDS
+from tf_image_classification.labels.schema import MULTILABEL, THRESHOLDS
 from tf_image_classification.metrics.definitions import find_metric
 from tf_image_classification.workflows.setup import build
 from tf_image_classification.workflows.setup.run_data import Data
@@ -175,7 +175,7 @@ def _true_logits(label: Label, values: Array) -> Array:
     """Logits of a model that is sure of the truth."""
     if not label.has_classes:
         return values
-    if label.kind == SEVERAL:
+    if label.kind == MULTILABEL:
         return 16.0 * values - 8.0
     if label.coding == THRESHOLDS:
         return np.where(np.arange(label.depth - 1) < values[:, None], 8.0, -8.0)

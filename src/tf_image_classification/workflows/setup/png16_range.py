@@ -21,14 +21,14 @@ from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.png16_values import values_of_some, values_of_table
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError, DataError
-from tf_image_classification.model_folder import RunRecord
+from tf_image_classification.model_folder import RunManifest
 
 _NUM_LOOKED_AT = 32
 _measured: dict[str, PixelRange] = {}
 """By the fingerprint of a training set, so that a command that reads it twice measures it once."""
 
 
-def as_begun(settings: Settings, record: RunRecord | None) -> Settings:
+def as_begun(settings: Settings, record: RunManifest | None) -> Settings:
     """The settings, with the range that the folder's run began with in place of "measured"."""
     begun = record.settings.get("png16_range", MEASURED) if record else MEASURED
     if settings.data.png16_range != MEASURED or begun == MEASURED:

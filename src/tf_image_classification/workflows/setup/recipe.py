@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.backbone_spec import ReadySpec
+from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.image.decode import decode_image
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.model_folder import ModelFolder, RunRecord
+from tf_image_classification.model_folder import ModelFolder, RunManifest
 from tf_image_classification.workflows.setup import run_data
 
 ORIGIN = "recipe"
@@ -38,7 +38,7 @@ class Facts:
         num_images: training images.
         can_be_smoothed: whether label smoothing changes the loss.
         has_warm_start: whether the model starts from a checkpoint.
-        is_ready: whether a ready network is trained, with ready augmentation.
+        is_backbone_spec: whether a ready network is trained, with ready augmentation.
         is_indexed: whether the examples can be read by number, as ``head_phase`` does.
         batch_size: examples in a batch where it is given, or None.
         batch_parts: parts that a batch is computed in.
@@ -50,7 +50,7 @@ class Facts:
     num_images: int
     can_be_smoothed: bool
     has_warm_start: bool
-    is_ready: bool = True
+    is_backbone_spec: bool = True
     is_indexed: bool = True
     batch_size: int | None = None
     batch_parts: int = 1
@@ -83,9 +83,9 @@ def settle(
         ConfigError: the number of training images is not known.
         DataError: the examples cannot be read.
     """
-    if settings.ready.recipe == "none":
+    if settings.backbone_spec.recipe == "none":
         return spec, settings, ""
-    record = ModelFolder(settings.run.model_dir).read_record()
+    record = ModelFolder(settings.run.model_dir).read_manifest()
     data = run_data.read_data(spec, settings, cache_dir, record.schema if record else None)
     num_images = data.train.num_examples if data.train is not None else None
     if num_images is None:
@@ -97,7 +97,7 @@ def settle(
         num_images=num_images,
         can_be_smoothed=any(label.can_be_smoothed for label in data.schema),
         has_warm_start=bool(settings.model.checkpoint_path),
-        is_ready=isinstance(spec, ReadySpec),
+        is_backbone_spec=isinstance(spec, BackboneSpec),
         is_indexed=settings.data.input_mode == "indexed",
         batch_size=settings.data.batch_size if settings.is_chosen("batch_size") else None,
         batch_parts=settings.training.gradient_accumulation_steps,
@@ -110,8 +110,8 @@ def settle(
         choices = _as_begun(choices, record)
     values = {c.name: c.value for c in choices}
     settled = settings.with_choices(values, ORIGIN, over=("backbone",))
-    if isinstance(spec, ReadySpec):
-        spec = ReadySpec(spec.class_dict, settled.ready)
+    if isinstance(spec, BackboneSpec):
+        spec = BackboneSpec(spec.class_dict, settled.backbone_spec)
     return spec, settled, describe([c for c in choices if settled.origin(c.name) == ORIGIN])
 
 
@@ -130,7 +130,7 @@ def _usual_side(data: run_data.Data) -> int | None:
     return int(np.median(sides)) if sides else None
 
 
-def _as_begun(choices: list[Choice], record: RunRecord) -> list[Choice]:
+def _as_begun(choices: list[Choice], record: RunManifest) -> list[Choice]:
     """What a run began with stays when another length is asked of it."""
     kept = {name for name, origin in record.origins.items() if origin == ORIGIN}
     return [
@@ -164,11 +164,11 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
         Choice("layer_decay", 0.9, "layers near the image change less (AutoGluon, fastai)"),
         *_averaging(steps),
     ]
-    if facts.is_ready and facts.is_indexed:
+    if facts.is_backbone_spec and facts.is_indexed:
         choices.append(Choice("head_phase", True, "outputs first (fastai; arXiv 2202.10054)"))
     if n < _SMALL:
         choices.append(Choice("freeze_batch_norm", True, "too few images for new statistics"))
-    return choices + _of_classes(facts) + _of_ready_networks(facts)
+    return choices + _of_classes(facts) + _of_backbones(facts)
 
 
 def _from_scratch(facts: Facts) -> list[Choice]:
@@ -187,7 +187,7 @@ def _from_scratch(facts: Facts) -> list[Choice]:
         *_averaging(steps),
         Choice("batch_norm_momentum", _over_a_twentieth(steps, 0.99), "as the weights' average"),
         *_of_classes(facts),
-        *_of_ready_networks(facts),
+        *_of_backbones(facts),
     ]
 
 
@@ -222,8 +222,8 @@ def _of_classes(facts: Facts) -> list[Choice]:
     return [Choice("label_smoothing", 0.1, "torchvision, airbench")]
 
 
-def _of_ready_networks(facts: Facts) -> list[Choice]:
-    if not facts.is_ready:
+def _of_backbones(facts: Facts) -> list[Choice]:
+    if not facts.is_backbone_spec:
         return []
     choices = [
         Choice("augmentation", "colour", "random parts, mirroring and colours (LightlyTrain)")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.backbone_spec import ReadySpec
+from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import Batch
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
@@ -29,7 +29,7 @@ from tf_image_classification.evaluation.loop import (
     MOST_CLASSES_IN_A_MATRIX,
 )
 from tf_image_classification.labels import LabelSchema, example_values
-from tf_image_classification.model_folder import ModelFolder, RunRecord, make_record
+from tf_image_classification.model_folder import ModelFolder, RunManifest, make_manifest
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import png16_range, run_data
 from tf_image_classification.workflows.setup.data_check import DataCheck, check_data
@@ -56,7 +56,7 @@ class OpenedRun:
     data: Data
     train: Input
     settings: Settings
-    record: RunRecord
+    record: RunManifest
     notes: tuple[str, ...]
     counts: Mapping[str, Any]
 
@@ -79,14 +79,14 @@ def open_run(
         _check_for_several_workers(settings)
     folder = ModelFolder(settings.run.model_dir)
     files.check_writable(folder.path)
-    before = folder.read_record()
+    before = folder.read_manifest()
     settings = png16_range.as_begun(settings, before)
     data = run_data.read_data(spec, settings, cache_dir, before.schema if before else None)
     if data.train is None:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
     if isinstance(data.train, Pipeline):
         settings = png16_range.settled(settings, data.train.png16_range)
-    record = make_record(
+    record = make_manifest(
         spec=spec_name(spec),
         spec_source=source_digest(spec),
         schema=data.schema,
@@ -126,7 +126,7 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
                     f"{name} ({settings.origin(name)}) has no effect: {reason}. Remove it."
                 )
 
-    if not isinstance(spec, ReadySpec):
+    if not isinstance(spec, BackboneSpec):
         names = ("backbone", "augmentation", "dropout", "eval_crop")
         refuse(names, "the spec has its own network and preprocessing")
     if spec.has_own_input:

@@ -1,4 +1,4 @@
-"""Making the ready spec from the settings and the labels that the data has."""
+"""The backbone spec of a run: the network from the settings, the labels from the data."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_image_classification import backbones
-from tf_image_classification.backbone_spec import ReadySpec
+from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.config import IMAGENET, Settings
 from tf_image_classification.dataset.label_discovery import find_labels
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels import Label
-from tf_image_classification.labels.schema import KINDS
+from tf_image_classification.labels.schema import KINDS, kind_named
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.setup import run_data
 
 _FROM_SCRATCH = "none"
 
 
-def ready_settings(settings: Settings) -> Settings:
+def backbone_settings(settings: Settings) -> Settings:
     """The settings of a run without a spec: pretrained, at the network's own size, by recipe.
 
     What was given stays. ``checkpoint_path none`` starts from scratch.
@@ -27,8 +27,8 @@ def ready_settings(settings: Settings) -> Settings:
         ConfigError: there is no such backbone.
     """
     choices: dict[str, Any] = {"recipe": "auto"}
-    if not settings.ready.backbone.startswith(backbones.KERAS_HUB):
-        backbone = backbones.find(settings.ready.backbone)
+    if not settings.backbone_spec.backbone.startswith(backbones.KERAS_HUB):
+        backbone = backbones.find(settings.backbone_spec.backbone)
         choices |= {"image_size": backbone.image_size}
         choices |= {"checkpoint_path": IMAGENET if backbone.keras_class else ""}
     if settings.model.checkpoint_path == _FROM_SCRATCH:
@@ -36,7 +36,7 @@ def ready_settings(settings: Settings) -> Settings:
     return settings.with_choices(choices, "backbone")
 
 
-def make_ready_spec(settings: Settings, cache_dir: str) -> ReadySpec:
+def make_backbone_spec(settings: Settings, cache_dir: str) -> BackboneSpec:
     """The spec for a run without one; its labels are those of the model folder, or of the data.
 
     Args:
@@ -47,11 +47,11 @@ def make_ready_spec(settings: Settings, cache_dir: str) -> ReadySpec:
         ConfigError: there are no training examples to take labels from.
         DataError: they have no labels that can be told by themselves.
     """
-    return ReadySpec(_labels(settings, cache_dir), settings.ready)
+    return BackboneSpec(_labels(settings, cache_dir), settings.backbone_spec)
 
 
 def _labels(settings: Settings, cache_dir: str) -> list[Label]:
-    record = ModelFolder(settings.run.model_dir).read_record()
+    record = ModelFolder(settings.run.model_dir).read_manifest()
     if record is not None:
         return list(record.schema.labels)
     if not settings.data.train_metadata:
@@ -62,15 +62,16 @@ def _labels(settings: Settings, cache_dir: str) -> list[Label]:
     return find_labels(
         listing,
         depths={name: len(names) for name, names in run_data.given_class_names(settings).items()},
-        columns=settings.ready.label_columns,
-        kinds=_kinds(settings.ready.label_kinds),
+        columns=settings.backbone_spec.label_columns,
+        kinds=_kinds(settings.backbone_spec.label_kinds),
     )
 
 
 def _kinds(entries: Sequence[str]) -> dict[str, str]:
     kinds = {}
     for entry in entries:
-        name, equals, kind = entry.partition("=")
+        name, equals, given = entry.partition("=")
+        kind = kind_named(given)
         if not equals or kind not in KINDS:
             raise ConfigError(
                 f"label_kinds: {entry!r} is not of the form name=kind, with a kind of "

@@ -14,16 +14,16 @@ import tensorflow as tf
 import tiny_runs
 from checkpoints.test_slim_names import write_as_slim
 from tf_image_classification import backbones
-from tf_image_classification.backbone_spec import ReadySpec
+from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.cli import export as export_verb
 from tf_image_classification.cli import train as train_verb
-from tf_image_classification.config import ReadySettings, make_settings
+from tf_image_classification.config import BackboneSettings, make_settings
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.labels import Label
 from tf_image_classification.optim.param_groups import rate_factors
 from tf_image_classification.train_estimator import train
-from tf_image_classification.workflows.setup import backbone_run, recipe
+from tf_image_classification.workflows.setup import backbone_spec, recipe
 
 NETWORK, SIZE = "mobilenet_v1_025", 32
 
@@ -60,12 +60,12 @@ def settings_for(pictures, model_dir, **changes):
         "image_size": SIZE, "batch_size": 12, "train_steps": 6, "save_summary_steps": 0,
         "export_saved_model": False, "strategy": "one_device", "eval_every_steps": 6,
     }  # fmt: skip
-    return backbone_run.ready_settings(make_settings(defaults | changes))
+    return backbone_spec.backbone_settings(make_settings(defaults | changes))
 
 
 def run(pictures, model_dir, **changes):
     settings = settings_for(pictures, model_dir, **changes)
-    result = train(backbone_run.make_ready_spec(settings, pictures["cache"]), settings)
+    result = train(backbone_spec.make_backbone_spec(settings, pictures["cache"]), settings)
     return result, tiny_runs.last_checkpoint(model_dir)
 
 
@@ -186,9 +186,9 @@ def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
     "augmentation", ["none", "flip", "translate", "crop", "colour", "rand", "trivial"]
 )
 def test_augmentation_dropout_and_eval_crop_reach_the_images(augmentation):
-    spec = ReadySpec(
+    spec = BackboneSpec(
         [Label("label", depth=2)],
-        ReadySettings(backbone=NETWORK, augmentation=augmentation, eval_crop=0.5),
+        BackboneSettings(backbone=NETWORK, augmentation=augmentation, eval_crop=0.5),
     )
     image = tf.cast(tf.constant(np.random.default_rng(0).integers(0, 256, [64, 64, 3])), tf.uint8)
     train, evaluation = spec.get_preproc_fn(True), spec.get_preproc_fn(False)
@@ -201,7 +201,9 @@ def test_augmentation_dropout_and_eval_crop_reach_the_images(augmentation):
     different = len({picture.tobytes() for picture in seen})
     assert different == 2 if augmentation == "flip" else different > 8
     for rate in (0.0, 0.4):
-        spec = ReadySpec([Label("label", depth=2)], ReadySettings(backbone=NETWORK, dropout=rate))
+        spec = BackboneSpec(
+            [Label("label", depth=2)], BackboneSettings(backbone=NETWORK, dropout=rate)
+        )
         layers = spec.get_model_fn(None)((32, 32, 3), {}).layers
         rates = [layer.rate for layer in layers if layer.name == "dropout"]
         assert rates == ([rate] if rate else [])
@@ -210,8 +212,8 @@ def test_augmentation_dropout_and_eval_crop_reach_the_images(augmentation):
 def test_crop_area_is_the_least_part_that_is_seen():
     least = {}
     for area in (0.5, 0.05):
-        settings = ReadySettings(backbone=NETWORK, crop_area=area)
-        prepare = ReadySpec([Label("label", depth=2)], settings).get_preproc_fn(True)
+        settings = BackboneSettings(backbone=NETWORK, crop_area=area)
+        prepare = BackboneSpec([Label("label", depth=2)], settings).get_preproc_fn(True)
         shares = []
         for n in range(40):
             window = prepare._window(32, 32, tf.constant([0, n], tf.int64))
@@ -250,7 +252,9 @@ def test_labels_are_told_from_a_csv(rows, expected, tmp_path):
         {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
          "model_dir": str(tmp_path / "m")}
     )  # fmt: skip
-    assert backbone_run.make_ready_spec(settings, str(tmp_path / "cache")).class_dict == expected
+    assert (
+        backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache")).class_dict == expected
+    )
 
 
 def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
@@ -258,7 +262,7 @@ def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
     given = {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
              "model_dir": str(tmp_path / "m"), "label_columns": ["age", "tags"],
              "label_kinds": ["age=ordinal", "tags=several"]}  # fmt: skip
-    assert backbone_run.make_ready_spec(
+    assert backbone_spec.make_backbone_spec(
         make_settings(given), str(tmp_path / "cache")
     ).class_dict == [
         of_classes("age", "0", "3", kind="ordinal"),
@@ -270,7 +274,9 @@ def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
         ({"label_kinds": ["age=ordinary"]}, "of the form name=kind"),
     ):
         with pytest.raises(ConfigError, match=message):
-            backbone_run.make_ready_spec(make_settings(given | changes), str(tmp_path / "cache"))
+            backbone_spec.make_backbone_spec(
+                make_settings(given | changes), str(tmp_path / "cache")
+            )
 
 
 def test_outputs_of_every_kind_are_fitted_before_the_first_step(pictures, tmp_path):
@@ -297,7 +303,7 @@ def test_labels_are_told_from_records(tmp_path):
     settings = make_settings(
         {"backbone": NETWORK, "train_metadata": [pattern], "model_dir": str(tmp_path / "m")}
     )
-    labels = backbone_run.make_ready_spec(settings, str(tmp_path / "cache")).class_dict
+    labels = backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache")).class_dict
     assert labels == [of_classes("kind", "0", "1", "2")]
 
 
@@ -306,7 +312,7 @@ def test_a_source_with_one_class_is_refused(tmp_path):
     settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
                               "model_dir": str(tmp_path / "m")})  # fmt: skip
     with pytest.raises(DataError, match=r"the same for all examples \(cat\)"):
-        backbone_run.make_ready_spec(settings, str(tmp_path / "cache"))
+        backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache"))
 
 
 def test_a_folder_around_the_class_folders_is_refused(tmp_path):
@@ -314,7 +320,7 @@ def test_a_folder_around_the_class_folders_is_refused(tmp_path):
     settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path)],
                               "model_dir": str(tmp_path / "m")})  # fmt: skip
     with pytest.raises(DataError, match=r"holds no images in its class folders \(pictures\)"):
-        backbone_run.make_ready_spec(settings, str(tmp_path / "cache"))
+        backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache"))
 
 
 def test_the_recipe_counts_the_steps_of_the_batches_that_it_chooses():
@@ -384,8 +390,8 @@ def test_small_images_get_a_smaller_network_input_unless_it_is_given(pictures, t
         ({"image_size": 96}, 96, "argument"),
         ({"recipe": "none"}, 224, "backbone"),
     ):
-        settings = backbone_run.ready_settings(make_settings(given | changes))
-        spec = backbone_run.make_ready_spec(settings, str(tmp_path / "cache"))
+        settings = backbone_spec.backbone_settings(make_settings(given | changes))
+        spec = backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache"))
         _, settled, text = recipe.settle(spec, settings, pictures["cache"])
         assert settled.data.image_size == size and settled.origin("image_size") == origin
         assert ("images of 36 pixels" in text) == (origin == "recipe")
@@ -395,13 +401,13 @@ def test_small_images_get_a_smaller_network_input_unless_it_is_given(pictures, t
 
 
 def test_a_pretrained_network_is_the_default_and_none_starts_from_scratch(tmp_path):
-    settings = backbone_run.ready_settings(make_settings({"backbone": "inception_v3"}))
+    settings = backbone_spec.backbone_settings(make_settings({"backbone": "inception_v3"}))
     assert settings.model.checkpoint_path == "imagenet" and settings.data.image_size == 299
-    assert settings.ready.recipe == "auto"
-    scratch = backbone_run.ready_settings(
+    assert settings.backbone_spec.recipe == "auto"
+    scratch = backbone_spec.backbone_settings(
         make_settings({"backbone": "inception_v3", "checkpoint_path": "none", "recipe": "none"})
     )
-    assert scratch.model.checkpoint_path == "" and scratch.ready.recipe == "none"
+    assert scratch.model.checkpoint_path == "" and scratch.backbone_spec.recipe == "none"
 
 
 def test_a_spec_of_ones_own_refuses_what_only_ready_networks_have(tmp_path):
