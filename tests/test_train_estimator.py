@@ -25,6 +25,7 @@ from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system.files import read_json_lines
 from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup import default_hooks, run_data
+from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 from tiny_runs import TinySpec, evaluations, last_checkpoint, plain_spec, run, tiny_settings
 from tiny_runs import write_records as write_tiny_records
@@ -236,7 +237,7 @@ def test_what_a_run_was_asked_is_known_after_it_is_killed(records, tmp_path):
 
 def first_ids(records, tmp_path, **changes):
     settings = tiny_settings(tmp_path / "model", records, **changes)
-    data = run_data.read_data(plain_spec(), settings, str(tmp_path / "cache"))
+    data = run_data.read_data(make_context(plain_spec(), settings))
     return next(iter(data.train.training_batches(0))).ids.numpy().tolist()
 
 
@@ -274,8 +275,8 @@ def test_strategy_chooses_the_devices():
 def test_a_list_of_ready_made_hooks_follows_the_settings(records, tmp_path):
     def names(**changes):
         settings = tiny_settings(tmp_path / "model", records, records, **changes)
-        data = run_data.read_data(plain_spec(), settings, str(tmp_path / "cache"))
-        made = default_hooks.all_hooks(settings, data, ModelFolder(str(tmp_path)), [])
+        data = run_data.read_data(make_context(plain_spec(), settings))
+        made = default_hooks.all_hooks(make_context(plain_spec(), settings), data)
         return {type(hook).__name__ for hook in made}
 
     assert "ProgressHook" in names(progress=True) and "ProgressHook" not in names(progress=False)

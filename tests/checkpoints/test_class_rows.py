@@ -105,7 +105,7 @@ def test_exported_files_bring_the_names_wherever_they_are(first, tmp_path):
     settings = make_settings({"model_dir": str(first)})
     for form in ("keras", "saved_model"):
         own = spec(OLD) if form == "keras" else None
-        shipped = export.export_folder(settings, export.Wish(form), str(tmp_path / "c"), own)
+        shipped = export.export_folder(settings, export.Wish(form), own)
         [written] = [n for n in os.listdir(shipped.path) if n.startswith(("model.keras", "saved"))]
         path = os.path.join(shipped.path, written)
         moved = str(tmp_path / written)

@@ -12,6 +12,7 @@ from tf_image_classification.config import make_settings
 from tf_image_classification.dataset.pipeline.distribute import Feed
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import make_context
 
 BATCH, COUNT = 6, 40
 
@@ -53,7 +54,7 @@ def settings(source, service, tmp_path, **changes):
 
 
 def batches_of(settings):
-    data = run_data.read_data(tiny_runs.plain_spec(), settings, settings.data.cache_dir)
+    data = run_data.read_data(make_context(tiny_runs.plain_spec(), settings))
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     return Feed(data.train, strategy, is_training=True, skip_bad_images=False).start(0)
 

@@ -27,13 +27,13 @@ from tf_image_classification.system import files
 from tf_image_classification.workflows import export as export_module
 from tf_image_classification.workflows import export_saved_model
 from tf_image_classification.workflows.export import Wish, export_folder
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 from tiny_runs import SIZE
 
 
 def export(shipped_run, spec=None, **wish):
-    cache = str(shipped_run.folder / "cache")
-    return export_folder(shipped_run.settings, Wish(**wish), cache, spec)
+    return export_folder(shipped_run.settings, Wish(**wish), spec)
 
 
 def prepared(shipped_run, count=6):
@@ -136,7 +136,7 @@ def test_an_operation_that_a_format_lacks_is_one_line_with_its_layer_and_label(
     spec, settings = HalfCumulative(), make_settings({"image_size": SIZE})
     schema, path = schema_of(spec), str(tmp_path / "saved_model")
     shape = tuple(export_saved_model.image_spec(spec, settings).shape)
-    model = build.build_model(spec, settings, shape, tf.distribute.get_strategy())
+    model = build_model(make_context(spec, settings), shape)
     export_saved_model.export_untrained(path, spec, settings, schema, model)
     exported, plan = ExportedModel(path).load(), output_module.Plan(schema, {}, {})
     capfd.readouterr()

@@ -21,7 +21,8 @@ from tf_image_classification.export import saved_model
 from tf_image_classification.export.saved_model import ExportedModel, exported_step
 from tf_image_classification.system import files, signals
 from tf_image_classification.workflows import export_saved_model
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 from tiny_runs import (
     SIZE,
     TinySpec,
@@ -308,7 +309,7 @@ def test_a_kill_while_a_remote_model_is_replaced_leaves_none_that_counts(tmp_pat
 def test_a_signal_is_not_taken_for_a_gradient_that_fails(tmp_path, monkeypatch):
     spec, settings = CaseSpec("sequential"), make_settings({"image_size": 16})
     shape = tuple(export_saved_model.image_spec(spec, settings).shape)
-    model = build.build_model(spec, settings, shape, tf.distribute.get_strategy())
+    model = build_model(make_context(spec, settings), shape)
 
     def heat_maps_of(model, schema):
         def explain(images):

@@ -80,7 +80,7 @@ def settings(tmp_path_factory):
 def export(settings, name, quantization="none"):
     spec = LabelsSpec(LABELS) if name == "keras" else None
     wish = Wish(name, quantization, max_accuracy_drop=1.0)
-    return export_folder(settings, wish, settings.data.cache_dir, spec)
+    return export_folder(settings, wish, spec)
 
 
 @pytest.mark.parametrize("name", [*FORMATS, "keras"])

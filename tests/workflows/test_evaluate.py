@@ -61,14 +61,13 @@ def test_what_was_evaluated_last_is_reported_and_compared_and_stays(run, capsys)
         capsys.readouterr().out
     )
     before = contents(run)
-    cache = run.settings.data.cache_dir
-    _, card = write_report(given(run), cache, is_inspected=False)
+    _, card = write_report(given(run), is_inspected=False)
     assert "on 60 examples" in pathlib.Path(card).read_text()
-    shipped = export_folder(given(run), Wish("saved_model", num_examples=5), cache)
+    shipped = export_folder(given(run), Wish("saved_model", num_examples=5))
     assert shipped.parity.num_examples == 5
-    export_folder(given(run, run.evaluation), Wish("saved_model", num_examples=5), cache)
+    export_folder(given(run, run.evaluation), Wish("saved_model", num_examples=5))
     assert contents(run) == before
-    _, card = write_report(given(run, run.evaluation), cache, is_inspected=False)
+    _, card = write_report(given(run, run.evaluation), is_inspected=False)
     assert "on 90 examples" in pathlib.Path(card).read_text()
     assert count_kept(run) == 90
 
@@ -85,7 +84,7 @@ def test_a_small_evaluation_does_not_take_the_folders_calibration(run, capsys, c
     lines = pathlib.Path(run.model_dir, "evaluations.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["num_examples"] == 6  # listed all the same
 
-    export_folder(given(run, few), Wish("saved_model"), run.settings.data.cache_dir)
+    export_folder(given(run, few), Wish("saved_model"))
     assert "evaluated 6 examples; not kept" in caplog.text
     assert "was compared on 6 examples only" in caplog.text
     assert contents(run) == before

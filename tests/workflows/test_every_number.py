@@ -140,7 +140,7 @@ def run(tmp_path_factory):
         trained, printed[:] = "\n".join(printed), []
         evaluate(None, settings.replace(output_cm_folder=str(folder / "cm")))
         evaluated = "\n".join(printed)
-    page, card = write_report(settings, str(folder / "cache"), is_inspected=False)
+    page, card = write_report(settings, is_inspected=False)
     with open(page, encoding="utf-8") as stream:
         data = json.loads(re.search(r'id="data">(.*?)</script>', stream.read(), re.DOTALL)[1])
     with open(card, encoding="utf-8") as stream:
@@ -599,9 +599,7 @@ def test_a_comparison(run, tmp_path, capsys):
 
 
 def test_an_export_says_the_accuracy_of_the_evaluation(run):
-    shipped = export_folder(
-        run.settings, Wish("saved_model", tolerance=0.05), str(run.folder / "cache")
-    )
+    shipped = export_folder(run.settings, Wish("saved_model", tolerance=0.05))
     right = np.concatenate(
         [
             (truth == predicted).reshape(len(truth), -1).all(axis=1)

@@ -41,7 +41,11 @@ from tf_image_classification.model_folder import ModelFolder, RunManifest, evalu
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
 from tf_image_classification.workflows import keep_evaluation
-from tf_image_classification.workflows.setup import build, default_hooks, png16_range, run_data
+from tf_image_classification.workflows.setup import default_hooks, png16_range, run_data
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.evaluator import make_evaluate, regularisation_of
+from tf_image_classification.workflows.setup.losses import make_losses
+from tf_image_classification.workflows.setup.model import build_model, make_forward
 from tf_image_classification.workflows.setup.slices import columns_beside
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
@@ -74,7 +78,6 @@ class FolderEvaluation:
 def evaluate_folder(
     spec: EstimatorSpec | None,
     settings: Settings,
-    cache_dir: str,
     workers: Workers,
     *,
     group: str = "",
@@ -89,7 +92,6 @@ def evaluate_folder(
     Args:
         spec: as ``train_estimator.evaluate``.
         settings: those of this call; the run's own hold for what is not given.
-        cache_dir: folder for indexes and unpacked records.
         workers: those that share the work.
         group: as ``analysis.analyze`` takes it.
         choice: one of ``keeping.CHOICES``.
@@ -100,10 +102,10 @@ def evaluate_folder(
     keep_evaluation.check_choice(choice)
     differs = ""
     folder = ModelFolder(settings.run.model_dir)
-    record = folder.known_manifest()
+    manifest = folder.known_manifest()
     if spec is None:
-        _refuse_for_exported(settings, record)
-    elif changes := _changes(spec, settings, record):
+        _refuse_for_exported(settings, manifest)
+    elif changes := _changes(spec, settings, manifest):
         differs = (
             "not kept for reports, exports and predictions, which are of the model as it was "
             f"trained: {'; '.join(changes)}."
@@ -111,7 +113,7 @@ def evaluate_folder(
         if choice == keep_evaluation.ALWAYS:
             raise ConfigError(f"keep_evaluation is yes, but the evaluation is {differs}")
     names_own_set = settings.origin("eval_metadata") == "default"
-    settings = inherited(settings, record)
+    settings = inherited(settings, manifest)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
     strategy = workers.strategy
@@ -119,9 +121,10 @@ def evaluate_folder(
     batch_size = -(-settings.data.batch_size // replicas) * replicas  # each has the same share
     settings = settings.replace(batch_size=batch_size)
     exported = None if spec else ExportedModel(folder.saved_model).load()
-    spec = spec or ExportedSpec(exported, record.schema)  # type: ignore[arg-type]
+    spec = spec or ExportedSpec(exported, manifest.schema)  # type: ignore[arg-type]
+    context = make_context(spec, settings, workers)
     try:
-        data = run_data.read_data(spec, settings, cache_dir, record.schema, with_training=False)
+        data = run_data.read_data(context, manifest.schema, with_training=False)
     except DataError as error:
         if not names_own_set or spec.has_own_input:
             raise
@@ -130,16 +133,16 @@ def evaluate_folder(
             "start where the training was started."
         ) from error
     assert data.evaluation is not None
-    schema = _in_names_of_run(data.schema, record)
+    schema = _in_names_of_run(data.schema, manifest)
     forward: Forward
     if exported is not None:
         forward, step, regularisation = exported.forward, exported.step, 0.0
     else:
         saved, _ = newest_weights(folder)
-        model = build.build_model(spec, settings, data.evaluation.image_shape, strategy)
+        model = build_model(context, data.evaluation.image_shape)
         assign_weights(model, saved)
-        forward = build.make_forward(model, schema, settings)
-        step, regularisation = saved.step, build.regularisation_of(model)
+        forward = make_forward(model, schema, settings)
+        step, regularisation = saved.step, regularisation_of(model)
     bad_images = _if_possible(default_hooks.BadImageList(folder, workers.rank))
     if workers.is_writer and data.left_out:
         bad_images(data.left_out)
@@ -152,13 +155,13 @@ def evaluate_folder(
         rank=workers.rank,
     )
     keeper = Keeper(schema)
-    evaluate = build.make_evaluate(
+    evaluate = make_evaluate(
         feed,
         workers,
         forward,
         schema,
         metric_fn=functools.partial(own_metrics, spec, schema),
-        loss_fn=None if exported else build.make_losses(spec, schema, settings),
+        loss_fn=None if exported else make_losses(context, schema),
         regularisation=lambda: regularisation,
         keep=keeper,
     )
@@ -223,7 +226,7 @@ def _if_possible(write: Callable[[Any], None]) -> Callable[[Any], None]:
     return try_to_write
 
 
-def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunManifest) -> Settings:
+def settings_of_kept(folder: ModelFolder, settings: Settings, manifest: RunManifest) -> Settings:
     """As ``inherited``, with the evaluation set that was evaluated last where none is given now.
 
     Raises:
@@ -238,7 +241,7 @@ def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunManifes
         ]
         if names and kept.step == exported_step(folder.saved_model):
             settings = settings.replace(eval_metadata=names[-1])
-    settings = inherited(settings, record)
+    settings = inherited(settings, manifest)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
     return settings
@@ -247,7 +250,6 @@ def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunManifes
 def kept_predictions(
     folder: ModelFolder,
     settings: Settings,
-    cache_dir: str,
     step: int,
     data: str,
     *,
@@ -258,7 +260,6 @@ def kept_predictions(
     Args:
         folder: of the run.
         settings: as ``evaluate_folder``.
-        cache_dir: as ``evaluate_folder``.
         step: of the exported model.
         data: fingerprint of the evaluation set.
         may_replace: whether what is asked now takes the place of what was kept of another set.
@@ -271,7 +272,7 @@ def kept_predictions(
         if found.step == step and not may_replace:
             choice = keep_evaluation.NEVER
     alone = Workers(make_strategy("one_device"))
-    evaluated = evaluate_folder(None, settings, cache_dir, alone, choice=choice)
+    evaluated = evaluate_folder(None, settings, alone, choice=choice)
     log.warning("evaluated %d examples; %s", evaluated.evaluation.num_examples, evaluated.kept)
     return evaluated.predictions
 
@@ -280,39 +281,39 @@ def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
     return source.source.locate if isinstance(source, Pipeline) else "example {}".format
 
 
-def _refuse_for_exported(settings: Settings, record: RunManifest) -> None:
+def _refuse_for_exported(settings: Settings, manifest: RunManifest) -> None:
     """What an exported model has in itself cannot be chosen any more."""
-    for name in _set_otherwise(settings, record):
+    for name in _set_otherwise(settings, manifest):
         raise ConfigError(
             f"{name} is {settings.values()[name]}, but the exported model was made with "
-            f"{record.settings[name]}. Remove it, or name the spec to evaluate a checkpoint."
+            f"{manifest.settings[name]}. Remove it, or name the spec to evaluate a checkpoint."
         )
 
 
-def _set_otherwise(settings: Settings, record: RunManifest) -> list[str]:
+def _set_otherwise(settings: Settings, manifest: RunManifest) -> list[str]:
     """Settings given now that decide what a model says, and were others in the training."""
     fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
-    settings = png16_range.as_begun(settings, record)
+    settings = png16_range.as_begun(settings, manifest)
     return [
         name
         for name in (*fixed, "test_time_augmentation", "png16_range")
         if settings.origin(name) != "default"
-        and settings.values()[name] != record.settings.get(name, OPTIONS[name].default)
+        and settings.values()[name] != manifest.settings.get(name, OPTIONS[name].default)
     ]
 
 
-def _changes(spec: EstimatorSpec, settings: Settings, record: RunManifest) -> list[str]:
+def _changes(spec: EstimatorSpec, settings: Settings, manifest: RunManifest) -> list[str]:
     """In what an evaluation of a spec is not one of the model as it was trained."""
     changes = [
-        f"{name} is {settings.values()[name]}, was {record.settings[name]}"
-        for name in _set_otherwise(settings, record)
+        f"{name} is {settings.values()[name]}, was {manifest.settings[name]}"
+        for name in _set_otherwise(settings, manifest)
     ]
-    if source_digest(spec) != record.spec_source:
+    if source_digest(spec) != manifest.spec_source:
         changes.append(f"the source of {spec_name(spec)} has changed since the training")
     return changes
 
 
-def _in_names_of_run(schema: LabelSchema, record: RunManifest) -> LabelSchema:
+def _in_names_of_run(schema: LabelSchema, manifest: RunManifest) -> LabelSchema:
     """The schema of an evaluation with the class names of the run.
 
     A model that knows its classes by number only may be evaluated with a file of their names.
@@ -321,7 +322,7 @@ def _in_names_of_run(schema: LabelSchema, record: RunManifest) -> LabelSchema:
         RunMismatchError: the classes have other names than in the run.
     """
     names = {}
-    for label in record.schema.labels_with_classes:
+    for label in manifest.schema.labels_with_classes:
         given = schema[label.name].class_names if label.name in schema.names else ()
         numbers = tuple(map(str, range(label.depth)))
         if label.class_names == numbers and len(given) == label.depth:
@@ -342,15 +343,15 @@ _OF_TRAINING = (
 )
 
 
-def inherited(settings: Settings, record: RunManifest) -> Settings:
+def inherited(settings: Settings, manifest: RunManifest) -> Settings:
     """These settings, with the run's own for all that is not given now and decides the result.
 
     How a training reads its examples and changes its variables does not.
     """
-    settings = png16_range.as_begun(settings, record)
+    settings = png16_range.as_begun(settings, manifest)
     missing = {
-        name: record.settings[name]
-        for name in record.origins
+        name: manifest.settings[name]
+        for name in manifest.origins
         if settings.origin(name) == "default"
         and name in OPTIONS
         and (OPTIONS[name].resume == "same" or name == "eval_metadata")

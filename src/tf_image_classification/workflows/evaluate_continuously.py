@@ -16,10 +16,7 @@ from typing import Any
 from tf_image_classification.checkpoints.store import CheckpointStore, Saved
 from tf_image_classification.config import Settings
 from tf_image_classification.distributed.cluster_spec import Cluster
-from tf_image_classification.distributed.devices import make_strategy
-from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import CheckpointError, ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import LabelSchema
@@ -30,7 +27,7 @@ from tf_image_classification.workflows import export_saved_model, messages
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.setup import build, default_hooks, recipe, validate
 from tf_image_classification.workflows.setup.build import Assembly
-from tf_image_classification.workflows.setup.environment import cache_dir
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.pending_evaluations import is_asked_for, missed
 from tf_image_classification.workflows.setup.weights import assign_weights
 
@@ -41,24 +38,24 @@ log = logging.getLogger("tf_image_classification")
 
 
 def evaluate_continuously(
-    spec: EstimatorSpec, settings: Settings, cluster: Cluster, reporting_hooks: Sequence[Hook]
+    context: RunContext, cluster: Cluster, reporting_hooks: Sequence[Hook]
 ) -> TrainResult:
     """Evaluate the checkpoints of a cluster's workers as they are saved, then export the best one.
 
     Args:
-        spec: the user's spec.
-        settings: all settings.
+        context: the run, on this process alone.
         cluster: the cluster, of which this process is the evaluator task.
         reporting_hooks: hooks that the environment asks for.
     """
-    spec, settings, _ = recipe.settle(spec, settings, cache_dir(settings))
-    evaluates_apart(settings, cluster)
-    opened = validate.open_run(spec, settings, cache_dir(settings))
-    folder, data, settings = opened.folder, opened.data, opened.settings
-    parts = build.assemble(spec, settings, data, Workers(make_strategy("auto")), [])
+    context, _ = recipe.settle(context)
+    evaluates_apart(context.settings, cluster)
+    opened = validate.open_run(context)
+    context, data = opened.context, opened.data
+    spec, settings, folder = context.spec, context.settings, context.folder
+    parts = build.assemble(context, data, [])
     print(f"evaluates the checkpoints of {folder.path}")
     files.make_folder(folder.path)
-    record, best = default_hooks.evaluation_hooks(settings, folder)
+    record, best = default_hooks.evaluation_hooks(context)
     # The record last: what it holds is not evaluated again, so the best one must be safe by then.
     hooks = [*default_hooks.summary_hooks(settings), best, *reporting_hooks, record]
     evaluation = follow(parts, settings, data.schema, hooks)

@@ -13,7 +13,6 @@ import numpy as np
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
-from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.evaluation.analysis import Analysis
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.export.verify import Parity
@@ -23,14 +22,16 @@ from tf_image_classification.report.html import calibration_text
 from tf_image_classification.training.loop import TrainingRun
 from tf_image_classification.workflows.setup import batch_norm
 from tf_image_classification.workflows.setup.build import Assembly
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.run_data import Data
 
 _MOST_SLICES = 5
 _MOST_CLASSES = 20
 
 
-def announcement(parts: Assembly, data: Data, settings: Settings, workers: Workers) -> str:
-    """What the run is about to do, in a few lines."""
+def announcement(context: RunContext, parts: Assembly, data: Data) -> str:
+    """A summary of the run before its first step: data, classes, length, devices and model."""
+    settings, workers = context.settings, context.workers
     train, plan = data.train, parts.plan
     assert train is not None
     examples = "examples of its own input_fn"

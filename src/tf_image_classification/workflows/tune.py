@@ -33,7 +33,6 @@ from tf_image_classification.hooks.base import Hook, Run
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 from tf_image_classification.workflows.run import run
-from tf_image_classification.workflows.setup.environment import cache_dir
 
 if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
@@ -242,7 +241,7 @@ def _run_trial(
         from tf_image_classification.workflows.setup import backbone_spec
 
         settings = backbone_spec.backbone_settings(settings)
-        spec = backbone_spec.make_backbone_spec(settings, cache_dir(settings))
+        spec = backbone_spec.make_backbone_spec(settings)
     try:
         run(spec, settings, [hook])
     except NonFiniteLossError as error:

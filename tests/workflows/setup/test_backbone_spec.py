@@ -24,6 +24,7 @@ from tf_image_classification.labels import Label
 from tf_image_classification.optim.param_groups import rate_factors
 from tf_image_classification.train_estimator import train
 from tf_image_classification.workflows.setup import backbone_spec, recipe
+from tf_image_classification.workflows.setup.context import make_context
 
 NETWORK, SIZE = "mobilenet_v1_025", 32
 
@@ -65,7 +66,7 @@ def settings_for(pictures, model_dir, **changes):
 
 def run(pictures, model_dir, **changes):
     settings = settings_for(pictures, model_dir, **changes)
-    result = train(backbone_spec.make_backbone_spec(settings, pictures["cache"]), settings)
+    result = train(backbone_spec.make_backbone_spec(settings), settings)
     return result, tiny_runs.last_checkpoint(model_dir)
 
 
@@ -252,9 +253,7 @@ def test_labels_are_told_from_a_csv(rows, expected, tmp_path):
         {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
          "model_dir": str(tmp_path / "m")}
     )  # fmt: skip
-    assert (
-        backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache")).class_dict == expected
-    )
+    assert backbone_spec.make_backbone_spec(settings).class_dict == expected
 
 
 def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
@@ -262,9 +261,7 @@ def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
     given = {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
              "model_dir": str(tmp_path / "m"), "label_columns": ["age", "tags"],
              "label_kinds": ["age=ordinal", "tags=several"]}  # fmt: skip
-    assert backbone_spec.make_backbone_spec(
-        make_settings(given), str(tmp_path / "cache")
-    ).class_dict == [
+    assert backbone_spec.make_backbone_spec(make_settings(given)).class_dict == [
         of_classes("age", "0", "3", kind="ordinal"),
         of_classes("tags", "x", "y", kind="several"),
     ]
@@ -274,9 +271,7 @@ def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
         ({"label_kinds": ["age=ordinary"]}, "of the form name=kind"),
     ):
         with pytest.raises(ConfigError, match=message):
-            backbone_spec.make_backbone_spec(
-                make_settings(given | changes), str(tmp_path / "cache")
-            )
+            backbone_spec.make_backbone_spec(make_settings(given | changes))
 
 
 def test_outputs_of_every_kind_are_fitted_before_the_first_step(pictures, tmp_path):
@@ -303,7 +298,7 @@ def test_labels_are_told_from_records(tmp_path):
     settings = make_settings(
         {"backbone": NETWORK, "train_metadata": [pattern], "model_dir": str(tmp_path / "m")}
     )
-    labels = backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache")).class_dict
+    labels = backbone_spec.make_backbone_spec(settings).class_dict
     assert labels == [of_classes("kind", "0", "1", "2")]
 
 
@@ -312,7 +307,7 @@ def test_a_source_with_one_class_is_refused(tmp_path):
     settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
                               "model_dir": str(tmp_path / "m")})  # fmt: skip
     with pytest.raises(DataError, match=r"the same for all examples \(cat\)"):
-        backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache"))
+        backbone_spec.make_backbone_spec(settings)
 
 
 def test_a_folder_around_the_class_folders_is_refused(tmp_path):
@@ -320,7 +315,7 @@ def test_a_folder_around_the_class_folders_is_refused(tmp_path):
     settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path)],
                               "model_dir": str(tmp_path / "m")})  # fmt: skip
     with pytest.raises(DataError, match=r"holds no images in its class folders \(pictures\)"):
-        backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache"))
+        backbone_spec.make_backbone_spec(settings)
 
 
 def test_the_recipe_counts_the_steps_of_the_batches_that_it_chooses():
@@ -391,8 +386,9 @@ def test_small_images_get_a_smaller_network_input_unless_it_is_given(pictures, t
         ({"recipe": "none"}, 224, "backbone"),
     ):
         settings = backbone_spec.backbone_settings(make_settings(given | changes))
-        spec = backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache"))
-        _, settled, text = recipe.settle(spec, settings, pictures["cache"])
+        spec = backbone_spec.make_backbone_spec(settings)
+        context, text = recipe.settle(make_context(spec, settings))
+        settled = context.settings
         assert settled.data.image_size == size and settled.origin("image_size") == origin
         assert ("images of 36 pixels" in text) == (origin == "recipe")
         assert settled.origin("recipe") == ("argument" if "recipe" in changes else "backbone")
@@ -462,9 +458,7 @@ def test_the_learning_rate_is_found_where_the_loss_falls(tmp_path):
 
     records = tiny_runs.write_records(tmp_path)
     settings = tiny_runs.tiny_settings(tmp_path / "m", records, train_steps=200)
-    found = find_learning_rate.find_learning_rate(
-        tiny_runs.plain_spec(), settings, str(tmp_path / "cache")
-    )
+    found = find_learning_rate.find_learning_rate(make_context(tiny_runs.plain_spec(), settings))
     assert list(found.rates) == sorted(found.rates) and found.rates[0] == pytest.approx(1e-7)
     assert 1e-5 < found.suggestion < 1.0
     assert found.losses[np.searchsorted(found.rates, 1e-5)] > min(found.losses)
@@ -487,9 +481,7 @@ def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
         return secs[self.batch_size]
 
     monkeypatch.setattr(TrainingRun, "time_steps", time_steps)
-    found = find_batch_size.find_batch_size(
-        tiny_runs.plain_spec(), settings, str(tmp_path / "cache")
-    )
+    found = find_batch_size.find_batch_size(make_context(tiny_runs.plain_spec(), settings))
     assert found.largest == 64 and found.suggestion == 16
     assert found.images_per_second[8] == pytest.approx(100)
 

@@ -19,6 +19,7 @@ from tf_image_classification.metrics.confusion import draw_confusion_matrix
 from tf_image_classification.metrics.streaming import higher_is_better
 from tf_image_classification.model_folder import ModelFolder, evaluation_line
 from tf_image_classification.system import files
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.input_wait import InputWaitHook
 
 if TYPE_CHECKING:
@@ -30,9 +31,8 @@ _MOST_LINES = 5  # for bad images that are found together
 
 
 def all_hooks(
-    settings: Settings,
+    context: RunContext,
     data: Data,
-    folder: ModelFolder,
     own: Sequence[Any] = (),
     *,
     is_evaluated_apart: bool = False,
@@ -44,6 +44,7 @@ def all_hooks(
     Saving comes last, after the caller's own hooks, so that a checkpoint holds what they remember
     of the step, and what they did before the first one.
     """
+    settings = context.settings
     found: list[Hook] = [hooks.NonFiniteLossHook()]
     if settings.run.progress:
         found.append(hooks.ProgressHook())
@@ -53,7 +54,7 @@ def all_hooks(
     every = settings.checkpoints.save_summary_steps
     found += [hooks.tracker_hook(t, Every(steps=every)) for t in settings.checkpoints.trackers]
     if data.evaluation is not None:
-        record, best = evaluation_hooks(settings, folder)
+        record, best = evaluation_hooks(context)
         patience = settings.training.early_stopping_patience
         stopping = [hooks.EarlyStoppingHook(*best_metric(settings), patience)] if patience else []
         found += [record, *stopping, best]
@@ -64,14 +65,15 @@ def all_hooks(
 
 
 def summary_hooks(settings: Settings) -> list[Hook]:
-    """What writes the TensorBoard logs, if they are wanted."""
+    """The hook that writes TensorBoard logs, unless they are switched off."""
     steps = settings.checkpoints.save_summary_steps
     return [hooks.SummaryHook(Every(steps=steps))] if steps else []
 
 
-def evaluation_hooks(settings: Settings, folder: ModelFolder) -> tuple[Hook, Hook]:
-    """What records an evaluation, and what keeps the best checkpoint."""
-    record = EvaluationRecordHook(folder, settings.evaluation.output_cm_folder)
+def evaluation_hooks(context: RunContext) -> tuple[Hook, Hook]:
+    """The hook that records evaluations, and the one that keeps the best checkpoint."""
+    settings = context.settings
+    record = EvaluationRecordHook(context.folder, settings.evaluation.output_cm_folder)
     return record, hooks.BestCheckpointHook(*best_metric(settings))
 
 

@@ -18,13 +18,14 @@ from tf_image_classification.batches import Batch
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec, own_metrics
+from tf_image_classification.estimator_specs import own_metrics
 from tf_image_classification.evaluation.loop import Slices, evaluate_batches
 from tf_image_classification.hooks.checkpoints import scalar_metric
 from tf_image_classification.labels import Label, LabelSchema, example_values
 from tf_image_classification.labels.schema import MULTILABEL, THRESHOLDS
 from tf_image_classification.metrics.definitions import find_metric
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.context import RunContext
+from tf_image_classification.workflows.setup.losses import make_losses
 from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.slices import watched_slices
 
@@ -34,16 +35,17 @@ _TRIED_FIRST = 2_000
 _MOST_NAMED = 5
 
 
-def check_metrics(spec: EstimatorSpec, settings: Settings, data: Data) -> tuple[str, ...]:
-    """What the user should know of the metrics of this run's evaluations, in sentences.
+def check_metrics(context: RunContext, data: Data) -> tuple[str, ...]:
+    """Notes on metrics that the evaluation set cannot give, in sentences.
 
     Raises:
         ConfigError: ``best_metric`` is no metric, no number, or can never be one on these examples.
     """
+    settings = context.settings
     best = settings.evaluation.best_metric or "loss"
     table = getattr(data.evaluation, "source", None)
     if not isinstance(table, Table):
-        found = _worked_out(spec, settings, data.schema, _made_up_rows(data.schema), "random")
+        found = _worked_out(context, data.schema, _made_up_rows(data.schema), "random")
         scalar_metric(found, best)
         return ()
     rows = _evaluated_rows(settings, table)
@@ -55,7 +57,7 @@ def check_metrics(spec: EstimatorSpec, settings: Settings, data: Data) -> tuple[
             name: (column.values[chosen], column.present[chosen])
             for name, column in table.columns.items()
         }
-        found = _worked_out(spec, settings, data.schema, (chosen, columns), trial, slices)
+        found = _worked_out(context, data.schema, (chosen, columns), trial, slices)
         scalar_metric(found, best)
         missing = {name for name, value in found.scalars().items() if np.isnan(value)} - {"loss"}
         unknown = missing if unknown is None else unknown & missing
@@ -129,8 +131,7 @@ def _made_up_rows(schema: LabelSchema) -> Rows:
 
 
 def _worked_out(
-    spec: EstimatorSpec,
-    settings: Settings,
+    context: RunContext,
     schema: LabelSchema,
     rows: Rows,
     trial: str,
@@ -160,10 +161,10 @@ def _worked_out(
     return evaluate_batches(
         batches(),
         schema,
-        metric_fn=functools.partial(own_metrics, spec, schema),
-        loss_fn=build.make_losses(spec, schema, settings),
+        metric_fn=functools.partial(own_metrics, context.spec, schema),
+        loss_fn=make_losses(context, schema),
         slices=slices,
-        also=(settings.evaluation.best_metric,),
+        also=(context.settings.evaluation.best_metric,),
     )
 
 

@@ -10,7 +10,7 @@ from tf_image_classification.model_folder import ModelFolder
 
 log = logging.getLogger("tf_image_classification")
 
-MOST_OWED = 20
+MAX_PENDING = 20
 """Checkpoints that are kept for an evaluator beyond ``keep_checkpoint_max``."""
 
 
@@ -38,7 +38,7 @@ def missed(evaluated: Collection[int], until: int, settings: Settings) -> list[i
     ]
 
 
-class Owed:
+class PendingEvaluations:
     """What the workers keep for an evaluator that evaluates by steps.
 
     Attributes:
@@ -54,13 +54,13 @@ class Owed:
     def __call__(self, steps: Sequence[int]) -> list[int]:
         """Those of the steps whose checkpoints must stay: the newest, if they are too many."""
         evaluated = {line["step"] for line in self.folder.evaluations()}
-        owed = [s for s in steps if is_asked_for(s, self.settings) and s not in evaluated]
-        for step in set(owed[:-MOST_OWED]) - self._given_up:
+        pending = [s for s in steps if is_asked_for(s, self.settings) and s not in evaluated]
+        for step in set(pending[:-MAX_PENDING]) - self._given_up:
             self._given_up.add(step)
             log.warning(
                 "The checkpoint of step %d will not be evaluated: %d others wait for the evaluator "
                 "task, which is the most that are kept. Start it again, or look at its log.",
                 step,
-                MOST_OWED,
+                MAX_PENDING,
             )
-        return owed[-MOST_OWED:]
+        return pending[-MAX_PENDING:]

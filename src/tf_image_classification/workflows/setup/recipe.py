@@ -1,4 +1,4 @@
-"""Settings for those who do not want to choose: from the data and what the model starts from.
+"""Hyperparameters from a built-in recipe; any flag overrides it.
 
 choices = choose(Facts(num_images=300, can_be_smoothed=True, has_warm_start=True))
 print(describe(choices))
@@ -15,14 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
-from tf_image_classification.config import Settings
 from tf_image_classification.dataset.image.decode import decode_image
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.model_folder import ModelFolder, RunManifest
+from tf_image_classification.model_folder import RunManifest
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import RunContext
 
 ORIGIN = "recipe"
 _SMALL = 20_000  # images; below this BiT calls a data set small
@@ -74,19 +73,18 @@ class Choice:
     reason: str
 
 
-def settle(
-    spec: EstimatorSpec, settings: Settings, cache_dir: str
-) -> tuple[EstimatorSpec, Settings, str]:
-    """Spec and settings with the recipe's choices where nothing was given, and a text of them.
+def settle(context: RunContext) -> tuple[RunContext, str]:
+    """The run with the recipe's choice for every option that the user did not set, and a summary.
 
     Raises:
         ConfigError: the number of training images is not known.
         DataError: the examples cannot be read.
     """
+    spec, settings = context.spec, context.settings
     if settings.backbone_spec.recipe == "none":
-        return spec, settings, ""
-    record = ModelFolder(settings.run.model_dir).read_manifest()
-    data = run_data.read_data(spec, settings, cache_dir, record.schema if record else None)
+        return context, ""
+    manifest = context.folder.read_manifest()
+    data = run_data.read_data(context, manifest.schema if manifest else None)
     num_images = data.train.num_examples if data.train is not None else None
     if num_images is None:
         raise ConfigError(
@@ -106,13 +104,14 @@ def settle(
         image_side=_usual_side(data) if settings.origin("image_size") == "backbone" else None,
     )
     choices = choose(facts)
-    if record is not None:
-        choices = _as_begun(choices, record)
+    if manifest is not None:
+        choices = _as_begun(choices, manifest)
     values = {c.name: c.value for c in choices}
     settled = settings.with_choices(values, ORIGIN, over=("backbone",))
     if isinstance(spec, BackboneSpec):
         spec = BackboneSpec(spec.class_dict, settled.backbone_spec)
-    return spec, settled, describe([c for c in choices if settled.origin(c.name) == ORIGIN])
+    chosen = [c for c in choices if settled.origin(c.name) == ORIGIN]
+    return context.replace(spec=spec, settings=settled), describe(chosen)
 
 
 def _usual_side(data: run_data.Data) -> int | None:
@@ -130,11 +129,11 @@ def _usual_side(data: run_data.Data) -> int | None:
     return int(np.median(sides)) if sides else None
 
 
-def _as_begun(choices: list[Choice], record: RunManifest) -> list[Choice]:
+def _as_begun(choices: list[Choice], manifest: RunManifest) -> list[Choice]:
     """What a run began with stays when another length is asked of it."""
-    kept = {name for name, origin in record.origins.items() if origin == ORIGIN}
+    kept = {name for name, origin in manifest.origins.items() if origin == ORIGIN}
     return [
-        Choice(c.name, record.settings[c.name], "as the run began") if c.name in kept else c
+        Choice(c.name, manifest.settings[c.name], "as the run began") if c.name in kept else c
         for c in choices
     ]
 
