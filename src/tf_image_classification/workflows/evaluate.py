@@ -1,4 +1,4 @@
-"""Evaluating the model that lies in a folder, and what the folder keeps of it."""
+"""Evaluation of the model in a folder: metrics, predictions and their analysis, stored there."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ log = logging.getLogger("tf_image_classification")
 
 @dataclasses.dataclass(frozen=True)
 class FolderEvaluation:
-    """What came of evaluating a folder's model.
+    """The result of evaluating the model of a folder.
 
     Attributes:
         evaluation: metrics over all examples.
         step: the model's.
-        predictions: what it said of every example.
-        analysis: what follows from that; None where another worker worked it out.
-        notes: what the user should know of the evaluation set, in sentences.
-        kept: what the folder keeps of it, in a sentence.
+        predictions: the logits and labels of every example.
+        analysis: of these predictions; None on workers that do not write.
+        notes: notes on the evaluation set, in sentences.
+        kept: a sentence that names what the folder stores.
         failure: why the folder could not be written, or None.
     """
 
@@ -83,16 +83,15 @@ def evaluate_folder(
     group: str = "",
     choice: str = keep_evaluation.AUTO,
 ) -> FolderEvaluation:
-    """Evaluate a folder's model on the whole evaluation set, and keep what it says.
+    """Evaluate the model of a folder on the whole evaluation set, and store its predictions.
 
-    What the folder keeps is what its exported model says: an evaluation of a changed spec, or with
-    other settings than the run's, is not kept. A folder that cannot be written keeps nothing; the
-    evaluation is what it is all the same.
+    Only predictions of the exported model are stored: an evaluation of a changed spec, or with
+    other settings than the run's, is not. A folder that cannot be written is no error here.
 
     Args:
         spec: as ``train_estimator.evaluate``.
-        settings: those of this call; the run's own hold for what is not given.
-        workers: those that share the work.
+        settings: of this call; options that are not given are inherited from the run.
+        workers: the processes and devices that share the work.
         group: as ``analysis.analyze`` takes it.
         choice: one of ``keeping.CHOICES``.
 
@@ -118,7 +117,7 @@ def evaluate_folder(
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
     strategy = workers.strategy
     replicas = strategy.num_replicas_in_sync
-    batch_size = -(-settings.data.batch_size // replicas) * replicas  # each has the same share
+    batch_size = -(-settings.data.batch_size // replicas) * replicas  # a multiple of the replicas
     settings = settings.replace(batch_size=batch_size)
     exported = None if spec else ExportedModel(folder.saved_model).load()
     spec = spec or ExportedSpec(exported, manifest.schema)  # type: ignore[arg-type]
@@ -227,7 +226,7 @@ def _if_possible(write: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def settings_of_kept(folder: ModelFolder, settings: Settings, manifest: RunManifest) -> Settings:
-    """As ``inherited``, with the evaluation set that was evaluated last where none is given now.
+    """As ``inherited``; without an evaluation set the one that was evaluated last is used.
 
     Raises:
         ConfigError: there is none.
@@ -255,14 +254,14 @@ def kept_predictions(
     *,
     may_replace: bool,
 ) -> Predictions:
-    """What the exported model has said of the evaluation set; it is asked now if it has not been.
+    """The stored predictions of the exported model; it is evaluated now if there are none.
 
     Args:
         folder: of the run.
         settings: as ``evaluate_folder``.
         step: of the exported model.
         data: fingerprint of the evaluation set.
-        may_replace: whether what is asked now takes the place of what was kept of another set.
+        may_replace: whether a new evaluation may replace the stored one of another set.
     """
     choice = keep_evaluation.AUTO
     if files.exists(folder.predictions):
@@ -282,7 +281,7 @@ def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
 
 
 def _refuse_for_exported(settings: Settings, manifest: RunManifest) -> None:
-    """What an exported model has in itself cannot be chosen any more."""
+    """Reject options that are fixed inside an exported model."""
     for name in _set_otherwise(settings, manifest):
         raise ConfigError(
             f"{name} is {settings.values()[name]}, but the exported model was made with "
@@ -291,7 +290,7 @@ def _refuse_for_exported(settings: Settings, manifest: RunManifest) -> None:
 
 
 def _set_otherwise(settings: Settings, manifest: RunManifest) -> list[str]:
-    """Settings given now that decide what a model says, and were others in the training."""
+    """Options given now that change predictions and had other values in the training."""
     fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
     settings = png16_range.as_begun(settings, manifest)
     return [
@@ -303,7 +302,7 @@ def _set_otherwise(settings: Settings, manifest: RunManifest) -> list[str]:
 
 
 def _changes(spec: EstimatorSpec, settings: Settings, manifest: RunManifest) -> list[str]:
-    """In what an evaluation of a spec is not one of the model as it was trained."""
+    """How the spec and the settings differ from those of the training, in sentences."""
     changes = [
         f"{name} is {settings.values()[name]}, was {manifest.settings[name]}"
         for name in _set_otherwise(settings, manifest)
@@ -316,7 +315,7 @@ def _changes(spec: EstimatorSpec, settings: Settings, manifest: RunManifest) -> 
 def _in_names_of_run(schema: LabelSchema, manifest: RunManifest) -> LabelSchema:
     """The schema of an evaluation with the class names of the run.
 
-    A model that knows its classes by number only may be evaluated with a file of their names.
+    A model whose classes have no names but numbers may be evaluated with a file of names.
 
     Raises:
         RunMismatchError: the classes have other names than in the run.
@@ -344,9 +343,9 @@ _OF_TRAINING = (
 
 
 def inherited(settings: Settings, manifest: RunManifest) -> Settings:
-    """These settings, with the run's own for all that is not given now and decides the result.
+    """The settings, with the run's values for options that change predictions and are not given.
 
-    How a training reads its examples and changes its variables does not.
+    Options of the training's input and optimizer are not inherited.
     """
     settings = png16_range.as_begun(settings, manifest)
     missing = {

@@ -1,7 +1,7 @@
-"""The evaluator of a cluster: evaluates each checkpoint that the workers save, until the last one.
+"""The evaluator task of a cluster: evaluates each checkpoint that the workers save.
 
-It writes what is known of the model's quality (``metrics.jsonl``, the evaluation's TensorBoard
-curves, ``best/``); the workers write all the rest of the model folder.
+It writes ``metrics.jsonl``, the TensorBoard curves of evaluations and ``best/``; the workers write
+everything else in the model folder.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def evaluate_continuously(
     print(f"evaluates the checkpoints of {folder.path}")
     files.make_folder(folder.path)
     record, best = default_hooks.evaluation_hooks(context)
-    # The record last: what it holds is not evaluated again, so the best one must be safe by then.
+    # The log last: its steps are not evaluated again, so the best checkpoint must be safe by then.
     hooks = [*default_hooks.summary_hooks(settings), best, *reporting_hooks, record]
     evaluation = follow(parts, settings, data.schema, hooks)
     lines = folder.evaluations()
@@ -71,10 +71,10 @@ def evaluate_continuously(
 
 
 def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
-    """Whether an evaluator task evaluates, and not the workers.
+    """Whether an evaluator task evaluates, rather than the workers.
 
     Raises:
-        ConfigError: that cannot be, or other settings have no effect with it.
+        ConfigError: the options contradict one another or the cluster.
     """
     choice = settings.evaluation.evaluator
     if cluster is None:
@@ -93,8 +93,8 @@ def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
     is_apart = choice == "task" or (choice == "auto" and cluster.has_evaluator)
     if cluster.is_evaluator and not is_apart:
         raise ConfigError(
-            f"This process is the evaluator, but {cluster.origin} does not tell the workers that "
-            "there is one, so they evaluate as well. Add --evaluator task to the command of every "
+            f"This process is the evaluator, but {cluster.origin} lists no evaluator, so the "
+            "workers evaluate as well. Add --evaluator task to the command of every "
             "task."
         )
     if is_apart and not settings.data.eval_metadata:
@@ -109,14 +109,14 @@ def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
 
 
 class Evaluated:
-    """The run that is evaluated, as hooks see it.
+    """The evaluated run in the form that hooks expect.
 
     Attributes:
         settings: all settings.
         schema: the labels.
         model_dir: the model folder.
         step: steps of the checkpoint that is evaluated.
-        was_resumed: true: hooks look for what an evaluator before this one has left.
+        was_resumed: always true: hooks continue the state of an earlier evaluator.
     """
 
     was_resumed = True
@@ -127,7 +127,7 @@ class Evaluated:
         self.model_dir = settings.run.model_dir
         self.step = -1
         self.saved: Saved | None = None
-        # What hooks ask of a training in progress.
+        # Members that hooks read of a training.
         self.wait_secs = self.step_secs = 0.0
         self._hooks = hooks
 
@@ -147,13 +147,13 @@ def follow(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Evaluation | None:
-    """Evaluate each checkpoint of the folder in its order until the run is complete.
+    """Evaluate each checkpoint of the folder, oldest first, until the run is complete.
 
     Args:
         parts: the run, assembled as for a process by itself.
         settings: all settings.
         schema: the labels.
-        hooks: told of each evaluation.
+        hooks: called after each evaluation.
         sleep: waits; an argument so that tests need not.
 
     Returns:

@@ -23,12 +23,12 @@ _FLAT = 0.05  # images/s that are not worth a larger batch
 
 @dataclasses.dataclass(frozen=True)
 class BatchSizes:
-    """How fast batch sizes are.
+    """The measured throughput of batch sizes.
 
     Attributes:
-        images_per_second: by batch size.
+        images_per_second: throughput by batch size.
         largest: the largest size that fits into memory, or the last one tried.
-        suggestion: the smallest size that is within a twentieth of the fastest.
+        suggestion: the smallest size within 5 % of the highest throughput.
     """
 
     images_per_second: dict[int, float]
@@ -42,7 +42,7 @@ def find_batch_size(
     smallest: int = 8,
     largest: int = 512,
 ) -> BatchSizes:
-    """Train some steps with each of 8, 16, 32, ... until memory ends; nothing is written.
+    """Train a few steps with batch sizes 8, 16, 32, ... until memory runs out; writes nothing.
 
     Args:
         context: the training.

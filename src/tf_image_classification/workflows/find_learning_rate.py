@@ -26,12 +26,12 @@ _DIVERGED = 4.0  # times the smallest loss
 
 @dataclasses.dataclass(frozen=True)
 class LearningRates:
-    """What learning rates did to the loss.
+    """The losses of a learning-rate range test.
 
     Attributes:
         rates: the rate of each step.
         losses: the loss of each step, smoothed.
-        suggestion: a tenth of the rate at which the loss is least.
+        suggestion: a tenth of the rate with the minimum loss.
     """
 
     rates: tuple[float, ...]
@@ -46,10 +46,10 @@ def find_learning_rate(
     highest: float = 1.0,
     num_steps: int = 100,
 ) -> LearningRates:
-    """Train some steps with a rate that grows exponentially, and see when the loss stops falling.
+    """Train a few steps with an exponentially growing rate and find where the loss is minimal.
 
     The range test of Smith (arXiv 1506.01186), with fastai's suggestion ``minimum``: a tenth of
-    the rate at which the smoothed loss is least. Nothing is written.
+    the rate with the minimum smoothed loss. Nothing is written.
 
     Args:
         context: the training.
@@ -88,7 +88,7 @@ def find_learning_rate(
 
 
 def draw_learning_rates(found: LearningRates, path: str) -> None:
-    """Write the loss over the rate as a PNG, the suggestion marked."""
+    """Plot the loss over the learning rate as a PNG, with the suggestion marked."""
     # Late: matplotlib takes a second to load.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

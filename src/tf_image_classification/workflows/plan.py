@@ -1,4 +1,4 @@
-"""What a run would do, with time and memory measured on a few of its steps, without doing it."""
+"""The plan of a run: settings, schedule, measured time and memory, without a training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def describe(context: RunContext) -> str:
     """The plan of a run as text, with measured times; nothing is written to the model folder.
 
     Raises:
-        TficError: what would also stop the run itself before its first step.
+        TficError: anything that would stop the run before its first step.
     """
     opened = open_run(context)
     context, data = opened.context, opened.data
@@ -66,10 +66,10 @@ def describe(context: RunContext) -> str:
 
 def _beginning(folder: ModelFolder, first_step: int, settings: Settings) -> str:
     if first_step:
-        return f"begins: at step {first_step}, from the newest checkpoint in {folder.checkpoints}"
+        return f"starts: at step {first_step}, from the newest checkpoint in {folder.checkpoints}"
     if settings.model.checkpoint_path:
-        return f"begins: with weights from {settings.model.checkpoint_path}"
-    return "begins: with initial weights"
+        return f"starts: with weights from {settings.model.checkpoint_path}"
+    return "starts: with initial weights"
 
 
 def _some_steps(train_steps: int) -> list[int]:
@@ -78,7 +78,7 @@ def _some_steps(train_steps: int) -> list[int]:
 
 
 def _curve(rates: list[float], train_steps: int) -> list[str]:
-    """A picture of the rates in characters, highest on top."""
+    """The learning rates as a plot of characters, the highest on top."""
     peak = max(rates) or 1.0
     heights = [round(rate / peak * (_CURVE_ROWS - 1)) for rate in rates]
     rows = []

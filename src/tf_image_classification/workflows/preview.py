@@ -1,4 +1,4 @@
-"""A sheet of training images as the model will see them: the example, and how it is augmented."""
+"""A contact sheet of training images, unaugmented and as augmented in each epoch."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def preview(
     num_examples: int = 8,
     num_epochs: int = 7,
 ) -> list[str]:
-    """Write a contact sheet as a PNG: the first examples of the run, and what each epoch makes.
+    """Write a contact sheet as a PNG: the first examples of the run, one per row.
 
-    The first picture of a row is what an evaluation would see; the others are the very images of
+    The first image of a row is preprocessed as for evaluation; the others are exactly the images of
     the first epochs of a training with these settings.
 
     Args:
         context: the training.
         path: where to write.
         num_examples: rows.
-        num_epochs: augmented pictures in a row.
+        num_epochs: augmented images in a row.
 
     Returns:
-        A name for each example that is shown.
+        The name of each example.
 
     Raises:
         ConfigError: there are no training examples that can be read by number.

@@ -153,7 +153,7 @@ def _restore(context: RunContext, parts: Assembly, data: Data, *, keeps_evaluati
     if saved is not None:
         parts.run.restore(saved.tensors, saved.notes)
         if workers.is_writer and not keeps_evaluations:
-            # A later evaluation will be made again, and one that is owed as well.
+            # Later evaluations will be repeated, and so will one that is still missing.
             last = saved.step - int(saved.notes["owes_evaluation"])
             folder.write_evaluations(e for e in folder.evaluations() if e["step"] <= last)
         return f"resumed at step {saved.step}, from {folder.checkpoints}"

@@ -20,9 +20,9 @@ _FROM_SCRATCH = "none"
 
 
 def backbone_settings(settings: Settings) -> Settings:
-    """The settings of a run without a spec: pretrained, at the network's own size, by recipe.
+    """The settings of a run without a spec: pretrained weights, the network's image size, a recipe.
 
-    What was given stays. ``checkpoint_path none`` starts from scratch.
+    Options that the user gave stay. ``checkpoint_path none`` trains from scratch.
 
     Raises:
         ConfigError: there is no such backbone.
@@ -38,7 +38,7 @@ def backbone_settings(settings: Settings) -> Settings:
 
 
 def make_backbone_spec(settings: Settings, sources: Sources | None = None) -> BackboneSpec:
-    """The spec for a run without one; its labels are those of the model folder, or of the data.
+    """The spec of a run without one, with the labels of the model folder or of the data.
 
     Args:
         settings: all settings.
@@ -46,15 +46,15 @@ def make_backbone_spec(settings: Settings, sources: Sources | None = None) -> Ba
 
     Raises:
         ConfigError: there are no training examples to take labels from.
-        DataError: they have no labels that can be told by themselves.
+        DataError: labels cannot be inferred from them.
     """
     return BackboneSpec(_labels(settings, sources or Sources()), settings.backbone_spec)
 
 
 def _labels(settings: Settings, sources: Sources) -> list[Label]:
-    record = ModelFolder(settings.run.model_dir).read_manifest()
-    if record is not None:
-        return list(record.schema.labels)
+    manifest = ModelFolder(settings.run.model_dir).read_manifest()
+    if manifest is not None:
+        return list(manifest.schema.labels)
     if not settings.data.train_metadata:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
     listing, _ = sources.find(settings.data.train_metadata, "train_metadata", settings)

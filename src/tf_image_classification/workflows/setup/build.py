@@ -49,7 +49,7 @@ class Assembly:
         schedule: step to learning rate.
         evaluate_some: number of batches (0: all) to a function that evaluates the model as it is;
             None without evaluation examples.
-        notes: what the user should know of the model, in sentences.
+        notes: notes on the model, in sentences.
     """
 
     run: TrainingRun
@@ -198,7 +198,7 @@ def assemble(
 def _rate_shares(
     model: keras.Model, trained: Sequence[keras.Variable], settings: Settings, hooks: Sequence[Hook]
 ) -> list[RateShare | None]:
-    """For each variable the product of its layer's factor and of what the hooks give it."""
+    """The learning-rate factor of each variable: of its layer times those of the hooks."""
     decay = settings.model.layer_decay
     factors = rate_factors(model, trained, decay)
     is_given = settings.origin("layer_decay") not in ("default", "recipe")

@@ -32,18 +32,18 @@ def make_evaluate(
     slices: Slices | None = None,
     also: Collection[str] = (),
 ) -> Callable[[], Evaluation | None]:
-    """A function that evaluates; its graph is traced once, at the first call.
+    """A function that evaluates the model; its graph is traced once, at the first call.
 
     Args:
         feed: evaluation batches.
-        workers: those that share the work; each gets the evaluation of the whole.
+        workers: the processes that share the work; each gets the whole evaluation.
         forward: images to logits.
         schema: the labels.
         metric_fn: as ``evaluate_batches``.
         loss_fn: as ``evaluate_batches``.
         regularisation: the part of the loss that does not depend on examples.
         max_batches: as ``Feed.evaluation``.
-        should_stop: asked between batches; when it says so on any worker, the function returns
+        should_stop: called between batches; if it is true on any worker, the function returns
             None on all.
         keep: called with each of this worker's batches and its logits.
         slices: as ``evaluate_batches``.
@@ -82,7 +82,7 @@ def make_evaluate(
 
 
 class _Stopped(Exception):
-    """An evaluation was left in the middle because the process is to stop."""
+    """An evaluation was aborted because the process is to stop."""
 
 
 def regularisation_of(model: keras.Model) -> float:

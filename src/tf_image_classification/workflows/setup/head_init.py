@@ -127,7 +127,7 @@ def _features(
 def _features_of(
     model: keras.Model, layers: dict[str, keras.layers.Dense], images: tf.Tensor
 ) -> tf.Tensor:
-    """What the output layers take [B, D], of images [B, H, W, C]; traced.
+    """The input features [B, D] of the output layers, for images [B, H, W, C]; traced.
 
     Raises:
         ConfigError: each takes something else.
@@ -172,7 +172,7 @@ def _computed(
 def _regression(
     label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
-    """Kernel [D, outputs], bias [outputs] and, in words, how well they do."""
+    """Kernel [D, outputs], bias [outputs] and a description of the fit."""
     mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     scaled = ((features - mean) / deviation).astype(np.float64)
     if label.has_softmax:
@@ -228,7 +228,7 @@ def _decisions(
     kernel, bias = np.zeros([features.shape[1], num_outputs]), np.zeros(num_outputs)
     right, asked = 0, 0
     for i in range(num_outputs):
-        # A threshold is asked of those that reach the class below it.
+        # A threshold is fitted on the examples that reach the class below it.
         rows = np.ones(len(values), bool) if label.value_shape else values >= i
         is_true = values[rows, i] > 0 if label.value_shape else values[rows] > i
         if len(set(is_true.tolist())) < 2:
@@ -240,7 +240,7 @@ def _decisions(
         right += int((fitted.predict(features[rows]) == is_true).sum())
         asked += len(is_true)
     share = right / asked if asked else float("nan")
-    return kernel, bias, f"{share:.1%} of the training's decisions right"
+    return kernel, bias, f"{share:.1%} of the training decisions correct"
 
 
 def _real_values(

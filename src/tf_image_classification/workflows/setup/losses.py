@@ -50,7 +50,7 @@ def balanced_weights(train: Input, schema: LabelSchema) -> dict[str, npt.NDArray
     As scikit-learn's ``class_weight="balanced"``: n / (classes · n_c).
 
     Raises:
-        ConfigError: the labels of the training examples are not known beforehand.
+        ConfigError: the training labels are not known before the training.
     """
     columns = getattr(getattr(train, "source", None), "columns", None)
     if columns is None:

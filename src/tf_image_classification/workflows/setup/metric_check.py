@@ -1,7 +1,7 @@
-"""Which metrics the evaluation examples can give at all, known before the first step.
+"""Finds metrics that the evaluation set cannot give, before the first step.
 
 An area under a curve needs examples of two classes, whatever the model predicts. So the metrics are
-worked out of the true labels with made-up logits: one that is NaN for all of them always will be.
+computed from the true labels and synthetic logits: one that is NaN for all of these always will be.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check_metrics(context: RunContext, data: Data) -> tuple[str, ...]:
     """Notes on metrics that the evaluation set cannot give, in sentences.
 
     Raises:
-        ConfigError: ``best_metric`` is no metric, no number, or can never be one on these examples.
+        ConfigError: ``best_metric`` is unknown, not a scalar, or always NaN on these examples.
     """
     settings = context.settings
     best = settings.evaluation.best_metric or "loss"
@@ -85,13 +85,13 @@ def _reason(name: str, which: str) -> str:
 
 
 def _evaluated_rows(settings: Settings, table: Table) -> Array:
-    """Numbers of the examples that an evaluation sees."""
+    """Indices of the examples that an evaluation covers."""
     most = settings.evaluation.eval_freq * settings.data.batch_size
     return np.arange(min(table.num_examples, most) if most else table.num_examples)
 
 
 def _described(settings: Settings, schema: LabelSchema, table: Table, rows: Array) -> str:
-    """The examples that are evaluated, with the classes that they have."""
+    """A description of the evaluated examples and their classes."""
     first = "first " if len(rows) < table.num_examples else ""
     text = f"the {first}{len(rows)} evaluation examples"
     for label in schema.class_labels:
@@ -103,7 +103,7 @@ def _described(settings: Settings, schema: LabelSchema, table: Table, rows: Arra
 
 
 def _absent(schema: LabelSchema, table: Table, rows: Array) -> str:
-    """The classes that some example of the set has, but none of these rows."""
+    """Classes of the set that none of these rows has."""
     texts = []
     for label in schema.class_labels:
         everything = _classes(label, table, np.arange(table.num_examples))
@@ -121,7 +121,7 @@ def _classes(label: Label, table: Table, rows: Array) -> Array:
 
 
 Rows = tuple[Array, dict[str, tuple[Array, Array]]]
-"""Numbers of examples, and by label their values and whether they are known."""
+"""Indices of examples; by label their values and mask."""
 
 
 def _made_up_rows(schema: LabelSchema) -> Rows:

@@ -31,14 +31,14 @@ _LOOKED_AT = 32  # images
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What the choices depend on.
+    """The facts that the choices depend on.
 
     Attributes:
         num_images: training images.
         can_be_smoothed: whether label smoothing changes the loss.
         has_warm_start: whether the model starts from a checkpoint.
-        is_backbone_spec: whether a ready network is trained, with ready augmentation.
-        is_indexed: whether the examples can be read by number, as ``head_phase`` does.
+        is_backbone_spec: whether the spec is the built-in one, with built-in augmentation.
+        is_indexed: whether the examples have random access, which ``head_phase`` needs.
         batch_size: examples in a batch where it is given, or None.
         batch_parts: parts that a batch is computed in.
         train_steps: steps of the run where they are given, or None.
@@ -123,14 +123,16 @@ def _usual_side(data: run_data.Data) -> int | None:
     numbers = np.linspace(0, table.num_examples - 1, min(_LOOKED_AT, table.num_examples))
     sides = []
     for encoded in table.fetch(tf.constant(numbers.astype(np.int64))):
-        with contextlib.suppress(tf.errors.InvalidArgumentError):  # told when the training reads it
+        with contextlib.suppress(
+            tf.errors.InvalidArgumentError
+        ):  # reported when the training reads it
             shape = decode_image(encoded, max_pixels=pipeline.max_image_pixels).shape
             sides.append(min(shape[:2]))
     return int(np.median(sides)) if sides else None
 
 
 def _as_begun(choices: list[Choice], manifest: RunManifest) -> list[Choice]:
-    """What a run began with stays when another length is asked of it."""
+    """Keep the choices that a run began with when only its length changes."""
     kept = {name for name, origin in manifest.origins.items() if origin == ORIGIN}
     return [
         Choice(c.name, manifest.settings[c.name], "as the run began") if c.name in kept else c
@@ -210,9 +212,9 @@ def _averaging(steps: int) -> list[Choice]:
     return [Choice("moving_average_decay", decay, "over a twentieth of the run (torchvision)")]
 
 
-def _over_a_twentieth(steps: int, most: float) -> float:
+def _over_a_twentieth(steps: int, maximum: float) -> float:
     """The decay of a moving average over a twentieth of so many steps, within bounds."""
-    return round(max(0.9, min(most, 1 - 20 / steps)), 4)
+    return round(max(0.9, min(maximum, 1 - 20 / steps)), 4)
 
 
 def _of_classes(facts: Facts) -> list[Choice]:

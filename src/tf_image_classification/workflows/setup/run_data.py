@@ -1,4 +1,4 @@
-"""Finding, indexing and checking the examples of a run, and fixing its vocabularies."""
+"""The data of a run: its examples found, indexed and checked, its vocabularies fixed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Input = Pipeline | GivenInput
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a run reads.
+    """The examples of a run.
 
     Attributes:
         schema: the labels with their vocabularies.
         train: the training examples, or None.
         evaluation: the evaluation examples, or None.
-        notes: what the user should know of the data, in sentences.
-        left_out: rows of both sets that should have been examples and were left out.
+        notes: notes on the data, in sentences.
+        left_out: skipped rows of both sets, with reasons.
     """
 
     schema: LabelSchema
@@ -130,7 +130,7 @@ def _encoded(raw: RawTable, schema: LabelSchema, stored: LabelSchema | None) -> 
 def _known_vocabularies(
     schema: LabelSchema, settings: Settings, stored: LabelSchema | None
 ) -> tuple[dict[str, Sequence[str]], set[str]]:
-    """Class names by label as far as they are known, and labels whose names had been collected."""
+    """The known class names by label, and the labels whose names were collected from data."""
     vocabularies: dict[str, Sequence[str]] = {}
     collected: set[str] = set()
     for label in (*(stored.labels_with_classes if stored else ()), *schema.labels_with_classes):
@@ -234,9 +234,9 @@ def _memory(source: Any, settings: Settings, png16_range: PixelRange) -> InMemor
 
 
 def _check_balanced(source: Any, label: str) -> None:
-    """Refuse balanced sampling by what has no classes, or of what cannot be drawn by number."""
+    """Reject balanced sampling without classes or without random access."""
     if not isinstance(source, Table):
-        raise ConfigError("balanced_sampling draws examples by number: use input_mode indexed.")
+        raise ConfigError("balanced_sampling needs random access: use input_mode indexed.")
     columns = [name for name, c in source.columns.items() if c.values.dtype == np.int64]
     if label not in columns:
         raise ConfigError(
@@ -245,7 +245,7 @@ def _check_balanced(source: Any, label: str) -> None:
 
 
 def without_augmentation(data: Data, spec: EstimatorSpec) -> Pipeline:
-    """The training examples as an evaluation would read them."""
+    """The training examples, preprocessed as for evaluation."""
     assert isinstance(data.train, Pipeline)
     return dataclasses.replace(data.train, preproc=spec.get_preproc_fn(False), data_service="")
 

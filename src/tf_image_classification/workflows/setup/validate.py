@@ -45,7 +45,7 @@ class OpenedRun:
         context: the run, with settings that had to be measured as numbers.
         data: its examples.
         train: its training examples.
-        manifest: what identifies it, for its model folder.
+        manifest: spec, data and settings that identify the run, for its model folder.
         notes: notes for the user, in sentences.
         counts: examples, classes and duplicates that the data check counted, for the model folder.
     """
@@ -108,7 +108,7 @@ def _check_for_several_workers(settings: Settings) -> None:
 
 
 def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:
-    """Refuse settings that were given and have no effect with this spec and these examples."""
+    """Reject options that have no effect with this spec and these examples."""
 
     def refuse(names: Iterable[str], reason: str) -> None:
         for name in names:
@@ -153,7 +153,7 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
 
 
 def _check_channels(settings: Settings, image_shape: tuple[int, int, int]) -> None:
-    """Refuse what changes height and width where the preprocessing puts the channels first."""
+    """Reject options that need channels-last images if the preprocessing puts channels first."""
     if image_shape[2] in (1, 3, 4) or image_shape[0] not in (1, 3, 4):
         return
     for name in ("test_time_augmentation", "cutmix_alpha"):
