@@ -42,7 +42,7 @@ from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
 from tf_image_classification.workflows import keep_evaluation
 from tf_image_classification.workflows.setup import default_hooks, png16_range, run_data
-from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.context import RunContext, make_context
 from tf_image_classification.workflows.setup.evaluator import make_evaluate, regularisation_of
 from tf_image_classification.workflows.setup.losses import make_losses
 from tf_image_classification.workflows.setup.model import build_model, make_forward
@@ -99,67 +99,113 @@ def evaluate_folder(
         TficError: there is no model or no data, or one of them is unusable.
     """
     keep_evaluation.check_choice(choice)
-    differs = ""
     folder = ModelFolder(settings.run.model_dir)
     manifest = folder.known_manifest()
-    if spec is None:
-        _refuse_for_exported(settings, manifest)
-    elif changes := _changes(spec, settings, manifest):
-        differs = (
-            "not kept for reports, exports and predictions, which are of the model as it was "
-            f"trained: {'; '.join(changes)}."
-        )
-        if choice == keep_evaluation.ALWAYS:
-            raise ConfigError(f"keep_evaluation is yes, but the evaluation is {differs}")
+    differs = _why_not_stored(spec, settings, manifest, choice)
     names_own_set = settings.origin("eval_metadata") == "default"
     settings = inherited(settings, manifest)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
-    strategy = workers.strategy
-    replicas = strategy.num_replicas_in_sync
+    replicas = workers.strategy.num_replicas_in_sync
     batch_size = -(-settings.data.batch_size // replicas) * replicas  # a multiple of the replicas
-    settings = settings.replace(batch_size=batch_size)
     exported = None if spec else ExportedModel(folder.saved_model).load()
-    spec = spec or ExportedSpec(exported, manifest.schema)  # type: ignore[arg-type]
-    context = make_context(spec, settings, workers)
+    context = make_context(
+        spec or ExportedSpec(exported, manifest.schema),  # type: ignore[arg-type]
+        settings.replace(batch_size=batch_size),
+        workers,
+    )
+    data = _read_data(context, manifest, names_own_set=names_own_set)
+    evaluation, predictions = _evaluate(context, data, manifest, exported)
+    if not workers.is_writer:
+        return FolderEvaluation(evaluation, predictions.step, predictions, None)
+
+    picture_folder = settings.evaluation.output_cm_folder
+    if picture_folder:
+        default_hooks.write_confusion_pictures(picture_folder, data.schema, evaluation)
+    predictions = _with_slices(predictions, data)
+    analysis = analyze(predictions, group)
+    evaluation = _with_measures(evaluation, analysis, data.schema)
+    line = evaluation_line(predictions.step, evaluation.num_examples, evaluation.metrics)
+    of_set = {"eval_metadata": list(settings.data.eval_metadata), "eval_data": predictions.data}
+    failure = None
     try:
-        data = run_data.read_data(context, manifest.schema, with_training=False)
+        folder.add_later_evaluation(line | of_set)
+        kept = differs or keep_evaluation.keep(folder, predictions, analysis, choice=choice)
     except DataError as error:
-        if not names_own_set or spec.has_own_input:
+        failure, kept = error, f"not kept: {error}"
+    return FolderEvaluation(
+        evaluation, predictions.step, predictions, analysis, data.notes, kept, failure
+    )
+
+
+def _why_not_stored(
+    spec: EstimatorSpec | None, settings: Settings, manifest: RunManifest, choice: str
+) -> str:
+    """A sentence why the evaluation is of another model than the trained one, or "".
+
+    Raises:
+        ConfigError: it is, but the evaluation of the trained model was asked for.
+    """
+    if spec is None:
+        _refuse_for_exported(settings, manifest)
+        return ""
+    changes = _changes(spec, settings, manifest)
+    if not changes:
+        return ""
+    differs = (
+        "not kept for reports, exports and predictions, which are of the model as it was "
+        f"trained: {'; '.join(changes)}."
+    )
+    if choice == keep_evaluation.ALWAYS:
+        raise ConfigError(f"keep_evaluation is yes, but the evaluation is {differs}")
+    return differs
+
+
+def _read_data(context: RunContext, manifest: RunManifest, *, names_own_set: bool) -> run_data.Data:
+    try:
+        return run_data.read_data(context, manifest.schema, with_training=False)
+    except DataError as error:
+        if not names_own_set or context.spec.has_own_input:
             raise
         raise DataError(
-            f"{error} {folder.path} names it so; give --eval_metadata if it is elsewhere now, or "
-            "start where the training was started."
+            f"{error} The manifest of {context.folder.path} names this evaluation set; give "
+            "--eval_metadata if it is elsewhere now, or start where the training was started."
         ) from error
+
+
+def _evaluate(
+    context: RunContext, data: run_data.Data, manifest: RunManifest, exported: ExportedModel | None
+) -> tuple[Evaluation, Predictions]:
+    """The metrics and predictions of the exported model, or of the spec's best checkpoint."""
     assert data.evaluation is not None
+    settings, workers = context.settings, context.workers
     schema = _in_names_of_run(data.schema, manifest)
     forward: Forward
     if exported is not None:
         forward, step, regularisation = exported.forward, exported.step, 0.0
     else:
-        saved, _ = newest_weights(folder)
+        saved, _ = newest_weights(context.folder)
         model = build_model(context, data.evaluation.image_shape)
         assign_weights(model, saved)
         forward = make_forward(model, schema, settings)
         step, regularisation = saved.step, regularisation_of(model)
-    bad_images = _if_possible(default_hooks.BadImageList(folder, workers.rank))
+    bad_images = _if_possible(default_hooks.BadImageList(context.folder, workers.rank))
     if workers.is_writer and data.left_out:
         bad_images(data.left_out)
-    feed = Feed(
-        data.evaluation,
-        strategy,
-        is_training=False,
-        skip_bad_images=settings.data.on_bad_image == "skip",
-        on_skip=bad_images,
-        rank=workers.rank,
-    )
     keeper = Keeper(schema)
     evaluate = make_evaluate(
-        feed,
+        Feed(
+            data.evaluation,
+            workers.strategy,
+            is_training=False,
+            skip_bad_images=settings.data.on_bad_image == "skip",
+            on_skip=bad_images,
+            rank=workers.rank,
+        ),
         workers,
         forward,
         schema,
-        metric_fn=functools.partial(own_metrics, spec, schema),
+        metric_fn=functools.partial(own_metrics, context.spec, schema),
         loss_fn=None if exported else make_losses(context, schema),
         regularisation=lambda: regularisation,
         keep=keeper,
@@ -172,30 +218,17 @@ def evaluate_folder(
         locate=_locate(data.evaluation),
         exchange=workers.exchange if workers.count > 1 else None,
     )
-    if not workers.is_writer:
-        return FolderEvaluation(evaluation, step, predictions, None)
-    if settings.evaluation.output_cm_folder:
-        default_hooks.write_confusion_pictures(
-            settings.evaluation.output_cm_folder, data.schema, evaluation
-        )
-    if isinstance(data.evaluation, Pipeline):
-        assert isinstance(data.evaluation.source, Table)
-        columns = columns_beside(data.evaluation.source)
-        slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
-        predictions = dataclasses.replace(predictions, slices=slices)
-    analysis = analyze(predictions, group)
-    evaluation = _with_measures(evaluation, analysis, data.schema)
-    line = evaluation_line(step, evaluation.num_examples, evaluation.metrics)
-    names = list(settings.data.eval_metadata)
-    failure = None
-    try:
-        folder.add_later_evaluation(
-            line | {"eval_metadata": names, "eval_data": data.evaluation.fingerprint}
-        )
-        kept = differs or keep_evaluation.keep(folder, predictions, analysis, choice=choice)
-    except DataError as error:
-        failure, kept = error, f"not kept: {error}"
-    return FolderEvaluation(evaluation, step, predictions, analysis, data.notes, kept, failure)
+    return evaluation, predictions
+
+
+def _with_slices(predictions: Predictions, data: run_data.Data) -> Predictions:
+    """The predictions with the columns of the evaluation set beside its labels."""
+    if not isinstance(data.evaluation, Pipeline):
+        return predictions
+    assert isinstance(data.evaluation.source, Table)
+    columns = columns_beside(data.evaluation.source)
+    slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
+    return dataclasses.replace(predictions, slices=slices)
 
 
 def _with_measures(evaluation: Evaluation, analysis: Analysis, schema: LabelSchema) -> Evaluation:

@@ -14,11 +14,13 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.distribute import Feed
 from tf_image_classification.dataset.pipeline.pipeline import BadImage
 from tf_image_classification.distributed.devices import check_batch_size, uses_xla
+from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import own_metrics
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.hooks.base import Hook
 from tf_image_classification.hooks.checkpoints import LoadCheckpointHook
+from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.optimizers import make_optimizer, prepare
 from tf_image_classification.optim.param_groups import rate_factors, trainable_variables
 from tf_image_classification.optim.schedules import make_schedule
@@ -86,68 +88,23 @@ def assemble(
         SpecError: the spec breaks its contract.
     """
     assert data.train is not None
-    spec, settings, workers = context.spec, context.settings, context.workers
-    strategy, schema = workers.strategy, data.schema
-    plan = _plan(settings, data.train)
-    num_replicas = strategy.num_replicas_in_sync
+    settings, workers = context.settings, context.workers
+    num_replicas = workers.strategy.num_replicas_in_sync
     check_batch_size(
         settings.data.batch_size, num_replicas, settings.training.gradient_accumulation_steps
     )
     _check_pairs(settings, num_replicas)
-
-    # Model
+    plan = _plan(settings, data.train)
     model = build_model(context, data.train.image_shape)
-    own_hooks = getattr(spec, "__dict__", {}).values()  # where programs of 2018 keep such a hook
-    loaders = [h for h in (*hooks, *own_hooks) if isinstance(h, LoadCheckpointHook)]
-    is_loaded_later = any(hook.checkpoint_path for hook in loaders)
-    about_batch_norm = batch_norm.set_up(
-        model,
-        settings,
-        train_steps=plan.train_steps,
-        has_warm_start=bool(settings.model.checkpoint_path) or is_loaded_later,
-    )
+    note = _set_up_batch_norm(context, model, hooks, plan)
+    state, schedule = _optimizer_and_state(settings, workers, model, data.schema, plan, schedule)
+    forward = make_forward(model, data.schema, settings)
+    losses = make_losses(context, data.schema)
 
-    # Optimizer and state
-    with strategy.scope():
-        trained = trainable_variables(model, settings.model.trainable_scopes)
-        schedule = schedule or make_schedule(
-            settings.schedule, train_steps=plan.train_steps, steps_per_epoch=plan.steps_per_epoch
-        )
-        optimizer = make_optimizer(settings.optimizer, schedule, precision=settings.model.precision)
-        log_variances = {}
-        if settings.training.task_weights == "learned":
-            log_variances = log_variances_of(schema)
-            trained = [*trained, *log_variances.values()]
-        prepare(optimizer, trained)
-        decay = settings.model.moving_average_decay
-        state = make_state(
-            model, optimizer, trained, with_averages=decay > 0, log_variances=log_variances
-        )
-
-    # Loss and step
-    forward = make_forward(model, schema, settings)
-    losses = make_losses(context, schema)
-    training_losses = losses
-    if settings.training.class_weights == "balanced":
-        training_losses = make_losses(context, schema, balanced_weights(data.train, schema))
-    step_function = StepFunction(
-        state=state,
-        schema=schema,
-        forward=forward,
-        losses=training_losses,
-        settings=settings.training,
-        average_decay=decay,
-        seed=settings.run.seed,
-        num_replicas=num_replicas,
-        on_device=getattr(data.train, "on_device", None),
-        rate_shares=_rate_shares(model, trained, settings, hooks),
-    )
-
-    # Input and loop
     def feed(source: Input, *, is_training: bool) -> Feed:
         return Feed(
             source,
-            strategy,
+            workers.strategy,
             is_training=is_training,
             skip_bad_images=settings.data.on_bad_image == "skip",
             on_skip=on_bad_images,
@@ -156,9 +113,20 @@ def assemble(
 
     run = TrainingRun(
         settings=settings,
-        schema=schema,
+        schema=data.schema,
         state=state,
-        step_function=step_function,
+        step_function=StepFunction(
+            state=state,
+            schema=data.schema,
+            forward=forward,
+            losses=_weighted(context, data, losses),
+            settings=settings.training,
+            average_decay=settings.model.moving_average_decay,
+            seed=settings.run.seed,
+            num_replicas=num_replicas,
+            on_device=getattr(data.train, "on_device", None),
+            rate_shares=_rate_shares(model, state.trained, settings, hooks),
+        ),
         workers=workers,
         inputs=feed(data.train, is_training=True),
         hooks=hooks,
@@ -169,9 +137,7 @@ def assemble(
         owed=pending,
         before_writing=before_writing,
     )
-
-    # Evaluation
-    notes = (about_batch_norm,) if about_batch_norm else ()
+    notes = (note,) if note else ()
     if data.evaluation is None:
         return Assembly(run, state, plan, schedule, None, notes)
     eval_feed = feed(data.evaluation, is_training=False)
@@ -182,8 +148,8 @@ def assemble(
             eval_feed,
             workers,
             forward,
-            schema,
-            metric_fn=functools.partial(own_metrics, spec, schema),
+            data.schema,
+            metric_fn=functools.partial(own_metrics, context.spec, data.schema),
             loss_fn=losses,
             regularisation=lambda: regularisation_of(model),
             max_batches=max_batches,
@@ -193,6 +159,59 @@ def assemble(
         )
 
     return Assembly(run, state, plan, schedule, evaluate_some, notes)
+
+
+def _set_up_batch_norm(
+    context: RunContext, model: keras.Model, hooks: Sequence[Hook], plan: Plan
+) -> str:
+    """Apply the settings of batch normalisation; returns a note, or ""."""
+    own_hooks = getattr(context.spec, "__dict__", {}).values()  # as programs of 2018 keep theirs
+    loaders = [h for h in (*hooks, *own_hooks) if isinstance(h, LoadCheckpointHook)]
+    is_loaded_later = any(hook.checkpoint_path for hook in loaders)
+    return batch_norm.set_up(
+        model,
+        context.settings,
+        train_steps=plan.train_steps,
+        has_warm_start=bool(context.settings.model.checkpoint_path) or is_loaded_later,
+    )
+
+
+def _optimizer_and_state(
+    settings: Settings,
+    workers: Workers,
+    model: keras.Model,
+    schema: LabelSchema,
+    plan: Plan,
+    schedule: Any,
+) -> tuple[TrainState, Any]:
+    """All variables of the run, and the learning rate by step."""
+    with workers.strategy.scope():
+        trained = trainable_variables(model, settings.model.trainable_scopes)
+        schedule = schedule or make_schedule(
+            settings.schedule, train_steps=plan.train_steps, steps_per_epoch=plan.steps_per_epoch
+        )
+        optimizer = make_optimizer(settings.optimizer, schedule, precision=settings.model.precision)
+        log_variances = {}
+        if settings.training.task_weights == "learned":
+            log_variances = log_variances_of(schema)
+            trained = [*trained, *log_variances.values()]
+        prepare(optimizer, trained)
+        state = make_state(
+            model,
+            optimizer,
+            trained,
+            with_averages=settings.model.moving_average_decay > 0,
+            log_variances=log_variances,
+        )
+    return state, schedule
+
+
+def _weighted(context: RunContext, data: Data, losses: Any) -> Any:
+    """The losses of the training, with class weights if the settings ask for them."""
+    if context.settings.training.class_weights != "balanced":
+        return losses
+    assert data.train is not None
+    return make_losses(context, data.schema, balanced_weights(data.train, data.schema))
 
 
 def _rate_shares(
