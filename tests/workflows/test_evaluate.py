@@ -21,7 +21,7 @@ from tf_image_classification.workflows.export import Wish, export_folder
 from tf_image_classification.workflows.report import write_report
 from tiny_runs import write_records
 
-KEPT = ("predictions.parquet", "analysis.json", "calibration.json")
+KEPT = ("predictions.parquet", "judgement.json", "calibration.json")
 
 
 @pytest.fixture(scope="module")

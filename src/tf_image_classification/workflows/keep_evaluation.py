@@ -21,7 +21,7 @@ from tf_image_classification.system import files
 AUTO, ALWAYS, NEVER = CHOICES = ("auto", "yes", "no")
 """Whether an evaluation is stored; auto: unless a calibration would be lost."""
 
-_FILES = "predictions.parquet, analysis.json and calibration.json"
+_FILES = "predictions.parquet, judgement.json and calibration.json"
 _USERS = "tfic predict, serve, export and report"
 
 
