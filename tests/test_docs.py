@@ -98,7 +98,7 @@ def test_every_module_that_the_architecture_names_exists():
     root = DOCS.parent
     package = root / "src" / "tf_image_classification"
     named = set(re.findall(r"`([a-z_]+(?:/[a-z0-9_.]+)+)/?`", text))
-    named -= {"model/conv/kernel"}  # a variable
+    named = {name for name in named if "..." not in name} - {"model/conv/kernel"}  # variables
     assert len(named) > 50
     missing = [
         name
