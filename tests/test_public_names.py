@@ -55,11 +55,3 @@ def test_the_modules_of_the_contract_are_importable_and_name_what_they_offer():
         assert sorted(module.__all__) == module.__all__
     with pytest.raises(AttributeError, match="no attribute 'write_shard'"):
         _ = utils.write_shard
-
-
-def test_module_names_are_unique_across_folders():
-    # cli has a file a verb, named like what it calls.
-    names = [
-        p.stem for p in PACKAGE.rglob("*.py") if p.stem != "__init__" and p.parent.name != "cli"
-    ]
-    assert sorted(names) == sorted(set(names))

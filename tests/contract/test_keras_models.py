@@ -27,6 +27,8 @@ from tf_image_classification.runs.shipping import Wish, export_folder
 from tf_image_classification.serving.export import ExportedModel
 from tf_image_classification.serving.formats import FORMATS
 
+pytestmark = pytest.mark.as_installed
+
 FINE = [name for name, case in MODELS.items() if not case.refused]
 REFUSED = [name for name, case in MODELS.items() if case.refused]
 ALL_THE_WAY = ("sequential without Input", "list of outputs")
@@ -38,6 +40,8 @@ RARER = {
     *("lists of one", "tuple of one", "dictionary of one"),
 }
 """Models that make test-all checks only."""
+COMMON = ("sequential", "functional", "subclassed", "list of outputs")
+"""Models that make test checks."""
 STEPS, KILLED_AT = 3, 2
 
 
@@ -62,7 +66,11 @@ def built(name, settings):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.exhaustive) if n in RARER else n for n in FINE],
+    [
+        *COMMON,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in FINE if n not in RARER | {*COMMON}),
+        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in FINE if n in RARER),
+    ],
 )
 def test_each_is_checked_exported_and_explained_before_a_training(name, tmp_path):
     settings, case = settings_of(name), MODELS[name]
@@ -162,6 +170,7 @@ def all_the_way(name, sets, folder, kill):
     assert bool(case.no_heat) == (heat(tf.zeros([1, *spec.shape], spec.dtype)) == {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL_THE_WAY)
 def test_some_are_trained_resumed_evaluated_exported_and_reported(name, sets, tmp_path):
     all_the_way(name, sets, tmp_path, interrupted)
@@ -182,6 +191,7 @@ class AdaptedToChance(CaseSpec):
         return model_fn
 
 
+@pytest.mark.slow
 def test_a_checkpoint_decides_what_a_layer_was_adapted_to(sets, tmp_path):
     spec, settings = AdaptedToChance("adapted"), run_settings("adapted", tmp_path / "m", sets)
     trained_to, found = train(spec, settings).metrics, evaluate(spec, settings).metrics

@@ -245,6 +245,7 @@ def assert_same(found, expected):
         tf.nest.map_structure(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow_after(1)
 def test_nothing_is_dropped_or_repeated_over_epochs(source):
     batches = taken(pipeline(source).training_batches(0), 26)
     ids = np.concatenate([batch.ids for batch in batches])
@@ -254,12 +255,14 @@ def test_nothing_is_dropped_or_repeated_over_epochs(source):
     assert all((batch.labels["kind"] == batch.ids % 3).all() for batch in batches)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("step", [1, 7])
 def test_batches_from_a_position_are_those_of_a_straight_run(source, step):
     straight = taken(pipeline(source).training_batches(0), step + 4)
     assert_same(taken(pipeline(source).training_batches(4 * step), 4), straight[step:])
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("workers", [4])
 def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
     whole = taken(pipeline(source).training_batches(0), 5)
@@ -274,6 +277,7 @@ def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
         np.testing.assert_array_equal(np.concatenate([p.images for p in parts]), batch.images)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_worker_reads_only_its_own_files_of_a_stream(tmp_path, shuffle):
     records = [example(i, image_bytes=png(i % 25), kind=float(i % 3)) for i in range(32)]
@@ -376,6 +380,7 @@ def test_a_bad_image_is_named_by_file_or_record(damaged):
         list(make_feed(damaged, skips=False).evaluation())
 
 
+@pytest.mark.slow_after(1)
 def test_skipped_images_are_counted_once_and_the_rest_is_unchanged(damaged):
     seen = []
     feed = make_feed(damaged, skips=True, seen=seen.append)
@@ -391,6 +396,7 @@ def test_skipped_images_are_counted_once_and_the_rest_is_unchanged(damaged):
     assert len(seen) == calls  # a second pass finds nothing new
 
 
+@pytest.mark.slow
 def test_nothing_but_bad_images_is_an_error(table):
     with pytest.raises(DataError, match="Not one image"):
         list(make_feed(table, skips=True, max_image_pixels=10).evaluation())
