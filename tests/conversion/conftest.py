@@ -2,7 +2,7 @@
 
 import pytest
 
-from conversion.small_sources import png
+from dataset.tiny_sources import png
 
 
 @pytest.fixture

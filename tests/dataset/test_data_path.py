@@ -12,6 +12,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataset import tiny_sources
+from dataset.tiny_sources import example
 from tf_image_classification.dataset import tfrecord
 from tf_image_classification.dataset.feed import Feed
 from tf_image_classification.dataset.order import Order
@@ -28,24 +30,11 @@ NAMED = SCHEMA.with_vocabularies({"kind": KINDS})
 
 
 def png(number):
-    return tf.io.encode_png(np.full([8, 8, 3], 10 * number, np.uint8)).numpy()
-
-
-def example(number, **features):
-    lists = {
-        float: lambda v: tf.train.Feature(float_list=tf.train.FloatList(value=[v])),
-        int: lambda v: tf.train.Feature(int64_list=tf.train.Int64List(value=[v])),
-        bytes: lambda v: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])),
-    }
-    built = {name: lists[type(value)](value) for name, value in features.items()}
-    return tf.train.Example(features=tf.train.Features(feature=built)).SerializeToString()
+    return tiny_sources.png(10 * number, (8, 8))
 
 
 def write(path, records, compression=""):
-    with tf.io.TFRecordWriter(str(path), options=compression) as writer:
-        for record in records:
-            writer.write(record)
-    return [str(path)]
+    return [tiny_sources.write(path, records, compression)]
 
 
 def legacy(**extra):
