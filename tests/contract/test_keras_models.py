@@ -29,6 +29,8 @@ from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.model import build_model
 from tf_image_classification.workflows.setup.spec_check import check_spec
 
+pytestmark = pytest.mark.as_installed
+
 FINE = [name for name, case in MODELS.items() if not case.refused]
 REFUSED = [name for name, case in MODELS.items() if case.refused]
 ALL_THE_WAY = ("sequential without Input", "list of outputs")
@@ -40,6 +42,8 @@ RARER = {
     *("lists of one", "tuple of one", "dictionary of one"),
 }
 """Models that make test-all checks only."""
+COMMON = ("sequential", "functional", "subclassed", "list of outputs")
+"""Models that make test checks."""
 STEPS, KILLED_AT = 3, 2
 
 
@@ -64,7 +68,11 @@ def built(name, settings):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.exhaustive) if n in RARER else n for n in FINE],
+    [
+        *COMMON,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in FINE if n not in RARER | {*COMMON}),
+        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in FINE if n in RARER),
+    ],
 )
 def test_each_is_checked_exported_and_explained_before_a_training(name, tmp_path):
     settings, case = settings_of(name), MODELS[name]
@@ -163,6 +171,7 @@ def all_the_way(name, sets, folder, kill):
     assert bool(case.no_heat) == (heat(tf.zeros([1, *spec.shape], spec.dtype)) == {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL_THE_WAY)
 def test_some_are_trained_resumed_evaluated_exported_and_reported(name, sets, tmp_path):
     all_the_way(name, sets, tmp_path, interrupted)
@@ -183,6 +192,7 @@ class AdaptedToChance(CaseSpec):
         return model_fn
 
 
+@pytest.mark.slow
 def test_a_checkpoint_decides_what_a_layer_was_adapted_to(sets, tmp_path):
     spec, settings = AdaptedToChance("adapted"), run_settings("adapted", tmp_path / "m", sets)
     trained_to, found = train(spec, settings).metrics, evaluate(spec, settings).metrics

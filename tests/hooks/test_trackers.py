@@ -14,6 +14,7 @@ from tf_image_classification.workflows.setup.default_hooks import all_hooks
 from tf_image_classification.workflows.setup.run_data import Data
 
 
+@pytest.mark.slow
 def test_mlflow_gets_settings_losses_and_evaluations_and_goes_on(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -36,6 +37,7 @@ def test_mlflow_gets_settings_losses_and_evaluations_and_goes_on(tmp_path, monke
     assert [one.step for one in client.get_metric_history(found.info.run_id, "loss")] == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_wandb_writes_offline_below_the_model_folder(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)

@@ -52,6 +52,7 @@ def assert_one_answer(found, parities):
         assert parity.flipped == 0 and parity.accuracy_drop == 0
 
 
+@pytest.mark.as_installed
 def test_a_tiny_run(shipped_run):
     picture = shipped_run.images[0]
     found, parities, _ = answers_of_every_way(shipped_run.model_dir, shipped_run.settings, picture)
@@ -59,6 +60,7 @@ def test_a_tiny_run(shipped_run):
     assert_one_answer(found, parities)
 
 
+@pytest.mark.slow
 def test_digits(tmp_path, monkeypatch):
     if not os.path.exists(DIGITS):
         pytest.skip("the digits are not at hand")

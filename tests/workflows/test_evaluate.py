@@ -54,6 +54,7 @@ def given(run, evaluation=None):
     return make_settings(found | ({"eval_metadata": [evaluation]} if evaluation else {}))
 
 
+@pytest.mark.slow
 def test_what_was_evaluated_last_is_reported_and_compared_and_stays(run, capsys):
     other = write_records(run.folder, "test", count=60, seed=2)
     evaluate(None, given(run, other))
@@ -72,6 +73,7 @@ def test_what_was_evaluated_last_is_reported_and_compared_and_stays(run, capsys)
     assert count_kept(run) == 90
 
 
+@pytest.mark.slow
 def test_a_small_evaluation_does_not_take_the_folders_calibration(run, capsys, caplog):
     few = write_records(run.folder, "few", count=6, seed=3)
     before, calibrated = contents(run), load_model(run.model_dir).calibrations
@@ -90,6 +92,7 @@ def test_a_small_evaluation_does_not_take_the_folders_calibration(run, capsys, c
     assert contents(run) == before
 
 
+@pytest.mark.slow
 def test_a_flag_says_whether_an_evaluation_becomes_the_folders_own(run, capsys):
     few = write_records(run.folder, "few", count=6, seed=3)
     line = ["--model_dir", run.model_dir, "--eval_metadata", few]
@@ -115,6 +118,7 @@ def test_the_first_evaluation_is_kept_however_small_and_says_so(run, capsys):
     assert count_kept(run) == 6 and load_model(run.model_dir).calibrations == {}
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_something_else_than_the_trained_model_is_not_kept(run, capsys):
     before = contents(run)
     other = run.settings.replace(precision="mixed_bfloat16")
@@ -143,6 +147,7 @@ def without_roots_right_to_write_everywhere():
     ctypes.CDLL(None).prctl(drop_from_bounding_set, may_override_permissions, 0, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="root's rights are taken away as on Linux")
 def test_a_folder_that_cannot_be_written_gives_its_result_all_the_same(run):
     for folder, _, names in os.walk(run.model_dir):

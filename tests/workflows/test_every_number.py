@@ -481,6 +481,7 @@ def test_calibration_and_choices(run):
         assert shown in run.evaluated and shown in run.card
 
 
+@pytest.mark.slow
 def test_the_page_and_the_card(run):
     for shown in run.page["labels"]:
         label, truth, predicted, p, known = references(run)[shown["name"]]
@@ -598,6 +599,7 @@ def test_a_comparison(run, tmp_path, capsys):
         assert f"A {one['a']['value']:.3f}" in printed and f"B {one['b']['value']:.3f}" in printed
 
 
+@pytest.mark.slow
 def test_an_export_says_the_accuracy_of_the_evaluation(run):
     shipped = export_folder(run.settings, Wish("saved_model", tolerance=0.05))
     right = np.concatenate(
@@ -610,6 +612,7 @@ def test_an_export_says_the_accuracy_of_the_evaluation(run):
     assert shipped.parity.accuracy_there == pytest.approx(right.mean())
 
 
+@pytest.mark.slow
 def test_two_workers_have_the_numbers_of_one(run):
     """The batches dealt to two workers; sums and rows put together again."""
     schema = LabelSchema(LABELS)

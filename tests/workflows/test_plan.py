@@ -28,6 +28,7 @@ def test_a_plan_says_everything_and_writes_nothing(tmp_path, capsys):
     assert "starts: with initial weights" in text
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_run_that_has_begun_is_for_its_rest(tmp_path, capsys):
     records = write_records(tmp_path)
     run(plain_spec(), tmp_path / "model", records, train_steps=4)

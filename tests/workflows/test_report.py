@@ -61,6 +61,7 @@ def test_nothing_of_it_comes_from_the_network(report):
     assert "<\\/script" not in report_html({"x": "</script>"}).split('id="data">')[1][:40]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("width", "dark"), [(1100, False), (390, True)])
 def test_it_can_be_used_in_a_browser(report, width, dark):
     page_path, content, _ = report
@@ -112,6 +113,7 @@ def report_of_many(tmp_path_factory):
     return page, names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1100, 390])
 def test_many_classes_with_long_names_stay_readable(report_of_many, width):
     path, names = report_of_many

@@ -100,6 +100,7 @@ def test_a_folder_and_a_checkpoint_are_enough(pictures, tmp_path, capsys, monkey
     assert keras.saving.load_model(path, compile=False).output_shape == (None, 3)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_ends_with_the_same_bits(pictures, tmp_path):
     fixed = {"learning_rate_decay_type": "fixed", "warmup_steps": 0}
     _, straight = run(pictures, tmp_path / "straight", **fixed)
@@ -112,6 +113,7 @@ def start_of(model_dir):
     return CheckpointStore(os.path.join(str(model_dir), "checkpoints"), -1).load(0).tensors
 
 
+@pytest.mark.slow
 def test_fitted_outputs_predict_before_the_first_step(pictures, tmp_path):
     result, end = run(
         pictures, tmp_path / "m", train_steps=1, learning_rate=0.0, eval_every_steps=1,
@@ -125,6 +127,7 @@ def test_fitted_outputs_predict_before_the_first_step(pictures, tmp_path):
     assert not np.array_equal(start["model/logits/kernel"], plain.tensors["model/logits/kernel"])
 
 
+@pytest.mark.slow
 def test_features_are_kept_for_the_range_of_values_that_they_were_made_with(pictures, tmp_path):
     def features(name, **changes):
         run(pictures, tmp_path / name, train_steps=1, **changes)
@@ -135,6 +138,7 @@ def test_features_are_kept_for_the_range_of_values_that_they_were_made_with(pict
     assert len(features("other", png16_range="0-4095") - before) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_outputs_are_fitted_to_features_of_lower_precision(pictures, tmp_path, precision):
     result, _ = run(pictures, tmp_path, train_steps=1, eval_every_steps=1, precision=precision)
@@ -151,6 +155,7 @@ def moved(model_dir, end):
     }
 
 
+@pytest.mark.slow
 def test_layers_near_the_image_change_less(pictures, tmp_path):
     sgd = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.0, "train_steps": 1,
            "gradient_clip_norm": 0.0, "warmup_steps": 0, "learning_rate_decay_type": "fixed",
@@ -174,6 +179,7 @@ def test_factors_fall_from_the_outputs_to_the_image():
     assert set(rate_factors(model, model.trainable_variables, 1.0)) == {1.0}
 
 
+@pytest.mark.slow
 def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
     names = ("conv1_bn/moving_mean", "conv1_bn/gamma")
     for freeze in (True, False):
@@ -183,6 +189,7 @@ def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
         assert far["conv1/kernel"] > 0
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
     "augmentation", ["none", "flip", "translate", "crop", "colour", "rand", "trivial"]
 )
@@ -274,6 +281,7 @@ def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
             backbone_spec.make_backbone_spec(make_settings(given | changes))
 
 
+@pytest.mark.slow
 def test_outputs_of_every_kind_are_fitted_before_the_first_step(pictures, tmp_path):
     rows = ["URIs,size,tags,height"]
     for number, name in enumerate(("blue", "green", "red")):
@@ -344,6 +352,7 @@ def test_the_recipe_leaves_out_what_does_not_go_with_what_is_given(given):
     assert settled.model.head_phase is is_indexed
 
 
+@pytest.mark.slow
 def test_a_run_of_the_recipe_can_be_made_longer(pictures, tmp_path):
     changes = {"batch_size": 6, "train_steps": None, "eval_every_steps": 12}
     run(pictures, tmp_path, epochs=2.0, **changes)
@@ -439,6 +448,7 @@ def test_weights_of_keras_that_cannot_be_had_are_an_error(monkeypatch):
         load_values(model, {"a/b": np.zeros(3)}, "elsewhere")
 
 
+@pytest.mark.slow
 def test_preview_draws_examples_and_what_training_makes_of_them(pictures, tmp_path, capsys):
     from tf_image_classification.cli import preview as preview_verb
 

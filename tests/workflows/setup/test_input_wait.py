@@ -24,6 +24,7 @@ def pipeline_of(spec, records, tmp_path):
     return run_data.read_data(make_context(spec, settings)).train
 
 
+@pytest.mark.slow
 def test_stages_are_timed_for_ready_and_for_own_preprocessing(records, tmp_path):
     small = pipeline_of(tiny_runs.plain_spec(), records, tmp_path)
     assert list(input_wait.time_stages(small)) == ["preprocessing"]  # decoded once, and kept

@@ -107,6 +107,7 @@ def test_measuring_what_is_not_there_is_refused(tmp_path):
         tiny_runs.run(spec, tmp_path / "m", train, train_steps=1, png16_range="measured")
 
 
+@pytest.mark.slow
 def test_a_measured_range_is_stored_and_holds_when_the_run_goes_on(twelve_bits, tmp_path):
     settings = json.loads((twelve_bits / "m" / "run.json").read_text())["settings"]
     assert settings["png16_range"] == "0-4095"
@@ -125,6 +126,7 @@ def test_evaluation_of_checkpoint_and_exported_model_use_the_stored_range(twelve
     assert found.metrics["accuracy" if "accuracy" in found.metrics else "kind/accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_predictions_and_exports_use_the_stored_range(twelve_bits, tmp_path):
     model = load_model(twelve_bits / "m")
     graph = tf.saved_model.load(str(twelve_bits / "m" / "saved_model"))
