@@ -9,7 +9,7 @@ import tensorflow as tf
 import tiny_runs
 from tf_image_classification import train_estimator
 from tf_image_classification.config import make_settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.workflows.setup import run_data
 
@@ -55,7 +55,9 @@ def settings(source, service, tmp_path, **changes):
 def batches_of(settings):
     data = run_data.read_data(tiny_runs.plain_spec(), settings, settings.data.cache_dir)
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    return Feed(data.train, strategy, is_training=True, skip_bad_images=False).start(0)
+    return DistributedBatches(data.train, strategy, is_training=True, skip_bad_images=False).start(
+        0
+    )
 
 
 @pytest.mark.parametrize("mode", ["csv", "streaming"])

@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.config import OPTIONS, Settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.pipeline.user_input import GivenInput
-from tf_image_classification.dataset.table import Table
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import (
@@ -143,7 +140,7 @@ def evaluate_folder(
     bad_images = _if_possible(default_hooks.BadImageList(folder, workers.rank))
     if workers.is_writer and data.left_out:
         bad_images(data.left_out)
-    feed = Feed(
+    feed = DistributedBatches(
         data.evaluation,
         strategy,
         is_training=False,
@@ -167,7 +164,7 @@ def evaluate_folder(
     predictions = keeper.predictions(
         step=step,
         data=data.evaluation.fingerprint,
-        locate=_locate(data.evaluation),
+        locate=data.evaluation.locate,
         exchange=workers.exchange if workers.count > 1 else None,
     )
     if not workers.is_writer:
@@ -176,9 +173,8 @@ def evaluate_folder(
         default_hooks.write_confusion_pictures(
             settings.evaluation.output_cm_folder, data.schema, evaluation
         )
-    if isinstance(data.evaluation, Pipeline):
-        assert isinstance(data.evaluation.source, Table)
-        columns = columns_beside(data.evaluation.source)
+    if data.evaluation.table is not None:
+        columns = columns_beside(data.evaluation.table)
         slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
         predictions = dataclasses.replace(predictions, slices=slices)
     analysis = analyze(predictions, group)
@@ -274,10 +270,6 @@ def kept_predictions(
     evaluated = evaluate_folder(None, settings, cache_dir, alone, choice=choice)
     log.warning("evaluated %d examples; %s", evaluated.evaluation.num_examples, evaluated.kept)
     return evaluated.predictions
-
-
-def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
-    return source.source.locate if isinstance(source, Pipeline) else "example {}".format
 
 
 def _refuse_for_exported(settings: Settings, record: RunManifest) -> None:

@@ -6,13 +6,11 @@ import os
 import shlex
 import shutil
 import sys
-from typing import Any
 
 import numpy as np
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.table import Table
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.evaluation.analysis import Analysis
 from tf_image_classification.evaluation.loop import Evaluation
@@ -45,7 +43,8 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
     if data.evaluation is not None and data.evaluation.num_examples is not None:
         lines.append(f"evaluation: {data.evaluation.num_examples} examples")
         lines += [_label_line(data, label, data.evaluation) for label in data.schema]
-    if isinstance(train, Pipeline) and not train.is_fused:
+    pipeline = train.as_pipeline
+    if pipeline is not None and pipeline.preprocessor.bytes_preproc is None:
         lines.append(
             "preprocessing: the spec's own function, on images that are decoded as a whole"
         )
@@ -66,17 +65,16 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
     return "\n".join(lines)
 
 
-def _label_line(data: Data, label: Label, of_set: Any) -> str:
+def _label_line(data: Data, label: Label, of_set: BatchSource) -> str:
     """A label of a set: its kind, and the examples of each class."""
     name = f"{label.name}: " if len(data.schema.labels) > 1 else ""
     return f"  {name}{label.describe()}{_class_counts(of_set, label)}"
 
 
-def _class_counts(of_set: Any, label: Label) -> str:
-    source = getattr(of_set, "source", None)
-    if not isinstance(source, Table):
+def _class_counts(of_set: BatchSource, label: Label) -> str:
+    if of_set.table is None:
         return ""
-    column = source.columns[label.name]
+    column = of_set.table.columns[label.name]
     missing = int((~column.present).sum())
     ending = f"; missing in {missing}" if missing else ""
     if not label.has_classes:

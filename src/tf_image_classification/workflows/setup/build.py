@@ -21,8 +21,9 @@ from tf_image_classification.checkpoints.warm_start import (
     warm_start,
 )
 from tf_image_classification.config import IMAGENET, Settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.pipeline.pipeline import BadImage
+from tf_image_classification.dataset.pipeline.bad_images import BadImage
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.distributed.devices import check_batch_size, uses_xla
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import ConfigError
@@ -45,7 +46,7 @@ from tf_image_classification.training.loop import Plan, TrainingRun, plan_length
 from tf_image_classification.training.state import TrainState, make_state
 from tf_image_classification.training.step import Forward, RateShare, StepFunction
 from tf_image_classification.workflows.setup import batch_norm
-from tf_image_classification.workflows.setup.run_data import Data, Input
+from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.slices import watched_slices
 
 
@@ -136,7 +137,7 @@ def make_losses(
     return losses
 
 
-def balanced_weights(train: Input, schema: LabelSchema) -> dict[str, npt.NDArray[Any]]:
+def balanced_weights(train: BatchSource, schema: LabelSchema) -> dict[str, npt.NDArray[Any]]:
     """For each class label the weights with which all classes count alike; their mean is 1.
 
     Over the training examples, as scikit-learn's ``class_weight="balanced"``: n / (classes · n_c).
@@ -144,15 +145,14 @@ def balanced_weights(train: Input, schema: LabelSchema) -> dict[str, npt.NDArray
     Raises:
         ConfigError: the labels of the training examples are not known beforehand.
     """
-    columns = getattr(getattr(train, "source", None), "columns", None)
-    if columns is None:
+    if train.table is None:
         raise ConfigError(
             "class_weights balanced needs to count the classes before: use input_mode indexed, and "
             "no input_fn of the spec's own."
         )
     weights = {}
     for label in schema.class_labels:
-        column = columns[label.name]
+        column = train.table.columns[label.name]
         counts = np.bincount(column.values[column.present], minlength=label.depth)
         num_present = max(1, int((counts > 0).sum()))
         weights[label.name] = (counts.sum() / (num_present * np.maximum(counts, 1))).astype("f4")
@@ -160,7 +160,7 @@ def balanced_weights(train: Input, schema: LabelSchema) -> dict[str, npt.NDArray
 
 
 def make_evaluate(
-    feed: Feed,
+    feed: DistributedBatches,
     workers: Workers,
     forward: Forward,
     schema: LabelSchema,
@@ -184,7 +184,7 @@ def make_evaluate(
         metric_fn: as ``evaluate_batches``.
         loss_fn: as ``evaluate_batches``.
         regularisation: the part of the loss that does not depend on examples.
-        max_batches: as ``Feed.evaluation``.
+        max_batches: as ``DistributedBatches.evaluation``.
         should_stop: asked between batches; when it says so on any worker, the function returns
             None on all.
         keep: called with each of this worker's batches and its logits.
@@ -322,8 +322,8 @@ def assemble(
         weights = balanced_weights(data.train, schema)
         training_losses = make_losses(spec, schema, settings, weights)
 
-    def feed(source: Input, *, is_training: bool) -> Feed:
-        return Feed(
+    def feed(source: BatchSource, *, is_training: bool) -> DistributedBatches:
+        return DistributedBatches(
             source,
             strategy,
             is_training=is_training,
@@ -345,7 +345,7 @@ def assemble(
             average_decay=decay,
             seed=settings.run.seed,
             num_replicas=num_replicas,
-            on_device=getattr(data.train, "on_device", None),
+            on_device=data.train.on_device,
             rate_shares=_rate_shares(model, trained, settings, hooks),
         ),
         workers=workers,
@@ -461,7 +461,7 @@ def _check_pairs(settings: Settings, num_replicas: int) -> None:
         )
 
 
-def _plan(settings: Settings, train: Input) -> Plan:
+def _plan(settings: Settings, train: BatchSource) -> Plan:
     if train.num_examples is not None:
         return plan_length(settings, train.num_examples)
     if settings.training.train_steps is None:

@@ -18,8 +18,7 @@ import tensorflow as tf
 
 from tf_image_classification.batches import outputs_of
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.table import Table
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec, source_digest
@@ -64,8 +63,7 @@ def fit_outputs(
             the examples cannot be read by number.
     """
     layers = output_layers(model, data.schema.names)
-    source = getattr(data.train, "source", None)
-    if not isinstance(source, Table):
+    if data.train is None or data.train.table is None:
         raise ConfigError("head_phase needs examples by number: use input_mode indexed.")
     weights = [np.zeros(v.shape) for layer in layers.values() for v in layer.weights]
     text = ""
@@ -164,7 +162,7 @@ def _computed(
     layers: dict[str, keras.layers.Dense],
 ) -> dict[str, npt.NDArray[Any]]:
     pipeline = run_data.without_augmentation(data, spec)
-    feed = Feed(
+    feed = DistributedBatches(
         pipeline,
         tf.distribute.OneDeviceStrategy("CPU:0"),  # only for reading
         is_training=False,

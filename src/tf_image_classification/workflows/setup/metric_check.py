@@ -41,8 +41,8 @@ def check_metrics(spec: EstimatorSpec, settings: Settings, data: Data) -> tuple[
         ConfigError: ``best_metric`` is no metric, no number, or can never be one on these examples.
     """
     best = settings.evaluation.best_metric or "loss"
-    table = getattr(data.evaluation, "source", None)
-    if not isinstance(table, Table):
+    table = data.evaluation.table if data.evaluation is not None else None
+    if table is None:
         found = _worked_out(spec, settings, data.schema, _made_up_rows(data.schema), "random")
         scalar_metric(found, best)
         return ()

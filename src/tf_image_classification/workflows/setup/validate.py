@@ -16,7 +16,7 @@ import tensorflow as tf
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import Batch
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import (
@@ -34,7 +34,7 @@ from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import png16_range, run_data
 from tf_image_classification.workflows.setup.data_check import DataCheck, check_data
 from tf_image_classification.workflows.setup.metric_check import check_metrics
-from tf_image_classification.workflows.setup.run_data import Data, Input
+from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.spec_check import require_spec
 
 
@@ -54,7 +54,7 @@ class OpenedRun:
 
     folder: ModelFolder
     data: Data
-    train: Input
+    train: BatchSource
     settings: Settings
     record: RunManifest
     notes: tuple[str, ...]
@@ -84,8 +84,9 @@ def open_run(
     data = run_data.read_data(spec, settings, cache_dir, before.schema if before else None)
     if data.train is None:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
-    if isinstance(data.train, Pipeline):
-        settings = png16_range.settled(settings, data.train.png16_range)
+    pipeline = data.train.as_pipeline
+    if pipeline is not None:
+        settings = png16_range.settled(settings, pipeline.preprocessor.png16_range)
     record = make_manifest(
         spec=spec_name(spec),
         spec_source=source_digest(spec),
