@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.config import OPTIONS, Settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.pipeline.user_input import GivenInput
-from tf_image_classification.dataset.table import Table
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import (
@@ -194,7 +191,7 @@ def _evaluate(
         bad_images(data.left_out)
     keeper = Keeper(schema)
     evaluate = make_evaluate(
-        Feed(
+        DistributedBatches(
             data.evaluation,
             workers.strategy,
             is_training=False,
@@ -215,7 +212,7 @@ def _evaluate(
     predictions = keeper.predictions(
         step=step,
         data=data.evaluation.fingerprint,
-        locate=_locate(data.evaluation),
+        locate=data.evaluation.locate,
         exchange=workers.exchange if workers.count > 1 else None,
     )
     return evaluation, predictions
@@ -223,10 +220,9 @@ def _evaluate(
 
 def _with_slices(predictions: Predictions, data: run_data.Data) -> Predictions:
     """The predictions with the columns of the evaluation set beside its labels."""
-    if not isinstance(data.evaluation, Pipeline):
+    if data.evaluation is None or data.evaluation.table is None:
         return predictions
-    assert isinstance(data.evaluation.source, Table)
-    columns = columns_beside(data.evaluation.source)
+    columns = columns_beside(data.evaluation.table)
     slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
     return dataclasses.replace(predictions, slices=slices)
 
@@ -307,10 +303,6 @@ def kept_predictions(
     evaluated = evaluate_folder(None, settings, alone, choice=choice)
     log.warning("evaluated %d examples; %s", evaluated.evaluation.num_examples, evaluated.kept)
     return evaluated.predictions
-
-
-def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
-    return source.source.locate if isinstance(source, Pipeline) else "example {}".format
 
 
 def _refuse_for_exported(settings: Settings, manifest: RunManifest) -> None:

@@ -11,8 +11,9 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.pipeline.pipeline import BadImage
+from tf_image_classification.dataset.pipeline.bad_images import BadImage
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.distributed.devices import check_batch_size, uses_xla
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import ConfigError
@@ -36,7 +37,7 @@ from tf_image_classification.workflows.setup.losses import (
     make_losses,
 )
 from tf_image_classification.workflows.setup.model import build_model, make_forward
-from tf_image_classification.workflows.setup.run_data import Data, Input
+from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.slices import watched_slices
 
 
@@ -101,8 +102,8 @@ def assemble(
     forward = make_forward(model, data.schema, settings)
     losses = make_losses(context, data.schema)
 
-    def feed(source: Input, *, is_training: bool) -> Feed:
-        return Feed(
+    def feed(source: BatchSource, *, is_training: bool) -> DistributedBatches:
+        return DistributedBatches(
             source,
             workers.strategy,
             is_training=is_training,
@@ -124,7 +125,7 @@ def assemble(
             average_decay=settings.model.moving_average_decay,
             seed=settings.run.seed,
             num_replicas=num_replicas,
-            on_device=getattr(data.train, "on_device", None),
+            on_device=data.train.on_device,
             rate_shares=_rate_shares(model, state.trained, settings, hooks),
         ),
         workers=workers,
@@ -249,7 +250,7 @@ def _check_pairs(settings: Settings, num_replicas: int) -> None:
         )
 
 
-def _plan(settings: Settings, train: Input) -> Plan:
+def _plan(settings: Settings, train: BatchSource) -> Plan:
     if train.num_examples is not None:
         return plan_length(settings, train.num_examples)
     if settings.training.train_steps is None:

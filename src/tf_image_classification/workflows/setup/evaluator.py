@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.batches import Batch
-from tf_image_classification.dataset.pipeline.distribute import Feed
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.evaluation.loop import Evaluation, Slices, conclude, sum_batches
 from tf_image_classification.labels import LabelSchema
@@ -18,7 +18,7 @@ from tf_image_classification.training.step import Forward
 
 
 def make_evaluate(
-    feed: Feed,
+    feed: DistributedBatches,
     workers: Workers,
     forward: Forward,
     schema: LabelSchema,
@@ -42,7 +42,7 @@ def make_evaluate(
         metric_fn: as ``evaluate_batches``.
         loss_fn: as ``evaluate_batches``.
         regularisation: the part of the loss that does not depend on examples.
-        max_batches: as ``Feed.evaluation``.
+        max_batches: as ``DistributedBatches.evaluation``.
         should_stop: called between batches; if it is true on any worker, the function returns
             None on all.
         keep: called with each of this worker's batches and its logits.

@@ -22,6 +22,7 @@ import tensorflow as tf
 from tf_image_classification import keras_settings, tf1_code
 from tf_image_classification.batches import outputs_of, prediction_keys
 from tf_image_classification.config import Settings, make_settings
+from tf_image_classification.dataset.pipeline.image_preprocessor import bytes_preproc_of
 from tf_image_classification.errors import SpecError, TficError, brief
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
@@ -103,7 +104,7 @@ def _broken_promises(spec: EstimatorSpec, settings: Settings, schema: LabelSchem
     if broken:
         return broken
     # Ours gives bytes in training and the same range as float32 in evaluation.
-    is_ours = hasattr(spec.get_preproc_fn(True), "of_bytes")
+    is_ours = bytes_preproc_of(spec.get_preproc_fn(True)) is not None
     same_dtype = is_ours or images[True].dtype == images[False].dtype
     if images[True].shape != images[False].shape or not same_dtype:
         return [

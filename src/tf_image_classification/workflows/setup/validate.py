@@ -16,7 +16,7 @@ import tensorflow as tf
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import Batch
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import (
@@ -33,7 +33,7 @@ from tf_image_classification.workflows.setup import png16_range, run_data
 from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.data_check import DataCheck, check_data
 from tf_image_classification.workflows.setup.metric_check import check_metrics
-from tf_image_classification.workflows.setup.run_data import Data, Input
+from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.spec_check import require_spec
 
 
@@ -52,7 +52,7 @@ class OpenedRun:
 
     context: RunContext
     data: Data
-    train: Input
+    train: BatchSource
     manifest: RunManifest
     notes: tuple[str, ...]
     counts: Mapping[str, Any]
@@ -73,8 +73,9 @@ def open_run(context: RunContext) -> OpenedRun:
     data = run_data.read_data(context, before.schema if before else None)
     if data.train is None:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
-    if isinstance(data.train, Pipeline):
-        measured = png16_range.settled(context.settings, data.train.png16_range)
+    pipeline = data.train.as_pipeline
+    if pipeline is not None:
+        measured = png16_range.settled(context.settings, pipeline.preprocessor.png16_range)
         context = context.replace(settings=measured)
     spec, settings = context.spec, context.settings
     manifest = make_manifest(
