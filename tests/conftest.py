@@ -58,7 +58,7 @@ def clean_environment(monkeypatch):
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     """Intervals of evaluations that other tests look at for something else are made roughly."""
-    monkeypatch.setattr("tf_image_classification.evaluation.measures._NUM_DRAWS", 20)
+    monkeypatch.setattr("tf_image_classification.evaluation.measures._NUM_RESAMPLES", 20)
 
 
 @pytest.fixture(autouse=True)

@@ -30,13 +30,17 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.analysis import Analysis, analyze
 from tf_image_classification.evaluation.loop import Evaluation
-from tf_image_classification.evaluation.predictions import Keeper, Predictions, read_predictions
+from tf_image_classification.evaluation.predictions import (
+    Predictions,
+    PredictionStore,
+    read_predictions,
+)
 from tf_image_classification.export.saved_model import (
     ExportedModel,
     exported_step,
 )
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics.streaming import metric_names
+from tf_image_classification.metrics.definitions import metric_names
 from tf_image_classification.model_folder import ModelFolder, RunManifest, evaluation_line
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
@@ -151,7 +155,7 @@ def evaluate_folder(
         on_skip=bad_images,
         rank=workers.rank,
     )
-    keeper = Keeper(schema)
+    store = PredictionStore(schema)
     evaluate = build.make_evaluate(
         feed,
         workers,
@@ -160,11 +164,11 @@ def evaluate_folder(
         metric_fn=functools.partial(own_metrics, spec, schema),
         loss_fn=None if exported else build.make_losses(spec, schema, settings),
         regularisation=lambda: regularisation,
-        keep=keeper,
+        store=store,
     )
     evaluation = evaluate()
     assert evaluation is not None
-    predictions = keeper.predictions(
+    predictions = store.predictions(
         step=step,
         data=data.evaluation.fingerprint,
         locate=_locate(data.evaluation),
