@@ -41,6 +41,7 @@ import tf_image_classification
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.errors import CheckpointError, RunMismatchError, SpecError
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels.schema import with_kinds_named
 from tf_image_classification.system import files
 
 log = logging.getLogger("tf_image_classification")
@@ -75,7 +76,9 @@ class RunManifest:
     def digest(self) -> int:
         """A number that stands for all that keeps another run from continuing this one."""
         settings = {
-            name: _plain(self.settings[name]) for name, o in OPTIONS.items() if o.resume == "same"
+            name: _comparable(name, self.settings[name])
+            for name, o in OPTIONS.items()
+            if o.resume == "same"
         }
         parts = (
             self.spec.rpartition(":")[2],
@@ -109,9 +112,10 @@ class RunManifest:
         for name, option in OPTIONS.items():
             if option.resume != "same":
                 continue
-            there, now = self.settings.get(name, option.default), other.settings[name]
-            if _plain(there) != _plain(now):
-                found.append(f"{name}: {_plain(there)!r} there, {_plain(now)!r} now")
+            there = _comparable(name, self.settings.get(name, option.default))
+            now = _comparable(name, other.settings[name])
+            if there != now:
+                found.append(f"{name}: {there!r} there, {now!r} now")
         return found
 
 
@@ -150,7 +154,10 @@ def _instead_of_a_model_folder(path: str) -> str:
     return f"is not a model folder: it has no run.json. {expected}."
 
 
-def _plain(value: Any) -> Any:
+def _comparable(name: str, value: Any) -> Any:
+    """A setting's value as JSON has it, with the current names of label kinds."""
+    if name == "label_kinds":
+        return with_kinds_named(value)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -407,7 +414,7 @@ def make_manifest(
     settings: Settings,
 ) -> RunManifest:
     """The record of a run that is about to start; arguments as the attributes of the record."""
-    values = {name: _plain(value) for name, value in settings.values().items()}
+    values = {name: _comparable(name, value) for name, value in settings.values().items()}
     return RunManifest(
         spec=spec,
         spec_source=spec_source,

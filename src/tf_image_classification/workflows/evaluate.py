@@ -27,13 +27,17 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.analysis import Analysis, analyze
 from tf_image_classification.evaluation.loop import Evaluation
-from tf_image_classification.evaluation.predictions import Keeper, Predictions, read_predictions
+from tf_image_classification.evaluation.predictions import (
+    Predictions,
+    PredictionStore,
+    read_predictions,
+)
 from tf_image_classification.export.saved_model import (
     ExportedModel,
     exported_step,
 )
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics.streaming import metric_names
+from tf_image_classification.metrics.definitions import metric_names
 from tf_image_classification.model_folder import ModelFolder, RunManifest, evaluation_line
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
@@ -189,7 +193,7 @@ def _evaluate(
     bad_images = _if_possible(default_hooks.BadImageList(context.folder, workers.rank))
     if workers.is_writer and data.left_out:
         bad_images(data.left_out)
-    keeper = Keeper(schema)
+    store = PredictionStore(schema)
     evaluate = make_evaluate(
         DistributedBatches(
             data.evaluation,
@@ -205,11 +209,11 @@ def _evaluate(
         metric_fn=functools.partial(own_metrics, context.spec, schema),
         loss_fn=None if exported else make_losses(context, schema),
         regularisation=lambda: regularisation,
-        keep=keeper,
+        store=store,
     )
     evaluation = evaluate()
     assert evaluation is not None
-    predictions = keeper.predictions(
+    predictions = store.predictions(
         step=step,
         data=data.evaluation.fingerprint,
         locate=data.evaluation.locate,

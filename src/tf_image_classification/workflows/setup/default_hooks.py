@@ -15,7 +15,7 @@ from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.hooks import Every, Hook, Run
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
-from tf_image_classification.metrics.streaming import higher_is_better
+from tf_image_classification.metrics.metric_direction import higher_is_better
 from tf_image_classification.model_folder import ModelFolder, evaluation_line
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup.context import RunContext

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification import keras_settings, tf1_code
-from tf_image_classification.batches import outputs_of, prediction_keys
+from tf_image_classification.batches import outputs_of
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.dataset.pipeline.image_preprocessor import bytes_preproc_of
 from tf_image_classification.errors import SpecError, TficError, brief
@@ -36,8 +36,10 @@ from tf_image_classification.estimator_specs import (
     spec_name,
     split_logits,
 )
+from tf_image_classification.evaluation.loop import RESERVED_METRIC_NAMES
 from tf_image_classification.labels import LabelSchema, example_values
-from tf_image_classification.metrics import streaming
+from tf_image_classification.labels.outputs import prediction_keys
+from tf_image_classification.metrics.merging import merge_all
 
 _SIZES = ((37, 53), (64, 64), (201, 17), (1, 1))  # height and width of synthetic images
 _NUM_EXAMPLES = len(_SIZES)
@@ -495,10 +497,10 @@ def _check_metrics(
         kind = type(metrics).__name__
         yield f"metric_ops gives a {kind}, expected a dictionary by name, or None."
         return
-    reserved = sorted(streaming.RESERVED_NAMES & set(metrics))
+    reserved = sorted(RESERVED_METRIC_NAMES & set(metrics))
     if reserved:
         yield f"metric_ops names {', '.join(reserved)}, which every evaluation has anyway."
-    streaming.merge_all([metrics])  # raises for what is no streaming metric
+    merge_all([metrics])  # raises for what is no streaming metric
     empty = {
         key: value[:0]
         for label in schema
@@ -508,7 +510,7 @@ def _check_metrics(
     try:
         none = {name: value[:0] for name, value in labels.items()}
         of_none = own_metrics(spec, schema, none, empty)
-        streaming.merge_all([metrics, of_none or {}])
+        merge_all([metrics, of_none or {}])
     except TficError as error:
         yield f"metric_ops for a batch without a known label: {error}"
     except Exception as error:

@@ -25,7 +25,7 @@ from tf_image_classification.estimator_specs import (
     source_digest,
     spec_name,
 )
-from tf_image_classification.evaluation.loop import MOST_CLASSES_IN_A_MATRIX
+from tf_image_classification.evaluation.loop import MAX_CLASSES_OF_MATRIX
 from tf_image_classification.labels import LabelSchema, example_values
 from tf_image_classification.model_folder import RunManifest, make_manifest
 from tf_image_classification.system import files
@@ -146,10 +146,10 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
     if not schema.class_labels:
         of_classes = ("output_cm_folder", "class_weights")
         refuse(of_classes, "class_dict has no class label")
-    elif all(label.depth > MOST_CLASSES_IN_A_MATRIX for label in schema.class_labels):
+    elif all(label.depth > MAX_CLASSES_OF_MATRIX for label in schema.class_labels):
         refuse(
             ("output_cm_folder",),
-            f"confusion matrices are made for up to {MOST_CLASSES_IN_A_MATRIX} classes",
+            f"confusion matrices are made for up to {MAX_CLASSES_OF_MATRIX} classes",
         )
 
 
