@@ -291,13 +291,13 @@ def _refuse_for_exported(settings: Settings, record: RunManifest) -> None:
 
 def _set_otherwise(settings: Settings, record: RunManifest) -> list[str]:
     """Settings given now that decide what a model says, and were others in the training."""
-    fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
     settings = png16_range.as_begun(settings, record)
     return [
         name
-        for name in (*fixed, "test_time_augmentation", "png16_range")
-        if settings.origin(name) != "default"
-        and settings.values()[name] != record.settings.get(name, OPTIONS[name].default)
+        for name, option in OPTIONS.items()
+        if option.is_exported
+        and settings.origin(name) != "default"
+        and settings.values()[name] != record.settings.get(name, option.default)
     ]
 
 
@@ -335,27 +335,16 @@ def _in_names_of_run(schema: LabelSchema, record: RunManifest) -> LabelSchema:
     return schema.with_vocabularies(names)
 
 
-_OF_TRAINING = (
-    *("input_mode", "stream_block", "gradient_accumulation_steps", "balanced_sampling"),
-    *("head_phase", "layer_decay", "freeze_batch_norm", "trainable_scopes"),
-    *("batch_norm_momentum", "mixup_alpha", "cutmix_alpha"),
-)
-
-
 def inherited(settings: Settings, record: RunManifest) -> Settings:
     """These settings, with the run's own for all that is not given now and decides the result.
 
-    How a training reads its examples and changes its variables does not.
+    Which settings these are is part of their declaration (``Option.is_inherited``).
     """
     settings = png16_range.as_begun(settings, record)
     missing = {
         name: record.settings[name]
         for name in record.origins
-        if settings.origin(name) == "default"
-        and name in OPTIONS
-        and (OPTIONS[name].resume == "same" or name == "eval_metadata")
-        and OPTIONS[name].group not in ("optimizer", "schedule")
-        and name not in _OF_TRAINING
+        if settings.origin(name) == "default" and name in OPTIONS and OPTIONS[name].is_inherited
     }
     return settings.replace(**missing)
 
