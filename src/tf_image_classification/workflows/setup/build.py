@@ -221,8 +221,7 @@ def _rate_shares(
     """The learning-rate factor of each variable: of its layer times those of the hooks."""
     decay = settings.model.layer_decay
     factors = rate_factors(model, trained, decay)
-    is_given = settings.origin("layer_decay") not in ("default", "recipe")
-    if decay != 1.0 and is_given and set(factors) == {1.0}:
+    if decay != 1.0 and settings.is_chosen("layer_decay") and set(factors) == {1.0}:
         raise ConfigError(
             "layer_decay has no effect: only outputs (the layers called logits) are trained, which "
             "have the full rate. Remove it."
