@@ -115,11 +115,14 @@ def test_what_belongs_to_no_flag_is_told_with_the_flag(verb, words, message, her
         ("predict runs/pets cat.jpg --ouput o.csv", "Unknown flag --ouput. Did you mean output?"),
         ("predict runs/pets cat.jpg --top_k many", "top_k is 'many', expected a whole number"),
         ("predict runs/pets cat.jpg --top_k 0", "top_k is 0, expected a whole number of at least"),
-        ("inspect pets/cat/1.jpg cat.jpg a b c", "unexpected: cat.jpg a b and 1 more. Quote a pat"),
+        (
+            "inspect pets/cat/1.jpg cat.jpg a b c",
+            "'cat.jpg a b and 1 more' belongs to no flag. Quote a pat",
+        ),
         ("convert pets", "missing: OUT"),
-        ("convert a.jpg b.jpg c.jpg out", "unexpected: c.jpg out. Quote a pattern"),
+        ("convert a.jpg b.jpg c.jpg out", "'c.jpg out' belongs to no flag. Quote a pattern"),
         ("convert pets out --shardmb 3", "Unknown flag --shardmb. Did you mean shard_mb?"),
-        ("serve runs/pets 8080", "unexpected: 8080"),
+        ("serve runs/pets 8080", "'8080' belongs to no flag. Write --name value"),
         ("serve runs/pets --port http", "port is 'http', expected a whole number from 0 to 65535"),
         ("serve runs/pets --port 99999", "port is 99999, expected a whole number from 0 to 65535"),
         ("launch python mine.py", "missing: --workers"),
@@ -149,6 +152,106 @@ def test_a_usage_error_of_a_verb_is_one_line_with_status_2(line, message, here, 
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert error.startswith(f"tfic {line.split()[0]}: ") and " --help." in error
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train --backbone", "--backbone has no value. Write --backbone VALUE."),
+        ("train --model_dir --backbone resnet50", "--model_dir has no value"),
+        ("train --lr 0.1", "Unknown flag --lr. Use --learning_rate."),
+        ("train -b 32", "Unknown flag -b. Use --batch_size."),
+        ("train --data pets", "Unknown flag --data. Use --train_metadata."),
+        ("train --output-dir=runs/x", "Unknown flag --output-dir. Use --model_dir."),
+        ("train --resume", "The same command resumes an interrupted run."),
+        ("train --mixup 0.2", "Did you mean mixup_alpha?"),
+        ("train --inspect False", "Write --inspect=False, or --inspect alone."),
+        ("train --image-size 224,224", "image_size is '224,224', expected a whole number"),
+        ("train --optimizer Adam", "Did you mean adam"),
+        ("train --spec mine.py:A --backbone b", "Give either a spec or a backbone"),
+        ("train --epochs 3 --train-steps 100", "exclude each other"),
+        ("train --optimizer sgd --momentum 0.9", "has no effect with optimizer = sgd"),
+        ("train help", "'help' belongs to no flag"),
+        ("evaluate --eval_metadata", "--eval_metadata has no value"),
+        (
+            "evaluate runs/pets pets",
+            "'pets' belongs to no flag. For data write --eval_metadata pets.",
+        ),
+        (
+            "evaluate runs/pets --learning-rate 0.1",
+            "--learning-rate has no effect in tfic evaluate",
+        ),
+        ("evaluate runs/pets --keep-evaluation maybe", "expected one of auto, yes, no"),
+        ("evaluate runs/pets --group-colum person", "Did you mean group_column?"),
+        ("predict runs/pets cat.jpg --topk 3", "Did you mean top_k?"),
+        ("predict cat.jpg --model-dir=runs/pets --top-k=-1", "top_k is -1, expected"),
+        ("predict runs/pets cat.jpg --no-calibrated=1", "--no-calibrated takes no value"),
+        ("predict runs/pets cat.jpg --resume", "--resume continues a file. Give it with --output"),
+        ("predict runs/pets cat.jpg --image_size 96", "--image_size has no effect in tfic predict"),
+        ("predict --model_dir runs/pets --output o.txt cat.jpg", "expected a name ending in .csv"),
+        ("export runs/pets", "missing: --format"),
+        ("export runs/pets --format", "--format has no value"),
+        ("export runs/pets --format=onnx,tf", "--format tf: Known: keras"),
+        ("export runs/pets --format onnx --quantize int4", "Did you mean int8?"),
+        ("export runs/pets --format onnx --max-accuracy-drop 0.1", "needs dynamic or int8"),
+        ("export runs/pets --format onnx --train-metadata pets", "without --quantize int8"),
+        ("export runs/pets --format onnx --spec mine.py:A", "without --format keras"),
+        ("serve runs/pets --timeout-secs 0", "timeout_secs is 0.0, expected a number above 0"),
+        ("serve runs/pets --max_batch_size 1.5", "max_batch_size is '1.5', expected a whole"),
+        ("serve runs/pets --no-host", "Unknown flag --no-host. Did you mean host?"),
+        ("report runs/pets --no-inspect --group-column", "--group-column has no value"),
+        ("compare runs/pets runs/cars runs/x", "3 model folders are given"),
+        ("convert pets --split train=1 --out", "--out has no value"),
+        ("submit vertex -- python x.py", "missing: --config"),
+    ],
+)
+def test_what_a_stranger_types_ends_with_status_2_and_what_to_write(line, message, here, capsys):
+    assert type_in(*line.split()) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert error.startswith(f"tfic {line.split()[0]}: ") and " --help." in error
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --epochs -h", "train --backbone b -h --nonsense", "predict runs/pets -h cat.jpg",
+        "evaluate --spec mine.py:A -h", "convert --help pets", "check-spec mine.py:A --help",
+        "launch --workers 2 -h -- python x.py", "submit vertex --help", "export --format -help",
+    ],
+)  # fmt: skip
+def test_help_anywhere_in_a_line_is_answered(line, here, capsys):
+    assert type_in(*line.split()) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"usage: tfic {line.split()[0]}") and not captured.err
+
+
+@pytest.mark.parametrize(
+    ("line", "folder", "data"),
+    [
+        ("runs/pets --eval-metadata pets/a pets/b", "runs/pets", ("pets/a", "pets/b")),
+        ("--eval_metadata pets/a pets/b runs/pets", "runs/pets", ("pets/a", "pets/b")),
+        ("--eval_metadata=pets/a runs/pets", "runs/pets", ("pets/a",)),
+        ("--eval_metadata pets/a pets/b --model-dir=runs/pets", "runs/pets", ("pets/a", "pets/b")),
+        ("--eval_metadata pets/a pets/b", "./models", ("pets/a", "pets/b")),
+        (
+            "--eval_metadata pets/a --seed 3 --eval_metadata pets/b",
+            "./models",
+            ("pets/a", "pets/b"),
+        ),
+    ],
+)
+def test_all_words_after_a_list_are_its_values_but_a_model_folder(line, folder, data, here):
+    from tf_image_classification.cli import evaluate
+
+    _, settings = evaluate.main.parse(line.split())
+    assert settings.run.model_dir == folder
+    assert settings.data.eval_metadata == data
+
+
+def test_of_a_flag_that_is_given_twice_the_last_value_counts(here, capsys):
+    assert type_in("train", "--batch_size=32", "--batch-size", "16", "--print_config") == 0
+    assert "\nbatch_size: 16" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

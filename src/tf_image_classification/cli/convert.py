@@ -30,7 +30,9 @@ class Arguments:
         is_required=True,
     )
     out: str = declare("", "Folder to write, local or gs://.", is_required=True)
-    split: str = declare("", "Splits and their fractions, e.g. train=0.8,eval=0.1,test=0.1.")
+    split: tuple[str, ...] = declare(
+        (), "Splits and their fractions, e.g. train=0.8,eval=0.1,test=0.1."
+    )
     group_column: str = declare("", "Column whose equal values stay in one split.")
     stratify: str = declare("", "Column whose values get the same fractions in every split.")
     label: str = declare("", "Label column, if it is not called label.")
@@ -188,9 +190,9 @@ def _lines(path: str) -> list[str]:
     return names
 
 
-def _fractions(text: str) -> dict[str, float]:
+def _fractions(entries: Sequence[str]) -> dict[str, float]:
     fractions = {}
-    for entry in filter(None, text.split(",")):
+    for entry in entries:
         name, equals, fraction = entry.partition("=")
         try:
             fractions[name.strip()] = float(fraction)

@@ -16,8 +16,15 @@ from tf_image_classification.workflows.setup.environment import prepare_tensorfl
 class Arguments:
     """The arguments of ``tfic inspect``."""
 
-    source: str = declare("", "Images as tfic convert takes them; never changed.", is_required=True)
-    eval: str = declare("", "Evaluation images, to check for train/eval leakage.")
+    source: str = declare(
+        "",
+        "Images as tfic convert takes them; never changed.",
+        is_required=True,
+        aliases=("train_metadata",),
+    )
+    eval: str = declare(
+        "", "Evaluation images, to check for train/eval leakage.", aliases=("eval_metadata",)
+    )
     label: str = declare("", "Label columns, e.g. colour,shape; empty: all.")
     group_column: str = declare("", "Column whose values must not occur in both sets.")
     backbone: str = declare("", "Backbone whose features find outliers and label errors.")

@@ -155,10 +155,10 @@ class Verb(Generic[_Arguments]):
 
     def _explain(self, flag: str) -> str:
         if {*OPTIONS, *ALIASES}.isdisjoint(names_of_flag(flag)):
-            return command_line.explain_gone(flag)
+            return command_line.explain_flag(flag, {*self.own_options(), *self.shared_options()})
         is_there = self.name in FILE_OPTIONS["config"].verbs
         hint = "; a file for --config may contain settings of other verbs" if is_there else ""
-        return f"--{flag} has no effect in tfic {self.name}. Remove it{hint}."
+        return f"{flag} has no effect in tfic {self.name}. Remove it{hint}."
 
     def _print_usage_error(self, error: UsageError) -> int:
         text = str(error)

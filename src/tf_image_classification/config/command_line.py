@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -48,11 +48,43 @@ GONE = {
 }
 """Flags of the first version and of ML Engine that have no successor of their name."""
 
+_OF_OTHERS = {
+    **dict.fromkeys(("data", "data_dir", "dataset", "train_data", "train_dir"), "train_metadata"),
+    **dict.fromkeys(("val_data", "val_dir", "eval_data", "test_data"), "eval_metadata"),
+    **dict.fromkeys(("output_dir", "out_dir", "logdir", "project", "save_dir"), "model_dir"),
+    **dict.fromkeys(("b", "bs", "batch", "train_batch_size"), "batch_size"),
+    **dict.fromkeys(("weights", "pretrained", "initial_checkpoint"), "checkpoint_path"),
+    **dict.fromkeys(("model", "arch", "network"), "backbone"),
+    **dict.fromkeys(("imgsz", "img_size", "input_size"), "image_size"),
+    "lr": "learning_rate",
+    "e": "epochs",
+    "opt": "optimizer",
+    "wd": "weight_decay",
+    "aug": "augmentation",
+    "sched": "learning_rate_decay_type",
+    "amp": "precision",
+    "smoothing": "label_smoothing",
+    "patience": "early_stopping_patience",
+}
+"""Names of settings in other programs."""
 
-def explain_gone(flag: str) -> str:
-    """The message for a flag of an earlier version; "" for another one."""
-    hint = next((GONE[name] for name in names_of_flag(flag) if name in GONE), "")
-    return hint and f"Unknown flag --{flag}. {hint}"
+
+def explain_flag(flag: str, known: Collection[str]) -> str:
+    """The message for a flag of an earlier version or of another program; "" for another one.
+
+    Args:
+        flag: as it was typed.
+        known: the names of the options that there are.
+    """
+    for name in names_of_flag(flag):
+        advice = GONE.get(name, "")
+        if _OF_OTHERS.get(name) in known:
+            advice = f"Use --{_OF_OTHERS[name]}."
+        if name == "resume" and "train_steps" in known:
+            advice = "The same command resumes an interrupted run."
+        if advice:
+            return f"Unknown flag {flag}. {advice}"
+    return ""
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -98,7 +130,7 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> Line:
     options = {**FILE_OPTIONS, **OPTIONS}
     own = {n: o for n, o in options.items() if not is_of_program(n, flag_values)}
     table = {**own, **program_options(flag_values)}
-    line = read_line(arguments, table, explain=explain_gone)
+    line = read_line(arguments, table, explain=lambda flag: explain_flag(flag, own))
     if line.asks_for_help:
         return line
     line.values(own)

@@ -30,12 +30,13 @@ _WEIGHTS = (".ckpt", ".h5", ".hdf5", ".keras", ".weights")
 
 
 def names_of_flag(flag: str) -> list[str]:
-    """The names that a flag without its dashes may stand for, the likeliest first.
+    """The names that a flag may stand for, the likeliest first.
 
     Example:
-        >>> names_of_flag("no-inspect")
+        >>> names_of_flag("--no-inspect")
         ['no-inspect', 'no_inspect', 'inspect']
     """
+    flag = flag.lstrip("-")
     plain = flag.replace("-", "_")
     negated = [plain.removeprefix(no) for no in ("no_", "no") if plain.startswith(no)]
     return [flag, plain, *negated[:1]]
@@ -173,7 +174,7 @@ class _Reader:
             if not equals and has_word:
                 self.line.unknown.append(remaining.pop(0))
         elif not name:
-            self._problem(self._unknown(spelled))
+            self._problem(self._unknown(flag[0].partition("=")[0]))
         elif self._names[name].kind is bool:
             if is_negated and equals:
                 self._problem(f"--{spelled} takes no value.")
@@ -217,10 +218,10 @@ class _Reader:
     def _problem(self, text: str) -> None:
         self.problems.append(text)
 
-    def _unknown(self, spelled: str) -> str:
+    def _unknown(self, flag: str) -> str:
         known = [n for n, option in self._names.items() if option.group != FOREIGN]
-        hint = nearest(spelled.replace("-", "_"), {*known, *self._suggestions, "help"})
-        return self._explain(spelled) or f"Unknown flag --{spelled}.{hint}"
+        near = nearest(names_of_flag(flag)[1], {*known, *self._suggestions, "help"})
+        return self._explain(flag) or f"Unknown flag {flag}.{near}"
 
     def _assign_words(self) -> None:
         """Give the words without a flag to the positional arguments that have no value yet."""
@@ -233,14 +234,14 @@ class _Reader:
             self._words = self._words[len(taken) :]
             for word in taken:
                 self._add(name, word)
-        if self._words and self._positions:
+        if self._words:
             shown = " ".join(self._words[:3])
             shown += f" and {len(self._words) - 3} more" if len(self._words) > 3 else ""
-            pattern = ". Quote a pattern, so that the shell does not expand it"
-            self._problem(f"unexpected: {shown}{pattern if self._words[1:] else ''}.")
-        elif self._words:
-            word = self._words[0]
-            self._problem(f"{word!r} belongs to no flag. {self._where_it_belongs(word)}")
+            advice = self._where_it_belongs(self._words[0])
+            if not advice and self._words[1:]:
+                advice = "Quote a pattern, so that the shell does not expand it."
+            advice = advice or "Write --name value or --name=value."
+            self._problem(f"{shown!r} belongs to no flag. {advice}")
 
     def _check_required(self) -> None:
         for name in self._positions:
@@ -273,43 +274,32 @@ class _Reader:
                 return
 
     def _where_it_belongs(self, word: str) -> str:
-        """What to write instead of a word that belongs to no flag."""
+        """The advice for a word that belongs to no flag, or ""."""
         name, equals, _ = word.partition("=")
         if equals and name in self._names:
             return f"Write --{word}."
-        kinds: list[tuple[str, str, bool]] = [
-            ("spec", f"For a spec write --spec {word}.", bool(re.fullmatch(_SPEC, word))),
+        lists = (n for n in ("train_metadata", "eval_metadata") if n in self._options)
+        data = [f"--{name} {word}" for name in lists]
+        is_data = os.path.exists(word) or any(sign in word for sign in "./*")
+        kinds = (
+            ("spec", bool(re.fullmatch(_SPEC, word)), f"For a spec write --spec {word}."),
             (
                 "spec",
-                f"For a spec write --spec {word}:Class; a program is run with python {word}.",
                 word.endswith(".py"),
+                f"For a spec write --spec {word}:Class; a program is run with python {word}.",
             ),
-            ("config", f"For settings write --config {word}.", word.endswith((".yml", ".yaml"))),
+            ("config", word.endswith((".yml", ".yaml")), f"For settings write --config {word}."),
             (
                 "checkpoint_path",
-                f"For weights write --checkpoint_path {word}.",
                 word.endswith(_WEIGHTS),
+                f"For weights write --checkpoint_path {word}.",
             ),
-            (
-                "model_dir",
-                f"For a model folder write --model_dir {word}.",
-                _is_model_folder(word),
-            ),
-            (
-                "train_metadata",
-                f"For data write --train_metadata {word}"
-                + (f", or --eval_metadata {word}." if "eval_metadata" in self._names else "."),
-                os.path.exists(word) or any(sign in word for sign in "./*"),
-            ),
-        ]
-        for option, hint, fits in kinds:
-            if fits and option in self._names:
-                return hint
-        lists = [
-            f"--{n}" for n in ("train_metadata", "eval_metadata", "labels") if n in self._names
-        ]
-        several = f"; several files may follow {' or '.join(lists)}" if lists else ""
-        return f"Write --name value or --name=value{several}."
+            ("model_dir", _is_model_folder(word), f"For a model folder write --model_dir {word}."),
+        )
+        for option, fits, advice in kinds:
+            if fits and option in {*self._names} - {*self._positions}:
+                return advice
+        return f"For data write {', or '.join(data)}." if data and is_data else ""
 
 
 _SPEC = r"[\w./\\-]+:[A-Za-z_]\w*"
