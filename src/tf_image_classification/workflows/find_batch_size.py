@@ -67,7 +67,7 @@ def find_batch_size(
         try:
             opened = open_run(spec, changed, cache_dir)
             parts = build.assemble(spec, changed, opened.data, workers, [])
-            secs = [parts.run.time_steps(1) for _ in range(_MEASURED_STEPS + 2)][2:]
+            secs = [parts.run.stepper.time_steps(1) for _ in range(_MEASURED_STEPS + 2)][2:]
         except tf.errors.ResourceExhaustedError:
             break
         speeds[size] = size / statistics.median(secs)

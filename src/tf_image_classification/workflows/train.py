@@ -15,6 +15,7 @@ from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.hooks import Hook
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
+from tf_image_classification.training import loop
 from tf_image_classification.workflows import (
     evaluate_continuously,
     export_saved_model,
@@ -128,7 +129,7 @@ def train(
         evaluate_fn = (
             parts.evaluate_some(settings.evaluation.eval_freq) if parts.evaluate_some else None
         )
-        evaluation = parts.run.train(evaluate_fn, default_hooks.when_to_evaluate(settings))
+        evaluation = loop.train(parts.run, evaluate_fn, default_hooks.when_to_evaluate(settings))
         if evaluation is not None:
             say(messages.evaluation_table(evaluation, parts.run.step))
         failed = (

@@ -13,7 +13,7 @@ from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.readers import LeftOut
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.hooks import Every, Hook, Run
+from tf_image_classification.hooks import EvaluatedRun, EvaluationHook, Every, Hook, Run
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
 from tf_image_classification.metrics.streaming import higher_is_better
@@ -69,7 +69,9 @@ def summary_hooks(settings: Settings) -> list[Hook]:
     return [hooks.SummaryHook(Every(steps=steps))] if steps else []
 
 
-def evaluation_hooks(settings: Settings, folder: ModelFolder) -> tuple[Hook, Hook]:
+def evaluation_hooks(
+    settings: Settings, folder: ModelFolder
+) -> tuple[EvaluationHook, EvaluationHook]:
     """What records an evaluation, and what keeps the best checkpoint."""
     record = EvaluationRecordHook(folder, settings.evaluation.output_cm_folder)
     return record, hooks.BestCheckpointHook(*best_metric(settings))
@@ -137,7 +139,7 @@ def best_metric(settings: Settings) -> tuple[str, bool]:
     return name, higher_is_better(name) if mode == "auto" else mode == "max"
 
 
-class EvaluationRecordHook(Hook):
+class EvaluationRecordHook(EvaluationHook):
     """Writes every evaluation as a line of ``metrics.jsonl``, and confusion matrices as pictures.
 
     Attributes:
@@ -149,12 +151,12 @@ class EvaluationRecordHook(Hook):
         self.folder = folder
         self.picture_folder = picture_folder
 
-    def begin(self, run: Any) -> None:
+    def begin(self, run: EvaluatedRun) -> None:
         """See that the folder for pictures can be written, before a training is spent on them."""
         if self.picture_folder:
             files.make_folder(self.picture_folder)
 
-    def after_evaluation(self, run: Any, evaluation: Any) -> None:
+    def after_evaluation(self, run: EvaluatedRun, evaluation: Any) -> None:
         """Write them."""
         line = evaluation_line(run.step, evaluation.num_examples, evaluation.metrics)
         self.folder.write_evaluations([*self.folder.evaluations(), line])

@@ -21,7 +21,8 @@ from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.model_folder import ModelFolder, RunManifest
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.workflows.setup import run_data
 
 ORIGIN = "recipe"

@@ -29,7 +29,8 @@ from tf_image_classification.evaluation.loop import (
     MOST_CLASSES_IN_A_MATRIX,
 )
 from tf_image_classification.labels import LabelSchema, example_values
-from tf_image_classification.model_folder import ModelFolder, RunManifest, make_manifest
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest, make_manifest
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import png16_range, run_data
 from tf_image_classification.workflows.setup.data_check import DataCheck, check_data
