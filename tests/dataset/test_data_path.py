@@ -12,6 +12,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataset import tiny_sources
+from dataset.tiny_sources import example
 from tf_image_classification.dataset import tfrecord
 from tf_image_classification.dataset.pipeline.distribute import Feed
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline, Share
@@ -28,24 +30,11 @@ NAMED = SCHEMA.with_vocabularies({"kind": KINDS})
 
 
 def png(number):
-    return tf.io.encode_png(np.full([8, 8, 3], 10 * number, np.uint8)).numpy()
-
-
-def example(number, **features):
-    lists = {
-        float: lambda v: tf.train.Feature(float_list=tf.train.FloatList(value=[v])),
-        int: lambda v: tf.train.Feature(int64_list=tf.train.Int64List(value=[v])),
-        bytes: lambda v: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])),
-    }
-    built = {name: lists[type(value)](value) for name, value in features.items()}
-    return tf.train.Example(features=tf.train.Features(feature=built)).SerializeToString()
+    return tiny_sources.png(10 * number, (8, 8))
 
 
 def write(path, records, compression=""):
-    with tf.io.TFRecordWriter(str(path), options=compression) as writer:
-        for record in records:
-            writer.write(record)
-    return [str(path)]
+    return [tiny_sources.write(path, records, compression)]
 
 
 def legacy(**extra):
@@ -245,6 +234,7 @@ def assert_same(found, expected):
         tf.nest.map_structure(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow_after(1)
 def test_nothing_is_dropped_or_repeated_over_epochs(source):
     batches = taken(pipeline(source).training_batches(0), 26)
     ids = np.concatenate([batch.ids for batch in batches])
@@ -254,12 +244,14 @@ def test_nothing_is_dropped_or_repeated_over_epochs(source):
     assert all((batch.labels["kind"] == batch.ids % 3).all() for batch in batches)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("step", [1, 7])
 def test_batches_from_a_position_are_those_of_a_straight_run(source, step):
     straight = taken(pipeline(source).training_batches(0), step + 4)
     assert_same(taken(pipeline(source).training_batches(4 * step), 4), straight[step:])
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("workers", [4])
 def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
     whole = taken(pipeline(source).training_batches(0), 5)
@@ -274,6 +266,7 @@ def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
         np.testing.assert_array_equal(np.concatenate([p.images for p in parts]), batch.images)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_worker_reads_only_its_own_files_of_a_stream(tmp_path, shuffle):
     records = [example(i, image_bytes=png(i % 25), kind=float(i % 3)) for i in range(32)]
@@ -376,6 +369,7 @@ def test_a_bad_image_is_named_by_file_or_record(damaged):
         list(make_feed(damaged, skips=False).evaluation())
 
 
+@pytest.mark.slow_after(1)
 def test_skipped_images_are_counted_once_and_the_rest_is_unchanged(damaged):
     seen = []
     feed = make_feed(damaged, skips=True, seen=seen.append)
@@ -391,6 +385,7 @@ def test_skipped_images_are_counted_once_and_the_rest_is_unchanged(damaged):
     assert len(seen) == calls  # a second pass finds nothing new
 
 
+@pytest.mark.slow
 def test_nothing_but_bad_images_is_an_error(table):
     with pytest.raises(DataError, match="Not one image"):
         list(make_feed(table, skips=True, max_image_pixels=10).evaluation())

@@ -18,6 +18,7 @@ def deep_png(values):
     return tf.io.encode_png(np.asarray(values, np.uint16)).numpy()
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("png16_range", [(0, 255), (0, 4095), (1000, 3000)])
 def test_values_are_scaled_by_the_range_and_clipped(channels, png16_range):

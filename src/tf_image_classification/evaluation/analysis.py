@@ -2,7 +2,7 @@
 
     analysis = analyze(predictions)
     analysis.labels["kind"].measures.overall["accuracy"]
-    analysis.to_json()                 what analysis.json holds
+    analysis.to_json()                 what judgement.json holds
 
 Temperature, thresholds and conformal limit are fitted to one half of the examples and measured on
 the other. A hash of each example's number, or of its group's name, decides which half it is in.

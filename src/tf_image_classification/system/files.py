@@ -313,7 +313,7 @@ def read_json_lines(path: str) -> list[Any]:
 def read_whole_json_lines(
     path: str, is_whole: Callable[[Any], bool]
 ) -> tuple[list[Any], list[str]]:
-    """The values of a JSON Lines file, and a text for each damaged line.
+    r"""The values of a JSON Lines file, and a text for each damaged line.
 
     Both are empty when the file does not exist. A line may be damaged because the machine or its
     disk failed during a write; the lines around it are still usable.
@@ -323,6 +323,7 @@ def read_whole_json_lines(
         is_whole: whether a value has the expected form.
 
     Example:
+        >>> write_bytes("metrics.jsonl", b'{"step": 100}\n{"step": 20')
         >>> read_whole_json_lines("metrics.jsonl", lambda value: "step" in value)
         ([{'step': 100}], ['line 2: {"step": 20'])
     """

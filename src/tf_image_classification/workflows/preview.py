@@ -1,4 +1,4 @@
-"""A sheet of training images as the model will see them: the example, and how it is augmented."""
+"""A contact sheet of training images, unaugmented and as augmented in each epoch."""
 
 from __future__ import annotations
 
@@ -9,56 +9,51 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.config import Settings
 from tf_image_classification.dataset.image.decode import decode_image
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.pipeline.sampler import BalancedOrder, Order
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.hooks.summaries import to_displayable
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import RunContext
 
 _INCHES = 1.6  # a picture's side
 
 
 def preview(
-    spec: EstimatorSpec,
-    settings: Settings,
-    cache_dir: str,
+    context: RunContext,
     path: str,
     *,
     num_examples: int = 8,
     num_epochs: int = 7,
 ) -> list[str]:
-    """Write a contact sheet as a PNG: the first examples of the run, and what each epoch makes.
+    """Write a contact sheet as a PNG: the first examples of the run, one per row.
 
-    The first picture of a row is what an evaluation would see; the others are the very images of
+    The first image of a row is preprocessed as for evaluation; the others are exactly the images of
     the first epochs of a training with these settings.
 
     Args:
-        spec: the spec.
-        settings: the settings of the training.
-        cache_dir: folder for indexes and unpacked records.
+        context: the training.
         path: where to write.
         num_examples: rows.
-        num_epochs: augmented pictures in a row.
+        num_epochs: augmented images in a row.
 
     Returns:
-        A name for each example that is shown.
+        The name of each example.
 
     Raises:
         ConfigError: there are no training examples that can be read by number.
         DataError: an example cannot be read.
     """
-    data = run_data.read_data(spec, settings, cache_dir)
+    data = run_data.read_data(context)
     training = data.train
     if not isinstance(training, Pipeline) or not isinstance(training.source, Table):
         raise ConfigError("preview needs --train_metadata, and input_mode indexed.")
     table = training.source
-    plain = run_data.without_augmentation(data, spec)
+    plain = run_data.without_augmentation(data, context.spec)
     order = training.order
     num_examples = min(num_examples, table.num_examples)
     rows, titles, names = [], [], []

@@ -54,6 +54,7 @@ def in_dataset(function, data):
     return next(iter(dataset)).numpy()
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("subsampling", [0, 2])
 @pytest.mark.parametrize("size", [(375, 500), (97, 131)])
 def test_the_exact_part_is_that_of_the_whole_image_bit_for_bit(size, subsampling):
@@ -99,6 +100,7 @@ def test_other_formats_give_what_decoding_the_whole_gives(kind):
         np.testing.assert_array_equal(whole, part)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photograph_stays_upright(orientation):
     data = photograph(120, 200, orientation=orientation)
@@ -136,6 +138,7 @@ def test_parts_at_the_edges_and_of_one_pixel_can_be_read(kind):
         part_of(data, window, 1, MOST, False)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("augmentation", CHANGES)
 def test_a_seed_decides_the_image(augmentation):
     data = photograph(120, 160)

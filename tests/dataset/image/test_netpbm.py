@@ -56,6 +56,7 @@ SETS = {
 }
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     ("name", "preproc"),
     [
@@ -73,6 +74,7 @@ def test_a_set_of_raw_images_gives_the_batches_of_one_of_png(tmp_path, name, pre
             np.testing.assert_array_equal(ours.images[is_example], plain.images[is_example])
 
 
+@pytest.mark.slow
 def test_raw_images_of_a_stream_are_decoded_together(tmp_path, monkeypatch):
     together = []
     pixels = netpbm.pixels
@@ -97,6 +99,7 @@ def test_raw_images_of_a_stream_are_decoded_together(tmp_path, monkeypatch):
     assert len(together) == 1, "PNG files are no raw images"
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("changes", [{}, {"max_image_pixels": 100}])
 def test_a_bad_image_among_raw_ones_is_found(tmp_path, changes):
     images = [picture(i) for i in range(COUNT)]

@@ -37,6 +37,7 @@ def pipeline(table, **changes):
     return Pipeline(source=table, **(fields | changes))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("fused", [False, True])
 def test_same_batches(tmp_path, fused):
     how = {"preproc": Preprocessing(is_training=True, augmentation="translate")} if fused else {}
@@ -60,6 +61,7 @@ def test_same_batches(tmp_path, fused):
     assert len(calls) == 2  # the first image, and the traced reading of all
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("augmentation", ["none", "flip", "colour"])
 @pytest.mark.parametrize("keeps", [False, True])
 def test_input_and_device_together_make_the_image_of_its_position(tmp_path, augmentation, keeps):
@@ -80,6 +82,7 @@ def test_input_and_device_together_make_the_image_of_its_position(tmp_path, augm
     assert (augmentation == "none") == (images.on_device is None)
 
 
+@pytest.mark.slow
 def test_what_is_not_kept(tmp_path, monkeypatch):
     (tmp_path / "sizes").mkdir()
     other_sizes = source(tmp_path / "sizes", sizes=(8, 8, 9))

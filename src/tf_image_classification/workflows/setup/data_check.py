@@ -1,4 +1,4 @@
-"""What would waste a run and is told of its images in seconds; ``tfic inspect`` tells the rest."""
+"""Cheap pre-flight checks of the data: class counts, leakage, black 16-bit PNGs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_LEAKED = 0.05
 """Share of the evaluation images that may be in the training set before the run is refused."""
 
 _SAME_SET = (
-    "The evaluation set is the training set: its figures say nothing about new images. Give other "
+    "The evaluation set is the training set: its metrics do not measure generalization. Give other "
     "examples to --eval_metadata for that."
 )
 _MOST_COMPARED = 20_000  # images whose length another one has
@@ -29,7 +29,7 @@ _AT_ONCE = 64
 
 @dataclasses.dataclass(frozen=True)
 class DataCheck:
-    """What was found.
+    """The result of the pre-flight checks.
 
     Attributes:
         counts: by name, for the model folder.
@@ -44,11 +44,10 @@ def check_data(data: Data) -> DataCheck:
     """Count the classes, and look for evaluation images that are in the training set too.
 
     Only images in local files of their own are compared, byte for byte. The training set itself
-    may be evaluated; that is only told. 16-bit PNGs are looked at too.
+    may be evaluated; that is a note, not an error. 16-bit PNGs are checked too.
 
     Raises:
-        DataError: so many are, of another set, that the figures would say nothing; or 16-bit PNGs
-            would be black.
+        DataError: too many images of another set are duplicates; or 16-bit PNGs would be black.
     """
     sources = {"train": _table(data.train), "eval": _table(data.evaluation)}
     counts: dict[str, Any] = {
@@ -71,11 +70,11 @@ def check_data(data: Data) -> DataCheck:
         return DataCheck(counts, notes)
     text = (
         f"{len(leaked)} of {evaluation.num_examples} evaluation images are in the training set "
-        f"too, byte for byte, such as {evaluation.locate(leaked[0])}"
+        f"too, byte for byte, e.g. {evaluation.locate(leaked[0])}"
     )
     if len(leaked) > MOST_LEAKED * evaluation.num_examples:
         raise DataError(
-            f"{text}. The figures would be too good. Remove them from one of the sets (tfic "
+            f"{text}. The metrics would be too good. Remove them from one of the sets (tfic "
             "inspect lists them), or add --noinspect to go on."
         )
     return DataCheck(counts, (*notes, f"{text}. Remove them from one of the sets."))
@@ -102,7 +101,7 @@ def _class_counts(data: Data, table: Table) -> dict[str, dict[str, int]]:
 
 
 def _leaked(train: Table, evaluation: Table) -> list[int] | None:
-    """Numbers of evaluation images whose bytes a training image has; None where nobody can tell."""
+    """Indices of evaluation images that are byte-identical to a training image; None if unknown."""
     if not (len(train.sizes) and len(evaluation.sizes)):
         return None
     shared = np.intersect1d(train.sizes, evaluation.sizes)

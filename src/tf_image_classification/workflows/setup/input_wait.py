@@ -1,4 +1,4 @@
-"""Says when the training waits for its input, where the time goes, and what to do about it."""
+"""A warning when the input pipeline is the bottleneck, with its stages and a remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tf_image_classification.hooks.base import Hook, Run
 log = logging.getLogger(__name__)
 
 MOST = 0.10
-"""Share of the steps' time spent waiting above which the run says so."""
+"""Fraction of the steps' time spent waiting for input above which a warning is logged."""
 
 _AFTER_SECS, _AFTER_STEPS = 20.0, 50
 _NUM_IMAGES = 64
@@ -52,7 +52,7 @@ class InputWaitHook(Hook):
         self._start = (run.step, run.wait_secs, run.step_secs)
 
     def after_step(self, run: Run) -> None:
-        """Look once, when there is enough to tell from."""
+        """Check once, after enough steps."""
         step, wait_secs, step_secs = self._start
         if step_secs == 0.0:
             self._start = (run.step, run.wait_secs, run.step_secs)
@@ -61,11 +61,11 @@ class InputWaitHook(Hook):
         if self._is_done or passed < _AFTER_SECS or run.step - step < _AFTER_STEPS:
             return
         self._is_done = True
-        share = (run.wait_secs - wait_secs) / passed
-        if share > MOST:
+        fraction = (run.wait_secs - wait_secs) / passed
+        if fraction > MOST:
             log.warning(
                 "%.0f %% of the steps' time is spent waiting for input: %s",
-                100 * share,
+                100 * fraction,
                 explain(time_stages(self.pipeline)),
             )
 
@@ -109,10 +109,12 @@ def _secs(function: Callable[[tf.Tensor], tf.Tensor], data: tf.Tensor) -> float:
 
 
 def explain(secs: Mapping[str, float]) -> str:
-    """The stages with their shares, and what to do about the longest."""
+    """The stages with their fractions of the time, and a remedy for the longest."""
     if not secs:
         return "its files are read in sequence; see where their time goes with a profile."
     total = sum(secs.values())
-    shares = ", ".join(f"{name} {value / total:.0%}" for name, value in secs.items())
+    fractions = ", ".join(f"{name} {value / total:.0%}" for name, value in secs.items())
     longest = max(secs, key=lambda name: secs[name])
-    return f"{shares} ({1 / total:.0f} images/s on one core). To change that, {_ADVICE[longest]}."
+    return (
+        f"{fractions} ({1 / total:.0f} images/s on one core). To change that, {_ADVICE[longest]}."
+    )

@@ -1,7 +1,7 @@
-"""Which values of 16-bit PNGs a run takes for black and white: declared, measured, or as begun.
+"""The values of 16-bit PNGs that a run maps to black and white: declared, measured, or inherited.
 
-settings = as_begun(settings, record)                     before the data are read
-settings = settled(settings, data.train)                  afterwards: numbers for "measured"
+settings = as_begun(settings, manifest)                   # before the data are read
+settings = settled(settings, data.train.png16_range)      # afterwards: numbers for "measured"
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _measured: dict[str, PixelRange] = {}
 """By the fingerprint of a training set, so that a command that reads it twice measures it once."""
 
 
-def as_begun(settings: Settings, record: RunManifest | None) -> Settings:
+def as_begun(settings: Settings, manifest: RunManifest | None) -> Settings:
     """The settings, with the range that the folder's run began with in place of "measured"."""
-    begun = record.settings.get("png16_range", MEASURED) if record else MEASURED
+    begun = manifest.settings.get("png16_range", MEASURED) if manifest else MEASURED
     if settings.data.png16_range != MEASURED or begun == MEASURED:
         return settings
     return settings.replace(png16_range=begun)
@@ -44,10 +44,10 @@ def settled(settings: Settings, png16_range: PixelRange) -> Settings:
 
 
 def range_for(settings: Settings, training: object) -> PixelRange:
-    """The range that the settings name, or that the training images have.
+    """The range of the settings, or of the training images.
 
     Raises:
-        ConfigError: it is to be measured, and there are no 16-bit PNGs to measure.
+        ConfigError: it must be measured, but no 16-bit PNG was found.
     """
     declared = read_pixel_range(settings.data.png16_range)
     if declared is not None:
@@ -69,17 +69,17 @@ def range_for(settings: Settings, training: object) -> PixelRange:
 
 
 def check_png16(pipeline: Pipeline, option: str) -> tuple[str, ...]:
-    """Refuse 16-bit PNGs that are black, or nearly, with the range; looks at some of the images.
+    """Reject 16-bit PNGs that the range makes (nearly) black; checks a sample of the images.
 
     Args:
         pipeline: their input.
         option: the setting that names them, for messages.
 
     Returns:
-        What the user should know otherwise, in sentences.
+        Notes otherwise, in sentences.
 
     Raises:
-        DataError: all that were looked at are.
+        DataError: the whole sample is.
     """
     source, png16_range = pipeline.source, pipeline.png16_range
     values = values_of_some(source, _NUM_LOOKED_AT, max_pixels=pipeline.max_image_pixels)
