@@ -38,7 +38,8 @@ from tf_image_classification.export.saved_model import (
 )
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics.definitions import metric_names
-from tf_image_classification.model_folder import ModelFolder, RunManifest, evaluation_line
+from tf_image_classification.model_folder import ModelFolder, evaluation_line
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
 from tf_image_classification.workflows import keep_evaluation

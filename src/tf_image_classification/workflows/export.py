@@ -39,7 +39,8 @@ from tf_image_classification.export.plain_graph import half_precision, plain_dty
 from tf_image_classification.export.saved_model import ExportedModel, replace_folder
 from tf_image_classification.export.verify import Kept, Parity, compare
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.model_folder import ModelFolder, RunManifest
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.system import files
 from tf_image_classification.workflows import evaluate

@@ -24,7 +24,8 @@ from tf_image_classification.export.output_module import NONE, Plan
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import probabilities_key
-from tf_image_classification.model_folder import ModelFolder, RunManifest
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.model import build_model
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights

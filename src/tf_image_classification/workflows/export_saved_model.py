@@ -16,7 +16,7 @@ from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.export.saved_model import Servable, export_saved_model, exported_step
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.system import files, signals
+from tf_image_classification.system import faults, files, signals
 from tf_image_classification.workflows.setup import default_hooks
 from tf_image_classification.workflows.setup.build import Assembly
 from tf_image_classification.workflows.setup.model import make_forward
@@ -132,7 +132,7 @@ def export_run(
     except Exception as error:  # of TensorFlow, Keras, layers and file systems
         raise ExportError(
             f"The training is complete, but its model could not be exported to "
-            f"{folder.saved_model}: {files.system_problem(error).rstrip('.') or brief(error)}. "
+            f"{folder.saved_model}: {faults.system_problem(error).rstrip('.') or brief(error)}. "
             "When the cause is removed, start the same command again: it trains no more and "
             "exports."
         ) from error

@@ -478,7 +478,7 @@ def test_the_learning_rate_is_found_where_the_loss_falls(tmp_path):
 
 
 def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
-    from tf_image_classification.training.loop import TrainingRun
+    from tf_image_classification.training.stepper import Stepper
     from tf_image_classification.workflows import find_batch_size
 
     records = tiny_runs.write_records(tmp_path)
@@ -490,7 +490,7 @@ def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
             raise tf.errors.ResourceExhaustedError(None, None, "no memory")
         return secs[self.batch_size]
 
-    monkeypatch.setattr(TrainingRun, "time_steps", time_steps)
+    monkeypatch.setattr(Stepper, "time_steps", time_steps)
     found = find_batch_size.find_batch_size(make_context(tiny_runs.plain_spec(), settings))
     assert found.largest == 64 and found.suggestion == 16
     assert found.images_per_second[8] == pytest.approx(100)

@@ -27,7 +27,7 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.loop import MAX_CLASSES_OF_MATRIX
 from tf_image_classification.labels import LabelSchema, example_values
-from tf_image_classification.model_folder import RunManifest, make_manifest
+from tf_image_classification.run_manifest import RunManifest, make_manifest
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import png16_range, run_data
 from tf_image_classification.workflows.setup.context import RunContext
