@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_image_classification.cli.verb import check_output, verb
 from tf_image_classification.config import Settings, declare
-from tf_image_classification.errors import (
-    ConfigError,
-    RunInterrupted,
-    RunMismatchError,
-    UsageError,
-)
+from tf_image_classification.errors import ConfigError, RunInterrupted, RunMismatchError, UsageError
 from tf_image_classification.system import files, signals, streams
 from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
@@ -134,10 +129,7 @@ def _identity(model: Predictor, given: Arguments) -> dict[str, Any]:
 
 
 def _print_rows(
-    model: Predictor,
-    images: Iterator[FoundImage],
-    given: Arguments,
-    rows: PredictionRows,
+    model: Predictor, images: Iterator[FoundImage], given: Arguments, rows: PredictionRows
 ) -> int:
     """Print each row as soon as it is computed; returns the number of bad images."""
     with _counted(model, given) as counts:
@@ -149,10 +141,7 @@ def _print_rows(
 
 
 def _write_rows(
-    model: Predictor,
-    images: Iterator[FoundImage],
-    given: Arguments,
-    output: PredictionFile,
+    model: Predictor, images: Iterator[FoundImage], given: Arguments, output: PredictionFile
 ) -> int:
     """Write the missing rows to the file; returns the number of bad images in the whole file."""
     with output:
@@ -165,10 +154,7 @@ def _write_rows(
 
 
 def _add_rows(
-    model: Predictor,
-    images: Iterator[FoundImage],
-    given: Arguments,
-    output: PredictionFile,
+    model: Predictor, images: Iterator[FoundImage], given: Arguments, output: PredictionFile
 ) -> None:
     with _counted(model, given) as counts:
         counts.begin_after(output.num_rows, output.num_bad)
