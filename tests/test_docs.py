@@ -83,3 +83,25 @@ def test_the_table_of_metrics_is_up_to_date():
     page = (DOCS / "evaluate.md").read_text(encoding="utf-8")
     assert script["with_table"](page) == page, "run make docs"
     assert all(script["row"](metric) in page for metric in METRICS)
+
+
+def test_every_module_that_the_architecture_names_exists():
+    text = (DOCS / "architecture.md").read_text()
+    root = DOCS.parent
+    package = root / "src" / "tf_image_classification"
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z0-9_.]+)+)/?`", text))
+    named = {name for name in named if "..." not in name} - {"model/conv/kernel"}  # variables
+    assert len(named) > 50
+    missing = [
+        name
+        for name in sorted(named)
+        if not any(
+            place.exists()
+            for base in (root, package)
+            for place in (base / name, base / f"{name}.py", (base / name).with_suffix(""))
+        )
+    ]
+    members = [
+        n for n in missing if not (package / n.rpartition(".")[0]).with_suffix(".py").exists()
+    ]
+    assert members == []

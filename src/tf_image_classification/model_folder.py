@@ -5,7 +5,7 @@ labels.json         the label schema with its vocabularies
 metrics.jsonl       every evaluation of the training, a line each
 evaluations.jsonl   every later evaluation of the folder's model, a line each
 predictions.parquet what the last of them said of every example
-analysis.json      what follows from that: measures with intervals, calibration, slices
+judgement.json      what follows from that: measures with intervals, calibration, slices
 calibration.json    what makes the model's probabilities believable
 bad_images.jsonl    images that were skipped; those that worker 1 found in bad_images-1.jsonl, ...
 warm_start.json     what was loaded from another model
@@ -210,7 +210,7 @@ class ModelFolder:
     @property
     def analysis(self) -> str:
         """JSON file of what follows from the predictions."""
-        return files.join(self.path, "analysis.json")
+        return files.join(self.path, "judgement.json")
 
     @property
     def calibration(self) -> str:

@@ -23,6 +23,8 @@ from tf_image_classification.errors import SpecError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.labels import Label
 
+pytestmark = pytest.mark.as_installed
+
 MINI_MNIST = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "mini_mnist"
 
 SCRIPT = """
@@ -221,6 +223,7 @@ def test_old_dictionaries_and_labels_mean_the_same():
     assert schema.labels == (Label("class_id", depth=10), Label("age", depth=1, one_hot=False))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("entry", "shape"),
     [
@@ -469,6 +472,7 @@ def old_runs(tmp_path_factory):
     return home, dict(zip(running, finished(*running.values()), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["records", "csv"])
 def test_the_old_example_data_trains_and_learns(old_runs, kind):
     home, outputs = old_runs
@@ -478,6 +482,7 @@ def test_the_old_example_data_trains_and_learns(old_runs, kind):
     assert line["accuracy"] > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["records", "csv"])
 def test_the_class_names_are_the_lines_of_the_labels_file(old_runs, kind):
     home, _ = old_runs

@@ -358,6 +358,7 @@ def forward(folder, pixels):
     return logits, penalty
 
 
+@pytest.mark.slow
 def test_several_labels_with_weights_and_missing_values_train_and_evaluate(world):
     folder, _, (pixels, labels, known), result = world
     assert result.step == 4
@@ -371,6 +372,7 @@ def test_several_labels_with_weights_and_missing_values_train_and_evaluate(world
     assert_metrics(result.metrics, expected, rel=1e-4)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("batch_size", [1, 6, 16])
 def test_evaluate_uses_the_whole_set_whatever_the_batch_size(world, batch_size, capsys):
     folder, settings, (pixels, labels, known), _ = world
@@ -391,6 +393,7 @@ def test_default_metrics_are_those_of_the_kinds_of_labels(world):
     }
 
 
+@pytest.mark.slow
 def test_the_settings_of_the_run_hold_when_only_the_folder_is_named(world):
     _folder, settings, *_ = world
     bare = make_settings(
@@ -493,6 +496,7 @@ def test_the_vocabulary_of_the_folder_holds_and_an_unknown_class_names_file_and_
         evaluate(Pets(), settings.replace(eval_metadata=[str(tmp_path / "unknown.csv")]))
 
 
+@pytest.mark.slow
 def test_without_data_an_evaluation_takes_those_of_the_training(world):
     _, settings, *_ = world
     bare = make_settings({"model_dir": settings.run.model_dir})

@@ -66,6 +66,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("name", CASES)
 @settings(deadline=None, max_examples=6)
 @given(

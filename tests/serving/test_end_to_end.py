@@ -23,7 +23,7 @@ EXAMPLE = os.path.join(os.path.dirname(__file__), *[os.pardir] * 2, "examples", 
 WEIGHTS = os.path.join(DATA, "checkpoints", "mobilenet_v1_0.25_128", "mobilenet_v1_0.25_128.ckpt")
 
 
-def answers_of_every_way(model_dir, settings, cache, picture):
+def answers_of_every_way(model_dir, settings, picture):
     """Probabilities by way, and the table of the exports."""
     model = load_model(model_dir)
     [name] = model.schema.names
@@ -32,7 +32,7 @@ def answers_of_every_way(model_dir, settings, cache, picture):
     prepared = model.prepare(picture).numpy()[None]
     parities = {}
     for kind in FORMATS.values():
-        shipped = export_folder(settings, Wish(kind.name, num_examples=30), cache)
+        shipped = export_folder(settings, Wish(kind.name, num_examples=30))
         parities[kind.name] = shipped.parity
         run = kind.load(os.path.join(shipped.path, kind.file_name))
         outputs = run(np.array([picture], object) if kind.takes_bytes else prepared)
@@ -52,16 +52,15 @@ def assert_one_answer(found, parities):
         assert parity.flipped == 0 and parity.accuracy_drop == 0
 
 
+@pytest.mark.as_installed
 def test_a_tiny_run(shipped_run):
-    cache = str(shipped_run.folder / "cache")
     picture = shipped_run.images[0]
-    found, parities, _ = answers_of_every_way(
-        shipped_run.model_dir, shipped_run.settings, cache, picture
-    )
+    found, parities, _ = answers_of_every_way(shipped_run.model_dir, shipped_run.settings, picture)
     assert set(found) == {"predict", "saved_model", "litert", "onnx", "REST"}
     assert_one_answer(found, parities)
 
 
+@pytest.mark.slow
 def test_digits(tmp_path, monkeypatch):
     if not os.path.exists(DIGITS):
         pytest.skip("the digits are not at hand")
@@ -98,7 +97,7 @@ def test_digits(tmp_path, monkeypatch):
     )
     assert_one_answer(found, parities)
     assert said.name == "7"
-    page, _ = report.write_report(folder, str(tmp_path), is_inspected=False)
+    page, _ = report.write_report(folder, is_inspected=False)
     assert os.path.getsize(page) < 20_000_000
 
 
@@ -139,5 +138,5 @@ def test_photographs_of_trash(tmp_path):
     )
     assert_one_answer(found, parities)
     assert said.name in os.listdir(TRASH)
-    page, card = report.write_report(folder, str(tmp_path), is_inspected=False)
+    page, card = report.write_report(folder, is_inspected=False)
     assert 100_000 < os.path.getsize(page) < 20_000_000 and os.path.getsize(card)

@@ -80,9 +80,10 @@ def settings(tmp_path_factory):
 def export(settings, name, quantization="none"):
     spec = LabelsSpec(LABELS) if name == "keras" else None
     wish = Wish(name, quantization, max_accuracy_drop=1.0)
-    return export_folder(settings, wish, settings.data.cache_dir, spec)
+    return export_folder(settings, wish, spec)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("name", [*FORMATS, "keras"])
 def test_every_kind_of_label_is_in_every_format(settings, name):
     parity = export(settings, name).parity
@@ -98,6 +99,7 @@ def run_of(settings, shipped, name):
     return FORMATS[name].load(os.path.join(shipped.path, FORMATS[name].file_name))(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["litert", "onnx"])
 def test_outputs_after_the_logits_of_an_int8_file_stay_float(settings, name):
     shipped = export(settings, name, "int8")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tf_image_classification.cli import arguments as cli_arguments
+from tf_image_classification.config import DEFAULT_MAX_PIXELS
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.system import files
 from tf_image_classification.system.process_exit import ends_the_process
@@ -92,7 +93,9 @@ def _parser() -> cli_arguments.Parser:
     add("--quality", type=int, help="1 to 95, of what is encoded anew as JPEG (90)")
     add("--image_format", default="keep", help="keep, jpeg, png, or ppm: raw pixels (keep)")
     add("--exif", choices=("keep", "apply"), default="keep", help="apply: store upright (keep)")
-    add("--max_image_pixels", type=int, default=100_000_000, help="larger images are refused")
+    add(
+        "--max_image_pixels", type=int, default=DEFAULT_MAX_PIXELS, help="larger images are refused"
+    )
     add("--png16_range", default="", help="values of 16-bit PNGs that become 0-255, e.g. 0-4095")
     add("--num_shards", type=int, default=0, help="of each part; 0: by --shard_mb")
     add("--shard_mb", type=int, default=128, help="megabytes of a shard, about (128)")

@@ -9,7 +9,7 @@ from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.system.process_exit import ends_the_process
-from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 _LIMITS = ("tolerance", "max_accuracy_drop")
 _FORMATS = ("saved_model", "litert", "onnx", "keras")
@@ -42,7 +42,6 @@ def main(arguments: Sequence[str]) -> int:
         spec = load_spec(given.spec) if given.spec else None
         if spec is None and export_keras.KERAS in given.format:
             spec = export_keras.backbone_spec_of(model_dir)
-        cache = cache_dir(settings)
         limits = {
             name: getattr(given, name) for name in _LIMITS if getattr(given, name) is not None
         }
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         for wish in wishes:
             export.check(wish, spec)
         for number, wish in enumerate(wishes):
-            shipped = export.export_folder(settings, wish, cache, spec)
+            shipped = export.export_folder(settings, wish, spec)
             if number == 0:
                 print(messages.parity_header())
             print(messages.parity_line(wish.format, shipped.parity), shipped.path, sep="  ")

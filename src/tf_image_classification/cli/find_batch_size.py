@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from tf_image_classification.cli import specs
 from tf_image_classification.config import Settings
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.workflows.setup.environment import cache_dir
 
 USAGE = f"usage: tfic find-batch-size {specs.WHICH} [flags]"
 TRIAL = specs.Trial(
@@ -23,8 +22,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _find(spec: EstimatorSpec, settings: Settings, _: str) -> None:
     from tf_image_classification.workflows import find_batch_size  # late: it needs TensorFlow
+    from tf_image_classification.workflows.setup.context import make_context
 
-    found = find_batch_size.find_batch_size(spec, settings, cache_dir(settings))
+    found = find_batch_size.find_batch_size(make_context(spec, settings))
     for size, speed in found.images_per_second.items():
         print(f"batch size {size:>5}: {speed:8.1f} images/s")
     print(f"--batch_size {found.suggestion} (the largest that was tried: {found.largest})")

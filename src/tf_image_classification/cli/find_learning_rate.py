@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
 def _find(spec: EstimatorSpec, settings: Settings, path: str) -> None:
     from tf_image_classification.workflows import find_learning_rate  # late: it needs TensorFlow
 
-    found = find_learning_rate.find_learning_rate(*specs.settled(spec, settings))
+    found = find_learning_rate.find_learning_rate(specs.settled(spec, settings))
     find_learning_rate.draw_learning_rates(found, path)
     print(f"tried {len(found.rates)} rates from {found.rates[0]:.2g} to {found.rates[-1]:.2g}")
     print(f"--learning_rate {found.suggestion:g}")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import make_settings
+from tf_image_classification.config import DEFAULT_MAX_PIXELS, make_settings
 from tf_image_classification.system import files
 from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
@@ -82,6 +82,6 @@ def _parser() -> cli_arguments.Parser:
     add("--page", default="inspection.html", help="HTML file to write (inspection.html)")
     add("--json", default="", help="JSON file with all findings")
     add("--write_csv", default="", help="CSV of the training images without errors")
-    add("--max_image_pixels", type=int, default=100_000_000, help="larger images are broken")
+    add("--max_image_pixels", type=int, default=DEFAULT_MAX_PIXELS, help="larger images are broken")
     add("--processes", type=int, default=0, help="0: one a core")
     return parser

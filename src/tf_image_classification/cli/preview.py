@@ -19,6 +19,6 @@ def main(arguments: Sequence[str]) -> int:
 def _preview(spec: EstimatorSpec, settings: Settings, path: str) -> None:
     from tf_image_classification.workflows.preview import preview  # late: it needs TensorFlow
 
-    for row, name in enumerate(preview(*specs.settled(spec, settings), path), start=1):
+    for row, name in enumerate(preview(specs.settled(spec, settings), path), start=1):
         print(f"row {row}: {name}")
     print(f"wrote {path}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import make_settings
 from tf_image_classification.system.process_exit import ends_the_process
-from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 _EXAMPLE = "example: tfic report runs/pets, then open runs/pets/report.html"
 
@@ -24,7 +24,6 @@ def main(arguments: Sequence[str]) -> int:
 
         paths = report.write_report(
             settings,
-            cache_dir(settings),
             group=given.group_column,
             output=given.output,
             is_inspected=given.inspect,

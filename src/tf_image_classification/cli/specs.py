@@ -13,11 +13,12 @@ from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.config import OPTIONS, command_line
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.system.process_exit import ends_the_process
-from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
+from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 if TYPE_CHECKING:
     from tf_image_classification.config import Settings
     from tf_image_classification.estimator_specs import EstimatorSpec
+    from tf_image_classification.workflows.setup.context import RunContext
 
 WHICH = "--spec module:Class | --spec file.py:Class | --backbone NAME"
 _NOT_IN_A_TRIAL = {
@@ -83,13 +84,13 @@ def act(
     return 0
 
 
-def settled(spec: EstimatorSpec, settings: Settings) -> tuple[EstimatorSpec, Settings, str]:
-    """Spec and settings with what the recipe chooses, and the folder for caches."""
+def settled(spec: EstimatorSpec, settings: Settings) -> RunContext:
+    """The run of a trial, with the recipe's choices."""
     from tf_image_classification.workflows.setup import recipe  # late: it needs TensorFlow
+    from tf_image_classification.workflows.setup.context import make_context
 
-    cache = cache_dir(settings)
-    spec, settings, _ = recipe.settle(spec, settings, cache)
-    return spec, settings, cache
+    context, _ = recipe.settle(make_context(spec, settings))
+    return context
 
 
 def _spec_and_settings(
@@ -112,4 +113,4 @@ def _spec_and_settings(
     from tf_image_classification.workflows.setup import backbone_spec
 
     settings = backbone_spec.backbone_settings(settings)
-    return backbone_spec.make_backbone_spec(settings, cache_dir(settings)), settings
+    return backbone_spec.make_backbone_spec(settings), settings

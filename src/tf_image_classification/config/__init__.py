@@ -1,6 +1,7 @@
 """All settings of a run: ``options`` says what one is, ``groups`` declares them. No TensorFlow."""
 
 from tf_image_classification.config.groups import (
+    DEFAULT_MAX_PIXELS,
     IMAGENET,
     BackboneSettings,
     OptimizerSettings,
@@ -28,6 +29,7 @@ from tf_image_classification.config.settings import (
 
 __all__ = [
     "ALIASES",
+    "DEFAULT_MAX_PIXELS",
     "FEWEST_LEVELS",
     "FULL_RANGE",
     "IMAGENET",

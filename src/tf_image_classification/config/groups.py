@@ -10,6 +10,9 @@ import dataclasses
 
 from tf_image_classification.config.options import declare
 
+DEFAULT_MAX_PIXELS = 100_000_000
+"""Default of the largest number of pixels of an image."""
+
 IMAGENET = "imagenet"
 """What ``checkpoint_path`` calls the weights that Keras has for a backbone."""
 
@@ -131,7 +134,10 @@ class DataSettings:
         resume="free",
     )
     max_image_pixels: int = declare(
-        100_000_000, "Images with more pixels than this are bad images.", minimum=1, resume="free"
+        DEFAULT_MAX_PIXELS,
+        "Images with more pixels than this are bad images.",
+        minimum=1,
+        resume="free",
     )
     png16_range: str = declare(
         "full",

@@ -2,7 +2,7 @@
 
     analysis = analyze(predictions)
     analysis.labels["kind"].measures.overall["accuracy"]
-    analysis.to_json()                 the content of analysis.json
+    analysis.to_json()                 the content of judgement.json
 
 Temperature, thresholds and conformal limit are fitted to one half of the examples and measured on
 the other half. A hash of the example's index, or of its group's name, assigns the halves.

@@ -9,9 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.dataset.readers import Place, find_examples
+from tf_image_classification.dataset.readers import Place, find_examples, source_kind
 from tf_image_classification.dataset.readers.csv_files import images_of_csv
-from tf_image_classification.dataset.readers.csv_text import SUFFIXES
+from tf_image_classification.dataset.readers.kinds import (
+    CSV,
+    FOLDER,
+    PARQUET,
+    TAR,
+    TFRECORD,
+    kind_of_name,
+)
 from tf_image_classification.dataset.readers.names import is_image_name
 from tf_image_classification.errors import DataError, TficError
 from tf_image_classification.system import files
@@ -61,7 +68,8 @@ def images_of(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[Found
 
     Args:
         paths: images; folders, with all that is below them; patterns; CSV files, TFRecord, tar or
-            Parquet files; "-" for the paths in ``lines``. Local or ``gs://``.
+            Parquet files, folders of such files, of MNIST's or of CIFAR's; "-" for the paths in
+            ``lines``. Local or ``gs://``.
         lines: a path each; folders and lists among them are errors.
     """
     for given in paths:
@@ -105,17 +113,17 @@ def _unusable(name: str, error: Exception) -> FoundImage:
 
 def _below(path: str) -> Iterator[FoundImage]:
     """The images of a path that was named; a folder that holds none is an error."""
-    lower = path.lower()
+    kind = kind_of_name(path.rpartition("/")[2])
     if _is_folder(path):
         is_empty = True
         for found in _in_folder(path, _real(path), set()):
             is_empty = False
             yield found
         if is_empty:
-            yield _unusable(path, DataError("this folder holds no images"))
-    elif lower.endswith(SUFFIXES):
+            yield from _in_packed_folder(path)
+    elif kind == CSV:
         yield from _in_list(path)
-    elif lower.endswith((".tar", ".tar.gz", ".tgz", ".parquet")) or ".tfrecord" in lower:
+    elif kind in (TAR, PARQUET, TFRECORD):
         yield from _in_packed(path)
     else:
         yield _file(path)  # an image, whatever its name, or an error when it is read
@@ -167,6 +175,19 @@ def _in_list(path: str) -> Iterator[FoundImage]:
             yield _unusable(where, DataError(problem)) if problem else _file(image)
     except (TficError, OSError, ValueError) as error:
         yield _unusable(path, error)
+
+
+def _in_packed_folder(path: str) -> Iterator[FoundImage]:
+    """The images of a folder of packed files, e.g. TFRecords or MNIST's files."""
+    try:
+        is_packed = source_kind([path], "PATHS") != FOLDER
+    except (TficError, OSError, ValueError) as error:
+        yield _unusable(path, error)
+        return
+    if is_packed:
+        yield from _in_packed(path)
+    else:
+        yield _unusable(path, DataError("this folder holds no images"))
 
 
 def _in_packed(path: str) -> Iterator[FoundImage]:

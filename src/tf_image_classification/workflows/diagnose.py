@@ -127,7 +127,7 @@ def find_leaks(known: KnownModel) -> tuple[dict[str, Any], int | None]:
     if known.train.num_examples + known.evaluation.num_examples > _MOST_INSPECTED:
         return NOT_COMPARED, None
     try:
-        found = inspect(training[0], evaluation[0], max_pixels=10**8)
+        found = inspect(training[0], evaluation[0])
     except TficError as error:
         log.warning("Near duplicates were not looked for: %s", error)
         return NOT_COMPARED, None

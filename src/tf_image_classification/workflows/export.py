@@ -22,7 +22,6 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import (
     ConfigError,
@@ -46,6 +45,7 @@ from tf_image_classification.system import files
 from tf_image_classification.workflows import evaluate
 from tf_image_classification.workflows.export_keras import KERAS, backbone_spec_of, keras_format
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import make_context
 
 log = logging.getLogger("tf_image_classification")
 
@@ -110,15 +110,12 @@ def check(wish: Wish, spec: EstimatorSpec | None) -> None:
         raise ConfigError("format keras writes the spec's own model. Name it: --spec file.py:Class")
 
 
-def export_folder(
-    settings: Settings, wish: Wish, cache_dir: str, spec: EstimatorSpec | None = None
-) -> Shipped:
+def export_folder(settings: Settings, wish: Wish, spec: EstimatorSpec | None = None) -> Shipped:
     """Write the exported model of a folder in another format, compare, and keep it if it is alike.
 
     Args:
         settings: ``model_dir``, and ``eval_metadata`` if other images are to be compared.
         wish: what to export.
-        cache_dir: folder for indexes and unpacked records.
         spec: for "keras" the spec of the run, whose model is written.
 
     Raises:
@@ -136,15 +133,14 @@ def export_folder(
     settings = evaluate.settings_of_kept(folder, settings, record)
     exported = ExportedModel(folder.saved_model).load()
     kind = FORMATS.get(wish.format) or keras_format(spec, settings, folder, record)
-    data = _data(exported, record, settings, cache_dir, needs_training=wish.quantization == INT8)
+    data = _data(exported, record, settings, needs_training=wish.quantization == INT8)
     assert data.evaluation is not None
     predictions = evaluate.kept_predictions(
-        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint, may_replace=False
+        folder, settings, exported.step, data.evaluation.fingerprint, may_replace=False
     )
     predictor = load_model(folder.path)  # with the calibration of that evaluation
-    assert isinstance(data.evaluation, Pipeline)
-    table = data.evaluation.source
-    assert isinstance(table, Table)
+    table = data.evaluation.table
+    assert table is not None
     plan = Plan(
         record.schema,
         predictor.calibrations,
@@ -291,7 +287,6 @@ def _data(
     exported: ExportedModel,
     record: RunManifest,
     settings: Settings,
-    cache_dir: str,
     *,
     needs_training: bool,
 ) -> run_data.Data:
@@ -302,7 +297,7 @@ def _data(
             raise ConfigError("int8 is calibrated on training images. Give --train_metadata.")
     spec = evaluate.ExportedSpec(exported, record.schema)
     return run_data.read_data(
-        spec, settings, cache_dir, record.schema, with_training=needs_training
+        make_context(spec, settings), record.schema, with_training=needs_training
     )
 
 
@@ -344,9 +339,8 @@ def _batches(
 
 def _samples(data: run_data.Data, predictor: Predictor) -> Iterator[npt.NDArray[Any]]:
     """Training images evenly over the set, as the model takes them."""
-    assert isinstance(data.train, Pipeline)
-    source = data.train.source
-    if not isinstance(source, Table):
+    source = data.train.table if data.train is not None else None
+    if source is None:
         raise DataError("int8 is calibrated on images by number: use input_mode indexed.")
     chosen = np.unique(np.linspace(0, source.num_examples - 1, _NUM_SAMPLES).astype(int))
     for number in chosen:

@@ -16,6 +16,7 @@ from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.distributed.devices import make_strategy
+from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import CheckpointError, ExportError
 from tf_image_classification.estimator_specs import EstimatorSpec, logits_of, predictions_from
 from tf_image_classification.export.formats import Format, Run
@@ -24,7 +25,8 @@ from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import probabilities_key
 from tf_image_classification.model_folder import ModelFolder, RunManifest
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
 KERAS = "keras"
@@ -61,8 +63,8 @@ def keras_format(
                 f"{saved.step}. Complete the run to export it anew."
             )
         height, width, channels = exported.image_spec.shape
-        strategy = make_strategy("one_device")
-        model = build.build_model(spec, settings, (height, width, channels), strategy)
+        context = make_context(spec, settings, Workers(make_strategy("one_device")))
+        model = build_model(context, (height, width, channels))
         assign_weights(model, saved)
         model.save(path)
         with zipfile.ZipFile(path, "a") as archive:  # Keras reads its own members only

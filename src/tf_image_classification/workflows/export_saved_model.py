@@ -10,14 +10,16 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.config import FULL_RANGE, Settings, read_pixel_range
-from tf_image_classification.dataset.pipeline.pipeline import image_spec_of, preprocessed
+from tf_image_classification.dataset.pipeline.image_preprocessor import image_spec_of, preprocessed
 from tf_image_classification.errors import ExportError, SpecError, TficError, brief
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.export.saved_model import Servable, export_saved_model, exported_step
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files, signals
-from tf_image_classification.workflows.setup import build, default_hooks
+from tf_image_classification.workflows.setup import default_hooks
+from tf_image_classification.workflows.setup.build import Assembly
+from tf_image_classification.workflows.setup.model import make_forward
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
 
@@ -93,7 +95,7 @@ def servable(
     """What a spec's exported model does: decode, preprocess for evaluation, compute."""
     return Servable(
         schema,
-        build.make_forward(model, schema, settings),
+        make_forward(model, schema, settings),
         preprocessing(spec, settings),
         image_spec(spec, settings),
         settings.data.max_image_pixels,
@@ -144,7 +146,7 @@ def export_run(
 
 
 def export_at_the_end(
-    spec: EstimatorSpec, settings: Settings, parts: build.Assembly, folder: ModelFolder
+    spec: EstimatorSpec, settings: Settings, parts: Assembly, folder: ModelFolder
 ) -> ExportError | None:
     """Export the model of a complete run, unless a signal comes or has come; says what is where.
 

@@ -47,7 +47,6 @@ _DIGITS = 4
 
 def write_report(
     settings: Settings,
-    cache_dir: str,
     *,
     group: str = "",
     output: str = "",
@@ -57,7 +56,6 @@ def write_report(
 
     Args:
         settings: ``model_dir``, and ``eval_metadata`` where other images are wanted.
-        cache_dir: folder for indexes and unpacked records.
         group: as ``analysis.analyze`` takes it.
         output: of the page; "": ``report.html`` in the folder, and the card beside it.
         is_inspected: whether near duplicates between training and evaluation are looked for, among
@@ -67,7 +65,7 @@ def write_report(
         TficError: there is no model or nothing to evaluate it on.
     """
     folder = ModelFolder(settings.run.model_dir)
-    known = know(folder, settings, cache_dir, group)
+    known = know(folder, settings, group)
     leaks, num_leaked = find_leaks(known) if is_inspected else (NOT_COMPARED, None)
     content = _content(folder, known, leaks, num_leaked)
     page = output or files.join(folder.path, "report.html")

@@ -38,6 +38,7 @@ def world(tmp_path_factory):
     return folder, records, str(folder / "eval.csv")
 
 
+@pytest.mark.slow
 def test_the_worst_slice_can_choose_the_checkpoint(world, tmp_path):
     _, records, csv = world
     options = {"slice_column": "light", "best_metric": "worst_slice_accuracy"}
@@ -86,6 +87,7 @@ def test_a_column_that_is_not_there_is_refused(world, tmp_path):
         run(plain_spec(), tmp_path / "n", records, train_steps=1, slice_column="light")
 
 
+@pytest.mark.slow
 def test_many_numbers_are_watched_by_quarters_as_the_report_shows_them(tmp_path):
     """Each by itself would be too few examples to watch."""
     random = np.random.RandomState(0)
@@ -107,6 +109,7 @@ def test_many_numbers_are_watched_by_quarters_as_the_report_shows_them(tmp_path)
     assert worst == pytest.approx(min(one["score"]["value"] for one in slices))
 
 
+@pytest.mark.slow
 def test_columns_are_joined_by_example_whatever_the_paths_look_like(world, tmp_path):
     """A parenthesis in a folder's name, a row twice, and records with features beside."""
     _, records, _ = world

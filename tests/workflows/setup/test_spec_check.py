@@ -441,6 +441,7 @@ def test_a_broken_promise_of_losses_or_metrics_is_named(members, expected):
 # --- the check itself ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_promises_of_a_kind_that_are_broken_are_told_at_once():
     found = check_spec(
         spec_with(

@@ -1,4 +1,4 @@
-"""What a process needs before it computes: TensorFlow, the other workers, a folder for caches."""
+"""The environment of a process: TensorFlow, the other workers, the cache folder."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def join(settings: Settings) -> Workers:
 
 
 def prepare_tensorflow(settings: Settings) -> None:
-    """Import TensorFlow and make it as exact as the settings say; check that Keras fits.
+    """Import TensorFlow, set its determinism, and check how Keras is configured.
 
     Raises:
-        ConfigError: TensorFlow is not installed, or Keras is set to what this package cannot use.
+        ConfigError: TensorFlow is not installed, or Keras is configured incompatibly.
         DataError: there is no room for temporary files, which TensorFlow needs to read functions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,6 +1,6 @@
-"""Opening a run: all that can be wrong with it is found here, before anything is written.
+"""Checks of a run before its first step: data, spec, settings and model folder.
 
-opened = open_run(spec, settings, cache_dir)
+opened = open_run(context)
 opened.data.train.num_examples
 """
 
@@ -16,7 +16,7 @@ import tensorflow as tf
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import Batch
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import (
@@ -25,68 +25,60 @@ from tf_image_classification.estimator_specs import (
     source_digest,
     spec_name,
 )
-from tf_image_classification.evaluation.loop import (
-    MAX_CLASSES_OF_MATRIX,
-)
+from tf_image_classification.evaluation.loop import MAX_CLASSES_OF_MATRIX
 from tf_image_classification.labels import LabelSchema, example_values
-from tf_image_classification.model_folder import ModelFolder, RunManifest, make_manifest
+from tf_image_classification.model_folder import RunManifest, make_manifest
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import png16_range, run_data
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.data_check import DataCheck, check_data
 from tf_image_classification.workflows.setup.metric_check import check_metrics
-from tf_image_classification.workflows.setup.run_data import Data, Input
+from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.spec_check import require_spec
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenedRun:
-    """A run of which all is known and nothing is done.
+    """A run that was checked and has not started.
 
     Attributes:
-        folder: its model folder.
+        context: the run, with settings that had to be measured as numbers.
         data: its examples.
         train: its training examples.
-        settings: all settings, with those that were measured as numbers.
-        record: what makes it what it is.
-        notes: what the user should know of its beginnings, in sentences.
-        counts: what a look at the data has counted, for the model folder.
+        manifest: spec, data and settings that identify the run, for its model folder.
+        notes: notes for the user, in sentences.
+        counts: examples, classes and duplicates that the data check counted, for the model folder.
     """
 
-    folder: ModelFolder
+    context: RunContext
     data: Data
-    train: Input
-    settings: Settings
-    record: RunManifest
+    train: BatchSource
+    manifest: RunManifest
     notes: tuple[str, ...]
     counts: Mapping[str, Any]
 
 
-def open_run(
-    spec: EstimatorSpec, settings: Settings, cache_dir: str, *, num_workers: int = 1
-) -> OpenedRun:
-    """Read and check data, spec, settings and model folder.
-
-    Args:
-        spec: the user's spec.
-        settings: all settings.
-        cache_dir: folder for indexes and unpacked records, the only one that is written to.
-        num_workers: processes that train together.
+def open_run(context: RunContext) -> OpenedRun:
+    """Read and check data, spec, settings and model folder; writes nothing but caches.
 
     Raises:
-        TficError: whatever would stop the run, or keep a setting from having an effect.
+        TficError: anything that would stop the run, or keep an option from taking effect.
     """
-    if num_workers > 1:
-        _check_for_several_workers(settings)
-    folder = ModelFolder(settings.run.model_dir)
+    if context.workers.count > 1:
+        _check_for_several_workers(context.settings)
+    folder = context.folder
     files.check_writable(folder.path)
     before = folder.read_manifest()
-    settings = png16_range.as_begun(settings, before)
-    data = run_data.read_data(spec, settings, cache_dir, before.schema if before else None)
+    context = context.replace(settings=png16_range.as_begun(context.settings, before))
+    data = run_data.read_data(context, before.schema if before else None)
     if data.train is None:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
-    if isinstance(data.train, Pipeline):
-        settings = png16_range.settled(settings, data.train.png16_range)
-    record = make_manifest(
+    pipeline = data.train.as_pipeline
+    if pipeline is not None:
+        measured = png16_range.settled(context.settings, pipeline.preprocessor.png16_range)
+        context = context.replace(settings=measured)
+    spec, settings = context.spec, context.settings
+    manifest = make_manifest(
         spec=spec_name(spec),
         spec_source=source_digest(spec),
         schema=data.schema,
@@ -95,16 +87,16 @@ def open_run(
         eval_data=data.evaluation.fingerprint if data.evaluation is not None else "",
         settings=settings,
     )
-    changes = folder.check_same_run(record, allow_changes=settings.run.allow_changes)
+    changes = folder.check_same_run(manifest, allow_changes=settings.run.allow_changes)
     notes = tuple(f"allowed change: {change}" for change in changes)
     checked = check_data(data) if settings.data.inspect else DataCheck({})
     require_spec(spec, settings)
     _check_effects(spec, settings, data.schema)
     _check_channels(settings, data.train.image_shape)
     if data.evaluation is not None:
-        notes += check_metrics(spec, settings, data)
+        notes += check_metrics(context, data)
     notes += checked.notes
-    return OpenedRun(folder, data, data.train, settings, record, notes, checked.counts)
+    return OpenedRun(context, data, data.train, manifest, notes, checked.counts)
 
 
 def _check_for_several_workers(settings: Settings) -> None:
@@ -117,7 +109,7 @@ def _check_for_several_workers(settings: Settings) -> None:
 
 
 def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:
-    """Refuse settings that were given and have no effect with this spec and these examples."""
+    """Reject options that have no effect with this spec and these examples."""
 
     def refuse(names: Iterable[str], reason: str) -> None:
         for name in names:
@@ -162,7 +154,7 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
 
 
 def _check_channels(settings: Settings, image_shape: tuple[int, int, int]) -> None:
-    """Refuse what changes height and width where the preprocessing puts the channels first."""
+    """Reject options that need channels-last images if the preprocessing puts channels first."""
     if image_shape[2] in (1, 3, 4) or image_shape[0] not in (1, 3, 4):
         return
     for name in ("test_time_augmentation", "cutmix_alpha"):
