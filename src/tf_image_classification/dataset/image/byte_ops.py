@@ -1,6 +1,6 @@
-"""Bytes and integers of encoded data, read with TensorFlow operations.
+r"""Bytes and integers of encoded data, read with TensorFlow operations.
 
->>> integers(tf.constant(b"\\x01\\x00\\x02\\x00"), 0, 3, tf.uint16).numpy().tolist()
+>>> integers(tf.constant(b"\x01\x00\x02\x00"), 0, 3, tf.uint16).numpy().tolist()
 [1, 2, 0]
 
 Reading beyond the end of the data gives zeros, never an error that would quote the data.
