@@ -84,7 +84,7 @@ def csv_labels(folder, content):
     ("content", "expected"),
     [
         ("a.png,gr\xfcn\n".encode("latin-1"), "set.csv is not UTF-8"),
-        ("", "set.csv is empty. Expected a row an image"),
+        ("", "set.csv is empty. Expected one row per image"),
         ("URIs,labels\n", "set.csv names no examples, only a header"),
         ("URIs\na.png\n", r"set.csv line 2 .* no column for a label"),
         ("URIs,a,b, a\n1.png,x,y,z\n2.png,y,y,y\n", "set.csv names column 'a' twice"),
