@@ -1,4 +1,4 @@
-"""Translates job files of ML Engine, Vertex AI's predecessor (``trainingInput:``)."""
+"""Job files of ML Engine, Vertex AI's predecessor (``trainingInput:``), translated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tf_image_classification.config.search_space import check_keys
 from tf_image_classification.errors import ConfigError
 
-# What the tiers stood for: https://cloud.google.com/ai-platform/training/docs/machine-types
+# The machines of each tier: https://cloud.google.com/ai-platform/training/docs/machine-types
 _TIERS: dict[str, dict[str, Any]] = {
     "BASIC": {"machine_type": "n1-standard-4"},
     "STANDARD_1": {"machine_type": "n1-highcpu-8", "workers": 5},
@@ -46,13 +46,13 @@ _DONE_ELSEWHERE = {
 }
 
 
-def translated(given: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
-    """The values of an old file under the keys of ``cloud.yml``, and notes on what changed.
+def translate_job(given: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+    """The values of an old file by key of ``cloud.yml``, and notes on changes.
 
-    Beside ``trainingInput`` stand keys of ``cloud.yml`` for what it does not say, as the project.
+    Keys of ``cloud.yml`` beside ``trainingInput`` give the rest, e.g. the project.
 
     Raises:
-        ConfigError: something in it has no counterpart, or is said twice; names it.
+        ConfigError: a key has no counterpart, or is given twice; names it.
     """
     values, notes = _translated(given["trainingInput"], path)
     beside = {key: value for key, value in given.items() if key != "trainingInput"}
@@ -127,7 +127,7 @@ def _machine(name: str, origin: str) -> dict[str, Any]:
             "accelerator_type": kind.get(name, "NVIDIA_TESLA_T4"),
             "accelerator_count": count,
         }
-    if name in _MACHINES or "-" in name:  # new names stay
+    if name in _MACHINES or "-" in name:  # a machine of Compute Engine
         return {"machine_type": _MACHINES.get(name, name)}
     raise ConfigError(
         f"{origin}.masterType {name!r} has no counterpart, expected one of "
