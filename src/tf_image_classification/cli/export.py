@@ -36,26 +36,28 @@ def main(arguments: Sequence[str]) -> int:
         settings = make_settings({name: value for name, value in values.items() if value})
         prepare_tensorflow(settings)
         from tf_image_classification.estimator_specs import load_spec
+        from tf_image_classification.export.request import KERAS, ExportRequest
         from tf_image_classification.workflows import export, export_keras, messages
 
         model_dir = settings.run.model_dir
         spec = load_spec(given.spec) if given.spec else None
-        if spec is None and export_keras.KERAS in given.format:
+        if spec is None and KERAS in given.format:
             spec = export_keras.backbone_spec_of(model_dir)
         cache = cache_dir(settings)
         limits = {
             name: getattr(given, name) for name in _LIMITS if getattr(given, name) is not None
         }
-        wishes = [
-            export.Wish(name, given.quantize, given.examples, **limits) for name in given.format
+        requests = [
+            ExportRequest(name, given.quantize, given.examples, **limits) for name in given.format
         ]
-        for wish in wishes:
-            export.check(wish, spec)
-        for number, wish in enumerate(wishes):
-            shipped = export.export_folder(settings, wish, cache, spec)
+        for request in requests:
+            request.check(has_spec=spec is not None)
+        for number, request in enumerate(requests):
+            exported = export.export_folder(settings, request, cache, spec)
             if number == 0:
-                print(messages.parity_header())
-            print(messages.parity_line(wish.format, shipped.parity), shipped.path, sep="  ")
+                print(messages.verification_header())
+            line = messages.verification_line(request.format, exported.verification)
+            print(line, exported.path, sep="  ")
     return 0
 
 

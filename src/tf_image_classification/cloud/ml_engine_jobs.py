@@ -54,44 +54,11 @@ def translate_job(given: Mapping[str, Any], path: str) -> tuple[dict[str, Any], 
     Raises:
         ConfigError: a key has no counterpart, or is given twice; names it.
     """
-    values, notes = _translated(given["trainingInput"], path)
-    beside = {key: value for key, value in given.items() if key != "trainingInput"}
-    for key in beside:
-        if key in values:
-            raise ConfigError(
-                f"{path}: {key} stands beside trainingInput and follows from it. Remove it."
-            )
-    return values | beside, notes
-
-
-def _translated(old: Any, path: str) -> tuple[dict[str, Any], list[str]]:
+    old = given["trainingInput"]
     if not isinstance(old, Mapping):
         raise ConfigError(f"{path}: trainingInput holds no settings.")
-    values: dict[str, Any] = {}
-    notes: list[str] = []
     origin = f"{path}: trainingInput"
-    tier = str(old.get("scaleTier", "BASIC"))
-    for key in _OF_CUSTOM:
-        if key in old and tier in _TIERS:
-            raise ConfigError(
-                f"{origin}.{key} has no effect with scaleTier {tier}. Remove it, or write "
-                "scaleTier: CUSTOM."
-            )
-    if tier == "CUSTOM":
-        values["workers"] = 1 + _count(old, "workerCount", origin)
-        values |= _machine(str(old.get("masterType", "")), origin)
-        worker = old.get("workerType", old.get("masterType"))
-        if values["workers"] > 1 and worker != old.get("masterType"):
-            notes.append(f"workerType {worker}: all workers get the machine of masterType")
-    elif tier in _TIERS:
-        values |= _TIERS[tier]
-        if tier in ("STANDARD_1", "PREMIUM_1"):
-            notes.append(f"scaleTier {tier}: its parameter servers are left out")
-    else:
-        raise ConfigError(
-            f"{path}: scaleTier {tier!r} has no counterpart, expected CUSTOM, {', '.join(_TIERS)}. "
-            "Write a cloud.yml with machine_type and accelerator_type."
-        )
+    values, notes = _machines(old, path)
     for key, value in old.items():
         if key in ("scaleTier", "masterType", "workerType", "workerCount"):
             continue
@@ -108,7 +75,40 @@ def _translated(old: Any, path: str) -> tuple[dict[str, Any], list[str]]:
             notes.append(f"{key} {value}: left out, since {_DONE_ELSEWHERE[key]}")
         else:
             raise ConfigError(f"{origin}.{key} has no counterpart here. Remove it.")
-    return values, notes
+    others = {key: value for key, value in given.items() if key != "trainingInput"}
+    for key in others:
+        if key in values:
+            raise ConfigError(
+                f"{path}: {key} stands beside trainingInput and follows from it. Remove it."
+            )
+    return values | others, notes
+
+
+def _machines(old: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+    """The machines and workers of a job, and notes."""
+    origin = f"{path}: trainingInput"
+    tier = str(old.get("scaleTier", "BASIC"))
+    if tier in _TIERS:
+        for key in _OF_CUSTOM:
+            if key in old:
+                raise ConfigError(
+                    f"{origin}.{key} has no effect with scaleTier {tier}. Remove it, or write "
+                    "scaleTier: CUSTOM."
+                )
+        has_servers = tier in ("STANDARD_1", "PREMIUM_1")
+        notes = [f"scaleTier {tier}: its parameter servers are left out"] if has_servers else []
+        return dict(_TIERS[tier]), notes
+    if tier != "CUSTOM":
+        raise ConfigError(
+            f"{path}: scaleTier {tier!r} has no counterpart, expected CUSTOM, {', '.join(_TIERS)}. "
+            "Write a cloud.yml with machine_type and accelerator_type."
+        )
+    workers = 1 + _count(old, "workerCount", origin)
+    master = old.get("masterType", "")
+    worker = old.get("workerType", master)
+    differs = workers > 1 and worker != master
+    notes = [f"workerType {worker}: all workers get the machine of masterType"] if differs else []
+    return {"workers": workers} | _machine(str(master), origin), notes
 
 
 def _count(old: Mapping[str, Any], key: str, origin: str, default: int = 0) -> int:

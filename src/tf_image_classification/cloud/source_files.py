@@ -141,8 +141,8 @@ def _refuse_secrets(sources: SourceFiles) -> None:
         if name not in sources.allowed:
             raise ConfigError(
                 f"{sources.path(name)}, line {secret.line}, holds {secret.kind}, and would be "
-                f"sent. Move it out of {sources.folder}: the job needs no key, it runs as an account "
-                f"(service_account). If it is not a secret, add --allow_secret {name}."
+                f"sent. Move it out of {sources.folder}: the job needs no key, it runs as an "
+                f"account (service_account). If it is not a secret, add --allow_secret {name}."
             )
         unused.discard(name)
     if unused:

@@ -151,18 +151,17 @@ def _client_errors(distribution: str, trouble: str) -> Iterator[None]:
     try:
         from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
+
+        try:
+            yield
+        except GoogleAuthError as error:
+            raise ConfigError(
+                f"{trouble}: {error} Sign in: gcloud auth application-default login."
+            ) from error
+        except (GoogleAPIError, OSError) as error:
+            raise ConfigError(f"{trouble}: {error}") from error
     except ImportError as error:
         raise ConfigError(f"{distribution} is not installed. {_EXTRA}") from error
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigError(f"{distribution} is not installed. {_EXTRA}") from error
-    except GoogleAuthError as error:
-        raise ConfigError(
-            f"{trouble}: {error} Sign in: gcloud auth application-default login."
-        ) from error
-    except (GoogleAPIError, OSError) as error:
-        raise ConfigError(f"{trouble}: {error}") from error
 
 
 def _client(job: CloudJob, aiplatform_v1: Any) -> Any:

@@ -24,8 +24,7 @@ def checked_application(command: Sequence[str], *, allowed: Sequence[str]) -> Ap
 
     Args:
         command: the command that each machine runs.
-        allowed: files, and ``ARGUMENTS`` for the command, that are sent although they seem to hold
-            a secret.
+        allowed: files to send although they seem to hold a secret; ``ARGUMENTS`` for the command.
 
     Raises:
         ConfigError: the command is not one of a training, or it holds a secret.
@@ -44,15 +43,7 @@ def write_docker_context(
     allowed: Sequence[str],
     dry_run: bool,
 ) -> None:
-    """Write a folder for ``docker build``, and print the commands that build and push the image.
-
-    Args:
-        application: the application.
-        folder: new or empty.
-        image: the image's name with its registry.
-        accelerator: "cpu" or "gpu".
-        allowed: as ``checked_application``.
-        dry_run: whether to write nothing.
+    """Write a new folder for ``docker build``, and print the commands that make the image.
 
     Raises:
         ConfigError: the folder is not empty, or a file holds a secret.
@@ -74,18 +65,10 @@ def write_manifests(
     allowed: Sequence[str],
     dry_run: bool,
 ) -> None:
-    """Print Kubernetes manifests, or write them to a file.
-
-    Args:
-        application: the application.
-        config: path of the job's description.
-        api: a name of ``MANIFESTS``.
-        output: the file; "" prints the manifests.
-        allowed: as ``checked_application``.
-        dry_run: whether to print them in any case.
+    """Write Kubernetes manifests to a file, or print them if it is "".
 
     Raises:
-        ConfigError: the description is wrong.
+        ConfigError: the description in the file ``config`` is wrong.
     """
     job, notes = read_job(config, refused=kubernetes.WITHOUT_EFFECT)
     _print_notes(notes)
@@ -101,13 +84,7 @@ def write_manifests(
 def submit_to_vertex(
     application: Application, config: str, *, allowed: Sequence[str], dry_run: bool
 ) -> None:
-    """Create a job of Vertex AI, and print its name and folder.
-
-    Args:
-        application: the application.
-        config: path of the job's description.
-        allowed: as ``checked_application``.
-        dry_run: whether to print the job and send nothing.
+    """Create a job of Vertex AI and print its name and folder, or print the job.
 
     Raises:
         ConfigError: the description is wrong, a client is missing, or Vertex AI rejects the job.
