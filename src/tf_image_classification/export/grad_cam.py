@@ -86,8 +86,7 @@ def _heat(tape: tf.GradientTape, score: tf.Tensor, found: Sequence[tf.Tensor]) -
         gradients = tape.gradient(score, maps)
         if gradients is None:
             continue
-        gradients, maps = tf.cast(gradients, tf.float32), tf.cast(maps, tf.float32)
-        weights = tf.reduce_mean(gradients, axis=[1, 2], keepdims=True)
-        heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
+        weights = tf.reduce_mean(tf.cast(gradients, tf.float32), axis=[1, 2], keepdims=True)
+        heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1))
         return tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=[1, 2], keepdims=True))
     raise SpecError(_NO_MAPS)
