@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import socket
 from collections.abc import Sequence
 
 from tf_image_classification.cli import arguments as cli_arguments
@@ -33,17 +32,16 @@ def main(arguments: Sequence[str]) -> int:
                 f"The server needs {error.name}. Install it with: "
                 "pip install 'tf_image_classification[serve]'."
             ) from error
+        from tf_image_classification.serving.app import ServerOptions
         from tf_image_classification.serving.batcher import Limits
         from tf_image_classification.serving.connections import ConnectionLimits
-        from tf_image_classification.serving.predictor import load_model
+        from tf_image_classification.workflows.serve import serve_folder
 
-        server.prepare_threads()
         told = server.environment_options(os.environ)
         told_port = _port(told.pop("port", ""), "AIP_HTTP_PORT")
         port = given.port or told_port or 8501
         host = given.host or ("0.0.0.0" if told_port and not given.port else "127.0.0.1")
-        _refuse_taken(host, port)
-        options = server.ServerOptions(
+        options = ServerOptions(
             name=_name(given),
             limits=Limits(given.max_batch_size, given.max_wait_ms, given.max_queue),
             connections=ConnectionLimits(
@@ -56,9 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             predict_route=told.get("predict_route", ""),
             health_route=told.get("health_route", ""),
         )
-        model = load_model(given.model_dir, max_pixels=given.max_image_pixels)
-        print(f"{options.name}, step {model.step}: http://{host}:{port}", flush=True)
-        server.serve(model, options, host, port)
+        serve_folder(given.model_dir, options, host, port, max_pixels=given.max_image_pixels)
     return 0
 
 
@@ -100,17 +96,6 @@ def _port(text: str, origin: str) -> int:
     if text and not (text.isdecimal() and int(text) <= _LAST_PORT):
         raise ConfigError(f"{origin} is {text}, expected a port, 1 to {_LAST_PORT}.")
     return int(text or 0)
-
-
-def _refuse_taken(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise ConfigError(
-            f"Nothing can listen at {host}, port {port}: {error.strerror}. Choose another --port "
-            "or --host."
-        ) from error
 
 
 def _token(path: str) -> str:

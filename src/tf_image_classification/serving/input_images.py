@@ -1,4 +1,8 @@
-"""The images that a command line names: files, folders, patterns, CSV, records, standard input."""
+"""The images that a command line names; sources of many images go through ``dataset.readers``.
+
+for image in find_images(["pets/", "list.csv", "-"], sys.stdin):
+image.content()
+"""
 
 from __future__ import annotations
 
@@ -9,33 +13,35 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.dataset.readers import Place, find_examples
+from tf_image_classification.dataset.readers import find_examples, source_kind
 from tf_image_classification.dataset.readers.csv_files import images_of_csv
 from tf_image_classification.dataset.readers.csv_text import SUFFIXES
 from tf_image_classification.dataset.readers.names import is_image_name
+from tf_image_classification.dataset.readers.sources import TFRECORD
 from tf_image_classification.errors import DataError, TficError
 from tf_image_classification.system import files
 
 Content = str | bytes | npt.NDArray[np.uint8]
 """The path of an image, its encoded bytes or its pixels."""
 
-_MARKS = "*?["
+_WILDCARDS = "*?["
+_OPTION = "PATHS"
 
 
 @dataclasses.dataclass(frozen=True)
-class FoundImage:
-    """An image that a command line names, or an input that turned out not to be one.
+class InputImage:
+    """An image that a command line names, or an input that cannot be used.
 
     Attributes:
         name: its path, or the record, row or member that it comes from.
-        read: gives its content; may raise what reading a file raises.
+        read: reads its content; may raise like reading a file.
     """
 
     name: str
     read: Callable[[], Content]
 
     def content(self) -> Content | Exception:
-        """Its content, or the error that keeps it from being read."""
+        """Its content, or the error of reading it."""
         try:
             return self.read()
         except (TficError, OSError, ValueError) as error:
@@ -43,26 +49,26 @@ class FoundImage:
 
 
 def check_patterns(paths: Sequence[str]) -> None:
-    """Check, before anything is computed, that every local pattern matches a file.
+    """Check that every local pattern matches a file.
 
     Raises:
         DataError: one does not.
     """
     for path in map(os.path.expanduser, paths):
         if not files.is_remote(path) and not os.path.exists(path) and _is_pattern(path):
-            files.expand_patterns([path], option="PATHS")
+            files.expand_patterns([path], option=_OPTION)
 
 
-def images_of(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[FoundImage]:
-    """Every image that paths name, in order.
+def find_images(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[InputImage]:
+    """Every image that paths name, in order, as soon as it is found.
 
-    An input that cannot be used, such as a damaged CSV, is one of the images: reading it raises
-    the reason. So a single bad input ends nothing.
+    An input that cannot be used, e.g. a damaged CSV, is one of the images; reading it raises the
+    reason. So a single bad input does not end an inference.
 
     Args:
-        paths: images; folders, with all that is below them; patterns; CSV files, TFRecord, tar or
-            Parquet files; "-" for the paths in ``lines``. Local or ``gs://``.
-        lines: a path each; folders and lists among them are errors.
+        paths: images; folders, including their subfolders; patterns; every other source that
+            ``find_examples`` reads; "-" for the paths in ``lines``. Local or ``gs://``.
+        lines: one path per line, of images only.
     """
     for given in paths:
         if given == "-":
@@ -74,7 +80,7 @@ def images_of(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[Found
         try:
             # A path that does not exist becomes an image that cannot be read.
             exists = files.exists(path) or not _is_pattern(path)
-            found = [path] if exists else files.expand_patterns([path], option="PATHS")
+            found = [path] if exists else files.expand_patterns([path], option=_OPTION)
         except (TficError, ValueError) as error:  # a bucket, or a name that no file can have
             yield _unusable(path, error)
             continue
@@ -83,42 +89,52 @@ def images_of(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[Found
 
 
 def _is_pattern(path: str) -> bool:
-    return any(mark in path for mark in _MARKS)
+    return any(mark in path for mark in _WILDCARDS)
 
 
-def _file(path: str) -> FoundImage:
+def _file(path: str) -> InputImage:
     def read() -> Content:
         other = path.replace("\\", "/")
         if other != path and not os.path.exists(path) and os.path.exists(other):
             raise DataError(f"there is no such file, but there is {other}: write / for \\")
         return path
 
-    return FoundImage(path, read)
+    return InputImage(path, read)
 
 
-def _unusable(name: str, error: Exception) -> FoundImage:
+def _unusable(name: str, error: Exception) -> InputImage:
     def read() -> Content:
         raise error
 
-    return FoundImage(name, read)
+    return InputImage(name, read)
 
 
-def _below(path: str) -> Iterator[FoundImage]:
-    """The images of a path that was named; a folder that holds none is an error."""
-    lower = path.lower()
+def _below(path: str) -> Iterator[InputImage]:
+    """The images of one path."""
     if _is_folder(path):
         is_empty = True
         for found in _in_folder(path, _real(path), set()):
             is_empty = False
             yield found
-        if is_empty:
-            yield _unusable(path, DataError("this folder holds no images"))
-    elif lower.endswith(SUFFIXES):
+        if is_empty:  # e.g. a folder of records
+            yield from _in_packed(path, DataError("this folder holds no images"))
+    elif path.lower().endswith(SUFFIXES):
         yield from _in_list(path)
-    elif lower.endswith((".tar", ".tar.gz", ".tgz", ".parquet")) or ".tfrecord" in lower:
+    elif _is_packed(path):
         yield from _in_packed(path)
     else:
         yield _file(path)  # an image, whatever its name, or an error when it is read
+
+
+def _is_packed(path: str) -> bool:
+    """Whether a file holds many images, by its name."""
+    if is_image_name(path):
+        return False
+    try:
+        kind = source_kind([path], _OPTION)
+    except (TficError, OSError, ValueError):
+        return False  # the error comes up again, with its reason, when the file is read
+    return kind != TFRECORD or ".tfrecord" in path.lower()
 
 
 def _is_folder(path: str) -> bool:
@@ -129,17 +145,17 @@ def _is_folder(path: str) -> bool:
 
 
 def _real(path: str) -> str:
-    """The folder without links, with a "/" at its end; "" of a remote one, which has none."""
+    """The folder's real path with a "/" at its end; "" of a remote folder."""
     return "" if files.is_remote(path) else f"{os.path.realpath(path)}/"
 
 
-def _in_folder(path: str, root: str, seen: set[str]) -> Iterator[FoundImage]:
+def _in_folder(path: str, root: str, seen: set[str]) -> Iterator[InputImage]:
     """The images of a folder and those below it; a link never leads into a folder twice.
 
     Args:
         path: the folder.
-        root: the one that was named, as ``_real``.
-        seen: what links have led to.
+        root: the folder on the command line, as ``_real``.
+        seen: targets of the links so far.
     """
     try:
         entries = files.scan_folder(path)
@@ -160,7 +176,7 @@ def _in_folder(path: str, root: str, seen: set[str]) -> Iterator[FoundImage]:
             yield from _in_folder(entry.path, root, seen)
 
 
-def _in_list(path: str) -> Iterator[FoundImage]:
+def _in_list(path: str) -> Iterator[InputImage]:
     """The images of a CSV, row by row: a list may have millions."""
     try:
         for where, image, problem in images_of_csv(path):
@@ -169,21 +185,21 @@ def _in_list(path: str) -> Iterator[FoundImage]:
         yield _unusable(path, error)
 
 
-def _in_packed(path: str) -> Iterator[FoundImage]:
+def _in_packed(path: str, reason: Exception | None = None) -> Iterator[InputImage]:
+    """The images of any source of examples.
+
+    Args:
+        path: the source.
+        reason: why it cannot be used if the readers cannot read it; None: their own reason.
+    """
     try:
-        listing = find_examples([path], option="PATHS")
+        listing = find_examples([path], option=_OPTION)
     except (TficError, OSError, ValueError) as error:
-        yield _unusable(path, error)
+        yield _unusable(path, reason or error)
         return
     for number in range(len(listing)):
         place = listing.places[number]
-        if place.kind == "file":
-            yield _file(place.path)
-        else:
-            yield FoundImage(listing.locate(number), _reader_of(place))
+        is_file = place.kind == "file"
+        yield _file(place.path) if is_file else InputImage(listing.locate(number), place.read)
     for damaged in listing.damaged:
         yield _unusable(damaged.where, DataError(damaged.reason))
-
-
-def _reader_of(place: Place) -> Callable[[], Content]:
-    return place.read
