@@ -377,11 +377,12 @@ def test_the_model_folder_is_found_in_every_form_of_a_path(line, here, monkeypat
     ],
 )
 def test_formats_of_an_export_are_read_as_they_are_written(line, formats, here, monkeypatch):
+    from tf_image_classification.export.request import ExportRequest
     from tf_image_classification.workflows import export
 
-    wishes = []
-    monkeypatch.setattr(export, "check", lambda wish, spec: wishes.append(wish.format))
+    checked = []
+    monkeypatch.setattr(ExportRequest, "check", lambda self, **_: checked.append(self.format))
     monkeypatch.setattr(export, "export_folder", None)
     with pytest.raises(TypeError):  # after all formats were checked
         main.main(["export", *line.split()])
-    assert wishes == formats
+    assert checked == formats

@@ -71,23 +71,25 @@ def main(given: Arguments, settings: Settings) -> int:
         raise UsageError("--train_metadata has no effect without --quantize int8. Remove it.")
     spec = specs.load(given.spec, settings) if given.spec else None
     prepare_tensorflow(settings)
-    from tf_image_classification.workflows import export, export_keras, messages  # late: TensorFlow
+    from tf_image_classification.export.request import KERAS, ExportRequest  # late: TensorFlow
+    from tf_image_classification.workflows import export, export_keras, messages
 
-    if spec is None and export_keras.KERAS in formats:
+    if spec is None and KERAS in formats:
         spec = export_keras.backbone_spec_of(settings.run.model_dir)
     limits = {
         name: value
         for name in ("tolerance", "max_accuracy_drop")
         if (value := getattr(given, name)) is not None
     }
-    wishes = [export.Wish(name, given.quantize, given.examples, **limits) for name in formats]
-    for wish in wishes:
-        export.check(wish, spec)
-    for number, wish in enumerate(wishes):
-        shipped = export.export_folder(settings, wish, spec)
+    requests = [ExportRequest(name, given.quantize, given.examples, **limits) for name in formats]
+    for request in requests:
+        request.check(has_spec=spec is not None)
+    for number, request in enumerate(requests):
+        exported = export.export_folder(settings, request, spec)
         if number == 0:
-            print(messages.parity_header())
-        print(messages.parity_line(wish.format, shipped.parity), shipped.path, sep="  ")
+            print(messages.verification_header())
+        line = messages.verification_line(request.format, exported.verification)
+        print(line, exported.path, sep="  ")
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import socket
 
 from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings, declare
@@ -69,17 +68,16 @@ def main(given: Arguments, settings: Settings) -> int:
             f"The server needs {error.name}. Install it with: "
             "pip install 'tf_image_classification[serve]'."
         ) from error
+    from tf_image_classification.serving.app import ServerOptions
     from tf_image_classification.serving.batcher import Limits
     from tf_image_classification.serving.connections import ConnectionLimits
-    from tf_image_classification.serving.predictor import load_model
+    from tf_image_classification.workflows.serve import serve_folder
 
-    server.prepare_threads()
     from_platform = server.environment_options(os.environ)
     platform_port = _platform_port(from_platform.pop("port", ""))
     port = given.port or platform_port or 8501
     host = given.host or ("0.0.0.0" if platform_port and not given.port else "127.0.0.1")
-    _check_free(host, port)
-    options = server.ServerOptions(
+    options = ServerOptions(
         name=_name(given.name, model_dir),
         limits=Limits(given.max_batch_size, given.max_wait_ms, given.max_queue),
         connections=ConnectionLimits(
@@ -92,9 +90,7 @@ def main(given: Arguments, settings: Settings) -> int:
         predict_route=from_platform.get("predict_route", ""),
         health_route=from_platform.get("health_route", ""),
     )
-    model = load_model(model_dir, max_pixels=given.max_image_pixels)
-    print(f"{options.name}, step {model.step}: http://{host}:{port}", flush=True)
-    server.serve(model, options, host, port)
+    serve_folder(model_dir, options, host, port, max_pixels=given.max_image_pixels)
     return 0
 
 
@@ -117,17 +113,6 @@ def _platform_port(text: str) -> int:
     if text and not (text.isdecimal() and int(text) <= _MAX_PORT):
         raise ConfigError(f"AIP_HTTP_PORT is {text}, expected a port, 1 to {_MAX_PORT}.")
     return int(text or 0)
-
-
-def _check_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise ConfigError(
-            f"Nothing can listen at {host}, port {port}: {error.strerror}. Choose another --port "
-            "or --host."
-        ) from error
 
 
 def _token(path: str) -> str:

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shlex
-import sys
-from collections.abc import Sequence
-
-import yaml
 
 from tf_image_classification.cli.verb import verb
-from tf_image_classification.cloud import kubernetes, package, vertex
-from tf_image_classification.cloud.job import CloudJob, read_job
-from tf_image_classification.cloud.package import Application
-from tf_image_classification.cloud.sent_files import ARGUMENTS, SentFiles
 from tf_image_classification.config import Settings, declare
-from tf_image_classification.errors import ConfigError, UsageError
-from tf_image_classification.system import files
+from tf_image_classification.errors import UsageError
+from tf_image_classification.workflows import submit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,86 +66,21 @@ def main(given: Arguments, settings: Settings) -> int:
     missing = [f"--{name}" for name in _NEEDED[given.platform] if not getattr(given, name)]
     if missing:
         raise UsageError(f"missing: {', '.join(missing)}.")
-    application = package.application_of(given.command)
-    package.check_arguments(application, allowed=given.allow_secret)
+    allowed, dry_run = given.allow_secret, given.dry_run
+    application = submit.checked_application(given.command, allowed=allowed)
     if given.platform == "docker":
-        _write_context(given, application)
+        submit.write_docker_context(
+            application,
+            given.output,
+            given.image,
+            "gpu" if given.gpu else "cpu",
+            allowed=allowed,
+            dry_run=dry_run,
+        )
     elif given.platform == "kubernetes":
-        _write_manifests(given, application)
-    else:
-        _submit_to_vertex(given, application)
-    return 0
-
-
-def _sent(given: Arguments, application: Application) -> SentFiles:
-    """The application's files that are sent, listed on standard error."""
-    sent = package.application_files(application, allowed=given.allow_secret)
-    print(sent.text(), file=sys.stderr)
-    return sent
-
-
-def _send_no_files(given: Arguments, image: str) -> None:
-    """Print that the job's files are those of its image; reject options for files."""
-    if set(given.allow_secret) - {ARGUMENTS}:
-        raise ConfigError("--allow_secret FILE has no effect: no files are sent. Remove it.")
-    print(f"no files are sent: those of the image {image} are used", file=sys.stderr)
-
-
-def _write_context(given: Arguments, application: Application) -> None:
-    package.check_new_folder(given.output)
-    sent = _sent(given, application)
-    if not given.dry_run:
-        accelerator = "gpu" if given.gpu else "cpu"
-        package.write_docker_context(application, sent, given.output, accelerator)
-    name = shlex.quote(given.image)
-    print(f"docker build --tag {name} {shlex.quote(given.output)} && docker push {name}")
-
-
-def _write_manifests(given: Arguments, application: Application) -> None:
-    job, notes = read_job(given.config, refused=kubernetes.WITHOUT_EFFECT)
-    _print_notes(notes)
-    make = kubernetes.tf_job if given.api == "tfjob" else kubernetes.train_job
-    text = yaml.safe_dump_all(make(job, application, given.config), sort_keys=False)
-    _send_no_files(given, job.image)
-    if given.output and not given.dry_run:
-        files.write_bytes(given.output, text.encode())
-        print(f"kubectl apply --filename {shlex.quote(given.output)}")
-    else:
-        print(text, end="")
-
-
-def _submit_to_vertex(given: Arguments, application: Application) -> None:
-    job, notes = read_job(given.config)
-    vertex.check(job, given.config)
-    _print_notes(notes)
-    addresses: list[str] = []
-    if job.executor_image:
-        sent = _sent(given, application)
-        addresses = (
-            [
-                f"{vertex.staging_folder(job)}/{name}"
-                for name, _ in vertex.packages(job, application, sent)
-            ]
-            if given.dry_run
-            else vertex.upload_packages(job, application, sent)
+        submit.write_manifests(
+            application, given.config, given.api, given.output, allowed=allowed, dry_run=dry_run
         )
     else:
-        _send_no_files(given, job.image)
-    described = vertex.describe(job, application, addresses)
-    if given.dry_run:
-        _print_plan(job, described)
-        return
-    name = vertex.create(job, described)
-    print(f"created {name}")
-    print(f"its folder: {job.output_dir}")
-
-
-def _print_plan(job: CloudJob, described: dict[str, object]) -> None:
-    line, file = vertex.gcloud_command(job, described)
-    print(json.dumps(described, indent=2))
-    print(f"\n# job.yaml\n{file}\n# the same job with gcloud\n{line}")
-
-
-def _print_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        print(f"# {note}")
+        submit.submit_to_vertex(application, given.config, allowed=allowed, dry_run=dry_run)
+    return 0

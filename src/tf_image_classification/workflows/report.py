@@ -26,7 +26,7 @@ from tf_image_classification.report.html import (
     report_html,
 )
 from tf_image_classification.run_manifest import versions
-from tf_image_classification.serving.pictures import heat_png, seen_image
+from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
 from tf_image_classification.workflows.diagnose import (
     NOT_COMPARED,
