@@ -139,8 +139,8 @@ def _fast_part(
 ) -> tf.Tensor:
     """The part, resized from the JPEG decoded at the smallest sufficient scale."""
     wanted = tf.constant([height, width], tf.float32)
-    room = tf.reduce_min(tf.cast(crop, tf.float32) / wanted)
-    choice = tf.reduce_sum(tf.cast(room >= tf.constant(_RATIOS[1:], tf.float32), tf.int32))
+    scale = tf.reduce_min(tf.cast(crop, tf.float32) / wanted)
+    choice = tf.reduce_sum(tf.cast(scale >= tf.constant(_RATIOS[1:], tf.float32), tf.int32))
 
     def at(ratio: int) -> Callable[[], tf.Tensor]:
         def read() -> tf.Tensor:
@@ -154,8 +154,8 @@ def _fast_part(
             first = (tf.cast(offset, tf.float32) + step / 2) / ratio - 0.5
             first -= tf.cast(start, tf.float32)
             last = first + step * (wanted - 1.0) / ratio
-            most = tf.cast(end - start - 1, tf.float32)
-            ends = tf.clip_by_value(tf.stack([first, last]), 0.0, most) / tf.maximum(most, 1.0)
+            edge = tf.cast(end - start - 1, tf.float32)
+            ends = tf.clip_by_value(tf.stack([first, last]), 0.0, edge) / tf.maximum(edge, 1.0)
             box = tf.reshape(ends, [1, 4])  # top, left, bottom, right
             return tf.image.crop_and_resize(image[None], box, [0], [height, width])[0]
 

@@ -35,9 +35,9 @@ def turned_upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
 
     def turned() -> tf.Tensor:
         is_transposed, turns_rows, turns_columns = tf.unstack(tf.gather(_TURNS, orientation))
-        order = tf.where(is_transposed, [1, 0, 2], [0, 1, 2])
+        axes = tf.where(is_transposed, [1, 0, 2], [0, 1, 2])
         flips = tf.stack([turns_rows, turns_columns, False])
-        return tf.raw_ops.Reverse(tensor=tf.transpose(image, order), dims=flips)
+        return tf.raw_ops.Reverse(tensor=tf.transpose(image, axes), dims=flips)
 
     return tf.cond(orientation > 1, turned, lambda: image)
 

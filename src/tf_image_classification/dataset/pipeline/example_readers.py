@@ -179,7 +179,8 @@ class StreamingReader:
         def with_indices(chunk: tf.Tensor, parts: tuple[Any, ...]) -> EncodedChunk:
             return EncodedChunk(layout.indices(start, chunk), *parts)
 
-        batches = self.stream.batches(start, self._order_seed, layout.batch_size, layout.rows)
+        rows = layout.shard.rows(layout.batch_size)
+        batches = self.stream.batches(start, self._order_seed, layout.batch_size, rows)
         chunks = batches.map(
             lambda *parts: tf.nest.map_structure(
                 lambda t: tf.reshape(t, [-1, size, *t.shape[1:]]), parts

@@ -182,15 +182,15 @@ class Stream:
         """(number, serialized) of the records begin to end of an epoch, files permuted."""
         files = EpochSampler(len(self.paths), seed or 0, seed is not None)
         places = tf.range(len(self.paths), dtype=tf.int64)
-        order = files.example_numbers(epoch * len(self.paths) + places)
+        file_order = files.example_numbers(epoch * len(self.paths) + places)
         counts = tf.constant(self.counts, tf.int64)
-        ends = tf.cumsum(tf.gather(counts, order))
+        ends = tf.cumsum(tf.gather(counts, file_order))
         first_numbers = tf.constant([0, *itertools.accumulate(self.counts)][:-1], tf.int64)
         paths = tf.constant(self.paths)
         compressions = tf.constant(self.compressions)
 
         def file_records(place: tf.Tensor) -> tf.data.Dataset:
-            file = order[place]
+            file = file_order[place]
             before = ends[place] - counts[file]
             inside = tf.clip_by_value(begin - before, 0, counts[file])
             records = tf.data.TFRecordDataset(paths[file], compression_type=compressions[file])
@@ -221,8 +221,8 @@ def _shuffled(
     count = tf.size(block[0], out_type=tf.int64)
     # A second seed other than 0, which is that of an epoch's permutation.
     seeds = tf.stack([tf.constant(seed, tf.int64), number + 1, epoch])
-    order = permuted(tf.range(count), count, tf.cast(seeds, tf.uint32))
-    return tf.gather(block[0], order), tf.gather(block[1], order)
+    places = permuted(tf.range(count), count, tf.cast(seeds, tf.uint32))
+    return tf.gather(block[0], places), tf.gather(block[1], places)
 
 
 def read_stream(

@@ -123,15 +123,14 @@ class UserInput:
         return [f"batch {start // self.batch_size} of the spec's own input_fn"]
 
     def _batches(self, batches: tf.data.Dataset, skipped: int, shard: Shard) -> tf.data.Dataset:
-        rows = shard.rows(self.batch_size)
+        rows, size = shard.rows(self.batch_size), shard.slice_size(self.batch_size)
         padded = batches.skip(skipped).enumerate(skipped).map(self._padded)
 
         def own_slices(batch: Batch) -> tf.data.Dataset:
-            first, end = shard.first * rows, (shard.first + shard.count) * rows
-            own = tf.nest.map_structure(
-                lambda t: tf.reshape(t[first:end], [shard.count, rows, *t.shape[1:]]), batch
+            slices = tf.nest.map_structure(
+                lambda t: tf.reshape(t[rows.start : rows.stop], [-1, size, *t.shape[1:]]), batch
             )
-            return tf.data.Dataset.from_tensor_slices(own)
+            return tf.data.Dataset.from_tensor_slices(slices)
 
         return padded.flat_map(own_slices).prefetch(tf.data.AUTOTUNE)
 
