@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.errors import ConfigError, DataError, did_you_mean
+from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.analysis import main_score
 from tf_image_classification.evaluation.intervals import (
     DIFFERENCE_BOUNDS,
@@ -70,8 +70,7 @@ def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Compar
         DataError: they have no examples or labels in common, or different true labels.
         ConfigError: there is no such column.
     """
-    if group and group not in a.slices:
-        raise ConfigError(f"There is no column {group!r}. {did_you_mean(group, a.slices)}")
+    groups = a.groups(group)
     names_of_a, names_of_b = _names(a, b)
     places = {name: i for i, name in enumerate(names_of_b)}
     rows = [(i, places[name]) for i, name in enumerate(names_of_a) if name in places]
@@ -82,7 +81,7 @@ def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Compar
         )
     of_a, of_b = np.array(rows).T
     names = [a.uris[i] for i in of_a.tolist()]
-    groups = np.asarray(a.slices[group], object).astype(str)[of_a] if group else None
+    groups = None if groups is None else groups[of_a]
     found = {}
     for label in a.schema:
         if label.name in b.schema.names:

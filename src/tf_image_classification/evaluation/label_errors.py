@@ -12,6 +12,7 @@ with enough evidence; ``benchmarks/label_errors.py`` measures both on planted er
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from typing import Any
 
@@ -19,12 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.evaluation.calibration import (
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
-    log_prior,
-    tempered,
-)
+from tf_image_classification.evaluation.calibration import best_temperature, tempered
 
 Array = npt.NDArray[Any]
 _OWN_ALLOWANCE = 0.08
@@ -141,24 +137,19 @@ class _Fit:
 
 
 def _fit(labels: Array, probabilities: Array) -> _Fit:
-    from scipy import optimize  # late: it takes half a second
-
     count, num_classes = probabilities.shape
     some = np.unique(np.linspace(0, count - 1, max(2, _MAX_FITTED // num_classes)).astype(int))
 
     def of_labels(temperature: float, rows: Array) -> Array:
         return tempered(probabilities[rows], temperature)[np.arange(len(rows)), labels[rows]]
 
-    def loss(log_temperature: float, *, with_noise: bool) -> float:
-        given = np.maximum(of_labels(float(np.exp(log_temperature)), some), 1e-12)
+    def loss(temperature: float, *, with_noise: bool = True) -> float:
+        given = np.maximum(of_labels(temperature, some), 1e-12)
         noise = _noise(given, num_classes) if with_noise else 0.0
-        return float(-np.log(_mixed(given, noise, num_classes)).sum()) + log_prior(log_temperature)
+        return float(-np.log(_mixed(given, noise, num_classes)).sum())
 
-    bounds = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
-    how: dict[str, Any] = {"bounds": bounds, "method": "bounded"}
-    best = optimize.minimize_scalar(lambda x: loss(x, with_noise=True), **how)
-    plain = optimize.minimize_scalar(lambda x: loss(x, with_noise=False), **how)
-    temperature = float(np.exp(best.x))
+    temperature, best = best_temperature(loss)
+    _, without_noise = best_temperature(functools.partial(loss, with_noise=False))
     noise = _noise(np.maximum(of_labels(temperature, some), 1e-12), num_classes)
     calibrated = tempered(probabilities, temperature)
     of_label = np.maximum(calibrated[np.arange(count), labels], 1e-12)
@@ -167,7 +158,7 @@ def _fit(labels: Array, probabilities: Array) -> _Fit:
         noise / num_classes / _mixed(of_label, noise, num_classes),
         of_label,
         float(1 - calibrated.max(axis=1).mean()),
-        2 * (plain.fun - best.fun),
+        2 * (without_noise - best),
     )
 
 
@@ -177,7 +168,7 @@ def _mixed(of_label: Array, noise: float, num_classes: int) -> Array:
 
 def _noise(of_label: Array, num_classes: int) -> float:
     """The max-likelihood fraction of random labels, 0 to 0.5."""
-    from scipy import optimize  # late, as above
+    from scipy import optimize  # late: it takes half a second
 
     def slope(noise: float) -> float:
         change = 1 / num_classes - of_label
