@@ -198,13 +198,13 @@ def _of_label(
     if calibrated is not None:
         probabilities = calibrated.calibration.apply(probabilities)
     confidence = confidence_of(found.predicted, probabilities)
-    limits, kept, wrong = risk_and_coverage(confidence, found.is_right)
+    limits, coverages, risks = risk_and_coverage(confidence, found.is_right)
     rows = []
     for coverage in _COVERAGES:
-        at = int(np.searchsorted(kept, coverage - 1e-9))
-        rows.append((float(limits[at]), float(kept[at]), float(wrong[at])))
-    some = np.unique(np.linspace(0, len(kept) - 1, _CURVE_POINTS).astype(int))
-    curve = [(float(kept[i]), float(wrong[i])) for i in some]
+        at = int(np.searchsorted(coverages, coverage - 1e-9))
+        rows.append((float(limits[at]), float(coverages[at]), float(risks[at])))
+    some = np.unique(np.linspace(0, len(coverages) - 1, _CURVE_POINTS).astype(int))
+    curve = [(float(coverages[i]), float(risks[i])) for i in some]
     return OfOneLabel(measures, name, calibrated, rows, curve, slices)
 
 

@@ -288,7 +288,7 @@ def risk_and_coverage(confidence: Array, is_right: Array) -> tuple[Array, Array,
     """
     order = np.argsort(-np.asarray(confidence), kind="stable")
     limits = np.asarray(confidence)[order]
-    kept = np.arange(1, len(order) + 1)
+    accepted = np.arange(1, len(order) + 1)
     wrong = np.cumsum(~np.asarray(is_right, bool)[order])
     is_last = np.append(limits[1:] < limits[:-1], True)  # of equal confidences
-    return limits[is_last], (kept / len(order))[is_last], (wrong / kept)[is_last]
+    return limits[is_last], (accepted / len(order))[is_last], (wrong / accepted)[is_last]

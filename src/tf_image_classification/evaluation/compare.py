@@ -121,18 +121,20 @@ def _of_label(
     name, scores_a = main_score(label, one)
     _, scores_b = main_score(label, two)
     scores_a, scores_b = scores_a[known], scores_b[known]
-    kept = None if groups is None else groups[known]
+    clusters = None if groups is None else groups[known]
     known_names = [name for name, is_known in zip(names, known, strict=True) if is_known]
     change = (scores_b - scores_a) * (1 if label.has_classes else -1)
     gained = [known_names[i] for i in np.flatnonzero(change > 0)]
     lost = [known_names[i] for i in np.flatnonzero(change < 0)]
     flipped = len(gained) + len(lost)
-    differences = DIFFERENCE_BOUNDS if label.has_classes else None
+    fractions, differences = None, None
+    if label.has_classes:
+        fractions, differences = FRACTION_BOUNDS, DIFFERENCE_BOUNDS
     return Comparison(
         name,
-        mean_with_interval(scores_a, kept, bounds=FRACTION_BOUNDS if label.has_classes else None),
-        mean_with_interval(scores_b, kept, bounds=FRACTION_BOUNDS if label.has_classes else None),
-        mean_with_interval(scores_b - scores_a, kept, bounds=differences),
+        mean_with_interval(scores_a, clusters, bounds=fractions),
+        mean_with_interval(scores_b, clusters, bounds=fractions),
+        mean_with_interval(scores_b - scores_a, clusters, bounds=differences),
         float(stats.binomtest(len(gained), flipped).pvalue) if flipped else 1.0,
         gained,
         lost,

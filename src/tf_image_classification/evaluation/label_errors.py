@@ -58,17 +58,16 @@ class LabelErrors:
         """The result in one or two sentences."""
         if self.num_wrong is not None:
             return (
-                f"Of the first {self.num_likely} candidates for wrong labels about "
-                f"{self.num_wrong:.0f} are wrong (expected precision "
-                f"{self.expected_precision:.0%}); {len(self.candidates)} candidates of "
-                f"{self.count} labels in all."
+                f"About {self.num_wrong:.0f} of the first {self.num_likely} candidates for label "
+                f"errors are wrong (expected precision {self.expected_precision:.0%}); "
+                f"{len(self.candidates)} candidates among {self.count} labels."
             )
         if not len(self.candidates):
-            return f"None of {self.count} labels is a candidate for a wrong one."
+            return f"None of {self.count} labels is a candidate for a label error."
         return (
-            f"{len(self.candidates)} of {self.count} labels are candidates for wrong ones, the "
-            "likeliest first. How many are wrong cannot be told: the model's own mistakes look the "
-            "same."
+            f"{len(self.candidates)} of {self.count} labels are candidates for label errors, most "
+            "probable first. The number of errors cannot be estimated: the model's own mistakes "
+            "look the same."
         )
 
 
@@ -98,12 +97,12 @@ def label_errors(labels: npt.NDArray[np.int64], probabilities: Array) -> LabelEr
     count = len(labels)
     if len(present) < 2:
         return LabelErrors(np.zeros(0, np.int64), 0, None, count)
-    kept = np.asarray(probabilities, np.float64)[:, present]
-    kept = kept / np.maximum(kept.sum(axis=1, keepdims=True), 1e-12)
+    of_present = np.asarray(probabilities, np.float64)[:, present]
+    of_present = of_present / np.maximum(of_present.sum(axis=1, keepdims=True), 1e-12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on classes with one example, which it never flags
-        is_candidate = np.asarray(find_label_issues(places, kept, n_jobs=1), bool)
-    fitted = _fit(places, kept)
+        is_candidate = np.asarray(find_label_issues(places, of_present, n_jobs=1), bool)
+    fitted = _fit(places, of_present)
     is_likely = fitted.is_wrong > 0.5
     is_candidate |= is_likely
     candidates = np.flatnonzero(is_candidate)

@@ -61,10 +61,10 @@ def auc(
     """
     if curve not in ("ROC", "PR"):
         raise SpecError(f"auc: curve is {curve!r}, expected ROC or PR.")
-    (numbers, values), kept = rows("auc", weights, labels=labels, probabilities=probabilities)
+    (numbers, values), weights = rows("auc", weights, labels=labels, probabilities=probabilities)
     is_positive = classes("auc", "labels", numbers, 2) == 1
     compute = functools.partial(_one_area, curve)
-    return _stored(f"auc(curve={curve})", is_positive[:, None], values[:, None], kept, compute)
+    return _stored(f"auc(curve={curve})", is_positive[:, None], values[:, None], weights, compute)
 
 
 def areas(
@@ -96,11 +96,11 @@ def areas(
             f"{list(scores.shape)}, expected [n, D] twice, the labels 0 or 1: whether an "
             "example has each of D classes."
         )
-    (numbers,), kept = rows(metric, weights, labels=np.arange(len(true)))
+    (numbers,), weights = rows(metric, weights, labels=np.arange(len(true)))
     is_positive, scores = true[numbers].astype(bool), scores[numbers]
     compute = functools.partial(_mean_area if average else _areas, curve)
     kind = f"{metric}(num_classes={true.shape[1]})"
-    return _stored(kind, is_positive, scores, kept, compute)
+    return _stored(kind, is_positive, scores, weights, compute)
 
 
 def mean_area(areas_of_classes: Array) -> Any:
@@ -238,8 +238,8 @@ def _histograms(values: Sums) -> Sums:
     for k in range(scores.shape[1]):
         bins = np.searchsorted(bin_edges(), scores[:, k].astype(np.float64), side="right")
         for name, chosen in (("positive", is_positive[:, k]), ("negative", ~is_positive[:, k])):
-            kept = chosen & ~is_nan[:, k]
-            sums[name][k] = np.bincount(bins[kept], weights[kept], num_bins)
+            selected = chosen & ~is_nan[:, k]
+            sums[name][k] = np.bincount(bins[selected], weights[selected], num_bins)
     return {**sums, "not_a_number": is_nan.sum(axis=0)}
 
 
