@@ -17,7 +17,7 @@ from tf_image_classification.metrics.curves import bin_edges
 
 def bound(metric, curve):
     """The docstring's bound, from the metric's histograms."""
-    p, q = (metric.sums[key][::-1].astype(float) for key in ("positive", "negative"))
+    p, q = (metric.sums[key][0, ::-1].astype(float) for key in ("positive", "negative"))
     if curve == "ROC":
         return (p * q).sum() / (2 * p.sum() * q.sum())
     t, f = np.cumsum(p) - p, np.cumsum(q) - q

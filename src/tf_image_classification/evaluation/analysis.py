@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.evaluation.calibration import (
     Bin,
     Calibration,
@@ -167,14 +166,7 @@ def analyze(predictions: Predictions, group: str = "") -> Analysis:
     Raises:
         ConfigError: the predictions have no such column.
     """
-    if group and group not in predictions.slices:
-        known = predictions.slices
-        raise ConfigError(
-            f"group_column: {group!r} is a label of the model; expected a column beside the labels."
-            if group in predictions.schema.names
-            else f"The evaluation set has no column {group!r}. {did_you_mean(group, known)}"
-        )
-    groups = np.asarray(predictions.slices[group], object).astype(str) if group else None
+    groups = predictions.groups(group)
     names = map(str, predictions.ids.tolist()) if groups is None else groups.tolist()
     is_first_half = np.array([zlib.crc32(name.encode()) % 2 == 0 for name in names], bool)
     labels = {}
@@ -206,13 +198,13 @@ def _of_label(
     if calibrated is not None:
         probabilities = calibrated.calibration.apply(probabilities)
     confidence = confidence_of(found.predicted, probabilities)
-    limits, kept, wrong = risk_and_coverage(confidence, found.is_right)
+    limits, coverages, risks = risk_and_coverage(confidence, found.is_right)
     rows = []
     for coverage in _COVERAGES:
-        at = int(np.searchsorted(kept, coverage - 1e-9))
-        rows.append((float(limits[at]), float(kept[at]), float(wrong[at])))
-    some = np.unique(np.linspace(0, len(kept) - 1, _CURVE_POINTS).astype(int))
-    curve = [(float(kept[i]), float(wrong[i])) for i in some]
+        at = int(np.searchsorted(coverages, coverage - 1e-9))
+        rows.append((float(limits[at]), float(coverages[at]), float(risks[at])))
+    some = np.unique(np.linspace(0, len(coverages) - 1, _CURVE_POINTS).astype(int))
+    curve = [(float(coverages[i]), float(risks[i])) for i in some]
     return OfOneLabel(measures, name, calibrated, rows, curve, slices)
 
 

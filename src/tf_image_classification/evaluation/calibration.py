@@ -10,7 +10,7 @@ Probabilities are [n, D]; for multilabel each column is a binary decision. Arith
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ COVERAGE = 0.9
 
 NUM_BINS = 15
 _MIN = 1e-12
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
 _ROUNDING = 1e-9  # (9 + 1) * (1 - 0.9) is a little less than 1
 
 MULTILABEL_LIMITS = (_MIN, 1 - 1e-6)
@@ -160,24 +160,21 @@ def fit_temperature(
 
     count = len(truth)
 
-    def loss(log_temperature: float) -> float:
-        calibrated = tempered(probabilities, np.exp(log_temperature), is_multilabel=is_multilabel)
-        exact = log_loss(
-            truth, calibrated, is_multilabel=is_multilabel, min_probability=_MIN
-        )  # clipping at 1.2e-7 would hide the effect of the temperature
-        return count * exact + log_prior(log_temperature)
+    def loss(temperature: float) -> float:
+        calibrated = tempered(probabilities, temperature, is_multilabel=is_multilabel)
+        # Clipping at 1.2e-7 would hide the effect of the temperature.
+        exact = log_loss(truth, calibrated, is_multilabel=is_multilabel, min_probability=_MIN)
+        return count * exact
 
     def confidence(temperature: float) -> float:
         calibrated = tempered(probabilities, temperature, is_multilabel=is_multilabel)
         sure = np.maximum(calibrated, 1 - calibrated) if is_multilabel else calibrated.max(axis=1)
         return float(sure.mean())
 
-    bounds = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
-    best = optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
-    temperature = float(np.exp(best.x))
-    if temperature > 0.99 * MAX_TEMPERATURE:
+    temperature, _ = best_temperature(loss)
+    if temperature > 0.99 * _MAX_TEMPERATURE:
         return 1.0, (
-            f"left out: up to {MAX_TEMPERATURE:g} a larger temperature always fits better, as for "
+            f"left out: up to {_MAX_TEMPERATURE:g} a larger temperature always fits better, as for "
             "a model that predicts at random"
         )
     highest = (count + 1) / (count + 2)
@@ -192,9 +189,26 @@ def fit_temperature(
     )
 
 
-def log_prior(log_temperature: float) -> float:
-    """The negative log density, in nats, of a normal prior with standard deviation log 2."""
-    return float(log_temperature**2 / (2 * np.log(2.0) ** 2))
+def best_temperature(loss: Callable[[float], float]) -> tuple[float, float]:
+    """The temperature of the min loss plus prior, and this minimum.
+
+    Args:
+        loss: temperature to a negative log likelihood in nats. The prior of the logarithm is normal
+            with mean 0 and standard deviation log 2.
+
+    Example:
+        >>> round(best_temperature(lambda t: 1000 * (t - 2.0) ** 2)[0], 2)
+        2.0
+    """
+    from scipy import optimize  # late: it takes half a second
+
+    def penalised(log_temperature: float) -> float:
+        prior = float(log_temperature**2 / (2 * np.log(2.0) ** 2))
+        return loss(float(np.exp(log_temperature))) + prior
+
+    bounds = np.log(_MIN_TEMPERATURE), np.log(_MAX_TEMPERATURE)
+    best = optimize.minimize_scalar(penalised, bounds=bounds, method="bounded")
+    return float(np.exp(best.x)), float(best.fun)
 
 
 def log_loss(
@@ -274,7 +288,7 @@ def risk_and_coverage(confidence: Array, is_right: Array) -> tuple[Array, Array,
     """
     order = np.argsort(-np.asarray(confidence), kind="stable")
     limits = np.asarray(confidence)[order]
-    kept = np.arange(1, len(order) + 1)
+    accepted = np.arange(1, len(order) + 1)
     wrong = np.cumsum(~np.asarray(is_right, bool)[order])
     is_last = np.append(limits[1:] < limits[:-1], True)  # of equal confidences
-    return limits[is_last], (kept / len(order))[is_last], (wrong / kept)[is_last]
+    return limits[is_last], (accepted / len(order))[is_last], (wrong / accepted)[is_last]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.errors import ConfigError, DataError, did_you_mean
+from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.analysis import main_score
 from tf_image_classification.evaluation.intervals import (
     DIFFERENCE_BOUNDS,
@@ -70,8 +70,7 @@ def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Compar
         DataError: they have no examples or labels in common, or different true labels.
         ConfigError: there is no such column.
     """
-    if group and group not in a.slices:
-        raise ConfigError(f"There is no column {group!r}. {did_you_mean(group, a.slices)}")
+    groups = a.groups(group)
     names_of_a, names_of_b = _names(a, b)
     places = {name: i for i, name in enumerate(names_of_b)}
     rows = [(i, places[name]) for i, name in enumerate(names_of_a) if name in places]
@@ -82,7 +81,7 @@ def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Compar
         )
     of_a, of_b = np.array(rows).T
     names = [a.uris[i] for i in of_a.tolist()]
-    groups = np.asarray(a.slices[group], object).astype(str)[of_a] if group else None
+    groups = None if groups is None else groups[of_a]
     found = {}
     for label in a.schema:
         if label.name in b.schema.names:
@@ -122,18 +121,20 @@ def _of_label(
     name, scores_a = main_score(label, one)
     _, scores_b = main_score(label, two)
     scores_a, scores_b = scores_a[known], scores_b[known]
-    kept = None if groups is None else groups[known]
+    clusters = None if groups is None else groups[known]
     known_names = [name for name, is_known in zip(names, known, strict=True) if is_known]
     change = (scores_b - scores_a) * (1 if label.has_classes else -1)
     gained = [known_names[i] for i in np.flatnonzero(change > 0)]
     lost = [known_names[i] for i in np.flatnonzero(change < 0)]
     flipped = len(gained) + len(lost)
-    differences = DIFFERENCE_BOUNDS if label.has_classes else None
+    fractions, differences = None, None
+    if label.has_classes:
+        fractions, differences = FRACTION_BOUNDS, DIFFERENCE_BOUNDS
     return Comparison(
         name,
-        mean_with_interval(scores_a, kept, bounds=FRACTION_BOUNDS if label.has_classes else None),
-        mean_with_interval(scores_b, kept, bounds=FRACTION_BOUNDS if label.has_classes else None),
-        mean_with_interval(scores_b - scores_a, kept, bounds=differences),
+        mean_with_interval(scores_a, clusters, bounds=fractions),
+        mean_with_interval(scores_b, clusters, bounds=fractions),
+        mean_with_interval(scores_b - scores_a, clusters, bounds=differences),
         float(stats.binomtest(len(gained), flipped).pvalue) if flipped else 1.0,
         gained,
         lost,

@@ -12,6 +12,7 @@ with enough evidence; ``benchmarks/label_errors.py`` measures both on planted er
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from typing import Any
 
@@ -19,12 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.evaluation.calibration import (
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
-    log_prior,
-    tempered,
-)
+from tf_image_classification.evaluation.calibration import best_temperature, tempered
 
 Array = npt.NDArray[Any]
 _OWN_ALLOWANCE = 0.08
@@ -62,17 +58,16 @@ class LabelErrors:
         """The result in one or two sentences."""
         if self.num_wrong is not None:
             return (
-                f"Of the first {self.num_likely} candidates for wrong labels about "
-                f"{self.num_wrong:.0f} are wrong (expected precision "
-                f"{self.expected_precision:.0%}); {len(self.candidates)} candidates of "
-                f"{self.count} labels in all."
+                f"About {self.num_wrong:.0f} of the first {self.num_likely} candidates for label "
+                f"errors are wrong (expected precision {self.expected_precision:.0%}); "
+                f"{len(self.candidates)} candidates among {self.count} labels."
             )
         if not len(self.candidates):
-            return f"None of {self.count} labels is a candidate for a wrong one."
+            return f"None of {self.count} labels is a candidate for a label error."
         return (
-            f"{len(self.candidates)} of {self.count} labels are candidates for wrong ones, the "
-            "likeliest first. How many are wrong cannot be told: the model's own mistakes look the "
-            "same."
+            f"{len(self.candidates)} of {self.count} labels are candidates for label errors, most "
+            "probable first. The number of errors cannot be estimated: the model's own mistakes "
+            "look the same."
         )
 
 
@@ -102,12 +97,12 @@ def label_errors(labels: npt.NDArray[np.int64], probabilities: Array) -> LabelEr
     count = len(labels)
     if len(present) < 2:
         return LabelErrors(np.zeros(0, np.int64), 0, None, count)
-    kept = np.asarray(probabilities, np.float64)[:, present]
-    kept = kept / np.maximum(kept.sum(axis=1, keepdims=True), 1e-12)
+    of_present = np.asarray(probabilities, np.float64)[:, present]
+    of_present = of_present / np.maximum(of_present.sum(axis=1, keepdims=True), 1e-12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on classes with one example, which it never flags
-        is_candidate = np.asarray(find_label_issues(places, kept, n_jobs=1), bool)
-    fitted = _fit(places, kept)
+        is_candidate = np.asarray(find_label_issues(places, of_present, n_jobs=1), bool)
+    fitted = _fit(places, of_present)
     is_likely = fitted.is_wrong > 0.5
     is_candidate |= is_likely
     candidates = np.flatnonzero(is_candidate)
@@ -141,24 +136,19 @@ class _Fit:
 
 
 def _fit(labels: Array, probabilities: Array) -> _Fit:
-    from scipy import optimize  # late: it takes half a second
-
     count, num_classes = probabilities.shape
     some = np.unique(np.linspace(0, count - 1, max(2, _MAX_FITTED // num_classes)).astype(int))
 
     def of_labels(temperature: float, rows: Array) -> Array:
         return tempered(probabilities[rows], temperature)[np.arange(len(rows)), labels[rows]]
 
-    def loss(log_temperature: float, *, with_noise: bool) -> float:
-        given = np.maximum(of_labels(float(np.exp(log_temperature)), some), 1e-12)
+    def loss(temperature: float, *, with_noise: bool = True) -> float:
+        given = np.maximum(of_labels(temperature, some), 1e-12)
         noise = _noise(given, num_classes) if with_noise else 0.0
-        return float(-np.log(_mixed(given, noise, num_classes)).sum()) + log_prior(log_temperature)
+        return float(-np.log(_mixed(given, noise, num_classes)).sum())
 
-    bounds = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
-    how: dict[str, Any] = {"bounds": bounds, "method": "bounded"}
-    best = optimize.minimize_scalar(lambda x: loss(x, with_noise=True), **how)
-    plain = optimize.minimize_scalar(lambda x: loss(x, with_noise=False), **how)
-    temperature = float(np.exp(best.x))
+    temperature, best = best_temperature(loss)
+    _, without_noise = best_temperature(functools.partial(loss, with_noise=False))
     noise = _noise(np.maximum(of_labels(temperature, some), 1e-12), num_classes)
     calibrated = tempered(probabilities, temperature)
     of_label = np.maximum(calibrated[np.arange(count), labels], 1e-12)
@@ -167,7 +157,7 @@ def _fit(labels: Array, probabilities: Array) -> _Fit:
         noise / num_classes / _mixed(of_label, noise, num_classes),
         of_label,
         float(1 - calibrated.max(axis=1).mean()),
-        2 * (plain.fun - best.fun),
+        2 * (without_noise - best),
     )
 
 
@@ -177,7 +167,7 @@ def _mixed(of_label: Array, noise: float, num_classes: int) -> Array:
 
 def _noise(of_label: Array, num_classes: int) -> float:
     """The max-likelihood fraction of random labels, 0 to 0.5."""
-    from scipy import optimize  # late, as above
+    from scipy import optimize  # late: it takes half a second
 
     def slope(noise: float) -> float:
         change = 1 / num_classes - of_label

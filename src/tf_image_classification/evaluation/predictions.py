@@ -24,7 +24,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import ConfigError, DataError, did_you_mean
 from tf_image_classification.evaluation.exchange import Exchange, exchange_rows
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 from tf_image_classification.labels.outputs import probabilities_key
@@ -83,6 +83,24 @@ class Predictions:
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.ids)
+
+    def groups(self, column: str) -> Array | None:
+        """The values [n] of a column beside the labels; None for "".
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        if not column:
+            return None
+        if column not in self.slices:
+            raise ConfigError(
+                f"group_column: {column!r} is a label of the model; expected a column beside the "
+                "labels."
+                if column in self.schema.names
+                else f"The evaluation set has no column {column!r}. "
+                f"{did_you_mean(column, self.slices)}"
+            )
+        return np.asarray(self.slices[column], object).astype(str)
 
 
 class PredictionStore:

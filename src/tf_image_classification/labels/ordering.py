@@ -1,7 +1,9 @@
-"""The order of classes that their names give: numbers by value, ranges by their ends.
+"""The order of classes, inferred from numbers and ranges in their names.
 
-in_order(["1.0", "1.5", "1.25"])     # ("1.0", "1.25", "1.5")
-in_order(["low", "high"])            # None: nothing says which is first
+>>> in_order(["1.0", "1.5", "1.25"])
+('1.0', '1.25', '1.5')
+>>> in_order(["low", "high"]) is None
+True
 """
 
 from __future__ import annotations

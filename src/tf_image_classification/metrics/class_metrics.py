@@ -40,8 +40,8 @@ def accuracy(
         >>> accuracy([0, 1, 2, 2], [0, 1, 1, 2]).result()
         0.75
     """
-    a, b, kept = _class_pair("accuracy", labels, predictions, weights, None)
-    return mean_metric("accuracy", a == b, kept)
+    a, b, weights = _class_pair("accuracy", labels, predictions, weights, None)
+    return mean_metric("accuracy", a == b, weights)
 
 
 def top_k(
@@ -62,8 +62,8 @@ def top_k(
     """
     if k < 1:
         raise SpecError(f"top_k: k is {k}, expected 1 or more.")
-    numbers, scores, kept = scored("top_k", weights, labels, predictions)
-    return mean_metric(f"top_k(k={k})", is_in_top(numbers, scores, k), kept)
+    numbers, scores, weights = scored("top_k", weights, labels, predictions)
+    return mean_metric(f"top_k(k={k})", is_in_top(numbers, scores, k), weights)
 
 
 def is_in_top(numbers: Array, scores: Array, k: int) -> Array:
@@ -90,7 +90,7 @@ def log_loss(
         >>> round(log_loss([0, 1], [[0.5, 0.5], [0.5, 0.5]]).result(), 4)
         0.6931
     """
-    numbers, values, kept = scored("log_loss", weights, labels, probabilities)
+    numbers, values, weights = scored("log_loss", weights, labels, probabilities)
     # 1 %: the rounding of a softmax in bfloat16. Comparisons with NaN are False, so NaN passes.
     wrong = (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 0.01)
     if wrong.any():
@@ -100,7 +100,7 @@ def log_loss(
             f"{row.min():g}, expected numbers of 0 or more that add up to 1. Logits need "
             "tf.nn.softmax."
         )
-    return mean_metric("log_loss", negative_logs(numbers, values), kept)
+    return mean_metric("log_loss", negative_logs(numbers, values), weights)
 
 
 def negative_logs(
@@ -267,9 +267,9 @@ def _class_pair(
 ) -> tuple[Array, Array, Array | None]:
     if num_classes is not None and num_classes < 2:
         raise SpecError(f"{metric}: num_classes is {num_classes}, expected 2 or more.")
-    (a, b), kept = rows(metric, weights, labels=labels, predictions=predictions)
+    (a, b), weights = rows(metric, weights, labels=labels, predictions=predictions)
     true = classes(metric, "labels", a, num_classes)
-    return true, classes(metric, "predictions", b, num_classes), kept
+    return true, classes(metric, "predictions", b, num_classes), weights
 
 
 def _per_class(
@@ -304,8 +304,8 @@ def _per_class(
 def _class_counts(
     metric: str, labels: Any, predictions: Any, weights: Any, num_classes: int
 ) -> Sums:
-    a, b, kept = _class_pair(metric, labels, predictions, weights, num_classes)
-    return class_counts(a, b, kept, num_classes)
+    a, b, weights = _class_pair(metric, labels, predictions, weights, num_classes)
+    return class_counts(a, b, weights, num_classes)
 
 
 def class_counts(truth: Array, predicted: Array, weights: Array | None, num_classes: int) -> Sums:

@@ -59,13 +59,12 @@ def auc(
         >>> auc([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]).result()
         0.75
     """
-    if curve not in _AREAS:
+    if curve not in ("ROC", "PR"):
         raise SpecError(f"auc: curve is {curve!r}, expected ROC or PR.")
-    (numbers, values), kept = rows("auc", weights, labels=labels, probabilities=probabilities)
+    (numbers, values), weights = rows("auc", weights, labels=labels, probabilities=probabilities)
     is_positive = classes("auc", "labels", numbers, 2) == 1
-    return _stored(
-        f"auc(curve={curve})", is_positive, values, kept, functools.partial(_area, curve)
-    )
+    compute = functools.partial(_one_area, curve)
+    return _stored(f"auc(curve={curve})", is_positive[:, None], values[:, None], weights, compute)
 
 
 def areas(
@@ -97,11 +96,11 @@ def areas(
             f"{list(scores.shape)}, expected [n, D] twice, the labels 0 or 1: whether an "
             "example has each of D classes."
         )
-    (numbers,), kept = rows(metric, weights, labels=np.arange(len(true)))
+    (numbers,), weights = rows(metric, weights, labels=np.arange(len(true)))
     is_positive, scores = true[numbers].astype(bool), scores[numbers]
-    compute = functools.partial(_mean_area if average else _area, curve)
+    compute = functools.partial(_mean_area if average else _areas, curve)
     kind = f"{metric}(num_classes={true.shape[1]})"
-    return _stored(kind, is_positive, scores, kept, compute)
+    return _stored(kind, is_positive, scores, weights, compute)
 
 
 def mean_area(areas_of_classes: Array) -> Any:
@@ -192,13 +191,11 @@ def _stored(
     return StreamingMetric({}, compute, kind, parts, _histograms)
 
 
-def _area(curve: str, values: Sums) -> Any:
-    """The area of scores [n], or of each class of scores [n, D]."""
+def _areas(curve: str, values: Sums) -> Array:
+    """The area of each class, [D]."""
     if "scores" not in values:
-        return _area_of_histograms(curve, values)
+        return _areas_of_histograms(curve, values)
     scores, is_positive, weights = (values[k] for k in ("scores", "is_positive", "weights"))
-    if scores.ndim == 1:
-        return Ranking(is_positive[:, None], scores[:, None]).areas(curve, weights)[0]
     width = max(1, _SCORES_AT_ONCE // max(1, len(scores)))
     found = [
         Ranking(is_positive[:, k : k + width], scores[:, k : k + width]).areas(curve, weights)
@@ -207,9 +204,13 @@ def _area(curve: str, values: Sums) -> Any:
     return np.concatenate(found)
 
 
+def _one_area(curve: str, values: Sums) -> Any:
+    return _areas(curve, values)[0]
+
+
 def _mean_area(curve: str, values: Sums) -> Any:
     broken = np.isnan(values["scores"]) if "scores" in values else values["not_a_number"]
-    return np.nan if broken.any() else mean_area(_area(curve, values))
+    return np.nan if broken.any() else mean_area(_areas(curve, values))
 
 
 # --- histograms, for more scores than are stored ------------------------------------------------
@@ -229,50 +230,24 @@ def bin_edges() -> Array:
 
 
 def _histograms(values: Sums) -> Sums:
-    """Positive and negative examples by bin, [bins] or [D, bins]."""
+    """Weights of positive and negative examples per class and bin, [D, bins]."""
     scores, is_positive, weights = (values[k] for k in ("scores", "is_positive", "weights"))
-    if scores.ndim == 1:
-        found = _histograms(
-            {"scores": scores[:, None], "is_positive": is_positive[:, None], "weights": weights}
-        )
-        return {name: value[0] for name, value in found.items()}
     num_bins = len(bin_edges()) + 1
     sums = {name: np.zeros([scores.shape[1], num_bins]) for name in ("positive", "negative")}
     is_nan = np.isnan(scores)
     for k in range(scores.shape[1]):
         bins = np.searchsorted(bin_edges(), scores[:, k].astype(np.float64), side="right")
         for name, chosen in (("positive", is_positive[:, k]), ("negative", ~is_positive[:, k])):
-            kept = chosen & ~is_nan[:, k]
-            sums[name][k] = np.bincount(bins[kept], weights[kept], num_bins)
+            selected = chosen & ~is_nan[:, k]
+            sums[name][k] = np.bincount(bins[selected], weights[selected], num_bins)
     return {**sums, "not_a_number": is_nan.sum(axis=0)}
 
 
-def _area_of_histograms(curve: str, sums: Sums) -> Any:
-    if sums["positive"].ndim == 1:
-        if sums["not_a_number"]:
-            return np.nan
-        # From the highest probability down, as a threshold passes.
-        return _AREAS[curve](sums["positive"][::-1], sums["negative"][::-1])
-    each = zip(sums["positive"], sums["negative"], sums["not_a_number"], strict=True)
-    names = ("positive", "negative", "not_a_number")
-    return np.array(
-        [_area_of_histograms(curve, dict(zip(names, one, strict=True))) for one in each]
-    )
-
-
-def _area_under_roc(positive: Array, negative: Array) -> Any:
-    """The fraction of correctly ranked pairs; ties count half."""
-    below = negative.sum() - np.cumsum(negative)
-    pairs = (positive * (below + negative / 2)).sum()
-    return ratio(pairs, float(positive.sum()) * float(negative.sum()))
-
-
-def _average_precision(positive: Array, negative: Array) -> Any:
-    """Precision at each threshold times the gain in recall there."""
-    true_positives = np.cumsum(positive)
-    precision = ratio(true_positives, true_positives + np.cumsum(negative))
-    found = positive > 0
-    return ratio((precision[found] * positive[found]).sum(), positive.sum())
-
-
-_AREAS = {"ROC": _area_under_roc, "PR": _average_precision}
+def _areas_of_histograms(curve: str, sums: Sums) -> Array:
+    """The area of each class, [D]: a positive and a negative example per bin, with its weight."""
+    weights = np.concatenate([sums["positive"], sums["negative"]], axis=1)
+    bins = np.arange(weights.shape[1]) % sums["positive"].shape[1]
+    is_positive = np.arange(weights.shape[1]) < sums["positive"].shape[1]
+    ranking = Ranking(is_positive[:, None], bins[:, None].astype(np.float64))
+    found = np.array([ranking.areas(curve, of_class)[0] for of_class in weights])
+    return np.where(sums["not_a_number"] > 0, np.nan, found)

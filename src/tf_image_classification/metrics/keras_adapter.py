@@ -5,7 +5,6 @@ metrics.bind(keras.metrics.MeanIoU(num_classes=3), labels["pet"], predictions["p
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import zlib
@@ -20,6 +19,8 @@ from tf_image_classification.metrics.metric_inputs import Array, as_array
 
 _EXAMPLES = "examples"
 _found_additive: set[str] = set()
+
+_Call = tuple[list[Any], dict[str, Any]]
 
 
 def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
@@ -51,10 +52,12 @@ def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
     if not isinstance(metric, keras.metrics.Metric):
         raise SpecError(f"bind: got {metric!r}, expected a Keras metric object.")
     name = type(metric).__name__
-    call = _make_call(name, args, kwargs)
+    call = _checked_call(name, args, kwargs)
+    num_examples = len(_arrays(call)[0])
     # Some metrics fail on an empty batch. A row of zeros creates their variables.
-    parts = _update(metric, call if call.num_examples else call.row_of_zeros())
-    if not call.num_examples:
+    zeros = _mapped(call, lambda array: np.zeros((1, *array.shape[1:]), array.dtype))
+    parts = _update(metric, call if num_examples else zeros)
+    if not num_examples:
         parts = [np.zeros_like(part) for part in parts]
     if not parts:
         raise SpecError(
@@ -63,53 +66,42 @@ def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
         )
     settings = _settings(keras, metric)
     kind = f"Keras metric {name}" + (f" with configuration {settings}" if settings else "")
-    if call.num_examples > 1 and not (settings and kind in _found_additive):
+    if num_examples > 1 and not (settings and kind in _found_additive):
         _check_additive(metric, call, parts)
         if any(part.any() for part in parts):  # zeros are no evidence
             _found_additive.add(kind)
     sums = {f"variable_{i}": part for i, part in enumerate(parts)}
-    sums[_EXAMPLES] = np.asarray(call.num_examples)
+    sums[_EXAMPLES] = np.asarray(num_examples)
     return StreamingMetric(sums, functools.partial(_compute, metric), kind)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Call:
+def _checked_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call:
     """The arguments of ``update_state``: those with examples as arrays, the others unchanged."""
-
-    args: list[Any]
-    kwargs: dict[str, Any]
-
-    def arrays(self) -> list[Array]:
-        return [v for v in (*self.args, *self.kwargs.values()) if _has_examples(v)]
-
-    @property
-    def num_examples(self) -> int:
-        return len(self.arrays()[0])
-
-    def map(self, change: Callable[[Array], Array]) -> _Call:
-        """The call with each array of examples changed."""
-        return _Call(
-            [change(v) if _has_examples(v) else v for v in self.args],
-            {k: change(v) if _has_examples(v) else v for k, v in self.kwargs.items()},
-        )
-
-    def row_of_zeros(self) -> _Call:
-        """The call with one example of zeros."""
-        return self.map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype))
-
-
-def _make_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call:
-    call = _Call(
+    call = (
         [_readable(name, f"argument {i + 1}", value) for i, value in enumerate(args)],
         {key: _readable(name, key, value) for key, value in kwargs.items()},
     )
-    shapes = [list(array.shape) for array in call.arrays()]
+    shapes = [list(value.shape) for value in _arrays(call)]
     if len({shape[0] for shape in shapes}) != 1:
         raise SpecError(
             f"bind: {name} has arrays of shapes {shapes}, expected one or more, with the same "
             "number of examples along the first axis of each."
         )
     return call
+
+
+def _arrays(call: _Call) -> list[Array]:
+    args, kwargs = call
+    return [value for value in (*args, *kwargs.values()) if _has_examples(value)]
+
+
+def _mapped(call: _Call, change: Callable[[Array], Array]) -> _Call:
+    """The call with each array of examples changed."""
+    args, kwargs = call
+    return (
+        [change(value) if _has_examples(value) else value for value in args],
+        {key: change(value) if _has_examples(value) else value for key, value in kwargs.items()},
+    )
 
 
 def _readable(name: str, what: str, value: Any) -> Any:
@@ -128,7 +120,8 @@ def _has_examples(value: Any) -> bool:
 def _update(metric: Any, call: _Call) -> list[Array]:
     """The change of each variable by one update."""
     metric.reset_state()
-    metric.update_state(*call.args, **call.kwargs)
+    args, kwargs = call
+    metric.update_state(*args, **kwargs)
     after = [np.asarray(variable) for variable in metric.variables]
     metric.reset_state()  # again: some metrics have no variables before their first update
     return [
@@ -141,9 +134,9 @@ def _widened(array: Array) -> Array:
 
 
 def _check_additive(metric: Any, call: _Call, whole: Sequence[Array]) -> None:
-    half = call.num_examples // 2
-    first = _update(metric, call.map(lambda array: array[:half]))
-    second = _update(metric, call.map(lambda array: array[half:]))
+    half = len(_arrays(call)[0]) // 2
+    first = _update(metric, _mapped(call, lambda array: array[:half]))
+    second = _update(metric, _mapped(call, lambda array: array[half:]))
     for variable, a, b, both in zip(metric.variables, first, second, whole, strict=True):
         scale = max(np.abs(p[np.isfinite(p)]).max(initial=0.0) for p in (a, b, both))
         if not np.allclose(a + b, both, rtol=0, atol=1e-4 * scale, equal_nan=True):

@@ -88,10 +88,10 @@ def rows(metric: str, weights: Any, **arguments: Any) -> tuple[list[Array], Arra
             "rows [n, D]. Nothing is broadcast; take a column with [:, i], or tf.squeeze(x, -1) "
             "for [n, 1]."
         )
-    kept = _weights(metric, weights, len(arrays[0]))
-    if kept is None:
+    checked = _weights(metric, weights, len(arrays[0]))
+    if checked is None:
         return arrays, None
-    return [array[kept > 0] for array in arrays], kept[kept > 0]
+    return [array[checked > 0] for array in arrays], checked[checked > 0]
 
 
 def scored(
@@ -112,10 +112,10 @@ def scored(
             f"{list(values.shape)}, expected [n] and [n, D]: a number for each class, as in "
             'predictions[name + "_probabilities"].'
         )
-    kept = _weights(metric, weights, len(numbers))
-    if kept is not None:
-        numbers, values, kept = numbers[kept > 0], values[kept > 0], kept[kept > 0]
-    return classes(metric, "labels", numbers, values.shape[1]), values.astype(np.float64), kept
+    checked = _weights(metric, weights, len(numbers))
+    if checked is not None:
+        numbers, values, checked = numbers[checked > 0], values[checked > 0], checked[checked > 0]
+    return classes(metric, "labels", numbers, values.shape[1]), values.astype(np.float64), checked
 
 
 def _weights(metric: str, weights: Any, n: int) -> npt.NDArray[np.float64] | None:

@@ -26,9 +26,9 @@ def exact_match(
         >>> exact_match([[1, 0], [1, 1]], [[1, 0], [0, 1]]).result()
         0.5
     """
-    true, predicted, kept = _decisions("exact_match", labels, predictions, weights)
+    true, predicted, weights = _decisions("exact_match", labels, predictions, weights)
     kind = f"exact_match(num_classes={true.shape[1]})"
-    return mean_metric(kind, np.asarray((true == predicted).all(axis=1)), kept)
+    return mean_metric(kind, np.asarray((true == predicted).all(axis=1)), weights)
 
 
 def multilabel_f1(
@@ -52,8 +52,8 @@ def multilabel_f1(
     """
     if average not in ("macro", "micro"):
         raise SpecError(f"multilabel_f1: average is {average!r}, expected macro or micro.")
-    true, predicted, kept = _decisions("multilabel_f1", labels, predictions, weights)
-    return of_counts("f1", average, decision_counts(true, predicted, kept))
+    true, predicted, weights = _decisions("multilabel_f1", labels, predictions, weights)
+    return of_counts("f1", average, decision_counts(true, predicted, weights))
 
 
 def decision_counts(true: Array, predicted: Array, weights: Array | None) -> Sums:
@@ -117,5 +117,5 @@ def _decisions(
             f"{metric}: predictions are not 0 or 1. Predicted classes are in predictions[name], "
             'probabilities in predictions[name + "_probabilities"].'
         )
-    (numbers,), kept = rows(metric, weights, labels=np.arange(len(true)))
-    return true[numbers].astype(bool), predicted[numbers].astype(bool), kept
+    (numbers,), weights = rows(metric, weights, labels=np.arange(len(true)))
+    return true[numbers].astype(bool), predicted[numbers].astype(bool), weights

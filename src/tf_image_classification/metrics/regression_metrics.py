@@ -22,8 +22,8 @@ def mean(values: Any, weights: Any = None, *, name: str | None = None) -> Stream
         >>> mean([1.0, 2.0]).merge(mean([6.0])).result()
         3.0
     """
-    (numbers,), kept = rows("mean", weights, values=values)
-    return mean_metric("mean", numbers.astype(np.float64), kept)
+    (numbers,), weights = rows("mean", weights, values=values)
+    return mean_metric("mean", numbers.astype(np.float64), weights)
 
 
 def mean_absolute_error(
@@ -35,8 +35,8 @@ def mean_absolute_error(
         >>> mean_absolute_error([1.0, 2.0], [1.5, 4.0]).result()
         1.25
     """
-    error, kept = _checked_errors("mean_absolute_error", labels, predictions, weights)
-    return mean_metric("mean_absolute_error", np.abs(error), kept)
+    error, weights = _checked_errors("mean_absolute_error", labels, predictions, weights)
+    return mean_metric("mean_absolute_error", np.abs(error), weights)
 
 
 def mean_squared_error(
@@ -48,8 +48,8 @@ def mean_squared_error(
         >>> mean_squared_error([1.0, 2.0], [2.0, 5.0]).result()
         5.0
     """
-    error, kept = _checked_errors("mean_squared_error", labels, predictions, weights)
-    return mean_metric("mean_squared_error", np.square(error), kept)
+    error, weights = _checked_errors("mean_squared_error", labels, predictions, weights)
+    return mean_metric("mean_squared_error", np.square(error), weights)
 
 
 def root_mean_squared_error(
@@ -61,8 +61,8 @@ def root_mean_squared_error(
         >>> root_mean_squared_error([0.0, 0.0, 0.0, 0.0], [4.0, 0.0, 0.0, 0.0]).result()
         2.0
     """
-    error, kept = _checked_errors("root_mean_squared_error", labels, predictions, weights)
-    return mean_metric("root_mean_squared_error", np.square(error), kept, is_root=True)
+    error, weights = _checked_errors("root_mean_squared_error", labels, predictions, weights)
+    return mean_metric("root_mean_squared_error", np.square(error), weights, is_root=True)
 
 
 def within(
@@ -88,8 +88,8 @@ def within(
     """
     if not tolerance >= 0:
         raise SpecError(f"within: tolerance is {tolerance!r}, expected 0 or more.")
-    error, kept = _checked_errors("within", labels, predictions, weights)
-    return mean_metric(f"within(tolerance={tolerance:g})", np.abs(error) <= tolerance, kept)
+    error, weights = _checked_errors("within", labels, predictions, weights)
+    return mean_metric(f"within(tolerance={tolerance:g})", np.abs(error) <= tolerance, weights)
 
 
 def errors(truth: Array, predicted: Array) -> Array:
@@ -101,5 +101,5 @@ def errors(truth: Array, predicted: Array) -> Array:
 def _checked_errors(
     metric: str, labels: Any, predictions: Any, weights: Any
 ) -> tuple[Array, Array | None]:
-    (true, predicted), kept = rows(metric, weights, labels=labels, predictions=predictions)
-    return errors(true, predicted), kept
+    (true, predicted), weights = rows(metric, weights, labels=labels, predictions=predictions)
+    return errors(true, predicted), weights
