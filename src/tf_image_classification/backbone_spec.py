@@ -15,7 +15,7 @@ from tf_image_classification.labels import Label, LabelSchema
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tf_image_classification.estimator_specs import ModelFn, PreprocFn
+    from tf_image_classification.estimator_specs.spec import ModelFn, PreprocFn
     from tf_image_classification.metrics.streaming import StreamingMetric
 
 
