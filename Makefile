@@ -1,7 +1,7 @@
 # make demo    train the digits example in an environment of its own
 # make test    run the tests there, in five minutes on two cores
 # make check   lint, formatting and types
-# make docs    write the flag table into the README
+# make docs    write the tables of flags and metrics into README.md and docs/evaluate.md
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -34,6 +34,7 @@ check: $(VENV)/.dev
 
 docs: $(VENV)/.demo
 	$(BIN)/python scripts/write_flag_table.py
+	$(BIN)/python scripts/write_metric_table.py
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build

@@ -67,7 +67,8 @@ def ours(folder, cores, source=None):
              "crop_area": LEAST_AREA}
         )  # fmt: skip
         train = run_data.read_data(make_context(spec, settings)).train
-        train = dataclasses.replace(train, memory=None)  # images of one size may all be kept
+        reader = dataclasses.replace(train.reader, cache=None)  # images of one size may be kept
+        train = dataclasses.replace(train, reader=reader)
         for batch in train.training_batches(0):
             yield len(batch.images)
 

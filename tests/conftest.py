@@ -88,7 +88,7 @@ def few_draws(request, monkeypatch):
     """Intervals of evaluations that other tests look at for something else are made roughly."""
     if request.node.get_closest_marker("as_installed"):
         return
-    monkeypatch.setattr("tf_image_classification.evaluation.measures._NUM_DRAWS", 20)
+    monkeypatch.setattr("tf_image_classification.evaluation.measures._NUM_RESAMPLES", 20)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """The files of a model folder that are damaged, stale or gone."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -143,3 +144,16 @@ def test_json_lines_that_nobody_can_repair_are_refused(tmp_path):
     path.write_text(json.dumps({"a": 1}) + '\n{"a": ')
     with pytest.raises(files.DataError, match=r"trials.jsonl is damaged: line 2: \{\"a\":"):
         files.read_json_lines(str(path))
+
+
+def test_label_kinds_are_the_same_setting_under_their_earlier_names(tmp_path):
+    start = record_of(ModelFolder(str(tmp_path)))
+
+    def manifest(*kinds):
+        return dataclasses.replace(start, settings={**start.settings, "label_kinds": kinds})
+
+    earlier, now = manifest("tags=several"), manifest("tags=multilabel")
+    assert earlier.differences(now) == [] and earlier.digest() == now.digest()
+    assert earlier.differences(manifest("tags=ordinal")) == [
+        "label_kinds: ['tags=multilabel'] there, ['tags=ordinal'] now"
+    ]

@@ -2,6 +2,7 @@
 
     TficError
     ├── ConfigError          a setting is unknown, out of range, contradictory or without effect
+    │   └── UsageError       a command line cannot be understood
     ├── SpecError            a subclass of EstimatorSpec breaks a promise
     ├── DataError            a source of examples cannot be used
     │   ├── LabelError       a label is unknown, out of range or of the wrong form
@@ -37,6 +38,12 @@ class TficError(Exception):
 
 class ConfigError(TficError, ValueError):
     """A setting is unknown, out of range, contradictory or without effect."""
+
+
+class UsageError(ConfigError):
+    """A command line cannot be understood: an unknown flag, a wrong value, a missing argument."""
+
+    exit_code = 2
 
 
 class SpecError(TficError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.batches import expected_key, logits_key, outputs_of, probabilities_key
+from tf_image_classification.batches import outputs_of
 from tf_image_classification.errors import SpecError, counted
 from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.labels.outputs import expected_key, logits_key, probabilities_key
 from tf_image_classification.labels.schema import MULTILABEL, ORDINAL, THRESHOLDS
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import Any
 import tf_image_classification
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels.schema import with_kinds_named
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
 
@@ -61,7 +62,7 @@ class RunManifest:
 
     def digest(self) -> int:
         """A checksum of everything that must be equal for one run to continue another."""
-        settings = {name: _as_list(self.settings[name]) for name in _fixed_settings()}
+        settings = {name: _comparable(name, self.settings[name]) for name in _fixed_settings()}
         parts = (
             _class_name(self.spec),
             self.spec_source,
@@ -92,8 +93,8 @@ class RunManifest:
                 "the best checkpoint would be chosen between different sets"
             )
         for name in _fixed_settings():
-            there = _as_list(self.settings.get(name, OPTIONS[name].default))
-            now = _as_list(other.settings[name])
+            there = _comparable(name, self.settings.get(name, OPTIONS[name].default))
+            now = _comparable(name, other.settings[name])
             if there != now:
                 found.append(f"{name}: {there!r} there, {now!r} now")
         return found
@@ -117,7 +118,7 @@ def make_manifest(
         train_data=train_data,
         num_train_examples=num_train_examples,
         eval_data=eval_data,
-        settings={name: _as_list(value) for name, value in settings.values().items()},
+        settings={name: _comparable(name, value) for name, value in settings.values().items()},
         origins=dict(settings.origins),
     )
 
@@ -143,8 +144,10 @@ def _class_name(spec: str) -> str:
     return spec.rpartition(":")[2]
 
 
-def _as_list(value: Any) -> Any:
-    """A tuple as the list that JSON makes of it."""
+def _comparable(name: str, value: Any) -> Any:
+    """A setting's value as JSON has it, with the current names of label kinds."""
+    if name == "label_kinds":
+        return with_kinds_named(value)
     return list(value) if isinstance(value, tuple) else value
 
 

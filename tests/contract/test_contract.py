@@ -31,7 +31,7 @@ SCRIPT = """
 import keras
 import tensorflow as tf
 from tf_image_classification import estimator_specs, train_estimator
-from tf_image_classification.metrics import streaming
+from tf_image_classification import metrics
 
 
 class MySpec(estimator_specs.EstimatorSpec):
@@ -50,7 +50,7 @@ class MySpec(estimator_specs.EstimatorSpec):
         return model_fn
 
     def metric_ops(self, labels, predictions):
-        return {"accuracy": streaming.accuracy(labels["class_id"], predictions["class_id"])}
+        return {"accuracy": metrics.accuracy(labels["class_id"], predictions["class_id"])}
 
 
 if __name__ == "__main__":

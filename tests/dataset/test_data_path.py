@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from dataset import tiny_sources
 from dataset.tiny_sources import example
 from tf_image_classification.dataset import tfrecord
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline, Share
-from tf_image_classification.dataset.pipeline.sampler import Order
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
+from tf_image_classification.dataset.pipeline.layout import Shard
+from tf_image_classification.dataset.pipeline.sampler import EpochSampler
 from tf_image_classification.dataset.pipeline.stream import read_stream
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import BadImageError, DataError
@@ -88,8 +88,8 @@ def resized(image, width, height, seed):
 
 
 def pipeline(source, **changes):
-    defaults = {"preproc": resized, "batch_size": 4, "image_size": 4, "max_image_pixels": 100}
-    return Pipeline(source=source, **{**defaults, **changes})
+    defaults = {"preproc": resized, "image_size": 4, "max_image_pixels": 100}
+    return tiny_sources.pipeline(source, **{**defaults, **changes})
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -207,9 +207,9 @@ def test_a_missing_label_is_marked_and_never_a_class(tmp_path):
 @given(st.integers(1, 300), st.integers(0, 2**31 - 1), st.integers(0, 10**6))
 @settings(deadline=None, max_examples=25)
 def test_each_epoch_is_a_permutation_of_its_own(count, seed, epoch):
-    order = Order(count, seed, shuffle=True)
+    order = EpochSampler(count, seed, shuffle=True)
     positions = tf.range(count, dtype=tf.int64) + epoch * count
-    assert sorted(order.numbers(positions).numpy().tolist()) == list(range(count))
+    assert sorted(order.example_numbers(positions).numpy().tolist()) == list(range(count))
 
 
 @pytest.fixture(scope="module", params=["indexed", "streaming", "streaming in lanes"])
@@ -256,7 +256,7 @@ def test_batches_from_a_position_are_those_of_a_straight_run(source, step):
 def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
     whole = taken(pipeline(source).training_batches(0), 5)
     shares = [
-        taken(pipeline(source).training_batches(0, share=Share(4, w * 4 // workers, 4 // workers)),
+        taken(pipeline(source).training_batches(0, shard=Shard(4, w * 4 // workers, 4 // workers)),
               5 * 4 // workers)
         for w in range(workers)
     ]  # fmt: skip
@@ -274,14 +274,14 @@ def test_a_worker_reads_only_its_own_files_of_a_stream(tmp_path, shuffle):
     stream = read_stream(paths, SCHEMA, options(tmp_path), block=8, vocabularies={})
     batches = pipeline(stream, batch_size=8, shuffle=shuffle)
     for worker in range(2):
-        mine = taken(batches.training_batches(0, share=Share(2, worker)), 4)
+        mine = taken(batches.training_batches(0, shard=Shard(2, worker)), 4)
         ids = np.concatenate([batch.ids for batch in mine])
         others = [path for i, path in enumerate(paths) if i not in ids // 2]
         assert len(others) == 8
         kept = {path: Path(path).read_bytes() for path in others}
         for path in others:
             os.remove(path)
-        assert_same(taken(batches.training_batches(0, share=Share(2, worker)), 4), mine)
+        assert_same(taken(batches.training_batches(0, shard=Shard(2, worker)), 4), mine)
         for path, data in kept.items():
             Path(path).write_bytes(data)
 
@@ -322,8 +322,8 @@ def test_a_changed_file_is_indexed_anew(tmp_path):
 def test_a_wrong_label_in_a_stream_is_named(tmp_path):
     paths = write(tmp_path / "r", [*legacy(), example(0, image_bytes=png(0), kind=9.0)])
     stream = read_stream(paths, SCHEMA, options(tmp_path), block=4, vocabularies={})
-    feed = Feed(pipeline(stream), tf.distribute.OneDeviceStrategy("CPU:0"), is_training=True,
-                skip_bad_images=False)  # fmt: skip
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    feed = DistributedBatches(pipeline(stream), strategy, is_training=True, skip_bad_images=False)
     batches = feed.start(0)
     with pytest.raises(DataError, match="record 13: label 'kind' is 9"):
         for k in range(4):
@@ -355,7 +355,7 @@ def damaged(request, tmp_path):
 
 
 def make_feed(source, *, skips, seen=None, **changes):
-    return Feed(
+    return DistributedBatches(
         pipeline(source, **changes),
         tf.distribute.OneDeviceStrategy("CPU:0"),
         is_training=False,

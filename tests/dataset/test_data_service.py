@@ -9,7 +9,7 @@ import tensorflow as tf
 import tiny_runs
 from tf_image_classification import train_estimator
 from tf_image_classification.config import make_settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.workflows.setup import run_data
 from tf_image_classification.workflows.setup.context import make_context
@@ -56,7 +56,9 @@ def settings(source, service, tmp_path, **changes):
 def batches_of(settings):
     data = run_data.read_data(make_context(tiny_runs.plain_spec(), settings))
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    return Feed(data.train, strategy, is_training=True, skip_bad_images=False).start(0)
+    return DistributedBatches(data.train, strategy, is_training=True, skip_bad_images=False).start(
+        0
+    )
 
 
 @pytest.mark.slow_after(1)

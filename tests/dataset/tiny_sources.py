@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification.dataset.pipeline.example_readers import IndexedReader, StreamingReader
+from tf_image_classification.dataset.pipeline.image_preprocessor import ImagePreprocessor
+from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.pipeline.stream import Stream
+
 COUNT = 13
 
 
@@ -25,6 +30,16 @@ def example(number, **features):
     }
     built = {name: lists[type(value)](value) for name, value in features.items()}
     return tf.train.Example(features=tf.train.Features(feature=built)).SerializeToString()
+
+
+def pipeline(source, *, batch_size=4, cache=None, seed=0, **preprocessing):
+    """A pipeline over a table or a stream; the other arguments are those of the preprocessor."""
+    if isinstance(source, Stream):
+        reader = StreamingReader(source, seed=seed)
+    else:
+        reader = IndexedReader(source, seed=seed, cache=cache)
+    preprocessor = ImagePreprocessor(seed=seed, **preprocessing)
+    return Pipeline(reader=reader, preprocessor=preprocessor, batch_size=batch_size)
 
 
 def write(path, serialized, compression=""):

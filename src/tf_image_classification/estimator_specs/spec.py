@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from tf_image_classification.metrics.streaming import StreamingMetric
+    from tf_image_classification.metrics.merging import StreamingMetric
 
     ModelFn = Callable[[tuple[int, int, int], Mapping[str, Any]], keras.Model]
     PreprocFn = Callable[..., tf.Tensor]

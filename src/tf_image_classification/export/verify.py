@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.errors import ParityError
 from tf_image_classification.estimator_specs import predicted_classes
 from tf_image_classification.export.formats import Run
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
+from tf_image_classification.labels.outputs import calibrated_key, probabilities_key
 from tf_image_classification.labels.schema import MULTILABEL
 
 _TIMED_RUNS = 20

@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.config import FULL_RANGE, PixelRange, read_pixel_range
 from tf_image_classification.dataset.image.byte_ops import as_node
 from tf_image_classification.dataset.image.decode import DECLARED_SIZES, decoder
@@ -37,6 +36,7 @@ from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
+from tf_image_classification.labels.outputs import calibrated_key, probabilities_key
 from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files

@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.config import OPTIONS, Settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.pipeline.user_input import GivenInput
-from tf_image_classification.dataset.table import Table
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import (
@@ -30,13 +27,17 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.analysis import Analysis, analyze
 from tf_image_classification.evaluation.loop import Evaluation
-from tf_image_classification.evaluation.predictions import Keeper, Predictions, read_predictions
+from tf_image_classification.evaluation.predictions import (
+    Predictions,
+    PredictionStore,
+    read_predictions,
+)
 from tf_image_classification.export.saved_model import (
     ExportedModel,
     exported_step,
 )
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics.streaming import metric_names
+from tf_image_classification.metrics.definitions import metric_names
 from tf_image_classification.model_folder import ModelFolder, evaluation_line
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.system import files
@@ -193,9 +194,9 @@ def _evaluate(
     bad_images = _if_possible(default_hooks.BadImageList(context.folder, workers.rank))
     if workers.is_writer and data.left_out:
         bad_images(data.left_out)
-    keeper = Keeper(schema)
+    store = PredictionStore(schema)
     evaluate = make_evaluate(
-        Feed(
+        DistributedBatches(
             data.evaluation,
             workers.strategy,
             is_training=False,
@@ -209,14 +210,14 @@ def _evaluate(
         metric_fn=functools.partial(own_metrics, context.spec, schema),
         loss_fn=None if exported else make_losses(context, schema),
         regularisation=lambda: regularisation,
-        keep=keeper,
+        store=store,
     )
     evaluation = evaluate()
     assert evaluation is not None
-    predictions = keeper.predictions(
+    predictions = store.predictions(
         step=step,
         data=data.evaluation.fingerprint,
-        locate=_locate(data.evaluation),
+        locate=data.evaluation.locate,
         exchange=workers.exchange if workers.count > 1 else None,
     )
     return evaluation, predictions
@@ -224,10 +225,9 @@ def _evaluate(
 
 def _with_slices(predictions: Predictions, data: run_data.Data) -> Predictions:
     """The predictions with the columns of the evaluation set beside its labels."""
-    if not isinstance(data.evaluation, Pipeline):
+    if data.evaluation is None or data.evaluation.table is None:
         return predictions
-    assert isinstance(data.evaluation.source, Table)
-    columns = columns_beside(data.evaluation.source)
+    columns = columns_beside(data.evaluation.table)
     slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
     return dataclasses.replace(predictions, slices=slices)
 
@@ -310,10 +310,6 @@ def kept_predictions(
     return evaluated.predictions
 
 
-def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
-    return source.source.locate if isinstance(source, Pipeline) else "example {}".format
-
-
 def _refuse_for_exported(settings: Settings, manifest: RunManifest) -> None:
     """Reject options that are fixed inside an exported model."""
     for name in _set_otherwise(settings, manifest):
@@ -325,13 +321,13 @@ def _refuse_for_exported(settings: Settings, manifest: RunManifest) -> None:
 
 def _set_otherwise(settings: Settings, manifest: RunManifest) -> list[str]:
     """Options given now that change predictions and had other values in the training."""
-    fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
     settings = png16_range.as_begun(settings, manifest)
     return [
         name
-        for name in (*fixed, "test_time_augmentation", "png16_range")
-        if settings.origin(name) != "default"
-        and settings.values()[name] != manifest.settings.get(name, OPTIONS[name].default)
+        for name, option in OPTIONS.items()
+        if option.is_exported
+        and settings.origin(name) != "default"
+        and settings.values()[name] != manifest.settings.get(name, option.default)
     ]
 
 
@@ -369,27 +365,16 @@ def _in_names_of_run(schema: LabelSchema, manifest: RunManifest) -> LabelSchema:
     return schema.with_vocabularies(names)
 
 
-_OF_TRAINING = (
-    *("input_mode", "stream_block", "gradient_accumulation_steps", "balanced_sampling"),
-    *("head_phase", "layer_decay", "freeze_batch_norm", "trainable_scopes"),
-    *("batch_norm_momentum", "mixup_alpha", "cutmix_alpha"),
-)
-
-
 def inherited(settings: Settings, manifest: RunManifest) -> Settings:
     """The settings, with the run's values for options that change predictions and are not given.
 
-    Options of the training's input and optimizer are not inherited.
+    Their declarations tell which these are (``Option.is_inherited``).
     """
     settings = png16_range.as_begun(settings, manifest)
     missing = {
         name: manifest.settings[name]
         for name in manifest.origins
-        if settings.origin(name) == "default"
-        and name in OPTIONS
-        and (OPTIONS[name].resume == "same" or name == "eval_metadata")
-        and OPTIONS[name].group not in ("optimizer", "schedule")
-        and name not in _OF_TRAINING
+        if settings.origin(name) == "default" and name in OPTIONS and OPTIONS[name].is_inherited
     }
     return settings.replace(**missing)
 

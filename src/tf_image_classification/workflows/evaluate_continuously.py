@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tf_image_classification.checkpoints.store import CheckpointStore, Saved
-from tf_image_classification.config import Settings
+from tf_image_classification.config import Settings, check_facts
 from tf_image_classification.distributed.cluster_spec import Cluster
 from tf_image_classification.errors import CheckpointError, ConfigError
 from tf_image_classification.evaluation.loop import Evaluation
@@ -78,11 +78,7 @@ def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
     """
     choice = settings.evaluation.evaluator
     if cluster is None:
-        if settings.is_chosen("cluster_timeout_secs"):
-            raise ConfigError(
-                "cluster_timeout_secs has no effect: the environment describes no cluster. Remove "
-                "it."
-            )
+        check_facts(settings, {"cluster": "the environment describes no cluster"})
         if choice != "auto":
             raise ConfigError(
                 f"evaluator is {choice}, but the environment describes no cluster, so this "

@@ -10,7 +10,6 @@ import dataclasses
 import logging
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import TficError
 from tf_image_classification.evaluation.analysis import Analysis, analyze
@@ -49,15 +48,14 @@ class KnownModel:
     @property
     def evaluation(self) -> Table:
         """The evaluation examples."""
-        assert isinstance(self.data.evaluation, Pipeline)
-        assert isinstance(self.data.evaluation.source, Table)
-        return self.data.evaluation.source
+        assert self.data.evaluation is not None
+        assert self.data.evaluation.table is not None
+        return self.data.evaluation.table
 
     @property
     def train(self) -> Table | None:
         """The training examples; None where they cannot be read, or not by number."""
-        source = getattr(self.data.train, "source", None)
-        return source if isinstance(source, Table) else None
+        return self.data.train.table if self.data.train is not None else None
 
 
 def know(folder: ModelFolder, settings: Settings, group: str = "") -> KnownModel:

@@ -22,7 +22,6 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import (
     ConfigError,
@@ -141,9 +140,8 @@ def export_folder(settings: Settings, wish: Wish, spec: EstimatorSpec | None = N
         folder, settings, exported.step, data.evaluation.fingerprint, may_replace=False
     )
     predictor = load_model(folder.path)  # with the calibration of that evaluation
-    assert isinstance(data.evaluation, Pipeline)
-    table = data.evaluation.source
-    assert isinstance(table, Table)
+    table = data.evaluation.table
+    assert table is not None
     plan = Plan(
         record.schema,
         predictor.calibrations,
@@ -342,9 +340,8 @@ def _batches(
 
 def _samples(data: run_data.Data, predictor: Predictor) -> Iterator[npt.NDArray[Any]]:
     """Training images evenly over the set, as the model takes them."""
-    assert isinstance(data.train, Pipeline)
-    source = data.train.source
-    if not isinstance(source, Table):
+    source = data.train.table if data.train is not None else None
+    if source is None:
         raise DataError("int8 is calibrated on images by number: use input_mode indexed.")
     chosen = np.unique(np.linspace(0, source.num_examples - 1, _NUM_SAMPLES).astype(int))
     for number in chosen:

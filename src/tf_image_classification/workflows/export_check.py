@@ -65,7 +65,7 @@ def try_formats(spec: EstimatorSpec, settings: Settings) -> dict[str, str]:
 
 def _reason(kind: Format, exported: ExportedModel, schema: LabelSchema, folder: str) -> str:
     calibrations = {
-        label.name: Calibration(2.0, is_several=label.kind == MULTILABEL)
+        label.name: Calibration(2.0, is_multilabel=label.kind == MULTILABEL)
         for label in schema.labels_with_classes
     }
     plan = Plan(schema, calibrations, {})

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
-from tf_image_classification.batches import probabilities_key
 from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.distributed.devices import make_strategy
@@ -24,6 +23,7 @@ from tf_image_classification.export.formats import Format, Run
 from tf_image_classification.export.output_module import NONE, Plan
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels.outputs import probabilities_key
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.workflows.setup.context import make_context

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.config import FULL_RANGE, Settings, read_pixel_range
-from tf_image_classification.dataset.pipeline.pipeline import image_spec_of, preprocessed
+from tf_image_classification.dataset.pipeline.image_preprocessor import image_spec_of, preprocessed
 from tf_image_classification.errors import ExportError, SpecError, TficError, brief
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.export.saved_model import Servable, export_saved_model, exported_step

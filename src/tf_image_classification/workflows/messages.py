@@ -6,13 +6,11 @@ import os
 import shlex
 import shutil
 import sys
-from typing import Any
 
 import numpy as np
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.table import Table
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.evaluation.analysis import Analysis
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.export.verify import Parity
@@ -46,7 +44,8 @@ def announcement(context: RunContext, parts: Assembly, data: Data) -> str:
     if data.evaluation is not None and data.evaluation.num_examples is not None:
         lines.append(f"evaluation: {data.evaluation.num_examples} examples")
         lines += [_label_line(data, label, data.evaluation) for label in data.schema]
-    if isinstance(train, Pipeline) and not train.is_fused:
+    pipeline = train.as_pipeline
+    if pipeline is not None and pipeline.preprocessor.bytes_preproc is None:
         lines.append("preprocessing: the spec's own function, on fully decoded images")
     replicas = workers.strategy.num_replicas_in_sync
     if replicas > 1:
@@ -65,17 +64,16 @@ def announcement(context: RunContext, parts: Assembly, data: Data) -> str:
     return "\n".join(lines)
 
 
-def _label_line(data: Data, label: Label, of_set: Any) -> str:
+def _label_line(data: Data, label: Label, of_set: BatchSource) -> str:
     """The kind of a label and its examples per class in one set."""
     name = f"{label.name}: " if len(data.schema.labels) > 1 else ""
     return f"  {name}{label.describe()}{_class_counts(of_set, label)}"
 
 
-def _class_counts(of_set: Any, label: Label) -> str:
-    source = getattr(of_set, "source", None)
-    if not isinstance(source, Table):
+def _class_counts(of_set: BatchSource, label: Label) -> str:
+    if of_set.table is None:
         return ""
-    column = source.columns[label.name]
+    column = of_set.table.columns[label.name]
     missing = int((~column.present).sum())
     ending = f"; missing in {missing}" if missing else ""
     if not label.has_classes:

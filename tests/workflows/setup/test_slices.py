@@ -143,9 +143,10 @@ def test_columns_are_joined_by_example_whatever_the_paths_look_like(world, tmp_p
 
 
 def test_worst_group_accuracy_merges_and_leaves_small_groups_out():
-    labels, predictions = [0, 1, 0, 1], [0, 0, 0, 1]
-    first = worst_group_accuracy(labels, predictions, [0, 0, 1, -1], 3, fewest=2)
-    second = worst_group_accuracy(labels, predictions, [1, 1, 1, 2], 3, fewest=2)
+    is_right = np.array([True, False, True, True])
+    first = worst_group_accuracy(is_right, np.array([0, 0, 1, -1]), 3, min_examples=2)
+    second = worst_group_accuracy(is_right, np.array([1, 1, 1, 2]), 3, min_examples=2)
     assert first.result() == 0.5
     assert first.merge(second).result() == 0.5
-    assert np.isnan(worst_group_accuracy([0], [0], [0], 1, fewest=2).result())
+    alone = worst_group_accuracy(is_right[:1], np.array([0]), 1, min_examples=2)
+    assert np.isnan(alone.result())

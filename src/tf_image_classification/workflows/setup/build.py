@@ -11,8 +11,9 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.pipeline.pipeline import BadImage
+from tf_image_classification.dataset.pipeline.bad_images import BadImage
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.distributed.devices import check_batch_size, uses_xla
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import ConfigError
@@ -39,7 +40,7 @@ from tf_image_classification.workflows.setup.losses import (
     make_losses,
 )
 from tf_image_classification.workflows.setup.model import build_model, make_forward
-from tf_image_classification.workflows.setup.run_data import Data, Input
+from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.slices import watched_slices
 
 
@@ -104,8 +105,8 @@ def assemble(
     forward = make_forward(model, data.schema, settings)
     losses = make_losses(context, data.schema)
 
-    def feed(source: Input, *, is_training: bool) -> Feed:
-        return Feed(
+    def feed(source: BatchSource, *, is_training: bool) -> DistributedBatches:
+        return DistributedBatches(
             source,
             workers.strategy,
             is_training=is_training,
@@ -125,7 +126,7 @@ def assemble(
             average_decay=settings.model.moving_average_decay,
             seed=settings.run.seed,
             num_replicas=num_replicas,
-            on_device=getattr(data.train, "on_device", None),
+            on_device=data.train.on_device,
             rate_fractions=_rate_fractions(model, state.trained, settings, hooks),
         ),
         workers,
@@ -227,8 +228,7 @@ def _rate_fractions(
     """The learning-rate factor of each variable: of its layer times those of the hooks."""
     decay = settings.model.layer_decay
     factors = rate_factors(model, trained, decay)
-    is_given = settings.origin("layer_decay") not in ("default", "recipe")
-    if decay != 1.0 and is_given and set(factors) == {1.0}:
+    if decay != 1.0 and settings.is_chosen("layer_decay") and set(factors) == {1.0}:
         raise ConfigError(
             "layer_decay has no effect: only outputs (the layers called logits) are trained, which "
             "have the full rate. Remove it."
@@ -256,7 +256,7 @@ def _check_pairs(settings: Settings, num_replicas: int) -> None:
         )
 
 
-def _plan(settings: Settings, train: Input) -> Plan:
+def _plan(settings: Settings, train: BatchSource) -> Plan:
     if train.num_examples is not None:
         return plan_length(settings, train.num_examples)
     if settings.training.train_steps is None:

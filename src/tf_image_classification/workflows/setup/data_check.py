@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError
 from tf_image_classification.workflows.setup.png16_range import check_png16
@@ -81,14 +81,14 @@ def check_data(data: Data) -> DataCheck:
 
 
 def _check_png16(data: Data) -> tuple[str, ...]:
-    inputs = {"train_metadata": data.train, "eval_metadata": data.evaluation}
-    found = (check_png16(i, option) for option, i in inputs.items() if isinstance(i, Pipeline))
+    sources = {"train_metadata": data.train, "eval_metadata": data.evaluation}
+    pipelines = {option: s.as_pipeline for option, s in sources.items() if s is not None}
+    found = (check_png16(p, option) for option, p in pipelines.items() if p is not None)
     return tuple(note for notes in found for note in notes)
 
 
-def _table(given: Any) -> Table | None:
-    source = getattr(given, "source", None)
-    return source if isinstance(source, Table) else None
+def _table(source: BatchSource | None) -> Table | None:
+    return source.table if source is not None else None
 
 
 def _class_counts(data: Data, table: Table) -> dict[str, dict[str, int]]:

@@ -9,21 +9,20 @@ import keras
 
 from tf_image_classification import hooks
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.readers import LeftOut
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.hooks import EvaluatedRun, EvaluationHook, Every, Hook, Run
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
-from tf_image_classification.metrics.streaming import higher_is_better
+from tf_image_classification.metrics.metric_direction import higher_is_better
 from tf_image_classification.model_folder import ModelFolder, evaluation_line
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.input_wait import InputWaitHook
 
 if TYPE_CHECKING:
-    from tf_image_classification.dataset.pipeline.pipeline import BadImage
+    from tf_image_classification.dataset.pipeline.bad_images import BadImage
     from tf_image_classification.workflows.setup.run_data import Data
 
 
@@ -47,8 +46,8 @@ def all_hooks(
     found: list[Hook] = [hooks.NonFiniteLossHook()]
     if settings.run.progress:
         found.append(hooks.ProgressHook())
-    if isinstance(data.train, Pipeline):
-        found.append(InputWaitHook(data.train))
+    if data.train is not None and data.train.as_pipeline is not None:
+        found.append(InputWaitHook(data.train.as_pipeline))
     found += summary_hooks(settings)
     every = settings.checkpoints.save_summary_steps
     found += [hooks.tracker_hook(t, Every(steps=every)) for t in settings.checkpoints.trackers]

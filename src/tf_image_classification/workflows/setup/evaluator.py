@@ -10,15 +10,16 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.batches import Batch
-from tf_image_classification.dataset.pipeline.distribute import Feed
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.evaluation.loop import Evaluation, Slices, conclude, sum_batches
+from tf_image_classification.evaluation.predictions import PredictionStore
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.training.step import Forward
 
 
 def make_evaluate(
-    feed: Feed,
+    feed: DistributedBatches,
     workers: Workers,
     forward: Forward,
     schema: LabelSchema,
@@ -28,7 +29,7 @@ def make_evaluate(
     regularisation: Callable[[], float] = lambda: 0.0,
     max_batches: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
-    keep: Callable[[Batch, Mapping[str, tf.Tensor]], None] | None = None,
+    store: PredictionStore | None = None,
     slices: Slices | None = None,
     also: Collection[str] = (),
 ) -> Callable[[], Evaluation | None]:
@@ -42,10 +43,10 @@ def make_evaluate(
         metric_fn: as ``evaluate_batches``.
         loss_fn: as ``evaluate_batches``.
         regularisation: the part of the loss that does not depend on examples.
-        max_batches: as ``Feed.evaluation``.
+        max_batches: as ``DistributedBatches.evaluation``.
         should_stop: called between batches; if it is true on any worker, the function returns
             None on all.
-        keep: called with each of this worker's batches and its logits.
+        store: as ``sum_batches``.
         slices: as ``evaluate_batches``.
         also: as ``evaluate_batches``.
     """
@@ -62,15 +63,15 @@ def make_evaluate(
                 local = tf.nest.map_structure(
                     lambda x, r=replica: strategy.experimental_local_results(x)[r], (batch, logits)
                 )
-                if keep is not None:
-                    keep(Batch(*local[0]), local[1])
                 yield Batch(*local[0]), local[1]
 
     def evaluate() -> Evaluation | None:
         sums = None
         with contextlib.suppress(_Stopped):
             how: dict[str, Any] = {"metric_fn": metric_fn, "loss_fn": traced_losses}
-            sums = sum_batches(local_batches(), schema, **how, slices=slices, also=also)
+            sums = sum_batches(
+                local_batches(), schema, **how, slices=slices, also=also, store=store
+            )
         if workers.exchange([sums is None]).any():
             return None
         assert sums is not None

@@ -17,8 +17,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.batches import outputs_of
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.table import Table
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import source_digest
 from tf_image_classification.export.layer_calls import watched_layers
@@ -54,8 +53,7 @@ def fit_outputs(context: RunContext, data: Data, model: keras.Model) -> str:
     """
     workers = context.workers
     layers = output_layers(model, data.schema.names)
-    source = getattr(data.train, "source", None)
-    if not isinstance(source, Table):
+    if data.train is None or data.train.table is None:
         raise ConfigError("head_phase needs examples by number: use input_mode indexed.")
     weights = [np.zeros(v.shape) for layer in layers.values() for v in layer.weights]
     text = ""
@@ -146,7 +144,7 @@ def _computed(
     context: RunContext, data: Data, model: keras.Model, layers: dict[str, keras.layers.Dense]
 ) -> dict[str, npt.NDArray[Any]]:
     pipeline = run_data.without_augmentation(data, context.spec)
-    feed = Feed(
+    feed = DistributedBatches(
         pipeline,
         tf.distribute.OneDeviceStrategy("CPU:0"),  # only for reading
         is_training=False,

@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from tf_image_classification.dataset.image.decode import decoder
-from tf_image_classification.dataset.image.decode_and_crop import forms_of
+from tf_image_classification.dataset.image.decode_and_crop import image_headers
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.table import Table
 from tf_image_classification.hooks.base import Hook, Run
 
 log = logging.getLogger(__name__)
@@ -72,27 +70,27 @@ class InputWaitHook(Hook):
 
 def time_stages(pipeline: Pipeline, num_images: int = _NUM_IMAGES) -> dict[str, float]:
     """Seconds an image takes by stage, on one core; of a table's first examples."""
-    table = pipeline.source
-    if not isinstance(table, Table):
+    table, preprocessor = pipeline.table, pipeline.preprocessor
+    if table is None:
         return {}
     numbers = tf.range(min(num_images, table.num_examples), dtype=tf.int64)
     count = len(numbers)
     position = tf.constant(0, tf.int64)
-    kept = pipeline.memory.images() if pipeline.memory else None
+    kept = pipeline.reader.cached_images()
     if kept is not None:
-        change = tf.function(lambda image: pipeline.preprocess(image, position))
+        change = tf.function(lambda image: preprocessor.preprocess(image, position))
         return {"preprocessing": _secs(change, kept[:count]) / count}
     began = time.monotonic()
     data = table.fetch(numbers)
     read_secs = time.monotonic() - began
-    decode = decoder(pipeline.max_image_pixels, pipeline.png16_range)
-    if pipeline.is_fused:
+    decode = preprocessor.decode
+    if preprocessor.bytes_preproc:
         whole = tf.function(
-            lambda d: pipeline.before_device(d, position, forms_of(d[tf.newaxis])[0])
+            lambda d: preprocessor.before_device(d, position, image_headers(d[tf.newaxis])[0])
         )
         return {"reading": read_secs / count, "decoding": _secs(whole, data) / count}
     decode_secs = _secs(decode, data)
-    both = tf.function(lambda d: pipeline.preprocess(decode(d), position))
+    both = tf.function(lambda d: preprocessor.preprocess(decode(d), position))
     return {
         "reading": read_secs / count,
         "decoding": decode_secs / count,

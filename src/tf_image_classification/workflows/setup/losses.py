@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import own_losses
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.losses import label_losses
 from tf_image_classification.workflows.setup.context import RunContext
-from tf_image_classification.workflows.setup.run_data import Input
 
 
 def make_losses(
@@ -44,7 +44,7 @@ def make_losses(
     return losses
 
 
-def balanced_weights(train: Input, schema: LabelSchema) -> dict[str, npt.NDArray[Any]]:
+def balanced_weights(train: BatchSource, schema: LabelSchema) -> dict[str, npt.NDArray[Any]]:
     """Inverse class frequencies of each class label; their mean over the examples is 1.
 
     As scikit-learn's ``class_weight="balanced"``: n / (classes · n_c).
@@ -52,15 +52,14 @@ def balanced_weights(train: Input, schema: LabelSchema) -> dict[str, npt.NDArray
     Raises:
         ConfigError: the training labels are not known before the training.
     """
-    columns = getattr(getattr(train, "source", None), "columns", None)
-    if columns is None:
+    if train.table is None:
         raise ConfigError(
             "class_weights balanced needs to count the classes before: use input_mode indexed, and "
             "no input_fn of the spec's own."
         )
     weights = {}
     for label in schema.class_labels:
-        column = columns[label.name]
+        column = train.table.columns[label.name]
         counts = np.bincount(column.values[column.present], minlength=label.depth)
         num_present = max(1, int((counts > 0).sum()))
         weights[label.name] = (counts.sum() / (num_present * np.maximum(counts, 1))).astype("f4")

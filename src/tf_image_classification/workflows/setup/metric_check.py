@@ -43,8 +43,8 @@ def check_metrics(context: RunContext, data: Data) -> tuple[str, ...]:
     """
     settings = context.settings
     best = settings.evaluation.best_metric or "loss"
-    table = getattr(data.evaluation, "source", None)
-    if not isinstance(table, Table):
+    table = data.evaluation.table if data.evaluation is not None else None
+    if table is None:
         found = _worked_out(context, data.schema, _made_up_rows(data.schema), "random")
         scalar_metric(found, best)
         return ()

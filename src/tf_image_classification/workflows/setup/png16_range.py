@@ -43,7 +43,7 @@ def settled(settings: Settings, png16_range: PixelRange) -> Settings:
     return settings.replace(png16_range=pixel_range_text(png16_range))
 
 
-def range_for(settings: Settings, training: object) -> PixelRange:
+def range_for(settings: Settings, training: Table | None) -> PixelRange:
     """The range of the settings, or of the training images.
 
     Raises:
@@ -52,7 +52,7 @@ def range_for(settings: Settings, training: object) -> PixelRange:
     declared = read_pixel_range(settings.data.png16_range)
     if declared is not None:
         return declared
-    if not isinstance(training, Table):
+    if training is None:
         raise ConfigError(
             "png16_range is measured, but no training images are read here. Give the range, e.g. "
             "--png16_range 0-4095."
@@ -81,8 +81,10 @@ def check_png16(pipeline: Pipeline, option: str) -> tuple[str, ...]:
     Raises:
         DataError: the whole sample is.
     """
-    source, png16_range = pipeline.source, pipeline.png16_range
-    values = values_of_some(source, _NUM_LOOKED_AT, max_pixels=pipeline.max_image_pixels)
+    png16_range = pipeline.preprocessor.png16_range
+    values = values_of_some(
+        pipeline.reader, _NUM_LOOKED_AT, max_pixels=pipeline.preprocessor.max_image_pixels
+    )
     if values is None and png16_range != FULL_RANGE:
         given = pixel_range_text(png16_range)
         return (f"{option}: no 16-bit PNG was seen, so that png16_range {given} has no effect.",)
@@ -90,7 +92,9 @@ def check_png16(pipeline: Pipeline, option: str) -> tuple[str, ...]:
         return ()
     lowest, highest = values.lowest, values.highest
     levels = num_levels(lowest, highest, png16_range)
-    found = f"{option}: 16-bit PNGs, e.g. {source.locate(values.first)}, hold {lowest} to {highest}"
+    found = (
+        f"{option}: 16-bit PNGs, e.g. {pipeline.locate(values.first)}, hold {lowest} to {highest}"
+    )
     low, high = range_of_values(lowest, highest)
     given = pixel_range_text(png16_range)
     if levels < FEWEST_LEVELS:

@@ -15,9 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
-from tf_image_classification.dataset.image.decode import decode_image
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.workflows.setup import run_data
@@ -116,17 +113,17 @@ def settle(context: RunContext) -> tuple[RunContext, str]:
 
 def _usual_side(data: run_data.Data) -> int | None:
     """The median of the shorter sides of some training images, in pixels; None: unknown."""
-    pipeline = data.train
-    if not isinstance(pipeline, Pipeline) or not isinstance(pipeline.source, Table):
+    pipeline = data.train.as_pipeline if data.train is not None else None
+    if pipeline is None or pipeline.table is None:
         return None
-    table = pipeline.source
+    table = pipeline.table
     numbers = np.linspace(0, table.num_examples - 1, min(_LOOKED_AT, table.num_examples))
     sides = []
     for encoded in table.fetch(tf.constant(numbers.astype(np.int64))):
         with contextlib.suppress(
             tf.errors.InvalidArgumentError
         ):  # reported when the training reads it
-            shape = decode_image(encoded, max_pixels=pipeline.max_image_pixels).shape
+            shape = pipeline.preprocessor.decode(encoded).shape
             sides.append(min(shape[:2]))
     return int(np.median(sides)) if sides else None
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tf_image_classification.config import FULL_RANGE, PixelRange, Settings
-from tf_image_classification.dataset.pipeline.decoded_cache import InMemory
+from tf_image_classification.dataset.pipeline.decoded_cache import DecodedCache
+from tf_image_classification.dataset.pipeline.example_readers import IndexedReader, StreamingReader
+from tf_image_classification.dataset.pipeline.image_preprocessor import ImagePreprocessor
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.pipeline.stream import read_stream
-from tf_image_classification.dataset.pipeline.user_input import GivenInput
+from tf_image_classification.dataset.pipeline.protocols import BatchSource, ExampleReader
+from tf_image_classification.dataset.pipeline.stream import Stream, read_stream
+from tf_image_classification.dataset.pipeline.user_input import UserInput
 from tf_image_classification.dataset.readers import LeftOut
 from tf_image_classification.dataset.table import RawTable, SourceOptions, Table, table_of
 from tf_image_classification.errors import ConfigError, DataError, LabelError, did_you_mean
@@ -22,8 +24,6 @@ from tf_image_classification.system import files
 from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.environment import cache_dir
 from tf_image_classification.workflows.setup.png16_range import range_for
-
-Input = Pipeline | GivenInput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Data:
     """
 
     schema: LabelSchema
-    train: Input | None
-    evaluation: Input | None
+    train: BatchSource | None
+    evaluation: BatchSource | None
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
@@ -72,7 +72,7 @@ def read_data(
         )
     notes: list[str] = []
     left_out: list[LeftOut] = []
-    train: Input | None = None
+    train: BatchSource | None = None
     raw_eval = None
     png16_range = FULL_RANGE
     if settings.data.eval_metadata:
@@ -87,8 +87,10 @@ def read_data(
             collected=collected,
         )
         schema = stream.schema
-        png16_range = range_for(settings, stream)
-        train = _pipeline(spec, stream, settings, png16_range, is_training=True)
+        png16_range = range_for(settings, None)
+        train = _pipeline(
+            spec, _streaming(stream, settings), settings, png16_range, is_training=True
+        )
     elif train_metadata:
         raw = _read(context, "train_metadata", schema)
         for label in schema.labels_with_classes:
@@ -99,7 +101,8 @@ def read_data(
         schema = schema.with_vocabularies(vocabularies, collected=collected)
         table = _encoded(raw, schema, stored)
         png16_range = range_for(settings, table)
-        train = _pipeline(spec, table, settings, png16_range, is_training=True)
+        reader = _indexed(table, settings, png16_range, is_training=True)
+        train = _pipeline(spec, reader, settings, png16_range, is_training=True)
         notes += raw.notes
         left_out += raw.table.left_out
     elif raw_eval is not None:
@@ -109,7 +112,8 @@ def read_data(
         table = _encoded(raw_eval, schema, stored)
         if train is None:
             png16_range = range_for(settings, None)
-        evaluation = _pipeline(spec, table, settings, png16_range, is_training=False)
+        reader = _indexed(table, settings, png16_range, is_training=False)
+        evaluation = _pipeline(spec, reader, settings, png16_range, is_training=False)
         notes += raw_eval.notes
         left_out += raw_eval.table.left_out
     return Data(schema, train, evaluation, tuple(notes), tuple(left_out))
@@ -195,49 +199,60 @@ def _read(context: RunContext, option: str, schema: LabelSchema) -> RawTable:
     return dataclasses.replace(raw, table=dataclasses.replace(raw.table, notes=(note, *raw.notes)))
 
 
-def _pipeline(
-    spec: EstimatorSpec,
-    source: Any,
-    settings: Settings,
-    png16_range: PixelRange,
-    *,
-    is_training: bool,
-) -> Pipeline:
+def _streaming(stream: Stream, settings: Settings) -> StreamingReader:
+    if settings.training.balanced_sampling:
+        raise ConfigError("balanced_sampling needs random access: use input_mode indexed.")
+    return StreamingReader(stream, seed=settings.run.seed, shuffle=not settings.run.debug)
+
+
+def _indexed(
+    table: Table, settings: Settings, png16_range: PixelRange, *, is_training: bool
+) -> IndexedReader:
     service = settings.data.data_service if is_training else ""
-    if service and isinstance(source, Table) and not source.fetches_in_parallel:
+    if service and not table.fetches_in_parallel:
         raise ConfigError(
             "data_service cannot read TFRecord files by random access, which happens in this "
             "process. Add --input_mode streaming, or name the images by a CSV file or a folder."
         )
     balanced_by = settings.training.balanced_sampling if is_training else ""
     if balanced_by:
-        _check_balanced(source, balanced_by)
-    return Pipeline(
-        source=source,
-        preproc=spec.get_preproc_fn(is_training),
-        batch_size=settings.data.batch_size,
-        image_size=settings.data.image_size,
-        max_image_pixels=settings.data.max_image_pixels,
+        _check_balanced(table, balanced_by)
+    limit = settings.data.max_image_pixels
+    cache = None if service else DecodedCache(table, max_pixels=limit, png16_range=png16_range)
+    return IndexedReader(
+        table,
         seed=settings.run.seed,
         shuffle=not settings.run.debug,
         balanced_by=balanced_by,
-        data_service=service,
-        memory=_memory(source, settings, png16_range) if not service else None,
-        png16_range=png16_range,
+        cache=cache,
     )
 
 
-def _memory(source: Any, settings: Settings, png16_range: PixelRange) -> InMemory | None:
-    if not isinstance(source, Table):
-        return None
-    return InMemory(source, max_pixels=settings.data.max_image_pixels, png16_range=png16_range)
+def _pipeline(
+    spec: EstimatorSpec,
+    reader: ExampleReader,
+    settings: Settings,
+    png16_range: PixelRange,
+    *,
+    is_training: bool,
+) -> Pipeline:
+    return Pipeline(
+        reader=reader,
+        preprocessor=ImagePreprocessor(
+            preproc=spec.get_preproc_fn(is_training),
+            image_size=settings.data.image_size,
+            max_image_pixels=settings.data.max_image_pixels,
+            seed=settings.run.seed,
+            png16_range=png16_range,
+        ),
+        batch_size=settings.data.batch_size,
+        data_service=settings.data.data_service if is_training else "",
+    )
 
 
-def _check_balanced(source: Any, label: str) -> None:
-    """Reject balanced sampling without classes or without random access."""
-    if not isinstance(source, Table):
-        raise ConfigError("balanced_sampling needs random access: use input_mode indexed.")
-    columns = [name for name, c in source.columns.items() if c.values.dtype == np.int64]
+def _check_balanced(table: Table, label: str) -> None:
+    """Refuse balanced sampling by a label without classes."""
+    columns = [name for name, c in table.columns.items() if c.values.dtype == np.int64]
     if label not in columns:
         raise ConfigError(
             f"balanced_sampling {label!r} is no class label. {did_you_mean(label, columns)}"
@@ -246,13 +261,16 @@ def _check_balanced(source: Any, label: str) -> None:
 
 def without_augmentation(data: Data, spec: EstimatorSpec) -> Pipeline:
     """The training examples, preprocessed as for evaluation."""
-    assert isinstance(data.train, Pipeline)
-    return dataclasses.replace(data.train, preproc=spec.get_preproc_fn(False), data_service="")
+    pipeline = data.train.as_pipeline if data.train is not None else None
+    assert pipeline is not None
+    preproc = spec.get_preproc_fn(False)
+    preprocessor = dataclasses.replace(pipeline.preprocessor, preproc=preproc)
+    return dataclasses.replace(pipeline, preprocessor=preprocessor, data_service="")
 
 
 def _own_input(
     spec: EstimatorSpec, schema: LabelSchema, settings: Settings, is_training: bool
-) -> GivenInput | None:
+) -> UserInput | None:
     names = settings.data.train_metadata if is_training else settings.data.eval_metadata
     if not names:
         return None
@@ -265,6 +283,6 @@ def _own_input(
         image_size=settings.data.image_size,
         preproc_fn=spec.get_preproc_fn(is_training),
     )
-    return GivenInput(
+    return UserInput(
         make=make, schema=schema, batch_size=settings.data.batch_size, source_names=names
     )

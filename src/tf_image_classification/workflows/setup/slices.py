@@ -35,8 +35,8 @@ def watched_slices(settings: Settings, data: Data) -> Slices | None:
     if not column:
         return None
     labels = data.schema.class_labels
-    source = getattr(data.evaluation, "source", None)
-    if not labels or not isinstance(source, Table):
+    source = data.evaluation.table if data.evaluation is not None else None
+    if not labels or source is None:
         raise ConfigError("slice_column needs a class label, and input_mode indexed.")
     columns = columns_beside(source)
     if column in data.schema.names:

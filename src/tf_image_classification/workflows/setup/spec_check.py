@@ -20,8 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification import keras_settings, tf1_code
-from tf_image_classification.batches import outputs_of, prediction_keys
+from tf_image_classification.batches import outputs_of
 from tf_image_classification.config import Settings, make_settings
+from tf_image_classification.dataset.pipeline.image_preprocessor import bytes_preproc_of
 from tf_image_classification.errors import SpecError, TficError, brief
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
@@ -35,8 +36,10 @@ from tf_image_classification.estimator_specs import (
     spec_name,
     split_logits,
 )
+from tf_image_classification.evaluation.loop import RESERVED_METRIC_NAMES
 from tf_image_classification.labels import LabelSchema, example_values
-from tf_image_classification.metrics import streaming
+from tf_image_classification.labels.outputs import prediction_keys
+from tf_image_classification.metrics.merging import merge_all
 
 _SIZES = ((37, 53), (64, 64), (201, 17), (1, 1))  # height and width of synthetic images
 _NUM_EXAMPLES = len(_SIZES)
@@ -103,7 +106,7 @@ def _broken_promises(spec: EstimatorSpec, settings: Settings, schema: LabelSchem
     if broken:
         return broken
     # Ours gives bytes in training and the same range as float32 in evaluation.
-    is_ours = hasattr(spec.get_preproc_fn(True), "of_bytes")
+    is_ours = bytes_preproc_of(spec.get_preproc_fn(True)) is not None
     same_dtype = is_ours or images[True].dtype == images[False].dtype
     if images[True].shape != images[False].shape or not same_dtype:
         return [
@@ -494,10 +497,10 @@ def _check_metrics(
         kind = type(metrics).__name__
         yield f"metric_ops gives a {kind}, expected a dictionary by name, or None."
         return
-    reserved = sorted(streaming.RESERVED_NAMES & set(metrics))
+    reserved = sorted(RESERVED_METRIC_NAMES & set(metrics))
     if reserved:
         yield f"metric_ops names {', '.join(reserved)}, which every evaluation has anyway."
-    streaming.merge_all([metrics])  # raises for what is no streaming metric
+    merge_all([metrics])  # raises for what is no streaming metric
     empty = {
         key: value[:0]
         for label in schema
@@ -507,7 +510,7 @@ def _check_metrics(
     try:
         none = {name: value[:0] for name, value in labels.items()}
         of_none = own_metrics(spec, schema, none, empty)
-        streaming.merge_all([metrics, of_none or {}])
+        merge_all([metrics, of_none or {}])
     except TficError as error:
         yield f"metric_ops for a batch without a known label: {error}"
     except Exception as error:
