@@ -185,8 +185,9 @@ def imagenet_values(name: str) -> dict[str, npt.NDArray[Any]]:
         )
     except Exception as error:  # urllib's and Keras's own kinds
         raise ConfigError(
-            f"The ImageNet weights of {name} cannot be downloaded by Keras: {error}. Without network "
-            "access, give --checkpoint_path a file of weights; --checkpoint_path none starts from scratch."
+            f"The ImageNet weights of {name} cannot be downloaded by Keras: {error}. Without "
+            "network access, give --checkpoint_path a file of weights; --checkpoint_path none "
+            "starts from scratch."
         ) from error
     values = {v.path: np.asarray(v.numpy()) for v in network.variables}
     if backbone.keras_class.startswith("EfficientNetB"):

@@ -14,7 +14,7 @@ import json
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -83,10 +83,8 @@ def classes_of(path: str) -> dict[str, Label]:
     if (labels := _in_archive(path)) is not None:
         return _with_classes(labels)
     for folder in _folders(path):
-        for read in (_in_run, _in_export, _in_description, _in_saved_model):
-            labels = read(folder)
-            if labels is not None:
-                return _with_classes(labels)
+        if (labels := _in_json(folder) or _in_saved_model(folder)) is not None:
+            return _with_classes(labels)
         if names := _in_text(folder):
             return {"": Label("labels", depth=len(names), class_names=names)}
     return {}
@@ -117,27 +115,21 @@ def _in_archive(path: str) -> list[dict[str, Any]] | None:
         return labels
 
 
-def _in_run(folder: str) -> list[dict[str, Any]] | None:
-    is_run = ModelFolder(folder).has_manifest
-    return _json_labels(files.join(folder, "labels.json"), lambda value: value) if is_run else None
-
-
-def _in_export(folder: str) -> list[dict[str, Any]] | None:
-    return _json_labels(files.join(folder, "step.json"), lambda value: value.get("labels"))
-
-
-def _in_description(folder: str) -> list[dict[str, Any]] | None:
-    return _json_labels(files.join(folder, "model.json"), lambda value: value["labels"])
-
-
-def _json_labels(path: str, pick: Callable[[Any], Any]) -> list[dict[str, Any]] | None:
-    if not files.exists(path):
-        return None
-    try:
-        labels = pick(files.read_json(path))
-        return labels if isinstance(labels, list) else None
-    except (ValueError, KeyError, TypeError, AttributeError):  # another program's file of this name
-        return None
+def _in_json(folder: str) -> list[dict[str, Any]] | None:
+    """The labels of a model folder, of a SavedModel of a run, or of an exported file."""
+    for name in ("labels.json", "step.json", "model.json"):
+        path = files.join(folder, name)
+        is_of_run = name != "labels.json" or ModelFolder(folder).has_manifest
+        if not is_of_run or not files.exists(path):
+            continue
+        try:
+            value = files.read_json(path)
+            labels = value if name == "labels.json" else value["labels"]
+        except (ValueError, KeyError, TypeError):  # another program's file of this name
+            continue
+        if isinstance(labels, list):
+            return labels
+    return None
 
 
 def _in_saved_model(folder: str) -> list[dict[str, Any]] | None:

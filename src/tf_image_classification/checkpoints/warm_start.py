@@ -145,10 +145,9 @@ def _load(
     exclude_scopes: Sequence[str],
     changes: Mapping[str, RowChange] | None = None,
 ) -> WarmStartReport:
-    loaded: list[str] = []
-    initialised: list[str] = []
-    excluded: list[str] = []
-    mismatched: list[str] = []
+    outcomes: dict[str, list[str]] = {
+        kind: [] for kind in ("loaded", "initialised", "excluded", "mismatched")
+    }
     used: set[str] = set()
     sentences: dict[str, str] = {}
     left_out: set[str] = set()
@@ -160,16 +159,14 @@ def _load(
     for variable in (v for v in model.variables if not v.path.endswith(SEED_STATE)):
         path, shape = str(variable.path), tuple(variable.shape)
         names = _names(model, variable, old)
-        in_layer = of_layer.get(path)
-        found = in_layer or next((name for name in names if name in values), None)
-        if _begins(names, exclude_scopes) or (
-            restore_scopes and not _begins(names, restore_scopes)
-        ):
-            excluded.append(path)
+        found = of_layer.get(path) or next((name for name in names if name in values), None)
+        is_wanted = not restore_scopes or _begins(names, restore_scopes)
+        if not is_wanted or _begins(names, exclude_scopes):
+            outcomes["excluded"].append(path)
             left_out |= {found} if found else set()
             continue
         if found is None:
-            initialised.append(path)
+            outcomes["initialised"].append(path)
             continue
         used.add(found)
         value = _fitted(values[found], shape, names.get(found))
@@ -179,25 +176,22 @@ def _load(
             if change.fits(rows, shape):
                 sentences[change.label] = change.text
                 variable.assign(change.apply(variable.numpy(), rows))
-                (loaded if change.has_common else initialised).append(path)
+                outcomes["loaded" if change.has_common else "initialised"].append(path)
                 continue
         if value.shape != shape:
-            mismatched.append(f"{path}: {values[found].shape} in the file, {shape} in the model")
+            text = f"{path}: {values[found].shape} in the file, {shape} in the model"
+            outcomes["mismatched"].append(text)
             continue
         variable.assign(value)
-        loaded.append(path)
+        outcomes["loaded"].append(path)
         has_old_names |= any(found == name for name, _ in old.get(path, ()))
-    unused = tuple(sorted(set(values) - used))
     report = WarmStartReport(
         source,
-        tuple(loaded),
-        tuple(initialised),
-        tuple(excluded),
-        tuple(mismatched),
-        unused,
-        tuple(sentences.values()),
+        **{kind: tuple(paths) for kind, paths in outcomes.items()},
+        unused=tuple(sorted(set(values) - used)),
+        classes=tuple(sentences.values()),
     )
-    if not loaded:
+    if not report.loaded:
         raise CheckpointError(
             f"{report.summary()}. Nothing fits, so this would be a training from scratch. "
             + _why_nothing_fits(report, values)
