@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_image_classification.cli.verb import check_output, verb
 from tf_image_classification.config import Settings, declare
-from tf_image_classification.errors import (
-    ConfigError,
-    RunInterrupted,
-    RunMismatchError,
-    UsageError,
-)
+from tf_image_classification.errors import ConfigError, RunInterrupted, RunMismatchError, UsageError
 from tf_image_classification.system import files, signals, streams
 from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
@@ -123,7 +118,7 @@ def _is_model_folder(path: str) -> bool:
 
 
 def _identity(model: Predictor, given: Arguments) -> dict[str, Any]:
-    """What must be the same when an output is continued; the inputs are compared row by row."""
+    """The values that must not change when an output is resumed; inputs are compared row by row."""
     return {
         "model": model.fingerprint(),
         "step": model.step,
@@ -134,12 +129,9 @@ def _identity(model: Predictor, given: Arguments) -> dict[str, Any]:
 
 
 def _print_rows(
-    model: Predictor,
-    images: Iterator[FoundImage],
-    given: Arguments,
-    rows: PredictionRows,
+    model: Predictor, images: Iterator[FoundImage], given: Arguments, rows: PredictionRows
 ) -> int:
-    """Rows on standard output, each as soon as it is known; returns how many are bad."""
+    """Print each row as soon as it is computed; returns the number of bad images."""
     with _counted(model, given) as counts:
         print(rows.csv_header(), end="", flush=True)
         for row in _rows(model, images, given):
@@ -149,12 +141,9 @@ def _print_rows(
 
 
 def _write_rows(
-    model: Predictor,
-    images: Iterator[FoundImage],
-    given: Arguments,
-    output: PredictionFile,
+    model: Predictor, images: Iterator[FoundImage], given: Arguments, output: PredictionFile
 ) -> int:
-    """Rows into a file, those that are missing; returns how many of all are bad."""
+    """Write the missing rows to the file; returns the number of bad images in the whole file."""
     with output:
         _skip_written(images, output)
         if output.is_complete:
@@ -165,10 +154,7 @@ def _write_rows(
 
 
 def _add_rows(
-    model: Predictor,
-    images: Iterator[FoundImage],
-    given: Arguments,
-    output: PredictionFile,
+    model: Predictor, images: Iterator[FoundImage], given: Arguments, output: PredictionFile
 ) -> None:
     with _counted(model, given) as counts:
         counts.begin_after(output.num_rows, output.num_bad)
@@ -194,7 +180,7 @@ def _add_rows(
 
 
 def _skip_written(images: Iterator[FoundImage], output: PredictionFile) -> None:
-    """Go past the images whose rows are there.
+    """Skip the images whose rows are in the file.
 
     Raises:
         RunMismatchError: the rows are of other images.
@@ -231,7 +217,7 @@ def _rows(model: Predictor, images: Iterator[FoundImage], given: Arguments) -> I
 
 
 class _Counts:
-    """How many images there were, for the last line on standard error."""
+    """Counts of images for the last line on standard error."""
 
     def __init__(self, bar: Any) -> None:
         self.num_images = self.num_bad = self.num_before = 0
@@ -240,7 +226,7 @@ class _Counts:
         self._began = time.monotonic()
 
     def begin_after(self, num_images: int, num_bad: int) -> None:
-        """Count those of an interrupted process."""
+        """Count the rows of an interrupted process."""
         self.num_images = self.num_before = num_images
         self.num_bad = num_bad
         self._bar.update(num_images)
@@ -268,7 +254,7 @@ class _Counts:
 
 @contextlib.contextmanager
 def _counted(model: Predictor, given: Arguments) -> Iterator[_Counts]:
-    """Progress while the block runs, and a summary at its end, however it ends."""
+    """Show the progress while the block runs, and a summary when it ends, also by an error."""
     from tqdm import tqdm  # late: help is instant without it
 
     with tqdm(desc="predict", unit="img", file=sys.stderr, disable=None) as bar:
