@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""The errors of this package, and texts for their messages.
 
     TficError
     ├── ConfigError          a setting is unknown, out of range, contradictory or without effect
@@ -10,14 +10,14 @@
     │   └── BadImageError    an image cannot be decoded or is too large
     ├── CheckpointError      a checkpoint cannot be written, found or read
     ├── ExportError          a model cannot be written in a format
-    ├── ParityError          an exported file predicts something else than what was evaluated
+    ├── ParityError          an exported file's predictions differ from the evaluation's
     ├── RunMismatchError     the model folder belongs to another run
     ├── NonFiniteLossError   the loss became NaN or infinite
     ├── WorkerLostError      another process of the cluster has ended or never started
     └── RunInterrupted       the run was asked to stop, saved its state and can be resumed
 
-A message says what was being done, what was found (value, file, record or row), what was expected
-and what to do now.
+A message names the action, the value that was found (with its file, record or row), the expected
+value, and what to do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class TficError(Exception):
     """Base of every error raised on purpose; the command line prints it without a traceback."""
 
     exit_code = 1
-    """The process's exit status; 75, ``EX_TEMPFAIL`` of sysexits.h, means: start me again."""
+    """The process's exit status; 75 (``EX_TEMPFAIL`` of sysexits.h): the same command resumes."""
 
 
 class ConfigError(TficError, ValueError):
@@ -75,7 +75,7 @@ class ExportError(TficError):
 
 
 class ParityError(TficError):
-    """An exported file predicts something else than what was evaluated."""
+    """An exported file's predictions differ from the evaluation's."""
 
 
 class RunMismatchError(TficError):
@@ -99,7 +99,7 @@ class RunInterrupted(TficError):
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """A number with the word for one or for several: "1 image", "2 images".
+    """A number with the singular or plural of a word: "1 image", "2 images".
 
     Example:
         >>> counted(1, "image"), counted(3, "class is", "classes are")
@@ -109,9 +109,7 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence naming the nearest of the known names, or all of them when none is near.
-
-    With no known names it says that there are none.
+    """A sentence with the known names that are similar to a name, or with all of them.
 
     Example:
         >>> did_you_mean("adm", ["adam", "sgd"])
@@ -124,7 +122,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence naming the nearest of the known names, after a space; "" when none is near."""
+    """A sentence with similar known names, after a space; "" without any."""
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(near)}?" if near else ""
 

@@ -439,7 +439,7 @@ def test_weights_of_keras_that_cannot_be_had_are_an_error(monkeypatch):
 
     monkeypatch.setattr(keras.utils, "get_file", downloaded)
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", downloaded)
-    with pytest.raises(ConfigError, match="cannot be had from Keras: no network"):
+    with pytest.raises(ConfigError, match="cannot be downloaded by Keras: no network"):
         backbones.imagenet_values("efficientnet_b0")
     with pytest.raises(ConfigError, match="whose layout is TF-Slim's"):
         backbones.imagenet_values("resnet_v1_50")
