@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tf_image_classification.estimator_specs import ModelFn, PreprocFn
-    from tf_image_classification.metrics.streaming import StreamingMetric
+    from tf_image_classification.metrics.merging import StreamingMetric
 
 
 class BackboneSpec(EstimatorSpec):

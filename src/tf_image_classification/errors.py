@@ -2,6 +2,7 @@
 
     TficError
     ├── ConfigError          a setting is unknown, out of range, contradictory or without effect
+    │   └── UsageError       a command line cannot be understood
     ├── SpecError            a subclass of EstimatorSpec breaks a promise
     ├── DataError            a source of examples cannot be used
     │   ├── LabelError       a label is unknown, out of range or of the wrong form
@@ -25,7 +26,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-_LONGEST = 400  # characters of another library's message
+_MAX_CHARS = 400  # of another library's message
 
 
 class TficError(Exception):
@@ -37,6 +38,12 @@ class TficError(Exception):
 
 class ConfigError(TficError, ValueError):
     """A setting is unknown, out of range, contradictory or without effect."""
+
+
+class UsageError(ConfigError):
+    """A command line cannot be understood: an unknown flag, a wrong value, a missing argument."""
+
+    exit_code = 2
 
 
 class SpecError(TficError):
@@ -123,29 +130,36 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """The kind of another library's error and the line of its message that says what happened.
-
-    Without the frames that TensorFlow and Keras put before it, colours and a full stop.
+    """The kind of another library's error and the first sentence of its message.
 
     Example:
-        >>> brief(ValueError("no such layer"))
+        >>> brief(ValueError("no such layer."))
         'ValueError: no such layer'
     """
-    text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines()]
-    while lines and not lines[0]:
-        lines = lines[1:]
+    kind, message = type(error).__name__, short_message(error)
+    return message if message.startswith(kind) else f"{kind}: {message}"
+
+
+def short_message(error: BaseException) -> str:
+    """The first sentence of another library's message, in a line of at most 400 characters.
+
+    The frames, node names and colours of TensorFlow and Keras, and a final full stop, are removed.
+
+    Example:
+        >>> short_message(ValueError("{{function_node f}} a; No space left on device [Op:SaveV2]"))
+        'a; No space left on device'
+    """
+    text = re.sub(r"\x1b\[[0-9;]*m|\{\{[^}]*\}\} *|\[Op:\w+\]", "", str(error))
+    lines = [line.strip() for line in text.strip().splitlines()]
     if lines[:1] == ["in user code:"]:
         frames = [i for i, line in enumerate(lines) if line.startswith("File ")]
         lines = lines[frames[-1] + 2 :] if frames else lines  # a frame is two lines
         lines = [line for line in lines if line]
     if lines and lines[0].startswith("Exception encountered when calling"):
         lines = [line for line in lines[1:] if line] or lines
-    said = lines[0] if lines else ""
+    sentence = lines[0] if lines else ""
     for line in lines[1:]:
-        if not line or said.endswith((".", ":", "!", "?")):  # the end of a sentence
+        if not line or sentence.endswith((".", ":", "!", "?")):
             break
-        said += f" {line}"
-    kind = type(error).__name__
-    said = said if said.startswith(kind) else f"{kind}: {said}"
-    return said.rstrip(". ") if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
+        sentence += f" {line}"
+    return sentence.rstrip(". ") if len(sentence) <= _MAX_CHARS else f"{sentence[:_MAX_CHARS]} ..."

@@ -25,14 +25,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import keras_settings, tf1_code
-from tf_image_classification.batches import (
-    expected_key,
-    logits_key,
-    outputs_of,
-    probabilities_key,
-)
+from tf_image_classification.batches import outputs_of
 from tf_image_classification.errors import SpecError, TficError, counted, did_you_mean
 from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.labels.outputs import expected_key, logits_key, probabilities_key
 from tf_image_classification.labels.schema import MULTILABEL, ORDINAL, THRESHOLDS
 from tf_image_classification.system import files
 
@@ -41,7 +37,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tf_image_classification.config import Settings
-    from tf_image_classification.metrics.streaming import StreamingMetric
+    from tf_image_classification.metrics.merging import StreamingMetric
 
     ModelFn = Callable[[tuple[int, int, int], Mapping[str, Any]], keras.Model]
     PreprocFn = Callable[..., tf.Tensor]

@@ -110,6 +110,7 @@ def test_what_is_sent_is_what_the_dry_run_shows(application, tmp_path, capsys):
     assert as_messages[0].job_spec.worker_pool_specs[1].replica_count == 2
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("staging", [None, "gs://bucket", "gs://bucket/", "gs://bucket/a/b"])
 def test_packages_go_to_the_staging_bucket(application, tmp_path, monkeypatch, staging):
     with FakeVertex() as fake, FakeGcs("bucket") as gcs:
@@ -140,6 +141,7 @@ def install(folder, target, application):
         subprocess.run(pip, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_the_packages_that_are_sent_can_be_installed_and_run(application, tmp_path):
     target = tmp_path / "site"
     install(tmp_path, target, packaging.application_of(["python", "train.py"]))

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from conversion.small_sources import png
 from conversion.test_file_kinds import texts, write_records, write_tar
+from dataset.tiny_sources import png
 from tf_image_classification.conversion.splits import Split, divide
 from tf_image_classification.dataset.readers import Place, Row, find_examples
 from tf_image_classification.errors import ConfigError

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dataset.test_data_path import example, png, write
+from dataset.test_data_path import png, write
+from dataset.tiny_sources import example
 from tf_image_classification.dataset.label_discovery import find_labels
 from tf_image_classification.dataset.readers import find_examples
 from tf_image_classification.dataset.table import SourceOptions, read_table

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dataset.test_data_path import example, write
-from dataset.tiny_sources import png
+from dataset.test_data_path import write
+from dataset.tiny_sources import example, png
 from tf_image_classification.dataset.readers import find_examples, for_role, has_evaluation_part
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import DataError

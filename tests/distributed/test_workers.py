@@ -13,7 +13,7 @@ import tiny_runs
 from tf_image_classification.config import make_settings
 from tf_image_classification.distributed import workers as workers_module
 from tf_image_classification.distributed.cluster_spec import Cluster, Task, members_of
-from tf_image_classification.distributed.consensus import Agreement, Wishes
+from tf_image_classification.distributed.consensus import Consensus, Votes
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.rendezvous import hold_roll_call
 from tf_image_classification.distributed.workers import Workers, join
@@ -134,14 +134,14 @@ def test_an_unreachable_bucket_is_no_lost_worker():
     Workers(None, cluster([1, 2], 0)).explain(error)
 
 
-def test_alone_wishes_are_done_at_once_and_among_several_one_call_later():
-    alone = Agreement(Workers(None))
-    assert alone.decide(Wishes(evaluate=True), None) == Wishes(evaluate=True)
-    several = Agreement(Workers(None, cluster([1, 2], 0)))
-    sent = several.votes(Wishes(interrupt=True))
-    assert several.decide(Wishes(interrupt=True), sent * 2) == Wishes()
-    assert several.decide(Wishes(), several.votes(Wishes())) == Wishes(interrupt=True)
-    assert several.decide(Wishes(), several.votes(Wishes())) == Wishes()
+def test_one_process_acts_on_its_votes_at_once_and_several_one_call_later():
+    alone = Consensus(Workers(None))
+    assert alone.decide(Votes(evaluate=True), None) == Votes(evaluate=True)
+    several = Consensus(Workers(None, cluster([1, 2], 0)))
+    sums = [tf.constant(votes, tf.float32) for votes in (Votes(interrupt=True), Votes(), Votes())]
+    assert several.decide(Votes(interrupt=True), 2 * sums[0]) == Votes()
+    assert several.decide(Votes(), sums[1]) == Votes(interrupt=True)
+    assert several.decide(Votes(), sums[2]) == Votes()
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,13 @@ from tf_image_classification.system import files
 from tf_image_classification.workflows import export as export_module
 from tf_image_classification.workflows import export_saved_model
 from tf_image_classification.workflows.export import export_folder
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 from tiny_runs import SIZE
 
 
 def export(shipped_run, spec=None, **request):
-    cache = str(shipped_run.folder / "cache")
-    return export_folder(shipped_run.settings, ExportRequest(**request), cache, spec)
+    return export_folder(shipped_run.settings, ExportRequest(**request), spec)
 
 
 def prepared(shipped_run, count=6):
@@ -67,6 +67,7 @@ def test_each_format_predicts_what_was_evaluated(shipped_run, name):
         assert json.load(stream)["labels"]
 
 
+@pytest.mark.slow
 def test_keras_needs_the_spec_and_then_is_the_same(shipped_run):
     with pytest.raises(ConfigError, match="--spec"):
         export(shipped_run, format="keras")
@@ -76,6 +77,7 @@ def test_keras_needs_the_spec_and_then_is_the_same(shipped_run):
     assert model.output_shape == (None, 3)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("name", "quantization"),
     [(n, q) for n, kind in FORMATS.items() for q in kind.quantizations if q != "none"],
@@ -130,6 +132,7 @@ class HalfCumulative(CaseSpec):
         return model_fn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["litert", "onnx"])
 def test_an_operation_that_a_format_lacks_is_one_line_with_its_layer_and_label(
     tmp_path, capfd, name
@@ -137,7 +140,7 @@ def test_an_operation_that_a_format_lacks_is_one_line_with_its_layer_and_label(
     spec, settings = HalfCumulative(), make_settings({"image_size": SIZE})
     schema, path = schema_of(spec), str(tmp_path / "saved_model")
     shape = tuple(export_saved_model.image_spec(spec, settings).shape)
-    model = build.build_model(spec, settings, shape, tf.distribute.get_strategy())
+    model = build_model(make_context(spec, settings), shape)
     export_saved_model.export_untrained(path, spec, settings, schema, model)
     exported, plan = ExportedModel(path).load(), inference_module.ExportPlan(schema, {}, {})
     capfd.readouterr()
@@ -150,6 +153,7 @@ def test_an_operation_that_a_format_lacks_is_one_line_with_its_layer_and_label(
     assert capfd.readouterr().err == ""  # nothing of the converters' own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "keras"])
 def test_a_disk_that_fills_in_an_export_is_one_line(shipped_run, monkeypatch, name):
     def write_json(path, value):
@@ -166,6 +170,7 @@ def test_a_disk_that_fills_in_an_export_is_one_line(shipped_run, monkeypatch, na
     assert not any(one.startswith(".") for one in os.listdir(os.path.dirname(before)))
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_leaves_nothing(shipped_run, monkeypatch):
     before = export(shipped_run, format="onnx").path
     stamp = os.stat(os.path.join(before, "model.onnx")).st_mtime_ns
@@ -184,6 +189,7 @@ def test_a_file_that_differs_leaves_nothing(shipped_run, monkeypatch):
     assert export(shipped_run, format="onnx", tolerance=1.0).verification.max_difference > 1e-3
 
 
+@pytest.mark.slow
 def test_calibrated_outputs_are_compared_too(shipped_run, monkeypatch):
     right = inference_module._tempered
 
@@ -199,7 +205,7 @@ def test_calibrated_outputs_are_compared_too(shipped_run, monkeypatch):
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 5.0])
 def test_files_calibrate_as_the_evaluation_does_however_sure_a_model_is(kind, temperature):
     schema = LabelSchema((Label("kind", depth=3, kind=kind, class_names=NAMES),))
-    calibration = Calibration(temperature, (0.5,) * 3, is_several=kind == "several")
+    calibration = Calibration(temperature, (0.5,) * 3, is_multilabel=kind == "several")
     logits = np.random.default_rng(0).normal(0, 15, [300, 3]).astype(np.float32)
     plan = inference_module.ExportPlan(schema, {"kind": calibration}, {})
     outputs = inference_module.outputs_from(plan, {"kind": tf.constant(logits)})
@@ -207,6 +213,7 @@ def test_files_calibrate_as_the_evaluation_does_however_sure_a_model_is(kind, te
     np.testing.assert_allclose(outputs["kind_calibrated"], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_quantised_file_that_loses_too_much_is_refused(shipped_run, monkeypatch):
     right = inference_module.outputs_from
 
@@ -218,6 +225,7 @@ def test_a_quantised_file_that_loses_too_much_is_refused(shipped_run, monkeypatc
         export(shipped_run, format="litert", quantization="float16")
 
 
+@pytest.mark.slow
 def test_the_files_describe_themselves(shipped_run):
     import onnx
 
@@ -234,6 +242,7 @@ def test_the_files_describe_themselves(shipped_run):
     assert json.loads(tf.saved_model.load(path).describe().numpy())["labels"] == described["labels"]
 
 
+@pytest.mark.slow
 def test_a_process_without_this_package_reads_the_saved_model(shipped_run, tmp_path):
     exported = export(shipped_run, format="saved_model")
     (tmp_path / "image.png").write_bytes(shipped_run.images[0])
@@ -255,6 +264,7 @@ def test_a_process_without_this_package_reads_the_saved_model(shipped_run, tmp_p
     np.testing.assert_allclose(json.loads(result.stdout), said(shipped_run, 1), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_replacement_is_found_again(shipped_run):
     path = export(shipped_run, format="onnx").path
     os.rename(path, path + ".old")  # a process was killed between the two steps
@@ -262,6 +272,7 @@ def test_a_killed_replacement_is_found_again(shipped_run):
     assert os.path.exists(os.path.join(path, "model.onnx")) and not os.path.exists(path + ".old")
 
 
+@pytest.mark.slow
 def test_the_verb_prints_the_table(shipped_run, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(shipped_run.folder))
     options = ["--format", "onnx", "litert", "--examples", "7"]
@@ -277,6 +288,7 @@ def test_a_missing_package_is_named_with_its_extra(shipped_run, monkeypatch):
         export(shipped_run, format="onnx")
 
 
+@pytest.mark.slow
 def test_new_predictions_are_made_where_the_kept_ones_are_of_something_else(shipped_run):
     path = os.path.join(shipped_run.model_dir, "predictions.parquet")
     os.rename(path, path + ".kept")

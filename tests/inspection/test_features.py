@@ -46,6 +46,7 @@ def test_nothing_is_said_of_too_little():
     assert "label_errors" not in kinds(one_class.with_findings(judge_features(one_class, features)))
 
 
+@pytest.mark.slow
 def test_features_come_from_the_named_weights(tmp_path):
     for i in range(12):
         path = tmp_path / "set" / ("ant", "bee")[i % 2] / f"{i}.jpg"

@@ -24,7 +24,7 @@ EXAMPLE = os.path.join(os.path.dirname(__file__), *[os.pardir] * 2, "examples", 
 WEIGHTS = os.path.join(DATA, "checkpoints", "mobilenet_v1_0.25_128", "mobilenet_v1_0.25_128.ckpt")
 
 
-def answers_of_every_way(model_dir, settings, cache, picture):
+def answers_of_every_way(model_dir, settings, picture):
     """Probabilities by way, and the table of the exports."""
     model = load_model(model_dir)
     [name] = model.schema.names
@@ -33,7 +33,7 @@ def answers_of_every_way(model_dir, settings, cache, picture):
     prepared = model.prepare(picture).numpy()[None]
     verifications = {}
     for kind in FORMATS.values():
-        exported = export_folder(settings, ExportRequest(kind.name, num_examples=30), cache)
+        exported = export_folder(settings, ExportRequest(kind.name, num_examples=30))
         verifications[kind.name] = exported.verification
         run = kind.load(os.path.join(exported.path, kind.file_name))
         outputs = run(np.array([picture], object) if kind.takes_bytes else prepared)
@@ -53,16 +53,17 @@ def assert_one_answer(found, verifications):
         assert found.num_changed == 0 and found.accuracy_drop == 0
 
 
+@pytest.mark.as_installed
 def test_a_tiny_run(shipped_run):
-    cache = str(shipped_run.folder / "cache")
     picture = shipped_run.images[0]
     found, verifications, _ = answers_of_every_way(
-        shipped_run.model_dir, shipped_run.settings, cache, picture
+        shipped_run.model_dir, shipped_run.settings, picture
     )
     assert set(found) == {"predict", "saved_model", "litert", "onnx", "REST"}
     assert_one_answer(found, verifications)
 
 
+@pytest.mark.slow
 def test_digits(tmp_path, monkeypatch):
     if not os.path.exists(DIGITS):
         pytest.skip("the digits are not at hand")
@@ -94,12 +95,10 @@ def test_digits(tmp_path, monkeypatch):
         os.path.join(DIGITS, "7", sorted(os.listdir(os.path.join(DIGITS, "7")))[0]), "rb"
     ) as s:
         data = s.read()
-    found, verifications, said = answers_of_every_way(
-        settings.run.model_dir, folder, str(tmp_path), data
-    )
+    found, verifications, said = answers_of_every_way(settings.run.model_dir, folder, data)
     assert_one_answer(found, verifications)
     assert said.name == "7"
-    page, _ = report.write_report(folder, str(tmp_path), is_inspected=False)
+    page, _ = report.write_report(folder, is_inspected=False)
     assert os.path.getsize(page) < 20_000_000
 
 
@@ -135,10 +134,8 @@ def test_photographs_of_trash(tmp_path):
     evaluate(None, folder)  # everything else is inherited from the run
     with open(os.path.join(TRASH, "glass", "glass115.jpg"), "rb") as stream:
         data = stream.read()
-    found, verifications, said = answers_of_every_way(
-        settings.run.model_dir, folder, str(tmp_path), data
-    )
+    found, verifications, said = answers_of_every_way(settings.run.model_dir, folder, data)
     assert_one_answer(found, verifications)
     assert said.name in os.listdir(TRASH)
-    page, card = report.write_report(folder, str(tmp_path), is_inspected=False)
+    page, card = report.write_report(folder, is_inspected=False)
     assert 100_000 < os.path.getsize(page) < 20_000_000 and os.path.getsize(card)

@@ -81,9 +81,10 @@ def settings(tmp_path_factory):
 def export(settings, name, quantization="none"):
     spec = LabelsSpec(LABELS) if name == "keras" else None
     request = ExportRequest(name, quantization, max_accuracy_drop=1.0)
-    return export_folder(settings, request, settings.data.cache_dir, spec)
+    return export_folder(settings, request, spec)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("name", [*FORMATS, "keras"])
 def test_every_kind_of_label_is_in_every_format(settings, name):
     found = export(settings, name).verification
@@ -99,6 +100,7 @@ def run_of(settings, exported, name):
     return FORMATS[name].load(os.path.join(exported.path, FORMATS[name].file_name))(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["litert", "onnx"])
 def test_outputs_after_the_logits_of_an_int8_file_stay_float(settings, name):
     exported = export(settings, name, "int8")

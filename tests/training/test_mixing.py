@@ -66,6 +66,7 @@ def records(tmp_path_factory):
 MIXING = {"mixup_alpha": 0.5, "cutmix_alpha": 1.0, "batch_size": 8, "train_steps": 4}
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("changes", [{"gradient_accumulation_steps": 4}, {"strategy": "mirrored"}])
 def test_parts_and_devices_mix_alike(records, tmp_path, changes):
     whole = tiny_runs.run(tiny_runs.plain_spec(), tmp_path / "a", records, **MIXING)
@@ -73,6 +74,7 @@ def test_parts_and_devices_mix_alike(records, tmp_path, changes):
     assert tiny_runs.largest_difference(whole, split) < 2e-5
 
 
+@pytest.mark.slow
 def test_a_mixed_run_that_goes_on_ends_with_the_same_bits(records, tmp_path):
     fixed = MIXING | {"learning_rate_decay_type": "fixed"}
     straight = tiny_runs.run(tiny_runs.TinySpec(), tmp_path / "a", records, **fixed)
@@ -87,6 +89,7 @@ def test_an_odd_number_of_images_cannot_be_mixed(records, tmp_path):
                       train_steps=1)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_balanced_classes_weigh_alike(tmp_path):
     few = tiny_runs.write_records(
         tmp_path, count=30, labels=lambda n, kind: {"kind": float(0 if n % 6 else 1 + n // 6 % 2)}

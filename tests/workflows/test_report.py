@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(run):
-    page, card = write_report(run.settings, str(run.folder / "cache"))
+    page, card = write_report(run.settings)
     with open(page, encoding="utf-8") as stream:
         text = stream.read()
     content = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
@@ -61,6 +61,7 @@ def test_nothing_of_it_comes_from_the_network(report):
     assert "<\\/script" not in report_html({"x": "</script>"}).split('id="data">')[1][:40]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("width", "dark"), [(1100, False), (390, True)])
 def test_it_can_be_used_in_a_browser(report, width, dark):
     page_path, content, _ = report
@@ -108,10 +109,11 @@ def report_of_many(tmp_path_factory):
         folder / "model", records, records, train_steps=1, export_saved_model=True
     )
     train(plain_spec(names=names, depth=NUM_MANY), settings)
-    page, _ = write_report(settings, str(folder / "cache"), is_inspected=False)
+    page, _ = write_report(settings, is_inspected=False)
     return page, names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1100, 390])
 def test_many_classes_with_long_names_stay_readable(report_of_many, width):
     path, names = report_of_many
@@ -141,7 +143,7 @@ def test_the_verb_and_a_folder_without_a_run(run, tmp_path, capsys, monkeypatch)
     assert capsys.readouterr().out.split()[1::2] == [out, str(tmp_path / "deep" / "model_card.md")]
     settings = run.settings.replace(model_dir=str(tmp_path / "none"))
     with pytest.raises(CheckpointError):
-        write_report(settings, str(tmp_path))
+        write_report(settings)
 
 
 def test_one_evaluation_makes_no_curve():

@@ -26,6 +26,7 @@ from tf_image_classification.batches import outputs_of
 from tf_image_classification.errors import CheckpointError, LabelError
 from tf_image_classification.labels import Label, LabelSchema, read_class_names
 from tf_image_classification.labels.schema import THRESHOLDS
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 
 ARCHIVE_MEMBER = "tf_image_classification.json"
@@ -117,7 +118,7 @@ def _in_archive(path: str) -> list[dict[str, Any]] | None:
 
 
 def _in_run(folder: str) -> list[dict[str, Any]] | None:
-    is_run = files.exists(files.join(folder, "run.json"))
+    is_run = ModelFolder(folder).has_manifest
     return _json_labels(files.join(folder, "labels.json"), lambda value: value) if is_run else None
 
 

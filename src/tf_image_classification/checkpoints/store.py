@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.errors import CheckpointError, DataError
+from tf_image_classification.errors import CheckpointError, DataError, short_message
 from tf_image_classification.system import files
 
 log = logging.getLogger("tf_image_classification")
@@ -135,7 +135,7 @@ class CheckpointStore:
                 self._remove_leftovers(self._names())
             raise CheckpointError(
                 f"The checkpoint of step {step} cannot be written to {self.folder}: "
-                f"{files.plain_reason(error)}. "
+                f"{short_message(error)}. "
                 "Older checkpoints are untouched; free some space or correct the folder, and start "
                 "the same command again to resume."
             ) from error

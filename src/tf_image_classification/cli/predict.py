@@ -1,101 +1,91 @@
-"""``tfic predict MODEL_DIR PATHS...``: the predictions of a trained model, an image a row."""
+"""``tfic predict MODEL_DIR PATHS...``: the predictions of a trained model, one row per image."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import os
-from collections.abc import Sequence
 
-from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import make_settings
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.cli.verb import check_output, verb
+from tf_image_classification.config import Settings, declare
+from tf_image_classification.errors import ConfigError, UsageError
 from tf_image_classification.system import files, streams
-from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
-_EXAMPLE = "example: tfic predict runs/pets pictures/ more/*.jpg --output predictions.csv"
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The arguments of ``tfic predict``."""
+
+    paths: tuple[str, ...] = declare(
+        (),
+        "Images, folders, patterns, .csv or .tfrecord files; - reads one path per line from "
+        "standard input.",
+        is_required=True,
+    )
+    output: str = declare(
+        "-", "File to write: .csv, .jsonl or .parquet; -: CSV on standard output."
+    )
+    resume: bool = declare(False, "Resume an interrupted output: compute the missing rows only.")
+    top_k: int = declare(5, "Number of most probable classes per image.", minimum=1)
+    reject_below: float = declare(
+        0.0, "Mark predictions below this probability as rejected.", minimum=0.0, maximum=1.0
+    )
+    calibrated: bool = declare(True, "Apply the calibration of the model folder, if it has one.")
+    batch_size: int = declare(32, "Images per batch.", minimum=1)
 
 
-def main(arguments: Sequence[str]) -> int:
+@verb(
+    "predict",
+    Arguments,
+    description="Run inference on images with the exported model of a model folder; one row per "
+    "image.\nEnds with status 1 if an image could not be used.",
+    example="tfic predict runs/pets pictures/ more/*.jpg --output predictions.csv",
+    positions=("model_dir", "paths"),
+    required=("model_dir",),
+)
+def main(given: Arguments, settings: Settings) -> int:
     """Predict; returns 1 if an image could not be used, else 0."""
-    given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
-    num_bad = 0
-    with ends_the_process():
-        _check(given)
-        settings = make_settings({"deterministic": False})
-        prepare_tensorflow(settings)
-        from tf_image_classification.serving.label_predictions import PredictOptions
-        from tf_image_classification.workflows.predict import PredictRequest, predict
+    _check(given, settings.run.model_dir)
+    prepare_tensorflow(settings.replace(deterministic=False))
+    from tf_image_classification.serving.label_predictions import PredictOptions  # late: TensorFlow
+    from tf_image_classification.workflows.predict import PredictRequest, predict
 
-        request = PredictRequest(
-            given.model_dir,
-            given.paths,
-            given.output,
-            given.resume,
-            PredictOptions(given.top_k, given.reject_below, given.calibrated, given.batch_size),
-        )
-        lines = streams.input_lines() if "-" in given.paths else ()
-        num_bad = predict(request, cache_dir(settings), lines)
-    return int(num_bad > 0)
+    options = PredictOptions(given.top_k, given.reject_below, given.calibrated, given.batch_size)
+    request = PredictRequest(
+        settings.run.model_dir, given.paths, given.output, given.resume, options
+    )
+    lines = streams.input_lines() if "-" in given.paths else ()
+    return int(predict(request, cache_dir(settings), lines) > 0)
 
 
-def _check(given: argparse.Namespace) -> None:
-    """Refuse a line that cannot work, before TensorFlow is imported."""
+def _check(given: Arguments, model_dir: str) -> None:
+    """Reject a command line that cannot work, before TensorFlow is imported."""
     output = given.output
-    if not _is_model_folder(given.model_dir):
+    if not _is_model_folder(model_dir):
         folder = next(filter(_is_model_folder, given.paths), "")
         if folder:
-            raise ConfigError(
+            raise UsageError(
                 f"{folder} is the model folder. Write it first: tfic predict {folder} "
-                f"{given.model_dir} ..."
+                f"{model_dir} ..."
             )
     if output == "-":
         if given.resume:
-            raise ConfigError("--resume continues a file. Give it with --output.")
+            raise UsageError("--resume continues a file. Give it with --output.")
         if streams.was_closed("stdout"):
             raise ConfigError("Standard output is closed. Redirect it, or give --output FILE.")
     elif output.rpartition(".")[2].lower() not in ("csv", "jsonl", "parquet"):
-        raise ConfigError(
+        raise UsageError(
             f"--output {output}: expected a name ending in .csv, .jsonl or .parquet, or - for CSV "
             "on standard output."
         )
     elif not files.is_remote(output):
-        given.output = output = os.path.expanduser(output)
-        inputs = [os.path.abspath(os.path.expanduser(path)) for path in given.paths]
+        inputs = [os.path.abspath(path) for path in given.paths]
         if os.path.abspath(output) in inputs:
-            raise ConfigError(f"--output {output} is one of the inputs. Choose another name.")
-        cli_arguments.check_output("output", output)
+            raise UsageError(f"--output {output} is one of the inputs. Choose another name.")
+        check_output("output", output)
     if "-" in given.paths and streams.was_closed("stdin"):
         raise ConfigError("Standard input is closed, so - names no images. Pipe a path a line.")
 
 
 def _is_model_folder(path: str) -> bool:
     return not files.is_remote(path) and os.path.isfile(os.path.join(path, "run.json"))
-
-
-def _parser() -> cli_arguments.Parser:
-    parser = cli_arguments.Parser(
-        "tfic predict",
-        description="Write the predictions of the exported model of a folder, an image a row.",
-        epilog=_EXAMPLE,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("model_dir", help="folder of a run with an exported model")
-    add("paths", nargs="+", help="images, folders, patterns, .csv, .tfrecord; - for a path a line")
-    add("--output", default="-", help=".csv, .jsonl or .parquet file; - for CSV on standard output")
-    add(
-        "--resume",
-        action="store_true",
-        help="continue an output that was interrupted: only the missing rows are computed",
-    )
-    add("--top_k", type=int, default=5, help="how many of the most probable classes to name (5)")
-    add("--reject_below", type=float, default=0.0, help="mark predictions less probable than this")
-    add(
-        "--nocalibrated",
-        dest="calibrated",
-        action="store_false",
-        help="write the model's own probabilities even if it has a calibration",
-    )
-    add("--batch_size", type=int, default=32, help="images that are computed together (32)")
-    return parser

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 
 from tf_image_classification.dataset import label_discovery
+from tf_image_classification.dataset.label_columns import class_column
 from tf_image_classification.dataset.readers import LeftOut, Listing, Row
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.labels import Value, split_classes
@@ -23,7 +24,7 @@ def label_column(listing: Listing, wanted: str) -> str:
     """
     if wanted and wanted not in listing.columns:
         raise ConfigError(f"--label {wanted}: no such column, only {', '.join(listing.columns)}.")
-    return wanted or label_discovery.class_column(listing)
+    return wanted or class_column(listing)
 
 
 def renamed(rows: Sequence[Row], label: str, feature: str) -> list[Row]:

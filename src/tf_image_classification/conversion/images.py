@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.config import (
+    DEFAULT_MAX_PIXELS,
     FEWEST_LEVELS,
     FULL_RANGE,
     num_levels,
@@ -44,7 +45,7 @@ class ImageOptions:
     quality: int | None = None
     format: str = "keep"
     apply_exif: bool = False
-    max_pixels: int = 100_000_000
+    max_pixels: int = DEFAULT_MAX_PIXELS
     png16_range: str = ""
 
     def __post_init__(self) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_image_classification.errors import BadRecordError, DataError, did_you_mean
+from tf_image_classification.dataset.label_columns import check_label_features, column_of
+from tf_image_classification.errors import BadRecordError, DataError
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 
 IMAGE_FEATURES = ("image_bytes", "image/encoded", "image")
-COMMON_LABEL_FEATURE = "image/class/label"
 _DTYPES = {"float_list": tf.float32, "int64_list": tf.int64, "bytes_list": tf.string}
 
 
@@ -106,11 +106,7 @@ def find_features(
         BadRecordError: the first record is no ``tf.train.Example``.
     """
     wanted = dict(label_features or {})
-    for name in wanted:
-        if name not in schema.names:
-            raise DataError(
-                f"--label_features names label {name!r}. {did_you_mean(name, schema.names)}"
-            )
+    check_label_features(wanted, schema)
     image, labels, dtypes, seen = image_feature, {}, {}, set()
     for number, record in enumerate(records):
         kinds = _feature_kinds(record, f"{path} record {number}")
@@ -123,10 +119,8 @@ def find_features(
                     f"Its features: {', '.join(sorted(kinds))}. Name it with --image_feature."
                 )
         for name in schema.names:
-            feature = wanted.get(name, name)
-            if feature not in kinds and name not in wanted and len(schema.labels) == 1:
-                feature = COMMON_LABEL_FEATURE
-            if name not in labels and feature in kinds:
+            feature = column_of(name, kinds, is_only=len(schema.labels) == 1, given=wanted)
+            if name not in labels and feature:
                 labels[name], dtypes[name] = feature, _DTYPES[kinds[feature]]
         if len(labels) == len(schema.labels):
             widths = {label.name: label.depth for label in schema if label.value_shape}

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from tf_image_classification.dataset.label_columns import label_columns
 from tf_image_classification.dataset.readers.columns import typed
+from tf_image_classification.dataset.readers.kinds import FOLDER
 from tf_image_classification.dataset.readers.listing import LABEL, Listing
-from tf_image_classification.dataset.table import COMMON_LABELS
 from tf_image_classification.errors import ConfigError, DataError, LabelError, did_you_mean
 from tf_image_classification.labels import (
     Label,
@@ -68,41 +69,6 @@ def find_labels(
         _label(name, listing, column, depths.get(name, only), kinds.get(name, ""))
         for name, column in named.items()
     ]
-
-
-def label_columns(listing: Listing) -> list[str]:
-    """The columns that are labels, where none are named.
-
-    Raises:
-        DataError: nothing says which of several columns is the label, or there is none.
-    """
-    known = list(listing.columns)
-    if not known:
-        raise DataError(
-            f"{listing.locate(0)}: no column for a label. Expected rows of path,label, or a header "
-            "with URIs and the name of each label."
-        )
-    if listing.kind in ("csv", "folder") or len(known) == 1:
-        return known
-    found = class_column(listing)
-    if found:
-        return [found]
-    raise DataError(
-        f"{listing.locate(0)} has {len(known)} columns or features that may be its class "
-        f"({', '.join(known)}). Name the labels with --label_columns, or write a class with "
-        "class_dict."
-    )
-
-
-def class_column(listing: Listing) -> str:
-    """The column of the classes where only one can be meant: a common name, or the only texts."""
-    known = list(listing.columns)
-    common = [column for column in COMMON_LABELS if column in known]
-    texts = [name for name in known if any(isinstance(v, str) and v for v in listing.columns[name])]
-    for candidates in (common[:1], texts):
-        if len(candidates) == 1:
-            return candidates[0]
-    return ""
 
 
 def class_names(values: Iterable[Value]) -> tuple[str, ...]:
@@ -180,6 +146,15 @@ def _check_classes(
             f"({', '.join(names) or 'empty'}). Expected at least two classes."
         )
     values = listing.columns[column]
+    only = set(values)
+    if listing.kind == FOLDER and not depth and len(only) == 1 < len(names):
+        folder = listing.places[0].path.removesuffix(listing.names[0]).rstrip("/")
+        empty = [each for each in names if each not in only]
+        raise DataError(
+            f"{folder}: all images lie in the folder {only.pop()!r}, none in "
+            f"{', '.join(empty[:3])}. Expected images in the folders of at least two classes. Name "
+            "the folder that holds the class folders."
+        )
     given = [value for value in values if value != ""]
     are_numbers = all(re.fullmatch(r"-?\d+", text) for text in names)
     if kind == SINGLE_LABEL and are_numbers and "-1" in names and "0" in names:

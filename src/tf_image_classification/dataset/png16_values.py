@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset.image.decode import decode_png16, is_png16
-from tf_image_classification.dataset.pipeline.stream import Stream
+from tf_image_classification.dataset.pipeline.protocols import ExampleReader
 from tf_image_classification.dataset.table import Table
 
 _AT_ONCE = 8
@@ -49,12 +48,12 @@ def values_of_table(table: Table, *, max_pixels: int) -> Png16Values | None:
     return _merged((int(number), *row.tolist()) for number, row in rows)
 
 
-def values_of_some(source: Table | Stream, count: int, *, max_pixels: int) -> Png16Values | None:
+def values_of_some(reader: ExampleReader, count: int, *, max_pixels: int) -> Png16Values | None:
     """The same of some images: evenly over a table, the first ones of a stream."""
     decode = tf.function(lambda data: _ends(data, max_pixels))
 
     def rows() -> Iterator[tuple[int, ...]]:
-        for number, data in _some(source, count):
+        for number, data in reader.sample_images(count):
             if data[:4] == b"\x89PNG" and data[24:25] == b"\x10":  # nothing is traced for others
                 try:
                     yield (number, *decode(tf.constant(data)).numpy().tolist())
@@ -62,18 +61,6 @@ def values_of_some(source: Table | Stream, count: int, *, max_pixels: int) -> Pn
                     continue
 
     return _merged(rows())
-
-
-def _some(source: Table | Stream, count: int) -> Iterator[tuple[int, bytes]]:
-    if isinstance(source, Stream):
-        yield from enumerate(source.first_images(count).numpy().tolist())
-        return
-    ends = np.linspace(0, source.num_examples - 1, min(count, source.num_examples))
-    numbers = np.unique(ends.astype(np.int64))
-    for start in range(0, len(numbers), _AT_ONCE):
-        some = numbers[start : start + _AT_ONCE]
-        data = source.fetch(tf.constant(some)).numpy().tolist()
-        yield from zip(some.tolist(), data, strict=True)
 
 
 def _ends(data: tf.Tensor, max_pixels: int) -> tf.Tensor:

@@ -55,42 +55,42 @@ class Preprocessing:
         self, image: tf.Tensor, width: int, height: int, seed: tf.Tensor | None = None
     ) -> tf.Tensor:
         """The preprocessing of a decoded image; as ``EstimatorSpec.get_preproc_fn`` says."""
-        image = self.of_pixels(image, width, height, seed)
-        if not self.num_draws:
+        image = self.from_pixels(image, width, height, seed)
+        if not self.num_random_parameters:
             return image
         assert seed is not None
-        return self.on_device(image[tf.newaxis], self.draws(seed)[tf.newaxis])[0]
+        return self.on_device(image[tf.newaxis], self.random_parameters(seed)[tf.newaxis])[0]
 
     @property
-    def num_draws(self) -> int:
+    def num_random_parameters(self) -> int:
         """Random numbers that ``on_device`` needs of an image; 0 where it has nothing to do."""
         if not self.is_training or self.augmentation == "none":
             return 0
         return 4 if self.augmentation == "colour" else 1
 
-    def draws(self, seed: tf.Tensor) -> tf.Tensor:
-        """The random numbers, float32 [num_draws], that ``on_device`` needs of an image."""
+    def random_parameters(self, seed: tf.Tensor) -> tf.Tensor:
+        """The random parameters of an image for ``on_device``, float32 [num_random_parameters]."""
         flip = augment.flip_draw(seed)[tf.newaxis]
         if self.augmentation != "colour":
             return flip
         return tf.concat([flip, augment.colour_draws(seed)], axis=0)
 
-    def on_device(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """What is done to a whole batch at once, where the network is.
+    def on_device(self, images: tf.Tensor, random_parameters: tf.Tensor) -> tf.Tensor:
+        """The augmentation of a whole batch at once, where the network is.
 
         Args:
             images: uint8 [B, H, W, C].
-            draws: of each image, float32 [B, num_draws].
+            random_parameters: of each image, float32 [B, num_random_parameters].
 
         Returns:
             The mirrored and coloured images, uint8.
         """
         if self.augmentation == "colour":
-            changed = augment.coloured(tf.cast(images, tf.float32), draws[:, 1:])
+            changed = augment.coloured(tf.cast(images, tf.float32), random_parameters[:, 1:])
             images = tf.cast(changed + 0.5, tf.uint8)
-        return augment.flipped(images, draws[:, 0])
+        return augment.flipped(images, random_parameters[:, 0])
 
-    def of_pixels(
+    def from_pixels(
         self, image: tf.Tensor, width: int, height: int, seed: tf.Tensor | None = None
     ) -> tf.Tensor:
         """The same but for what ``on_device`` does."""
@@ -98,25 +98,25 @@ class Preprocessing:
         part = resized_part(image, *window, height, width, is_exact=not self.is_training)
         return self._changed(part, seed)
 
-    def of_bytes(
+    def from_bytes(
         self,
         data: tf.Tensor,
         width: int,
         height: int,
         seed: tf.Tensor,
         *,
-        form: tf.Tensor,
+        header: tf.Tensor,
         max_pixels: int,
         png16_range: PixelRange = FULL_RANGE,
     ) -> tf.Tensor:
-        """As ``of_pixels`` from an encoded image: exactly in evaluation, nearly in training.
+        """As ``from_pixels`` from an encoded image: exactly in evaluation, nearly in training.
 
         Args:
             data: scalar string, as ``decode_image`` takes it.
             width: of the result, in pixels.
             height: of the result, in pixels.
             seed: int64 [2].
-            form: as ``read_part`` takes it.
+            header: as ``read_part`` takes it.
             max_pixels: as ``decode_image`` takes it.
             png16_range: as ``decode_image`` takes it.
         """
@@ -125,7 +125,7 @@ class Preprocessing:
             self._window(width, height, seed),
             height,
             width,
-            form=form,
+            header=header,
             max_pixels=max_pixels,
             is_exact=not self.is_training,
             png16_range=png16_range,

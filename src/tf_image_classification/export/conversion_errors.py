@@ -16,8 +16,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_image_classification.batches import label_of_output
 from tf_image_classification.errors import ExportError, TficError, brief
+from tf_image_classification.labels.outputs import label_of_output
 
 _OPERATIONS = (
     r"(?:Flex|Select|Custom) ops: ([\w, ]+)",  # LiteRT's list

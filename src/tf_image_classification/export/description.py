@@ -10,7 +10,7 @@ from tf_image_classification.export.formats import Format
 from tf_image_classification.export.frozen_graph import frozen_dtype
 from tf_image_classification.export.request import KERAS
 from tf_image_classification.export.saved_model import ExportedModel
-from tf_image_classification.model_folder import RunManifest
+from tf_image_classification.run_manifest import RunManifest
 
 
 def describe(

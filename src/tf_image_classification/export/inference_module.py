@@ -16,12 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import calibrated_key, logits_key, probabilities_key
 from tf_image_classification.estimator_specs import predictions_from
-from tf_image_classification.evaluation.calibration import LIMITS_OF_SEVERAL, Calibration
+from tf_image_classification.evaluation.calibration import MULTILABEL_LIMITS, Calibration
 from tf_image_classification.export.saved_model import ExportedModel
-from tf_image_classification.export.signature import class_name_key
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels.outputs import (
+    calibrated_key,
+    class_names_key,
+    logits_key,
+    probabilities_key,
+)
 
 NONE, DYNAMIC, INT8, FLOAT16 = QUANTIZATIONS = ("none", "dynamic", "int8", "float16")
 
@@ -73,7 +77,7 @@ def _with_calibrated(
         if calibration is not None:
             found[calibrated_key(label.name)] = (
                 _tempered_logits(predictions[logits_key(label.name)], calibration)
-                if calibration.is_several
+                if calibration.is_multilabel
                 else _tempered(predictions[key], calibration)
             )
     return found
@@ -87,7 +91,7 @@ def _tempered(probabilities: tf.Tensor, calibration: Calibration) -> tf.Tensor:
 
 def _tempered_logits(logits: tf.Tensor, calibration: Calibration) -> tf.Tensor:
     """The same of a multilabel label; from logits, as runtimes round small probabilities."""
-    low, high = (math.log(p) - math.log1p(-p) for p in LIMITS_OF_SEVERAL)
+    low, high = (math.log(p) - math.log1p(-p) for p in MULTILABEL_LIMITS)
     return tf.sigmoid(tf.clip_by_value(logits, low, high) / calibration.temperature)
 
 
@@ -119,7 +123,7 @@ class InferenceModule(tf.Module):
 
         def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             predictions = exported.loaded.serve(image_bytes)
-            names = [class_name_key(label) for label in plan.schema.labels_with_classes]
+            names = [class_names_key(label) for label in plan.schema.labels_with_classes]
             return _with_calibrated(plan, predictions) | {k: predictions[k] for k in names}
 
         encoded = tf.TensorSpec([None], tf.string, "image_bytes")

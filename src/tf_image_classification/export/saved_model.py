@@ -25,8 +25,8 @@ from tf_image_classification.dataset.image.decode import decode_image
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
-from tf_image_classification.export.signature import class_name_key
 from tf_image_classification.labels import SEPARATOR, LabelSchema
+from tf_image_classification.labels.outputs import class_names_key
 from tf_image_classification.system import files, signals
 
 log = logging.getLogger("tf_image_classification")
@@ -107,13 +107,13 @@ def _archive(
         predictions = predictions_from(schema, classify(images))
         for label in schema.class_labels:
             names = tf.constant(label.named_classes())
-            predictions[class_name_key(label)] = tf.gather(names, predictions[label.name])
+            predictions[class_names_key(label)] = tf.gather(names, predictions[label.name])
         for label in schema.labels_with_classes:
             if not label.is_class:
                 names = tf.where(predictions[label.name], label.named_classes(), "")
                 kept = tf.ragged.boolean_mask(names, predictions[label.name])
                 joined = tf.strings.reduce_join(kept, axis=1, separator=SEPARATOR)
-                predictions[class_name_key(label)] = joined
+                predictions[class_names_key(label)] = joined
         return predictions
 
     archive = keras.export.ExportArchive()

@@ -16,12 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.errors import ParityError
 from tf_image_classification.estimator_specs import predicted_classes
 from tf_image_classification.export.formats import InferenceFn, Outputs
-from tf_image_classification.export.signature import class_name_key, numeric_keys
 from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.labels.outputs import (
+    calibrated_key,
+    class_names_key,
+    exported_outputs,
+    probabilities_key,
+)
 from tf_image_classification.labels.predictions import predicted_names
 from tf_image_classification.labels.schema import MULTILABEL
 
@@ -152,12 +156,11 @@ def _check_names(
     outputs: Outputs, references: Mapping[str, Reference], schema: LabelSchema
 ) -> None:
     """Check that every output has a reference, and that none is missing."""
-    expected = {
-        key
-        for label in schema
-        for key in numeric_keys(label, is_calibrated=references[label.name].calibrated is not None)
-    }
-    optional = {class_name_key(label) for label in schema.labels_with_classes}
+    expected: set[str] = set()
+    for label in schema:
+        is_calibrated = references[label.name].calibrated is not None
+        expected |= set(exported_outputs(label, is_calibrated=is_calibrated))
+    optional = {class_names_key(label) for label in schema.labels_with_classes}
     if expected - set(outputs) or set(outputs) - expected - optional:
         raise ParityError(
             f"The file gives the outputs {', '.join(sorted(outputs))}; expected "
@@ -195,9 +198,9 @@ def _compare(label: Label, reference: Reference, outputs: Outputs) -> _Compared:
             _most_probable(label, calibrated), _most_probable(label, reference.calibrated)
         )
         contradicts = _contradicts(label, after, calibrated)
-    if class_name_key(label) in outputs:
+    if class_names_key(label) in outputs:
         names = [name.encode() for name in predicted_names(label, reference.predicted)]
-        is_changed |= outputs[class_name_key(label)] != np.array(names, object)
+        is_changed |= outputs[class_names_key(label)] != np.array(names, object)
     reference_loss, loss = (
         -(~_differs(each, truth))[mask].astype(np.float64)
         for each in (reference.predicted, predicted)

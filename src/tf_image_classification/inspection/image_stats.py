@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.config import (
+    DEFAULT_MAX_PIXELS,
     FEWEST_LEVELS,
     FULL_RANGE,
     PixelRange,
@@ -100,7 +101,7 @@ class Facts:
     detail: float = 1.0
 
 
-def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
+def look_at(row: Row, max_pixels: int = DEFAULT_MAX_PIXELS) -> Facts:
     """Everything about one image; what cannot be decoded has a problem, never an error."""
     from tf_image_classification.dataset.image.decode import decode_png16, decoder
     from tf_image_classification.dataset.image.diagnose import explain_failure, image_format
@@ -142,7 +143,7 @@ def look_at(row: Row, max_pixels: int = 100_000_000) -> Facts:
     return found
 
 
-def picture_of(facts: Facts, max_pixels: int = 100_000_000) -> npt.NDArray[np.uint8]:
+def picture_of(facts: Facts, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """The pixels of a usable image as they were looked at, uint8 [H, W, 3]; read again."""
     from tf_image_classification.dataset.image.decode import decode_image
 

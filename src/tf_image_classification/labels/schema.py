@@ -43,8 +43,24 @@ RESERVED_NAMES = ("id", "uri", "error")
 
 
 def kind_named(name: str) -> str:
-    """The kind that a name stands for; earlier names are accepted, unknown ones are returned."""
+    """The kind with this name or earlier name; an unknown name is returned as it is.
+
+    Example:
+        >>> kind_named("several"), kind_named("ordinal"), kind_named("ordinl")
+        ('multilabel', 'ordinal', 'ordinl')
+    """
     return _KIND_ALIASES.get(name, name)
+
+
+def with_kinds_named(entries: Iterable[str]) -> list[str]:
+    """Entries ``name=kind`` of the setting ``label_kinds`` with the current names of the kinds.
+
+    Example:
+        >>> with_kinds_named(["tags=several", "age=ordinal"])
+        ['tags=multilabel', 'age=ordinal']
+    """
+    parts = (entry.rpartition("=") for entry in entries)
+    return [f"{name}{equals}{kind_named(kind)}" for name, equals, kind in parts]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Keras metrics as streaming metrics: their variables are the sums.
 
-streaming.bind(keras.metrics.MeanIoU(num_classes=3), labels["pet"], predictions["pet"])
+metrics.bind(keras.metrics.MeanIoU(num_classes=3), labels["pet"], predictions["pet"])
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _check_additive(metric: Any, call: _Call, whole: Sequence[Array]) -> None:
                 f"bind: {type(metric).__name__} cannot be merged over batches: its variable "
                 f"{variable.name!r} after a whole batch is not the sum of those after its two "
                 "halves. Its result would depend on the batch size. Use a metric of "
-                "tf_image_classification.metrics.streaming, or one whose variables are sums over "
+                "tf_image_classification.metrics, or one whose variables are sums over "
                 "examples."
             )
 

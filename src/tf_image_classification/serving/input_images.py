@@ -15,9 +15,15 @@ import numpy.typing as npt
 
 from tf_image_classification.dataset.readers import find_examples, source_kind
 from tf_image_classification.dataset.readers.csv_files import images_of_csv
-from tf_image_classification.dataset.readers.csv_text import SUFFIXES
+from tf_image_classification.dataset.readers.kinds import (
+    CSV,
+    FOLDER,
+    PARQUET,
+    TAR,
+    TFRECORD,
+    kind_of_name,
+)
 from tf_image_classification.dataset.readers.names import is_image_name
-from tf_image_classification.dataset.readers.sources import TFRECORD
 from tf_image_classification.errors import DataError, TficError
 from tf_image_classification.system import files
 
@@ -111,30 +117,20 @@ def _unusable(name: str, error: Exception) -> InputImage:
 
 def _below(path: str) -> Iterator[InputImage]:
     """The images of one path."""
+    kind = kind_of_name(path.rpartition("/")[2])
     if _is_folder(path):
         is_empty = True
         for found in _in_folder(path, _real(path), set()):
             is_empty = False
             yield found
-        if is_empty:  # e.g. a folder of records
-            yield from _in_packed(path, DataError("this folder holds no images"))
-    elif path.lower().endswith(SUFFIXES):
+        if is_empty:
+            yield from _in_packed_folder(path)
+    elif kind == CSV:
         yield from _in_list(path)
-    elif _is_packed(path):
+    elif kind in (TAR, PARQUET, TFRECORD):
         yield from _in_packed(path)
     else:
         yield _file(path)  # an image, whatever its name, or an error when it is read
-
-
-def _is_packed(path: str) -> bool:
-    """Whether a file holds many images, by its name."""
-    if is_image_name(path):
-        return False
-    try:
-        kind = source_kind([path], _OPTION)
-    except (TficError, OSError, ValueError):
-        return False  # the error comes up again, with its reason, when the file is read
-    return kind != TFRECORD or ".tfrecord" in path.lower()
 
 
 def _is_folder(path: str) -> bool:
@@ -185,17 +181,24 @@ def _in_list(path: str) -> Iterator[InputImage]:
         yield _unusable(path, error)
 
 
-def _in_packed(path: str, reason: Exception | None = None) -> Iterator[InputImage]:
-    """The images of any source of examples.
+def _in_packed_folder(path: str) -> Iterator[InputImage]:
+    """The images of a folder of packed files, e.g. TFRecords or MNIST's files."""
+    try:
+        is_packed = source_kind([path], _OPTION) != FOLDER
+    except (TficError, OSError, ValueError) as error:
+        yield _unusable(path, error)
+        return
+    if is_packed:
+        yield from _in_packed(path)
+    else:
+        yield _unusable(path, DataError("this folder holds no images"))
 
-    Args:
-        path: the source.
-        reason: why it cannot be used if the readers cannot read it; None: their own reason.
-    """
+
+def _in_packed(path: str) -> Iterator[InputImage]:
     try:
         listing = find_examples([path], option=_OPTION)
     except (TficError, OSError, ValueError) as error:
-        yield _unusable(path, reason or error)
+        yield _unusable(path, error)
         return
     for number in range(len(listing)):
         place = listing.places[number]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.batches import probabilities_key
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.labels import Label
-from tf_image_classification.labels.predictions import confidence, predicted_names
+from tf_image_classification.labels.outputs import confidence_of, probabilities_key
+from tf_image_classification.labels.predictions import predicted_names
 from tf_image_classification.labels.schema import MULTILABEL
 
 
@@ -119,7 +119,7 @@ def label_predictions(
         above = calibration.above_threshold(probabilities)
         sets = None if is_multilabel else calibration.conformal_set(probabilities)
     name = predicted_names(label, predicted)
-    probability = confidence(predicted, probabilities).tolist()
+    probability = confidence_of(predicted, probabilities).tolist()
     return [
         LabelPrediction(
             name[i],

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import calibrated_key, probabilities_key
 from tf_image_classification.config import FULL_RANGE, PixelRange, read_pixel_range
 from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.dataset.image.diagnose import explain_failure
@@ -31,8 +30,12 @@ from tf_image_classification.errors import BadImageError, DataError, TficError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.export.saved_model import ExportedModel
-from tf_image_classification.export.signature import class_name_key
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels.outputs import (
+    calibrated_key,
+    class_names_key,
+    probabilities_key,
+)
 from tf_image_classification.labels.predictions import predicted_names
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.serving.label_predictions import (
@@ -233,7 +236,7 @@ class Predictor:
             calibration = self.calibrations.get(label.name)
             if calibration is not None:
                 found[calibrated_key(label.name)] = calibration.apply(probabilities)
-            found[class_name_key(label)] = np.array(predicted_names(label, predicted), object)
+            found[class_names_key(label)] = np.array(predicted_names(label, predicted), object)
         return found
 
     def _predictions(self, images: tf.Tensor) -> dict[str, npt.NDArray[Any]]:

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from tf_image_classification.errors import RunInterrupted, TficError
-from tf_image_classification.system import files, signals
+from tf_image_classification.system import faults, signals
 
 
 class ends_the_process:
@@ -42,7 +42,7 @@ def _ending(error: BaseException | None) -> tuple[str, int] | None:
         return "Stopped by SIGINT.", 130
     if error is not None and _is_of_a_bucket(error):
         return f"DataError: {' '.join(str(error).split())[:500]}", 1
-    if error is not None and (problem := files.system_problem(error)):
+    if error is not None and (problem := faults.system_problem(error)):
         return f"DataError: {problem}", 1
     return None
 

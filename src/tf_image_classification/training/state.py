@@ -87,6 +87,14 @@ class TrainState:
             variable.assign(tensors[name])
         refresh(self.model)
 
+    def take_mean_loss(self) -> float:
+        """The mean loss since the last call of this method; NaN before the first step."""
+        count = int(self.loss_count.numpy())
+        mean = float(self.loss_sum.numpy()) / count if count else float("nan")
+        self.loss_sum.assign(0.0)
+        self.loss_count.assign(0)
+        return mean
+
     def begin_averages(self) -> None:
         """Let the averages begin at the model's present weights."""
         for variable in _averaged_variables(self.model) if self.averages else ():

@@ -26,7 +26,7 @@ _MEAN = tf.distribute.ReduceOp.MEAN
 _DRAWS_PER_STEP = 4096  # more than any random layer draws in one step of one replica
 
 Forward = Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
-RateShare = Callable[[tf.Tensor], Any]
+RateFraction = Callable[[tf.Tensor], Any]
 Losses = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
 
 
@@ -58,7 +58,7 @@ class StepFunction:
         seed: the run's seed, for random layers.
         num_replicas: replicas in all.
         on_device: a batch's images and draws to the images that are to be seen; or None.
-        rate_shares: for each trained variable what the step makes its change be multiplied with;
+        rate_fractions: for each trained variable what the step makes its change be multiplied with;
             None: one, always.
     """
 
@@ -71,7 +71,7 @@ class StepFunction:
     seed: int
     num_replicas: int
     on_device: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
-    rate_shares: Sequence[RateShare | None] = ()
+    rate_fractions: Sequence[RateFraction | None] = ()
 
     def __call__(self, batch: Batch, votes: tf.Tensor) -> StepOutput:
         """Run one step in replica context; moves ``state`` by exactly one step.
@@ -116,7 +116,7 @@ class StepFunction:
                 tf.identity(variable.value),
                 tf.cast(share(state.step), variable.dtype),
             )
-            for variable, share in zip(state.trained, self.rate_shares, strict=False)
+            for variable, share in zip(state.trained, self.rate_fractions, strict=False)
             if share is not None
         ]
         with tf.control_dependencies([old for _, old, _ in shared]):

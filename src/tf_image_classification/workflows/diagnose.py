@@ -15,7 +15,11 @@ import tensorflow as tf
 
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import TficError
-from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
+from tf_image_classification.evaluation.intervals import (
+    FRACTION_BOUNDS,
+    Interval,
+    mean_with_interval,
+)
 from tf_image_classification.evaluation.label_errors import LabelErrors
 from tf_image_classification.labels import Label
 from tf_image_classification.labels.schema import MULTILABEL
@@ -81,7 +85,7 @@ def _train_score(label: Label, known: KnownModel) -> Interval | None:
             for one, value in zip(said, column.values[rows], strict=True)
             if not one.error
         ]
-    return mean_with_interval(right, bounds=SHARE) if right else None
+    return mean_with_interval(right, bounds=FRACTION_BOUNDS) if right else None
 
 
 def class_counts(label: Label, table: Table | None) -> list[int] | None:
@@ -123,7 +127,7 @@ def find_leaks(known: KnownModel) -> tuple[dict[str, Any], int | None]:
     if known.train.num_examples + known.evaluation.num_examples > _MOST_INSPECTED:
         return NOT_COMPARED, None
     try:
-        found = inspect(training[0], evaluation[0], max_pixels=10**8)
+        found = inspect(training[0], evaluation[0])
     except TficError as error:
         log.warning("Near duplicates were not looked for: %s", error)
         return NOT_COMPARED, None

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError, DataError, ExportError, brief
 from tf_image_classification.estimator_specs import EstimatorSpec
@@ -37,12 +37,14 @@ from tf_image_classification.export.request import KERAS, ExportRequest, check_v
 from tf_image_classification.export.saved_model import ExportedModel, replace_folder
 from tf_image_classification.export.verify import Reference, Verification, verify_file
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.model_folder import ModelFolder, RunManifest
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.system import files
 from tf_image_classification.workflows import evaluate
 from tf_image_classification.workflows.export_keras import backbone_spec_of, keras_format
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import make_context
 
 log = logging.getLogger("tf_image_classification")
 
@@ -65,14 +67,13 @@ class Exported:
 
 
 def export_folder(
-    settings: Settings, request: ExportRequest, cache_dir: str, spec: EstimatorSpec | None = None
+    settings: Settings, request: ExportRequest, spec: EstimatorSpec | None = None
 ) -> Exported:
     """Write a run's exported model in another format, and keep the file if it passes verification.
 
     Args:
         settings: ``model_dir``, and ``eval_metadata`` to verify on other images than the run's.
         request: what to export.
-        cache_dir: folder for indexes and unpacked records.
         spec: for "keras" the spec of the run, whose model is written.
 
     Raises:
@@ -90,15 +91,10 @@ def export_folder(
     settings = evaluate.settings_of_kept(folder, settings, manifest)
     exported = ExportedModel(folder.saved_model).load()
     kind = FORMATS.get(request.format) or keras_format(spec, settings, folder, manifest)
-    data = _read_data(exported, manifest, settings, cache_dir, request)
+    data = _read_data(exported, manifest, settings, request)
     evaluated = _table_of(data.evaluation)
     predictions = evaluate.kept_predictions(
-        folder,
-        settings,
-        cache_dir,
-        exported.step,
-        evaluated.fingerprint,
-        may_replace=False,
+        folder, settings, exported.step, evaluated.fingerprint, may_replace=False
     )
     predictor = load_model(folder.path)  # with the calibration of that evaluation
     calibrations = predictor.calibrations
@@ -140,7 +136,6 @@ def _read_data(
     exported: ExportedModel,
     manifest: RunManifest,
     settings: Settings,
-    cache_dir: str,
     request: ExportRequest,
 ) -> run_data.Data:
     needs_training = request.quantization == INT8
@@ -150,15 +145,16 @@ def _read_data(
             raise ConfigError("int8 is calibrated on training images. Give --train_metadata.")
     spec = evaluate.ExportedSpec(exported, manifest.schema)
     return run_data.read_data(
-        spec, settings, cache_dir, manifest.schema, with_training=needs_training
+        make_context(spec, settings), manifest.schema, with_training=needs_training
     )
 
 
-def _table_of(source: object) -> Table:
-    """The examples of a data set by number."""
-    if not isinstance(source, Pipeline) or not isinstance(source.source, Table):
+def _table_of(examples: BatchSource | None) -> Table:
+    """The examples of a set by number."""
+    table = None if examples is None else examples.table
+    if table is None:
         raise DataError("An export reads images by number: use input_mode indexed.")
-    return source.source
+    return table
 
 
 def _evenly_spaced(num_rows: int, count: int) -> npt.NDArray[np.int64]:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.config import Settings
+from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import ConfigError, ExportError
 from tf_image_classification.estimator_specs import EstimatorSpec, schema_of
 from tf_image_classification.evaluation.calibration import Calibration
@@ -26,7 +27,8 @@ from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.workflows import export_keras, export_saved_model
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 
 _NUM_IMAGES = 4
 
@@ -41,8 +43,8 @@ def try_formats(spec: EstimatorSpec, settings: Settings) -> dict[str, str]:
     """
     schema = schema_of(spec)
     height, width, channels = export_saved_model.image_spec(spec, settings).shape
-    strategy = tf.distribute.get_strategy()
-    model = build.build_model(spec, settings, (height, width, channels), strategy)
+    context = make_context(spec, settings, Workers(tf.distribute.get_strategy()))
+    model = build_model(context, (height, width, channels))
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "exported")
         export_saved_model.export_untrained(path, spec, settings, schema, model)
@@ -63,7 +65,7 @@ def try_formats(spec: EstimatorSpec, settings: Settings) -> dict[str, str]:
 
 def _reason(kind: Format, exported: ExportedModel, schema: LabelSchema, folder: str) -> str:
     calibrations = {
-        label.name: Calibration(2.0, is_several=label.kind == MULTILABEL)
+        label.name: Calibration(2.0, is_multilabel=label.kind == MULTILABEL)
         for label in schema.labels_with_classes
     }
     plan = ExportPlan(schema, calibrations, {})

@@ -16,16 +16,19 @@ from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.distributed.devices import make_strategy
+from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import CheckpointError, ExportError
 from tf_image_classification.estimator_specs import EstimatorSpec, logits_of, predictions_from
 from tf_image_classification.export.formats import Format, InferenceFn, Outputs
 from tf_image_classification.export.inference_module import NONE, ExportPlan
 from tf_image_classification.export.request import KERAS
 from tf_image_classification.export.saved_model import ExportedModel
-from tf_image_classification.export.signature import numeric_keys
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.model_folder import ModelFolder, RunManifest
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.labels.outputs import exported_outputs
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
 _BACKBONE_OPTIONS = ("backbone", "dropout")  # those that decide the layers
@@ -61,8 +64,8 @@ def keras_format(
                 f"{saved.step}. Complete the run to export it anew."
             )
         height, width, channels = exported.image_spec.shape
-        strategy = make_strategy("one_device")
-        model = build.build_model(spec, settings, (height, width, channels), strategy)
+        context = make_context(spec, settings, Workers(make_strategy("one_device")))
+        model = build_model(context, (height, width, channels))
         assign_weights(model, saved)
         model.save(path)
         with zipfile.ZipFile(path, "a") as archive:  # Keras reads its own members only
@@ -96,7 +99,7 @@ def _load(path: str, schema: LabelSchema) -> InferenceFn:
     def infer(images: npt.NDArray[Any]) -> Outputs:
         logits = logits_of(schema, model, tf.cast(images, tf.float32), training=False)
         predictions = predictions_from(schema, logits)
-        keys = [key for label in schema for key in numeric_keys(label, is_calibrated=False)]
+        keys = [key for label in schema for key in exported_outputs(label, is_calibrated=False)]
         return {key: predictions[key].numpy() for key in keys}
 
     return infer

@@ -10,14 +10,16 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.config import FULL_RANGE, Settings, read_pixel_range
-from tf_image_classification.dataset.pipeline.pipeline import image_spec_of, preprocessed
+from tf_image_classification.dataset.pipeline.image_preprocessor import image_spec_of, preprocessed
 from tf_image_classification.errors import ExportError, SpecError, TficError, brief
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.export.saved_model import Servable, export_saved_model, exported_step
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.system import files, signals
-from tf_image_classification.workflows.setup import build, default_hooks
+from tf_image_classification.system import faults, files, signals
+from tf_image_classification.workflows.setup import default_hooks
+from tf_image_classification.workflows.setup.build import Assembly
+from tf_image_classification.workflows.setup.model import make_forward
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
 
@@ -93,7 +95,7 @@ def servable(
     """The functions of a spec's exported model: evaluation preprocessing and logits."""
     return Servable(
         schema,
-        build.make_forward(model, schema, settings),
+        make_forward(model, schema, settings),
         preprocessing(spec, settings),
         image_spec(spec, settings),
         settings.data.max_image_pixels,
@@ -126,7 +128,7 @@ def export_run(
     except Exception as error:  # of TensorFlow, Keras, layers and file systems
         raise ExportError(
             f"The training is complete, but its model could not be exported to "
-            f"{folder.saved_model}: {files.system_problem(error).rstrip('.') or brief(error)}. "
+            f"{folder.saved_model}: {faults.system_problem(error).rstrip('.') or brief(error)}. "
             "When the cause is removed, start the same command again: it trains no more and "
             "exports."
         ) from error
@@ -140,7 +142,7 @@ def export_run(
 
 
 def export_at_the_end(
-    spec: EstimatorSpec, settings: Settings, parts: build.Assembly, folder: ModelFolder
+    spec: EstimatorSpec, settings: Settings, parts: Assembly, folder: ModelFolder
 ) -> ExportError | None:
     """Export the model of a complete run and print its folder, unless a signal stops it.
 

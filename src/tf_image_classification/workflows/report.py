@@ -14,10 +14,10 @@ from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation.analysis import OfOneLabel
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
-from tf_image_classification.evaluation.predictions import OfLabel
+from tf_image_classification.evaluation.predictions import LabelPredictions
 from tf_image_classification.labels import SEPARATOR, Label
-from tf_image_classification.labels.schema import MULTILABEL
-from tf_image_classification.model_folder import ModelFolder, versions
+from tf_image_classification.labels.schema import MULTILABEL, REGRESSION
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.report.html import (
     calibration_json,
     curves,
@@ -25,6 +25,7 @@ from tf_image_classification.report.html import (
     model_card,
     report_html,
 )
+from tf_image_classification.run_manifest import versions
 from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
 from tf_image_classification.workflows.diagnose import (
@@ -47,7 +48,6 @@ _DIGITS = 4
 
 def write_report(
     settings: Settings,
-    cache_dir: str,
     *,
     group: str = "",
     output: str = "",
@@ -57,7 +57,6 @@ def write_report(
 
     Args:
         settings: ``model_dir``, and ``eval_metadata`` where other images are wanted.
-        cache_dir: folder for indexes and unpacked records.
         group: as ``analysis.analyze`` takes it.
         output: of the page; "": ``report.html`` in the folder, and the card beside it.
         is_inspected: whether near duplicates between training and evaluation are looked for, among
@@ -67,7 +66,7 @@ def write_report(
         TficError: there is no model or nothing to evaluate it on.
     """
     folder = ModelFolder(settings.run.model_dir)
-    known = know(folder, settings, cache_dir, group)
+    known = know(folder, settings, group)
     leaks, num_leaked = find_leaks(known) if is_inspected else (NOT_COMPARED, None)
     content = _content(folder, known, leaks, num_leaked)
     page = output or files.join(folder.path, "report.html")
@@ -174,7 +173,7 @@ def _matrix(found: OfOneLabel) -> list[list[int]] | None:
     return None if confusion is None or len(confusion) > 200 else confusion.tolist()
 
 
-def _examples(label: Label, of_label: OfLabel) -> dict[str, list[Any]]:
+def _examples(label: Label, of_label: LabelPredictions) -> dict[str, list[Any]]:
     """What the page needs of every example."""
 
     def plain(values: Array) -> list[Any]:
@@ -182,7 +181,8 @@ def _examples(label: Label, of_label: OfLabel) -> dict[str, list[Any]]:
             names = np.array(label.named_classes(), object)
             return [SEPARATOR.join(names[row > 0]) for row in values]
         return [
-            round(value, _DIGITS) if label.kind == "value" else value for value in values.tolist()
+            round(value, _DIGITS) if label.kind == REGRESSION else value
+            for value in values.tolist()
         ]
 
     truth = [
@@ -195,7 +195,7 @@ def _examples(label: Label, of_label: OfLabel) -> dict[str, list[Any]]:
     return {"truth": truth, "predicted": plain(of_label.predicted), "confidence": confidence}
 
 
-def _confidence(of_label: OfLabel) -> Array:
+def _confidence(of_label: LabelPredictions) -> Array:
     """Of the predicted class; of several classes that of the least sure decision."""
     probabilities = of_label.probabilities.astype(np.float64)
     if of_label.predicted.ndim == 2:
@@ -204,7 +204,7 @@ def _confidence(of_label: OfLabel) -> Array:
     return np.asarray(np.take_along_axis(probabilities, of_label.predicted[:, None], axis=1)[:, 0])
 
 
-def _label_errors(label: Label, of_label: OfLabel) -> tuple[LabelErrors | None, Array]:
+def _label_errors(label: Label, of_label: LabelPredictions) -> tuple[LabelErrors | None, Array]:
     """What is known of wrong labels, or None; and the rows of the candidates."""
     if not label.is_class:
         return None, np.zeros(0, np.int64)
@@ -217,7 +217,7 @@ def _label_errors(label: Label, of_label: OfLabel) -> tuple[LabelErrors | None, 
 
 
 def _galleries(
-    label: Label, of_label: OfLabel, errors: LabelErrors | None, candidates: Array
+    label: Label, of_label: LabelPredictions, errors: LabelErrors | None, candidates: Array
 ) -> dict[str, dict[str, Any]]:
     known = of_label.known
     if not label.has_classes:

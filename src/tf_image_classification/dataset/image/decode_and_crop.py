@@ -1,7 +1,7 @@
 """A part of an encoded image at a size, without decoding what is not needed of it.
 
-    forms = forms_of(data)
-    part = read_part(data[0], window, 224, 224, form=forms[0], max_pixels=10**8, is_exact=False)
+    forms = image_headers(data)
+    part = read_part(data[0], window, 224, 224, header=forms[0], max_pixels=10**8, is_exact=False)
 
 Of an upright JPEG only the rows and columns of the part are decoded, and a part that is more than
 twice as large as wanted is decoded at a half, a quarter or an eighth of its size, which the format
@@ -35,7 +35,7 @@ def read_part(
     height: int,
     width: int,
     *,
-    form: tf.Tensor,
+    header: tf.Tensor,
     max_pixels: int,
     is_exact: bool,
     png16_range: PixelRange = FULL_RANGE,
@@ -47,7 +47,7 @@ def read_part(
         window: which part.
         height: of the result, in pixels.
         width: of the result, in pixels.
-        form: int32 [4], what ``forms_of`` says of it.
+        header: int32 [4], what ``image_headers`` says of it.
         max_pixels: as ``decode_image`` takes it.
         is_exact: whether the result is that of decoding the whole image and resizing the part with
             antialiasing, bit for bit; else it is made in half the time, from neighbours two by two.
@@ -74,17 +74,17 @@ def read_part(
         return resized_part(image, offset, crop, height, width, is_exact=is_exact)
 
     def raw() -> tf.Tensor:
-        size = form[1:3]
+        size = header[1:3]
         whole = within_limit(data, tf.cast(size, tf.int64), min(max_pixels, TENSORFLOW_MAX_PIXELS))
         offset, crop = window(size)
-        part = netpbm.part(whole, form, offset, crop)
+        part = netpbm.part(whole, header, offset, crop)
         return of_pixels(part, tf.zeros_like(offset), crop)
 
     def plain() -> tf.Tensor:
         image = decoder(max_pixels, png16_range)(data)
         return of_pixels(image, *window(tf.shape(image)[:2]))
 
-    return tf.switch_case(1 + tf.sign(form[0]), [jpeg, branch_apart(plain), branch_apart(raw)])
+    return tf.switch_case(1 + tf.sign(header[0]), [jpeg, branch_apart(plain), branch_apart(raw)])
 
 
 def resized_part(
@@ -178,7 +178,7 @@ def _decode(
     return tf.io.decode_and_crop_jpeg(data, window, channels=3, ratio=ratio, dct_method=dct_method)
 
 
-def forms_of(data: tf.Tensor) -> tf.Tensor:
+def image_headers(data: tf.Tensor) -> tf.Tensor:
     """What ``read_part`` needs to know of some encoded images.
 
     All at once, since asking one after the other takes as long as decoding them. A JPEG whose EXIF

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset import examples, tfrecord
-from tf_image_classification.dataset.pipeline.sampler import Order, permuted
+from tf_image_classification.dataset.pipeline.sampler import EpochSampler, permuted
 from tf_image_classification.dataset.readers import find_source
 from tf_image_classification.dataset.readers.names import TRAIN, part_role
 from tf_image_classification.dataset.readers.record_files import check_images, columns_of
@@ -182,9 +182,9 @@ class Stream:
         self, epoch: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, seed: int | None
     ) -> tf.data.Dataset:
         """(number, serialized) of some of an epoch's records, in the epoch's order of files."""
-        files = Order(len(self.paths), seed or 0, seed is not None)
+        files = EpochSampler(len(self.paths), seed or 0, seed is not None)
         positions = tf.range(len(self.paths), dtype=tf.int64)
-        order = files.numbers(epoch * len(self.paths) + positions)
+        order = files.example_numbers(epoch * len(self.paths) + positions)
         counts = tf.constant(self.counts, tf.int64)
         ends = tf.cumsum(tf.gather(counts, order))
         first_numbers = tf.constant([0, *itertools.accumulate(self.counts)][:-1], tf.int64)

@@ -1,4 +1,4 @@
-"""Batches that a spec's own ``input_fn`` gives, and the base class's ``input_fn`` itself."""
+"""Batches of a spec's own ``input_fn``, and the base class's ``input_fn`` itself."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from typing import Any
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.config import DEFAULT_MAX_PIXELS
 from tf_image_classification.dataset.examples import is_marker
-from tf_image_classification.dataset.pipeline.pipeline import (
-    WHOLE,
-    BadImage,
-    Pipeline,
-    Preproc,
-    Share,
-    where_known,
-)
+from tf_image_classification.dataset.pipeline.bad_images import BadImage
+from tf_image_classification.dataset.pipeline.example_readers import IndexedReader
+from tf_image_classification.dataset.pipeline.image_preprocessor import ImagePreprocessor
+from tf_image_classification.dataset.pipeline.layout import WHOLE, Shard
+from tf_image_classification.dataset.pipeline.pipeline import Pipeline, where_known
+from tf_image_classification.dataset.pipeline.protocols import Preproc
 from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.dataset.table import SourceOptions, Table, read_table
 from tf_image_classification.errors import DataError, SpecError
@@ -30,17 +29,17 @@ from tf_image_classification.labels import Label, LabelSchema
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GivenInput:
-    """Batches from a user's function, in the form and with the methods of ``Pipeline``.
+class UserInput:
+    """The batches of a spec's own ``input_fn``; a ``BatchSource``.
 
-    Continuing at a position means skipping that many batches, which is exact when the function
-    gives the same batches each time.
+    Resuming skips the batches that were seen, which is exact when the function gives the same
+    batches each time.
 
     Attributes:
         make: returns a dataset of (images, labels), labels one tensor or a dictionary by name.
         schema: the labels.
         batch_size: rows of a batch; smaller ones are padded.
-        source_names: what the user named as examples, for the record.
+        source_names: the user's names of the examples, for the run manifest.
     """
 
     make: Callable[[], tf.data.Dataset]
@@ -50,7 +49,7 @@ class GivenInput:
 
     @property
     def num_examples(self) -> int | None:
-        """Not known: the batches are the user's own."""
+        """None: only the user's function can count them."""
         return None
 
     @property
@@ -75,11 +74,27 @@ class GivenInput:
             raise SpecError(f"input_fn yields images of shape {shape}, expected [batch, H, W, C].")
         return int(shape[1]), int(shape[2]), int(shape[3])
 
+    @property
+    def table(self) -> None:
+        """None: examples cannot be read by number."""
+
+    @property
+    def as_pipeline(self) -> None:
+        """None: the batches are the user's own."""
+
+    @property
+    def on_device(self) -> None:
+        """None: images are augmented by the user's function."""
+
+    def locate(self, number: int) -> str:
+        """A name for an example in a message: its number."""
+        return f"example {number}"
+
     def training_batches(
-        self, position: int, *, excluded: Collection[int] = (), share: Share = WHOLE
+        self, start: int, *, excluded: Collection[int] = (), shard: Shard = WHOLE
     ) -> tf.data.Dataset:
-        """Endless batches from a position on; as ``Pipeline.training_batches``."""
-        return self._batches(self.make().repeat(), position // self.batch_size, share)
+        """Endless batches; as ``BatchSource.training_batches``."""
+        return self._batches(self.make().repeat(), start // self.batch_size, shard)
 
     def num_evaluation_batches(self, max_batches: int = 0) -> None:
         """None: only the user's function knows."""
@@ -90,41 +105,41 @@ class GivenInput:
         first_batch: int = 0,
         max_batches: int = 0,
         excluded: Collection[int] = (),
-        share: Share = WHOLE,
+        shard: Shard = WHOLE,
     ) -> tf.data.Dataset:
-        """One pass; as ``Pipeline.evaluation_batches``."""
+        """One pass; as ``BatchSource.evaluation_batches``."""
         batches = self.make().take(max_batches) if max_batches else self.make()
-        return self._batches(batches, first_batch, share)
+        return self._batches(batches, first_batch, shard)
 
-    def find_bad_images(self, position: int, *, training: bool) -> list[BadImage]:
-        """Nothing to leave out: what the user's function does with bad images is its own.
+    def find_bad_images(self, start: int, *, training: bool) -> list[BadImage]:
+        """An empty list: the user's function handles bad images.
 
         Raises:
-            DataError: the batch at the position cannot be had; says what is wrong with it.
+            DataError: the function fails to give the batch; names the reason.
         """
         if training:
-            batches = self.training_batches(position)
+            batches = self.training_batches(start)
         else:
-            batches = self.evaluation_batches(first_batch=position // self.batch_size)
+            batches = self.evaluation_batches(first_batch=start // self.batch_size)
         try:
             next(iter(batches), None)
         except tf.errors.OpError as error:
             reason = error.message.partition("\n")[0]
-            raise DataError(f"{self.names_at(position)[0]}: {reason}") from error
+            raise DataError(f"{self.names_at(start)[0]}: {reason}") from error
         return []
 
-    def names_at(self, position: int) -> list[str]:
-        """What can be said of the examples of the batch at a position."""
-        return [f"batch {position // self.batch_size} of the spec's own input_fn"]
+    def names_at(self, start: int) -> list[str]:
+        """A name for the batch that begins at a global example index."""
+        return [f"batch {start // self.batch_size} of the spec's own input_fn"]
 
-    def _batches(self, batches: tf.data.Dataset, skipped: int, share: Share) -> tf.data.Dataset:
-        rows = share.rows(self.batch_size)
+    def _batches(self, batches: tf.data.Dataset, skipped: int, shard: Shard) -> tf.data.Dataset:
+        rows = shard.rows(self.batch_size)
         padded = batches.skip(skipped).enumerate(skipped).map(self._padded)
 
         def own_slices(batch: Batch) -> tf.data.Dataset:
-            first, end = share.first * rows, (share.first + share.count) * rows
+            first, end = shard.first * rows, (shard.first + shard.count) * rows
             own = tf.nest.map_structure(
-                lambda t: tf.reshape(t[first:end], [share.count, rows, *t.shape[1:]]), batch
+                lambda t: tf.reshape(t[first:end], [shard.count, rows, *t.shape[1:]]), batch
             )
             return tf.data.Dataset.from_tensor_slices(own)
 
@@ -256,12 +271,11 @@ def plain_input_fn(
     }
     table = raw.encode(schema.with_vocabularies(vocabularies))
     markers = {label.name: _marker(label, table, patterns) for label in schema}
+    preprocessor = ImagePreprocessor(
+        preproc=preproc, image_size=image_size, max_image_pixels=DEFAULT_MAX_PIXELS
+    )
     pipeline = Pipeline(
-        source=table,
-        preproc=preproc,
-        batch_size=batch_size,
-        image_size=image_size,
-        max_image_pixels=100_000_000,
+        reader=IndexedReader(table), preprocessor=preprocessor, batch_size=batch_size
     )
 
     def marked(batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -36,6 +36,9 @@ _IMAGE_COLUMNS = frozenset(
         *("img", "imgpath", "imgfile", "imgname", "photo", "picture", "pic", "gcsuri"),
     }
 )
+_ID_COLUMNS = frozenset({"id", "imageid", "imgid", "photoid", "pictureid", "fileid", "idcode"})
+"""Columns that may name images without an ending, if no other column names any."""
+
 _INDEX = re.compile(r"|Unnamed: \d+|index|level_0")
 _UNIT_SEPARATOR = "\x1f"  # which no path holds
 _SAMPLED = 200  # rows that decide delimiter and header
@@ -206,7 +209,7 @@ def _is_header(first: Sequence[str], sample: Sequence[Sequence[str]]) -> bool:
         return False
     if any(_word(cell) in _IMAGE_COLUMNS for cell in first):
         return True
-    return bool(_image_places(sample))
+    return bool(_image_places(sample)) or (len(first) > 1 and _word(first[0]) in _ID_COLUMNS)
 
 
 def _with_header(
@@ -248,7 +251,8 @@ def _image_column(path: str, header: Sequence[str], sample: Sequence[Sequence[st
         return header.index(URI_COLUMN)
     called_so = [i for i, name in enumerate(header) if _word(name) in _IMAGE_COLUMNS]
     with_images = _image_places(sample)
-    for candidates in (sorted({*called_so} & {*with_images}), with_images, called_so):
+    ids = [i for i, name in enumerate(header) if _word(name) in _ID_COLUMNS]
+    for candidates in (sorted({*called_so} & {*with_images}), with_images, called_so, ids[:1]):
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
@@ -257,9 +261,26 @@ def _image_column(path: str, header: Sequence[str], sample: Sequence[Sequence[st
                 f"{path}: columns {shown} may both name the images. Rename the one that does to "
                 f"{URI_COLUMN}."
             )
-    raise DataError(  # unreachable for a header that _is_header has told
-        f"{path}: no column names images, only {', '.join(header)}. Call it {URI_COLUMN}."
+    raise DataError(_without_images(path, header))
+
+
+def _without_images(path: str, header: Sequence[str]) -> str:
+    shown = ", ".join(header[:5]) + (", ..." if len(header) > 5 else "")
+    return (
+        f"{path}: no column names images, only {shown}. Expected a column of paths; call it "
+        f"{URI_COLUMN}. Write pixels that are columns as image files first."
     )
+
+
+def _are_names(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a first row looks like a header: texts, above a column of numbers."""
+    if any(map(_is_number, first)):
+        return False
+    return any(all(map(_is_number, cells)) for cells in zip(*rows[1:], strict=False))
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"-?\d*\.?\d+", cell) is not None
 
 
 def _is_counted(cells: Sequence[str]) -> bool:
@@ -291,6 +312,8 @@ def _without_header(path: str, rows: Sequence[tuple[int, list[str]]], width: int
         ):
             columns["split"] = place
         elif LABEL in columns:
+            if _are_names(rows[0][1], alike):
+                raise DataError(_without_images(path, rows[0][1]))
             raise DataError(
                 f"{path} line {rows[0][0]} has {len(rows[0][1])} cells, expected path,label: "
                 f"{','.join(rows[0][1])[:100]!r}. Put a name with a comma in double quotes, or "

@@ -12,26 +12,28 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tf_image_classification.dataset.readers import names
+from tf_image_classification.dataset.readers.kinds import (
+    FOLDER,
+    ReadOptions,
+    Source,
+    advice_for,
+)
 from tf_image_classification.dataset.readers.listing import LABEL, LeftOut, Listing, Places
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, counted
 from tf_image_classification.system import files
 
 
-def read_folders(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:
+def read(source: Source, options: ReadOptions) -> Listing:
     """The images of class folders, in order of their paths.
-
-    Args:
-        paths: folders that hold a folder for each class.
-        parts: by path the part of the data set that it holds, if the paths are such parts.
 
     Raises:
         DataError: a folder has no class folders, or these hold no images.
     """
     found = _Found()
-    for number, path in enumerate(paths):
+    for path, part in source.paths_with_parts():
         before = len(found.paths)
-        prefix = f"{os.path.basename(path.rstrip('/'))}/" if parts else ""
-        found.add_folder(path, prefix, parts[number] if parts else "")
+        prefix = f"{os.path.basename(path.rstrip('/'))}/" if source.parts else ""
+        found.add_folder(path, prefix, part)
         if len(found.paths) == before:
             raise DataError(_without_images(path, found.left_out))
     return found.listing()
@@ -72,7 +74,7 @@ class _Found:
     def listing(self) -> Listing:
         paths = self.paths
         return Listing(
-            "folder",
+            FOLDER,
             self._names,
             Places("file", paths, np.array(self._sizes, np.int64)),
             {LABEL: self._classes},
@@ -153,17 +155,25 @@ def _why_beside(name: str) -> str:
 
 def _without_images(path: str, left_out: Sequence[LeftOut]) -> str:
     """Why a folder is no source of examples, and what one looks like."""
-    inside = [name for name in files.list_folder(path) if files.is_folder(files.join(path, name))]
+    there = files.list_folder(path)
+    inside = [name for name in there if files.is_folder(files.join(path, name))]
+    example = files.join(path, "cat", "1.jpg")
     if inside:
         found = f"holds no images in its class folders ({', '.join(inside[:5])})"
     else:
         found = "has no class folders"
-    tables = [n for n in files.list_folder(path) if n.lower().endswith((".csv", ".tsv"))]
-    if tables and not inside:
-        found += f". Name its table instead: {files.join(path, tables[0])}"
-    elif left_out:
-        found += f"; {len(left_out)} files or folders are left out, such as {left_out[0]}"
-    return (
-        f"{path} {found}. Expected a folder of images for each class, such as "
-        f"{files.join(path, 'cat', '1.jpg')}."
-    )
+        tables = [name for name in there if name.lower().endswith((".csv", ".tsv"))]
+        if tables:
+            return f"{path} {found}. Name its table instead: {files.join(path, tables[0])}."
+        foreign = next(filter(advice_for, there), "")
+        if foreign:
+            return f"{path} {found}, but {foreign}, which is not read. {advice_for(foreign)}"
+        if any(map(names.is_image_name, there)):
+            return (
+                f"{path} {found}: its images have no class. Expected a folder of images for each "
+                f"class, e.g. {example}; or write a CSV of images and labels, and name it."
+            )
+    if left_out:
+        count = counted(len(left_out), "file or folder is", "files or folders are")
+        found += f"; {count} skipped, e.g. {left_out[0]}"
+    return f"{path} {found}. Expected a folder of images for each class, e.g. {example}."

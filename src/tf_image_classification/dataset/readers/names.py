@@ -6,10 +6,8 @@ part_role("validation")          # "eval"
 
 from __future__ import annotations
 
-import collections
 import re
 import unicodedata
-from collections.abc import Iterable
 
 from tf_image_classification.dataset.file_kinds import kind_of
 
@@ -95,24 +93,3 @@ def part_of_file_name(name: str) -> str:
     """
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word in _ROLES]
     return words[0] if len(words) == 1 else ""
-
-
-def missing_shards(names: Iterable[str]) -> list[str]:
-    """Names of shards that others promise (``x-00003-of-00005``) and that are not among them.
-
-    Example:
-        >>> missing_shards(["a-0-of-3.tfrecord", "a-2-of-3.tfrecord", "labels.txt"])
-        ['a-1-of-3.tfrecord']
-    """
-    groups: dict[tuple[str, str, str], list[str]] = collections.defaultdict(list)
-    for name in names:
-        match = re.fullmatch(r"(.*?)(\d+)-of-(\d+)(?!.*-of-\d)(.*)", name)
-        if match is not None:
-            groups[match[1], match[3], match[4]].append(match[2])
-    missing = []
-    for (start, count, end), found in groups.items():
-        first = int(max(map(int, found)) == int(count))  # some programs count from 1
-        width = len(found[0])
-        promised = {f"{number:0{width}d}" for number in range(first, first + int(count))}
-        missing += [f"{start}{number}-of-{count}{end}" for number in promised - set(found)]
-    return sorted(missing)

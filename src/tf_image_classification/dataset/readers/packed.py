@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tf_image_classification.dataset.readers.kinds import Source
 from tf_image_classification.dataset.readers.listing import (
     LABEL,
     LeftOut,
@@ -160,10 +161,15 @@ def _plain(value: Any) -> Value:
     return result
 
 
-def each_file(paths: Sequence[str], parts: Sequence[str], read: Callable[[str, str], None]) -> None:
-    """Read files one by one, each with the part of the data set that it holds, or ""."""
-    for number, path in enumerate(paths):
-        read(path, parts[number] if parts else "")
+def only_folder(source: Source) -> str:
+    """The folder of a source that is one folder.
+
+    Raises:
+        DataError: it has two or more.
+    """
+    if len(source.paths) > 1:
+        raise DataError(f"Expected one folder of {source.kind} files, not {len(source.paths)}.")
+    return source.paths[0]
 
 
 def damaged(path: str, what: str, error: Exception) -> DataError:

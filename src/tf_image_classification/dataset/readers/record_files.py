@@ -11,8 +11,9 @@ from typing import Any
 
 from tf_image_classification.dataset import tfrecord
 from tf_image_classification.dataset.examples import IMAGE_FEATURES, features_of
+from tf_image_classification.dataset.readers.kinds import TFRECORD, ReadOptions, Source
 from tf_image_classification.dataset.readers.listing import LeftOut, Listing
-from tf_image_classification.dataset.readers.packed import Packed, each_file
+from tf_image_classification.dataset.readers.packed import Packed
 from tf_image_classification.errors import BadRecordError, DataError
 from tf_image_classification.labels import SEPARATOR, Value
 from tf_image_classification.system import files
@@ -21,24 +22,15 @@ URI_FEATURE = "image_uri"
 _FORM = 1  # of what the cache holds; another number makes it anew
 
 
-def read_records(
-    paths: Sequence[str], parts: Sequence[str] = (), *, cache_dir: str = "", image_feature: str = ""
-) -> Listing:
-    """The examples of TFRecord files, in order.
-
-    Args:
-        paths: the files; plain, or compressed by GZIP or ZLIB.
-        parts: by path the part of the data set that it holds, if the paths are such parts.
-        cache_dir: folder that keeps indexes, so that each file is read only once; "": none is kept.
-        image_feature: name of the image's feature, or "" to find it.
+def read(source: Source, options: ReadOptions) -> Listing:
+    """The examples of TFRecord files, in order; plain files, or compressed by GZIP or ZLIB.
 
     Raises:
         DataError: a file is damaged or holds something else; names file and record.
     """
     found = Packed()
-
-    def read(path: str, part: str) -> None:
-        scanned = _scan(path, cache_dir, image_feature)
+    for path, part in source.paths_with_parts():
+        scanned = _scan(path, options)
         found.begin(
             path, image=scanned.image, content=scanned.content, num_rows=scanned.num_records
         )
@@ -48,9 +40,7 @@ def read_records(
             LeftOut(f"{path} record {number}", reason, is_damaged=True)
             for number, reason in scanned.left_out
         ]
-
-    each_file(paths, parts, read)
-    return found.listing("tfrecord", "record")
+    return found.listing(TFRECORD, "record")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +62,8 @@ class _Scanned:
     left_out: Sequence[tuple[int, str]]
 
 
-def _scan(path: str, cache_dir: str, image_feature: str) -> _Scanned:
+def _scan(path: str, options: ReadOptions) -> _Scanned:
+    cache_dir, image_feature = options.cache_dir, options.image_feature
     if cache_dir:
         index = tfrecord.index_file(path, cache_dir)
         content = index.fingerprint

@@ -5,43 +5,36 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 from tf_image_classification.dataset.readers import names
 from tf_image_classification.dataset.readers.columns import whole_number
+from tf_image_classification.dataset.readers.kinds import TAR, ReadOptions, Source
 from tf_image_classification.dataset.readers.listing import (
     LABEL,
     LeftOut,
     Listing,
     unpacked_stream,
 )
-from tf_image_classification.dataset.readers.packed import Packed, damaged, each_file
+from tf_image_classification.dataset.readers.packed import Packed, damaged
 from tf_image_classification.errors import DataError
 
 _TEXTS = ("cls", "txt", "json")
 
 
-def read_tars(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:
+def read(source: Source, options: ReadOptions) -> Listing:
     """The images of tar files, with classes (``.cls``), texts (``.txt``) and columns (``.json``).
 
-    Args:
-        paths: the files, plain or compressed by GZIP.
-        parts: by path the part of the data set that it holds, if the paths are such parts.
-
     Raises:
-        DataError: a file is no tar file, or what it says of an image cannot be read.
+        DataError: a file is no tar file, or a class or column of an image cannot be read.
     """
     found = Packed()
-
-    def read(path: str, part: str) -> None:
+    for path, part in source.paths_with_parts():
         try:
             _read_tar(path, part, found)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise damaged(path, "a tar file", error) from error
-
-    each_file(paths, parts, read)
-    return found.listing("tar", "bytes", texts=("text",))
+    return found.listing(TAR, "bytes", texts=("text",))
 
 
 def _read_tar(path: str, part: str, found: Packed) -> None:

@@ -1,6 +1,5 @@
 """Every metric: batches merged in any split and order give what the whole gives."""
 
-import doctest
 import math
 
 import numpy as np
@@ -10,9 +9,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tf_image_classification import metrics
 from tf_image_classification.errors import ConfigError, SpecError
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics import class_metrics, curves, streaming, value_metrics
+from tf_image_classification.metrics.definitions import metric_names
+from tf_image_classification.metrics.metric_direction import higher_is_better
 
 NUM_CLASSES = 4
 AVERAGES = ("macro", "micro", "weighted", None)
@@ -70,7 +71,7 @@ def average_of(values, weights):
 
 def per_class(name, average):
     def make(c):
-        function = getattr(streaming, name)
+        function = getattr(metrics, name)
         options = {"num_classes": NUM_CLASSES, "average": average}
         return function(c["labels"], c["predictions"], c["weights"], **options)
 
@@ -85,7 +86,7 @@ def per_class(name, average):
 
 def binary(name, positive_class):
     def make(c):
-        function, options = getattr(streaming, name), {"positive_class": positive_class}
+        function, options = getattr(metrics, name), {"positive_class": positive_class}
         return function(c["labels"] % 2, c["predictions"] % 2, c["weights"], **options)
 
     def reference(c):
@@ -100,7 +101,7 @@ def binary(name, positive_class):
 
 def area(curve):
     def make(c):
-        return streaming.auc(c["labels"] == 1, c["shares"], c["weights"], curve=curve)
+        return metrics.auc(c["labels"] == 1, c["shares"], c["weights"], curve=curve)
 
     def reference(c):
         true = c["labels"] == 1
@@ -124,17 +125,17 @@ def top_2_reference(c):
 
 CASES = {
     "accuracy": (
-        lambda c: streaming.accuracy(c["labels"], c["predictions"], c["weights"]),
+        lambda c: metrics.accuracy(c["labels"], c["predictions"], c["weights"]),
         lambda c: sk.accuracy_score(c["labels"], c["predictions"], sample_weight=c["weights"]),
     ),
     "top_k": (
-        lambda c: streaming.top_k(
+        lambda c: metrics.top_k(
             c["labels"], c["probabilities"].astype(np.float32), 2, c["weights"]
         ),
         top_2_reference,
     ),
     "log_loss": (
-        lambda c: streaming.log_loss(c["labels"], c["probabilities"], c["weights"]),
+        lambda c: metrics.log_loss(c["labels"], c["probabilities"], c["weights"]),
         lambda c: sk.log_loss(
             c["labels"],
             c["probabilities"],
@@ -143,7 +144,7 @@ CASES = {
         ),
     ),
     "mean_per_class_accuracy": (
-        lambda c: streaming.mean_per_class_accuracy(
+        lambda c: metrics.mean_per_class_accuracy(
             c["labels"], c["predictions"], NUM_CLASSES, c["weights"]
         ),
         lambda c: sk.recall_score(
@@ -155,7 +156,7 @@ CASES = {
         ),
     ),
     "mean": (
-        lambda c: streaming.mean(c["values"], c["weights"]),
+        lambda c: metrics.mean(c["values"], c["weights"]),
         lambda c: average_of(c["values"].astype(np.float64), c["weights"]),
     ),
     **{f"{name} {a}": per_class(name, a) for name in PER_CLASS for a in AVERAGES},
@@ -164,7 +165,7 @@ CASES = {
 }
 for name in ("mean_absolute_error", "mean_squared_error", "root_mean_squared_error"):
     CASES[name] = (
-        lambda c, name=name: getattr(streaming, name)(c["targets"], c["values"], c["weights"]),
+        lambda c, name=name: getattr(metrics, name)(c["targets"], c["values"], c["weights"]),
         lambda c, name=name: getattr(sk, name)(
             c["targets"].astype(np.float64), c["values"], sample_weight=c["weights"]
         ),
@@ -173,6 +174,7 @@ for name in ("mean_absolute_error", "mean_squared_error", "root_mean_squared_err
 sampled = settings(deadline=None, max_examples=25)
 
 
+@pytest.mark.slow_after(10)
 @pytest.mark.parametrize("name", CASES)
 @sampled
 @given(columns=examples(), random=st.randoms(use_true_random=False))
@@ -189,6 +191,7 @@ def test_any_split_and_order_equals_the_formula_on_the_whole(name, columns, rand
     assert isinstance(found, float) or found.shape == np.shape(expected)
 
 
+@pytest.mark.slow_after(8)
 @pytest.mark.parametrize("name", [n for n in CASES if not n.startswith(("mean", "root", "log"))])
 @sampled
 @given(columns=examples(), random=st.randoms(use_true_random=False))
@@ -206,7 +209,7 @@ def test_counts_give_the_same_bits_for_any_split_and_order(name, columns, random
 @given(columns=examples(), random=st.randoms(use_true_random=False))
 def test_confusion_matrices_of_any_split_add_up_with_true_classes_as_rows(columns, random):
     def make(c):
-        return streaming.confusion_matrix(c["labels"], c["predictions"], NUM_CLASSES)
+        return metrics.confusion_matrix(c["labels"], c["predictions"], NUM_CLASSES)
 
     found = merged_somehow(make, columns, random).result()
     expected = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
@@ -237,49 +240,30 @@ def test_a_batch_without_examples_changes_nothing(name):
 
 def test_tensors_arrays_and_lists_give_the_same():
     labels, predictions = [0, 1, 2, 2], [0, 2, 2, 1]
-    expected = streaming.accuracy(labels, predictions).result()
+    expected = metrics.accuracy(labels, predictions).result()
     for convert in (np.array, tf.constant, lambda x: tf.constant(x, tf.int32), tf.Variable):
-        assert streaming.accuracy(convert(labels), convert(predictions)).result() == expected
+        assert metrics.accuracy(convert(labels), convert(predictions)).result() == expected
     values = tf.constant([0.5, 1.5], tf.bfloat16)
-    assert streaming.mean(values).result() == 1.0
+    assert metrics.mean(values).result() == 1.0
 
 
-def make_batch(num_classes=7, n=6):
-    rng = np.random.default_rng(0)
-    logits = tf.constant(rng.normal(size=(n, num_classes)), tf.float32)
-    labels = {"kind": tf.constant(rng.integers(0, num_classes, n)), "age": tf.range(float(n))}
-    predictions = {
-        "kind": tf.argmax(logits, axis=1),
-        "kind_probabilities": tf.nn.softmax(logits),
-        "kind_logits": logits,
-        "age": tf.range(float(n)) + 2.0,
-        "age_logits": tf.range(float(n)) + 2.0,
-    }
-    return labels, predictions
+def in_training(*labels):
+    names = metric_names(LabelSchema(labels))
+    return [name for name, (label, metric) in names.items() if metric.is_in_training(label)]
 
 
 def test_a_class_label_alone_has_plain_metric_names():
-    labels, predictions = make_batch()
-    schema = LabelSchema((Label("kind", depth=7),))
-    metrics = streaming.default_metrics(schema, labels, predictions)
-    assert list(metrics) == ["accuracy", "top_5_accuracy", "macro_f1", "log_loss"]
-    expected = sk.accuracy_score(labels["kind"], predictions["kind"])
-    assert metrics["accuracy"].result() == pytest.approx(expected)
-    expected = sk.f1_score(labels["kind"], predictions["kind"], average="macro")
-    assert metrics["macro_f1"].result() == pytest.approx(expected)
+    of_seven = in_training(Label("kind", depth=7))
+    assert of_seven == ["accuracy", "top_5_accuracy", "macro_f1", "log_loss"]
 
 
 def test_with_five_classes_there_is_no_top_5_accuracy():
-    labels, predictions = make_batch(num_classes=5)
-    schema = LabelSchema((Label("kind", depth=5),))
-    assert "top_5_accuracy" not in streaming.default_metrics(schema, labels, predictions)
+    assert "top_5_accuracy" not in metric_names(LabelSchema((Label("kind", depth=5),)))
 
 
-def test_with_several_labels_names_begin_with_the_label():
-    labels, predictions = make_batch()
-    schema = LabelSchema((Label("kind", depth=7), Label("age", one_hot=False)))
-    metrics = streaming.default_metrics(schema, labels, predictions)
-    assert list(metrics) == [
+def test_with_several_labels_names_begin_with_the_label_and_have_a_direction():
+    names = in_training(Label("kind", depth=7), Label("age", kind="regression"))
+    assert names == [
         "kind/accuracy",
         "kind/top_5_accuracy",
         "kind/macro_f1",
@@ -287,17 +271,7 @@ def test_with_several_labels_names_begin_with_the_label():
         "age/mean_absolute_error",
         "age/root_mean_squared_error",
     ]
-    assert metrics["age/mean_absolute_error"].result() == 2.0
-
-
-def test_the_direction_of_every_default_metric_is_known():
-    labels, predictions = make_batch()
-    schema = LabelSchema((Label("kind", depth=7), Label("age", one_hot=False)))
-    directions = [
-        streaming.higher_is_better(name)
-        for name in streaming.default_metrics(schema, labels, predictions)
-    ]
-    assert directions == [True, True, True, False, False, False]
+    assert [higher_is_better(name) for name in names] == [True, True, True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +291,7 @@ def test_the_direction_of_every_default_metric_is_known():
     ],
 )
 def test_the_words_of_a_name_tell_whether_more_is_better(name, expected):
-    assert streaming.higher_is_better(name) is expected
+    assert higher_is_better(name) is expected
 
 
 @pytest.mark.parametrize(
@@ -325,34 +299,27 @@ def test_the_words_of_a_name_tell_whether_more_is_better(name, expected):
 )
 def test_a_name_that_does_not_tell_asks_for_best_mode(name):
     with pytest.raises(ConfigError, match="best_mode"):
-        streaming.higher_is_better(name)
-
-
-@pytest.mark.parametrize("module", [streaming, class_metrics, curves, value_metrics])
-def test_the_examples_in_the_docstrings_hold(module):
-    failed, tried = doctest.testmod(module)
-    assert failed == 0
-    assert tried > 0
+        higher_is_better(name)
 
 
 def test_every_public_name_is_there():
-    for name in streaming.__all__:
-        assert hasattr(streaming, name)
+    for name in metrics.__all__:
+        assert hasattr(metrics, name)
 
 
-OF_SEVERAL = ("exact_match", "mean_average_precision", "several_f1")
+OF_MULTILABEL = ("exact_match", "mean_average_precision", "multilabel_f1")
 
 
 def two_columns(name):
     if name in ("top_k", "log_loss"):
         return [0, 1], [[0.5, 0.5], [0.5, 0.5]]
-    if name in OF_SEVERAL:
+    if name in OF_MULTILABEL:
         return [[0, 1], [1, 0]], [[0, 1], [1, 1]]
     return [0, 1], [1, 0]
 
 
 def call(name, labels, predictions, weights=None):
-    function = getattr(streaming, name)
+    function = getattr(metrics, name)
     if name == "mean":
         return function(labels, weights)
     if name == "confusion_matrix":
@@ -364,12 +331,10 @@ def call(name, labels, predictions, weights=None):
     return function(labels, predictions, weights=weights)
 
 
-FUNCTIONS = sorted(
-    set(streaming.__all__)
-    - {"StreamingMetric", "bind", "default_metrics", "higher_is_better", "merge_all"}
-)
+FUNCTIONS = sorted(set(metrics.__all__) - {"StreamingMetric", "bind"})
 
 
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_symbolic_tensor_is_refused(name):
     labels, predictions = two_columns(name)
@@ -383,7 +348,7 @@ def test_a_symbolic_tensor_is_refused(name):
         traced(tf.constant(labels), tf.constant(predictions))
 
 
-@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in OF_SEVERAL])
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in OF_MULTILABEL])
 def test_other_shapes_are_refused_and_named(name):
     labels, predictions = (np.array(x) for x in two_columns(name))
     call(name, labels, predictions)
@@ -399,7 +364,7 @@ def test_other_shapes_are_refused_and_named(name):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_name_is_taken_as_tf_metrics_took_it(name):
     labels, predictions = two_columns(name)
-    function = getattr(streaming, name)
+    function = getattr(metrics, name)
     more = {"confusion_matrix": [2], "mean_per_class_accuracy": [2], "within": [0]}.get(name, [])
     arguments = [labels] if name == "mean" else [labels, predictions, *more]
     named, plain = function(*arguments, name="a name"), function(*arguments)
@@ -407,6 +372,7 @@ def test_a_name_is_taken_as_tf_metrics_took_it(name):
     assert named.kind == plain.kind
 
 
+@pytest.mark.slow_after(8)
 @pytest.mark.parametrize(
     "name", [n for n in CASES if n.partition(" ")[0] not in ("mean", "auc") and "error" not in n]
 )
@@ -416,7 +382,7 @@ def test_one_hot_rows_give_the_same_as_class_numbers(name, columns):
     if "binary" in name:
         pair = {key: columns[key] % 2 for key in ("labels", "predictions")}
         rows = {key: np.eye(2, dtype=np.float32)[values] for key, values in pair.items()}
-        function = getattr(streaming, name.partition(" ")[0])
+        function = getattr(metrics, name.partition(" ")[0])
         assert_same_sums(function(**rows), function(**pair))
         return
     make, _ = CASES[name]
@@ -431,15 +397,15 @@ def test_one_hot_rows_give_the_same_as_class_numbers(name, columns):
 def test_one_hot_rows_of_a_class_number_that_is_averaged_or_ranked():
     rows, numbers = tf.one_hot([0, 2, 1], 3), [0, 2, 1]
     for function, more in (
-        (streaming.mean_absolute_error, []),
-        (streaming.root_mean_squared_error, []),
-        (streaming.within, [1]),
+        (metrics.mean_absolute_error, []),
+        (metrics.root_mean_squared_error, []),
+        (metrics.within, [1]),
     ):
         found = function(rows, [1.0, 2.0, 3.5], *more)
         assert found.result() == function(numbers, [1.0, 2.0, 3.5], *more).result()
     pair = tf.one_hot([0, 1, 1], 2)
     shares = [0.2, 0.9, 0.1]
-    assert streaming.auc(pair, shares).result() == streaming.auc([0, 1, 1], shares).result() == 0.5
+    assert metrics.auc(pair, shares).result() == metrics.auc([0, 1, 1], shares).result() == 0.5
 
 
 def assert_same_sums(found, expected):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from tf_image_classification import metrics
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics import streaming
+from tf_image_classification.metrics.merging import merge_all
 
 
 def made_up(n=200, num_classes=4):
@@ -20,20 +21,20 @@ def in_batches(metric, labels, predictions, **options):
         metric(labels[i : i + 37], predictions[i : i + 37], **options)
         for i in range(0, len(labels), 37)
     ]
-    return streaming.merge_all([{"m": part} for part in parts])["m"].result()
+    return merge_all([{"m": part} for part in parts])["m"].result()
 
 
 def test_metrics_of_batches_are_those_of_scikit_learn():
     labels, scores = made_up()
     predicted = scores > 0.5
-    assert in_batches(streaming.exact_match, labels, predicted) == pytest.approx(
+    assert in_batches(metrics.exact_match, labels, predicted) == pytest.approx(
         reference.accuracy_score(labels, predicted)
     )
     for average in ("macro", "micro"):
         assert in_batches(
-            streaming.several_f1, labels, predicted, average=average
+            metrics.multilabel_f1, labels, predicted, average=average
         ) == pytest.approx(reference.f1_score(labels, predicted, average=average))
-    assert in_batches(streaming.mean_average_precision, labels, scores) == pytest.approx(
+    assert in_batches(metrics.mean_average_precision, labels, scores) == pytest.approx(
         reference.average_precision_score(labels, scores), abs=1e-12
     )
 
@@ -41,12 +42,12 @@ def test_metrics_of_batches_are_those_of_scikit_learn():
 def test_a_class_without_examples_is_left_out_of_the_means():
     labels, scores = made_up()
     labels[:, 3] = 0
-    found = streaming.mean_average_precision(labels, scores).result()
-    three = streaming.mean_average_precision(labels[:, :3], scores[:, :3]).result()
+    found = metrics.mean_average_precision(labels, scores).result()
+    three = metrics.mean_average_precision(labels[:, :3], scores[:, :3]).result()
     assert found == pytest.approx(three)
     nothing = np.zeros([5, 2], int)
-    assert np.isnan(streaming.several_f1(nothing, nothing).result())
-    assert np.isnan(streaming.mean_average_precision(nothing, nothing * 0.5).result())
+    assert np.isnan(metrics.multilabel_f1(nothing, nothing).result())
+    assert np.isnan(metrics.mean_average_precision(nothing, nothing * 0.5).result())
 
 
 def test_many_equal_probabilities_are_ties_and_small_ones_are_told_apart():
@@ -54,21 +55,21 @@ def test_many_equal_probabilities_are_ties_and_small_ones_are_told_apart():
     small = (scores * 1e-9).astype(np.float32)  # all in one bin of a histogram
     rounded = np.round(scores, 1)
     for given in (small, rounded, np.full_like(scores, 0.5)):
-        assert in_batches(streaming.mean_average_precision, labels, given) == pytest.approx(
+        assert in_batches(metrics.mean_average_precision, labels, given) == pytest.approx(
             reference.average_precision_score(labels, given), abs=1e-12
         )
 
 
 def test_within_counts_the_edge():
-    assert streaming.within([30, 30, 30], [25, 35.1, 30], 5).result() == pytest.approx(2 / 3)
+    assert metrics.within([30, 30, 30], [25, 35.1, 30], 5).result() == pytest.approx(2 / 3)
     with pytest.raises(SpecError, match="tolerance"):
-        streaming.within([1], [1], -1)
+        metrics.within([1], [1], -1)
 
 
 def test_what_is_no_decision_is_refused():
     with pytest.raises(SpecError, match="not 0 or 1"):
-        streaming.exact_match([[1, 0]], [[0.5, 0.2]])
+        metrics.exact_match([[1, 0]], [[0.5, 0.2]])
     with pytest.raises(SpecError, match=r"\[2, 2\].*\[2, 3\]"):
-        streaming.several_f1(np.ones([2, 2]), np.ones([2, 3]))
+        metrics.multilabel_f1(np.ones([2, 2]), np.ones([2, 3]))
     with pytest.raises(SpecError, match="average"):
-        streaming.several_f1([[1]], [[1]], average="weighted")
+        metrics.multilabel_f1([[1]], [[1]], average="weighted")
