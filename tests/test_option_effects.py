@@ -99,8 +99,8 @@ for option in OPTIONS.values():
         TOGETHER.setdefault(option.name, ({option.name: value, other: excluding}, text))
     if option.excludes:
         values = {
-            option.name: {int: 1, float: 1.0}[option.kind],
-            option.excludes: {int: 1, float: 1.0}[OPTIONS[option.excludes].kind],
+            option.name: {bool: True, int: 1, float: 1.0}[option.kind],
+            option.excludes: {bool: True, int: 1, float: 1.0}[OPTIONS[option.excludes].kind],
         }
         for name in values:
             TOGETHER.setdefault(name, (values, "exclude each other"))

@@ -169,10 +169,10 @@ class EstimatorSpec(metaclass=_SpecMeta):
         Raises:
             DataError: the source is not what ``is_tfrecord`` says, or is unusable.
         """
-        from tf_image_classification.dataset.pipeline import user_input  # late: TensorFlow
+        from tf_image_classification.dataset.pipeline import default_input_fn  # late: TensorFlow
 
         patterns = [metadata] if isinstance(metadata, str) else list(metadata)
-        return user_input.plain_input_fn(
+        return default_input_fn.default_input_fn(
             patterns,
             LabelSchema.from_class_dict(class_dict),
             batch_size=batch_size,

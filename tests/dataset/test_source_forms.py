@@ -50,6 +50,7 @@ def classes_of(column, label):
     ]
 
 
+@pytest.mark.slow_after(40)
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_gives_its_examples_to_every_command(tmp_path, name):
     form = FORMS[name]
@@ -87,6 +88,7 @@ def test_a_form_gives_its_examples_to_every_command(tmp_path, name):
     assert sorted(read) == sorted(pictures)
 
 
+@pytest.mark.slow_after(40)
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_form_that_cannot_be_trained_on_is_refused_with_what_to_do(tmp_path, name):
     write, message = REFUSED[name]

@@ -181,7 +181,7 @@ def test_values_that_are_not_finite_are_passed_on():
 def test_a_metric_without_state_or_with_several_results_is_refused():
     with pytest.raises(SpecError, match="no variables"):
         metrics.bind(Stateless(), [1.0, 2.0])
-    with pytest.raises(SpecError, match="several results"):
+    with pytest.raises(SpecError, match="a dictionary of results"):
         metrics.bind(TwoResults(), [1.0, 2.0]).result()
 
 

@@ -535,7 +535,7 @@ def test_pictures_of_the_confusion_matrix(run):
         expected = sk.confusion_matrix(truth, predicted, labels=range(label.depth))
         np.testing.assert_array_equal(run.matrices[name], expected)
         accuracy = sk.accuracy_score(truth, predicted)
-        assert confusion._summary(expected) == f"{len(truth)} examples, {accuracy:.1%} right"
+        assert confusion._summary(expected) == f"{len(truth)} examples, accuracy {accuracy:.1%}"
         picture = run.folder / "cm" / f"confusion_matrix_{name}.png"
         assert picture.read_bytes().startswith(b"\x89PNG")
 

@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guarded(arguments: Sequence[str]) -> int:
-    """Run a verb; a signal ends it with a line and a status."""
+    """Run a verb; a signal ends it with one line and a status."""
     verb = arguments[0] if arguments else ""
     again = _RESUMES.get(verb, "")
     with signals.handled(), signals.stage("", again=again, resumes=verb in _RESUMES):
@@ -105,7 +105,7 @@ def _guarded(arguments: Sequence[str]) -> int:
 
 
 def _with_output(arguments: Sequence[str]) -> int:
-    """Run a verb, whatever becomes of standard output meanwhile."""
+    """Run a verb; a standard output that is closed or full ends it with the right status."""
     try:
         return _run(arguments)
     except BrokenPipeError:  # the reader, such as head, has enough

@@ -15,9 +15,7 @@ class Arguments(specs.SpecArguments):
     """The arguments of ``tfic tune``."""
 
     space: str = declare(
-        "",
-        "YAML file of the search space: name: {low, high, log} or {choices}.",
-        is_required=True,
+        "", "YAML file of the search space: name: {low, high, log} or {choices}.", is_required=True
     )
     trials: int = declare(
         0, "Trainings in all, counted over restarts.", is_required=True, minimum=1

@@ -1,4 +1,7 @@
-"""All settings of a run: declared in ``groups``, checked by ``rules``. Needs no TensorFlow."""
+"""All settings of a run: declared in ``groups``, checked by ``rules``. Needs no TensorFlow.
+
+Public are the names in ``__all__``; the modules of this folder are internal.
+"""
 
 from tf_image_classification.config.groups import (
     ALIASES,

@@ -41,26 +41,23 @@ def _form(text: str, test: Any) -> tuple[Any, str]:
 class RunSettings:
     """The task, its folder, its devices and its exactness."""
 
-    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_A_RUN}
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_A_RUN, "resume": "free"}
 
     model_dir: str = declare(
         "./models",
         "Model folder: checkpoints, TensorBoard logs, run manifest and evaluations; may be gs://.",
         verbs=("train", "check-spec", "preview", *_OF_A_FOLDER),
-        resume="free",
     )
     evaluate: bool = declare(
         False,
         "Evaluate the model in model_dir on the whole evaluation set, without training.",
         verbs=("train",),
-        resume="free",
     )
     plan: bool = declare(
         False,
         "Dry run: print the steps of the run with measured time and memory, and write nothing.",
         verbs=("train",),
         excludes="evaluate",
-        resume="free",
     )
     seed: int = declare(
         0,
@@ -68,22 +65,23 @@ class RunSettings:
         verbs=_OF_ALL_IMAGES,
         minimum=0,
         maximum=2**31 - 1,
+        resume="same",
     )
     debug: bool = declare(
         False,
         "Disable shuffling: examples come in the order of the files.",
         verbs=_OF_IMAGES,
+        resume="same",
         **_BY_OWN_INPUT,
     )
     deterministic: bool = declare(
         True,
         "Use deterministic ops only, so that a repeated run is bit-identical; slower on GPUs.",
         verbs=_OF_ALL_IMAGES,
+        resume="same",
     )
     allow_changes: bool = declare(
-        False,
-        "Resume although spec, data or settings differ from the run manifest.",
-        resume="free",
+        False, "Resume although spec, data or settings differ from the run manifest."
     )
     strategy: str = declare(
         "auto",
@@ -92,7 +90,6 @@ class RunSettings:
         "(tpu).",
         choices=("auto", "one_device", "mirrored", "multi_worker", "tpu"),
         verbs=(*_OF_A_TRIAL, "evaluate"),
-        resume="free",
     )
     cluster_timeout_secs: float = declare(
         600.0,
@@ -100,47 +97,45 @@ class RunSettings:
         minimum=1.0,
         verbs=(*_OF_A_RUN, "evaluate"),
         facts=("cluster",),
-        resume="free",
     )
-    progress: bool = declare(True, "Show the progress bar.", resume="free", inherited=False)
+    progress: bool = declare(True, "Show the progress bar.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Examples and input pipeline."""
 
-    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_ALL_IMAGES}
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_ALL_IMAGES, "resume": "free"}
 
     train_metadata: tuple[str, ...] = declare(
         (),
         "Training set: TFRecord files or patterns, CSV files, or a folder with one folder per "
         "class; local or gs://.",
         verbs=(*_OF_IMAGES, "export"),
-        resume="free",
     )
     eval_metadata: tuple[str, ...] = declare(
         (),
         "Evaluation set, in the forms of train_metadata.",
         verbs=(*_OF_A_RUN, "evaluate", "export", "report"),
-        resume="free",
         inherited=True,
     )
     labels: tuple[str, ...] = declare(
         (),
         "File of class names, one per line; with more than one class label, name=file for each.",
-        resume="free",
     )
     batch_size: int = declare(
         64,
         "Global batch size: examples per step over all devices of all workers.",
         verbs=(*_OF_A_RUN, "find-learning-rate", "evaluate"),
         minimum=1,
+        resume="same",
     )
     image_size: int = declare(
         224,
         "Height and width in pixels that the preprocessing resizes to.",
         minimum=1,
         is_exported=True,
+        resume="same",
     )
     input_mode: str = declare(
         "indexed",
@@ -149,6 +144,7 @@ class DataSettings:
         choices=("indexed", "streaming"),
         verbs=_OF_A_TRIAL,
         inherited=False,
+        resume="same",
         **_BY_OWN_INPUT,
     )
     stream_block: int = declare(
@@ -158,18 +154,17 @@ class DataSettings:
         verbs=_OF_A_TRIAL,
         applies=("input_mode", ("streaming",)),
         inherited=False,
+        resume="same",
         **_BY_OWN_INPUT,
     )
     image_feature: str = declare(
         "",
         "TFRecord feature with the encoded image; empty: inferred from the first record.",
         facts=("package_input", "tfrecords"),
-        resume="free",
     )
     label_features: tuple[str, ...] = declare(
         (),
         "TFRecord feature or column of a label whose name differs, as label=feature.",
-        resume="free",
         **_BY_OWN_INPUT,
     )
     data_service: str = declare(
@@ -178,7 +173,6 @@ class DataSettings:
         "their order is not deterministic, so it needs nodeterministic.",
         verbs=_OF_A_TRIAL,
         form=_form("grpc://host:port", lambda text: not text or text.startswith("grpc://")),
-        resume="free",
         **_BY_OWN_INPUT,
     )
     inspect: bool = declare(
@@ -187,7 +181,6 @@ class DataSettings:
         "of the evaluation set is an error) and 16-bit PNGs that would be black. Evaluating on "
         "the training set itself is allowed, with a warning.",
         verbs=_OF_A_RUN,
-        resume="free",
         **_BY_OWN_INPUT,
     )
     on_bad_image: str = declare(
@@ -195,14 +188,12 @@ class DataSettings:
         "For an image that cannot be decoded: end the run (fail), or count it, list it in the "
         "model folder and leave it out (skip).",
         choices=("fail", "skip"),
-        resume="free",
         **_BY_OWN_INPUT,
     )
     max_image_pixels: int = declare(
         DEFAULT_MAX_PIXELS,
         "Maximum pixels per image; a larger image counts as one that cannot be decoded.",
         minimum=1,
-        resume="free",
         **_BY_OWN_INPUT,
     )
     png16_range: str = declare(
@@ -211,6 +202,7 @@ class DataSettings:
         "(0-65535), or measured on the training images. Stored with the model.",
         form=_form("full, measured or two numbers from 0 to 65535, e.g. 0-4095", is_pixel_range),
         is_exported=True,
+        resume="same",
         **_BY_OWN_INPUT,
     )
     cache_dir: str = declare(
@@ -221,7 +213,6 @@ class DataSettings:
             "a local folder: records are read there by random access",
             lambda path: "://" not in path,
         ),
-        resume="free",
     )
 
 
@@ -318,9 +309,7 @@ class BackboneSettings:
     RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_IMAGES, **_BY_BACKBONE}
 
     backbone: str = declare(
-        "",
-        "Built-in backbone to train when no spec is given; tfic backbones lists them.",
-        needs="",
+        "", "Built-in backbone to train when no spec is given; tfic backbones lists them.", needs=""
     )
     recipe: str = declare(
         "none",
@@ -356,11 +345,7 @@ class BackboneSettings:
         applies=("augmentation", ("crop", "colour", "rand", "trivial")),
     )
     dropout: float = declare(
-        0.2,
-        "Dropout rate before the classifier.",
-        minimum=0.0,
-        maximum=0.99,
-        verbs=_OF_A_TRIAL,
+        0.2, "Dropout rate before the classifier.", minimum=0.0, maximum=0.99, verbs=_OF_A_TRIAL
     )
     eval_crop: float = declare(
         1.0,
@@ -557,10 +542,7 @@ class OptimizerSettings:
         applies=("optimizer", ("ftrl",)),
     )
     ftrl_initial_accumulator_value: float = declare(
-        0.1,
-        "Initial value of ftrl's accumulators.",
-        minimum=0.0,
-        applies=("optimizer", ("ftrl",)),
+        0.1, "Initial value of ftrl's accumulators.", minimum=0.0, applies=("optimizer", ("ftrl",))
     )
     ftrl_l1: float = declare(
         0.0, "ftrl's L1 regularisation strength.", minimum=0.0, applies=("optimizer", ("ftrl",))
@@ -669,9 +651,7 @@ class CheckpointSettings:
         ),
     )
     export_saved_model: bool = declare(
-        True,
-        "At the end, export a SavedModel that takes encoded images.",
-        **_BY_OWN_INPUT,
+        True, "At the end, export a SavedModel that takes encoded images.", **_BY_OWN_INPUT
     )
     export_dir: str = declare(
         "",

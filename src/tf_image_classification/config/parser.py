@@ -106,59 +106,49 @@ def read_line(
         UsageError: an unknown flag, a flag without a value or a word that belongs to no flag;
             not if help is asked for.
     """
-    reader = _Reader(arguments, options, tuple(positions), rest, passes_on, explain, suggestions)
-    line = reader.line
-    reader.read()
-    if not line.asks_for_help and reader.problems:
+    reader = _Reader(options, tuple(positions), rest, passes_on, explain, suggestions)
+    reader.read(list(arguments))
+    if not reader.line.asks_for_help and reader.problems:
         raise UsageError(reader.problems[0])
-    return line
+    return reader.line
 
 
+@dataclasses.dataclass
 class _Reader:
-    """The state of parsing one command line."""
+    """The state of parsing one command line; the fields as the arguments of ``read_line``."""
 
-    def __init__(
-        self,
-        arguments: Sequence[str],
-        options: Mapping[str, Option],
-        positions: tuple[str, ...],
-        rest: str,
-        passes_on: bool,
-        explain: Callable[[str], str],
-        suggestions: Sequence[str],
-    ) -> None:
-        self.line = Line()
-        self.problems: list[str] = []
-        self._arguments = list(arguments)
-        self._options = options
-        self._names = {n: o for o in options.values() for n in (o.name, *o.aliases)}
-        self._positions = positions
-        self._rest = rest
-        self._passes_on = passes_on
-        self._explain = explain
-        self._suggestions = suggestions
-        self._words: list[str] = []
+    options: Mapping[str, Option]
+    positions: tuple[str, ...]
+    rest: str
+    passes_on: bool
+    explain: Callable[[str], str]
+    suggestions: Sequence[str]
+    line: Line = dataclasses.field(default_factory=Line)
+    problems: list[str] = dataclasses.field(default_factory=list)
+    words: list[str] = dataclasses.field(default_factory=list)
 
-    def read(self) -> None:
-        remaining = self._arguments.copy()
+    def __post_init__(self) -> None:
+        self.names = {n: o for o in self.options.values() for n in (o.name, *o.aliases)}
+
+    def read(self, remaining: list[str]) -> None:
         open_list = ""
         while remaining:
             word = remaining.pop(0)
             flag = _FLAG.fullmatch(word)
             if word == "--":
-                if not self._rest:
-                    self._words += remaining
+                if not self.rest:
+                    self.words += remaining
                 break
             if flag is not None:
                 open_list = self._read_flag(flag, remaining)
             elif open_list:
                 self._add(open_list, word)
-            elif self._rest and len(self._words) >= len(self._positions):
+            elif self.rest and len(self.words) >= len(self.positions):
                 remaining.insert(0, word)
                 break
             else:
-                self._words.append(word)
-        self.line.pairs += [(self._rest, word) for word in remaining if self._rest]
+                self.words.append(word)
+        self.line.pairs += [(self.rest, word) for word in remaining if self.rest]
         self._assign_words()
         self._check_required()
 
@@ -169,43 +159,43 @@ class _Reader:
         has_word = bool(remaining) and not _FLAG.fullmatch(remaining[0]) and remaining[0] != "--"
         if not name and spelled.replace("-", "_") in HELP:
             self.line.asks_for_help = True
-        elif not name and self._passes_on:
+        elif not name and self.passes_on:
             self.line.unknown.append(flag[0])
             if not equals and has_word:
                 self.line.unknown.append(remaining.pop(0))
         elif not name:
-            self._problem(self._unknown(flag[0].partition("=")[0]))
-        elif self._names[name].kind is bool:
+            self.problems.append(self._unknown(flag[0].partition("=")[0]))
+        elif self.names[name].kind is bool:
             if is_negated and equals:
-                self._problem(f"--{spelled} takes no value.")
+                self.problems.append(f"--{spelled} takes no value.")
             elif not equals and has_word and remaining[0].lower() in ("true", "false"):
                 word = remaining.pop(0)
-                self._problem(
+                self.problems.append(
                     f"{word!r} belongs to no flag. Write --{name}={word}, or --{name} alone."
                 )
             else:
                 self._add(name, text if equals else str(not is_negated).lower())
         elif equals:
-            if text or self._names[name].kind is str:
+            if text or self.names[name].kind is str:
                 self._add(name, text)
             else:
-                self._problem(f"--{spelled}= has no value. Write --{spelled}=VALUE.")
+                self.problems.append(f"--{spelled}= has no value. Write --{spelled}=VALUE.")
         elif has_word:
             self._add(name, remaining.pop(0))
-        elif self._names[name].kind is tuple:
-            self._problem(
+        elif self.names[name].kind is tuple:
+            self.problems.append(
                 f"--{spelled} has no value. Write --{spelled} VALUE, or more than one; if it was a "
                 "pattern, it matches no file."
             )
         else:
-            self._problem(f"--{spelled} has no value. Write --{spelled} VALUE.")
-        return name if name and self._names[name].kind is tuple else ""
+            self.problems.append(f"--{spelled} has no value. Write --{spelled} VALUE.")
+        return name if name and self.names[name].kind is tuple else ""
 
     def _find(self, spelled: str) -> tuple[str, bool]:
         """The name of an option that a flag stands for, or "", and whether it is negated."""
         for i, name in enumerate(names_of_flag(spelled)):
             is_negated = i > 1
-            if name in self._names and not (is_negated and self._names[name].kind is not bool):
+            if name in self.names and not (is_negated and self.names[name].kind is not bool):
                 return name, is_negated
         return "", False
 
@@ -213,48 +203,45 @@ class _Reader:
         self.line.pairs.append((name, os.path.expanduser(text)))
 
     def _given(self) -> set[str]:
-        return {self._names[spelled].name for spelled, _ in self.line.pairs}
-
-    def _problem(self, text: str) -> None:
-        self.problems.append(text)
+        return {self.names[spelled].name for spelled, _ in self.line.pairs}
 
     def _unknown(self, flag: str) -> str:
-        known = [n for n, option in self._names.items() if option.group != FOREIGN]
-        near = nearest(names_of_flag(flag)[1], {*known, *self._suggestions, "help"})
-        return self._explain(flag) or f"Unknown flag {flag}.{near}"
+        known = [n for n, option in self.names.items() if option.group != FOREIGN]
+        near = nearest(names_of_flag(flag)[1], {*known, *self.suggestions, "help"})
+        return self.explain(flag) or f"Unknown flag {flag}.{near}"
 
     def _assign_words(self) -> None:
         """Give the words without a flag to the positional arguments that have no value yet."""
         given = self._given()
-        for name in self._positions:
-            if name in given or not self._words:
+        for name in self.positions:
+            if name in given or not self.words:
                 continue
-            is_list = self._options[name].kind is tuple
-            taken = self._words if is_list else self._words[:1]
-            self._words = self._words[len(taken) :]
+            is_list = self.options[name].kind is tuple
+            taken = self.words if is_list else self.words[:1]
+            self.words = self.words[len(taken) :]
             for word in taken:
                 self._add(name, word)
-        if self._words:
-            shown = " ".join(self._words[:3])
-            shown += f" and {len(self._words) - 3} more" if len(self._words) > 3 else ""
-            advice = self._where_it_belongs(self._words[0])
-            if not advice and self._words[1:]:
+        if self.words:
+            shown = " ".join(self.words[:3])
+            shown += f" and {len(self.words) - 3} more" if len(self.words) > 3 else ""
+            advice = self._where_it_belongs(self.words[0])
+            if not advice and self.words[1:]:
                 advice = "Quote a pattern, so that the shell does not expand it."
             advice = advice or "Write --name value or --name=value."
-            self._problem(f"{shown!r} belongs to no flag. {advice}")
+            self.problems.append(f"{shown!r} belongs to no flag. {advice}")
 
     def _check_required(self) -> None:
-        for name in self._positions:
+        for name in self.positions:
             if name not in self._given():
                 self._take_from_list(name)
         given = self._given()
-        names = dict.fromkeys([*self._positions, *self._options])
-        missing = [n for n in names if self._options[n].is_required and n not in given]
+        names = dict.fromkeys([*self.positions, *self.options])
+        missing = [n for n in names if self.options[n].is_required and n not in given]
         if missing:
-            self._problem(f"missing: {', '.join(map(self._shown, missing))}.")
+            self.problems.append(f"missing: {', '.join(map(self._shown, missing))}.")
 
     def _shown(self, name: str) -> str:
-        return name.upper() if name in (*self._positions, self._rest) else f"--{name}"
+        return name.upper() if name in (*self.positions, self.rest) else f"--{name}"
 
     def _take_from_list(self, name: str) -> None:
         """Give a positional argument the last word after a list's flag, if it belongs there.
@@ -265,10 +252,10 @@ class _Reader:
         pairs = self.line.pairs
         for i in range(len(pairs) - 1, 0, -1):
             (flag, word), before = pairs[i], pairs[i - 1][0]
-            is_list = flag == before and self._names[flag].kind is tuple
-            if not is_list or flag in (*self._positions, self._rest):
+            is_list = flag == before and self.names[flag].kind is tuple
+            if not is_list or flag in (*self.positions, self.rest):
                 continue
-            is_wanted = self._options[name].is_required
+            is_wanted = self.options[name].is_required
             if is_wanted or (name == "model_dir" and _is_model_folder(word)):
                 pairs[i] = (name, word)
                 return
@@ -276,9 +263,9 @@ class _Reader:
     def _where_it_belongs(self, word: str) -> str:
         """The advice for a word that belongs to no flag, or ""."""
         name, equals, _ = word.partition("=")
-        if equals and name in self._names:
+        if equals and name in self.names:
             return f"Write --{word}."
-        lists = (n for n in ("train_metadata", "eval_metadata") if n in self._options)
+        lists = (n for n in ("train_metadata", "eval_metadata") if n in self.options)
         data = [f"--{name} {word}" for name in lists]
         is_data = os.path.exists(word) or any(sign in word for sign in "./*")
         kinds = (
@@ -297,7 +284,7 @@ class _Reader:
             ("model_dir", _is_model_folder(word), f"For a model folder write --model_dir {word}."),
         )
         for option, fits, advice in kinds:
-            if fits and option in {*self._names} - {*self._positions}:
+            if fits and option in {*self.names} - {*self.positions}:
                 return advice
         return f"For data write {', or '.join(data)}." if data and is_data else ""
 

@@ -1,4 +1,4 @@
-"""Keras metrics as streaming metrics: their variables are the sums.
+"""Adapter for Keras metrics: their variables are the sums of a ``StreamingMetric``.
 
 metrics.bind(keras.metrics.MeanIoU(num_classes=3), labels["pet"], predictions["pet"])
 """
@@ -25,22 +25,26 @@ _found_additive: set[str] = set()
 def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
     """A Keras metric over one batch, mergeable with those of other batches.
 
-    Works for each metric whose variables add up over examples, which is checked on the first
-    batch: all of Keras's own do, a metric that keeps a maximum or a mean of batches does not. The
-    sums are kept in float64 and whole numbers, so that merging adds no rounding to Keras's float32.
-    NaN when there was no example, whatever Keras would give.
+    The metric's variables must be sums over examples, which is checked on the first batch: those
+    of all metrics of Keras are; a maximum, or a mean over batches, is not. The sums are float64 or
+    whole numbers, so that merging adds no rounding to Keras's float32. NaN without examples.
 
-    The metric's state is used as scratch paper and is left as after ``reset_state``.
+    The metric's state is overwritten and reset.
 
     Args:
-        metric: the Keras metric; a new one for each batch, or the same one again.
-        *args: what its ``update_state`` takes, such as labels and predictions; each has the
-            examples along its first axis. A number and None are passed on as they are.
-        **kwargs: the same by name, such as ``sample_weight``.
+        metric: the Keras metric; a new one for each batch, or always the same.
+        *args: arguments of ``update_state``, e.g. labels and predictions, with the examples along
+            the first axis. Numbers and None are passed unchanged.
+        **kwargs: the same by name, e.g. ``sample_weight``.
 
     Raises:
         SpecError: it is no Keras metric, its variables do not add up over examples, the arguments
             have different numbers of examples, or a tensor is symbolic.
+
+    Example:
+        >>> import keras
+        >>> bind(keras.metrics.TruePositives(), [0, 1, 1], [0, 1, 0]).result()
+        1.0
     """
     import keras  # late: Keras takes seconds to load, and the other metrics do not need it
 
@@ -48,7 +52,7 @@ def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
         raise SpecError(f"bind: got {metric!r}, expected a Keras metric object.")
     name = type(metric).__name__
     call = _make_call(name, args, kwargs)
-    # No metric sees an empty batch: several fail on one. A row of zeros builds its variables.
+    # Some metrics fail on an empty batch. A row of zeros creates their variables.
     parts = _update(metric, call if call.num_examples else call.row_of_zeros())
     if not call.num_examples:
         parts = [np.zeros_like(part) for part in parts]
@@ -61,7 +65,7 @@ def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
     kind = f"Keras metric {name}" + (f" with configuration {settings}" if settings else "")
     if call.num_examples > 1 and not (settings and kind in _found_additive):
         _check_additive(metric, call, parts)
-        if any(part.any() for part in parts):  # zeros prove nothing
+        if any(part.any() for part in parts):  # zeros are no evidence
             _found_additive.add(kind)
     sums = {f"variable_{i}": part for i, part in enumerate(parts)}
     sums[_EXAMPLES] = np.asarray(call.num_examples)
@@ -70,7 +74,7 @@ def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """The arguments of ``update_state``: those with examples as arrays, the others untouched."""
+    """The arguments of ``update_state``: those with examples as arrays, the others unchanged."""
 
     args: list[Any]
     kwargs: dict[str, Any]
@@ -102,8 +106,8 @@ def _make_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Ca
     shapes = [list(array.shape) for array in call.arrays()]
     if len({shape[0] for shape in shapes}) != 1:
         raise SpecError(
-            f"bind: {name} is given arrays of shapes {shapes}, expected one or more, with the "
-            "same number of examples along the first axis of each."
+            f"bind: {name} has arrays of shapes {shapes}, expected one or more, with the same "
+            "number of examples along the first axis of each."
         )
     return call
 
@@ -122,7 +126,7 @@ def _has_examples(value: Any) -> bool:
 
 
 def _update(metric: Any, call: _Call) -> list[Array]:
-    """What one update adds to each variable."""
+    """The change of each variable by one update."""
     metric.reset_state()
     metric.update_state(*call.args, **call.kwargs)
     after = [np.asarray(variable) for variable in metric.variables]
@@ -153,9 +157,9 @@ def _check_additive(metric: Any, call: _Call, whole: Sequence[Array]) -> None:
 
 
 def _settings(keras: Any, metric: Any) -> str:
-    """A short mark of the metric's configuration without its name; "" if it cannot be told."""
+    """A hash of the metric's configuration without its name; "" if it has none."""
     if type(metric).get_config is keras.metrics.MeanMetricWrapper.get_config:
-        return ""  # it holds a function: writing down a lambda warns, and tells nothing
+        return ""  # it has a function: serializing a lambda warns, and does not identify it
     config = {key: value for key, value in metric.get_config().items() if key != "name"}
     text = json.dumps(config, sort_keys=True, default=repr)
     return f"{zlib.crc32(text.encode()):08x}"
@@ -171,7 +175,8 @@ def _compute(metric: Any, sums: Sums) -> Any:
     metric.reset_state()
     if isinstance(result, Mapping):
         raise SpecError(
-            f"bind: {type(metric).__name__} gives several results ({', '.join(map(str, result))}), "
-            "expected a number or an array. Use one metric for each."
+            f"bind: {type(metric).__name__} returns a dictionary of results "
+            f"({', '.join(map(str, result))}), expected a number or an array. Use one metric for "
+            "each."
         )
     return np.asarray(result)

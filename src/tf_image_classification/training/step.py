@@ -195,14 +195,14 @@ class StepFunction:
             return part.images, None
         num_pairs = part.images.shape[0] // 2
         num_parts = self.num_replicas * self.settings.gradient_accumulation_steps
-        draws = mixup.draw(
+        draws = mixup.random_parameters(
             num_pairs * num_parts,
             tf.stack([tf.constant(self.seed, tf.int64), self.state.step]),
             mixup_alpha=self.settings.mixup_alpha,
             cutmix_alpha=self.settings.cutmix_alpha,
         )
         first = tf.cast(number, tf.int32) * num_pairs
-        mine = mixup.Draws(*(values[first : first + num_pairs] for values in draws))
+        mine = mixup.PairParameters(*(values[first : first + num_pairs] for values in draws))
         mine = tf.nest.map_structure(lambda t: tf.ensure_shape(t, [num_pairs, *t.shape[1:]]), mine)
         return mixup.mix(part.images, part.ids, mine)
 

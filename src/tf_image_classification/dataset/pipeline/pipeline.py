@@ -126,7 +126,7 @@ class Pipeline:
         if training and self.data_service:
             raise DataError(
                 f"The tf.data service {self.data_service} could not make a batch, and does not "
-                "tell of which example. Its own log may; or train without --data_service, which "
+                "report which example failed. See its log, or train without --data_service, which "
                 "names the file."
             )
         reader = self.reader if training else self.reader.in_file_order
@@ -169,16 +169,13 @@ class Pipeline:
                 data = tf.ensure_shape(data, [size])
                 if pad or excluded:  # copies all bytes
                     data = tf.where(is_example, data, placeholder)
-            present = {name: is_example & known for name, known in chunk.present.items()}
+            mask = {name: is_example & known for name, known in chunk.mask.items()}
             may_be_raw = is_encoded and self._first_is_raw
             images, draws = self.preprocessor.images(data, chunk.indices, may_be_raw=may_be_raw)
             return Batch(
                 images=images,
-                labels={
-                    name: where_known(present[name], value, 0)
-                    for name, value in chunk.labels.items()
-                },
-                present=present,
+                labels={name: masked(value, mask[name], 0) for name, value in chunk.labels.items()},
+                present=mask,
                 ids=tf.where(is_example, chunk.numbers, tf.constant(PADDING_ID, tf.int64)),
                 draws=draws,
             )
@@ -215,9 +212,9 @@ class Pipeline:
             return bool(netpbm.headers(tf.constant([first]))[0, 0] > 0)
 
 
-def where_known(known: tf.Tensor, values: tf.Tensor, other: float) -> tf.Tensor:
-    """Rows of values [B, ...] where known [B], elsewhere another number."""
-    rows = tf.reshape(known, [-1, *[1] * (values.shape.rank - 1)])
+def masked(values: tf.Tensor, mask: tf.Tensor, other: float) -> tf.Tensor:
+    """The values [B, ...] with another number in the rows that a mask, bool [B], leaves out."""
+    rows = tf.reshape(mask, [-1, *[1] * (values.shape.rank - 1)])
     return tf.where(rows, values, tf.cast(other, values.dtype))
 
 
