@@ -602,9 +602,7 @@ def test_a_comparison(run, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_an_export_says_the_accuracy_of_the_evaluation(run):
-    exported = export_folder(
-        run.settings, ExportRequest("saved_model", tolerance=0.05), str(run.folder / "cache")
-    )
+    exported = export_folder(run.settings, ExportRequest("saved_model", tolerance=0.05))
     right = np.concatenate(
         [
             (truth == predicted).reshape(len(truth), -1).all(axis=1)

@@ -50,12 +50,9 @@ def main(given: Arguments, settings: Settings) -> int:
     from tf_image_classification.serving.label_predictions import PredictOptions  # late: TensorFlow
     from tf_image_classification.workflows.predict import PredictRequest, predict
 
+    options = PredictOptions(given.top_k, given.reject_below, given.calibrated, given.batch_size)
     request = PredictRequest(
-        settings.run.model_dir,
-        given.paths,
-        given.output,
-        given.resume,
-        PredictOptions(given.top_k, given.reject_below, given.calibrated, given.batch_size),
+        settings.run.model_dir, given.paths, given.output, given.resume, options
     )
     lines = streams.input_lines() if "-" in given.paths else ()
     return int(predict(request, cache_dir(settings), lines) > 0)

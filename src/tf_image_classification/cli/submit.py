@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings, declare
@@ -66,21 +67,13 @@ def main(given: Arguments, settings: Settings) -> int:
     missing = [f"--{name}" for name in _NEEDED[given.platform] if not getattr(given, name)]
     if missing:
         raise UsageError(f"missing: {', '.join(missing)}.")
-    allowed, dry_run = given.allow_secret, given.dry_run
-    application = submit.checked_application(given.command, allowed=allowed)
+    application = submit.checked_application(given.command, allowed=given.allow_secret)
+    choices: dict[str, Any] = {"allowed": given.allow_secret, "dry_run": given.dry_run}
     if given.platform == "docker":
-        submit.write_docker_context(
-            application,
-            given.output,
-            given.image,
-            "gpu" if given.gpu else "cpu",
-            allowed=allowed,
-            dry_run=dry_run,
-        )
+        accelerator = "gpu" if given.gpu else "cpu"
+        submit.write_docker_context(application, given.output, given.image, accelerator, **choices)
     elif given.platform == "kubernetes":
-        submit.write_manifests(
-            application, given.config, given.api, given.output, allowed=allowed, dry_run=dry_run
-        )
+        submit.write_manifests(application, given.config, given.api, given.output, **choices)
     else:
-        submit.submit_to_vertex(application, given.config, allowed=allowed, dry_run=dry_run)
+        submit.submit_to_vertex(application, given.config, **choices)
     return 0

@@ -156,13 +156,10 @@ def _check_names(
     outputs: Outputs, references: Mapping[str, Reference], schema: LabelSchema
 ) -> None:
     """Check that every output has a reference, and that none is missing."""
-    expected = {
-        key
-        for label in schema
-        for key in exported_outputs(
-            label, is_calibrated=references[label.name].calibrated is not None
-        )
-    }
+    expected: set[str] = set()
+    for label in schema:
+        is_calibrated = references[label.name].calibrated is not None
+        expected |= set(exported_outputs(label, is_calibrated=is_calibrated))
     optional = {class_names_key(label) for label in schema.labels_with_classes}
     if expected - set(outputs) or set(outputs) - expected - optional:
         raise ParityError(

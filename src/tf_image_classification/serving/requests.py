@@ -28,10 +28,14 @@ class RefusedError(Exception):
         self.status = status
 
 
-def _object(closed: bool = False, /, **properties: Any) -> dict[str, Any]:
-    """The schema of an object with exactly these keys, or also others unless it is closed."""
-    schema = {"type": "object", "properties": properties, "required": [*properties]}
-    return schema | ({"additionalProperties": False} if closed else {})
+def _object(**properties: Any) -> dict[str, Any]:
+    """The schema of an object that has these keys."""
+    return {"type": "object", "properties": properties, "required": [*properties]}
+
+
+def _closed(**properties: Any) -> dict[str, Any]:
+    """The schema of an object that has these keys alone."""
+    return _object(**properties) | {"additionalProperties": False}
 
 
 def _images(items: dict[str, Any]) -> dict[str, Any]:
@@ -55,13 +59,13 @@ BODY = {
 
 ANSWER = {
     "oneOf": [
-        _object(True, predictions={"type": "array", "items": {"type": "object"}}),
-        _object(True, outputs={"type": "object", "additionalProperties": {"type": "array"}}),
+        _closed(predictions={"type": "array", "items": {"type": "object"}}),
+        _closed(outputs={"type": "object", "additionalProperties": {"type": "array"}}),
     ]
 }
 """Schema of the answer, in the format of the request."""
 
-ERROR = _object(True, error={"type": "string"})
+ERROR = _closed(error={"type": "string"})
 """Schema of an error."""
 
 

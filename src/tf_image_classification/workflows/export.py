@@ -94,11 +94,7 @@ def export_folder(
     data = _read_data(exported, manifest, settings, request)
     evaluated = _table_of(data.evaluation)
     predictions = evaluate.kept_predictions(
-        folder,
-        settings,
-        exported.step,
-        evaluated.fingerprint,
-        may_replace=False,
+        folder, settings, exported.step, evaluated.fingerprint, may_replace=False
     )
     predictor = load_model(folder.path)  # with the calibration of that evaluation
     calibrations = predictor.calibrations
@@ -153,11 +149,11 @@ def _read_data(
     )
 
 
-def _table_of(source: BatchSource | None) -> Table:
-    """The map-style source of a data set."""
-    table = source.table if source is not None else None
+def _table_of(examples: BatchSource | None) -> Table:
+    """The examples of a set by number."""
+    table = None if examples is None else examples.table
     if table is None:
-        raise DataError("An export needs random access to images: use input_mode indexed.")
+        raise DataError("An export reads images by number: use input_mode indexed.")
     return table
 
 

@@ -54,7 +54,6 @@ def predict(request: PredictRequest, cache_dir: str, lines: Iterable[str] = ()) 
         TficError: the model or the output cannot be used, or a pattern matches no file.
         RunInterrupted: by a signal, of a request that resumes.
     """
-    request.options.check()
     check_patterns(request.paths)
     model = predictor.load_model(request.model_dir)
     calibrated = model.calibrations if request.options.is_calibrated else {}
