@@ -34,6 +34,7 @@ from tf_image_classification.runs import ready_hooks
 from tf_image_classification.runs.reporting import write_report
 from tf_image_classification.runs.shipping import Wish, export_folder
 
+pytestmark = pytest.mark.slow
 SIZE, COUNT = 8, 120
 EPS = np.finfo(np.float32).eps
 KINDS = tuple(f"k{i}" for i in range(7))

@@ -83,7 +83,7 @@ def export(settings, name, quantization="none"):
     return export_folder(settings, wish, settings.data.cache_dir, spec)
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FORMATS, "keras"])
 def test_every_kind_of_label_is_in_every_format(settings, name):
     parity = export(settings, name).parity

@@ -144,6 +144,7 @@ def test_alone_wishes_are_done_at_once_and_among_several_one_call_later():
     assert several.decide(Wishes(), several.votes(Wishes())) == Wishes()
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
