@@ -86,6 +86,7 @@ def script(tmp_path, monkeypatch):
     return "my_script.py"
 
 
+@pytest.mark.slow
 def test_a_script_that_trains_when_it_is_run_is_only_read_for_its_spec(script, capsys):
     assert main.main(["check-spec", f"{script}:Mine", "--image_size", "8"]) == 0
     printed = capsys.readouterr().out

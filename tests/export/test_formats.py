@@ -47,6 +47,7 @@ def said(shipped_run, count=6):
     return np.array([one.labels["kind"].probabilities for one in found])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_each_format_predicts_what_was_evaluated(shipped_run, name):
     exported = export(shipped_run, format=name)

@@ -616,6 +616,7 @@ def test_the_page_shows_the_classes_and_where_the_model_looks(client, shipped_ru
         assert [c for c in complaints if "400" not in c] == []
 
 
+@pytest.mark.slow
 def test_the_page_asks_for_the_token_and_then_works(model, shipped_run, tmp_path):
     picture = tmp_path / "picture.png"
     picture.write_bytes(shipped_run.images[0])

@@ -57,6 +57,7 @@ def test_a_program_of_ones_own_may_be_started_with_closed_streams(tmp_path, func
         assert (tmp_path / "data").read_text() == f"{status} True"
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("words", ["backbones", "train --help", "--help"])
 @pytest.mark.parametrize("reader", ["true", "head -1"])
 def test_a_reader_that_leaves_is_no_error(words, reader):

@@ -35,6 +35,7 @@ from tf_image_classification.workflows.report import write_report
 from tf_image_classification.workflows.setup import default_hooks
 from workflows.test_label_kinds import MixedSpec
 
+pytestmark = pytest.mark.slow
 SIZE, COUNT = 8, 120
 EPS = np.finfo(np.float32).eps
 KINDS = tuple(f"k{i}" for i in range(7))
