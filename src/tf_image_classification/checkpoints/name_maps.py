@@ -171,11 +171,11 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
 def _slim_map(lines: Sequence[_Line], network: str) -> NameMap:
     """The map of one network in ``slim_names.tsv``."""
     rows, only_with = [], ""
-    for layer, scope, options in _expanded(lines, network):
-        if layer == "only_with":
+    for ours, scope, options in _expanded(lines, network):
+        if ours == "only_with":
             only_with = scope
             continue
-        layer = layer or _below_root(scope).replace("/", "_")
+        layer = ours or _below_root(scope).replace("/", "_")
         chosen = {k: v for option in options for k, v in _OPTIONS.get(option, {}).items()}
         rows.append(Row(layer, scope, **chosen))
         if "batch_norm" in options:
