@@ -1,7 +1,7 @@
 r"""Variable names of TF-Slim checkpoints for our networks (``slim_names.tsv``); no TensorFlow.
 
-A map is a table of rows, each from layers of ours to their scope in a checkpoint. Further maps can
-be registered:
+A map is a table of rows, each from layers of a network to their scope in a checkpoint. Further maps
+can be registered:
 
     register(NameMap("my_net", (Row(r"block(\d+)_conv", r"MyNet/block_\1/conv"),)))
 """
@@ -36,7 +36,7 @@ SEED_STATE = "seed_generator_state"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    r"""Layers of ours and their scope in a checkpoint.
+    r"""Layers of a network and their scope in a checkpoint.
 
     Attributes:
         layer: regular expression for the layer's name.
