@@ -15,6 +15,7 @@ from tf_image_classification.checkpoints.class_rows import classes_of, row_chang
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.hooks import LoadCheckpointHook
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.workflows import export
@@ -108,9 +109,9 @@ def test_exported_files_bring_the_names_wherever_they_are(first, tmp_path):
     settings = make_settings({"model_dir": str(first)})
     for form in ("keras", "saved_model"):
         own = spec(OLD) if form == "keras" else None
-        shipped = export.export_folder(settings, export.Wish(form), own)
-        [written] = [n for n in os.listdir(shipped.path) if n.startswith(("model.keras", "saved"))]
-        path = os.path.join(shipped.path, written)
+        exported = export.export_folder(settings, ExportRequest(form), own)
+        [written] = [n for n in os.listdir(exported.path) if n.startswith(("model.keras", "saved"))]
+        path = os.path.join(exported.path, written)
         moved = str(tmp_path / written)
         (shutil.copytree if form == "saved_model" else shutil.copy)(path, moved)
         for place in (path, moved):

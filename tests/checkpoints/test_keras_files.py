@@ -210,7 +210,7 @@ def test_a_file_of_another_network_is_refused(tmp_path):
     output = layers.pop("logits")
     layers |= {"more": {"more/kernel": np.zeros([3, 3, 4, 4])}, "logits": output}
     path = write_keras_2(tmp_path / "w.h5", layers)
-    expected = "1 variables of the file's body, such as more/kernel, have no place in the model"
+    expected = "1 variables of the file's body, e.g. more/kernel, have no place in the model"
     with pytest.raises(CheckpointError, match=expected):
         warm_start(small(names=True), path)
     report = warm_start(small(names=True), path, restore_scopes=("sequential/", "logits"))

@@ -21,10 +21,11 @@ from tf_image_classification import evaluate, load_model, make_settings, train
 from tf_image_classification.errors import ExportError, SpecError
 from tf_image_classification.estimator_specs import logits_of, schema_of
 from tf_image_classification.export.formats import FORMATS
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.hooks import Hook
 from tf_image_classification.workflows import export_saved_model, report
-from tf_image_classification.workflows.export import Wish, export_folder
+from tf_image_classification.workflows.export import export_folder
 from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.model import build_model
 from tf_image_classification.workflows.setup.spec_check import check_spec
@@ -153,15 +154,15 @@ def all_the_way(name, sets, folder, kill):
         names = [n for n in metrics if measure in n and (len(case.labels) < 2 or label.name in n)]
         assert names and metrics[names[0]] == pytest.approx(result.metrics[names[0]], rel=1e-4)
     for kind in (*FORMATS, "keras"):
-        wish, spec = Wish(kind), CaseSpec(name) if kind == "keras" else None
+        request, spec = ExportRequest(kind), CaseSpec(name) if kind == "keras" else None
         if kind in case.no_export:
             with pytest.raises(ExportError) as caught:
-                export_folder(settings, wish, spec)
+                export_folder(settings, request, spec)
             message = str(caught.value)
             assert case.no_export[kind] in message and len(message.splitlines()) == 1
             continue
-        parity = export_folder(settings, wish, spec).parity
-        assert parity.num_examples == 12 and parity.contradictions == 0
+        found = export_folder(settings, request, spec).verification
+        assert found.num_examples == 12 and found.num_contradictions == 0
     page, _ = report.write_report(settings, is_inspected=False)
     with open(page, encoding="utf-8") as stream:
         text = stream.read()

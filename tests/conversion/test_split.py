@@ -48,8 +48,8 @@ def test_a_group_stays_together_and_a_class_is_divided_evenly():
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ({"a": math.nan}, "add up to nan"),
-        ({"a": 0.5}, "add up to 0.5"),
+        ({"a": math.nan}, "sum to nan"),
+        ({"a": 0.5}, "sum to 0.5"),
         ({"a": 1.5, "b": -0.5}, "each above 0"),
     ],
 )

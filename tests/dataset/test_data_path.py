@@ -118,9 +118,9 @@ def test_what_a_folder_leaves_out_is_told(tmp_path):
     raw = read_table([str(tmp_path)], schema, options(tmp_path))
     assert raw.num_examples == 3 and raw.vocabulary(schema["pet"]) == ("cat", "dog", "emu")
     names, beside, contradictions = raw.notes
-    assert "left out 1 file or row" in names and "notes.txt: not the name of an image" in names
+    assert "skipped 1 file or row" in names and "notes.txt: not the name of an image" in names
     assert (
-        "left out 1 file or row" in beside and "stray.jpg: lies beside the class folders" in beside
+        "skipped 1 file or row" in beside and "stray.jpg: lies beside the class folders" in beside
     )
     assert contradictions.startswith("2 images are there twice with contradicting labels: ")
     assert "1.jpg (cat) and " in contradictions and "2.jpg (dog)" in contradictions

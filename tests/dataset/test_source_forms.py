@@ -17,7 +17,7 @@ from tf_image_classification.dataset.readers import find_examples, for_role, has
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import TficError
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.serving.found_images import images_of
+from tf_image_classification.serving.input_images import find_images
 from tf_image_classification.workflows.convert import ConvertOptions, convert
 from tf_image_classification.workflows.inspect import inspect
 
@@ -50,6 +50,7 @@ def classes_of(column, label):
     ]
 
 
+@pytest.mark.slow_after(40)
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_gives_its_examples_to_every_command(tmp_path, name):
     form = FORMS[name]
@@ -73,7 +74,7 @@ def test_a_form_gives_its_examples_to_every_command(tmp_path, name):
         listing.locate(i) for i in range(len(listing))
     ]
     # predict
-    contents = [found.content() for found in images_of([path])]
+    contents = [found.content() for found in find_images([path])]
     encoded = [
         tf.io.read_file(found).numpy() if isinstance(found, str) else found for found in contents
     ]
@@ -87,6 +88,7 @@ def test_a_form_gives_its_examples_to_every_command(tmp_path, name):
     assert sorted(read) == sorted(pictures)
 
 
+@pytest.mark.slow_after(40)
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_form_that_cannot_be_trained_on_is_refused_with_what_to_do(tmp_path, name):
     write, message = REFUSED[name]
@@ -100,12 +102,12 @@ def test_a_form_that_cannot_be_trained_on_is_refused_with_what_to_do(tmp_path, n
 IN_A_BUCKET = """
 import json, sys
 from dataset.test_source_forms import table_of
-from tf_image_classification.serving.found_images import images_of
+from tf_image_classification.serving.input_images import find_images
 given = json.load(sys.stdin)
 found = {}
 for name, (path, label_columns) in given.items():
     table, _ = table_of(path, sys.argv[1], label_columns)
-    images = [each.content() for each in images_of([path])]
+    images = [each.content() for each in find_images([path])]
     failed = [str(each) for each in images if isinstance(each, Exception)]
     found[name] = [table.num_examples, table.fingerprint, len(images), failed]
 print(json.dumps(found))

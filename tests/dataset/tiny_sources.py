@@ -32,12 +32,12 @@ def example(number, **features):
     return tf.train.Example(features=tf.train.Features(feature=built)).SerializeToString()
 
 
-def pipeline(source, *, batch_size=4, cache=None, seed=0, **preprocessing):
+def pipeline(source, *, batch_size=4, cache=None, seed=0, shuffle=True, **preprocessing):
     """A pipeline over a table or a stream; the other arguments are those of the preprocessor."""
     if isinstance(source, Stream):
-        reader = StreamingReader(source, seed=seed)
+        reader = StreamingReader(source, seed=seed, shuffle=shuffle)
     else:
-        reader = IndexedReader(source, seed=seed, cache=cache)
+        reader = IndexedReader(source, seed=seed, shuffle=shuffle, cache=cache)
     preprocessor = ImagePreprocessor(seed=seed, **preprocessing)
     return Pipeline(reader=reader, preprocessor=preprocessor, batch_size=batch_size)
 

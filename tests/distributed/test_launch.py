@@ -63,7 +63,7 @@ def test_without_restarts_the_others_are_stopped_and_the_status_is_that_of_the_f
 @pytest.mark.parametrize(
     ("ending", "status", "words"),
     [
-        ("os.kill(os.getpid(), 9)", 75, "was killed by SIGKILL (the kernel does that when memory"),
+        ("os.kill(os.getpid(), 9)", 75, "was killed by SIGKILL (perhaps out of memory"),
         ("os.kill(os.getpid(), 15)", 75, "was killed by SIGTERM"),
         ("os.kill(os.getpid(), 11)", 139, "was killed by SIGSEGV"),
         ("sys.exit(75)", 75, "ended with status 75"),

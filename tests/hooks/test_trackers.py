@@ -62,7 +62,7 @@ def test_the_setting_brings_the_hooks(tmp_path):
 
 
 def test_unknown_trackers_and_missing_packages_are_named(tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="mlflow, wandb"):
+    with pytest.raises(ConfigError, match="mlflow or wandb"):
         tracker_hook("excel", Every(steps=1))
     monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
     with pytest.raises(ConfigError, match=r"\[mlflow\]"):

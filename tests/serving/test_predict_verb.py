@@ -118,7 +118,7 @@ def test_a_kill_at_any_row_leaves_an_output_that_can_be_continued(
     """The folder as a kill would leave it: with a record that lags behind and half a row."""
     whole = str(tmp_path / "whole" / f"out.{kind}")
     assert predict(folder, "--output", whole) == 1
-    monkeypatch.setattr("tf_image_classification.serving.prediction_file._SECS_BETWEEN_RECORDS", -1)
+    monkeypatch.setattr("tf_image_classification.serving.prediction_file._STATE_INTERVAL_SECS", -1)
     for count in (1, 7, 12):
         running, killed = tmp_path / f"running{count}", tmp_path / f"killed{count}"
         with monkeypatch.context() as patched:
@@ -394,7 +394,7 @@ def test_names_of_every_kind_come_back(folder, shipped_run, tmp_path, monkeypatc
 @pytest.mark.slow
 def test_memory_stays_level_however_many_inputs_there_are(tmp_path, monkeypatch):
     """Eight times the rows take no more memory."""
-    monkeypatch.setattr("tf_image_classification.serving.prediction_file._ROWS_A_GROUP", 200)
+    monkeypatch.setattr("tf_image_classification.serving.prediction_file._ROW_GROUP_SIZE", 200)
     label = predictor.LabelPrediction("cat", 0, 0.9, [0.9, 0.1], [("cat", 0.9), ("dog", 0.1)])
     model = types.SimpleNamespace(
         schema=LabelSchema((Label("kind", depth=2, class_names=("cat", "dog")),)),

@@ -28,6 +28,7 @@ from browser import open_page
 from tf_image_classification import load_model
 from tf_image_classification.cli import serve as serve_verb
 from tf_image_classification.serving import predictor, requests, server
+from tf_image_classification.serving.app import ServerOptions, make_app
 from tf_image_classification.serving.batcher import (
     Batcher,
     Limits,
@@ -35,7 +36,6 @@ from tf_image_classification.serving.batcher import (
     StoppedError,
 )
 from tf_image_classification.serving.connections import ConnectionLimits, limited_protocol
-from tf_image_classification.serving.server import ServerOptions, make_app
 from tiny_runs import free_ports
 
 AT = "/v1/models/tiny"

@@ -315,7 +315,7 @@ def test_records_of_a_bucket_that_changed_in_their_middle_are_read_anew(gcs, tmp
 import sys
 from tf_image_classification.dataset import tfrecord
 index = tfrecord.index_file("gs://bucket/records", sys.argv[1])
-print(tfrecord.RecordReader([index]).read([1])[0][:3])
+print(index.reader().read([1])[0][:3])
 """
     for middle in (b"old", b"new"):
         with tf.io.TFRecordWriter(str(tmp_path / "records")) as writer:

@@ -16,8 +16,9 @@ from tf_image_classification.cli import evaluate as evaluate_verb
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.evaluation.predictions import read_predictions
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.workflows.export import Wish, export_folder
+from tf_image_classification.workflows.export import export_folder
 from tf_image_classification.workflows.report import write_report
 from tiny_runs import write_records
 
@@ -64,9 +65,9 @@ def test_what_was_evaluated_last_is_reported_and_compared_and_stays(run, capsys)
     before = contents(run)
     _, card = write_report(given(run), is_inspected=False)
     assert "on 60 examples" in pathlib.Path(card).read_text()
-    shipped = export_folder(given(run), Wish("saved_model", num_examples=5))
-    assert shipped.parity.num_examples == 5
-    export_folder(given(run, run.evaluation), Wish("saved_model", num_examples=5))
+    exported = export_folder(given(run), ExportRequest("saved_model", num_examples=5))
+    assert exported.verification.num_examples == 5
+    export_folder(given(run, run.evaluation), ExportRequest("saved_model", num_examples=5))
     assert contents(run) == before
     _, card = write_report(given(run, run.evaluation), is_inspected=False)
     assert "on 90 examples" in pathlib.Path(card).read_text()
@@ -86,9 +87,9 @@ def test_a_small_evaluation_does_not_take_the_folders_calibration(run, capsys, c
     lines = pathlib.Path(run.model_dir, "evaluations.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["num_examples"] == 6  # listed all the same
 
-    export_folder(given(run, few), Wish("saved_model"))
+    export_folder(given(run, few), ExportRequest("saved_model"))
     assert "evaluated 6 examples; not kept" in caplog.text
-    assert "was compared on 6 examples only" in caplog.text
+    assert "was verified on 6 examples only" in caplog.text
     assert contents(run) == before
 
 

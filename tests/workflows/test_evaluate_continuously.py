@@ -18,7 +18,7 @@ from tf_image_classification.config import make_settings
 from tf_image_classification.errors import RunInterrupted
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import signals
-from tf_image_classification.training.loop import length_asked
+from tf_image_classification.training.length import requested_length
 from tf_image_classification.workflows import evaluate_continuously
 from tf_image_classification.workflows.setup.pending_evaluations import (
     MAX_PENDING,
@@ -32,7 +32,7 @@ def settings_for(folder, **changes):
 
 
 def save(folder, step, settings, *, is_complete=False):
-    notes = {"is_complete": is_complete, "asked": length_asked(settings), "hooks": {}}
+    notes = {"is_complete": is_complete, "asked": requested_length(settings), "hooks": {}}
     store = CheckpointStore(ModelFolder(str(folder)).checkpoints, -1)
     return store.save(step, {"a": np.ones(3, np.float32)}, notes)
 
@@ -145,7 +145,7 @@ def test_workers_keep_what_an_evaluator_that_is_away_has_to_evaluate(tmp_path, e
     settings = settings_for(tmp_path, eval_every_steps=2, train_steps=100)
     folder = ModelFolder(str(tmp_path))
     store, owed = CheckpointStore(folder.checkpoints, 2), PendingEvaluations(folder, settings)
-    notes = {"is_complete": False, "asked": length_asked(settings), "hooks": {}}
+    notes = {"is_complete": False, "asked": requested_length(settings), "hooks": {}}
 
     def train(first, last):
         for step in range(first, last + 1):

@@ -25,11 +25,12 @@ from tf_image_classification.batches import Batch
 from tf_image_classification.cli import compare as compare_verb
 from tf_image_classification.evaluation.loop import conclude, evaluate_batches, sum_batches
 from tf_image_classification.evaluation.predictions import read_predictions, write_predictions
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics import confusion
 from tf_image_classification.metrics.definitions import METRICS, metrics_of
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.workflows.export import Wish, export_folder
+from tf_image_classification.workflows.export import export_folder
 from tf_image_classification.workflows.report import write_report
 from tf_image_classification.workflows.setup import default_hooks
 from workflows.test_label_kinds import MixedSpec
@@ -601,7 +602,7 @@ def test_a_comparison(run, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_an_export_says_the_accuracy_of_the_evaluation(run):
-    shipped = export_folder(run.settings, Wish("saved_model", tolerance=0.05))
+    exported = export_folder(run.settings, ExportRequest("saved_model", tolerance=0.05))
     right = np.concatenate(
         [
             (truth == predicted).reshape(len(truth), -1).all(axis=1)
@@ -609,7 +610,7 @@ def test_an_export_says_the_accuracy_of_the_evaluation(run):
             if label.has_classes
         ]
     )
-    assert shipped.parity.accuracy_there == pytest.approx(right.mean())
+    assert exported.verification.reference_accuracy == pytest.approx(right.mean())
 
 
 @pytest.mark.slow

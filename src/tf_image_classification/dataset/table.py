@@ -1,4 +1,4 @@
-"""A map-style source: every example of a listing by number, its labels as numbers.
+"""A map-style source: every example of a listing by its number, with its labels as numbers.
 
     raw = read_table(["train.csv"], schema, options)
     table = raw.encode(schema.with_vocabularies({"pet": ["cat", "dog"]}))
@@ -45,7 +45,7 @@ class SourceOptions:
         cache_dir: folder for indexes and unpacked files.
         image_feature: as in the settings.
         label_features: label name to the feature or column that holds it.
-        skips_damaged: whether rows that cannot be examples are left out instead of an error.
+        skips_damaged: whether rows that cannot be examples are skipped; else they are an error.
     """
 
     option: str
@@ -57,22 +57,22 @@ class SourceOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Every example of a source: where its bytes lie and what its labels are.
+    """The examples of a source: access to their bytes, and their labels.
 
     Attributes:
         num_examples: exact number of examples.
         columns: by label name, the labels of all examples.
         fetch: in-graph, int64 [n] example numbers to string [n] encoded images.
-        locate: what to call an example in a message: its file and its record, line or name.
-        fingerprint: hexadecimal digest of the records and of what is read in them; of images in
-            files of their own their names, sizes in bytes and labels. It does not depend on where
+        locate: gives an example's file and its record, line or name, for messages.
+        fingerprint: hexadecimal digest of the records and the features that are read; of images in
+            files of their own, their names, sizes in bytes and labels. It does not depend on where
             they lie.
-        notes: what was left out, in sentences for the user.
-        fetches_in_parallel: whether ``fetch`` gains from being called in parallel.
-        sizes: int64 [N], bytes of each image's file; 0 for a remote one; empty where images have no
+        notes: skipped files and contradicting labels, in sentences for the user.
+        fetches_in_parallel: whether parallel calls of ``fetch`` are faster.
+        sizes: int64 [N], bytes of each image's file; 0 for a remote one; empty if images have no
             files of their own.
-        attributes: by name the columns beside the labels, "" where unknown.
-        left_out: rows that should have been examples and were left out.
+        attributes: by name, the columns that are no labels, "" if unknown.
+        left_out: skipped rows that should have been examples.
     """
 
     num_examples: int
@@ -89,11 +89,11 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class RawTable:
-    """A table whose labels are still texts or numbers as they stand in the source.
+    """A table whose labels are the texts or numbers of the source, not yet encoded.
 
     Attributes:
         listing: the examples.
-        raw: by label name its value of each example.
+        raw: by label name, the value of each example.
         table: the examples without labels.
     """
 
@@ -127,7 +127,7 @@ class RawTable:
         return self.table.fetch
 
     def vocabulary(self, label: Label) -> tuple[str, ...]:
-        """The class names that this source gives a label, in numbering order.
+        """The class names of a label in this source, in the order of their numbers.
 
         Raises:
             LabelError: as ``collect_vocabulary``.
@@ -149,7 +149,7 @@ class RawTable:
             columns[label.name] = encode(label, self.raw[label.name], self.locate)
             if not columns[label.name].present.any():
                 raise LabelError(
-                    f"Not one of {self.num_examples} examples has label {label.name!r}. "
+                    f"None of {self.num_examples} examples has label {label.name!r}. "
                     "Correct its name in class_dict, or its marker for missing labels."
                 )
         return dataclasses.replace(self.table, columns=columns)
@@ -180,14 +180,14 @@ def table_of(listing: Listing, schema: LabelSchema, options: SourceOptions) -> R
     """The table of a listing.
 
     Raises:
-        DataError: a row cannot be an example and is not to be left out, or a label has no column.
+        DataError: a row cannot be an example and is not to be skipped, or a label has no column.
     """
     if listing.damaged and not options.skips_damaged:
         count = len(listing.damaged)
         more = f" {count - 1} more are like it." if count > 1 else ""
         raise DataError(
             f"{str(listing.damaged[0]).rstrip('.')}.{more} Start again with --on_bad_image skip to "
-            "leave such rows out."
+            "skip such rows."
         )
     columns = {name: _column_of(name, listing, schema, options) for name in schema.names}
     raw = {name: listing.columns[column] for name, column in columns.items()}
@@ -212,7 +212,7 @@ def _column_of(name: str, listing: Listing, schema: LabelSchema, options: Source
     """The column that holds a label.
 
     Raises:
-        DataError: there is none.
+        DataError: the source has no such column.
     """
     known = listing.columns
     given = options.label_features
@@ -222,7 +222,8 @@ def _column_of(name: str, listing: Listing, schema: LabelSchema, options: Source
         if not is_only or not schema.labels[0].is_class:
             raise DataError(
                 f"{_source_name(listing)} is a folder of class folders, which gives one class "
-                f"label; class_dict has {', '.join(schema.names)}. Use a CSV with a column a label."
+                f"label; class_dict has {', '.join(schema.names)}. Use a CSV with a column for "
+                "each label."
             )
         return LABEL
     column = column_of(name, known, is_only=is_only, given=given)
@@ -268,7 +269,7 @@ def _fingerprint(
 
 
 def attribute_texts(table: Table) -> dict[str, list[str]]:
-    """The columns beside the labels as texts, "" where unknown."""
+    """The columns that are no labels, as texts, "" if unknown."""
     return {
         name: [
             "" if isinstance(value, tuple) else str(value)

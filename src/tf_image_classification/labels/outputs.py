@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.labels.schema import MULTILABEL, Label
+from tf_image_classification.labels.schema import MULTILABEL, SEPARATOR, Label
 
 
 def probabilities_key(name: str) -> str:
@@ -82,3 +82,21 @@ def confidence_of(predicted: npt.NDArray[Any], probabilities: npt.NDArray[Any]) 
     if predicted.ndim == 2:
         return np.where(predicted > 0, exact, 1 - exact).min(axis=1)
     return np.take_along_axis(exact, predicted[:, None], axis=1)[:, 0]
+
+
+def predicted_names(label: Label, predicted: npt.NDArray[Any]) -> list[str]:
+    """The name of each example's predicted class; for multilabel, names joined by ``SEPARATOR``.
+
+    Args:
+        label: a label with classes.
+        predicted: class numbers [n]; for multilabel 0 or 1 [n, D].
+
+    Example:
+        >>> predicted_names(Label("pet", depth=2, class_names=("cat", "dog")), np.array([1, 0]))
+        ['dog', 'cat']
+    """
+    names = np.array(label.named_classes(), object)
+    if label.kind == MULTILABEL:
+        return [SEPARATOR.join(names[row.astype(bool)]) for row in predicted]
+    found: list[str] = names[predicted].tolist()
+    return found

@@ -38,7 +38,8 @@ from tf_image_classification.export.saved_model import (
 )
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics.definitions import metric_names
-from tf_image_classification.model_folder import ModelFolder, RunManifest, evaluation_line
+from tf_image_classification.model_folder import ModelFolder, evaluation_line
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
 from tf_image_classification.workflows import keep_evaluation
@@ -320,13 +321,13 @@ def _refuse_for_exported(settings: Settings, manifest: RunManifest) -> None:
 
 def _set_otherwise(settings: Settings, manifest: RunManifest) -> list[str]:
     """Options given now that change predictions and had other values in the training."""
-    fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
     settings = png16_range.as_begun(settings, manifest)
     return [
         name
-        for name in (*fixed, "test_time_augmentation", "png16_range")
-        if settings.origin(name) != "default"
-        and settings.values()[name] != manifest.settings.get(name, OPTIONS[name].default)
+        for name, option in OPTIONS.items()
+        if option.is_exported
+        and settings.origin(name) != "default"
+        and settings.values()[name] != manifest.settings.get(name, option.default)
     ]
 
 
@@ -364,27 +365,16 @@ def _in_names_of_run(schema: LabelSchema, manifest: RunManifest) -> LabelSchema:
     return schema.with_vocabularies(names)
 
 
-_OF_TRAINING = (
-    *("input_mode", "stream_block", "gradient_accumulation_steps", "balanced_sampling"),
-    *("head_phase", "layer_decay", "freeze_batch_norm", "trainable_scopes"),
-    *("batch_norm_momentum", "mixup_alpha", "cutmix_alpha"),
-)
-
-
 def inherited(settings: Settings, manifest: RunManifest) -> Settings:
     """The settings, with the run's values for options that change predictions and are not given.
 
-    Options of the training's input and optimizer are not inherited.
+    Their declarations tell which these are (``Option.is_inherited``).
     """
     settings = png16_range.as_begun(settings, manifest)
     missing = {
         name: manifest.settings[name]
         for name in manifest.origins
-        if settings.origin(name) == "default"
-        and name in OPTIONS
-        and (OPTIONS[name].resume == "same" or name == "eval_metadata")
-        and OPTIONS[name].group not in ("optimizer", "schedule")
-        and name not in _OF_TRAINING
+        if settings.origin(name) == "default" and name in OPTIONS and OPTIONS[name].is_inherited
     }
     return settings.replace(**missing)
 

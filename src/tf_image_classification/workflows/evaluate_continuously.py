@@ -11,18 +11,17 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tf_image_classification.checkpoints.store import CheckpointStore, Saved
-from tf_image_classification.config import Settings
+from tf_image_classification.config import Settings, check_facts
 from tf_image_classification.distributed.cluster_spec import Cluster
 from tf_image_classification.errors import CheckpointError, ConfigError
 from tf_image_classification.evaluation.loop import Evaluation
-from tf_image_classification.hooks import Hook
+from tf_image_classification.hooks import EvaluationHook, EvaluationSummaryHook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files, signals
-from tf_image_classification.training.loop import length_asked
+from tf_image_classification.training.length import requested_length
 from tf_image_classification.workflows import export_saved_model, messages
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.setup import build, default_hooks, recipe, validate
@@ -38,7 +37,7 @@ log = logging.getLogger("tf_image_classification")
 
 
 def evaluate_continuously(
-    context: RunContext, cluster: Cluster, reporting_hooks: Sequence[Hook]
+    context: RunContext, cluster: Cluster, reporting_hooks: Sequence[EvaluationHook]
 ) -> TrainResult:
     """Evaluate the checkpoints of a cluster's workers as they are saved, then export the best one.
 
@@ -57,7 +56,8 @@ def evaluate_continuously(
     files.make_folder(folder.path)
     record, best = default_hooks.evaluation_hooks(context)
     # The log last: its steps are not evaluated again, so the best checkpoint must be safe by then.
-    hooks = [*default_hooks.summary_hooks(settings), best, *reporting_hooks, record]
+    summaries = [EvaluationSummaryHook()] if settings.checkpoints.save_summary_steps else []
+    hooks = [*summaries, best, *reporting_hooks, record]
     evaluation = follow(parts, settings, data.schema, hooks)
     lines = folder.evaluations()
     if evaluation is not None:
@@ -78,11 +78,7 @@ def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
     """
     choice = settings.evaluation.evaluator
     if cluster is None:
-        if settings.is_chosen("cluster_timeout_secs"):
-            raise ConfigError(
-                "cluster_timeout_secs has no effect: the environment describes no cluster. Remove "
-                "it."
-            )
+        check_facts(settings, {"cluster": "the environment describes no cluster"})
         if choice != "auto":
             raise ConfigError(
                 f"evaluator is {choice}, but the environment describes no cluster, so this "
@@ -109,7 +105,7 @@ def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
 
 
 class Evaluated:
-    """The evaluated run in the form that hooks expect.
+    """A checkpoint under evaluation, as hooks see it (``hooks.EvaluatedRun``).
 
     Attributes:
         settings: all settings.
@@ -121,29 +117,31 @@ class Evaluated:
 
     was_resumed = True
 
-    def __init__(self, settings: Settings, schema: LabelSchema, hooks: Sequence[Hook]) -> None:
+    def __init__(
+        self, settings: Settings, schema: LabelSchema, hooks: Sequence[EvaluationHook]
+    ) -> None:
         self.settings = settings
         self.schema = schema
         self.model_dir = settings.run.model_dir
         self.step = -1
         self.saved: Saved | None = None
-        # Members that hooks read of a training.
-        self.wait_secs = self.step_secs = 0.0
         self._hooks = hooks
 
-    def save(self, folder: str, keep: int) -> str:
+    def save(self, folder: str = "", keep: int | None = None) -> str:
         """Copy the checkpoint to another folder."""
-        assert self.saved is not None
+        assert self.saved is not None and folder
         states = {f"{type(hook).__name__}/1": hook.state() for hook in self._hooks}
         notes = {**self.saved.notes, "hooks": {**self.saved.notes["hooks"], **states}}
-        return CheckpointStore(folder, keep).save(self.step, self.saved.tensors, notes)
+        return CheckpointStore(folder, -1 if keep is None else keep).save(
+            self.step, self.saved.tensors, notes
+        )
 
 
 def follow(
     parts: Assembly,
     settings: Settings,
     schema: LabelSchema,
-    hooks: Sequence[Hook],
+    hooks: Sequence[EvaluationHook],
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Evaluation | None:
@@ -166,7 +164,7 @@ def follow(
     evaluate = parts.evaluate_some(settings.evaluation.eval_freq)
     folder = ModelFolder(settings.run.model_dir)
     store = CheckpointStore(folder.checkpoints)
-    run: Any = Evaluated(settings, schema, hooks)
+    run = Evaluated(settings, schema, hooks)
     by_steps = settings.evaluation.eval_every_steps is not None  # then all that it asks for
     throttle_secs = 0.0 if by_steps else settings.evaluation.eval_throttle_secs
     done = {0, *(line["step"] for line in folder.evaluations())}
@@ -255,4 +253,4 @@ def _is_complete(store: CheckpointStore, done: set[int], settings: Settings) -> 
 
 def _is_last(saved: Saved, settings: Settings) -> bool:
     """Whether a checkpoint is the end of the run, and not of a shorter one that now goes on."""
-    return bool(saved.notes["is_complete"]) and saved.notes["asked"] == length_asked(settings)
+    return bool(saved.notes["is_complete"]) and saved.notes["asked"] == requested_length(settings)

@@ -15,7 +15,8 @@ from tf_image_classification.errors import TficError
 from tf_image_classification.evaluation.analysis import Analysis, analyze
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.export.saved_model import ExportedModel
-from tf_image_classification.model_folder import ModelFolder, RunManifest
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.workflows import evaluate
 from tf_image_classification.workflows.setup import run_data

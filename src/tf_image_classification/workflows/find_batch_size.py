@@ -59,7 +59,7 @@ def find_batch_size(
         try:
             opened = open_run(context.replace(settings=changed))
             parts = build.assemble(opened.context, opened.data, [])
-            secs = [parts.run.time_steps(1) for _ in range(_MEASURED_STEPS + 2)][2:]
+            secs = [parts.run.stepper.time_steps(1) for _ in range(_MEASURED_STEPS + 2)][2:]
         except tf.errors.ResourceExhaustedError:
             break
         speeds[size] = size / statistics.median(secs)

@@ -70,7 +70,7 @@ def find_learning_rate(
     average = 0.0
     for step in range(num_steps):
         try:
-            parts.run.time_steps(1)
+            parts.run.stepper.time_steps(1)
         except NonFiniteLossError:
             break
         average = _SMOOTHING * average + (1 - _SMOOTHING) * parts.run.mean_loss()

@@ -13,11 +13,11 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.evaluation.analysis import Analysis
 from tf_image_classification.evaluation.loop import Evaluation
-from tf_image_classification.export.verify import Parity
+from tf_image_classification.export.verify import Verification
 from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
 from tf_image_classification.report.html import calibration_text
-from tf_image_classification.training.loop import TrainingRun
+from tf_image_classification.training.run import TrainingRun
 from tf_image_classification.workflows.setup import batch_norm
 from tf_image_classification.workflows.setup.build import Assembly
 from tf_image_classification.workflows.setup.context import RunContext
@@ -178,18 +178,19 @@ def analysis_table(evaluation: Evaluation, step: int, analysis: Analysis) -> str
     return "\n".join(lines)
 
 
-def parity_header() -> str:
-    """The head of the table that ``parity_line`` fills."""
+def verification_header() -> str:
+    """The head of the table that ``verification_line`` fills."""
     return (
-        f"{'format':<12} {'examples':>8} {'largest':>9} {'mean':>9} {'flipped':>7} "
-        f"{'accuracy':>18} {'ms':>7} {'MB':>7}"
+        f"{'format':<12} {'examples':>8} {'max difference':>14} {'mean difference':>15} "
+        f"{'changed predictions':>19} {'accuracy':>16} {'ms':>7} {'MB':>7}"
     )
 
 
-def parity_line(name: str, parity: Parity) -> str:
-    """An exported file's differences, its accuracy after the evaluation's, its latency and size."""
-    accuracies = f"{parity.accuracy_there:.4f} -> {parity.accuracy_here:.4f}"
+def verification_line(name: str, found: Verification) -> str:
+    """An exported file's differences, the evaluation's accuracy and its own, latency and size."""
+    accuracies = f"{found.reference_accuracy:.4f} -> {found.accuracy:.4f}"
     return (
-        f"{name:<12} {parity.num_examples:>8} {parity.largest:>9.2g} {parity.mean:>9.2g} "
-        f"{parity.flipped:>7} {accuracies:>18} {parity.milliseconds:>7.2f} {parity.megabytes:>7.2f}"
+        f"{name:<12} {found.num_examples:>8} {found.max_difference:>14.2g} "
+        f"{found.mean_difference:>15.2g} {found.num_changed:>19} {accuracies:>16} "
+        f"{found.milliseconds:>7.2f} {found.megabytes:>7.2f}"
     )

@@ -37,7 +37,7 @@ def describe(context: RunContext) -> str:
     plan, batch_size = parts.plan, settings.data.batch_size
     first_step = max(CheckpointStore(folder.checkpoints).steps(), default=0)
     rates = [float(parts.schedule(step)) for step in _some_steps(plan.train_steps)]
-    secs = [parts.run.time_steps(1) for _ in range(_MEASURED_STEPS)]
+    secs = [parts.run.stepper.time_steps(1) for _ in range(_MEASURED_STEPS)]
     step_secs = statistics.median(secs[2:])  # the first ones trace and fill the input
     lines = [
         settings_text(settings),

@@ -17,7 +17,7 @@ from tf_image_classification.evaluation.label_errors import LabelErrors, label_e
 from tf_image_classification.evaluation.predictions import LabelPredictions
 from tf_image_classification.labels import SEPARATOR, Label
 from tf_image_classification.labels.schema import MULTILABEL, REGRESSION
-from tf_image_classification.model_folder import ModelFolder, versions
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.report.html import (
     calibration_json,
     curves,
@@ -25,7 +25,8 @@ from tf_image_classification.report.html import (
     model_card,
     report_html,
 )
-from tf_image_classification.serving.pictures import heat_png, seen_image
+from tf_image_classification.run_manifest import versions
+from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
 from tf_image_classification.workflows.diagnose import (
     NOT_COMPARED,

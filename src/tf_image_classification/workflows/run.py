@@ -21,7 +21,7 @@ from tf_image_classification.workflows.setup.environment import join, prepare_te
 if TYPE_CHECKING:
     from tf_image_classification.distributed.cluster_spec import Cluster
     from tf_image_classification.estimator_specs import EstimatorSpec
-    from tf_image_classification.hooks import Hook
+    from tf_image_classification.hooks import EvaluationHook
 
 
 def run(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any] = ()) -> TrainResult:
@@ -147,7 +147,7 @@ def _with_own_evaluation(spec: EstimatorSpec, settings: Settings) -> Settings:
     return evaluation_split.with_own_evaluation(settings)
 
 
-def _metric_file_hooks() -> list[Hook]:
+def _metric_file_hooks() -> list[EvaluationHook]:
     """The hook that reports evaluations to a tuning service, if the environment names its file."""
     path = os.environ.get("CLOUD_ML_HP_METRIC_FILE", "")
     if not path:

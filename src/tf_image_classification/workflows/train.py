@@ -12,6 +12,7 @@ from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.hooks import Hook
 from tf_image_classification.system import files
+from tf_image_classification.training import loop
 from tf_image_classification.workflows import evaluate_continuously, export_saved_model, messages
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.setup import (
@@ -126,7 +127,7 @@ def _train_and_evaluate(
     evaluation = context.settings.evaluation
     evaluate = parts.evaluate_some(evaluation.eval_freq) if parts.evaluate_some else None
     when = default_hooks.when_to_evaluate(context.settings)
-    last: Evaluation | None = parts.run.train(evaluate, when)
+    last: Evaluation | None = loop.train(parts.run, evaluate, when)
     if last is None:
         return {}
     show(messages.evaluation_table(last, parts.run.step))

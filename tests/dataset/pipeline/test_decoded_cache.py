@@ -64,7 +64,7 @@ def test_same_batches(tmp_path, fused):
 @pytest.mark.slow_after(2)
 @pytest.mark.parametrize("augmentation", ["none", "flip", "colour"])
 @pytest.mark.parametrize("keeps", [False, True])
-def test_input_and_device_together_make_the_image_of_its_position(tmp_path, augmentation, keeps):
+def test_input_and_device_together_make_the_image_of_its_index(tmp_path, augmentation, keeps):
     table = source(tmp_path)
     how = Preprocessing(is_training=True, augmentation=augmentation)
     kept = DecodedCache(table, max_pixels=10**6) if keeps else None

@@ -439,7 +439,7 @@ def test_weights_of_keras_that_cannot_be_had_are_an_error(monkeypatch):
 
     monkeypatch.setattr(keras.utils, "get_file", downloaded)
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", downloaded)
-    with pytest.raises(ConfigError, match="cannot be had from Keras: no network"):
+    with pytest.raises(ConfigError, match="cannot be downloaded by Keras: no network"):
         backbones.imagenet_values("efficientnet_b0")
     with pytest.raises(ConfigError, match="whose layout is TF-Slim's"):
         backbones.imagenet_values("resnet_v1_50")
@@ -478,7 +478,7 @@ def test_the_learning_rate_is_found_where_the_loss_falls(tmp_path):
 
 
 def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
-    from tf_image_classification.training.loop import TrainingRun
+    from tf_image_classification.training.stepper import Stepper
     from tf_image_classification.workflows import find_batch_size
 
     records = tiny_runs.write_records(tmp_path)
@@ -490,7 +490,7 @@ def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
             raise tf.errors.ResourceExhaustedError(None, None, "no memory")
         return secs[self.batch_size]
 
-    monkeypatch.setattr(TrainingRun, "time_steps", time_steps)
+    monkeypatch.setattr(Stepper, "time_steps", time_steps)
     found = find_batch_size.find_batch_size(make_context(tiny_runs.plain_spec(), settings))
     assert found.largest == 64 and found.suggestion == 16
     assert found.images_per_second[8] == pytest.approx(100)

@@ -39,14 +39,14 @@ class EncodedChunk(NamedTuple):
         numbers: int64 [c], the examples' numbers in their source.
         data: string [c], encoded images; or uint8 [c, h, w, 3] from the cache of decoded ones.
         labels: as in ``Batch``.
-        present: by label name, bool [c]; False where the label is missing.
+        mask: by label name, bool [c]; False where the label is missing.
     """
 
     indices: tf.Tensor
     numbers: tf.Tensor
     data: tf.Tensor
     labels: Mapping[str, tf.Tensor]
-    present: Mapping[str, tf.Tensor]
+    mask: Mapping[str, tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +103,9 @@ class IndexedReader:
             indices = layout.indices(start, number)
             numbers = sampler.example_numbers(indices)
             labels = {name: tf.gather(values, numbers) for name, (values, _) in columns.items()}
-            present = {name: tf.gather(known, numbers) for name, (_, known) in columns.items()}
+            mask = {name: tf.gather(known, numbers) for name, (_, known) in columns.items()}
             data = table.fetch(numbers) if cached is None else tf.gather(cached, numbers)
-            return EncodedChunk(indices, numbers, data, labels, present)
+            return EncodedChunk(indices, numbers, data, labels, mask)
 
         parallel = PARALLEL if table.fetches_in_parallel or cached is not None else {}
         return tf.data.Dataset.range(np.iinfo(np.int64).max).map(chunk, **parallel)
@@ -179,7 +179,8 @@ class StreamingReader:
         def with_indices(chunk: tf.Tensor, parts: tuple[Any, ...]) -> EncodedChunk:
             return EncodedChunk(layout.indices(start, chunk), *parts)
 
-        batches = self.stream.batches(start, self._order_seed, layout.batch_size, layout.rows)
+        rows = layout.shard.rows(layout.batch_size)
+        batches = self.stream.batches(start, self._order_seed, layout.batch_size, rows)
         chunks = batches.map(
             lambda *parts: tf.nest.map_structure(
                 lambda t: tf.reshape(t, [-1, size, *t.shape[1:]]), parts

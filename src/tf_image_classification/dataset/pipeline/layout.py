@@ -11,6 +11,9 @@ import dataclasses
 
 import tensorflow as tf
 
+_CHUNK_PIXELS = 16 * 224**2
+_MIN_CHUNK, _MAX_CHUNK = 16, 128
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
@@ -26,7 +29,7 @@ class Shard:
     first: int = 0
     count: int = 1
 
-    def rows(self, batch_size: int) -> int:
+    def slice_size(self, batch_size: int) -> int:
         """Examples in a slice.
 
         Raises:
@@ -35,6 +38,11 @@ class Shard:
         if batch_size % self.num_slices:
             raise ValueError(f"{batch_size} examples do not split into {self.num_slices} slices.")
         return batch_size // self.num_slices
+
+    def rows(self, batch_size: int) -> range:
+        """The rows of a global batch that are made."""
+        size = self.slice_size(batch_size)
+        return range(self.first * size, (self.first + self.count) * size)
 
 
 WHOLE = Shard()
@@ -57,13 +65,7 @@ class BatchLayout:
     @property
     def chunks_per_slice(self) -> int:
         """Chunks in a slice."""
-        return self.shard.rows(self.batch_size) // self.chunk_size
-
-    @property
-    def rows(self) -> range:
-        """The rows of each global batch that are read."""
-        rows = self.shard.rows(self.batch_size)
-        return range(self.shard.first * rows, (self.shard.first + self.shard.count) * rows)
+        return self.shard.slice_size(self.batch_size) // self.chunk_size
 
     def indices(self, start: int, chunk: tf.Tensor | int) -> tf.Tensor:
         """Global example indices of a chunk, int64 [chunk_size]; works in-graph.
@@ -75,5 +77,30 @@ class BatchLayout:
         chunk = tf.convert_to_tensor(chunk, tf.int64)
         per_batch = self.shard.count * self.chunks_per_slice
         batch, inner = chunk // per_batch, chunk % per_batch
-        first = start + batch * self.batch_size + self.rows.start + inner * self.chunk_size
+        first = (
+            start
+            + batch * self.batch_size
+            + self.shard.rows(self.batch_size).start
+            + inner * self.chunk_size
+        )
         return first + tf.range(self.chunk_size, dtype=tf.int64)
+
+
+def layout_for(batch_size: int, shard: Shard, *, image_size: int) -> BatchLayout:
+    """The layout whose chunks suit images of a size: as large as possible, within limits.
+
+    A call costs as much as a hundred tiny images; many large ones together would wait for each
+    other and fill the memory.
+
+    Args:
+        batch_size: examples in a global batch.
+        shard: the slices of each global batch to make.
+        image_size: width and height of a preprocessed image, in pixels.
+
+    Raises:
+        ValueError: the batch size is no multiple of the number of slices.
+    """
+    slice_size = shard.slice_size(batch_size)
+    largest = min(max(_MIN_CHUNK, _CHUNK_PIXELS // image_size**2), _MAX_CHUNK)
+    chunk_size = next(size for size in range(largest, 0, -1) if slice_size % size == 0)
+    return BatchLayout(batch_size=batch_size, chunk_size=chunk_size, shard=shard)

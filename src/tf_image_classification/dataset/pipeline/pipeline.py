@@ -7,8 +7,8 @@
     )
     batches = pipeline.training_batches(0)
 
-Encoded examples are read in chunks, decoded and preprocessed in parallel, and come out in order;
-nothing decoded is ever shuffled or kept. The only state is a global example index.
+Examples are read in chunks, decoded and preprocessed in parallel, and joined to batches in the
+order of the reader. The only state is a global example index.
 """
 
 from __future__ import annotations
@@ -25,13 +25,10 @@ from tf_image_classification.dataset.image import netpbm
 from tf_image_classification.dataset.pipeline.bad_images import BadImage, bad_images_among
 from tf_image_classification.dataset.pipeline.example_readers import PARALLEL, EncodedChunk
 from tf_image_classification.dataset.pipeline.image_preprocessor import ImagePreprocessor
-from tf_image_classification.dataset.pipeline.layout import WHOLE, BatchLayout, Shard
+from tf_image_classification.dataset.pipeline.layout import WHOLE, Shard, layout_for
 from tf_image_classification.dataset.pipeline.protocols import ExampleReader, OnDevice
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError
-
-_CHUNK_PIXELS = 16 * 224**2
-_MAX_CHUNK = 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,7 +123,7 @@ class Pipeline:
         if training and self.data_service:
             raise DataError(
                 f"The tf.data service {self.data_service} could not make a batch, and does not "
-                "tell of which example. Its own log may; or train without --data_service, which "
+                "report which example failed. See its log, or train without --data_service, which "
                 "names the file."
             )
         reader = self.reader if training else self.reader.in_file_order
@@ -149,10 +146,7 @@ class Pipeline:
         pad: bool = False,
     ) -> tf.data.Dataset:
         """Endless slices of batches; pad: rows beyond the last example are placeholder rows."""
-        rows = shard.rows(self.batch_size)
-        layout = BatchLayout(
-            batch_size=self.batch_size, chunk_size=self._chunk_size(rows), shard=shard
-        )
+        layout = layout_for(self.batch_size, shard, image_size=self.preprocessor.image_size)
         size = layout.chunk_size
         excluded_numbers = tf.constant(sorted(excluded), tf.int64)
         placeholder = self._placeholder()
@@ -169,34 +163,23 @@ class Pipeline:
                 data = tf.ensure_shape(data, [size])
                 if pad or excluded:  # copies all bytes
                     data = tf.where(is_example, data, placeholder)
-            present = {name: is_example & known for name, known in chunk.present.items()}
+            mask = {name: is_example & known for name, known in chunk.mask.items()}
             may_be_raw = is_encoded and self._first_is_raw
-            images, draws = self.preprocessor.images(data, chunk.indices, may_be_raw=may_be_raw)
+            images, parameters = self.preprocessor.images(
+                data, chunk.indices, may_be_raw=may_be_raw
+            )
             return Batch(
                 images=images,
-                labels={
-                    name: where_known(present[name], value, 0)
-                    for name, value in chunk.labels.items()
-                },
-                present=present,
+                labels={name: masked(value, mask[name], 0) for name, value in chunk.labels.items()},
+                present=mask,
                 ids=tf.where(is_example, chunk.numbers, tf.constant(PADDING_ID, tf.int64)),
-                draws=draws,
+                draws=parameters,
             )
 
         chunks = reader.chunks(start, layout).map(batch_of, **PARALLEL)
         slices = chunks.batch(layout.chunks_per_slice, drop_remainder=True)
         merged = slices.map(lambda batch: tf.nest.map_structure(_merge_chunks, batch))
         return merged.prefetch(tf.data.AUTOTUNE)
-
-    def _chunk_size(self, rows: int) -> int:
-        """Examples that are read and decoded together, a divisor of rows.
-
-        A call costs as much as a hundred tiny images; many large ones together would wait for each
-        other and fill the memory.
-        """
-        by_pixels = _CHUNK_PIXELS // self.preprocessor.image_size**2
-        largest = min(max(16, by_pixels), _MAX_CHUNK)
-        return next(size for size in range(largest, 0, -1) if rows % size == 0)
 
     def _placeholder(self) -> tf.Tensor:
         """An encoded grey image for rows without an example."""
@@ -215,9 +198,9 @@ class Pipeline:
             return bool(netpbm.headers(tf.constant([first]))[0, 0] > 0)
 
 
-def where_known(known: tf.Tensor, values: tf.Tensor, other: float) -> tf.Tensor:
-    """Rows of values [B, ...] where known [B], elsewhere another number."""
-    rows = tf.reshape(known, [-1, *[1] * (values.shape.rank - 1)])
+def masked(values: tf.Tensor, mask: tf.Tensor, other: float) -> tf.Tensor:
+    """The values [B, ...] with another number in the rows that a mask, bool [B], leaves out."""
+    rows = tf.reshape(mask, [-1, *[1] * (values.shape.rank - 1)])
     return tf.where(rows, values, tf.cast(other, values.dtype))
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tf_image_classification.config import PixelRange
 from tf_image_classification.dataset.pipeline.layout import WHOLE, BatchLayout, Shard
 from tf_image_classification.dataset.pipeline.sampler import Sampler
+from tf_image_classification.dataset.pipeline.stream import Stream
 from tf_image_classification.dataset.table import Table
 
 if TYPE_CHECKING:
@@ -115,28 +116,12 @@ class BatchSource(Protocol):
         """A name for each example of the training batch that begins at a global example index."""
 
 
-class Source(Protocol):
-    """The examples behind a reader, map-style (``Table``) or iterable (``Stream``)."""
-
-    @property
-    def num_examples(self) -> int:
-        """Exact number of examples."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hexadecimal digest of the examples."""
-
-    @property
-    def locate(self) -> Callable[[int], str]:
-        """Number of an example to its name in messages."""
-
-
 class ExampleReader(Protocol):
     """Encoded examples in the order of a training, or in the order of the files."""
 
     @property
-    def source(self) -> Source:
-        """The examples."""
+    def source(self) -> Table | Stream:
+        """The examples, map-style or iterable."""
 
     @property
     def table(self) -> Table | None:

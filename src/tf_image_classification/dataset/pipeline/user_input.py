@@ -1,29 +1,19 @@
-"""Batches of a spec's own ``input_fn``, and the base class's ``input_fn`` itself."""
+"""Batches of a spec's own ``input_fn``, checked and padded."""
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import hashlib
-import math
-import shutil
-import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
-from tf_image_classification.config import DEFAULT_MAX_PIXELS
 from tf_image_classification.dataset.examples import is_marker
 from tf_image_classification.dataset.pipeline.bad_images import BadImage
-from tf_image_classification.dataset.pipeline.example_readers import IndexedReader
-from tf_image_classification.dataset.pipeline.image_preprocessor import ImagePreprocessor
 from tf_image_classification.dataset.pipeline.layout import WHOLE, Shard
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline, where_known
-from tf_image_classification.dataset.pipeline.protocols import Preproc
-from tf_image_classification.dataset.readers import source_kind
-from tf_image_classification.dataset.table import SourceOptions, Table, read_table
+from tf_image_classification.dataset.pipeline.pipeline import masked
 from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.labels import Label, LabelSchema
 
@@ -36,7 +26,7 @@ class UserInput:
     batches each time.
 
     Attributes:
-        make: returns a dataset of (images, labels), labels one tensor or a dictionary by name.
+        make: returns a dataset of (images, labels), labels a tensor or a dictionary by name.
         schema: the labels.
         batch_size: rows of a batch; smaller ones are padded.
         source_names: the user's names of the examples, for the run manifest.
@@ -54,7 +44,7 @@ class UserInput:
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal digest of the names of the examples, all that is known of them."""
+        """Hexadecimal digest of ``source_names``: the examples themselves are unknown."""
         return hashlib.sha256("\0".join(self.source_names).encode()).hexdigest()
 
     @property
@@ -133,15 +123,14 @@ class UserInput:
         return [f"batch {start // self.batch_size} of the spec's own input_fn"]
 
     def _batches(self, batches: tf.data.Dataset, skipped: int, shard: Shard) -> tf.data.Dataset:
-        rows = shard.rows(self.batch_size)
+        rows, size = shard.rows(self.batch_size), shard.slice_size(self.batch_size)
         padded = batches.skip(skipped).enumerate(skipped).map(self._padded)
 
         def own_slices(batch: Batch) -> tf.data.Dataset:
-            first, end = shard.first * rows, (shard.first + shard.count) * rows
-            own = tf.nest.map_structure(
-                lambda t: tf.reshape(t[first:end], [shard.count, rows, *t.shape[1:]]), batch
+            slices = tf.nest.map_structure(
+                lambda t: tf.reshape(t[rows.start : rows.stop], [-1, size, *t.shape[1:]]), batch
             )
-            return tf.data.Dataset.from_tensor_slices(own)
+            return tf.data.Dataset.from_tensor_slices(slices)
 
         return padded.flat_map(own_slices).prefetch(tf.data.AUTOTUNE)
 
@@ -155,17 +144,17 @@ class UserInput:
         )
         with tf.control_dependencies([fits]):
             is_row = tf.range(self.batch_size) < num_rows
-        labels, present = {}, {}
+        labels, mask = {}, {}
         for label in self.schema:
             if label.name not in given:
                 raise SpecError(f"input_fn yields no label {label.name!r}, only {sorted(given)}.")
             values, known = _values(label, tf.convert_to_tensor(given[label.name]))
-            values, known = self._pad(values, num_rows), self._pad(known, num_rows)
-            labels[label.name], present[label.name] = values, known & is_row
+            labels[label.name] = self._pad(values, num_rows)
+            mask[label.name] = self._pad(known, num_rows) & is_row
         first = tf.cast(number, tf.int64) * self.batch_size
         ids = first + tf.range(self.batch_size, dtype=tf.int64)
         ids = tf.where(is_row, ids, tf.constant(PADDING_ID, tf.int64))
-        return Batch(self._pad(images, num_rows), labels, present, ids)
+        return Batch(self._pad(images, num_rows), labels, mask, ids)
 
     def _pad(self, value: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
         missing = [[0, self.batch_size - num_rows]] + [[0, 0]] * (value.shape.rank - 1)
@@ -173,14 +162,14 @@ class UserInput:
 
 
 def _values(label: Label, given: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A label's numbers as the framework keeps them, and where they are known."""
+    """A label's numbers as in ``Batch.labels``, and the mask [B] of rows that have it."""
     if label.one_hot_rows and given.shape.rank == 2 and given.shape[1] == label.depth:
         return _numbers_of_rows(label, given)
-    return _known(label, _column(label, given))
+    return _checked(label, _column(label, given))
 
 
 def _numbers_of_rows(label: Label, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Class numbers of one-hot rows [B, depth]; a row of zeros is a missing label."""
+    """Class numbers of one-hot rows [B, depth], and the mask, False for a row of zeros."""
     is_one = rows == tf.ones([], rows.dtype)
     is_valid = tf.reduce_all(is_one | (rows == tf.zeros([], rows.dtype)))
     count = tf.reduce_sum(tf.cast(is_one, tf.int32), axis=1)
@@ -197,7 +186,7 @@ def _column(label: Label, values: tf.Tensor) -> tf.Tensor:
     """A label's numbers [B, ...], from a tensor of that shape or [B, 1].
 
     Raises:
-        SpecError: the tensor has more than one number an example, such as one-hot rows, or texts.
+        SpecError: the tensor has several numbers per example, e.g. one-hot rows, or holds texts.
     """
     if label.value_shape and values.shape.rank == 2 and values.shape[1] == label.depth:
         return values
@@ -214,12 +203,12 @@ def _column(label: Label, values: tf.Tensor) -> tf.Tensor:
     return tf.reshape(values, [-1])
 
 
-def _known(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A label's numbers in their dtype, checked, and where they are not the marker for missing."""
-    known = ~is_marker(label, values)
-    if label.value_shape:  # a row that is the marker throughout is missing
-        known = tf.reduce_any(known, axis=1)
-    values = where_known(known, values, 0)
+def _checked(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A label's numbers in their dtype, checked, and the mask without the marker for missing."""
+    mask = ~is_marker(label, values)
+    if label.value_shape:  # missing where the whole row is the marker
+        mask = tf.reduce_any(mask, axis=1)
+    values = masked(values, mask, 0)
     if label.value_shape:
         numbers = tf.cast(values, tf.float32)
         is_valid = (numbers == 0.0) | (numbers == 1.0)
@@ -239,76 +228,4 @@ def _known(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         summarize=-1,
     )
     with tf.control_dependencies([check]):
-        return tf.identity(numbers), known
-
-
-def plain_input_fn(
-    patterns: Sequence[str],
-    schema: LabelSchema,
-    *,
-    batch_size: int,
-    is_tfrecord: bool,
-    epochs: int | None,
-    image_size: int,
-    preproc: Preproc,
-) -> Callable[[], tf.data.Dataset]:
-    """What ``EstimatorSpec.input_fn`` returns; class names are those of the source itself.
-
-    Raises:
-        DataError: the source is not what ``is_tfrecord`` says, or is unusable; or it lacks labels
-            and no number is declared that can stand for them.
-    """
-    kind = source_kind(patterns, "metadata")
-    if is_tfrecord != (kind == "tfrecord"):
-        raise DataError(f"is_tfrecord is {is_tfrecord}, but {', '.join(patterns)} is a {kind}.")
-    cache_dir = tempfile.mkdtemp(prefix="tfic-")
-    # Batches may be read as long as the process lives, whoever still holds the function.
-    atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
-    raw = read_table(patterns, schema, SourceOptions(option="metadata", cache_dir=cache_dir))
-    vocabularies = {
-        label.name: label.class_names or raw.vocabulary(label)
-        for label in schema.labels_with_classes
-    }
-    table = raw.encode(schema.with_vocabularies(vocabularies))
-    markers = {label.name: _marker(label, table, patterns) for label in schema}
-    preprocessor = ImagePreprocessor(
-        preproc=preproc, image_size=image_size, max_image_pixels=DEFAULT_MAX_PIXELS
-    )
-    pipeline = Pipeline(
-        reader=IndexedReader(table), preprocessor=preprocessor, batch_size=batch_size
-    )
-
-    def marked(batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        labels = {
-            name: where_known(batch.present[name], values, markers[name])
-            for name, values in batch.labels.items()
-        }
-        return batch.images, labels
-
-    def input_fn() -> tf.data.Dataset:
-        batches = pipeline.training_batches(0)
-        if epochs is None:
-            return batches.map(marked)
-        total = raw.num_examples * epochs
-
-        def without_rest(number: tf.Tensor, batch: Batch) -> Any:
-            rows = tf.minimum(total - number * batch_size, batch_size)
-            return tf.nest.map_structure(lambda part: part[:rows], marked(batch))
-
-        return batches.take(math.ceil(total / batch_size)).enumerate().map(without_rest)
-
-    return input_fn
-
-
-def _marker(label: Label, table: Table, patterns: Sequence[str]) -> float:
-    """The number that stands for a missing label in what an ``input_fn`` yields; 0 if none is."""
-    if table.columns[label.name].present.all():
-        return 0.0
-    marker = label.missing_number
-    if marker is None or (label.has_classes and not marker.is_integer()):
-        raise DataError(
-            f"{', '.join(patterns)}: label {label.name!r} is missing in some examples. Batches of "
-            f"an input_fn mark these with a number; declare it: Label({label.name!r}, ..., "
-            "missing=-1)."
-        )
-    return marker
+        return tf.identity(numbers), mask

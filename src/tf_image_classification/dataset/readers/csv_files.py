@@ -43,7 +43,7 @@ def images_of_csv(path: str) -> Iterator[tuple[str, str, str]]:
     rows = [(line, row, _why_malformed(table, row)) for line, row in table.rows]
     uris = [row[table.image] for _, row, problem in rows if not problem]
     if any(not paths.look(uri).problem for uri in uris):
-        found = map(paths.path_of, uris)
+        found: Iterator[str] = map(paths.path_of, uris)
     else:
         found = (looked.path for looked in paths.look_in_folders(uris))
     for line, _, problem in rows:
@@ -122,7 +122,7 @@ def parts_in_table(path: str) -> list[str]:
 
 
 def _split_column(table: CsvTable) -> tuple[str, list[str]]:
-    """The column that names parts of the data set, and by row its part; "" and nothing without."""
+    """The column of the parts of the data set and the part of each row; "" and [] without one."""
     for name in table.columns:
         splits = parts_of(table, name)
         if splits is not None:
@@ -154,7 +154,7 @@ def _why_malformed(table: CsvTable, row: list[str]) -> str:
 
 
 def _without_zeros(values: list[Value]) -> list[Value]:
-    """Whole numbers as such: pandas writes 1.0 where a column of 1 and 2 has an empty cell."""
+    """Whole numbers without ".0", which pandas writes if a column of 1 and 2 has an empty cell."""
     known = {str(value) for value in values} - {""}
     if not all(re.fullmatch(r"-?\d+(\.0+)?", text) for text in known):
         return values

@@ -1,10 +1,10 @@
-"""The rows of a CSV file, however it is written: its delimiter, its header, the column of images.
+"""The rows of a CSV file of any dialect: its delimiter, its header, and the column of images.
 
     table = read_table("train.csv")
     table.columns["class"], table.image, table.rows
 
-Read are files with a header or without one, delimited by commas, tabs, semicolons, bars or spaces,
-with or without the index column that pandas writes.
+Files may have a header or none, commas, tabs, semicolons, bars or spaces as delimiters, and the
+index column that pandas writes.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class CsvTable:
 
     Attributes:
         path: the file.
-        columns: by name the place of each column that is neither the image's nor a mere index.
-        image: place of the column that names the images.
+        columns: by name, the index of each column but those of the images and of pandas.
+        image: index of the column that names the images.
         num_cells: cells that each row must have.
         has_header: whether its first row names the columns.
         rows: number of the first line and cells of each row, without the header.
@@ -71,20 +71,20 @@ def read_table(path: str) -> CsvTable:
     """The rows and columns of a CSV.
 
     Raises:
-        DataError: it is no text, is empty, names a column twice, or no column names images.
+        DataError: it is not UTF-8, is empty, names a column twice, or no column names images.
     """
     text = _text(path)
     delimiter = _delimiter(text, path)
     rows = [(line, _stripped(row)) for line, row in _numbered(text, path, delimiter) if any(row)]
     if not rows:
-        raise DataError(f"{path} is empty. Expected a row an image: path,label.")
+        raise DataError(f"{path} is empty. Expected one row per image: path,label.")
     width = _usual_width([row for _, row in rows])
     sample = [row for _, row in rows[1:_SAMPLED] if len(row) == width]
     header = rows[0][1]
     if not _is_header(header, sample):
         return _without_header(path, rows, width)
     if len(rows) == 1:
-        raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
+        raise DataError(f"{path} names no examples, only a header. Expected one row per image.")
     return _with_header(path, header, rows[1:], sample)
 
 
@@ -105,8 +105,8 @@ def _text(path: str) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(
-            f"{path} line {line} holds a NUL byte, which no text has. Save the file as UTF-8, or "
-            "correct the line."
+            f"{path} line {line} holds a NUL byte, which text cannot hold. Save the file as "
+            "UTF-8, or correct the line."
         )
     return text
 
@@ -133,7 +133,7 @@ def _stripped(row: list[str]) -> list[str]:
 
 
 def _delimiter(text: str, path: str) -> str:
-    """The delimiter under which there is a column of images, and most rows have as many cells.
+    """The delimiter that gives a column of images, and most rows the same number of cells.
 
     Spaces delimit only where nothing else can, and where lines are not mere paths with spaces.
     """
@@ -149,7 +149,7 @@ def _delimiter(text: str, path: str) -> str:
         try:
             rows = list(itertools.islice((row for _, row in _numbered(text, path, mark)), _SAMPLED))
         except DataError:
-            continue  # told for the delimiter that is chosen
+            continue  # raised for the delimiter that is chosen
         width = _usual_width(rows)
         if width < 2:
             continue
@@ -163,7 +163,7 @@ def _delimiter(text: str, path: str) -> str:
 
 
 def _usual_width(rows: Sequence[Sequence[str]]) -> int:
-    """The cells that most rows have; of those with labels, where most of a table's rows lack one.
+    """The number of cells of most rows; of the rows with labels, if most rows of a table lack one.
 
     Lines of several cells are a table under a header that names the images, or if each begins with
     the name of an image and ends in something else; in a list, the delimiter is part of a path.
@@ -185,7 +185,7 @@ def _has_image_column(header: Sequence[str]) -> bool:
 
 
 def _image_places(rows: Sequence[Sequence[str]]) -> list[int]:
-    """The columns whose cells mostly end like the names of images."""
+    """The indexes of columns most of whose cells end like names of images."""
     return [
         place
         for place, cells in enumerate(zip(*rows, strict=False))
@@ -236,7 +236,7 @@ def _with_header(
             continue  # pandas's index, or the empty column after a last delimiter
         if not name:
             raise DataError(
-                f"{path}: column {place + 1} has no name in the header and holds values such as "
+                f"{path}: column {place + 1} has no name in the header and holds values, e.g. "
                 f"{next(filter(None, cells))!r}. Name it or remove it."
             )
         columns[LABEL if name == LABEL_COLUMN else name] = place
@@ -328,7 +328,7 @@ _OF_CLOUD = ("unassigned",)  # a part that Google Cloud's import files know
 
 
 def parts_of(table: CsvTable, name: str) -> list[str] | None:
-    """By row the part of the data set that a column names, or None if it names none.
+    """The part of the data set of each row, from a column; None if the column names no parts.
 
     Args:
         table: the rows.

@@ -1,9 +1,9 @@
-"""Finding the examples that paths and patterns name, whatever kind of source they are.
+"""Finds the examples of any kind of source by its paths or patterns.
 
     listing = find_examples(["records/train-*"], option="train_metadata", cache_dir="cache")
 
-A source may be divided into parts: a folder with ``train`` and ``val`` below it, files whose names
-say so, or a column of a CSV. ``PATH:PART`` names one of them.
+A source may be divided into parts: by folders called ``train`` and ``val``, by names of files, or
+by a column of a CSV. ``PATH:PART`` names one of them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MODULES = {
 def find_examples(
     patterns: Sequence[str], *, option: str, cache_dir: str = "", image_feature: str = ""
 ) -> Listing:
-    """The examples of a source, and what of it is left out.
+    """The examples of a source, with skipped files and rows.
 
     Args:
         patterns: folders of class folders; CSV files; TFRecord, tar or Parquet files; a folder of
@@ -88,10 +88,10 @@ def of_part(listing: Listing, part: str, source: str) -> Listing:
     Args:
         listing: all examples.
         part: its name in the source, or its role: "train", "eval" or "test".
-        source: what to call it in a message.
+        source: its name, for messages.
 
     Raises:
-        DataError: there is no such part, or several have the role.
+        DataError: there is no such part, or two or more have the role.
     """
     parts = listing.parts
     chosen = [p for p in parts if p == part] or [p for p in parts if names.part_role(p) == part]
@@ -102,17 +102,17 @@ def of_part(listing: Listing, part: str, source: str) -> Listing:
 
 
 def for_role(listing: Listing, role: str, source: str) -> Listing:
-    """The examples that serve a role; all of them where the source is not divided.
+    """The examples for training or for evaluation; all of them if the source is not divided.
 
     An evaluation takes the validation part, or else the test part.
 
     Args:
         listing: all examples.
         role: "train" or "eval".
-        source: what to call it in a message.
+        source: its name, for messages.
 
     Raises:
-        DataError: no part has the role, or several have it.
+        DataError: no part has the role, or two or more have it.
     """
     if len(listing.parts) < 2:
         return listing
@@ -144,7 +144,7 @@ def _without_parts(patterns: Sequence[str]) -> tuple[list[str], str]:
     """Patterns without ``:PART`` after them, and the part.
 
     Raises:
-        DataError: several parts are named.
+        DataError: different parts are named.
     """
     plain, wanted = [], set()
     for pattern in patterns:

@@ -1,7 +1,7 @@
 """Class folders: the name of a folder is the class of all images below it.
 
-A link is followed, but no image is read twice under one class: links back into the source are
-left out and named.
+Links are followed, but no image is read twice under one class: links back into the source are
+skipped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read(source: Source, options: ReadOptions) -> Listing:
 
 
 class _Found:
-    """Images and what is left out, gathered folder by folder."""
+    """Gathers images and skipped files folder by folder."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -94,7 +94,7 @@ class _Walk:
         self._left_out = left_out
 
     def why_not(self, folder: files.Entry) -> str:
-        """Why a folder is not gone into, or ""."""
+        """Why a folder is not entered, or ""."""
         if folder.is_link:
             target = f"{os.path.realpath(folder.path)}/"
             if target.startswith(self._real_root) or self._real_root.startswith(target):
@@ -107,7 +107,7 @@ class _Walk:
         return self._below(class_folder, own, set())
 
     def _below(self, folder: str, own: str, seen: set[str]) -> Iterator[tuple[str, int]]:
-        """As ``images_below``; own is the class's real folder, seen what links have led to."""
+        """As ``images_below``; own is the class's real folder, seen are the targets of links."""
         for entry in files.scan_folder(folder):
             reason = self._why_left_out(entry, own, seen)
             if reason:
@@ -119,7 +119,7 @@ class _Walk:
             else:
                 try:
                     yield entry.path, os.stat(entry.path).st_size
-                except OSError as error:  # such as a link to a file that is gone
+                except OSError as error:  # e.g. a link to a file that is gone
                     why = f"cannot be read: {error.strerror or error}"
                     self._left_out.append(LeftOut(entry.path, why, is_damaged=True))
 
@@ -132,13 +132,13 @@ class _Walk:
             return reason
         real = os.path.realpath(entry.path)
         if real in seen or (not entry.is_folder and real.startswith(own)):
-            return "a link to what the class has under another name"
+            return "a link to a file or folder that the class has under another name"
         seen.add(real)
         return ""
 
 
 def why_system(name: str) -> str:
-    """Why a file or folder is none of the user's, or ""."""
+    """Why a file or folder is not one of the user's, or ""."""
     if name.startswith("."):
         return "hidden"
     return "a file or folder of the operating system" if files.is_junk(name) else ""
@@ -154,7 +154,7 @@ def _why_beside(name: str) -> str:
 
 
 def _without_images(path: str, left_out: Sequence[LeftOut]) -> str:
-    """Why a folder is no source of examples, and what one looks like."""
+    """The message for a folder that is no source of examples."""
     there = files.list_folder(path)
     inside = [name for name in there if files.is_folder(files.join(path, name))]
     example = files.join(path, "cat", "1.jpg")

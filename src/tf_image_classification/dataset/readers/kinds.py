@@ -127,7 +127,7 @@ def kind_of_name(name: str) -> str:
 
 
 def advice_for(name: str) -> str:
-    """What to do with a file of a form that is not read, by its name, or "".
+    """The advice for a file of a form that is not read, by its name, or "".
 
     Example:
         >>> advice_for("pets.zip")

@@ -1,4 +1,4 @@
-"""What names of files, folders and columns mean: images, parts of a data set, system files.
+"""Meanings of names: images, parts of a data set, image formats that are not read.
 
 is_image_name("cats/1.JPG")      # True
 part_role("validation")          # "eval"
@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     *(".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".ppm", ".pgm"),
 )
-"""Endings of files that are taken for images; hidden and system files never are."""
+"""Endings of image files; hidden and system files are never images."""
 
 TRAIN, EVAL, TEST = "train", "eval", "test"
 """Roles of the parts of a data set: training, evaluation while training, final test."""
@@ -27,20 +27,24 @@ _ROLES = {
 }
 
 PART_COLUMNS = ("split", "part", "subset", "partition", "set", "phase", "data_set", "dataset")
-"""Columns that may say which part of a data set an example belongs to."""
+"""Columns that may hold the part of the data set that an example belongs to."""
 
 
 def clean(text: str) -> str:
-    """A name without surrounding spaces and in Unicode's composed form (NFC).
+    r"""A name without surrounding spaces and in Unicode's composed form (NFC).
 
     File systems and programs write the same letters composed or decomposed; both are one name.
+
+    Example:
+        >>> clean(" cafe\u0301 ") == "caf\u00e9"
+        True
     """
     text = text.strip()
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is taken for an image by its ending."""
+    """Whether a file's ending is that of an image."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
@@ -56,7 +60,7 @@ def foreign_format(name: str) -> str:
 
 
 def why_no_image(name: str) -> str:
-    """Why a file is not taken for an image, by its name; "" if it is.
+    """Why a file is not read as an image, by its name; "" if it is.
 
     Example:
         >>> why_no_image("scan.psd")
@@ -83,7 +87,7 @@ def part_role(name: str) -> str:
 
 
 def part_of_file_name(name: str) -> str:
-    """The part that a file's name says it belongs to, in lower case, or "".
+    """The part of the data set in a file's name, in lower case, or "".
 
     Example:
         >>> part_of_file_name("mnist-train.tfrecord-00000-of-00001")

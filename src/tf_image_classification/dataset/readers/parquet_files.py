@@ -71,7 +71,7 @@ def _read_parquet(path: str, part: str, found: Packed) -> None:
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """By column the class names that the datasets library of Hugging Face has stored."""
+    """By column, the class names that Hugging Face's datasets library has stored."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return {

@@ -1,4 +1,4 @@
-"""TFRecord files of ``tf.train.Example``: an image each, every other feature is a column."""
+"""TFRecord files of ``tf.train.Example``: one image per record, every other feature a column."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tf_image_classification.labels import SEPARATOR, Value
 from tf_image_classification.system import files
 
 URI_FEATURE = "image_uri"
-_FORM = 1  # of what the cache holds; another number makes it anew
+_CACHE_VERSION = 1  # another number reads the records again
 
 
 def read(source: Source, options: ReadOptions) -> Listing:
@@ -52,7 +52,7 @@ class _Scanned:
         content: digest of the file's records.
         num_records: records of the file.
         examples: number, offset, length, name and columns of each.
-        left_out: number and reason of each record that is no example.
+        left_out: number and reason of each skipped record.
     """
 
     image: str
@@ -67,10 +67,10 @@ def _scan(path: str, options: ReadOptions) -> _Scanned:
     if cache_dir:
         index = tfrecord.index_file(path, cache_dir)
         content = index.fingerprint
-        key = repr((_FORM, content, image_feature)).encode()
+        key = repr((_CACHE_VERSION, content, image_feature)).encode()
         kept = os.path.join(cache_dir, f"columns-{hashlib.sha256(key).hexdigest()[:24]}.json")
         if not os.path.exists(kept):
-            reader = tfrecord.RecordReader([index])
+            reader = index.reader()
             records = (data for i in range(len(index.offsets)) for data in reader.read([i]))
             files.write_bytes(kept, json.dumps(_read(records, path, image_feature)).encode())
         read = files.read_json(kept)
@@ -106,7 +106,7 @@ def _columns(columns: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _read(records: Iterable[bytes], path: str, image_feature: str) -> dict[str, Any]:
-    """What records hold beside their images, as plain values.
+    """The examples of records without their images, as values for JSON.
 
     Raises:
         DataError: the image feature that is named is in no record; and as ``features_of``.
@@ -132,7 +132,7 @@ def _read(records: Iterable[bytes], path: str, image_feature: str) -> dict[str, 
 
 
 def columns_of(features: Mapping[str, Any], image: str = "") -> dict[str, Value]:
-    """What an example's features hold beside its image and its name."""
+    """The features of an example as columns, without its image and its name."""
     columns = {n: _value(f) for n, f in features.items() if n not in (image, URI_FEATURE)}
     return {name: value for name, value in columns.items() if value is not None}
 
@@ -143,7 +143,7 @@ def check_images(
     """Refuse records that do not hold one image each.
 
     Raises:
-        BadRecordError: one does not; names it.
+        BadRecordError: a record holds none or more than one; names it.
     """
     for i, features in enumerate(records):
         images = features[image].bytes_list.value if image in features else []
@@ -154,7 +154,9 @@ def check_images(
 
 def _why_no_image(image: str, count: int, is_there: bool) -> str:
     if count > 1:
-        return f"its feature {image!r} holds {count} images, expected one. Write a record an image."
+        return (
+            f"its feature {image!r} holds {count} images, expected one. Write one record per image."
+        )
     if is_there:
         return f"its feature {image!r} holds no image. Write the record again or remove it."
     expected = image or ", ".join(IMAGE_FEATURES)
@@ -162,10 +164,10 @@ def _why_no_image(image: str, count: int, is_there: bool) -> str:
 
 
 def _value(feature: Any) -> Value | None:
-    """A feature's value; several texts are the classes of one label, several numbers a tuple."""
+    """A feature's value; two texts or more are joined classes, two numbers or more a tuple."""
     if feature.bytes_list.value:
         texts = [text.decode("utf-8", "surrogateescape") for text in feature.bytes_list.value]
-        # Empty texts stand for none of the classes; of a label with one class it is unknown.
+        # An empty text is no class of a multilabel; a single-label is then unknown.
         return SEPARATOR.join(texts) or SEPARATOR
     values = [*feature.int64_list.value, *feature.float_list.value]
     if len(values) == 1:

@@ -1,4 +1,4 @@
-"""Whether all shards of a set are there, by their names and by the ``dataset.json`` beside them.
+"""Checks that no shard of a set is missing, by names and by the ``dataset.json`` beside them.
 
 check_shards(source, "train_metadata")   # DataError: ... train-00002-of-00005.tfrecord is missing
 """
@@ -111,7 +111,7 @@ def missing_shards(names: Iterable[str]) -> list[str]:
 
 
 def _group(shard: str) -> str:
-    """What the names of the shards of one set have in common."""
+    """The part of a shard's name that all shards of its set have."""
     return re.sub(r"\d+-of-", "-of-", shard)
 
 

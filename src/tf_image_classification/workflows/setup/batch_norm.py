@@ -44,7 +44,7 @@ def set_up(
     momentum = settings.model.batch_norm_momentum
     for option in ("sync_batch_norm", "freeze_batch_norm", "batch_norm_momentum"):
         is_asked = values[option] is not None and values[option] is not False
-        if is_asked and not layers and settings.origin(option) != "recipe":
+        if is_asked and not layers and settings.is_chosen(option):
             raise ConfigError(
                 f"{option} has no effect: the model has no keras.layers.BatchNormalization. "
                 "Remove it."

@@ -25,9 +25,12 @@ from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.optimizers import make_optimizer, prepare
 from tf_image_classification.optim.param_groups import rate_factors, trainable_variables
 from tf_image_classification.optim.schedules import make_schedule
-from tf_image_classification.training.loop import Plan, TrainingRun, plan_length
+from tf_image_classification.system import signals
+from tf_image_classification.training.length import Plan, plan_length
+from tf_image_classification.training.run import TrainingRun
 from tf_image_classification.training.state import TrainState, make_state
-from tf_image_classification.training.step import RateShare, StepFunction
+from tf_image_classification.training.step import RateFraction, StepFunction
+from tf_image_classification.training.stepper import Stepper
 from tf_image_classification.workflows.setup import batch_norm
 from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.evaluator import make_evaluate, regularisation_of
@@ -112,11 +115,9 @@ def assemble(
             rank=workers.rank,
         )
 
-    run = TrainingRun(
-        settings=settings,
-        schema=data.schema,
-        state=state,
-        step_function=StepFunction(
+    stepper = Stepper(
+        state,
+        StepFunction(
             state=state,
             schema=data.schema,
             forward=forward,
@@ -126,15 +127,21 @@ def assemble(
             seed=settings.run.seed,
             num_replicas=num_replicas,
             on_device=data.train.on_device,
-            rate_shares=_rate_shares(model, state.trained, settings, hooks),
+            rate_fractions=_rate_fractions(model, state.trained, settings, hooks),
         ),
-        workers=workers,
-        inputs=feed(data.train, is_training=True),
-        hooks=hooks,
-        train_steps=plan.train_steps,
-        steps_per_epoch=plan.steps_per_epoch,
-        model_dir=settings.run.model_dir,
+        workers,
+        feed(data.train, is_training=True),
+        batch_size=settings.data.batch_size,
         jit_compile=uses_xla(settings.training.jit_compile, num_replicas),
+    )
+    run = TrainingRun(
+        settings=settings,
+        schema=data.schema,
+        plan=plan,
+        state=state,
+        stepper=stepper,
+        workers=workers,
+        hooks=hooks,
         owed=pending,
         before_writing=before_writing,
     )
@@ -154,7 +161,7 @@ def assemble(
             loss_fn=losses,
             regularisation=lambda: regularisation_of(model),
             max_batches=max_batches,
-            should_stop=lambda: run.is_interrupted,
+            should_stop=lambda: bool(signals.received()),
             slices=slices,
             also=(settings.evaluation.best_metric,),
         )
@@ -215,21 +222,20 @@ def _weighted(context: RunContext, data: Data, losses: Any) -> Any:
     return make_losses(context, data.schema, balanced_weights(data.train, data.schema))
 
 
-def _rate_shares(
+def _rate_fractions(
     model: keras.Model, trained: Sequence[keras.Variable], settings: Settings, hooks: Sequence[Hook]
-) -> list[RateShare | None]:
+) -> list[RateFraction | None]:
     """The learning-rate factor of each variable: of its layer times those of the hooks."""
     decay = settings.model.layer_decay
     factors = rate_factors(model, trained, decay)
-    is_given = settings.origin("layer_decay") not in ("default", "recipe")
-    if decay != 1.0 and is_given and set(factors) == {1.0}:
+    if decay != 1.0 and settings.is_chosen("layer_decay") and set(factors) == {1.0}:
         raise ConfigError(
             "layer_decay has no effect: only outputs (the layers called logits) are trained, which "
             "have the full rate. Remove it."
         )
 
-    def share(variable: keras.Variable, factor: float) -> RateShare | None:
-        of_hooks = [s for hook in hooks if (s := hook.rate_share(variable.path)) is not None]
+    def share(variable: keras.Variable, factor: float) -> RateFraction | None:
+        of_hooks = [s for hook in hooks if (s := hook.rate_fraction(variable.path)) is not None]
         if factor == 1.0 and not of_hooks:
             return None
         return lambda step: tf.reduce_prod(

@@ -12,7 +12,7 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.readers import LeftOut
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.hooks import Every, Hook, Run
+from tf_image_classification.hooks import EvaluatedRun, EvaluationHook, Every, Hook, Run
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
 from tf_image_classification.metrics.metric_direction import higher_is_better
@@ -68,7 +68,7 @@ def summary_hooks(settings: Settings) -> list[Hook]:
     return [hooks.SummaryHook(Every(steps=steps))] if steps else []
 
 
-def evaluation_hooks(context: RunContext) -> tuple[Hook, Hook]:
+def evaluation_hooks(context: RunContext) -> tuple[EvaluationHook, EvaluationHook]:
     """The hook that records evaluations, and the one that keeps the best checkpoint."""
     settings = context.settings
     record = EvaluationRecordHook(context.folder, settings.evaluation.output_cm_folder)
@@ -137,7 +137,7 @@ def best_metric(settings: Settings) -> tuple[str, bool]:
     return name, higher_is_better(name) if mode == "auto" else mode == "max"
 
 
-class EvaluationRecordHook(Hook):
+class EvaluationRecordHook(EvaluationHook):
     """Appends every evaluation to ``metrics.jsonl`` and draws confusion matrices.
 
     Attributes:
@@ -149,12 +149,12 @@ class EvaluationRecordHook(Hook):
         self.folder = folder
         self.picture_folder = picture_folder
 
-    def begin(self, run: Any) -> None:
+    def begin(self, run: EvaluatedRun) -> None:
         """Create the folder for confusion matrices; fails before the training if it cannot."""
         if self.picture_folder:
             files.make_folder(self.picture_folder)
 
-    def after_evaluation(self, run: Any, evaluation: Any) -> None:
+    def after_evaluation(self, run: EvaluatedRun, evaluation: Any) -> None:
         """Write them."""
         line = evaluation_line(run.step, evaluation.num_examples, evaluation.metrics)
         self.folder.write_evaluations([*self.folder.evaluations(), line])

@@ -9,7 +9,7 @@ from tf_image_classification import keras_settings
 from tf_image_classification.config import Settings
 from tf_image_classification.distributed import cluster_spec
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.system import files
+from tf_image_classification.system import faults
 
 if TYPE_CHECKING:
     from tf_image_classification.distributed.workers import Workers
@@ -46,8 +46,8 @@ def prepare_tensorflow(settings: Settings) -> None:
         DataError: there is no room for temporary files, which TensorFlow needs to read functions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    files.check_temporary()
-    files.allow_open_files()
+    faults.check_temporary()
+    faults.allow_open_files()
     try:
         import tensorflow as tf
     except ModuleNotFoundError as error:

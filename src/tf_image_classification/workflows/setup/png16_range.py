@@ -21,7 +21,7 @@ from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.png16_values import values_of_some, values_of_table
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError, DataError
-from tf_image_classification.model_folder import RunManifest
+from tf_image_classification.run_manifest import RunManifest
 
 _NUM_LOOKED_AT = 32
 _measured: dict[str, PixelRange] = {}

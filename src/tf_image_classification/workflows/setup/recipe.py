@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.model_folder import RunManifest
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.workflows.setup import run_data
 from tf_image_classification.workflows.setup.context import RunContext
 

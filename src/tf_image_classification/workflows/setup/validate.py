@@ -7,7 +7,7 @@ opened.data.train.num_examples
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import Batch
-from tf_image_classification.config import Settings
+from tf_image_classification.config import Settings, check_facts
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.errors import ConfigError
@@ -27,7 +27,7 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.loop import MAX_CLASSES_OF_MATRIX
 from tf_image_classification.labels import LabelSchema, example_values
-from tf_image_classification.model_folder import RunManifest, make_manifest
+from tf_image_classification.run_manifest import RunManifest, make_manifest
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import png16_range, run_data
 from tf_image_classification.workflows.setup.context import RunContext
@@ -109,48 +109,31 @@ def _check_for_several_workers(settings: Settings) -> None:
 
 
 def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:
-    """Reject options that have no effect with this spec and these examples."""
-
-    def refuse(names: Iterable[str], reason: str) -> None:
-        for name in names:
-            if settings.origin(name) != "default":
-                raise ConfigError(
-                    f"{name} ({settings.origin(name)}) has no effect: {reason}. Remove it."
-                )
-
+    """Reject settings that were given and have no effect with this spec and these examples."""
+    lacking: dict[str, str] = {}
     if not isinstance(spec, BackboneSpec):
-        names = ("backbone", "augmentation", "dropout", "eval_crop")
-        refuse(names, "the spec has its own network and preprocessing")
+        lacking["backbone_spec"] = "the spec has its own network and preprocessing"
     if spec.has_own_input:
-        how = ("input_mode", "stream_block", "image_feature", "label_features", "on_bad_image")
-        refuse(
-            (*how, "max_image_pixels", "png16_range", "debug", "data_service", "balanced_sampling"),
-            "the spec's own input_fn decides that",
-        )
-        refuse(("inspect",), "the images of the spec's own input_fn are not looked at beforehand")
-        exports = ("export_saved_model",) if settings.checkpoints.export_saved_model else ()
-        refuse(
-            (*exports, "export_dir"),
-            "the preprocessing in the spec's own input_fn is not known, so nothing is exported",
+        lacking["package_input"] = (
+            "the spec's own input_fn reads and preprocesses the images, which are neither checked "
+            "nor exported"
         )
     elif "tfrecord" not in _kinds_of_sources(settings):
-        refuse(("image_feature",), "no TFRecord files are read")
+        lacking["tfrecords"] = "no TFRecord files are read"
     batch, logits = _made_up_batch(schema)
     if own_losses(spec, schema, batch.labels, logits) is not None:
-        own = ("label_smoothing", "regression_loss", "huber_delta")
-        refuse(own, "the spec has its own losses")
+        lacking["package_losses"] = "the spec has its own losses"
     if all(label.has_classes for label in schema):
-        refuse(("regression_loss", "huber_delta"), "class_dict has no real-valued label")
+        lacking["regression_label"] = "class_dict has no regression label"
     if not any(label.can_be_smoothed for label in schema):
-        refuse(("label_smoothing",), "class_dict has no label whose loss can be smoothed")
+        lacking["smoothable_label"] = "class_dict has no label whose loss can be smoothed"
     if not schema.class_labels:
-        of_classes = ("output_cm_folder", "class_weights")
-        refuse(of_classes, "class_dict has no class label")
+        lacking["class_label"] = "class_dict has no class label"
     elif all(label.depth > MAX_CLASSES_OF_MATRIX for label in schema.class_labels):
-        refuse(
-            ("output_cm_folder",),
-            f"confusion matrices are made for up to {MAX_CLASSES_OF_MATRIX} classes",
+        lacking["drawable_matrix"] = (
+            f"confusion matrices are drawn for up to {MAX_CLASSES_OF_MATRIX} classes"
         )
+    check_facts(settings, lacking)
 
 
 def _check_channels(settings: Settings, image_shape: tuple[int, int, int]) -> None:

@@ -1,8 +1,8 @@
-"""Threads that decode images, shared fairly by the requests of a server.
+"""A thread pool that decodes images, with fair scheduling between the requests of a server.
 
-    decoder = FairDecoder()
-    share = decoder.share()                                    # one for each request
-    pixels = await decoder.run(share, lambda: decode(data))
+    pool = DecodePool()
+    jobs = RequestJobs()                                       # one for each request
+    pixels = await pool.run(jobs, lambda: decode(data))
 
 The next job is always one of the request that has used the least time so far, so a request with one
 image waits for a single job of a request with a hundred, not for all of them. Jobs on large images
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 LARGE_PIXELS = 4_000_000
-"""An image of more pixels is a large one: it takes tens of milliseconds to decode."""
+"""An image of more pixels counts as large: decoding takes tens of milliseconds."""
 
 _Result = TypeVar("_Result")
 
@@ -34,15 +34,15 @@ class _Job:
     is_large: bool
 
 
-class Share:
-    """The jobs of one request that have not started, and the thread time that it has used."""
+class RequestJobs:
+    """The jobs of one request that have not started, and its thread time so far."""
 
     def __init__(self) -> None:
         self.secs = 0.0
         self.waiting: collections.deque[_Job] = collections.deque()
 
 
-class FairDecoder:
+class DecodePool:
     """One thread more than there are cores; used from one event loop."""
 
     def __init__(self, num_cores: int | None = None) -> None:
@@ -50,31 +50,27 @@ class FairDecoder:
         self._num_threads = self._max_large + 1
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decode")
         self._num_running = self._num_large = 0
-        self._shares: list[Share] = []  # those with jobs that have not started
-        self._least_secs = 0.0  # what a new request counts as having used
-
-    def share(self) -> Share:
-        """The place of a new request."""
-        return Share()
+        self._requests: list[RequestJobs] = []  # those with jobs that have not started
+        self._min_secs = 0.0  # thread time that a new request starts with
 
     async def run(
-        self, share: Share, function: Callable[[], _Result], *, is_large: bool = False
+        self, request: RequestJobs, function: Callable[[], _Result], *, is_large: bool = False
     ) -> _Result:
-        """The function's result; it is called in a thread when it is the request's turn.
+        """The function's result; it runs in a thread when it is the request's turn.
 
         A job whose caller has been cancelled before it started is not run.
 
         Args:
-            share: that of the request.
-            function: what to do.
+            request: the jobs of the request.
+            function: the work.
             is_large: whether it works on a large image.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if not share.waiting:
-            # Without this a request could save up the time in which it asked for nothing.
-            share.secs = max(share.secs, self._least_secs)
-            self._shares.append(share)
-        share.waiting.append(_Job(function, future, is_large))
+        if not request.waiting:
+            # Without this a request would gain priority while it has no jobs.
+            request.secs = max(request.secs, self._min_secs)
+            self._requests.append(request)
+        request.waiting.append(_Job(function, future, is_large))
         self._start_jobs()
         result: _Result = await future
         return result
@@ -84,32 +80,32 @@ class FairDecoder:
         self._pool.shutdown(wait=True)
 
     def _start_jobs(self) -> None:
-        while self._num_running < self._num_threads and (share := self._next_share()):
-            self._least_secs = max(self._least_secs, share.secs)
-            job = share.waiting.popleft()
+        while self._num_running < self._num_threads and (request := self._next_request()):
+            self._min_secs = max(self._min_secs, request.secs)
+            job = request.waiting.popleft()
             self._num_running += 1
             self._num_large += job.is_large
             running = asyncio.get_running_loop().run_in_executor(self._pool, _timed, job.function)
-            running.add_done_callback(functools.partial(self._finish, share, job))
+            running.add_done_callback(functools.partial(self._finish, request, job))
 
-    def _next_share(self) -> Share | None:
-        """The share that has used the least time, of those whose next job may start."""
-        for share in self._shares:
-            while share.waiting and share.waiting[0].future.done():  # nobody waits for it any more
-                share.waiting.popleft()
-        self._shares = [share for share in self._shares if share.waiting]
+    def _next_request(self) -> RequestJobs | None:
+        """The request with the least thread time, of those whose next job may start."""
+        for request in self._requests:
+            while request.waiting and request.waiting[0].future.done():  # cancelled
+                request.waiting.popleft()
+        self._requests = [request for request in self._requests if request.waiting]
         allowed = [
-            share
-            for share in self._shares
-            if not share.waiting[0].is_large or self._num_large < self._max_large
+            request
+            for request in self._requests
+            if not request.waiting[0].is_large or self._num_large < self._max_large
         ]
-        return min(allowed, key=lambda share: share.secs, default=None)
+        return min(allowed, key=lambda request: request.secs, default=None)
 
-    def _finish(self, share: Share, job: _Job, done: asyncio.Future[Any]) -> None:
+    def _finish(self, request: RequestJobs, job: _Job, done: asyncio.Future[Any]) -> None:
         self._num_running -= 1
         self._num_large -= job.is_large
         result, error, secs = done.result()
-        share.secs += secs
+        request.secs += secs
         if not job.future.done():
             if error is None:
                 job.future.set_result(result)
@@ -119,7 +115,7 @@ class FairDecoder:
 
 
 def _timed(function: Callable[[], Any]) -> tuple[Any, Exception | None, float]:
-    """The function's result or error, and how many seconds it took."""
+    """The function's result or error, and its duration in seconds."""
     began = time.monotonic()
     try:
         return function(), None, time.monotonic() - began

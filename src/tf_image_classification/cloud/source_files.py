@@ -1,11 +1,11 @@
-"""The files of a folder that are sent to a cloud, those that are left out, and why.
+"""The source files of an application that are uploaded to a cloud, without secrets and caches.
 
-    sent = sent_files("pets")
-    print(sent.text())
-    sent.read("train.py")
+    sources = source_files("pets")
+    print(sources.text())
+    sources.read("train.py")
 
-Only files that lie in the folder itself are sent, never what a symbolic link leads to elsewhere. A
-hard link is an ordinary file to the system, and is sent.
+Only files in the folder itself are uploaded, never targets of symbolic links elsewhere. A hard link
+is an ordinary file.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 
-from tf_image_classification.cloud.secret_marks import Secret, find_secret
+from tf_image_classification.cloud.secret_patterns import Secret, find_secret
 from tf_image_classification.errors import ConfigError, counted
 
-_MOST_BYTES = 100 * 2**20
+_MAX_BYTES = 100 * 2**20
 _CACHE = "a cache of Python"
 _LEFT_OUT_FOLDERS = {
     "__pycache__": _CACHE,
@@ -31,14 +31,14 @@ _ENVIRONMENTS = {"pyvenv.cfg", "conda-meta"}
 
 
 @dataclasses.dataclass(frozen=True)
-class SentFiles:
-    """What is sent of a folder.
+class SourceFiles:
+    """The files of a folder to upload.
 
     Attributes:
-        folder: it, without links in its own path.
-        sizes: bytes of each file that is sent, by its path in the folder.
-        left_out: why a file or folder is not sent, by its path in the folder.
-        allowed: files that are sent although they seem to hold a secret.
+        folder: its real path.
+        sizes: bytes of each file, by its path in the folder.
+        left_out: why a file or folder is excluded, by its path in the folder.
+        allowed: files that are included although they seem to hold a secret.
     """
 
     folder: str
@@ -47,15 +47,15 @@ class SentFiles:
     allowed: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[str]:
-        """The files that are sent."""
+        """The paths of the files."""
         return iter(self.sizes)
 
     def path(self, name: str) -> str:
-        """Where a file of it lies."""
+        """The full path of a file."""
         return os.path.join(self.folder, name)
 
     def read(self, name: str) -> bytes:
-        """The content of a file of it."""
+        """The content of a file."""
         with open(self.path(name), "rb") as stream:
             return stream.read()
 
@@ -82,20 +82,20 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes / 1_000_000:.1f} MB"
 
 
-def sent_files(folder: str, *, allowed: Sequence[str] = ()) -> SentFiles:
-    """The files of a folder that are sent.
+def source_files(folder: str, *, allowed: Sequence[str] = ()) -> SourceFiles:
+    """The files of a folder to upload.
 
-    Hidden files, virtual environments, caches, model folders, and links that lead out of the folder
-    are left out.
+    Excluded are hidden files, virtual environments, caches, model folders, and links out of the
+    folder.
 
     Args:
         folder: the local folder.
-        allowed: files in it that are sent although they seem to hold a secret; ``ARGUMENTS`` stands
-            for the job's command and is not looked for here.
+        allowed: files in it that are included although they seem to hold a secret; ``ARGUMENTS``,
+            which stands for the job's command, is ignored.
 
     Raises:
         ConfigError: they are too large to be a program, or one of them holds a key or a token; or
-            an allowed file is not among them, or holds none.
+            an allowed file is missing or holds none.
     """
     root = os.path.realpath(folder)
     sizes: dict[str, int] = {}
@@ -106,7 +106,7 @@ def sent_files(folder: str, *, allowed: Sequence[str] = ()) -> SentFiles:
         else:
             sizes[name] = size
     total = sum(sizes.values())
-    if total > _MOST_BYTES:
+    if total > _MAX_BYTES:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
         shown = ", ".join(f"{name} ({_size(sizes[name])})" for name in largest)
         raise ConfigError(
@@ -114,13 +114,13 @@ def sent_files(folder: str, *, allowed: Sequence[str] = ()) -> SentFiles:
             "Put the script into a folder of its own, and data into a bucket."
         )
     names = tuple(dict.fromkeys(_relative(root, each) for each in allowed if each != ARGUMENTS))
-    found = SentFiles(root, sizes, left_out, names)
+    found = SourceFiles(root, sizes, left_out, names)
     _refuse_secrets(found)
     return found
 
 
 ARGUMENTS = "arguments"
-"""Name that allows what seems to be a secret in the job's command."""
+"""Stands for the job's command among the allowed files."""
 
 
 def _relative(root: str, name: str) -> str:
@@ -132,23 +132,23 @@ def _relative(root: str, name: str) -> str:
     return name
 
 
-def _refuse_secrets(sent: SentFiles) -> None:
-    unused = set(sent.allowed)
-    for name in sent:
-        secret = find_secret(sent.read(name))
+def _refuse_secrets(sources: SourceFiles) -> None:
+    unused = set(sources.allowed)
+    for name in sources:
+        secret = find_secret(sources.read(name))
         if secret is None:
             continue
-        if name not in sent.allowed:
+        if name not in sources.allowed:
             raise ConfigError(
-                f"{sent.path(name)}, line {secret.line}, holds {secret.kind}, and would be sent. "
-                f"Move it out of {sent.folder}: the job needs no key, it runs as an account "
-                f"(service_account). If it is not a secret, add --allow_secret {name}."
+                f"{sources.path(name)}, line {secret.line}, holds {secret.kind}, and would be "
+                f"sent. Move it out of {sources.folder}: the job needs no key, it runs as an "
+                f"account (service_account). If it is not a secret, add --allow_secret {name}."
             )
         unused.discard(name)
     if unused:
         raise ConfigError(
             f"--allow_secret {min(unused)}: no key or token was found in a file of that name in "
-            f"{sent.folder}. Remove the option, or correct the name."
+            f"{sources.folder}. Remove the option, or correct the name."
         )
 
 
@@ -158,7 +158,7 @@ def secret_argument(arguments: Sequence[str]) -> Secret | None:
 
 
 def _walk(root: str, inside: str) -> Iterator[tuple[str, str, int]]:
-    """Every file as (path in the folder, "", bytes), and what is left out as (path, why, 0)."""
+    """Every file as (path in the folder, "", bytes), or if excluded as (path, why, 0)."""
     with os.scandir(os.path.join(root, inside)) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     held = {entry.name for entry in listed}
@@ -176,7 +176,7 @@ def _walk(root: str, inside: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _why_folder(held: set[str]) -> str:
-    """Why a folder that holds these names is left out, or ""."""
+    """Why a folder with these entries is excluded, or ""."""
     if held & _ENVIRONMENTS:
         return "a virtual environment"
     if held >= _MODEL:
@@ -185,7 +185,7 @@ def _why_folder(held: set[str]) -> str:
 
 
 def _why_not(root: str, entry: os.DirEntry[str]) -> str:
-    """Why a file or folder is left out, or ""."""
+    """Why a file or folder is excluded, or ""."""
     if entry.name.startswith("."):
         return "hidden"
     if entry.is_symlink():

@@ -1,4 +1,4 @@
-"""Translates job files of ML Engine, Vertex AI's predecessor (``trainingInput:``)."""
+"""Job files of ML Engine, Vertex AI's predecessor (``trainingInput:``), translated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tf_image_classification.config.search_space import check_keys
 from tf_image_classification.errors import ConfigError
 
-# What the tiers stood for: https://cloud.google.com/ai-platform/training/docs/machine-types
+# The machines of each tier: https://cloud.google.com/ai-platform/training/docs/machine-types
 _TIERS: dict[str, dict[str, Any]] = {
     "BASIC": {"machine_type": "n1-standard-4"},
     "STANDARD_1": {"machine_type": "n1-highcpu-8", "workers": 5},
@@ -46,52 +46,19 @@ _DONE_ELSEWHERE = {
 }
 
 
-def translated(given: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
-    """The values of an old file under the keys of ``cloud.yml``, and notes on what changed.
+def translate_job(given: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+    """The values of an old file by key of ``cloud.yml``, and notes on changes.
 
-    Beside ``trainingInput`` stand keys of ``cloud.yml`` for what it does not say, as the project.
+    Keys of ``cloud.yml`` beside ``trainingInput`` give the rest, e.g. the project.
 
     Raises:
-        ConfigError: something in it has no counterpart, or is said twice; names it.
+        ConfigError: a key has no counterpart, or is given twice; names it.
     """
-    values, notes = _translated(given["trainingInput"], path)
-    beside = {key: value for key, value in given.items() if key != "trainingInput"}
-    for key in beside:
-        if key in values:
-            raise ConfigError(
-                f"{path}: {key} stands beside trainingInput and follows from it. Remove it."
-            )
-    return values | beside, notes
-
-
-def _translated(old: Any, path: str) -> tuple[dict[str, Any], list[str]]:
+    old = given["trainingInput"]
     if not isinstance(old, Mapping):
         raise ConfigError(f"{path}: trainingInput holds no settings.")
-    values: dict[str, Any] = {}
-    notes: list[str] = []
     origin = f"{path}: trainingInput"
-    tier = str(old.get("scaleTier", "BASIC"))
-    for key in _OF_CUSTOM:
-        if key in old and tier in _TIERS:
-            raise ConfigError(
-                f"{origin}.{key} has no effect with scaleTier {tier}. Remove it, or write "
-                "scaleTier: CUSTOM."
-            )
-    if tier == "CUSTOM":
-        values["workers"] = 1 + _count(old, "workerCount", origin)
-        values |= _machine(str(old.get("masterType", "")), origin)
-        worker = old.get("workerType", old.get("masterType"))
-        if values["workers"] > 1 and worker != old.get("masterType"):
-            notes.append(f"workerType {worker}: all workers get the machine of masterType")
-    elif tier in _TIERS:
-        values |= _TIERS[tier]
-        if tier in ("STANDARD_1", "PREMIUM_1"):
-            notes.append(f"scaleTier {tier}: its parameter servers are left out")
-    else:
-        raise ConfigError(
-            f"{path}: scaleTier {tier!r} has no counterpart, expected CUSTOM, {', '.join(_TIERS)}. "
-            "Write a cloud.yml with machine_type and accelerator_type."
-        )
+    values, notes = _machines(old, path)
     for key, value in old.items():
         if key in ("scaleTier", "masterType", "workerType", "workerCount"):
             continue
@@ -108,7 +75,40 @@ def _translated(old: Any, path: str) -> tuple[dict[str, Any], list[str]]:
             notes.append(f"{key} {value}: left out, since {_DONE_ELSEWHERE[key]}")
         else:
             raise ConfigError(f"{origin}.{key} has no counterpart here. Remove it.")
-    return values, notes
+    others = {key: value for key, value in given.items() if key != "trainingInput"}
+    for key in others:
+        if key in values:
+            raise ConfigError(
+                f"{path}: {key} stands beside trainingInput and follows from it. Remove it."
+            )
+    return values | others, notes
+
+
+def _machines(old: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+    """The machines and workers of a job, and notes."""
+    origin = f"{path}: trainingInput"
+    tier = str(old.get("scaleTier", "BASIC"))
+    if tier in _TIERS:
+        for key in _OF_CUSTOM:
+            if key in old:
+                raise ConfigError(
+                    f"{origin}.{key} has no effect with scaleTier {tier}. Remove it, or write "
+                    "scaleTier: CUSTOM."
+                )
+        has_servers = tier in ("STANDARD_1", "PREMIUM_1")
+        notes = [f"scaleTier {tier}: its parameter servers are left out"] if has_servers else []
+        return dict(_TIERS[tier]), notes
+    if tier != "CUSTOM":
+        raise ConfigError(
+            f"{path}: scaleTier {tier!r} has no counterpart, expected CUSTOM, {', '.join(_TIERS)}. "
+            "Write a cloud.yml with machine_type and accelerator_type."
+        )
+    workers = 1 + _count(old, "workerCount", origin)
+    master = old.get("masterType", "")
+    worker = old.get("workerType", master)
+    differs = workers > 1 and worker != master
+    notes = [f"workerType {worker}: all workers get the machine of masterType"] if differs else []
+    return {"workers": workers} | _machine(str(master), origin), notes
 
 
 def _count(old: Mapping[str, Any], key: str, origin: str, default: int = 0) -> int:
@@ -127,7 +127,7 @@ def _machine(name: str, origin: str) -> dict[str, Any]:
             "accelerator_type": kind.get(name, "NVIDIA_TESLA_T4"),
             "accelerator_count": count,
         }
-    if name in _MACHINES or "-" in name:  # new names stay
+    if name in _MACHINES or "-" in name:  # a machine of Compute Engine
         return {"machine_type": _MACHINES.get(name, name)}
     raise ConfigError(
         f"{origin}.masterType {name!r} has no counterpart, expected one of "

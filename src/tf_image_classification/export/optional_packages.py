@@ -1,4 +1,4 @@
-"""Packages of the extras, imported late."""
+"""Packages of the optional extras, imported late."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from tf_image_classification.errors import ConfigError
 
 
 def import_extra(module: str, name: str) -> Any:
-    """A module of the extra ``name``.
+    """The imported module of an optional extra.
+
+    Args:
+        module: its full name.
+        name: the extra, as the message writes it.
 
     Raises:
         ConfigError: it is not installed; names the extra.

@@ -1,6 +1,6 @@
-"""What is sent to a cloud: the user's application and this framework, as packages or an image.
+"""The user's application and this framework as source packages or a folder for ``docker build``.
 
-An application is the folder of the script that the user runs. Neither needs the network to be made.
+An application is the folder of the script that the user runs. No network is needed.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import tarfile
 from collections.abc import Mapping, Sequence
 
 import tf_image_classification
-from tf_image_classification.cloud.sent_files import (
+from tf_image_classification.cloud.source_files import (
     ARGUMENTS,
-    SentFiles,
+    SourceFiles,
     secret_argument,
-    sent_files,
+    source_files,
 )
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.system import files
 
 TENSORFLOW = {"cpu": "tensorflow-cpu>=2.20,<3", "gpu": "tensorflow[and-cuda]>=2.20,<3"}
-"""What an image needs; the same as the extras of these names."""
+"""Requirement by accelerator; the same as the extras of these names."""
 
 MODULE = "tfic_application.run"
 """The module of an application's package that runs it."""
@@ -82,12 +82,12 @@ else:
 
 @dataclasses.dataclass(frozen=True)
 class Application:
-    """What the user runs.
+    """The command of a job and its files.
 
     Attributes:
-        folder: the local folder that is sent.
-        program: the command as it is run in that folder.
-        arguments: what follows.
+        folder: the local folder of its files.
+        program: the command, run in that folder.
+        arguments: the arguments of the command.
     """
 
     folder: str
@@ -96,13 +96,13 @@ class Application:
 
 
 def application_of(command: Sequence[str]) -> Application:
-    """The application that a command runs here.
+    """The application of a local command.
 
     Args:
         command: ``python script.py ...`` or ``tfic train ...``.
 
     Raises:
-        ConfigError: it is neither, or there is no such script.
+        ConfigError: it is neither, or the script does not exist.
     """
     expected = "Expected python SCRIPT.py with its flags, or tfic train with its flags."
     if not command:
@@ -118,26 +118,28 @@ def application_of(command: Sequence[str]) -> Application:
     raise ConfigError(f"The command is {' '.join(command)!r}. {expected}")
 
 
-def application_files(application: Application, *, allowed: Sequence[str] = ()) -> SentFiles:
-    """The files of an application that are sent.
+def application_files(application: Application, *, allowed: Sequence[str] = ()) -> SourceFiles:
+    """The files of an application to upload.
 
     Args:
         application: the application.
-        allowed: as ``sent_files``.
+        allowed: as ``source_files``.
 
     Raises:
-        ConfigError: as ``sent_files``; or the script itself is left out.
+        ConfigError: as ``source_files``; or the script itself is left out.
     """
-    sent = sent_files(application.folder, allowed=allowed)
+    sources = source_files(application.folder, allowed=allowed)
     script = application.program[1]
-    if application.program[0] == "python" and script not in sent.sizes:
-        why = sent.left_out.get(script, "not there")
-        raise ConfigError(f"The script {script} of {sent.folder} would not be sent: it is {why}.")
-    return sent
+    if application.program[0] == "python" and script not in sources.sizes:
+        why = sources.left_out.get(script, "not there")
+        raise ConfigError(
+            f"The script {script} of {sources.folder} would not be sent: it is {why}."
+        )
+    return sources
 
 
 def check_arguments(application: Application, *, allowed: Sequence[str] = ()) -> None:
-    """See that the command, which everybody who sees the job can read, holds no secret.
+    """Check that the command, which is visible in the job, holds no secret.
 
     Raises:
         ConfigError: it does.
@@ -157,19 +159,19 @@ def check_arguments(application: Application, *, allowed: Sequence[str] = ()) ->
 
 
 def application_package(
-    application: Application, sent: SentFiles, accelerator: str
+    application: Application, sources: SourceFiles, accelerator: str
 ) -> tuple[str, bytes]:
     """The source package of an application: its file name and content, the same for the same files.
 
     Args:
         application: the application.
-        sent: its files.
+        sources: its files.
         accelerator: "cpu" or "gpu".
 
     Raises:
-        ConfigError: ``requirements.txt`` holds something that a package cannot ask for.
+        ConfigError: a line of ``requirements.txt`` is not a requirement of a package.
     """
-    contents = {f"src/tfic_application/files/{name}": sent.read(name) for name in sent}
+    contents = {f"src/tfic_application/files/{name}": sources.read(name) for name in sources}
     contents["src/tfic_application/__init__.py"] = b""
     contents["src/tfic_application/run.py"] = _RUN.format(program=application.program).encode()
     version = tf_image_classification.__version__
@@ -187,13 +189,13 @@ def application_package(
 
 
 def _requirements(text: str, folder: str) -> list[str]:
-    """The requirements of a requirements.txt that a package can have."""
+    """The requirements of a requirements.txt, without comments."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         requirement = re.sub(r"(^|\s)#.*", "", line).strip()
         if not requirement:
             continue
-        # A name first, then no address but after an @: neither an option of pip, nor a path.
+        # A name, with an address only after an @: neither an option of pip, nor a path.
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*\s*([\[(<>=!~;].*|@.*|)", requirement):
             raise ConfigError(
                 f"{os.path.join(folder, 'requirements.txt')}, line {number}: {requirement!r} "
@@ -206,8 +208,8 @@ def _requirements(text: str, folder: str) -> list[str]:
 
 def framework_files() -> dict[str, bytes]:
     """This framework as a project: path to content."""
-    sent = sent_files(os.path.dirname(os.path.abspath(tf_image_classification.__file__)))
-    contents = {f"src/tf_image_classification/{name}": sent.read(name) for name in sent}
+    sources = source_files(os.path.dirname(os.path.abspath(tf_image_classification.__file__)))
+    contents = {f"src/tf_image_classification/{name}": sources.read(name) for name in sources}
     required = importlib.metadata.requires("tf_image_classification") or []
     project = _PROJECT.format(
         name="tf_image_classification",
@@ -225,10 +227,10 @@ def framework_package() -> tuple[str, bytes]:
 
 
 def check_new_folder(folder: str) -> None:
-    """See that a folder for ``docker build`` can be written.
+    """Check that a folder for ``docker build`` can be written.
 
     Raises:
-        ConfigError: it holds something already, or is a file.
+        ConfigError: it is not empty, or is a file.
     """
     if os.path.isdir(folder) and os.listdir(folder):
         raise ConfigError(f"{folder} is not empty. Name a new folder, or remove it.")
@@ -237,13 +239,13 @@ def check_new_folder(folder: str) -> None:
 
 
 def write_docker_context(
-    application: Application, sent: SentFiles, folder: str, accelerator: str
+    application: Application, sources: SourceFiles, folder: str, accelerator: str
 ) -> None:
     """Write a folder from which ``docker build`` makes the application's image.
 
     Args:
         application: the application.
-        sent: its files.
+        sources: its files.
         folder: the folder to write; must be new or empty.
         accelerator: "cpu" or "gpu".
 
@@ -251,7 +253,7 @@ def write_docker_context(
         ConfigError: as ``check_new_folder``.
     """
     check_new_folder(folder)
-    contents = {f"application/{name}": sent.read(name) for name in sent}
+    contents = {f"application/{name}": sources.read(name) for name in sources}
     contents |= {f"framework/{name}": content for name, content in framework_files().items()}
     for name, content in contents.items():
         target = os.path.join(folder, name)
@@ -267,7 +269,7 @@ def write_docker_context(
 def _source_package(
     contents: Mapping[str, bytes], version: str, name: str = "tfic-application"
 ) -> tuple[str, bytes]:
-    """A tar.gz with the same bytes for the same content."""
+    """A reproducible tar.gz: its name and content."""
     base = f"{name}-{version}"
     buffer = io.BytesIO()
     described = f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n".encode()

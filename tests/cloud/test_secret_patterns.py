@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from tf_image_classification.cloud.secret_marks import KINDS, find_secret
+from tf_image_classification.cloud.secret_patterns import KINDS, find_secret
 
 # Put together here, so that no scanner takes this file for a leak.
 PEM = "-----BEGIN {}PRIVATE " + "KEY{}-----"

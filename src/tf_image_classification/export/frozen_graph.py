@@ -1,7 +1,7 @@
-"""A function as a graph that LiteRT and ONNX can take: constants, float32, usual operations.
+"""Frozen graphs for LiteRT and ONNX: weights as constants, float32, common operations only.
 
-plain = plain_function(module.classify)
-plain.get_concrete_function()
+frozen = frozen_function(module.classify)
+frozen.get_concrete_function()
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import tensorflow as tf
 
 _HALF = {tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum}
 _FLOAT = tf.float32.as_datatype_enum
-_MOST_PATCH_VALUES = 4096  # height x width x channels; its square is the size of a constant
+_MAX_PATCH_VALUES = 4096  # height x width x channels; its square is the size of a constant
 
 
-def plain_function(function: Any) -> Any:
-    """The same function of images [B, H, W, C] with everything that it holds as constants.
+def frozen_function(function: Any) -> Any:
+    """The same function of images [B, H, W, C] with its variables as constants.
 
-    What is computed in float16 or bfloat16 is computed in float32, images included; patches
-    (``tf.image.extract_patches``) become a convolution that gives the same bits.
+    float16 and bfloat16 become float32, images included; patches (``tf.image.extract_patches``)
+    become a convolution that gives the same bits.
 
     Args:
         function: a ``tf.function`` with an input signature and a dictionary of outputs.
@@ -35,26 +35,26 @@ def plain_function(function: Any) -> Any:
     )
     outputs = [tensor.name for tensor in frozen.outputs]
     graph = frozen.graph.as_graph_def(add_shapes=True)
-    _without_halves(graph)
+    _replace_half_precision(graph)
     _replace_patches(graph)
-    [given] = function.input_signature
+    [spec] = function.input_signature
 
-    def plain(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
         inputs = {frozen.inputs[0].name: images}
         found = tf.graph_util.import_graph_def(graph, inputs, outputs, name="")
         return dict(zip(names, found, strict=True))
 
-    spec = tf.TensorSpec(given.shape, plain_dtype(given.dtype), "images")
-    return tf.function(plain, input_signature=[spec])
+    images_spec = tf.TensorSpec(spec.shape, frozen_dtype(spec.dtype), "images")
+    return tf.function(run, input_signature=[images_spec])
 
 
-def plain_dtype(dtype: tf.DType) -> tf.DType:
-    """What images of a dtype are in such a graph."""
+def frozen_dtype(dtype: tf.DType) -> tf.DType:
+    """The dtype of a frozen graph's images: half precision becomes float32."""
     return tf.float32 if dtype.as_datatype_enum in _HALF else dtype
 
 
 def half_precision(exported: Any) -> str:
-    """The half precision that a SavedModel's ``classify`` computes in, or ""."""
+    """The half precision of a SavedModel's ``classify``, "bfloat16" or "float16"; else ""."""
     graph = exported.classify.concrete_functions[0].graph.as_graph_def()
     kinds = {value.type for node in _all_nodes(graph) for value in node.attr.values()}
     for dtype in (tf.bfloat16, tf.float16):
@@ -69,8 +69,8 @@ def _all_nodes(graph: Any) -> list[Any]:
     return [*graph.node, *inner]
 
 
-def _without_halves(graph: Any) -> None:
-    """Let float32 take the place of float16 and bfloat16 in all attributes and constants."""
+def _replace_half_precision(graph: Any) -> None:
+    """Replace float16 and bfloat16 by float32 in all attributes and constants."""
     for node in _all_nodes(graph):
         for value in node.attr.values():
             if value.type in _HALF:
@@ -88,13 +88,13 @@ def _without_halves(graph: Any) -> None:
 
 
 def _replace_patches(graph: Any) -> None:
-    """Write each ExtractImagePatches as a convolution with a kernel of zeros and ones."""
+    """Replace each ExtractImagePatches by a convolution with a kernel of zeros and ones."""
     channels = {node.name: _channels(node) for node in graph.node}
     for node in [node for node in graph.node if node.op == "ExtractImagePatches"]:
         _, height, width, _ = node.attr["ksizes"].list.i
         depth = channels.get(node.input[0].partition(":")[0])
         kind = tf.as_dtype(node.attr["T"].type)
-        if depth is None or not kind.is_floating or height * width * depth > _MOST_PATCH_VALUES:
+        if depth is None or not kind.is_floating or height * width * depth > _MAX_PATCH_VALUES:
             continue
         count = math.prod((height, width, depth))
         kernel = np.eye(count, dtype=np.float32).reshape([height, width, depth, count])
@@ -112,7 +112,7 @@ def _replace_patches(graph: Any) -> None:
 
 
 def _channels(node: Any) -> int | None:
-    """The last dimension of a node's first output, where it is known."""
+    """The last dimension of a node's first output; None if unknown."""
     shapes = node.attr["_output_shapes"].list.shape if "_output_shapes" in node.attr else ()
     sizes = [dim.size for dim in shapes[0].dim] if shapes else []
     return sizes[-1] if sizes and sizes[-1] > 0 else None

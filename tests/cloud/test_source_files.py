@@ -5,7 +5,7 @@ import os
 import pytest
 
 import tf_image_classification
-from tf_image_classification.cloud.sent_files import sent_files
+from tf_image_classification.cloud.source_files import source_files
 from tf_image_classification.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ def test_nothing_from_outside_the_folder_is_sent(folder, tmp_path):
     (folder / "parent").symlink_to("..")
     (folder / "first").symlink_to("second")
     (folder / "second").symlink_to(outside / "passwd")
-    sent = sent_files(str(folder))
+    sent = source_files(str(folder))
     assert list(sent) == ["train.py"]
     to = f"a link out of the folder, to {outside}"
     assert sent.left_out == {
@@ -47,7 +47,7 @@ def test_links_inside_the_folder_are_sent_as_files_but_not_what_is_hidden(folder
     (folder / "package" / "loop").symlink_to("../package")
     (folder / "broken").symlink_to("nowhere")
     (folder / "itself").symlink_to("itself")
-    sent = sent_files(str(folder))
+    sent = source_files(str(folder))
     assert list(sent) == ["again.py", "train.py"]
     assert sent.read("again.py") == sent.read("train.py")
     assert sent.left_out["hidden.txt"] == "a link to a hidden file, .env"
@@ -57,7 +57,7 @@ def test_links_inside_the_folder_are_sent_as_files_but_not_what_is_hidden(folder
 
 def test_a_folder_that_is_a_link_itself_is_sent(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
-    assert list(sent_files(str(tmp_path / "link"))) == ["train.py"]
+    assert list(source_files(str(tmp_path / "link"))) == ["train.py"]
 
 
 def test_environments_caches_models_and_what_is_no_file_are_left_out(folder):
@@ -70,7 +70,7 @@ def test_environments_caches_models_and_what_is_no_file_are_left_out(folder):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text("x")
     os.mkfifo(folder / "pipe")
-    sent = sent_files(str(folder))
+    sent = source_files(str(folder))
     assert list(sent) == ["train.py"]
     assert sent.left_out["my-environment"] == sent.left_out["deep/down/env"]
     assert sent.left_out["my-environment"] == sent.left_out["conda"] == "a virtual environment"
@@ -83,19 +83,19 @@ def test_an_allowed_secret_is_named_from_the_folder_or_from_here(folder, tmp_pat
     (folder / "keys").mkdir()
     (folder / "keys" / "a.txt").write_text("-----BEGIN " + "PRIVATE KEY-----")
     with pytest.raises(ConfigError, match=r"keys/a.txt, line 1, holds a private key.*--allow"):
-        sent_files(str(folder))
+        source_files(str(folder))
     monkeypatch.chdir(tmp_path)
     for name in ("keys/a.txt", "application/keys/a.txt", str(folder / "keys" / "a.txt")):
-        assert sent_files(str(folder), allowed=[name]).allowed == ("keys/a.txt",)
+        assert source_files(str(folder), allowed=[name]).allowed == ("keys/a.txt",)
 
 
 def test_a_folder_that_is_too_large_names_its_largest_files(folder, monkeypatch):
-    monkeypatch.setattr("tf_image_classification.cloud.sent_files._MOST_BYTES", 10_000)
+    monkeypatch.setattr("tf_image_classification.cloud.source_files._MAX_BYTES", 10_000)
     (folder / "data.bin").write_bytes(bytes(20_000))
     with pytest.raises(ConfigError, match=r"20.0 kB.*largest files: data.bin \(20.0 kB\), train"):
-        sent_files(str(folder))
+        source_files(str(folder))
 
 
 def test_this_package_itself_holds_nothing_that_looks_like_a_secret():
     root = os.path.dirname(tf_image_classification.__file__)
-    assert "cloud/secret_marks.py" in sent_files(root)
+    assert "cloud/secret_patterns.py" in source_files(root)

@@ -1,7 +1,7 @@
-"""What an exported file computes: from a SavedModel's logits probabilities and real values.
+"""The inference graph of an exported file: images to probabilities and regression values.
 
-module = OutputModule(exported, Plan(schema, calibrations, description))
-module.classify(images)         outputs by name
+module = InferenceModule(exported, ExportPlan(schema, calibrations, description))
+module.classify(images)         outputs by name, see ``signature``
 """
 
 from __future__ import annotations
@@ -20,35 +20,40 @@ from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.evaluation.calibration import MULTILABEL_LIMITS, Calibration
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.labels.outputs import calibrated_key, logits_key, probabilities_key
+from tf_image_classification.labels.outputs import (
+    calibrated_key,
+    class_names_key,
+    logits_key,
+    probabilities_key,
+)
 
 NONE, DYNAMIC, INT8, FLOAT16 = QUANTIZATIONS = ("none", "dynamic", "int8", "float16")
 
 SCOPE = "tfic_outputs"
-"""In the names of all operations after the logits, which stay float in a quantised file."""
+"""Part of the names of all operations after the logits, which stay float in a quantised file."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is to be written.
+class ExportPlan:
+    """Contents of an exported file besides the weights.
 
     Attributes:
         schema: the labels.
         calibrations: by label name.
-        description: plain values that the file keeps about itself.
+        description: plain values that are stored in the file.
         quantization: one of ``QUANTIZATIONS``.
-        samples: preprocessed training images, [1, H, W, C] each; for ``int8`` only.
+        representative_images: preprocessed training images, [1, H, W, C] each; for ``int8`` only.
     """
 
     schema: LabelSchema
     calibrations: Mapping[str, Calibration]
     description: Mapping[str, Any]
     quantization: str = NONE
-    samples: Callable[[], Iterable[npt.NDArray[np.float32]]] = tuple
+    representative_images: Callable[[], Iterable[npt.NDArray[np.float32]]] = tuple
 
 
-def outputs_from(plan: Plan, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """What a file gives, by output name; works traced and eagerly.
+def outputs_from(plan: ExportPlan, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The numeric outputs of a file by name; works traced and eagerly.
 
     Args:
         plan: of the file.
@@ -58,7 +63,9 @@ def outputs_from(plan: Plan, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Te
         return _with_calibrated(plan, predictions_from(plan.schema, logits))
 
 
-def _with_calibrated(plan: Plan, predictions: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _with_calibrated(
+    plan: ExportPlan, predictions: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
     found = {}
     for label in plan.schema:
         if not label.has_classes:
@@ -83,22 +90,22 @@ def _tempered(probabilities: tf.Tensor, calibration: Calibration) -> tf.Tensor:
 
 
 def _tempered_logits(logits: tf.Tensor, calibration: Calibration) -> tf.Tensor:
-    """The same of several classes; from logits, since runtimes round small probabilities."""
+    """The same of a multilabel label; from logits, as runtimes round small probabilities."""
     low, high = (math.log(p) - math.log1p(-p) for p in MULTILABEL_LIMITS)
     return tf.sigmoid(tf.clip_by_value(logits, low, high) / calibration.temperature)
 
 
-class OutputModule(tf.Module):
-    """What becomes a SavedModel with signatures of its own, and other files from there.
+class InferenceModule(tf.Module):
+    """The functions that a SavedModel exports and the converters take.
 
     Attributes:
-        classify: preprocessed images to outputs by name.
+        classify: preprocessed images to numeric outputs by name.
         classify_one: the same of a single image; None where ``classify`` serves as well.
-        serve: encoded images to the same and class names.
-        describe: to the description, as JSON.
+        serve: encoded images to the same outputs and class names.
+        describe: () to the description, as JSON.
     """
 
-    def __init__(self, exported: ExportedModel, plan: Plan) -> None:
+    def __init__(self, exported: ExportedModel, plan: ExportPlan) -> None:
         super().__init__()
         self.model = exported.loaded
         self.description = tf.constant(json.dumps(plan.description))
@@ -115,9 +122,9 @@ class OutputModule(tf.Module):
             )
 
         def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            predictions = dict(exported.loaded.serve(image_bytes))
-            names = {name: value for name, value in predictions.items() if "class_name" in name}
-            return _with_calibrated(plan, predictions) | names
+            predictions = exported.loaded.serve(image_bytes)
+            names = [class_names_key(label) for label in plan.schema.labels_with_classes]
+            return _with_calibrated(plan, predictions) | {k: predictions[k] for k in names}
 
         encoded = tf.TensorSpec([None], tf.string, "image_bytes")
         self.serve = tf.function(serve, input_signature=[encoded])

@@ -1,4 +1,8 @@
-"""The images that a command line names: files, folders, patterns, CSV, records, standard input."""
+"""The images that a command line names; sources of many images go through ``dataset.readers``.
+
+for image in find_images(["pets/", "list.csv", "-"], sys.stdin):
+image.content()
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.dataset.readers import Place, find_examples, source_kind
+from tf_image_classification.dataset.readers import find_examples, source_kind
 from tf_image_classification.dataset.readers.csv_files import images_of_csv
 from tf_image_classification.dataset.readers.kinds import (
     CSV,
@@ -26,23 +30,24 @@ from tf_image_classification.system import files
 Content = str | bytes | npt.NDArray[np.uint8]
 """The path of an image, its encoded bytes or its pixels."""
 
-_MARKS = "*?["
+_WILDCARDS = "*?["
+_OPTION = "PATHS"
 
 
 @dataclasses.dataclass(frozen=True)
-class FoundImage:
-    """An image that a command line names, or an input that turned out not to be one.
+class InputImage:
+    """An image that a command line names, or an input that cannot be used.
 
     Attributes:
         name: its path, or the record, row or member that it comes from.
-        read: gives its content; may raise what reading a file raises.
+        read: reads its content; may raise like reading a file.
     """
 
     name: str
     read: Callable[[], Content]
 
     def content(self) -> Content | Exception:
-        """Its content, or the error that keeps it from being read."""
+        """Its content, or the error of reading it."""
         try:
             return self.read()
         except (TficError, OSError, ValueError) as error:
@@ -50,27 +55,26 @@ class FoundImage:
 
 
 def check_patterns(paths: Sequence[str]) -> None:
-    """Check, before anything is computed, that every local pattern matches a file.
+    """Check that every local pattern matches a file.
 
     Raises:
         DataError: one does not.
     """
     for path in map(os.path.expanduser, paths):
         if not files.is_remote(path) and not os.path.exists(path) and _is_pattern(path):
-            files.expand_patterns([path], option="PATHS")
+            files.expand_patterns([path], option=_OPTION)
 
 
-def images_of(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[FoundImage]:
-    """Every image that paths name, in order.
+def find_images(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[InputImage]:
+    """Every image that paths name, in order, as soon as it is found.
 
-    An input that cannot be used, such as a damaged CSV, is one of the images: reading it raises
-    the reason. So a single bad input ends nothing.
+    An input that cannot be used, e.g. a damaged CSV, is one of the images; reading it raises the
+    reason. So a single bad input does not end an inference.
 
     Args:
-        paths: images; folders, with all that is below them; patterns; CSV files, TFRecord, tar or
-            Parquet files, folders of such files, of MNIST's or of CIFAR's; "-" for the paths in
-            ``lines``. Local or ``gs://``.
-        lines: a path each; folders and lists among them are errors.
+        paths: images; folders, including their subfolders; patterns; every other source that
+            ``find_examples`` reads; "-" for the paths in ``lines``. Local or ``gs://``.
+        lines: one path per line, of images only.
     """
     for given in paths:
         if given == "-":
@@ -82,7 +86,7 @@ def images_of(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[Found
         try:
             # A path that does not exist becomes an image that cannot be read.
             exists = files.exists(path) or not _is_pattern(path)
-            found = [path] if exists else files.expand_patterns([path], option="PATHS")
+            found = [path] if exists else files.expand_patterns([path], option=_OPTION)
         except (TficError, ValueError) as error:  # a bucket, or a name that no file can have
             yield _unusable(path, error)
             continue
@@ -91,28 +95,28 @@ def images_of(paths: Sequence[str], lines: Iterable[str] = ()) -> Iterator[Found
 
 
 def _is_pattern(path: str) -> bool:
-    return any(mark in path for mark in _MARKS)
+    return any(mark in path for mark in _WILDCARDS)
 
 
-def _file(path: str) -> FoundImage:
+def _file(path: str) -> InputImage:
     def read() -> Content:
         other = path.replace("\\", "/")
         if other != path and not os.path.exists(path) and os.path.exists(other):
             raise DataError(f"there is no such file, but there is {other}: write / for \\")
         return path
 
-    return FoundImage(path, read)
+    return InputImage(path, read)
 
 
-def _unusable(name: str, error: Exception) -> FoundImage:
+def _unusable(name: str, error: Exception) -> InputImage:
     def read() -> Content:
         raise error
 
-    return FoundImage(name, read)
+    return InputImage(name, read)
 
 
-def _below(path: str) -> Iterator[FoundImage]:
-    """The images of a path that was named; a folder that holds none is an error."""
+def _below(path: str) -> Iterator[InputImage]:
+    """The images of one path."""
     kind = kind_of_name(path.rpartition("/")[2])
     if _is_folder(path):
         is_empty = True
@@ -137,17 +141,17 @@ def _is_folder(path: str) -> bool:
 
 
 def _real(path: str) -> str:
-    """The folder without links, with a "/" at its end; "" of a remote one, which has none."""
+    """The folder's real path with a "/" at its end; "" of a remote folder."""
     return "" if files.is_remote(path) else f"{os.path.realpath(path)}/"
 
 
-def _in_folder(path: str, root: str, seen: set[str]) -> Iterator[FoundImage]:
+def _in_folder(path: str, root: str, seen: set[str]) -> Iterator[InputImage]:
     """The images of a folder and those below it; a link never leads into a folder twice.
 
     Args:
         path: the folder.
-        root: the one that was named, as ``_real``.
-        seen: what links have led to.
+        root: the folder on the command line, as ``_real``.
+        seen: targets of the links so far.
     """
     try:
         entries = files.scan_folder(path)
@@ -168,7 +172,7 @@ def _in_folder(path: str, root: str, seen: set[str]) -> Iterator[FoundImage]:
             yield from _in_folder(entry.path, root, seen)
 
 
-def _in_list(path: str) -> Iterator[FoundImage]:
+def _in_list(path: str) -> Iterator[InputImage]:
     """The images of a CSV, row by row: a list may have millions."""
     try:
         for where, image, problem in images_of_csv(path):
@@ -177,10 +181,10 @@ def _in_list(path: str) -> Iterator[FoundImage]:
         yield _unusable(path, error)
 
 
-def _in_packed_folder(path: str) -> Iterator[FoundImage]:
+def _in_packed_folder(path: str) -> Iterator[InputImage]:
     """The images of a folder of packed files, e.g. TFRecords or MNIST's files."""
     try:
-        is_packed = source_kind([path], "PATHS") != FOLDER
+        is_packed = source_kind([path], _OPTION) != FOLDER
     except (TficError, OSError, ValueError) as error:
         yield _unusable(path, error)
         return
@@ -190,21 +194,16 @@ def _in_packed_folder(path: str) -> Iterator[FoundImage]:
         yield _unusable(path, DataError("this folder holds no images"))
 
 
-def _in_packed(path: str) -> Iterator[FoundImage]:
+def _in_packed(path: str) -> Iterator[InputImage]:
+    """The images of any source of examples."""
     try:
-        listing = find_examples([path], option="PATHS")
+        listing = find_examples([path], option=_OPTION)
     except (TficError, OSError, ValueError) as error:
         yield _unusable(path, error)
         return
     for number in range(len(listing)):
         place = listing.places[number]
-        if place.kind == "file":
-            yield _file(place.path)
-        else:
-            yield FoundImage(listing.locate(number), _reader_of(place))
+        is_file = place.kind == "file"
+        yield _file(place.path) if is_file else InputImage(listing.locate(number), place.read)
     for damaged in listing.damaged:
         yield _unusable(damaged.where, DataError(damaged.reason))
-
-
-def _reader_of(place: Place) -> Callable[[], Content]:
-    return place.read
