@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -82,3 +85,13 @@ def label_of_output(key: str) -> str:
 def prediction_keys(name: str) -> tuple[str, ...]:
     """All that ``predictions`` may keep of a label."""
     return (name, logits_key(name), probabilities_key(name), expected_key(name))
+
+
+def evenly_spaced(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Indices of at most ``most`` of ``count`` examples: the first, the last, and between them.
+
+    Example:
+        >>> evenly_spaced(10, 4).tolist()
+        [0, 3, 6, 9]
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))

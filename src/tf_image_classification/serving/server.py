@@ -16,7 +16,6 @@ import base64
 import contextlib
 import dataclasses
 import functools
-import importlib.resources
 import logging
 import os
 import secrets
@@ -32,6 +31,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from tf_image_classification.errors import BadImageError
+from tf_image_classification.pages.render import render
 from tf_image_classification.serving.batcher import (
     Batcher,
     Limits,
@@ -273,9 +273,8 @@ class _Service:
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     async def page(self) -> HTMLResponse:
-        """The page to drop a picture on."""
-        files = importlib.resources.files("tf_image_classification.serving")
-        return HTMLResponse((files / "page.html").read_text(encoding="utf-8"))
+        """The page that classifies an image dropped on it."""
+        return HTMLResponse(render("serving.html", script="serving.js"))
 
     async def predict(self, request: Request) -> JSONResponse:
         """Predictions for the images of a request."""
@@ -366,6 +365,7 @@ class _Service:
                 "name": one.name if one.probability is not None else f"{one.value:.4g}",
                 "top": [{"name": c, "probability": p} for c, p in one.top],
                 "set": one.conformal_set,
+                "coverage": self.model.calibrations[name].coverage if one.conformal_set else None,
                 "heat": _data_uri(heat_png(heat[name][0])) if name in heat else None,
             }
             for name, one in said.items()
