@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.evaluation.calibration import (
     Bin,
@@ -207,7 +208,7 @@ def _of_label(
     for coverage in _COVERAGES:
         at = int(np.searchsorted(kept, coverage - 1e-9))
         rows.append((float(limits[at]), float(kept[at]), float(wrong[at])))
-    some = np.unique(np.linspace(0, len(kept) - 1, _CURVE_POINTS).astype(int))
+    some = evenly_spaced(len(kept), _CURVE_POINTS)
     curve = [(float(kept[i]), float(wrong[i])) for i in some]
     return OfOneLabel(measures, name, calibrated, rows, curve, slices)
 

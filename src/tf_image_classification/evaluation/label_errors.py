@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation.calibration import (
     LARGEST_TEMPERATURE,
@@ -143,7 +144,7 @@ def _fit(labels: Array, probabilities: Array) -> _Fit:
     from scipy import optimize  # late: it takes half a second
 
     count, num_classes = probabilities.shape
-    some = np.unique(np.linspace(0, count - 1, max(2, _MOST_TO_FIT // num_classes)).astype(int))
+    some = evenly_spaced(count, max(2, _MOST_TO_FIT // num_classes))
 
     def of_labels(temperature: float, rows: Array) -> Array:
         return tempered(probabilities[rows], temperature)[np.arange(len(rows)), labels[rows]]

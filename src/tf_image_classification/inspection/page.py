@@ -161,7 +161,7 @@ def _classes(inspection: Inspection, label: str) -> dict[str, Any]:
         ]
         for name, count in counts.items()
     ]
-    title = f"Label {label}: {counted(len(counts), 'class', 'classes')}"
+    title = f"Label “{label}”: {counted(len(counts), 'class', 'classes')}"
     return {"title": title, "table": Table("", ["class", *sets, ""], rows)}
 
 

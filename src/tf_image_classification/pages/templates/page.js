@@ -20,8 +20,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     if (!head.textContent || rows.length < 2) return;
-    const button = element("button", { type: "button", textContent: head.textContent });
-    head.replaceChildren(button);
+    const button = element("button", { type: "button" });
+    button.append(...head.childNodes);
+    head.append(button);
     const isNumber = head.classList.contains("number");
     const valueOf = row => {
       const cell = row.cells[column];
