@@ -1,7 +1,7 @@
 # make demo    train the digits example in an environment of its own
-# make test    run the whole test suite there
+# make test    run the tests there, in five minutes on two cores
 # make check   lint, formatting and types
-# make docs    write the flag table into the README
+# make docs    write the tables of flags and metrics into README.md and docs/evaluate.md
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -11,24 +11,30 @@ BIN := $(VENV)/bin
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 DEMO := .demo
 
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-all check docs build clean
+.PHONY: demo test test-slow test-all check docs build clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/mnist/train_mnist.py --model_dir $(DEMO)/digits --records_dir $(DEMO)/records
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+	$(PYTEST)
+
+test-slow: $(VENV)/.test
+	$(PYTEST) -m slow
 
 test-all: $(VENV)/.test
-	TFIC_ALL_TESTS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+	TFIC_ALL_TESTS=1 $(PYTEST)
 
 check: $(VENV)/.dev
 	scripts/check $(BIN)
 
 docs: $(VENV)/.demo
 	$(BIN)/python scripts/write_flag_table.py
+	$(BIN)/python scripts/write_metric_table.py
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build

@@ -55,6 +55,7 @@ def ours(folder, cores, source=None):
     from tf_image_classification.config import BackboneSettings, make_settings
     from tf_image_classification.labels import Label
     from tf_image_classification.workflows.setup import run_data
+    from tf_image_classification.workflows.setup.context import make_context
 
     spec = BackboneSpec(
         [Label("label", depth=2)], BackboneSettings(backbone="mobilenet_v1", crop_area=LEAST_AREA)
@@ -65,8 +66,9 @@ def ours(folder, cores, source=None):
              "batch_size": BATCH, "backbone": "mobilenet_v1", "cache_dir": cache,
              "crop_area": LEAST_AREA}
         )  # fmt: skip
-        train = run_data.read_data(spec, settings, cache).train
-        train = dataclasses.replace(train, memory=None)  # images of one size may all be kept
+        train = run_data.read_data(make_context(spec, settings)).train
+        reader = dataclasses.replace(train.reader, cache=None)  # images of one size may be kept
+        train = dataclasses.replace(train, reader=reader)
         for batch in train.training_batches(0):
             yield len(batch.images)
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -20,20 +22,10 @@ from tf_image_classification.dataset.readers import Row, find_examples
 from tf_image_classification.inspection.image_stats import look_at, picture_of
 from tf_image_classification.inspection.same_pictures import same_pictures
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from changed_pictures import balanced, curve
+
 NUM_DIGITS = 4000
-
-
-def curve(function):
-    """A change of each value, 0-1."""
-    values = [round(255 * min(max(function(v / 255), 0), 1)) for v in range(256)]
-    return lambda image: image.point(values * 3)
-
-
-def balanced(red, blue):
-    """Another white balance."""
-    return lambda image: Image.fromarray(
-        np.clip(np.asarray(image) * np.array([red, 1, blue]), 0, 255).astype(np.uint8)
-    )
 
 
 def shifted_hue(degrees):

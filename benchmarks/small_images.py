@@ -49,6 +49,8 @@ def reader(folder, kind, side, photographs):
     """Endless batches of the photographs at a size, from records that hold them in a form."""
     from PIL import Image
 
+    from tf_image_classification.dataset.pipeline.example_readers import IndexedReader
+    from tf_image_classification.dataset.pipeline.image_preprocessor import ImagePreprocessor
     from tf_image_classification.dataset.pipeline.pipeline import Pipeline
     from tf_image_classification.dataset.table import SourceOptions, read_table
     from tf_image_classification.dataset.tfrecord import write_shards
@@ -72,9 +74,10 @@ def reader(folder, kind, side, photographs):
         image.set_shape([height, width, 3])
         return image
 
-    pipeline = Pipeline(
-        source=source, preproc=preproc, batch_size=BATCH, image_size=side, max_image_pixels=10**8
-    )
+    preprocessor = ImagePreprocessor(preproc=preproc, image_size=side, max_image_pixels=10**8)
+    reader = IndexedReader(source)
+    preprocessor = ImagePreprocessor(preproc=preproc, image_size=side, max_image_pixels=10**8)
+    pipeline = Pipeline(reader=reader, preprocessor=preprocessor, batch_size=BATCH)
     return iter(pipeline.training_batches(0))
 
 

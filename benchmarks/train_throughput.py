@@ -26,6 +26,7 @@ from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.workflows.setup import run_data
 from tf_image_classification.workflows.setup.build import assemble
+from tf_image_classification.workflows.setup.context import make_context
 
 NUM_CLASSES = 10
 
@@ -98,12 +99,13 @@ class Ours:
                 "optimizer": "adam",
                 "learning_rate_decay_type": "fixed",
                 "deterministic": False,
+                "cache_dir": cache_dir,
             }
         )
         spec = Spec(build)
-        data = run_data.read_data(spec, settings, cache_dir)
-        workers = workers or Workers(make_strategy("one_device"))
-        self.run = assemble(spec, settings, data, workers, []).run
+        context = make_context(spec, settings, workers or Workers(make_strategy("one_device")))
+        data = run_data.read_data(context)
+        self.run = assemble(context, data, []).run
 
     def train(self, steps):
         self.run.time_steps(steps)

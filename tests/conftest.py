@@ -1,5 +1,6 @@
 """Strict surroundings for every test: two CPU devices, deterministic operations, fixed seeds."""
 
+import collections
 import os
 import signal
 
@@ -29,36 +30,65 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 tf.config.experimental.enable_op_determinism()
-if not os.environ.get("TFIC_ALL_TESTS"):
-    # TensorFlow's rewriting of graphs takes as long as all else that these short runs do.
-    # Processes that tests start have it, and make test-all.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 _LONGEST = "test_several_workers"
 
 
-def pytest_collection_modifyitems(items):
-    """The module that takes longest first: started last, it would end alone."""
-    items.sort(key=lambda item: item.path.stem != _LONGEST)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Choose the tests of ``make test``, of ``make test-slow`` or all; the longest module first."""
+    items.sort(key=lambda item: item.path.stem != _LONGEST)  # started last, it would end alone
+    _mark_cases(items)
     if os.environ.get("TFIC_ALL_TESTS"):
         return
     skip = pytest.mark.skip(reason="it takes long; TFIC_ALL_TESTS=1 (make test-all) runs it")
     for item in items:
         if item.get_closest_marker("exhaustive"):
             item.add_marker(skip)
+    if config.option.markexpr or any("::" in argument for argument in config.args):
+        return  # the command line chooses
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+
+
+def _mark_cases(items):
+    """Mark as slow the cases of a test that come after the ones it wants in ``make test``."""
+    seen = collections.Counter()
+    for item in items:
+        if marker := item.get_closest_marker("slow_after"):
+            test = item.nodeid.partition("[")[0]
+            seen[test] += 1
+            if seen[test] > marker.args[0]:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch):
+def clean_environment(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     for name in list(os.environ):
         if name == "TF_CONFIG" or name.startswith("GOOGLE_"):
             monkeypatch.delenv(name)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Whether TensorFlow optimizes graphs, from the first fixture of a test to the last.
+
+    That takes as long as all else that these short runs do. Tests as_installed have it, processes
+    that tests start, and make test-all.
+    """
+    is_on = os.environ.get("TFIC_ALL_TESTS") or item.get_closest_marker("as_installed")
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not is_on})
+    return (yield)
+
+
 @pytest.fixture(autouse=True)
-def few_draws(monkeypatch):
+def few_draws(request, monkeypatch):
     """Intervals of evaluations that other tests look at for something else are made roughly."""
-    monkeypatch.setattr("tf_image_classification.evaluation.measures._NUM_DRAWS", 20)
+    if request.node.get_closest_marker("as_installed"):
+        return
+    monkeypatch.setattr("tf_image_classification.evaluation.measures._NUM_RESAMPLES", 20)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +109,7 @@ def shipped_run(tmp_path_factory):
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of twenty PNGs in two classes."""
-    from conversion.small_sources import png
+    from dataset.tiny_sources import png
 
     folder = tmp_path / "pictures"
     for number, name in enumerate(("bee", "ant")):

@@ -79,7 +79,8 @@ def test_one_text_is_a_list_and_a_name_of_a_file_may_hold_commas():
 def test_two_settings_that_exclude_each_other_are_refused():
     for option in OPTIONS.values():
         if option.excludes:
-            values = {option.name: 5, option.excludes: 5, "eval_metadata": ["e"]}
+            value = True if option.kind is bool else 5
+            values = {option.name: value, option.excludes: value, "eval_metadata": ["e"]}
             assert f"{option.name} (argument) and {option.excludes}" in refused(values)
     assert "gradient_clip" in refused({"gradient_clip_norm": 1.0, "gradient_clip_value": 1.0})
 
@@ -308,7 +309,7 @@ def test_every_setting_is_read_somewhere_behind_the_command_line():
 _SHORT = {
     "front": "test_train_estimator.py",
     "workers": "workflows/test_several_workers.py",
-    "ready": "workflows/setup/test_backbone_run.py",
+    "ready": "workflows/setup/test_backbone_spec.py",
     "png16_range": "workflows/setup/test_png16_range.py",
     "data_check": "workflows/setup/test_data_check.py",
 }

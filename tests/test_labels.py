@@ -78,8 +78,8 @@ def test_a_labels_file_has_one_class_a_line():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "l.txt holds no class names"),
-        ("\n\n", "l.txt holds no class names"),
+        ("", "l.txt has no class names"),
+        ("\n\n", "l.txt has no class names"),
         ("a\n\nb\n", "l.txt line 2 is empty"),
         ("a\nb\nc\nb\n", "l.txt line 4 names class 'b' a second time .first in line 2."),
     ],
@@ -191,7 +191,7 @@ def test_a_schema_survives_its_json_even_with_nan_as_the_marker():
         ([{"name": "a", "depth": 2}] * 2, "twice: a"),
         ([{"name": "a", "depth": 2, "class_names": ["x", "x"]}], "a class twice: x"),
         ([{"name": "a", "depth": 2, "class_names": ["x"]}], "depth 2 but 1 class names"),
-        ([{"name": "a", "one-hot": False, "class_names": ["x"]}], "real-valued.*class names"),
+        ([{"name": "a", "one-hot": False, "class_names": ["x"]}], "regression label.*class names"),
     ],
 )
 def test_an_inconsistent_class_dict_is_refused(class_dict, message):
@@ -230,7 +230,7 @@ def test_ordinal_classes_are_in_the_order_of_their_values(case):
     "names", [["low", "high"], ["I", "II", "IX"], ["10-20", "15-30"], ["1", "1.0"], ["a1", "b2"]]
 )
 def test_an_order_that_is_not_certain_is_asked_for(names):
-    with pytest.raises(LabelError, match="do not say their order.*--labels a=FILE"):
+    with pytest.raises(LabelError, match="cannot be inferred.*--labels a=FILE"):
         collect_vocabulary(Label("a", depth=len(names), kind="ordinal"), names)
 
 

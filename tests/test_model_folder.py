@@ -1,5 +1,6 @@
 """The files of a model folder that are damaged, stale or gone."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -11,8 +12,9 @@ import pytest
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import CheckpointError, RunMismatchError
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.model_folder import ModelFolder, make_manifest
-from tf_image_classification.system import files
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import make_manifest
+from tf_image_classification.system import faults, files
 
 LINES = [{"step": 2, "loss": 0.5}, {"step": 4, "loss": 0.25}, {"step": 6, "loss": 0.125}]
 
@@ -129,12 +131,12 @@ def test_the_lock_of_a_process_that_is_gone_or_of_another_machine_holds_nobody(t
     ],
 )
 def test_what_the_machine_is_to_blame_for_is_known_from_errors_of_any_kind(error, words):
-    assert files.system_problem(error).startswith(words)
-    assert bool(files.system_problem(error)) == bool(words)
+    assert faults.system_problem(error).startswith(words)
+    assert bool(faults.system_problem(error)) == bool(words)
     try:
         raise KeyError("converter") from error
     except KeyError as caused:
-        assert files.system_problem(caused).startswith(words)
+        assert faults.system_problem(caused).startswith(words)
 
 
 def test_json_lines_that_nobody_can_repair_are_refused(tmp_path):
@@ -142,3 +144,16 @@ def test_json_lines_that_nobody_can_repair_are_refused(tmp_path):
     path.write_text(json.dumps({"a": 1}) + '\n{"a": ')
     with pytest.raises(files.DataError, match=r"trials.jsonl is damaged: line 2: \{\"a\":"):
         files.read_json_lines(str(path))
+
+
+def test_label_kinds_are_the_same_setting_under_their_earlier_names(tmp_path):
+    start = record_of(ModelFolder(str(tmp_path)))
+
+    def manifest(*kinds):
+        return dataclasses.replace(start, settings={**start.settings, "label_kinds": kinds})
+
+    earlier, now = manifest("tags=several"), manifest("tags=multilabel")
+    assert earlier.differences(now) == [] and earlier.digest() == now.digest()
+    assert earlier.differences(manifest("tags=ordinal")) == [
+        "label_kinds: ['tags=multilabel'] there, ['tags=ordinal'] now"
+    ]

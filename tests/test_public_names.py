@@ -23,6 +23,7 @@ def test_the_public_names_are_these_and_each_can_be_had():
         "make_settings",
         "train",
     ]
+    assert set(dir(tf_image_classification)) == set(tf_image_classification.__all__)
     for name in tf_image_classification.__all__:
         assert getattr(tf_image_classification, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'trian'"):

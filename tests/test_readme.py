@@ -44,6 +44,7 @@ def test_the_spec_of_the_readme_keeps_the_contract(spec):
     assert check_spec(spec, make_settings({"image_size": 32})) == []
 
 
+@pytest.mark.slow
 def test_the_spec_of_the_readme_trains_on_a_folder_of_pictures(spec, pictures):
     settings = make_settings(
         {

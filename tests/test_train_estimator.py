@@ -25,6 +25,7 @@ from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system.files import read_json_lines
 from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup import default_hooks, run_data
+from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 from tiny_runs import TinySpec, evaluations, last_checkpoint, plain_spec, run, tiny_settings
 from tiny_runs import write_records as write_tiny_records
@@ -53,6 +54,7 @@ def are_equal(a, b):
     return all(np.array_equal(value, weights(b)[name]) for name, value in weights(a).items())
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -87,6 +89,7 @@ def test_the_same_settings_give_the_same_bits(records, baseline, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_setting_changes_the_evaluated_loss(records, tmp_path):
     raw = run(plain_spec(), tmp_path / "raw", records, records, train_steps=4)
     averaged = run(
@@ -126,6 +129,7 @@ def test_evaluate_uses_the_whole_set_and_trains_nothing(records, tmp_path):
     assert are_equal(before, last_checkpoint(tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_a_later_evaluation_is_kept_with_its_data(records, tmp_path):
     run(plain_spec(), tmp_path / "model", records, records, train_steps=2)
     other = write_tiny_records(tmp_path / "other", seed=3, count=25)
@@ -138,6 +142,7 @@ def test_a_later_evaluation_is_kept_with_its_data(records, tmp_path):
     assert len(evaluations(tmp_path / "model")) == 1
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("batch_size", [1, 5, 7])
 def test_every_example_is_evaluated_once_on_any_number_of_devices(records, tmp_path, batch_size):
     run(plain_spec(), tmp_path / "model", records, train_steps=2)
@@ -166,6 +171,7 @@ def test_an_evaluation_keeps_to_the_classes_of_the_model(records, tmp_path):
         train_estimator.evaluate(plain_spec(), settings)
 
 
+@pytest.mark.slow
 def test_an_evaluation_may_have_a_batch_that_the_training_could_not_split(records, tmp_path):
     run(plain_spec(), tmp_path / "model", records, train_steps=1, gradient_accumulation_steps=3)
     bare = make_settings(
@@ -203,6 +209,7 @@ def test_a_folder_for_pictures_that_cannot_be_written_is_found_before_training(r
     assert not steps_of(tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_early_goes_on_when_asked_to(records, tmp_path, capsys):
     common = {"eval_every_steps": 1, "learning_rate": 0.0}  # nothing gets better
     run(plain_spec(), tmp_path / "m", records, records, train_steps=9,
@@ -224,6 +231,7 @@ class Killed(hooks.Hook):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_what_a_run_was_asked_is_known_after_it_is_killed(records, tmp_path):
     common = {"eval_every_steps": 1, "learning_rate": 0.0, "train_steps": 9}
     run(plain_spec(), tmp_path / "m", records, records, early_stopping_patience=2, **common)
@@ -236,7 +244,7 @@ def test_what_a_run_was_asked_is_known_after_it_is_killed(records, tmp_path):
 
 def first_ids(records, tmp_path, **changes):
     settings = tiny_settings(tmp_path / "model", records, **changes)
-    data = run_data.read_data(plain_spec(), settings, str(tmp_path / "cache"))
+    data = run_data.read_data(make_context(plain_spec(), settings))
     return next(iter(data.train.training_batches(0))).ids.numpy().tolist()
 
 
@@ -274,8 +282,8 @@ def test_strategy_chooses_the_devices():
 def test_a_list_of_ready_made_hooks_follows_the_settings(records, tmp_path):
     def names(**changes):
         settings = tiny_settings(tmp_path / "model", records, records, **changes)
-        data = run_data.read_data(plain_spec(), settings, str(tmp_path / "cache"))
-        made = default_hooks.all_hooks(settings, data, ModelFolder(str(tmp_path)), [])
+        data = run_data.read_data(make_context(plain_spec(), settings))
+        made = default_hooks.all_hooks(make_context(plain_spec(), settings), data)
         return {type(hook).__name__ for hook in made}
 
     assert "ProgressHook" in names(progress=True) and "ProgressHook" not in names(progress=False)
@@ -337,6 +345,7 @@ def test_cache_dir_holds_the_unpacked_records(records, tmp_path):
     assert any(name.endswith(".records") for name in os.listdir(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_scopes_choose_what_is_loaded(records, tmp_path):
     run(plain_spec(), tmp_path / "first", records, train_steps=3)
     trained = last_checkpoint(tmp_path / "first").tensors
@@ -358,6 +367,7 @@ def test_scopes_choose_what_is_loaded(records, tmp_path):
         start(checkpoint_exclude_scopes=("hidden", "logits"))
 
 
+@pytest.mark.slow
 def test_train_steps_and_epochs_are_the_length_of_the_run(records, tmp_path):
     assert run(plain_spec(), tmp_path / "steps", records, train_steps=3).step == 3
     assert (
@@ -432,6 +442,7 @@ def test_checkpoints_come_when_asked_and_so_many_stay(records, tmp_path):
     assert steps_of(tmp_path / "all") == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_exports_and_logs_go_where_a_platform_wants_them(records, tmp_path):
     wanted = {
         "export_saved_model": True, "export_dir": str(tmp_path / "for_serving"),
@@ -463,6 +474,7 @@ def test_evaluations_come_by_steps_or_by_the_clock(records, tmp_path):
     assert seen.evaluated == [5]
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_chosen_by_metric_and_mode(records, tmp_path):
     def best_step(name, **changes):
         run(
@@ -481,6 +493,7 @@ def test_the_best_checkpoint_is_chosen_by_metric_and_mode(records, tmp_path):
         best_step("wrong", best_metric="acuracy", best_mode="max")
 
 
+@pytest.mark.slow
 def test_a_second_start_says_that_the_run_is_complete(records, tmp_path, capsys):
     run(plain_spec(), tmp_path / "model", records, train_steps=2)
     run(plain_spec(), tmp_path / "model", records, train_steps=2)
@@ -495,6 +508,7 @@ def test_errors_end_a_program_with_a_message_and_a_status(capsys):
     assert capsys.readouterr().err == "ConfigError: this is wrong\n"
 
 
+@pytest.mark.slow
 def test_layers_are_named_the_same_in_a_second_run(records, tmp_path):
     class Unnamed(TinySpec):
         def get_model_fn(self, checkpoint_path):

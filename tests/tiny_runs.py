@@ -6,6 +6,8 @@ what a checkpoint forgets, or a step takes from history instead of its number, c
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
 import signal
@@ -159,13 +161,21 @@ def largest_difference(found, expected, *, beginning="model/"):
     )
 
 
+_HELD = contextlib.ExitStack()
+atexit.register(_HELD.close)
+
+
 def free_ports(count):
-    """Ports of loopback that nobody uses."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports of loopback for servers that want a number; nobody else is given them by chance.
+
+    A socket that is bound and does not listen holds each until this process ends. A server may
+    listen there all the same, where it asks for an address in reuse as servers do.
+    """
+    held = [_HELD.enter_context(socket.socket()) for _ in range(count)]
+    for each in held:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        each.bind(("127.0.0.1", 0))
+    return [each.getsockname()[1] for each in held]
 
 
 class StopAt(Hook):

@@ -1,4 +1,4 @@
-"""Train, judge and ship image classifiers on TensorFlow and Keras 3.
+"""Train, evaluate and deploy image classifiers with TensorFlow and Keras 3.
 
 Importing this package imports no TensorFlow; each public name loads its module on first use.
 """
@@ -30,6 +30,10 @@ _HOMES = {
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

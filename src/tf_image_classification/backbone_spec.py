@@ -1,4 +1,4 @@
-"""The spec for those who write none: a ready network, ready augmentation, the labels of the data.
+"""``BackboneSpec``, a spec from settings: a backbone, augmentations, and the labels of the data.
 
 spec = BackboneSpec([Label("label", depth=2)], BackboneSettings(backbone="mobilenet_v2"))
 """
@@ -15,16 +15,16 @@ from tf_image_classification.labels import Label, LabelSchema
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tf_image_classification.estimator_specs import ModelFn, PreprocFn
-    from tf_image_classification.metrics.streaming import StreamingMetric
+    from tf_image_classification.estimator_specs.spec import ModelFn, PreprocFn
+    from tf_image_classification.metrics.merging import StreamingMetric
 
 
 class BackboneSpec(EstimatorSpec):
-    """A backbone with one linear output a label.
+    """A backbone with one linear output per label.
 
     Attributes:
         class_dict: the labels.
-        settings: which network, and how its images are prepared.
+        settings: the network, and the preprocessing of its images.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class BackboneSpec(EstimatorSpec):
         self.settings = settings
 
     def get_preproc_fn(self, is_training: bool) -> PreprocFn:
-        """A random part of the image, augmented, in training; else its middle. Pixels 0-255."""
+        """Random resized crop and augmentation in training, else a center crop; pixels 0-255."""
         from tf_image_classification.dataset.preprocessing import Preprocessing  # late: TensorFlow
 
         return Preprocessing(
@@ -45,7 +45,7 @@ class BackboneSpec(EstimatorSpec):
         )
 
     def get_model_fn(self, checkpoint_path: str | None) -> ModelFn:
-        """The network with an output for each label."""
+        """The backbone with an output for each label."""
 
         def model_fn(image_shape: tuple[int, int, int], params: Mapping[str, Any]) -> Any:
             from tf_image_classification import backbones  # late: it needs TensorFlow
@@ -62,5 +62,5 @@ class BackboneSpec(EstimatorSpec):
     def metric_ops(
         self, labels: Mapping[str, tf.Tensor], predictions: Mapping[str, tf.Tensor]
     ) -> Mapping[str, StreamingMetric] | None:
-        """The metrics of each kind of label."""
+        """None: the default metrics of each kind of label."""
         return None

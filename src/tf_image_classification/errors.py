@@ -1,7 +1,8 @@
-"""Every error this package raises on purpose.
+"""The errors of this package, and texts for their messages.
 
     TficError
     ├── ConfigError          a setting is unknown, out of range, contradictory or without effect
+    │   └── UsageError       a command line cannot be understood
     ├── SpecError            a subclass of EstimatorSpec breaks a promise
     ├── DataError            a source of examples cannot be used
     │   ├── LabelError       a label is unknown, out of range or of the wrong form
@@ -9,14 +10,14 @@
     │   └── BadImageError    an image cannot be decoded or is too large
     ├── CheckpointError      a checkpoint cannot be written, found or read
     ├── ExportError          a model cannot be written in a format
-    ├── ParityError          an exported file predicts something else than what was evaluated
+    ├── ParityError          an exported file's predictions differ from the evaluation's
     ├── RunMismatchError     the model folder belongs to another run
     ├── NonFiniteLossError   the loss became NaN or infinite
     ├── WorkerLostError      another process of the cluster has ended or never started
     └── RunInterrupted       the run was asked to stop, saved its state and can be resumed
 
-A message says what was being done, what was found (value, file, record or row), what was expected
-and what to do now.
+A message names the action, the value that was found (with its file, record or row), the expected
+value, and what to do.
 """
 
 from __future__ import annotations
@@ -25,18 +26,24 @@ import difflib
 import re
 from collections.abc import Iterable
 
-_LONGEST = 400  # characters of another library's message
+_MAX_CHARS = 400  # of another library's message
 
 
 class TficError(Exception):
     """Base of every error raised on purpose; the command line prints it without a traceback."""
 
     exit_code = 1
-    """The process's exit status; 75, ``EX_TEMPFAIL`` of sysexits.h, means: start me again."""
+    """The process's exit status; 75 (``EX_TEMPFAIL`` of sysexits.h): the same command resumes."""
 
 
 class ConfigError(TficError, ValueError):
     """A setting is unknown, out of range, contradictory or without effect."""
+
+
+class UsageError(ConfigError):
+    """A command line cannot be understood: an unknown flag, a wrong value, a missing argument."""
+
+    exit_code = 2
 
 
 class SpecError(TficError):
@@ -68,7 +75,7 @@ class ExportError(TficError):
 
 
 class ParityError(TficError):
-    """An exported file predicts something else than what was evaluated."""
+    """An exported file's predictions differ from the evaluation's."""
 
 
 class RunMismatchError(TficError):
@@ -92,7 +99,7 @@ class RunInterrupted(TficError):
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """A number with the word for one or for several: "1 image", "2 images".
+    """A number with the singular or plural of a word: "1 image", "2 images".
 
     Example:
         >>> counted(1, "image"), counted(3, "class is", "classes are")
@@ -102,9 +109,7 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence naming the nearest of the known names, or all of them when none is near.
-
-    With no known names it says that there are none.
+    """A sentence with the known names that are similar to a name, or with all of them.
 
     Example:
         >>> did_you_mean("adm", ["adam", "sgd"])
@@ -117,35 +122,42 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence naming the nearest of the known names, after a space; "" when none is near."""
+    """A sentence with similar known names, after a space; "" without any."""
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def brief(error: BaseException) -> str:
-    """The kind of another library's error and the line of its message that says what happened.
-
-    Without the frames that TensorFlow and Keras put before it, colours and a full stop.
+    """The kind of another library's error and the first sentence of its message.
 
     Example:
-        >>> brief(ValueError("no such layer"))
+        >>> brief(ValueError("no such layer."))
         'ValueError: no such layer'
     """
-    text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines()]
-    while lines and not lines[0]:
-        lines = lines[1:]
+    kind, message = type(error).__name__, short_message(error)
+    return message if message.startswith(kind) else f"{kind}: {message}"
+
+
+def short_message(error: BaseException) -> str:
+    """The first sentence of another library's message, in a line of at most 400 characters.
+
+    The frames, node names and colours of TensorFlow and Keras, and a final full stop, are removed.
+
+    Example:
+        >>> short_message(ValueError("{{function_node f}} a; No space left on device [Op:SaveV2]"))
+        'a; No space left on device'
+    """
+    text = re.sub(r"\x1b\[[0-9;]*m|\{\{[^}]*\}\} *|\[Op:\w+\]", "", str(error))
+    lines = [line.strip() for line in text.strip().splitlines()]
     if lines[:1] == ["in user code:"]:
         frames = [i for i, line in enumerate(lines) if line.startswith("File ")]
         lines = lines[frames[-1] + 2 :] if frames else lines  # a frame is two lines
         lines = [line for line in lines if line]
     if lines and lines[0].startswith("Exception encountered when calling"):
         lines = [line for line in lines[1:] if line] or lines
-    said = lines[0] if lines else ""
+    sentence = lines[0] if lines else ""
     for line in lines[1:]:
-        if not line or said.endswith((".", ":", "!", "?")):  # the end of a sentence
+        if not line or sentence.endswith((".", ":", "!", "?")):
             break
-        said += f" {line}"
-    kind = type(error).__name__
-    said = said if said.startswith(kind) else f"{kind}: {said}"
-    return said.rstrip(". ") if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
+        sentence += f" {line}"
+    return sentence.rstrip(". ") if len(sentence) <= _MAX_CHARS else f"{sentence[:_MAX_CHARS]} ..."

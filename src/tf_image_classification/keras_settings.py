@@ -1,8 +1,7 @@
-"""Whether Keras is set up as this package needs it; imports Keras only when it will work.
+"""Checks of Keras's backend, image data format and dtype, before Keras is imported. Internal.
 
-Keras takes its backend, the order of an image's axes and its number format from the environment,
-from ``keras.json``, and from whatever a program sets. With others than ours it fails on import, or
-trains nonsense without a word.
+Keras takes them from the environment, from ``keras.json`` and from the program. With other values
+than ours Keras fails on import, or trains nonsense without an error.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ BACKEND, DATA_FORMAT, FLOAT = "tensorflow", "channels_last", "float32"
 
 
 def require(environment: Mapping[str, str]) -> None:
-    """See that Keras computes with TensorFlow, on images [H, W, C], in float32.
+    """Check that Keras computes with TensorFlow, on images [H, W, C], in float32.
 
     Args:
         environment: the process's variables.
 
     Raises:
-        ConfigError: it does not; says where it was set and what to set.
+        ConfigError: it does not; names where it was set and what to set.
     """
     path = _config_path(environment)
     file = _read(path)
@@ -44,11 +43,11 @@ def require(environment: Mapping[str, str]) -> None:
 
 
 def require_formats(path: str = "", file: Mapping[str, Any] | None = None) -> None:
-    """See that Keras works on images [H, W, C] in float32.
+    """Check that Keras works on images [H, W, C] in float32.
 
     Args:
         path: of ``keras.json``.
-        file: what it holds; None: whatever is wrong was set by the program.
+        file: its content; None: any other value was set by the program.
 
     Raises:
         ConfigError: it does not.
@@ -74,14 +73,14 @@ def require_formats(path: str = "", file: Mapping[str, Any] | None = None) -> No
 
 
 def require_policy(precision: str, *, where: str) -> None:
-    """See that nobody has set a dtype policy that another precision would replace.
+    """Check that no dtype policy is set that ``precision`` would override.
 
     Args:
-        precision: what the settings say.
-        where: what may have set it.
+        precision: the setting of this name.
+        where: the code that may have set a policy, for the message.
 
     Raises:
-        ConfigError: somebody has; says what to set.
+        ConfigError: another policy is set; names the setting to use instead.
     """
     import keras  # late, as above
 

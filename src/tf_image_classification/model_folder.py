@@ -1,34 +1,32 @@
-"""The folder of a run: what lies where, and the record that describes it without pickle.
+"""``ModelFolder``, the files of a run.
 
-run.json            spec, labels, data fingerprints, settings with their origins, versions
+run.json            run manifest: spec, labels, data fingerprints, settings, versions
 labels.json         the label schema with its vocabularies
-metrics.jsonl       every evaluation of the training, a line each
-evaluations.jsonl   every later evaluation of the folder's model, a line each
-predictions.parquet what the last of them said of every example
-analysis.json      what follows from that: measures with intervals, calibration, slices
-calibration.json    what makes the model's probabilities believable
-bad_images.jsonl    images that were skipped; those that worker 1 found in bad_images-1.jsonl, ...
-warm_start.json     what was loaded from another model
-checkpoints/        the newest states; best/ holds the best one
+metrics.jsonl       one evaluation during training per line
+evaluations.jsonl   one later evaluation of the folder's model per line
+predictions.parquet the predictions of the last evaluation
+judgement.json      its analysis: metrics with confidence intervals, calibration, slices
+calibration.json    temperature scaling and the like, fitted to the evaluation
+data.json           counts of the data before the first step
+bad_images.jsonl    skipped images; those of worker 1 are in bad_images-1.jsonl, ...
+warm_start.json     the variables that a warm start loaded
+checkpoints/        the newest checkpoints
+best/               the best checkpoint
 tensorboard/        TensorBoard logs
 saved_model/        the exported model
-exports/            the same for other runtimes, each compared with the evaluation
-report.html         all of it to look at; model_card.md the same numbers to hand on
+exports/            exports for other runtimes, each compared with the evaluation
+report.html         the report; model_card.md has the same numbers as text
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import json
 import logging
 import math
 import os
-import platform
 import socket
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -37,127 +35,15 @@ try:
 except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-import tf_image_classification
-from tf_image_classification.config import OPTIONS, Settings
+from tf_image_classification.config import Settings
 from tf_image_classification.errors import CheckpointError, RunMismatchError, SpecError
-from tf_image_classification.labels import LabelSchema
-from tf_image_classification.system import files
+from tf_image_classification.run_manifest import RunManifest
+from tf_image_classification.system import faults, files
 
 log = logging.getLogger("tf_image_classification")
 
-_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunManifest:
-    """What makes a run what it is.
-
-    Attributes:
-        spec: the spec's class, with the file or module it comes from.
-        spec_source: SHA-256 of that file, or "".
-        schema: the labels with their vocabularies.
-        train_data: fingerprint of the training set.
-        num_train_examples: its examples, or None when a spec's own input gives them.
-        eval_data: fingerprint of the evaluation set, or "" without one.
-        settings: all settings by name.
-        origins: where each setting that was given came from.
-    """
-
-    spec: str
-    spec_source: str
-    schema: LabelSchema
-    train_data: str
-    num_train_examples: int | None
-    eval_data: str
-    settings: Mapping[str, Any]
-    origins: Mapping[str, str]
-
-    def digest(self) -> int:
-        """A number that stands for all that keeps another run from continuing this one."""
-        settings = {
-            name: _plain(self.settings[name]) for name, o in OPTIONS.items() if o.resume == "same"
-        }
-        parts = (
-            self.spec.rpartition(":")[2],
-            self.spec_source,
-            self.schema.to_json(),
-            self.train_data,
-            self.eval_data,
-            settings,
-        )
-        return zlib.crc32(json.dumps(parts, sort_keys=True).encode())
-
-    def differences(self, other: RunManifest) -> list[str]:
-        """What would keep another run from continuing this one, in sentences."""
-        found = []
-        if self.spec.rpartition(":")[2] != other.spec.rpartition(":")[2]:
-            found.append(f"spec: {self.spec} there, {other.spec} now")
-        elif self.spec_source != other.spec_source:
-            found.append(f"spec: the source of {self.spec} there, other code in {other.spec} now")
-        if self.schema != other.schema:
-            found.append(f"labels: {_brief(self.schema)} there, {_brief(other.schema)} now")
-        if self.train_data != other.train_data:
-            found.append(
-                f"training set: {self.num_train_examples} examples ({self.train_data[:12]}) there, "
-                f"{other.num_train_examples} ({other.train_data[:12]}) now"
-            )
-        if self.eval_data and other.eval_data and self.eval_data != other.eval_data:
-            found.append(
-                f"evaluation set: {self.eval_data[:12]} there, {other.eval_data[:12]} now, so that "
-                "the best checkpoint would be chosen between different sets"
-            )
-        for name, option in OPTIONS.items():
-            if option.resume != "same":
-                continue
-            there, now = self.settings.get(name, option.default), other.settings[name]
-            if _plain(there) != _plain(now):
-                found.append(f"{name}: {_plain(there)!r} there, {_plain(now)!r} now")
-        return found
-
-
-_WEIGHT_FILES = (".keras", ".h5", ".hdf5", ".weights", ".ckpt", ".tflite", ".onnx", ".pb", ".pt")
-_MOST_LISTED = 200  # names in a folder that are looked at
-
-
-def _instead_of_a_model_folder(path: str) -> str:
-    """What a path is that is no model folder, and what to do, after its name."""
-    expected = "Give the folder that tfic train wrote (--model_dir)"
-    above = path.rstrip("/").rpartition("/")[0]
-    if above and files.exists(files.join(above, "run.json")):
-        return f"is a part of a model folder. Give the folder itself: {above}."
-    if not files.exists(path):
-        return f"is not there. {expected}."
-    if not files.is_folder(path):
-        kind = "a file of weights" if path.lower().endswith(_WEIGHT_FILES) else "a file"
-        advice = "; weights of elsewhere are for --checkpoint_path of tfic train"
-        return f"is {kind}, not a model folder. {expected}{advice if kind != 'a file' else ''}."
-    names = files.list_folder(path)
-    if not names:
-        return f"is an empty folder. {expected}, or train into it first."
-    inner = [
-        files.join(path, name)
-        for name in names[:_MOST_LISTED]
-        if files.exists(files.join(path, name, "run.json"))
-    ]
-    if inner:
-        more = " and others" if len(inner) > 3 else ""
-        return f"holds model folders, but is none. Give one of them: {', '.join(inner[:3])}{more}."
-    if "saved_model.pb" in names:
-        return (
-            "is a SavedModel without the record of its training (run.json), which has the class "
-            f"names. {expected}."
-        )
-    return f"is not a model folder: it has no run.json. {expected}."
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _brief(schema: LabelSchema) -> str:
-    return ", ".join(
-        f"{label.name} ({' '.join(label.named_classes()[:10]) or 'real'})" for label in schema
-    )
+_WEIGHT_SUFFIXES = (".keras", ".h5", ".hdf5", ".weights", ".ckpt", ".tflite", ".onnx", ".pb", ".pt")
+_MAX_LISTED = 200  # names in a folder that are looked at
 
 
 def tensorboard_folder(settings: Settings) -> str:
@@ -174,6 +60,11 @@ class ModelFolder:
     """
 
     path: str
+
+    @property
+    def manifest(self) -> str:
+        """JSON file of the run manifest."""
+        return files.join(self.path, "run.json")
 
     @property
     def checkpoints(self) -> str:
@@ -202,8 +93,8 @@ class ModelFolder:
 
     @property
     def analysis(self) -> str:
-        """JSON file of what follows from the predictions."""
-        return files.join(self.path, "analysis.json")
+        """JSON file of the analysis of the last evaluation."""
+        return files.join(self.path, "judgement.json")
 
     @property
     def calibration(self) -> str:
@@ -212,18 +103,18 @@ class ModelFolder:
 
     @property
     def data_counts(self) -> str:
-        """JSON file of what was counted of the data before the first step."""
+        """JSON file of the data's counts before the first step."""
         return files.join(self.path, "data.json")
 
     @contextlib.contextmanager
     def locked(self, doing: str = "training", option: str = "model_dir") -> Iterator[None]:
         """Inside the block no other process of this machine trains in the folder.
 
-        The lock ends with the process, however that ends. Buckets, and file systems without locks,
-        have none.
+        The lock is released when the process ends. Buckets, and file systems without locks, are
+        not locked.
 
         Args:
-            doing: what the processes do in the folder, for the message.
+            doing: the action of the processes, for the message.
             option: the option that names the folder.
 
         Raises:
@@ -233,7 +124,7 @@ class ModelFolder:
             yield
             return
         path = files.join(self.path, ".lock")
-        with files.system_errors(f"{path} cannot be locked"):
+        with faults.system_errors(f"{path} cannot be locked"):
             opened = open(path, "a+b")  # noqa: SIM115 (closed below; its errors are its own)
         with opened as stream:
             try:
@@ -253,66 +144,49 @@ class ModelFolder:
             stream.flush()
             yield
 
+    @property
+    def has_manifest(self) -> bool:
+        """Whether the folder is a model folder: a run was begun in it."""
+        return files.exists(self.manifest)
+
     def read_manifest(self) -> RunManifest | None:
-        """The record of the run that the folder belongs to, or None when it is new.
+        """The manifest of the run in this folder, or None when the folder is new.
 
         Raises:
-            CheckpointError: the record cannot be read.
+            CheckpointError: the manifest is damaged.
         """
-        path = files.join(self.path, "run.json")
-        if not files.exists(path):
+        if not self.has_manifest:
             return None
         try:
-            value = files.read_json(path)
-            return RunManifest(
-                value["spec"],
-                value["spec_source"],
-                LabelSchema.from_json(value["labels"]),
-                value["train_data"],
-                value["num_train_examples"],
-                value["eval_data"],
-                dict(value["settings"]),
-                dict(value["origins"]),
-            )
+            return RunManifest.from_json(files.read_json(self.manifest))
         except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
             raise CheckpointError(
-                f"{path} is damaged: {reason}. Restore it from a copy; or remove it and start the "
-                "training's command again, which goes on from the newest checkpoint and writes it "
-                "anew."
+                f"{self.manifest} is damaged: {reason}. Restore it from a copy; or remove it and "
+                "start the training's command again, which resumes from the newest checkpoint and "
+                "writes it again."
             ) from error
 
     def known_manifest(self) -> RunManifest:
-        """The record of a folder that must be one of a run.
+        """The manifest of a folder that must be a model folder.
 
         Raises:
-            CheckpointError: it is not, or the record cannot be read; says what it is instead, and
-                where a model folder is near.
+            CheckpointError: it is not one, or its manifest is damaged; suggests the right folder.
         """
-        record = self.read_manifest()
-        if record is None:
-            raise CheckpointError(f"{self.path!r} {_instead_of_a_model_folder(self.path)}")
-        return record
+        manifest = self.read_manifest()
+        if manifest is None:
+            raise _not_a_model_folder(self.path)
+        return manifest
 
-    def write_manifest(self, record: RunManifest) -> None:
-        """Write the record and the label schema."""
-        value = {
-            "spec": record.spec,
-            "spec_source": record.spec_source,
-            "labels": record.schema.to_json(),
-            "train_data": record.train_data,
-            "num_train_examples": record.num_train_examples,
-            "eval_data": record.eval_data,
-            "settings": dict(record.settings),
-            "origins": dict(record.origins),
-            "versions": versions(),
-        }
-        files.write_json(files.join(self.path, "labels.json"), value["labels"])
-        files.write_json(files.join(self.path, "run.json"), value)
+    def write_manifest(self, manifest: RunManifest) -> None:
+        """Write the manifest and the label schema."""
+        values = manifest.to_json()
+        files.write_json(files.join(self.path, "labels.json"), values["labels"])
+        files.write_json(self.manifest, values)
 
-    def put_back(self, record: RunManifest) -> None:
-        """Write the record again if the folder was removed or emptied while a run trains in it."""
-        if files.exists(files.join(self.path, "run.json")):
+    def put_back(self, manifest: RunManifest) -> None:
+        """Write the manifest again if the folder was removed or emptied during the training."""
+        if self.has_manifest:
             return
         log.warning(
             "%s was removed while the run trains in it. It is written again, without the earlier "
@@ -320,16 +194,16 @@ class ModelFolder:
             self.path,
         )
         files.make_folder(self.path)
-        self.write_manifest(record)
+        self.write_manifest(manifest)
 
-    def check_same_run(self, record: RunManifest, *, allow_changes: bool) -> list[str]:
+    def check_same_run(self, manifest: RunManifest, *, allow_changes: bool) -> list[str]:
         """The differences between the folder's run and this one.
 
         Raises:
-            RunMismatchError: there are some, and they are not allowed.
+            RunMismatchError: they differ, and that is not allowed.
         """
         before = self.read_manifest()
-        differences = before.differences(record) if before else []
+        differences = before.differences(manifest) if before else []
         if differences and not allow_changes:
             raise RunMismatchError(
                 f"{self.path} belongs to another run:\n  "
@@ -340,11 +214,11 @@ class ModelFolder:
         return differences
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """Every evaluation of the run, oldest first; a damaged line is left out, with a warning."""
+        """Every evaluation of the training, oldest first; damaged lines cause a warning."""
         return self._lines("metrics.jsonl", {"step": int})
 
     def last_metrics(self) -> dict[str, float]:
-        """The numbers of the last evaluation by name; empty without one."""
+        """The scalar metrics of the last evaluation by name; empty without one."""
         lines = self.evaluations()
         numbers = lines[-1] if lines else {}
         left_out = ("step", "time", "num_examples")
@@ -355,33 +229,30 @@ class ModelFolder:
         files.write_json_lines(files.join(self.path, "metrics.jsonl"), lines)
 
     def add_later_evaluation(self, line: Mapping[str, Any]) -> None:
-        """Keep an evaluation that was made after the training."""
+        """Add an evaluation that was made after the training."""
         path = files.join(self.path, "evaluations.jsonl")
         files.write_json_lines(path, [*self.later_evaluations(), line])
 
     def later_evaluations(self) -> list[dict[str, Any]]:
-        """Those evaluations, in the order in which they were made."""
+        """The evaluations made after the training, oldest first."""
         keys = {"step": int, "eval_metadata": list, "eval_data": str}
         return self._lines("evaluations.jsonl", keys)
 
     @staticmethod
     def bad_images_name(rank: int) -> str:
-        """The file of the skipped images that a worker found."""
+        """The file name of a worker's list of skipped images."""
         return f"bad_images-{rank}.jsonl" if rank else "bad_images.jsonl"
 
     def write_bad_images(self, lines: Iterable[Mapping[str, Any]], rank: int = 0) -> None:
-        """Write the list of the images that were skipped."""
+        """Write a worker's list of skipped images."""
         files.write_json_lines(files.join(self.path, self.bad_images_name(rank)), lines)
 
     def read_bad_images(self, rank: int = 0) -> list[dict[str, Any]]:
-        """The images that were skipped."""
+        """A worker's list of skipped images."""
         return self._lines(self.bad_images_name(rank), {"where": str, "reason": str})
 
     def _lines(self, name: str, keys: Mapping[str, type]) -> list[dict[str, Any]]:
-        """The lines of a file that have these keys, with values of these types.
-
-        Whoever adds a line writes the file anew, without those that are damaged.
-        """
+        """The lines of a file that have these keys, with values of these types."""
         path = files.join(self.path, name)
 
         def is_whole(value: Any) -> bool:
@@ -396,40 +267,34 @@ class ModelFolder:
         return lines
 
 
-def make_manifest(
-    *,
-    spec: str,
-    spec_source: str,
-    schema: LabelSchema,
-    train_data: str,
-    num_train_examples: int | None,
-    eval_data: str,
-    settings: Settings,
-) -> RunManifest:
-    """The record of a run that is about to start; arguments as the attributes of the record."""
-    values = {name: _plain(value) for name, value in settings.values().items()}
-    return RunManifest(
-        spec=spec,
-        spec_source=spec_source,
-        schema=schema,
-        train_data=train_data,
-        num_train_examples=num_train_examples,
-        eval_data=eval_data,
-        settings=values,
-        origins=dict(settings.origins),
-    )
+def _not_a_model_folder(path: str) -> CheckpointError:
+    """The error of a path without run.json: the kind of path, and the model folder that is near."""
+    return CheckpointError(f"{path!r} {_kind_and_advice(path)}")
 
 
-def versions() -> dict[str, str]:
-    """Versions of this package, of Python and of the libraries that decide the numbers."""
-    found = {"tf_image_classification": tf_image_classification.__version__}
-    found["python"] = platform.python_version()
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def _kind_and_advice(path: str) -> str:
+    expected = "Give the folder that tfic train wrote (--model_dir)"
+    above = path.rstrip("/").rpartition("/")[0]
+    if above and ModelFolder(above).has_manifest:
+        return f"is a part of a model folder. Give the folder itself: {above}."
+    if not files.exists(path):
+        return f"is not there. {expected}."
+    if not files.is_folder(path):
+        if path.lower().endswith(_WEIGHT_SUFFIXES):
+            advice = "Weights from elsewhere are for --checkpoint_path of tfic train"
+            return f"is a file of weights, not a model folder. {expected}. {advice}."
+        return f"is a file, not a model folder. {expected}."
+    names = files.list_folder(path)
+    if not names:
+        return f"is an empty folder. {expected}, or train into it first."
+    paths = [files.join(path, name) for name in names[:_MAX_LISTED]]
+    inner = [path for path in paths if ModelFolder(path).has_manifest]
+    if inner:
+        more = " and others" if len(inner) > 3 else ""
+        return f"contains model folders. Give one of them: {', '.join(inner[:3])}{more}."
+    if "saved_model.pb" in names:
+        return f"is a SavedModel without the run's manifest (run.json) and class names. {expected}."
+    return f"is not a model folder: it has no run.json. {expected}."
 
 
 def evaluation_line(step: int, num_examples: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -439,7 +304,7 @@ def evaluation_line(step: int, num_examples: int, metrics: Mapping[str, Any]) ->
 
 
 def _json_value(value: Any) -> Any:
-    """A number or array as JSON knows it: what is not finite becomes null."""
+    """A number or array as JSON values; numbers that are not finite become null."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list):

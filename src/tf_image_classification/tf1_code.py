@@ -1,9 +1,9 @@
-"""Finds TensorFlow 1 code in a program and says what to write today; runs none of it.
+"""Static search for TensorFlow 1 code in a program, with a replacement for each line. Internal.
 
     for finding in find("train_mini_mnist.py"):
         print(finding.text())
 
-Needs TensorFlow only to see which names it still has.
+TensorFlow is imported only to check which names it still has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MODEL_FN = (
     "Remove loss, optimizer, learning rate, metrics and the loading of a checkpoint from it: the "
     f"framework does all that ({GUIDE})."
 )
-"""What is said of a ``model_fn`` with the four arguments of an Estimator."""
+"""The error for a ``model_fn`` with the four arguments of an Estimator."""
 
 REPLACED_HELPERS = {
     "configure_learning_rate": "the framework computes the learning rate from --learning_rate and "
@@ -60,7 +60,7 @@ _NETWORKS = (
 )
 _FLAGS = "write absl.flags, or import tensorflow.compat.v1 as tf"
 
-# A name, or the beginning of one, to what replaces it. The longest beginning counts.
+# Replacement by name or prefix of a name; the longest prefix counts.
 _REPLACEMENTS = {
     "app.flags": _FLAGS,
     "app.run": "write absl.app.run(main)",
@@ -138,7 +138,7 @@ _REPLACEMENTS = {
     "examples.tutorials": "write keras.datasets, or name files with --train_metadata",
 }
 
-# What tensorflow.compat.v1 has and what does not work without TensorFlow 1's graphs.
+# Names that tensorflow.compat.v1 has and that do not work without TensorFlow 1's graphs.
 _GRAPH_ONLY = (
     *("metrics", "layers", "placeholder", "Session", "InteractiveSession", "variable_scope"),
     *("get_variable", "get_collection", "GraphKeys", "trainable_variables", "summary"),
@@ -162,8 +162,8 @@ class Finding:
     Attributes:
         path: the file.
         line: its line, from 1.
-        code: what stands there.
-        advice: what to do, in words that follow a colon.
+        code: the code there.
+        advice: what to do, as text after a colon.
     """
 
     path: str
@@ -230,7 +230,7 @@ def _findings(tree: ast.Module, path: str) -> list[Finding]:
         if advice:
             line = getattr(node, "lineno", 1)
             found[line, code] = Finding(path, line, code, advice)
-    # Of tf.app.flags.FLAGS its beginnings are nodes too: the longest one is enough.
+    # The prefixes of tf.app.flags.FLAGS are nodes too: keep the longest.
     return [
         finding
         for (line, code), finding in sorted(found.items())
@@ -251,7 +251,7 @@ _UTILS = "tf_image_classification.utils"
 
 
 def _module_names(tree: ast.Module) -> dict[str, str]:
-    """Names in the program that stand for a module of TensorFlow, or for our ``utils``."""
+    """Names in the program that are bound to a module of TensorFlow or to our ``utils``."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -268,7 +268,7 @@ def _module_names(tree: ast.Module) -> dict[str, str]:
 
 
 def _dotted(node: ast.Attribute) -> str:
-    """``tf.app.flags`` of its node; "" of an attribute of something that is no name."""
+    """The dotted name of a node, e.g. ``tf.app.flags``; "" if it does not start with a name."""
     parts = [node.attr]
     value = node.value
     while isinstance(value, ast.Attribute):
@@ -278,7 +278,7 @@ def _dotted(node: ast.Attribute) -> str:
 
 
 def _advice(module: str, name: str) -> str | None:
-    """What to write in place of a name of a module of TensorFlow, or None where it works."""
+    """The replacement of a name of TensorFlow; None if the name works."""
     if name.startswith("compat.v1."):
         module, name = "tensorflow.compat.v1", name.removeprefix("compat.v1.")
     beginnings = [name[:i] for i, c in enumerate(name + ".") if c == "."]
@@ -327,7 +327,7 @@ def _can_be_imported(module: str, folder: str) -> bool:
 
 @functools.cache
 def _exists(module: str, name: str) -> bool:
-    """Whether a module of the installed TensorFlow has an attribute, however deep."""
+    """Whether a module of the installed TensorFlow has a (dotted) attribute."""
     found = importlib.import_module(module)
     for part in name.split("."):
         if not hasattr(found, part):

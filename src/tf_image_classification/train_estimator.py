@@ -1,4 +1,4 @@
-"""The front door: the flags, ``train`` and ``evaluate``, and the order in which a run happens.
+"""``train`` and ``evaluate``, and the absl flags of every setting.
 
 # myEstimator.py
 train_estimator.train(MySpec())
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from tf_image_classification.config import Settings, command_line
-from tf_image_classification.errors import RunInterrupted
+from tf_image_classification.config import OPTIONS, Settings, command_line
+from tf_image_classification.config.groups import FILE_OPTIONS
+from tf_image_classification.config.parser import FOREIGN
+from tf_image_classification.errors import RunInterrupted, UsageError
 from tf_image_classification.estimator_specs import is_loading_a_spec
 from tf_image_classification.system import signals, streams
 from tf_image_classification.system.process_exit import ends_the_process
@@ -44,22 +46,26 @@ def train(
     hooks: Sequence[Hook | keras.callbacks.Callback] = (),
     argv: Sequence[str] | None = None,
 ) -> TrainResult:
-    """Train, evaluate or plan, as the settings say; the same call resumes an interrupted run.
+    """Train a spec, or evaluate or plan it if the settings ask for that.
 
-    Without ``settings`` this is a program's main function: it reads the command line, prints, and
-    ends the process on an error (status 1) or an interruption (status 75, start me again). It does
-    nothing while a verb of ``tfic`` imports the program to take its spec.
+    The same call resumes an interrupted run. Without ``settings`` this is a program's main
+    function: it parses the command line, prints, and ends the process on an error (status 1; 2 if
+    the command line is wrong) or an interruption (status 75: start the same command again). It does
+    nothing while a verb of ``tfic`` imports the program to load its spec.
 
     Args:
-        spec: what is particular to this classifier.
-        settings: all settings; then errors are raised instead.
-        hooks: further hooks or Keras callbacks, called after the ready-made hooks but before the
+        spec: labels, preprocessing, model and metrics of this classifier.
+        settings: all settings; with them, errors are raised instead.
+        hooks: further hooks or Keras callbacks, called after the built-in hooks and before the
             state is saved.
         argv: the command line without the program's name; that of the process when not given.
 
+    Returns:
+        Model folder, number of steps and the last metrics.
+
     Raises:
-        TficError: with settings given, what is wrong; before the first step if it can be known.
-        RunInterrupted: with settings given, when a signal stopped the run.
+        TficError: with settings given: any error, before the first step if possible.
+        RunInterrupted: with settings given: a signal stopped the run.
     """
     if settings is not None:
         return run(spec, settings, hooks)
@@ -119,16 +125,19 @@ def evaluate(
 
 
 def settings_of_command_line(arguments: Sequence[str]) -> Settings:
-    """Parse a command line; ``--help`` and ``--print_config`` answer and end the process.
+    """The settings of a program's command line; ``--help`` and ``--print_config`` print and exit.
 
     Raises:
-        ConfigError: a flag, a value or the settings file is wrong.
+        UsageError: a flag, a value or the settings file is wrong.
     """
-    if any(argument in ("-h", "--help", "-help", "--helpfull") for argument in arguments):
-        print(command_line.help_text(f"usage: {os.path.basename(sys.argv[0])} [flags]"))
-        raise SystemExit(0)
-    command_line.parse(arguments, FLAGS)
-    settings = command_line.settings_from(FLAGS, os.environ)
+    try:
+        line = command_line.parse(arguments, FLAGS)
+        if line.asks_for_help:
+            print(_help())
+            raise SystemExit(0)
+        settings = command_line.settings_from(FLAGS, os.environ)
+    except UsageError as error:
+        raise UsageError(f"{error} See --help.") from error
     for name in command_line.hidden_options(FLAGS):
         print(
             f"--{name} is a flag of the program itself and does not set the framework's {name}.",
@@ -138,3 +147,12 @@ def settings_of_command_line(arguments: Sequence[str]) -> Settings:
         print(command_line.settings_text(settings), end="")
         raise SystemExit(0)
     return settings
+
+
+def _help() -> str:
+    """The help page of a program: its own flags, then the settings."""
+    own = command_line.program_options(FLAGS)
+    options = [o for o in own.values() if o.group != FOREIGN]
+    options += [o for o in (*OPTIONS.values(), *FILE_OPTIONS.values()) if o.name not in own]
+    usage = f"usage: {os.path.basename(sys.argv[0])} [flags]"
+    return command_line.help_text(usage, command_line.by_group(options))

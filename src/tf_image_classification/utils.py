@@ -1,7 +1,6 @@
-"""The helpers of the contract's ``utils``, kept under their module; new ones belong elsewhere.
+"""Helpers that programs of 2018 import: files, TFRecords and confusion matrices.
 
-Finding and reading files, local or gs://, writing TFRecords in the contract's form, and confusion
-matrices.
+Files are local or gs://. New helpers belong elsewhere.
 
     for path in utils.expand_patterns(["records/train*"], option="records"):
         data = utils.read_bytes(path)
@@ -53,7 +52,7 @@ def streaming_confusion_matrix(
     prediction: Any = None,
     num_classes: int | None = None,
 ) -> StreamingMetric:
-    """Counts of true and predicted classes for ``metric_ops``: ``metrics.confusion_matrix``.
+    """A streaming confusion matrix for ``metric_ops``: ``metrics.confusion_matrix``.
 
     Args:
         name: accepted as in 2018 and not used; the metric's key in ``metric_ops`` names it.
@@ -104,7 +103,7 @@ def draw_confusion_matrix(
 
 
 def _replaced(helper: str) -> Callable[..., NoReturn]:
-    """A helper of a TensorFlow 1 ``model_fn``, which can only say what takes its place."""
+    """A helper of a TensorFlow 1 ``model_fn``, which raises an error that names its replacement."""
 
     def refuse(*args: Any, **kwargs: Any) -> NoReturn:
         raise SpecError(f"utils.{helper}: {tf1_code.REPLACED_HELPERS[helper]}")

@@ -15,6 +15,7 @@ from tf_image_classification.checkpoints.class_rows import classes_of, row_chang
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.hooks import LoadCheckpointHook
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.workflows import export
@@ -45,6 +46,7 @@ def kernel(folder, step=None):
     return store.load(store.steps()[0] if step is None else step).tensors["model/logits/kernel"]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("names", "sources", "text", "strategy"),
     [
@@ -76,6 +78,7 @@ def test_rows_are_loaded_by_name_and_new_classes_start_fresh(
     assert "norm/gamma" in " ".join(report["loaded"])  # the body is loaded whatever the classes
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("names", [OLD, ("0", "1", "2")])
 def test_the_same_names_and_none_are_loaded_by_number(first, records, tmp_path, names):
     run(spec(names), tmp_path / "m", records, checkpoint_path=str(first), train_steps=1)
@@ -101,13 +104,14 @@ def test_every_part_of_a_model_folder_and_its_copies_bring_the_names(first, tmp_
     assert classes_of(str(tmp_path / "absent.ckpt")) == {}
 
 
+@pytest.mark.slow
 def test_exported_files_bring_the_names_wherever_they_are(first, tmp_path):
     settings = make_settings({"model_dir": str(first)})
     for form in ("keras", "saved_model"):
         own = spec(OLD) if form == "keras" else None
-        shipped = export.export_folder(settings, export.Wish(form), str(tmp_path / "c"), own)
-        [written] = [n for n in os.listdir(shipped.path) if n.startswith(("model.keras", "saved"))]
-        path = os.path.join(shipped.path, written)
+        exported = export.export_folder(settings, ExportRequest(form), own)
+        [written] = [n for n in os.listdir(exported.path) if n.startswith(("model.keras", "saved"))]
+        path = os.path.join(exported.path, written)
         moved = str(tmp_path / written)
         (shutil.copytree if form == "saved_model" else shutil.copy)(path, moved)
         for place in (path, moved):
@@ -125,6 +129,7 @@ def schema_of(*names):
     return LabelSchema((Label("kind", depth=len(names), class_names=names),))
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("text", ["b\na\nc\n", "0:b\n1:a\n2:c\n"])
 @pytest.mark.filterwarnings("ignore:You are saving your model")
 @pytest.mark.parametrize("form", [".h5", ".weights.h5", ".keras"])
@@ -163,6 +168,7 @@ def test_names_of_something_else_beside_a_file_do_not_count(tmp_path):
     assert classes_of(path) == {}
 
 
+@pytest.mark.slow
 def test_names_are_the_same_in_every_unicode_form(tmp_path):
     source, path = small(2), str(tmp_path / "model.weights.h5")
     source.save_weights(path)
@@ -197,6 +203,7 @@ def test_an_output_that_is_not_found_is_refused_unless_it_is_left_out(tmp_path):
         warm_start(models[1], path, exclude_scopes=("coupled",), **more)
 
 
+@pytest.mark.slow
 def test_the_load_hook_loads_by_name_too(first, records, tmp_path):
     hook = LoadCheckpointHook(str(first))
     run(spec(("bee", "cat", "dog")), tmp_path / "m", records, hooks=[hook], train_steps=1)
@@ -204,6 +211,7 @@ def test_the_load_hook_loads_by_name_too(first, records, tmp_path):
     np.testing.assert_array_equal(new[:, :2], old[:, 1:])
 
 
+@pytest.mark.slow
 def test_the_same_pictures_with_one_class_renamed_are_still_told_apart(tmp_path):
     random = np.random.RandomState(0)
 

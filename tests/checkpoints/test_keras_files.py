@@ -99,6 +99,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=slow) if i > 1 else n for i, n in enumerate(NETWORKS)]
 )
@@ -150,6 +151,7 @@ def words_of_keras_2(layer, word):
     return "depthwise_kernel" if layer.startswith("depthwise") and word == "kernel" else word
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("shift", [0, 1, 2, 7])
 def test_the_numbers_of_layers_do_not_matter(shift, tmp_path):
     source = shaken(small(names=False))
@@ -161,6 +163,7 @@ def test_the_numbers_of_layers_do_not_matter(shift, tmp_path):
     np.testing.assert_array_equal(features(target, 24), features(source, 24))
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("style", ["keras 1", "second graph", "inside a model", "in a scope"])
 def test_weights_are_found_by_their_layers_however_they_are_called(style, tmp_path):
     source = shaken(small(names=True))
@@ -207,7 +210,7 @@ def test_a_file_of_another_network_is_refused(tmp_path):
     output = layers.pop("logits")
     layers |= {"more": {"more/kernel": np.zeros([3, 3, 4, 4])}, "logits": output}
     path = write_keras_2(tmp_path / "w.h5", layers)
-    expected = "1 variables of the file's body, such as more/kernel, have no place in the model"
+    expected = "1 variables of the file's body, e.g. more/kernel, have no place in the model"
     with pytest.raises(CheckpointError, match=expected):
         warm_start(small(names=True), path)
     report = warm_start(small(names=True), path, restore_scopes=("sequential/", "logits"))
@@ -255,6 +258,7 @@ def with_trunk(*, flat):
     return keras.Model(images, L.Dense(5, name="logits")(x), name="whole")
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("is_named", [True, False])
 @pytest.mark.parametrize("form", [".weights.h5", ".keras"])
 @pytest.mark.parametrize("flat", [True, False])
@@ -287,6 +291,7 @@ def _forget_names(path):
             archive.writestr("config.json", '{"module": "keras.src.engine", "class_name": "Old"}')
 
 
+@pytest.mark.slow
 def test_a_keras_3_file_of_another_network_is_refused(tmp_path):
     path = str(tmp_path / "model.weights.h5")
     shaken(with_trunk(flat=True)).save_weights(path)

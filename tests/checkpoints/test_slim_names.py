@@ -89,6 +89,7 @@ def write_as_slim(model, path, shadow=False):
 LARGEST = ("inception_resnet_v2", "inception_v3", "nasnet_mobile")
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in LARGEST)) for n in FAMILIES]
 )
@@ -108,6 +109,7 @@ def test_a_checkpoint_with_slims_names_gives_the_same_outputs(name, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_background_class_is_left_out_of_a_head_of_a_thousand(tmp_path):
     path, values = write_as_slim(fresh("mobilenet_v1_025", 32, 1001, seed=1), tmp_path / "m.ckpt")
     target = fresh("mobilenet_v1_025", 32, 1000, seed=2)
@@ -122,6 +124,7 @@ def test_the_background_class_is_left_out_of_a_head_of_a_thousand(tmp_path):
     assert "of another shape: logits/kernel" in report.text()
 
 
+@pytest.mark.slow
 def test_moving_averages_are_taken_when_asked_for(tmp_path):
     path, values = write_as_slim(
         fresh("mobilenet_v1_025", 32, 5, seed=1), tmp_path / "m.ckpt", shadow=True
@@ -150,6 +153,7 @@ def test_scopes_may_have_old_names(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("made", "wanted"), [("vgg19", "vgg16"), ("vgg16", "mobilenet_v1_025")])
 def test_a_checkpoint_of_another_network_is_refused(made, wanted, tmp_path):
     path, _ = write_as_slim(fresh(made, 32, 5, seed=1), tmp_path / "m.ckpt")
@@ -177,6 +181,7 @@ def imagenet_images(size):
     return rows, np.stack(images)
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize(
     ("network", "size", "checkpoint", "least_agreement", "top1"),

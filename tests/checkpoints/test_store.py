@@ -111,6 +111,7 @@ def ended(records, tmp_path_factory):
     return folder, last
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_one_falls_back_and_ends_with_the_same_bits(
     records, ended, tmp_path, damage, caplog
@@ -142,6 +143,7 @@ def test_nothing_but_damaged_ones_is_an_error_and_no_fresh_start(records, tmp_pa
         run(plain_spec(), tmp_path / "m", records, train_steps=2)
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_run_is_refused_with_the_differences(records, tmp_path):
     run(plain_spec(), tmp_path / "m", records, train_steps=2)
 
@@ -171,6 +173,7 @@ def test_other_labels_of_the_same_records_are_other_data(tmp_path):
         run(plain_spec(), tmp_path / "m", both, train_steps=2, label_features=("kind=other",))
 
 
+@pytest.mark.slow
 def test_a_pretrained_checkpoint_is_not_read_again_on_resume(records, tmp_path):
     run(plain_spec(), tmp_path / "first", records, train_steps=2)
     source = str(tmp_path / "first")
@@ -188,6 +191,7 @@ def test_a_model_folder_that_cannot_be_written_is_found_before_training(records,
         )
 
 
+@pytest.mark.slow
 def test_other_code_is_another_spec_wherever_it_lies(records, tmp_path):
     source = "from tiny_runs import TinySpec\n\n\nclass Mine(TinySpec):\n    pass\n"
     specs = []

@@ -104,6 +104,7 @@ def test_what_does_not_fit_is_reported_and_nothing_is_an_error(source, tmp_path)
         warm_start(net(), path)
 
 
+@pytest.mark.slow
 def test_averages_start_from_the_loaded_weights(records, tmp_path):
     run(plain_spec(), tmp_path / "first", records, train_steps=3)
     run(

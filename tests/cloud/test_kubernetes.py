@@ -7,7 +7,7 @@ import yaml
 from tf_image_classification.cli import submit
 from tf_image_classification.cloud import kubernetes
 from tf_image_classification.cloud.job import CloudJob
-from tf_image_classification.cloud.package import Application
+from tf_image_classification.cloud.packaging import Application
 from tf_image_classification.distributed.cluster_spec import read_cluster
 from tf_image_classification.errors import ConfigError
 

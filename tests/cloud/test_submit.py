@@ -17,7 +17,7 @@ from fake_vertex import FakeVertex
 import tiny_runs
 from fake_gcs import FakeGcs
 from tf_image_classification.cli import submit
-from tf_image_classification.cloud import package
+from tf_image_classification.cloud import packaging
 
 JOB = {
     "project": "p", "region": "europe-west4", "name": "pets", "output_dir": "gs://bucket/run",
@@ -110,6 +110,7 @@ def test_what_is_sent_is_what_the_dry_run_shows(application, tmp_path, capsys):
     assert as_messages[0].job_spec.worker_pool_specs[1].replica_count == 2
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("staging", [None, "gs://bucket", "gs://bucket/", "gs://bucket/a/b"])
 def test_packages_go_to_the_staging_bucket(application, tmp_path, monkeypatch, staging):
     with FakeVertex() as fake, FakeGcs("bucket") as gcs:
@@ -128,8 +129,11 @@ def test_packages_go_to_the_staging_bucket(application, tmp_path, monkeypatch, s
 
 def install(folder, target, application):
     """Install what would be sent, without what it depends on."""
-    sent = package.application_files(application)
-    packages = (package.framework_package(), package.application_package(application, sent, "cpu"))
+    sent = packaging.application_files(application)
+    packages = (
+        packaging.framework_package(),
+        packaging.application_package(application, sent, "cpu"),
+    )
     for name, content in packages:
         (folder / name).write_bytes(content)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
@@ -137,11 +141,12 @@ def install(folder, target, application):
         subprocess.run(pip, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_the_packages_that_are_sent_can_be_installed_and_run(application, tmp_path):
     target = tmp_path / "site"
-    install(tmp_path, target, package.application_of(["python", "train.py"]))
+    install(tmp_path, target, packaging.application_of(["python", "train.py"]))
     ended = subprocess.run(
-        [sys.executable, "-m", package.MODULE, "--epochs", "3"],
+        [sys.executable, "-m", packaging.MODULE, "--epochs", "3"],
         env=os.environ | {"PYTHONPATH": str(target)}, cwd=tmp_path, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
@@ -166,7 +171,7 @@ def test_the_packages_train_as_the_tasks_of_a_vertex_job(tmp_path):
         "train_estimator.train(tiny_runs.plain_spec())\n"
     )
     target = tmp_path / "site"
-    made = package.application_of(["python", str(folder / "train.py")])
+    made = packaging.application_of(["python", str(folder / "train.py")])
     install(tmp_path, target, made)
     flags = [
         "--train_metadata", tiny_runs.write_records(tmp_path),
@@ -191,7 +196,7 @@ def test_the_packages_train_as_the_tasks_of_a_vertex_job(tmp_path):
             "CLOUD_ML_HP_METRIC_FILE": str(tmp_path / kind / "metrics"), "CLOUD_ML_TRIAL_ID": "7",
         }  # fmt: skip
         processes[kind] = subprocess.Popen(
-            [sys.executable, "-m", package.MODULE, *flags], env=environment, text=True,
+            [sys.executable, "-m", packaging.MODULE, *flags], env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     outputs = {kind: process.communicate(timeout=240)[0] for kind, process in processes.items()}
@@ -211,11 +216,11 @@ def test_the_packages_train_as_the_tasks_of_a_vertex_job(tmp_path):
 
 
 def test_a_package_holds_no_hidden_files_no_models_and_no_images(application, capsys):
-    made = package.application_of(["python", "train.py"])
+    made = packaging.application_of(["python", "train.py"])
     assert run("docker", "--output", "image", "--image", "registry/pets") == 0
-    sent = package.application_files(made)
-    name, content = package.application_package(made, sent, "cpu")
-    assert package.application_package(made, sent, "cpu") == (name, content)
+    sent = packaging.application_files(made)
+    name, content = packaging.application_package(made, sent, "cpu")
+    assert packaging.application_package(made, sent, "cpu") == (name, content)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         names = [entry.partition("files/")[2] for entry in archive.getnames() if "files/" in entry]
     assert sorted(names) == ["helper.py", "train.py"]
@@ -318,15 +323,15 @@ def test_a_script_that_would_not_be_sent_is_refused(application, tmp_path, capsy
 
 def test_settings_in_json_are_sent(application):
     (application / "settings.json").write_text('{"epochs": 3}')
-    made = package.application_of(["python", "train.py"])
-    assert "settings.json" in package.application_files(made)
+    made = packaging.application_of(["python", "train.py"])
+    assert "settings.json" in packaging.application_files(made)
 
 
 def test_requirements_become_those_of_the_package(application):
     text = "# ours\nnumpy>=1.26  # arrays\n\n  pillow[xmp] ==11.*; python_version > '3'\n"
     (application / "requirements.txt").write_text(text + "tool @ https://example.com/tool.whl\n")
-    made = package.application_of(["python", "train.py"])
-    _, content = package.application_package(made, package.application_files(made), "cpu")
+    made = packaging.application_of(["python", "train.py"])
+    _, content = packaging.application_package(made, packaging.application_files(made), "cpu")
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         [name] = [name for name in archive.getnames() if name.endswith("/pyproject.toml")]
         project = archive.extractfile(name).read().decode()

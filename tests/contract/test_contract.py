@@ -23,13 +23,15 @@ from tf_image_classification.errors import SpecError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.labels import Label
 
+pytestmark = pytest.mark.as_installed
+
 MINI_MNIST = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "mini_mnist"
 
 SCRIPT = """
 import keras
 import tensorflow as tf
 from tf_image_classification import estimator_specs, train_estimator
-from tf_image_classification.metrics import streaming
+from tf_image_classification import metrics
 
 
 class MySpec(estimator_specs.EstimatorSpec):
@@ -48,7 +50,7 @@ class MySpec(estimator_specs.EstimatorSpec):
         return model_fn
 
     def metric_ops(self, labels, predictions):
-        return {"accuracy": streaming.accuracy(labels["class_id"], predictions["class_id"])}
+        return {"accuracy": metrics.accuracy(labels["class_id"], predictions["class_id"])}
 
 
 if __name__ == "__main__":
@@ -221,6 +223,7 @@ def test_old_dictionaries_and_labels_mean_the_same():
     assert schema.labels == (Label("class_id", depth=10), Label("age", depth=1, one_hot=False))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("entry", "shape"),
     [
@@ -469,6 +472,7 @@ def old_runs(tmp_path_factory):
     return home, dict(zip(running, finished(*running.values()), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["records", "csv"])
 def test_the_old_example_data_trains_and_learns(old_runs, kind):
     home, outputs = old_runs
@@ -478,6 +482,7 @@ def test_the_old_example_data_trains_and_learns(old_runs, kind):
     assert line["accuracy"] > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["records", "csv"])
 def test_the_class_names_are_the_lines_of_the_labels_file(old_runs, kind):
     home, _ = old_runs

@@ -21,12 +21,16 @@ from tf_image_classification import evaluate, load_model, make_settings, train
 from tf_image_classification.errors import ExportError, SpecError
 from tf_image_classification.estimator_specs import logits_of, schema_of
 from tf_image_classification.export.formats import FORMATS
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.hooks import Hook
 from tf_image_classification.workflows import export_saved_model, report
-from tf_image_classification.workflows.export import Wish, export_folder
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.export import export_folder
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 from tf_image_classification.workflows.setup.spec_check import check_spec
+
+pytestmark = pytest.mark.as_installed
 
 FINE = [name for name, case in MODELS.items() if not case.refused]
 REFUSED = [name for name, case in MODELS.items() if case.refused]
@@ -39,6 +43,8 @@ RARER = {
     *("lists of one", "tuple of one", "dictionary of one"),
 }
 """Models that make test-all checks only."""
+COMMON = ("sequential", "functional", "subclassed", "list of outputs")
+"""Models that make test checks."""
 STEPS, KILLED_AT = 3, 2
 
 
@@ -58,12 +64,16 @@ def settings_of(name, **more):
 def built(name, settings):
     spec = CaseSpec(name)
     shape = export_saved_model.image_spec(spec, settings).shape
-    return spec, build.build_model(spec, settings, tuple(shape), tf.distribute.get_strategy())
+    return spec, build_model(make_context(spec, settings), tuple(shape))
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.exhaustive) if n in RARER else n for n in FINE],
+    [
+        *COMMON,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in FINE if n not in RARER | {*COMMON}),
+        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in FINE if n in RARER),
+    ],
 )
 def test_each_is_checked_exported_and_explained_before_a_training(name, tmp_path):
     settings, case = settings_of(name), MODELS[name]
@@ -143,18 +153,17 @@ def all_the_way(name, sets, folder, kill):
         measure = "accuracy" if label.has_classes else "mean_absolute_error"
         names = [n for n in metrics if measure in n and (len(case.labels) < 2 or label.name in n)]
         assert names and metrics[names[0]] == pytest.approx(result.metrics[names[0]], rel=1e-4)
-    cache = str(folder / "cache")
     for kind in (*FORMATS, "keras"):
-        wish, spec = Wish(kind), CaseSpec(name) if kind == "keras" else None
+        request, spec = ExportRequest(kind), CaseSpec(name) if kind == "keras" else None
         if kind in case.no_export:
             with pytest.raises(ExportError) as caught:
-                export_folder(settings, wish, cache, spec)
+                export_folder(settings, request, spec)
             message = str(caught.value)
             assert case.no_export[kind] in message and len(message.splitlines()) == 1
             continue
-        parity = export_folder(settings, wish, cache, spec).parity
-        assert parity.num_examples == 12 and parity.contradictions == 0
-    page, _ = report.write_report(settings, cache, is_inspected=False)
+        found = export_folder(settings, request, spec).verification
+        assert found.num_examples == 12 and found.num_contradictions == 0
+    page, _ = report.write_report(settings, is_inspected=False)
     with open(page, encoding="utf-8") as stream:
         text = stream.read()
     assert (f"none: {case.no_heat}" if case.no_heat else "Grad-CAM, of 12 pictures") in text
@@ -163,6 +172,7 @@ def all_the_way(name, sets, folder, kill):
     assert bool(case.no_heat) == (heat(tf.zeros([1, *spec.shape], spec.dtype)) == {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL_THE_WAY)
 def test_some_are_trained_resumed_evaluated_exported_and_reported(name, sets, tmp_path):
     all_the_way(name, sets, tmp_path, interrupted)
@@ -183,6 +193,7 @@ class AdaptedToChance(CaseSpec):
         return model_fn
 
 
+@pytest.mark.slow
 def test_a_checkpoint_decides_what_a_layer_was_adapted_to(sets, tmp_path):
     spec, settings = AdaptedToChance("adapted"), run_settings("adapted", tmp_path / "m", sets)
     trained_to, found = train(spec, settings).metrics, evaluate(spec, settings).metrics

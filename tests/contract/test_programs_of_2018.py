@@ -17,6 +17,8 @@ from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.workflows.setup.spec_check import check_spec
 
+pytestmark = pytest.mark.as_installed
+
 NAMES = ["zero", "one", "two", "three"]
 
 # The reference program with its model_fn written for Keras and nothing else but imports changed.
@@ -266,6 +268,7 @@ COMMON = (
 )
 
 
+@pytest.mark.slow
 def test_the_reference_program_trains_evaluates_and_draws(home):
     data = "--train_metadata records/train* --train_steps 40 --eval_freq 3 --eval_throttle_secs 30"
     trained = start("train_digits.py", home, f"{COMMON} {data} --model_dir m")
@@ -289,6 +292,7 @@ def test_the_reference_program_trains_evaluates_and_draws(home):
         assert (home / "pictures" / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_two_labels_own_losses_kept_hooks_and_own_flags_work(home):
     data = "--train_metadata records/train* --train_steps 60"
     done = start(
@@ -303,6 +307,7 @@ def test_two_labels_own_losses_kept_hooks_and_own_flags_work(home):
     assert kind["class_names"] == NAMES
 
 
+@pytest.mark.slow
 def test_a_graph_for_an_estimator_ends_with_its_translation_before_anything_is_written(home):
     data = "--train_metadata records/train* --train_steps 4 --model_dir g"
     done = start("train_graph.py", home, COMMON + data)

@@ -1,6 +1,5 @@
 """Small sources of images, and what a training reads of converted ones."""
 
-import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset.image.decode import decode_image
@@ -9,10 +8,6 @@ from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.labels import LabelSchema
 
 ONE = {"num_processes": 1}
-
-
-def png(value, size=(6, 8)):
-    return tf.io.encode_png(np.full([*size, 3], value, np.uint8)).numpy()
 
 
 def records_of(paths):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from conversion.small_sources import ONE, png, read_back, records_of, rows_of_source
+from conversion.small_sources import ONE, read_back, records_of, rows_of_source
+from dataset.tiny_sources import png
 from tf_image_classification.conversion.images import ImageOptions
 from tf_image_classification.dataset.image.decode import decode_image
 from tf_image_classification.errors import DataError

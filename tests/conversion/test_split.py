@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from conversion.small_sources import png
 from conversion.test_file_kinds import texts, write_records, write_tar
+from dataset.tiny_sources import png
 from tf_image_classification.conversion.splits import Split, divide
 from tf_image_classification.dataset.readers import Place, Row, find_examples
 from tf_image_classification.errors import ConfigError
@@ -48,8 +48,8 @@ def test_a_group_stays_together_and_a_class_is_divided_evenly():
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ({"a": math.nan}, "add up to nan"),
-        ({"a": 0.5}, "add up to 0.5"),
+        ({"a": math.nan}, "sum to nan"),
+        ({"a": 0.5}, "sum to 0.5"),
         ({"a": 1.5, "b": -0.5}, "each above 0"),
     ],
 )

@@ -419,7 +419,7 @@ def _doors():
     import tensorflow as tf
 
     from tf_image_classification.dataset.image.decode import decoder
-    from tf_image_classification.dataset.image.decode_and_crop import forms_of
+    from tf_image_classification.dataset.image.decode_and_crop import image_headers
     from tf_image_classification.dataset.preprocessing import Preprocessing
 
     def part(is_training):
@@ -427,9 +427,9 @@ def _doors():
 
         @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
         def read(data):
-            form = forms_of(data[tf.newaxis])[0]
+            header = image_headers(data[tf.newaxis])[0]
             seed = tf.constant([1, 2], tf.int64)
-            return prepare.of_bytes(data, 32, 32, seed, form=form, max_pixels=LIMIT)
+            return prepare.from_bytes(data, 32, 32, seed, header=header, max_pixels=LIMIT)
 
         return lambda data: read(tf.constant(data)).numpy()
 

@@ -25,7 +25,7 @@ from tf_image_classification.dataset.readers.names import clean
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import TficError
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.serving.found_images import images_of
+from tf_image_classification.serving.input_images import find_images
 from tf_image_classification.workflows.convert import ConvertOptions, convert
 from tf_image_classification.workflows.inspect import inspect
 
@@ -254,7 +254,7 @@ def through_every_door(source, folder):
     ]
     assert len(inspected.left_out) == len(listing.left_out)
     if not listing.damaged and listing.kind != "folder":
-        named = list(images_of([source.path]))
+        named = list(find_images([source.path]))
         assert len(named) == len(listing)
 
 

@@ -23,6 +23,7 @@ SAME = {
 }  # fmt: skip
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("name", SIZED | SAME)
 def test_the_seed_alone_decides(name):
     function = (SIZED | SAME)[name]
@@ -90,11 +91,11 @@ def test_a_crop_keeps_to_its_share_of_the_area():
 def test_batches_are_mirrored_and_coloured_as_their_images_are_one_by_one():
     images = tf.constant(np.random.default_rng(0).uniform(0, 255, [9, 6, 8, 3]), tf.float32)
     seeds = [tf.constant([4, position], tf.int64) for position in range(9)]
-    draws = tf.stack([augment.flip_draw(seed) for seed in seeds])
+    draws = tf.stack([augment.flip_parameter(seed) for seed in seeds])
     pairs = list(zip(images, seeds, strict=True))
     one_by_one = [augment.random_flip(image, seed) for image, seed in pairs]
     np.testing.assert_array_equal(augment.flipped(images, draws), one_by_one)
     assert 0 < sum(float(draw) < 0.5 for draw in draws) < 9
-    factors = tf.stack([augment.colour_draws(seed) for seed in seeds])
+    factors = tf.stack([augment.colour_parameters(seed) for seed in seeds])
     one_by_one = [augment.random_colour(image, seed) for image, seed in pairs]
     np.testing.assert_allclose(augment.coloured(images, factors), one_by_one, rtol=1e-5)

@@ -12,10 +12,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataset import tiny_sources
+from dataset.tiny_sources import example
 from tf_image_classification.dataset import tfrecord
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline, Share
-from tf_image_classification.dataset.pipeline.sampler import Order
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
+from tf_image_classification.dataset.pipeline.layout import Shard
+from tf_image_classification.dataset.pipeline.sampler import EpochSampler
 from tf_image_classification.dataset.pipeline.stream import read_stream
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import BadImageError, DataError
@@ -28,24 +30,11 @@ NAMED = SCHEMA.with_vocabularies({"kind": KINDS})
 
 
 def png(number):
-    return tf.io.encode_png(np.full([8, 8, 3], 10 * number, np.uint8)).numpy()
-
-
-def example(number, **features):
-    lists = {
-        float: lambda v: tf.train.Feature(float_list=tf.train.FloatList(value=[v])),
-        int: lambda v: tf.train.Feature(int64_list=tf.train.Int64List(value=[v])),
-        bytes: lambda v: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])),
-    }
-    built = {name: lists[type(value)](value) for name, value in features.items()}
-    return tf.train.Example(features=tf.train.Features(feature=built)).SerializeToString()
+    return tiny_sources.png(10 * number, (8, 8))
 
 
 def write(path, records, compression=""):
-    with tf.io.TFRecordWriter(str(path), options=compression) as writer:
-        for record in records:
-            writer.write(record)
-    return [str(path)]
+    return [tiny_sources.write(path, records, compression)]
 
 
 def legacy(**extra):
@@ -99,8 +88,8 @@ def resized(image, width, height, seed):
 
 
 def pipeline(source, **changes):
-    defaults = {"preproc": resized, "batch_size": 4, "image_size": 4, "max_image_pixels": 100}
-    return Pipeline(source=source, **{**defaults, **changes})
+    defaults = {"preproc": resized, "image_size": 4, "max_image_pixels": 100}
+    return tiny_sources.pipeline(source, **{**defaults, **changes})
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -129,9 +118,9 @@ def test_what_a_folder_leaves_out_is_told(tmp_path):
     raw = read_table([str(tmp_path)], schema, options(tmp_path))
     assert raw.num_examples == 3 and raw.vocabulary(schema["pet"]) == ("cat", "dog", "emu")
     names, beside, contradictions = raw.notes
-    assert "left out 1 file or row" in names and "notes.txt: not the name of an image" in names
+    assert "skipped 1 file or row" in names and "notes.txt: not the name of an image" in names
     assert (
-        "left out 1 file or row" in beside and "stray.jpg: lies beside the class folders" in beside
+        "skipped 1 file or row" in beside and "stray.jpg: lies beside the class folders" in beside
     )
     assert contradictions.startswith("2 images are there twice with contradicting labels: ")
     assert "1.jpg (cat) and " in contradictions and "2.jpg (dog)" in contradictions
@@ -218,9 +207,9 @@ def test_a_missing_label_is_marked_and_never_a_class(tmp_path):
 @given(st.integers(1, 300), st.integers(0, 2**31 - 1), st.integers(0, 10**6))
 @settings(deadline=None, max_examples=25)
 def test_each_epoch_is_a_permutation_of_its_own(count, seed, epoch):
-    order = Order(count, seed, shuffle=True)
+    order = EpochSampler(count, seed, shuffle=True)
     positions = tf.range(count, dtype=tf.int64) + epoch * count
-    assert sorted(order.numbers(positions).numpy().tolist()) == list(range(count))
+    assert sorted(order.example_numbers(positions).numpy().tolist()) == list(range(count))
 
 
 @pytest.fixture(scope="module", params=["indexed", "streaming", "streaming in lanes"])
@@ -245,6 +234,7 @@ def assert_same(found, expected):
         tf.nest.map_structure(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow_after(1)
 def test_nothing_is_dropped_or_repeated_over_epochs(source):
     batches = taken(pipeline(source).training_batches(0), 26)
     ids = np.concatenate([batch.ids for batch in batches])
@@ -254,17 +244,19 @@ def test_nothing_is_dropped_or_repeated_over_epochs(source):
     assert all((batch.labels["kind"] == batch.ids % 3).all() for batch in batches)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("step", [1, 7])
 def test_batches_from_a_position_are_those_of_a_straight_run(source, step):
     straight = taken(pipeline(source).training_batches(0), step + 4)
     assert_same(taken(pipeline(source).training_batches(4 * step), 4), straight[step:])
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("workers", [4])
 def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
     whole = taken(pipeline(source).training_batches(0), 5)
     shares = [
-        taken(pipeline(source).training_batches(0, share=Share(4, w * 4 // workers, 4 // workers)),
+        taken(pipeline(source).training_batches(0, shard=Shard(4, w * 4 // workers, 4 // workers)),
               5 * 4 // workers)
         for w in range(workers)
     ]  # fmt: skip
@@ -274,6 +266,7 @@ def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
         np.testing.assert_array_equal(np.concatenate([p.images for p in parts]), batch.images)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_worker_reads_only_its_own_files_of_a_stream(tmp_path, shuffle):
     records = [example(i, image_bytes=png(i % 25), kind=float(i % 3)) for i in range(32)]
@@ -281,14 +274,14 @@ def test_a_worker_reads_only_its_own_files_of_a_stream(tmp_path, shuffle):
     stream = read_stream(paths, SCHEMA, options(tmp_path), block=8, vocabularies={})
     batches = pipeline(stream, batch_size=8, shuffle=shuffle)
     for worker in range(2):
-        mine = taken(batches.training_batches(0, share=Share(2, worker)), 4)
+        mine = taken(batches.training_batches(0, shard=Shard(2, worker)), 4)
         ids = np.concatenate([batch.ids for batch in mine])
         others = [path for i, path in enumerate(paths) if i not in ids // 2]
         assert len(others) == 8
         kept = {path: Path(path).read_bytes() for path in others}
         for path in others:
             os.remove(path)
-        assert_same(taken(batches.training_batches(0, share=Share(2, worker)), 4), mine)
+        assert_same(taken(batches.training_batches(0, shard=Shard(2, worker)), 4), mine)
         for path, data in kept.items():
             Path(path).write_bytes(data)
 
@@ -329,8 +322,8 @@ def test_a_changed_file_is_indexed_anew(tmp_path):
 def test_a_wrong_label_in_a_stream_is_named(tmp_path):
     paths = write(tmp_path / "r", [*legacy(), example(0, image_bytes=png(0), kind=9.0)])
     stream = read_stream(paths, SCHEMA, options(tmp_path), block=4, vocabularies={})
-    feed = Feed(pipeline(stream), tf.distribute.OneDeviceStrategy("CPU:0"), is_training=True,
-                skip_bad_images=False)  # fmt: skip
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    feed = DistributedBatches(pipeline(stream), strategy, is_training=True, skip_bad_images=False)
     batches = feed.start(0)
     with pytest.raises(DataError, match="record 13: label 'kind' is 9"):
         for k in range(4):
@@ -362,7 +355,7 @@ def damaged(request, tmp_path):
 
 
 def make_feed(source, *, skips, seen=None, **changes):
-    return Feed(
+    return DistributedBatches(
         pipeline(source, **changes),
         tf.distribute.OneDeviceStrategy("CPU:0"),
         is_training=False,
@@ -376,6 +369,7 @@ def test_a_bad_image_is_named_by_file_or_record(damaged):
         list(make_feed(damaged, skips=False).evaluation())
 
 
+@pytest.mark.slow_after(1)
 def test_skipped_images_are_counted_once_and_the_rest_is_unchanged(damaged):
     seen = []
     feed = make_feed(damaged, skips=True, seen=seen.append)
@@ -391,6 +385,7 @@ def test_skipped_images_are_counted_once_and_the_rest_is_unchanged(damaged):
     assert len(seen) == calls  # a second pass finds nothing new
 
 
+@pytest.mark.slow
 def test_nothing_but_bad_images_is_an_error(table):
     with pytest.raises(DataError, match="Not one image"):
         list(make_feed(table, skips=True, max_image_pixels=10).evaluation())

@@ -9,9 +9,10 @@ import tensorflow as tf
 import tiny_runs
 from tf_image_classification import train_estimator
 from tf_image_classification.config import make_settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import make_context
 
 BATCH, COUNT = 6, 40
 
@@ -53,11 +54,14 @@ def settings(source, service, tmp_path, **changes):
 
 
 def batches_of(settings):
-    data = run_data.read_data(tiny_runs.plain_spec(), settings, settings.data.cache_dir)
+    data = run_data.read_data(make_context(tiny_runs.plain_spec(), settings))
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    return Feed(data.train, strategy, is_training=True, skip_bad_images=False).start(0)
+    return DistributedBatches(data.train, strategy, is_training=True, skip_bad_images=False).start(
+        0
+    )
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("mode", ["csv", "streaming"])
 def test_two_machines_make_every_batch_once(service, images, tmp_path, mode):
     if mode == "streaming":
@@ -77,11 +81,13 @@ def test_two_machines_make_every_batch_once(service, images, tmp_path, mode):
     assert min(seen.values()) >= num_epochs - 2
 
 
+@pytest.mark.slow
 def test_a_training_reads_from_the_service(service, images, tmp_path):
     result = train_estimator.train(tiny_runs.TinySpec(), settings(images, service, tmp_path))
     assert result.step == 3
 
 
+@pytest.mark.slow
 def test_a_bad_image_is_said_to_be_somewhere(service, images, tmp_path):
     folder = os.path.dirname(images)
     (tmp_path / "bad.png").write_bytes(b"no image")
@@ -99,6 +105,7 @@ def test_records_need_the_streaming_mode(service, tmp_path):
         train_estimator.train(tiny_runs.TinySpec(), settings(source, service, tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dataset.test_data_path import example, png, write
+from dataset.test_data_path import png, write
+from dataset.tiny_sources import example
 from tf_image_classification.dataset.label_discovery import find_labels
 from tf_image_classification.dataset.readers import find_examples
 from tf_image_classification.dataset.table import SourceOptions, read_table
@@ -26,24 +27,24 @@ def found_in(paths):
 
 def test_a_text_called_label_gives_its_classes(tmp_path):
     found = labels_of(tmp_path, label=[b"cat", b"dog", b"cat"], size=[1.5, 2.0, 3.0])
-    assert found == [("label", "class", 2)]
+    assert found == [("label", "single-label", 2)]
 
 
 @pytest.mark.parametrize(
     ("texts", "kind", "depth"),
     [
-        ([b"cat|dog", b"cow", b"dog"], "several", 3),
-        ([b"1.10", b"1.1", b"2"], "value", 0),
-        ([1.5, 0.0, 2.0], "value", 0),
+        ([b"cat|dog", b"cow", b"dog"], "multilabel", 3),
+        ([b"1.10", b"1.1", b"2"], "regression", 0),
+        ([1.5, 0.0, 2.0], "regression", 0),
     ],
 )
 def test_texts_say_of_which_kind_the_label_is(tmp_path, texts, kind, depth):
     [(name, found, found_depth)] = labels_of(tmp_path, label=texts)
-    assert (name, found) == ("label", kind) and (kind == "value" or found_depth == depth)
+    assert (name, found) == ("label", kind) and (kind == "regression" or found_depth == depth)
 
 
 def test_one_number_is_a_class_whatever_its_name(tmp_path):
-    assert labels_of(tmp_path, kind=[0, 2, 1]) == [("kind", "class", 3)]
+    assert labels_of(tmp_path, kind=[0, 2, 1]) == [("kind", "single-label", 3)]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def csv_labels(folder, content):
     ("content", "expected"),
     [
         ("a.png,gr\xfcn\n".encode("latin-1"), "set.csv is not UTF-8"),
-        ("", "set.csv is empty. Expected a row an image"),
+        ("", "set.csv is empty. Expected one row per image"),
         ("URIs,labels\n", "set.csv names no examples, only a header"),
         ("URIs\na.png\n", r"set.csv line 2 .* no column for a label"),
         ("URIs,a,b, a\n1.png,x,y,z\n2.png,y,y,y\n", "set.csv names column 'a' twice"),

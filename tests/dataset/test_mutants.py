@@ -76,6 +76,7 @@ def check(rows):
         assert row["peak_kib"] <= _MOST_KIB, row
 
 
+@pytest.mark.slow
 def test_some_damaged_files_of_every_format_are_images_or_refused(tmp_path):
     rows = decoded_in_a_child(tmp_path, (*KINDS, "heavy"), 12)
     assert [row["kind"] for row in rows if row["kind"] != "heavy"] == [
@@ -120,6 +121,7 @@ print(image.shape, int(tf.reduce_sum(tf.cast(image, tf.int64))))
 """
 
 
+@pytest.mark.slow
 def test_an_exported_graph_decodes_an_animated_webp_without_touching_foreign_memory(tmp_path):
     data = mutants._animation("RGB", "WEBP", quality=80)
     assert data[12:16] == b"VP8X" and data[20] & 0x12 == 0x02  # animated, and no alpha declared

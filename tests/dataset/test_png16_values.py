@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tf_image_classification.config import make_settings, range_of_values, read_pixel_range
 from tf_image_classification.dataset.image.decode import decode_image, decoder
-from tf_image_classification.dataset.image.decode_and_crop import forms_of
+from tf_image_classification.dataset.image.decode_and_crop import image_headers
 from tf_image_classification.dataset.preprocessing import Preprocessing
 from tf_image_classification.errors import ConfigError
 
@@ -18,6 +18,7 @@ def deep_png(values):
     return tf.io.encode_png(np.asarray(values, np.uint16)).numpy()
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("png16_range", [(0, 255), (0, 4095), (1000, 3000)])
 def test_values_are_scaled_by_the_range_and_clipped(channels, png16_range):
@@ -46,9 +47,11 @@ def test_preprocessing_of_bytes_uses_the_range(is_training):
     data, seed = tf.constant(deep_png(values)), tf.constant([3, 4], tf.int64)
     prepare = Preprocessing(is_training=is_training)
     image = decode_image(data, max_pixels=LIMIT, png16_range=(0, 4095))
-    form = forms_of(data[tf.newaxis])[0]
-    found = prepare.of_bytes(data, 16, 16, seed, form=form, max_pixels=LIMIT, png16_range=(0, 4095))
-    np.testing.assert_array_equal(found, prepare.of_pixels(image, 16, 16, seed))
+    header = image_headers(data[tf.newaxis])[0]
+    found = prepare.from_bytes(
+        data, 16, 16, seed, header=header, max_pixels=LIMIT, png16_range=(0, 4095)
+    )
+    np.testing.assert_array_equal(found, prepare.from_pixels(image, 16, 16, seed))
     assert found.numpy().max() > 100
 
 

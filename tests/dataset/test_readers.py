@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dataset.test_data_path import example, write
-from dataset.tiny_sources import png
+from dataset.test_data_path import write
+from dataset.tiny_sources import example, png
 from tf_image_classification.dataset.readers import find_examples, for_role, has_evaluation_part
 from tf_image_classification.dataset.table import SourceOptions, read_table
 from tf_image_classification.errors import DataError
@@ -84,7 +84,7 @@ AMBIGUOUS = {
     "parts inside the classes": (
         ["a/train/1.png", "a/val/2.png", "b/train/3.png", "b/val/4.png"], "a is divided into train",
     ),
-    "one folder too high": (["pets/a/1.png", "pets/b/2.png"], "Name .*pets instead"),
+    "one folder too high": (["pets/a/1.png", "pets/b/2.png"], "Name .*pets[.]"),
     "images without classes": (["train/1.png", "val/2.png"], "train has no class folders"),
 }  # fmt: skip
 
@@ -213,7 +213,7 @@ def test_images_of_formats_that_are_not_read_are_named_by_their_format(tmp_path)
     notes = "\n".join(table.notes)
     for name, count in (("HEIC", 2), ("TIFF", 1), ("AVIF", 1), ("JPEG 2000", 1)):
         what = "file or row" if count == 1 else "files or rows"
-        assert f"left out {count} {what}, such as" in notes
+        assert f"skipped {count} {what}, e.g." in notes
         assert f"{name} is not read: convert" in notes
 
 
@@ -334,7 +334,7 @@ def test_whole_numbers_that_pandas_wrote_with_a_point_are_the_same_classes(tmp_p
     ("name", "message"),
     [
         ("set.zip", "Unpack it"), ("set.xlsx", "Save it as CSV"), ("set.jsonl", "Write a CSV"),
-        ("one.png", "a single image"), ("set.npz", "as files or records"),
+        ("one.png", "a single image"), ("set.npz", "as PNG files"),
         ("set.docx", "not a TFRecord file"),
     ],
 )  # fmt: skip
@@ -452,8 +452,8 @@ def test_every_kind_of_source_gives_a_training_the_bytes_that_a_conversion_gets(
 @pytest.mark.parametrize(
     ("kind", "present", "values"),
     [
-        ("class", [True, False, False, True], [1, 0, 0, 0]),
-        ("several", [True, True, False, True], [[0, 1], [0, 0], [0, 0], [1, 0]]),
+        ("single-label", [True, False, False, True], [1, 0, 0, 0]),
+        ("multilabel", [True, True, False, True], [[0, 1], [0, 0], [0, 0], [1, 0]]),
     ],
 )
 def test_an_empty_text_in_a_record_is_none_of_several_classes(tmp_path, kind, present, values):
@@ -463,7 +463,7 @@ def test_an_empty_text_in_a_record_is_none_of_several_classes(tmp_path, kind, pr
     records = [example(i, image_bytes=png(i), **text) for i, text in enumerate(texts)]
     (path,) = write(tmp_path / "r.tfrecord", records)
     [found] = find_labels(found_in(path))
-    assert (found.kind, found.class_names) == ("class", ("cat", "dog"))
+    assert (found.kind, found.class_names) == ("single-label", ("cat", "dog"))
     schema = LabelSchema((Label("pet", depth=2, kind=kind, class_names=("cat", "dog")),))
     options = SourceOptions(option="o", cache_dir=str(tmp_path / "cache"))
     column = read_table([path], schema, options).encode(schema).columns["pet"]

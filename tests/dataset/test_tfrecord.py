@@ -6,6 +6,7 @@ import resource
 import threading
 import zlib
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given
@@ -28,8 +29,7 @@ def plain(tmp_path_factory):
 
 def read_all(path, cache):
     index = tfrecord.index_file(str(path), str(cache))
-    reader = tfrecord.RecordReader([index])
-    return reader.read(range(reader.num_records))
+    return index.reader().read(range(len(index.offsets)))
 
 
 def never(*args, **kwargs):
@@ -56,15 +56,6 @@ def test_a_compressed_file_may_hold_no_records(tmp_path):
     path = write(tmp_path / "r", [], "GZIP")
     assert read_all(path, tmp_path / "cache") == []
     assert tfrecord.count_records(path, str(tmp_path / "cache"))[0] == 0
-
-
-def test_files_are_numbered_through_and_empty_ones_hold_no_number(tmp_path):
-    paths = [write(tmp_path / f"r{i}", DATA[:i], "GZIP") for i in (2, 0, 3, 0)]
-    indexed = [tfrecord.index_file(path, str(tmp_path / "cache")) for path in paths]
-    reader = tfrecord.RecordReader(indexed)
-    places = [(paths[0], 0), (paths[0], 1), (paths[2], 0), (paths[2], 1), (paths[2], 2)]
-    assert [reader.locate(i) for i in range(reader.num_records)] == places
-    assert reader.read([4, 0, 2]) == [DATA[2], DATA[0], DATA[0]]
 
 
 # Damage
@@ -132,9 +123,7 @@ def test_compressed_data_that_turns_to_rubbish_is_named(plain, tmp_path):
 
 def test_a_record_that_changes_after_indexing_is_named(plain, tmp_path):
     (tmp_path / "r").write_bytes(plain)
-    reader = tfrecord.RecordReader(
-        [tfrecord.index_file(str(tmp_path / "r"), str(tmp_path / "cache"))]
-    )
+    reader = tfrecord.index_file(str(tmp_path / "r"), str(tmp_path / "cache")).reader()
     changed = bytearray(plain)
     changed[-5] ^= 1
     (tmp_path / "r").write_bytes(changed)
@@ -152,11 +141,11 @@ def test_a_second_look_reads_no_record(kind, plain, tmp_path, monkeypatch):
     path.write_bytes(PACK[kind](plain))
     first, count = tfrecord.index_file(str(path), cache), tfrecord.count_records(str(path), cache)
     with monkeypatch.context() as patched:
-        patched.setattr(tfrecord, "scan_records", never)
+        patched.setattr(tfrecord.index, "scan_records", never)
         again = tfrecord.index_file(str(path), cache)
         assert again.fingerprint == first.fingerprint == count[1]
         assert tfrecord.count_records(str(path), cache) == count
-    assert tfrecord.RecordReader([again]).read(range(5)) == DATA
+    assert again.reader().read(range(5)) == DATA
 
 
 @pytest.mark.parametrize("kind", PACK)
@@ -166,7 +155,7 @@ def test_a_file_of_the_same_name_and_length_is_read_anew(kind, tmp_path):
     for content in (b"one", b"two"):
         path = write(tmp_path / "r", [content], kind)
         index = tfrecord.index_file(path, cache)
-        assert tfrecord.RecordReader([index]).read([0]) == [content]
+        assert index.reader().read([0]) == [content]
         fingerprints |= {index.fingerprint, tfrecord.count_records(path, cache)[1]}
     assert len(fingerprints) == 2
 
@@ -192,7 +181,7 @@ def test_an_unpacking_that_is_cut_off_leaves_nothing_to_be_taken_for_whole(tmp_p
             yield found
 
     with monkeypatch.context() as patched:
-        patched.setattr(tfrecord, "scan_records", killed)
+        patched.setattr(tfrecord.index, "scan_records", killed)
         with pytest.raises(KeyboardInterrupt):
             tfrecord.index_file(path, str(cache))
     assert os.listdir(cache) == []
@@ -262,7 +251,13 @@ def test_many_threads_read_many_files_with_few_open(tmp_path, monkeypatch):
     monkeypatch.setattr(spans, "_MAX_OPEN_FILES", 3)
     paths = [write(tmp_path / f"r{i}", [b"%d %d" % (i, j) for j in range(20)]) for i in range(8)]
     indexed = [tfrecord.index_file(path, str(tmp_path / "cache")) for path in paths]
-    reader = tfrecord.RecordReader(indexed)
+    reader = spans.SpanReader(
+        [index.plain_path for index in indexed],
+        np.repeat(np.arange(8), 20),
+        np.concatenate([index.offsets for index in indexed]),
+        np.concatenate([index.lengths for index in indexed]),
+        str,
+    )
     before, wrong = len(os.listdir("/proc/self/fd")), []
 
     def read(seed, reader):

@@ -105,12 +105,12 @@ def test_what_is_written_is_read_again():
         (config([]), "cluster is .*expected a JSON object"),
         (config({"worker": "a:1"}), "expected a list of host:port"),
         (config({"worker": ["a"]}), "'a' is no address"),
-        (config({"worker": ["a:1", "a:1"]}), "a:1 is the address of several tasks"),
+        (config({"worker": ["a:1", "a:1"]}), "a:1 is the address of more than one task"),
         (config({"worker": ["a:1"], "ps": ["p:1"]}), "parameter servers"),
         (config(WORKERS, kind="ps"), "parameter servers"),
         (config({"chief": ["a:1"], "master": ["b:1"]}, kind="chief"), "both chief and master"),
         (config({"chief": ["a:1", "b:1"]}, kind="chief"), "2 chiefs"),
-        (config({"cook": ["a:1"]}, kind="cook"), "no tasks of the kind 'cook'"),
+        (config({"cook": ["a:1"]}, kind="cook"), "found tasks of the kind 'cook'"),
         (
             config(WORKERS, index=2),
             "this process is worker 2, but cluster names worker 0, worker 1",
@@ -160,7 +160,7 @@ def test_one_task_of_slurm_is_one_machine_and_tf_config_takes_precedence():
     ("changes", "message"),
     [
         ({"SLURM_NODEID": "0"}, "not numbered node by node.*--distribution=block"),
-        ({"SLURM_STEP_NODELIST": "gpu[1-x]"}, "variables that tell where do not fit"),
+        ({"SLURM_STEP_NODELIST": "gpu[1-x]"}, r"other SLURM_\* variables do not fit"),
         ({"SLURM_STEP_TASKS_PER_NODE": "1"}, "not numbered node by node"),
     ],
 )

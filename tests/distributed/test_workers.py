@@ -13,9 +13,9 @@ import tiny_runs
 from tf_image_classification.config import make_settings
 from tf_image_classification.distributed import workers as workers_module
 from tf_image_classification.distributed.cluster_spec import Cluster, Task, members_of
-from tf_image_classification.distributed.consensus import Agreement, Wishes
+from tf_image_classification.distributed.consensus import Consensus, Votes
 from tf_image_classification.distributed.devices import make_strategy
-from tf_image_classification.distributed.rendezvous import hold_roll_call
+from tf_image_classification.distributed.rendezvous import wait_for_workers
 from tf_image_classification.distributed.workers import Workers, join
 from tf_image_classification.errors import ConfigError, RunMismatchError, WorkerLostError
 
@@ -25,12 +25,12 @@ def cluster(ports, rank):
     return Cluster(members, Task("worker", rank))
 
 
-def test_the_roll_call_lets_all_go_when_the_last_one_has_come():
+def test_the_rendezvous_ends_when_the_last_worker_has_started():
     ports, gone = tiny_runs.free_ports(3), []
 
     def come(rank, after_secs):
         time.sleep(after_secs)
-        hold_roll_call(cluster(ports, rank), 20.0)
+        wait_for_workers(cluster(ports, rank), 20.0)
         gone.append(time.monotonic())
 
     began = time.monotonic()
@@ -43,11 +43,11 @@ def test_the_roll_call_lets_all_go_when_the_last_one_has_come():
     assert min(gone) - began >= 0.8
 
 
-def test_a_worker_that_is_restarted_during_the_roll_call_is_let_go():
+def test_a_worker_that_is_restarted_during_the_rendezvous_is_released():
     ports, gone = tiny_runs.free_ports(3), []
 
     def come(rank):
-        hold_roll_call(cluster(ports, rank), 20.0)
+        wait_for_workers(cluster(ports, rank), 20.0)
         gone.append(rank)
 
     def report_and_die():
@@ -71,14 +71,14 @@ def test_a_worker_that_is_restarted_during_the_roll_call_is_let_go():
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET", b"GET / HTTP/1.1\r\n", b"x" * 5000])
-def test_who_is_no_worker_does_not_hold_up_the_roll_call(sent):
+def test_other_connections_do_not_delay_the_rendezvous(sent):
     ports = tiny_runs.free_ports(2)
-    threads = [threading.Thread(target=hold_roll_call, args=(cluster(ports, 0), 20.0))]
+    threads = [threading.Thread(target=wait_for_workers, args=(cluster(ports, 0), 20.0))]
     threads[0].start()
     for _ in range(200):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", ports[0])) as s:
             s.sendall(sent)
-            hold_roll_call(cluster(ports, 1), 20.0)
+            wait_for_workers(cluster(ports, 1), 20.0)
             break
         time.sleep(0.02)
     threads[0].join(5)
@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"port {port} of this machine cannot be used"):
-            hold_roll_call(cluster([port, *tiny_runs.free_ports(1)], 0), 1.0)
+            wait_for_workers(cluster([port, *tiny_runs.free_ports(1)], 0), 1.0)
 
 
 def test_a_process_by_itself_is_its_own_company():
@@ -134,14 +134,14 @@ def test_an_unreachable_bucket_is_no_lost_worker():
     Workers(None, cluster([1, 2], 0)).explain(error)
 
 
-def test_alone_wishes_are_done_at_once_and_among_several_one_call_later():
-    alone = Agreement(Workers(None))
-    assert alone.decide(Wishes(evaluate=True), None) == Wishes(evaluate=True)
-    several = Agreement(Workers(None, cluster([1, 2], 0)))
-    sent = several.votes(Wishes(interrupt=True))
-    assert several.decide(Wishes(interrupt=True), sent * 2) == Wishes()
-    assert several.decide(Wishes(), several.votes(Wishes())) == Wishes(interrupt=True)
-    assert several.decide(Wishes(), several.votes(Wishes())) == Wishes()
+def test_one_process_acts_on_its_votes_at_once_and_several_one_call_later():
+    alone = Consensus(Workers(None))
+    assert alone.decide(Votes(evaluate=True), None) == Votes(evaluate=True)
+    several = Consensus(Workers(None, cluster([1, 2], 0)))
+    sums = [tf.constant(votes, tf.float32) for votes in (Votes(interrupt=True), Votes(), Votes())]
+    assert several.decide(Votes(interrupt=True), 2 * sums[0]) == Votes()
+    assert several.decide(Votes(), sums[1]) == Votes(interrupt=True)
+    assert several.decide(Votes(), sums[2]) == Votes()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_strategy_that_does_not_fit_is_refused(name, given, message):
 
 
 def test_a_cluster_of_one_is_one_machine(monkeypatch):
-    monkeypatch.setattr(workers_module, "hold_roll_call", None)  # nobody to wait for
+    monkeypatch.setattr(workers_module, "wait_for_workers", None)  # nobody to wait for
     alone = join("auto", cluster([1], 0), timeout_secs=1.0)
     assert alone.count == 1
     assert not isinstance(alone.strategy, tf.distribute.MultiWorkerMirroredStrategy)
@@ -167,7 +167,7 @@ def test_a_cluster_of_one_is_one_machine(monkeypatch):
 def test_tensors_that_were_made_too_early_are_explained():
     tf.constant(1.0)
     ports = tiny_runs.free_ports(2)
-    other = threading.Thread(target=hold_roll_call, args=(cluster(ports, 1), 20.0))
+    other = threading.Thread(target=wait_for_workers, args=(cluster(ports, 1), 20.0))
     other.start()
     with pytest.raises(ConfigError, match="Make no tensors before train"):
         join("auto", cluster(ports, 0), timeout_secs=20.0)

@@ -13,15 +13,16 @@ from sklearn import metrics as sk
 from tf_image_classification import metrics
 from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.evaluation import calibration
 from tf_image_classification.evaluation.analysis import analyze
 from tf_image_classification.evaluation.intervals import wilson
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.evaluation.measures import measure
 from tf_image_classification.evaluation.predictions import (
-    Keeper,
-    OfLabel,
+    LabelPredictions,
     Predictions,
+    PredictionStore,
     read_predictions,
     write_predictions,
 )
@@ -37,13 +38,17 @@ def softmax(logits):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def stored(truth, known, predicted, probabilities):
+    return LabelPredictions(truth, predicted, probabilities, known)
+
+
 def of_class(count=600, sharpness=1.0, seed=0, label=KIND):
     """Predictions whose classes are drawn from their probabilities, then made too sure."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 2, [count, label.depth])
     truth = (softmax(logits).cumsum(axis=1) > random.random([count, 1])).argmax(axis=1)
     probabilities = softmax(logits * sharpness).astype(np.float32)
-    return OfLabel(truth, np.ones(count, bool), probabilities.argmax(axis=1), probabilities)
+    return stored(truth, np.ones(count, bool), probabilities.argmax(axis=1), probabilities)
 
 
 def predictions(of_label=None, slices=None, label=KIND):
@@ -106,7 +111,7 @@ def test_a_class_that_is_only_predicted_counts_as_in_scikit_learn():
 
     several = Label("marks", depth=3, kind="several", class_names=("a", "b", "c"))
     chosen = np.eye(3, dtype=np.int64)[truth % 3]
-    marks = OfLabel(chosen * [1, 1, 0], kept.known, chosen, chosen.astype(np.float32))
+    marks = stored(chosen * [1, 1, 0], kept.known, chosen, chosen.astype(np.float32))
     assert measure(several, marks).overall["macro_f1"].value == pytest.approx(
         sk.f1_score(marks.truth, marks.predicted, **average)
     )
@@ -126,7 +131,7 @@ def test_ordinal_several_and_values():
     probabilities = random.random([150, 3]).astype(np.float32)
     truth = (random.random([150, 3]) < probabilities).astype(np.int64)
     known = np.ones(150, bool)
-    marks = OfLabel(truth, known, (probabilities >= 0.5).astype(np.int64), probabilities)
+    marks = stored(truth, known, (probabilities >= 0.5).astype(np.int64), probabilities)
     overall = measure(several, marks).overall
     assert overall["exact_match"].value == pytest.approx(marks.is_right.mean())
     assert overall["macro_f1"].value == pytest.approx(
@@ -136,7 +141,7 @@ def test_ordinal_several_and_values():
 
     size = Label("size", kind="value")
     values = random.normal(size=100)
-    guesses = OfLabel(values, np.ones(100, bool), values + 1.0, np.zeros([100, 0], np.float32))
+    guesses = stored(values, np.ones(100, bool), values + 1.0, np.zeros([100, 0], np.float32))
     overall = measure(size, guesses).overall
     assert overall["root_mean_squared_error"].value == pytest.approx(1.0)
     assert overall["bias"].value == pytest.approx(1.0)
@@ -186,7 +191,7 @@ def test_examples_that_are_all_right_do_not_make_a_model_certain():
         sure = np.linspace(0.6, 0.8, count)
         probabilities = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
         truth = np.zeros(count, int)
-        right = OfLabel(truth, np.ones(count, bool), truth, probabilities)
+        right = stored(truth, np.ones(count, bool), truth, probabilities)
         two = Label("kind", depth=2)
         found = judged(right, two)
         fitted = found.calibration
@@ -196,9 +201,9 @@ def test_examples_that_are_all_right_do_not_make_a_model_certain():
         assert found.log_loss_after < found.log_loss_before
     assert fitted.note.startswith("shrunk from 0.0")
     certain = np.full([60, 2], [0.9999, 0.0001], np.float32)
-    unchanged = judged(OfLabel(truth[:60], np.ones(60, bool), truth[:60], certain), two)
+    unchanged = judged(stored(truth[:60], np.ones(60, bool), truth[:60], certain), two)
     assert unchanged.calibration.temperature == 1.0
-    assert "do not bear out more confidence" in unchanged.calibration.note
+    assert "do not support more confidence" in unchanged.calibration.note
 
 
 def test_a_model_that_knows_nothing_is_not_calibrated_to_the_end_of_the_search():
@@ -216,7 +221,7 @@ def test_calibration_of_decisions_keeps_to_the_same_rules():
         odds = random.normal(0, 2, [200, 3])
         truth = (random.random([200, 3]) < 1 / (1 + np.exp(-odds))).astype(np.int64)
         p = (1 / (1 + np.exp(-2.5 * odds))).astype(np.float32)
-        found = judged(OfLabel(truth, np.ones(200, bool), (p >= 0.5).astype(int), p), label)
+        found = judged(stored(truth, np.ones(200, bool), (p >= 0.5).astype(int), p), label)
         assert found.after <= found.before and found.log_loss_after <= found.log_loss_before
         assert found.calibration.temperature == pytest.approx(2.5, abs=1.2)
 
@@ -267,7 +272,7 @@ def test_slices_come_worst_first_and_numbers_by_quarters():
         "name": [f"n{i}" for i in range(400)],
         "weight": [f"{i}" for i in range(400)],
     }
-    worse = OfLabel(found.truth, found.known, predicted, found.probabilities)
+    worse = stored(found.truth, found.known, predicted, found.probabilities)
     shown = analyze(predictions(worse, slices)).labels["kind"].slices
     assert (shown[0].column, shown[0].value, shown[0].score.value) == ("light", "night", 0.0)
     assert {s.column for s in shown} == {"light", "weight"}
@@ -276,7 +281,7 @@ def test_slices_come_worst_first_and_numbers_by_quarters():
 
 def test_groups_widen_the_interval_and_stay_in_one_half():
     found = of_class(50)
-    many = OfLabel(*(np.repeat(v, 10, axis=0) for v in vars(found).values()))
+    many = LabelPredictions(*(np.repeat(v, 10, axis=0) for v in vars(found).values()))
     people = {"person": np.repeat(np.arange(50), 10).astype(str).tolist()}
     alone = analyze(predictions(many, people)).labels["kind"].score
     grouped = analyze(predictions(many, people), "person").labels["kind"].score
@@ -289,7 +294,7 @@ def test_every_fraction_of_a_class_has_wilsons_interval():
     truth = np.array([0, 0, 0, *[1] * 40, 3])
     predicted = np.array([1, 1, 1, *[1] * 37, 2, 2, 2, 3])
     probabilities = np.eye(6, dtype=np.float32)[predicted]
-    found = measure(KIND, OfLabel(truth, np.ones(44, bool), predicted, probabilities)).of_classes
+    found = measure(KIND, stored(truth, np.ones(44, bool), predicted, probabilities)).of_classes
     wilson = {
         ("ant", "recall"): (0, 3),
         ("bee", "recall"): (37, 40),
@@ -338,7 +343,7 @@ def test_a_number_is_printed_once_and_a_specs_own_one_is_marked():
 def test_where_no_draw_differs_the_classes_counts_decide_the_width():
     truth = np.array([*[0] * 100, *[1] * 4])
     of_two = np.eye(2, dtype=np.float32)[truth]
-    right = OfLabel(truth, np.ones(104, bool), truth, of_two)
+    right = stored(truth, np.ones(104, bool), truth, of_two)
     overall = measure(Label("kind", depth=2), right).overall
     # Kish: two classes of equal weight with 100 and 4 examples count as 15.
     ends = wilson(1.0, 4 / (1 / 100 + 1 / 4))
@@ -369,19 +374,17 @@ def test_workers_put_their_rows_together_in_the_order_of_the_set():
             barrier.wait()
             return rows
 
-        keeper = Keeper(schema)
+        store = PredictionStore(schema)
         for first in range(3 * rank, 7, 6):  # rows in turns of three; the second has fewer
             ids = np.array([i if i < 7 else PADDING_ID for i in range(first, first + 3)])
-            keeper(
-                Batch(
-                    tf.zeros([3, 1, 1, 1]),
-                    {"kind": tf.constant(ids % 3)},
-                    {"kind": tf.constant(ids >= 0)},
-                    tf.constant(ids),
-                ),
-                {"kind": tf.one_hot(ids % 3, 3) * 5.0},
+            batch = Batch(
+                tf.zeros([3, 1, 1, 1]),
+                {"kind": tf.constant(ids % 3)},
+                {"kind": tf.constant(ids >= 0)},
+                tf.constant(ids),
             )
-        found[rank] = keeper.predictions(step=1, data="", locate=str, exchange=exchange)
+            store.add(batch, predictions_from(schema, {"kind": tf.one_hot(ids % 3, 3) * 5.0}))
+        found[rank] = store.predictions(step=1, data="", locate=str, exchange=exchange)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
     for thread in threads:
@@ -413,9 +416,9 @@ def test_predictions_survive_the_file(tmp_path):
         np.arange(count),
         [f"{i}.jpg" for i in range(count)],
         {
-            "kind": OfLabel(of_kind.truth, known, of_kind.predicted, of_kind.probabilities),
-            "marks": OfLabel(marks, known, 1 - marks, random.random([count, 3]).astype("f4")),
-            "size": OfLabel(size, known, size + 1, nothing),
+            "kind": stored(of_kind.truth, known, of_kind.predicted, of_kind.probabilities),
+            "marks": stored(marks, known, 1 - marks, random.random([count, 3]).astype("f4")),
+            "size": stored(size, known, size + 1, nothing),
         },
         3,
         "data",

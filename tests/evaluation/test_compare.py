@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.test_analysis import KIND, of_class, predictions
+from evaluation.test_analysis import KIND, of_class, predictions, stored
 from tf_image_classification.cli import compare as compare_verb
 from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.compare import compare
-from tf_image_classification.evaluation.predictions import OfLabel, Predictions, write_predictions
+from tf_image_classification.evaluation.predictions import Predictions, write_predictions
 from tf_image_classification.labels import Label, LabelSchema
 
 
@@ -18,7 +18,7 @@ def changed(found, rows, right):
     """The same with some rows predicted right or wrong."""
     predicted = found.predicted.copy()
     predicted[rows] = found.truth[rows] if right else (found.truth[rows] + 1) % 6
-    return OfLabel(found.truth, found.known, predicted, found.probabilities)
+    return stored(found.truth, found.known, predicted, found.probabilities)
 
 
 def test_better_worse_and_cannot_tell():
@@ -41,7 +41,7 @@ def test_of_real_values_less_error_is_better():
     label = Label("size", kind="value")
     truth = np.arange(100.0)
     nothing = np.zeros([100, 0], np.float32)
-    near, far = (OfLabel(truth, np.ones(100, bool), truth + d, nothing) for d in (0.1, 1.0))
+    near, far = (stored(truth, np.ones(100, bool), truth + d, nothing) for d in (0.1, 1.0))
     comparison = compare(predictions(far, label=label), predictions(near, label=label))["size"]
     assert comparison.verdict == "B is better" and len(comparison.gained) == 100
     assert comparison.a.low == comparison.a.high == comparison.a.value  # all errors are 1
@@ -72,7 +72,7 @@ def test_only_common_examples_count_and_truths_must_agree():
     others = Predictions(part.schema, part.ids, ["x"] * 20, part.labels, 1, "")
     with pytest.raises(DataError, match="in common"):
         compare(all_of_them, others)
-    moved = OfLabel((found.truth + 1) % 6, found.known, found.predicted, found.probabilities)
+    moved = stored((found.truth + 1) % 6, found.known, found.predicted, found.probabilities)
     with pytest.raises(DataError, match="different truths"):
         compare(all_of_them, predictions(moved))
 

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from tf_image_classification.evaluation import intervals
-from tf_image_classification.evaluation.intervals import CHANGE, SHARE, mean_with_interval
+from tf_image_classification.evaluation.intervals import (
+    DIFFERENCE_BOUNDS,
+    FRACTION_BOUNDS,
+    mean_with_interval,
+)
 
 
 def test_the_examples_of_the_docstrings_hold():
@@ -33,11 +37,11 @@ def test_examples_of_one_group_say_less():
 
 
 def test_all_right_still_has_a_width():
-    found = mean_with_interval(np.ones(20), bounds=SHARE)
+    found = mean_with_interval(np.ones(20), bounds=FRACTION_BOUNDS)
     assert found.value == found.high == 1.0 and 0.80 < found.low < 0.90
-    grouped = mean_with_interval(np.ones(20), np.repeat([0, 1], 10), bounds=SHARE)
+    grouped = mean_with_interval(np.ones(20), np.repeat([0, 1], 10), bounds=FRACTION_BOUNDS)
     assert grouped.low < 0.5
-    none = mean_with_interval(np.zeros(20), bounds=SHARE)
+    none = mean_with_interval(np.zeros(20), bounds=FRACTION_BOUNDS)
     assert none.low == 0.0 and none.high == pytest.approx(1 - found.low)
 
 
@@ -48,9 +52,9 @@ def test_equal_numbers_that_are_no_shares_have_no_width():
 
 
 def test_a_difference_of_shares_without_a_change_may_go_either_way():
-    found = mean_with_interval(np.zeros(20), bounds=CHANGE)
+    found = mean_with_interval(np.zeros(20), bounds=DIFFERENCE_BOUNDS)
     assert found.low == -found.high and found.high == pytest.approx(0.161, abs=1e-3)
-    worse = mean_with_interval(-np.ones(20), bounds=CHANGE)
+    worse = mean_with_interval(-np.ones(20), bounds=DIFFERENCE_BOUNDS)
     assert worse.low == -1.0 and worse.high == pytest.approx(-0.839, abs=1e-3)
 
 

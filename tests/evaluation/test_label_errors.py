@@ -37,7 +37,7 @@ def test_a_good_model_says_how_many_are_wrong_and_how_sure_that_is():
     precision = np.isin(found.candidates[: found.num_likely], wrong).mean()
     assert precision - 0.2 < found.expected_precision < precision + 0.02  # on the safe side
     assert 0.6 * len(wrong) < found.num_wrong < 1.05 * len(wrong)
-    assert f"about {found.num_wrong:.0f} are wrong" in found.text()
+    assert f"About {found.num_wrong:.0f} of the first" in found.text()
 
 
 def test_a_weak_model_gives_candidates_and_no_number():

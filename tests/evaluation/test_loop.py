@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import EstimatorSpec, evaluate, make_settings, train
+from tf_image_classification import EstimatorSpec, evaluate, make_settings, metrics, train
 from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.cli import main
 from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.errors import ConfigError, DataError, LabelError, SpecError
-from tf_image_classification.evaluation.loop import MOST_CLASSES_IN_A_MATRIX, evaluate_batches
+from tf_image_classification.evaluation.loop import MAX_CLASSES_OF_MATRIX, evaluate_batches
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics import streaming
 from tf_image_classification.optim.losses import label_losses
 from tf_image_classification.train_estimator import FLAGS
 from tiny_runs import SIZE, tiny_settings
@@ -176,14 +175,14 @@ def test_a_loss_that_is_no_number_shows_and_a_label_that_nobody_has_does_not(exa
 
 
 def test_a_label_of_very_many_classes_has_no_matrix():
-    schema = LabelSchema((Label("kind", depth=MOST_CLASSES_IN_A_MATRIX + 1),))
+    schema = LabelSchema((Label("kind", depth=MAX_CLASSES_OF_MATRIX + 1),))
     batch = Batch(
         tf.zeros([2, 1, 1, 1]),
         {"kind": tf.constant([0, 1000])},
         {"kind": tf.constant([True, True])},
         tf.constant([0, 1]),
     )
-    logits = {"kind": tf.one_hot([0, 7], MOST_CLASSES_IN_A_MATRIX + 1)}
+    logits = {"kind": tf.one_hot([0, 7], MAX_CLASSES_OF_MATRIX + 1)}
     found = evaluate_batches([(batch, logits)], schema, metric_fn=None)
     assert found.metrics["accuracy"] == 0.5 and not found.confusion
 
@@ -193,7 +192,7 @@ def test_a_metric_cannot_take_the_name_of_the_loss(examples):
         evaluate_batches(
             batches_of(examples, 4),
             SCHEMA,
-            metric_fn=lambda labels, predictions: {"loss": streaming.mean(labels["size"])},
+            metric_fn=lambda labels, predictions: {"loss": metrics.mean(labels["size"])},
         )
 
 
@@ -220,7 +219,7 @@ def test_the_specs_own_metrics_see_known_labels_only(examples):
         assert predictions["colour_probabilities"].shape == [seen[-1]["colour"], 2]
         assert predictions["kind_logits"].shape == [seen[-1]["kind"], 3]
         assert predictions["size"].shape == [seen[-1]["size"]]
-        return {"mine": streaming.accuracy(labels["kind"], predictions["kind"])}
+        return {"mine": metrics.accuracy(labels["kind"], predictions["kind"])}
 
     found = evaluate_batches(batches_of(examples, 4), SCHEMA, metric_fn=metric_fn)
     assert list(found.metrics) == ["mine"]
@@ -235,7 +234,7 @@ def test_arrays_are_metrics_but_no_scalars(examples):
         batches_of(examples, 4),
         SCHEMA,
         metric_fn=lambda labels, predictions: {
-            "matrix": streaming.confusion_matrix(labels["kind"], predictions["kind"], 3)
+            "matrix": metrics.confusion_matrix(labels["kind"], predictions["kind"], 3)
         },
     )
     assert found.metrics["matrix"].shape == (3, 3)
@@ -359,6 +358,7 @@ def forward(folder, pixels):
     return logits, penalty
 
 
+@pytest.mark.slow
 def test_several_labels_with_weights_and_missing_values_train_and_evaluate(world):
     folder, _, (pixels, labels, known), result = world
     assert result.step == 4
@@ -372,6 +372,7 @@ def test_several_labels_with_weights_and_missing_values_train_and_evaluate(world
     assert_metrics(result.metrics, expected, rel=1e-4)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("batch_size", [1, 6, 16])
 def test_evaluate_uses_the_whole_set_whatever_the_batch_size(world, batch_size, capsys):
     folder, settings, (pixels, labels, known), _ = world
@@ -392,6 +393,7 @@ def test_default_metrics_are_those_of_the_kinds_of_labels(world):
     }
 
 
+@pytest.mark.slow
 def test_the_settings_of_the_run_hold_when_only_the_folder_is_named(world):
     _folder, settings, *_ = world
     bare = make_settings(
@@ -494,6 +496,7 @@ def test_the_vocabulary_of_the_folder_holds_and_an_unknown_class_names_file_and_
         evaluate(Pets(), settings.replace(eval_metadata=[str(tmp_path / "unknown.csv")]))
 
 
+@pytest.mark.slow
 def test_without_data_an_evaluation_takes_those_of_the_training(world):
     _, settings, *_ = world
     bare = make_settings({"model_dir": settings.run.model_dir})

@@ -118,7 +118,7 @@ def test_age_alone_is_trained_and_measured_by_slice(tmp_path):
     )  # fmt: skip
     assert "185 faces of 60 people" in printed
     assert "5 images are there twice with contradicting labels" in printed
-    assert "label age: 101 classes in order (thresholds)" in printed and "gender/" not in printed
+    assert "label age: 101 classes, ordinal (thresholds)" in printed and "gender/" not in printed
     text = card.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     header, *rows = re.findall(r"^\|.*\|$", text, re.MULTILINE)

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "mnist" / "train_mnist.py"
 
 
+@pytest.mark.slow
 def test_the_example_learns_and_a_second_start_finds_it_complete(tmp_path):
     def start(*more):
         command = [sys.executable, str(EXAMPLE), "--model_dir", str(tmp_path / "digits"),

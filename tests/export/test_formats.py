@@ -19,21 +19,22 @@ from tf_image_classification.cli import export as export_verb
 from tf_image_classification.errors import ConfigError, ExportError, ParityError
 from tf_image_classification.estimator_specs import schema_of
 from tf_image_classification.evaluation.calibration import Calibration
-from tf_image_classification.export import litert_format, output_module
+from tf_image_classification.export import inference_module, litert_format
 from tf_image_classification.export.formats import FORMATS, write_file
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.system import files
 from tf_image_classification.workflows import export as export_module
 from tf_image_classification.workflows import export_saved_model
-from tf_image_classification.workflows.export import Wish, export_folder
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.export import export_folder
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 from tiny_runs import SIZE
 
 
-def export(shipped_run, spec=None, **wish):
-    cache = str(shipped_run.folder / "cache")
-    return export_folder(shipped_run.settings, Wish(**wish), cache, spec)
+def export(shipped_run, spec=None, **request):
+    return export_folder(shipped_run.settings, ExportRequest(**request), spec)
 
 
 def prepared(shipped_run, count=6):
@@ -48,42 +49,44 @@ def said(shipped_run, count=6):
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_each_format_predicts_what_was_evaluated(shipped_run, name):
-    shipped = export(shipped_run, format=name)
-    parity = shipped.parity
-    assert parity.num_examples == 90 and parity.flipped == 0
-    assert parity.largest < 1e-4 and parity.accuracy_here == parity.accuracy_there
-    assert parity.milliseconds > 0 and parity.megabytes > 0
+    exported = export(shipped_run, format=name)
+    found = exported.verification
+    assert found.num_examples == 90 and found.num_changed == 0
+    assert found.max_difference < 1e-4 and found.accuracy == found.reference_accuracy
+    assert found.milliseconds > 0 and found.megabytes > 0
     kind = FORMATS[name]
-    run = kind.load(os.path.join(shipped.path, kind.file_name))
+    run = kind.load(os.path.join(exported.path, kind.file_name))
     images = np.array(shipped_run.images[:6], object) if kind.takes_bytes else prepared(shipped_run)
     outputs = run(images)
     np.testing.assert_allclose(outputs["kind_calibrated"], said(shipped_run), atol=1e-4)
-    with open(os.path.join(shipped.path, "labels.txt"), encoding="utf-8") as stream:
+    with open(os.path.join(exported.path, "labels.txt"), encoding="utf-8") as stream:
         assert stream.read().split() == list(NAMES)
-    with open(os.path.join(shipped.path, "parity.json"), encoding="utf-8") as stream:
+    with open(os.path.join(exported.path, "parity.json"), encoding="utf-8") as stream:
         assert json.load(stream)["num_examples"] == 90
-    with open(os.path.join(shipped.path, "model.json"), encoding="utf-8") as stream:
+    with open(os.path.join(exported.path, "model.json"), encoding="utf-8") as stream:
         assert json.load(stream)["labels"]
 
 
+@pytest.mark.slow
 def test_keras_needs_the_spec_and_then_is_the_same(shipped_run):
     with pytest.raises(ConfigError, match="--spec"):
         export(shipped_run, format="keras")
-    shipped = export(shipped_run, TinyMaps(), format="keras")
-    assert shipped.parity.largest < 1e-6
-    model = keras.saving.load_model(os.path.join(shipped.path, "model.keras"), compile=False)
+    exported = export(shipped_run, TinyMaps(), format="keras")
+    assert exported.verification.max_difference < 1e-6
+    model = keras.saving.load_model(os.path.join(exported.path, "model.keras"), compile=False)
     assert model.output_shape == (None, 3)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("name", "quantization"),
     [(n, q) for n, kind in FORMATS.items() for q in kind.quantizations if q != "none"],
 )
 def test_quantised_files_stay_right(shipped_run, name, quantization):
-    shipped = export(shipped_run, format=name, quantization=quantization, max_accuracy_drop=0.1)
-    assert shipped.path.endswith(f"{name}-{quantization}")
-    assert shipped.parity.accuracy_drop <= 0.1
-    assert shipped.parity.largest > 0  # it is another file
+    exported = export(shipped_run, format=name, quantization=quantization, max_accuracy_drop=0.1)
+    assert exported.path.endswith(f"{name}-{quantization}")
+    assert exported.verification.accuracy_drop <= 0.1
+    assert exported.verification.max_difference > 0  # it is another file
 
 
 def test_a_quantisation_that_a_format_lacks_is_refused(shipped_run):
@@ -129,6 +132,7 @@ class HalfCumulative(CaseSpec):
         return model_fn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["litert", "onnx"])
 def test_an_operation_that_a_format_lacks_is_one_line_with_its_layer_and_label(
     tmp_path, capfd, name
@@ -136,9 +140,9 @@ def test_an_operation_that_a_format_lacks_is_one_line_with_its_layer_and_label(
     spec, settings = HalfCumulative(), make_settings({"image_size": SIZE})
     schema, path = schema_of(spec), str(tmp_path / "saved_model")
     shape = tuple(export_saved_model.image_spec(spec, settings).shape)
-    model = build.build_model(spec, settings, shape, tf.distribute.get_strategy())
+    model = build_model(make_context(spec, settings), shape)
     export_saved_model.export_untrained(path, spec, settings, schema, model)
-    exported, plan = ExportedModel(path).load(), output_module.Plan(schema, {}, {})
+    exported, plan = ExportedModel(path).load(), inference_module.ExportPlan(schema, {}, {})
     capfd.readouterr()
     with pytest.raises(ExportError) as caught:
         write_file(FORMATS[name], exported, plan, str(tmp_path / "file"))
@@ -149,6 +153,7 @@ def test_an_operation_that_a_format_lacks_is_one_line_with_its_layer_and_label(
     assert capfd.readouterr().err == ""  # nothing of the converters' own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "keras"])
 def test_a_disk_that_fills_in_an_export_is_one_line(shipped_run, monkeypatch, name):
     def write_json(path, value):
@@ -165,31 +170,33 @@ def test_a_disk_that_fills_in_an_export_is_one_line(shipped_run, monkeypatch, na
     assert not any(one.startswith(".") for one in os.listdir(os.path.dirname(before)))
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_leaves_nothing(shipped_run, monkeypatch):
     before = export(shipped_run, format="onnx").path
     stamp = os.stat(os.path.join(before, "model.onnx")).st_mtime_ns
-    right = output_module.outputs_from
+    right = inference_module.outputs_from
 
     def wrong(plan, logits):
         return right(plan, {name: value * 1.5 for name, value in logits.items()})
 
-    monkeypatch.setattr(output_module, "outputs_from", wrong)
+    monkeypatch.setattr(inference_module, "outputs_from", wrong)
     with pytest.raises(ParityError, match="tolerance"):
         export(shipped_run, format="onnx")
     with pytest.raises(ParityError, match="tolerance"):
         export(shipped_run, format="litert")
     assert os.stat(os.path.join(before, "model.onnx")).st_mtime_ns == stamp
     assert not any(name.startswith(".") for name in os.listdir(os.path.dirname(before)))
-    assert export(shipped_run, format="onnx", tolerance=1.0).parity.largest > 1e-3
+    assert export(shipped_run, format="onnx", tolerance=1.0).verification.max_difference > 1e-3
 
 
+@pytest.mark.slow
 def test_calibrated_outputs_are_compared_too(shipped_run, monkeypatch):
-    right = output_module._tempered
+    right = inference_module._tempered
 
     def wrong(probabilities, calibration):
         return right(probabilities, dataclasses.replace(calibration, temperature=9.0))
 
-    monkeypatch.setattr(output_module, "_tempered", wrong)
+    monkeypatch.setattr(inference_module, "_tempered", wrong)
     with pytest.raises(ParityError, match="tolerance"):
         export(shipped_run, format="onnx")
 
@@ -198,25 +205,27 @@ def test_calibrated_outputs_are_compared_too(shipped_run, monkeypatch):
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 5.0])
 def test_files_calibrate_as_the_evaluation_does_however_sure_a_model_is(kind, temperature):
     schema = LabelSchema((Label("kind", depth=3, kind=kind, class_names=NAMES),))
-    calibration = Calibration(temperature, (0.5,) * 3, is_several=kind == "several")
+    calibration = Calibration(temperature, (0.5,) * 3, is_multilabel=kind == "several")
     logits = np.random.default_rng(0).normal(0, 15, [300, 3]).astype(np.float32)
-    plan = output_module.Plan(schema, {"kind": calibration}, {})
-    outputs = output_module.outputs_from(plan, {"kind": tf.constant(logits)})
+    plan = inference_module.ExportPlan(schema, {"kind": calibration}, {})
+    outputs = inference_module.outputs_from(plan, {"kind": tf.constant(logits)})
     expected = calibration.apply(outputs["kind_probabilities"].numpy())
     np.testing.assert_allclose(outputs["kind_calibrated"], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_quantised_file_that_loses_too_much_is_refused(shipped_run, monkeypatch):
-    right = output_module.outputs_from
+    right = inference_module.outputs_from
 
     def wrong(plan, logits):
         return right(plan, {name: -value for name, value in logits.items()})
 
-    monkeypatch.setattr(output_module, "outputs_from", wrong)
+    monkeypatch.setattr(inference_module, "outputs_from", wrong)
     with pytest.raises(ParityError, match="max_accuracy_drop"):
         export(shipped_run, format="litert", quantization="float16")
 
 
+@pytest.mark.slow
 def test_the_files_describe_themselves(shipped_run):
     import onnx
 
@@ -233,8 +242,9 @@ def test_the_files_describe_themselves(shipped_run):
     assert json.loads(tf.saved_model.load(path).describe().numpy())["labels"] == described["labels"]
 
 
+@pytest.mark.slow
 def test_a_process_without_this_package_reads_the_saved_model(shipped_run, tmp_path):
-    shipped = export(shipped_run, format="saved_model")
+    exported = export(shipped_run, format="saved_model")
     (tmp_path / "image.png").write_bytes(shipped_run.images[0])
     program = (
         "import json, sys, tensorflow as tf\n"
@@ -244,7 +254,7 @@ def test_a_process_without_this_package_reads_the_saved_model(shipped_run, tmp_p
         "assert 'tf_image_classification' not in sys.modules\n"
         "print(json.dumps(found['kind_calibrated'].numpy().tolist()))\n"
     )
-    path = os.path.join(shipped.path, "saved_model")
+    path = os.path.join(exported.path, "saved_model")
     result = subprocess.run(
         [sys.executable, "-c", program, path, str(tmp_path / "image.png")],
         capture_output=True,
@@ -254,6 +264,7 @@ def test_a_process_without_this_package_reads_the_saved_model(shipped_run, tmp_p
     np.testing.assert_allclose(json.loads(result.stdout), said(shipped_run, 1), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_replacement_is_found_again(shipped_run):
     path = export(shipped_run, format="onnx").path
     os.rename(path, path + ".old")  # a process was killed between the two steps
@@ -261,6 +272,7 @@ def test_a_killed_replacement_is_found_again(shipped_run):
     assert os.path.exists(os.path.join(path, "model.onnx")) and not os.path.exists(path + ".old")
 
 
+@pytest.mark.slow
 def test_the_verb_prints_the_table(shipped_run, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(shipped_run.folder))
     options = ["--format", "onnx", "litert", "--examples", "7"]
@@ -276,11 +288,12 @@ def test_a_missing_package_is_named_with_its_extra(shipped_run, monkeypatch):
         export(shipped_run, format="onnx")
 
 
+@pytest.mark.slow
 def test_new_predictions_are_made_where_the_kept_ones_are_of_something_else(shipped_run):
     path = os.path.join(shipped_run.model_dir, "predictions.parquet")
     os.rename(path, path + ".kept")
     try:
-        assert export(shipped_run, format="onnx").parity.num_examples == 90
+        assert export(shipped_run, format="onnx").verification.num_examples == 90
         assert os.path.exists(path)
     finally:
         os.replace(path + ".kept", path)

@@ -21,7 +21,8 @@ from tf_image_classification.export import saved_model
 from tf_image_classification.export.saved_model import ExportedModel, exported_step
 from tf_image_classification.system import files, signals
 from tf_image_classification.workflows import export_saved_model
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 from tiny_runs import (
     SIZE,
     TinySpec,
@@ -97,6 +98,7 @@ def test_encoded_images_give_the_predictions_of_the_evaluation(world):
     assert_predictions_of_evaluation(Watched(), *world)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "changes"),
     [
@@ -114,6 +116,7 @@ def test_every_kind_of_run_exports_what_it_evaluates(tmp_path, spec, changes):
     assert set(with_spec) - set(without) == {"loss"}
 
 
+@pytest.mark.slow
 def test_images_of_any_form_and_size_may_share_a_batch(world):
     path = world[1]
     random = np.random.RandomState(0)
@@ -145,6 +148,7 @@ def test_bytes_that_are_no_image_are_refused(world):
         served(world[1], [b"no image"])
 
 
+@pytest.mark.slow
 def test_a_process_with_nothing_but_tensorflow_can_serve(world, tmp_path):
     _, path, images = world
     (tmp_path / "image.png").write_bytes(images[0])
@@ -198,6 +202,7 @@ def leftovers(path):
     return [n for n in os.listdir(folder) if "saved_model" in n and n != "saved_model"]
 
 
+@pytest.mark.slow
 def test_a_new_export_takes_the_place_of_the_old_one(finished):
     settings, path, images = finished
     before = served(path, images)["kind_logits"]
@@ -207,6 +212,7 @@ def test_a_new_export_takes_the_place_of_the_old_one(finished):
     assert leftovers(path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["while writing", "while replacing"])
 def test_an_export_that_fails_leaves_the_old_one(finished, monkeypatch, moment):
     settings, path, images = finished
@@ -258,6 +264,7 @@ class DiskIsFull:
         monkeypatch.setattr(files, "copy_folder", copy_folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["while_variables_are_written", "at_the_end"])
 def test_an_export_that_fails_leaves_a_complete_run_and_one_line(
     finished, tmp_path, monkeypatch, capsys, moment
@@ -278,6 +285,7 @@ def test_an_export_that_fails_leaves_a_complete_run_and_one_line(
     assert exported_step(path) == exported_step(str(tmp_path / "copy")) == 6
 
 
+@pytest.mark.slow
 def test_a_kill_between_moving_away_and_writing_loses_nothing(finished):
     settings, path, _ = finished
     os.rename(path, path + ".old")
@@ -308,7 +316,7 @@ def test_a_kill_while_a_remote_model_is_replaced_leaves_none_that_counts(tmp_pat
 def test_a_signal_is_not_taken_for_a_gradient_that_fails(tmp_path, monkeypatch):
     spec, settings = CaseSpec("sequential"), make_settings({"image_size": 16})
     shape = tuple(export_saved_model.image_spec(spec, settings).shape)
-    model = build.build_model(spec, settings, shape, tf.distribute.get_strategy())
+    model = build_model(make_context(spec, settings), shape)
 
     def heat_maps_of(model, schema):
         def explain(images):

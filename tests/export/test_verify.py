@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from tf_image_classification.errors import ParityError
 from tf_image_classification.estimator_specs import predicted_classes, predictions_from
-from tf_image_classification.export.verify import Kept, compare
+from tf_image_classification.export.request import ExportRequest, check_verification
+from tf_image_classification.export.verify import Reference, verify_file
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.workflows.export import Wish, refuse_others
 
 RANDOM = np.random.default_rng(0)
 ALL_KNOWN = np.ones(40, bool)
@@ -22,13 +22,13 @@ PRICE = Label("price", kind="value")
 def compared(label, kept, outputs):
     batches = [np.zeros([40, 2, 2, 3], np.float32)]
     schema = LabelSchema((label,))
-    parity = compare(lambda images: outputs, batches, {label.name: kept}, schema, __file__)
-    return parity, schema
+    found = verify_file(lambda images: outputs, batches, {label.name: kept}, schema, __file__)
+    return found, schema
 
 
 def of_prices(change):
     before = 400_000 + 100_000 * RANDOM.normal(size=40)
-    kept = Kept(before, before, before, ALL_KNOWN)
+    kept = Reference(before, before, before, ALL_KNOWN)
     return compared(PRICE, kept, {"price": (before + change).astype(np.float32)})
 
 
@@ -39,22 +39,22 @@ def of_marks(num_wrong):
     after[:num_wrong] = 1 - after[:num_wrong]
     return compared(
         MARKS,
-        Kept(before, (before >= 0.5).astype(int), truth, ALL_KNOWN),
+        Reference(before, (before >= 0.5).astype(int), truth, ALL_KNOWN),
         {"marks_probabilities": after},
     )
 
 
 def test_large_values_are_alike_when_float32_rounds_them():
-    parity, schema = of_prices(change=0.0)
-    assert parity.largest < 1e-6
-    refuse_others(parity, Wish("onnx"), schema)
-    parity, schema = of_prices(change=500.0)
+    found, schema = of_prices(change=0.0)
+    assert found.max_difference < 1e-6
+    check_verification(found, ExportRequest("onnx"), schema)
+    found, schema = of_prices(change=500.0)
     with pytest.raises(ParityError, match="value of label 'price', relative"):
-        refuse_others(parity, Wish("onnx"), schema)
+        check_verification(found, ExportRequest("onnx"), schema)
     constant = np.full(40, 4e5)
     after = {"price": np.nextafter(constant.astype(np.float32), np.float32(np.inf))}
-    parity, schema = compared(PRICE, Kept(constant, constant, constant, ALL_KNOWN), after)
-    refuse_others(parity, Wish("onnx"), schema)
+    found, schema = compared(PRICE, Reference(constant, constant, constant, ALL_KNOWN), after)
+    check_verification(found, ExportRequest("onnx"), schema)
 
 
 @pytest.mark.parametrize(
@@ -65,25 +65,25 @@ def test_large_values_are_alike_when_float32_rounds_them():
     ],
 )
 def test_a_quantised_file_without_a_class_label_is_checked_too(made, little, much, message):
-    parity, schema = made(little)
-    refuse_others(parity, Wish("litert", "int8"), schema)
-    parity, schema = made(much)
+    found, schema = made(little)
+    check_verification(found, ExportRequest("litert", "int8"), schema)
+    found, schema = made(much)
     with pytest.raises(ParityError, match=message):
-        refuse_others(parity, Wish("litert", "int8"), schema)
+        check_verification(found, ExportRequest("litert", "int8"), schema)
 
 
 def test_labels_that_no_example_has_say_nothing_and_the_farthest_is_named():
     truth = RANDOM.integers(0, 2, [40, 3])
     given = np.where(truth > 0, 0.9, 0.1).astype(np.float32)
     kept = {
-        "marks": Kept(given, (given >= 0.5).astype(int), truth, ~ALL_KNOWN),
-        "price": Kept(np.arange(40.0), np.arange(40.0), np.arange(40.0), ALL_KNOWN),
+        "marks": Reference(given, (given >= 0.5).astype(int), truth, ~ALL_KNOWN),
+        "price": Reference(np.arange(40.0), np.arange(40.0), np.arange(40.0), ALL_KNOWN),
     }
     outputs = {"marks_probabilities": given + 0.05, "price": np.arange(40.0)}
     schema = LabelSchema((MARKS, PRICE))
-    parity = compare(lambda images: outputs, [np.zeros([40, 1])], kept, schema, __file__)
-    assert parity.label == "marks" and parity.largest == pytest.approx(0.05)
-    assert parity.lost == {"price": 0.0} and np.isnan(parity.accuracy_drop)
+    found = verify_file(lambda images: outputs, [np.zeros([40, 1])], kept, schema, __file__)
+    assert found.label == "marks" and found.max_difference == pytest.approx(0.05)
+    assert found.losses == {"price": 0.0} and np.isnan(found.accuracy_drop)
 
 
 def of_kinds(**changes):
@@ -98,16 +98,16 @@ def of_kinds(**changes):
         "kind_class_name": np.array([KIND.class_names[k].encode() for k in predicted], object),
     }
     outputs = {k: v for k, v in (outputs | changes).items() if v is not None}
-    kept = Kept(probabilities, predicted, predicted, ALL_KNOWN, calibrated)
+    kept = Reference(probabilities, predicted, predicted, ALL_KNOWN, calibrated)
     return compared(KIND, kept, outputs)
 
 
 def test_every_output_is_compared():
-    parity, schema = of_kinds()
-    assert parity.flipped == parity.contradictions == 0 and parity.largest == 0
-    refuse_others(parity, Wish("saved_model"), schema)
+    found, schema = of_kinds()
+    assert found.num_changed == found.num_contradictions == 0 and found.max_difference == 0
+    check_verification(found, ExportRequest("saved_model"), schema)
     names = np.array([b"cat"] * 40, object)
-    assert of_kinds(kind_class_name=names)[0].flipped > 10
+    assert of_kinds(kind_class_name=names)[0].num_changed > 10
     with pytest.raises(ParityError, match="expected kind_calibrated, kind_probabilities"):
         of_kinds(kind_calibrated=None)
     with pytest.raises(ParityError, match="gives the outputs .*kind_logits"):
@@ -117,26 +117,29 @@ def test_every_output_is_compared():
 @pytest.mark.parametrize("quantization", ["none", "int8"])
 def test_calibrated_probabilities_that_name_another_class_are_refused(quantization):
     rounded = np.full([40, 3], 1 / 3)  # as int8 gives them: the first class wins
-    parity, schema = of_kinds(kind_calibrated=rounded)
-    assert parity.contradictions > 10
-    wish = Wish("litert", quantization, tolerance=2.0, max_accuracy_drop=1.0)
+    found, schema = of_kinds(kind_calibrated=rounded)
+    assert found.num_contradictions > 10
+    request = ExportRequest("litert", quantization, tolerance=2.0, max_accuracy_drop=1.0)
     with pytest.raises(ParityError, match=r"name another class .* in \d+ of 40 examples"):
-        refuse_others(parity, wish, schema)
+        check_verification(found, request, schema)
 
 
 def test_numbers_that_are_not_finite_are_refused_however_far_a_file_may_differ():
-    parity, schema = of_kinds(kind_calibrated=np.full([40, 3], np.nan))
+    found, schema = of_kinds(kind_calibrated=np.full([40, 3], np.nan))
     with pytest.raises(ParityError, match="not finite"):
-        refuse_others(parity, Wish("litert", "int8", max_accuracy_drop=1.0), schema)
+        check_verification(found, ExportRequest("litert", "int8", max_accuracy_drop=1.0), schema)
 
 
 def test_a_model_in_half_precision_may_round_in_other_runtimes():
-    parity, schema = of_kinds()
-    near = dataclasses.replace(parity, largest=0.02)
-    refuse_others(near, Wish("onnx"), schema, "bfloat16")
-    for half, wish in (("", Wish("onnx")), ("bfloat16", Wish("onnx", tolerance=0.01))):
+    found, schema = of_kinds()
+    near = dataclasses.replace(found, max_difference=0.02)
+    check_verification(near, ExportRequest("onnx"), schema, "bfloat16")
+    for half, request in (
+        ("", ExportRequest("onnx")),
+        ("bfloat16", ExportRequest("onnx", tolerance=0.01)),
+    ):
         with pytest.raises(ParityError, match="more than the tolerance"):
-            refuse_others(near, wish, schema, half)
+            check_verification(near, request, schema, half)
 
 
 @pytest.mark.parametrize("coding", ["thresholds", "expectation", "distribution"])

@@ -60,7 +60,7 @@ def test_a_hook_may_leave_out_every_method():
     [n for n, member in vars(Run).items() if inspect.isfunction(member) and not n.startswith("_")],
 )
 def test_the_running_training_offers_what_hooks_are_promised(name):
-    from tf_image_classification.training.loop import TrainingRun
+    from tf_image_classification.training.run import TrainingRun
 
     promised = inspect.signature(getattr(Run, name)).parameters
     assert list(inspect.signature(getattr(TrainingRun, name)).parameters) == list(promised)

@@ -49,6 +49,7 @@ def test_few_images_have_no_findings():
     assert "label_errors" not in kinds(found)
 
 
+@pytest.mark.slow
 def test_features_come_from_the_named_weights(tmp_path):
     for i in range(12):
         path = tmp_path / "set" / ("ant", "bee")[i % 2] / f"{i}.jpg"

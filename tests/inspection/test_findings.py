@@ -155,6 +155,7 @@ def test_a_black_image_among_those_that_use_their_bits_is_no_error(tmp_path):
 # What is no set of images --------------------------------------------------------------------
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("options", [[], ["--eval"]])
 def test_a_model_folder_is_named_as_one(clean, tmp_path, capsys, options):  # noqa: F811
     import tiny_runs
@@ -187,6 +188,7 @@ def test_a_folder_without_images_is_still_told_to_be_one(tmp_path):
 # The page ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1200, False)])
 def test_the_page_fits_the_screen_and_complains_of_nothing(clean, tmp_path, width, dark):  # noqa: F811
     folder = clean / "train" / "ant"

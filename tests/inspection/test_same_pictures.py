@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 
+from changed_pictures import balanced, curve
 from tf_image_classification.dataset.readers import Place, Row
 from tf_image_classification.inspection.duplicates import connected, equal_pairs
 from tf_image_classification.inspection.image_stats import measure_image
@@ -26,19 +27,6 @@ def photographs():
         for left in range(0, photo.shape[1] - SIDE + 1, SIDE)
     ]
     return [Image.fromarray(part) for part in parts if part.mean(axis=-1).std() > 18]
-
-
-def curve(function):
-    """A change of each value, 0-1."""
-    values = [round(255 * min(max(function(v / 255), 0), 1)) for v in range(256)]
-    return lambda image: image.point(values * 3)
-
-
-def balanced(red, blue):
-    """Another white balance."""
-    return lambda image: Image.fromarray(
-        np.clip(np.asarray(image) * np.array([red, 1, blue]), 0, 255).astype(np.uint8)
-    )
 
 
 CHANGES = {
@@ -78,6 +66,7 @@ def originals():
     return stats_of(photographs())
 
 
+@pytest.mark.slow_after(5)
 @pytest.mark.parametrize("change", CHANGES)
 def test_pictures_that_were_changed_are_found_and_no_others(change, originals):
     changed = stats_of([CHANGES[change](image) for image in photographs()])

@@ -20,6 +20,7 @@ def draw(matrix, names=None, title="pet"):
         return np.asarray(image.convert("RGB")).astype(int)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
     ("num_classes", "least", "most"),
     [(2, 300, 700), (10, 600, 1000), (20, 1000, 1500), (60, 1000, 1500), (200, 2200, 2800)],
@@ -30,6 +31,7 @@ def test_the_size_grows_with_the_classes_within_bounds(num_classes, least, most)
     assert least <= width <= most
 
 
+@pytest.mark.slow
 def test_more_classes_than_can_be_named_still_fit():
     height, width, _ = draw(np.eye(300, dtype=int)).shape
     assert 2000 < height < 3000
@@ -118,10 +120,12 @@ def test_a_row_without_examples_and_an_empty_matrix_are_drawn():
     draw(np.zeros((3, 3), int))
 
 
+@pytest.mark.slow
 def test_large_counts_fit():
     draw(np.full((20, 20), 123_456_789), title="many")
 
 
+@pytest.mark.slow
 def test_threads_draw_the_same_picture():
     matrix, names = np.arange(9).reshape(3, 3), ["a", "b", "猫"]
     expected = draw_confusion_matrix(matrix, names, title="t")

@@ -9,14 +9,15 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tf_image_classification import metrics
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics import curves, merging, streaming
+from tf_image_classification.metrics import curves, merging
 from tf_image_classification.metrics.curves import bin_edges
 
 
 def bound(metric, curve):
     """The docstring's bound, from the metric's histograms."""
-    p, q = (metric.sums[key][::-1].astype(float) for key in ("positive", "negative"))
+    p, q = (metric.sums[key][0, ::-1].astype(float) for key in ("positive", "negative"))
     if curve == "ROC":
         return (p * q).sum() / (2 * p.sum() * q.sum())
     t, f = np.cumsum(p) - p, np.cumsum(q) - q
@@ -41,7 +42,7 @@ def test_the_error_is_within_the_stated_bound(curve, rows):
     rows = [(False, 0.5, 1.0), (True, 0.5, 1.0), *rows]
     labels, values, weights = (np.array(column) for column in zip(*rows, strict=True))
     for weight in (None, weights):
-        metric = streaming.auc(labels, values, weight, curve=curve)
+        metric = metrics.auc(labels, values, weight, curve=curve)
         exact = EXACT[curve](labels, values, sample_weight=weight)
         assert metric.result() == pytest.approx(exact, abs=1e-12)
         summed = metric.without_rows()
@@ -54,10 +55,10 @@ def test_unsure_and_confident_classifiers_are_resolved(scale):
     labels = rng.integers(0, 2, 20_000)
     logits = scale * (labels * 1.5 + rng.normal(size=labels.size) - 0.75)
     values = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    roc = streaming.auc(labels, values).without_rows()
+    roc = metrics.auc(labels, values).without_rows()
     assert roc.result() == pytest.approx(sk.roc_auc_score(labels, values), abs=2e-5)
     assert bound(roc, "ROC") < 0.005
-    precision_recall = streaming.auc(labels, values, curve="PR").without_rows()
+    precision_recall = metrics.auc(labels, values, curve="PR").without_rows()
     expected = sk.average_precision_score(labels, values)
     assert precision_recall.result() == pytest.approx(expected, abs=5e-4)
 
@@ -72,24 +73,24 @@ def test_bins_are_as_narrow_as_stated():
 
 
 def test_a_model_that_cannot_tell_scores_one_half():
-    assert streaming.auc([0, 1, 0, 1], [0.7] * 4).result() == 0.5
+    assert metrics.auc([0, 1, 0, 1], [0.7] * 4).result() == 0.5
 
 
 def test_the_ends_of_the_range_are_in_bins_of_their_own():
-    assert streaming.auc([0, 1], [0.0, 1.0]).result() == 1.0
-    assert streaming.auc([1, 0], [0.0, 1.0]).result() == 0.0
-    assert streaming.auc([0, 1], [0.99999, 0.999999]).result() == 1.0
+    assert metrics.auc([0, 1], [0.0, 1.0]).result() == 1.0
+    assert metrics.auc([1, 0], [0.0, 1.0]).result() == 0.0
+    assert metrics.auc([0, 1], [0.99999, 0.999999]).result() == 1.0
 
 
 def test_without_both_classes_there_is_no_area():
-    assert math.isnan(streaming.auc([1, 1], [0.2, 0.3]).result())
-    assert math.isnan(streaming.auc([0, 0], [0.2, 0.3]).result())
-    assert math.isnan(streaming.auc([0, 0], [0.2, 0.3], curve="PR").result())
-    assert streaming.auc([1, 1], [0.2, 0.3], curve="PR").result() == 1.0
+    assert math.isnan(metrics.auc([1, 1], [0.2, 0.3]).result())
+    assert math.isnan(metrics.auc([0, 0], [0.2, 0.3]).result())
+    assert math.isnan(metrics.auc([0, 0], [0.2, 0.3], curve="PR").result())
+    assert metrics.auc([1, 1], [0.2, 0.3], curve="PR").result() == 1.0
 
 
 def test_a_probability_that_is_not_a_number_makes_the_area_nan():
-    bad, good = streaming.auc([0, 1], [math.nan, 1.0]), streaming.auc([0, 1], [0.0, 1.0])
+    bad, good = metrics.auc([0, 1], [math.nan, 1.0]), metrics.auc([0, 1], [0.0, 1.0])
     assert math.isnan(good.merge(bad).result())
 
 
@@ -113,22 +114,22 @@ def test_areas_of_many_classes_for_many_weights_are_those_of_scikit_learn(curve)
 
 
 def test_beyond_what_is_kept_histograms_take_over_however_the_examples_were_split(monkeypatch):
-    monkeypatch.setattr(merging, "MOST_KEPT", 100)
+    monkeypatch.setattr(merging, "MAX_STORED", 100)
     rng = np.random.default_rng(0)
     labels, values = rng.integers(0, 2, 60), rng.random(60)
-    parts = [streaming.auc(labels[i : i + 7], values[i : i + 7]) for i in range(0, 60, 7)]
+    parts = [metrics.auc(labels[i : i + 7], values[i : i + 7]) for i in range(0, 60, 7)]
     found = functools.reduce(lambda a, b: a.merge(b), parts)
-    assert not found.rows and found.result() == found.merge(streaming.auc([], [])).result()
-    summed = streaming.auc(labels, values).without_rows()
+    assert not found.rows and found.result() == found.merge(metrics.auc([], [])).result()
+    summed = metrics.auc(labels, values).without_rows()
     assert found.result() == summed.result() == parts[0].merge(
         functools.reduce(lambda a, b: b.merge(a), parts[1:])
     ).result()  # fmt: skip
-    kept = streaming.auc(labels[:30], values[:30])
-    assert kept.merge(streaming.auc([], [])).rows
+    kept = metrics.auc(labels[:30], values[:30])
+    assert kept.merge(metrics.auc([], [])).rows
 
 
 def test_large_counts_do_not_overflow():
-    metric = streaming.auc([0, 1, 1], [0.4, 0.3, 0.6]).without_rows()
+    metric = metrics.auc([0, 1, 1], [0.4, 0.3, 0.6]).without_rows()
     for _ in range(40):
         metric = metric.merge(metric)
     assert metric.result() == 0.5
@@ -136,10 +137,10 @@ def test_large_counts_do_not_overflow():
 
 def test_logits_and_more_than_two_classes_are_refused():
     with pytest.raises(SpecError, match="probability is 3"):
-        streaming.auc([0, 1], [0.5, 3.0])
+        metrics.auc([0, 1], [0.5, 3.0])
     with pytest.raises(SpecError, match="labels hold 2"):
-        streaming.auc([0, 2], [0.5, 0.5])
+        metrics.auc([0, 2], [0.5, 0.5])
     with pytest.raises(SpecError, match=r"\[2, 2\].*\[:, i\]"):
-        streaming.auc([0, 1], [[0.5, 0.5], [0.5, 0.5]])
+        metrics.auc([0, 1], [[0.5, 0.5], [0.5, 0.5]])
     with pytest.raises(SpecError, match="expected ROC or PR"):
-        streaming.auc([0, 1], [0.5, 0.5], curve="roc")
+        metrics.auc([0, 1], [0.5, 0.5], curve="roc")

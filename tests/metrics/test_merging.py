@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_image_classification import metrics
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics import streaming
 from tf_image_classification.metrics.merging import StreamingMetric, merge_all
 
 
@@ -25,7 +25,7 @@ def test_a_metric_of_ones_own_merges_its_sums():
 
 
 def test_merging_leaves_both_parts_as_they_were():
-    a, b = streaming.confusion_matrix([0], [1], 2), streaming.confusion_matrix([1], [1], 2)
+    a, b = metrics.confusion_matrix([0], [1], 2), metrics.confusion_matrix([1], [1], 2)
     a.merge(b)
     assert a.result().sum() == b.result().sum() == 1
 
@@ -40,32 +40,32 @@ def test_sums_do_not_change_with_the_array_they_were_given():
 
 def test_saved_sums_continue_where_they_were():
     labels, predictions = [0, 1, 1, 0, 1], [0, 1, 0, 0, 1]
-    saved = pickle.loads(pickle.dumps(streaming.f1(labels[:2], predictions[:2]).sums))
-    rest = streaming.f1(labels[2:], predictions[2:])
+    saved = pickle.loads(pickle.dumps(metrics.f1(labels[:2], predictions[:2]).sums))
+    rest = metrics.f1(labels[2:], predictions[2:])
     resumed = dataclasses.replace(rest, sums=saved).merge(rest)
-    assert resumed.result() == streaming.f1(labels, predictions).result()
+    assert resumed.result() == metrics.f1(labels, predictions).result()
 
 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (streaming.mean([1.0]), ["accuracy", "mean"]),
-        (streaming.top_k([0], [[1.0, 0.0]], k=1), ["accuracy", "top_k(k=1)"]),
+        (metrics.mean([1.0]), ["accuracy", "mean"]),
+        (metrics.top_k([0], [[1.0, 0.0]], k=1), ["accuracy", "top_k(k=1)"]),
     ],
 )
 def test_different_metrics_do_not_merge_and_both_are_named(other, words):
     with pytest.raises(SpecError) as caught:
-        streaming.accuracy([0], [0]).merge(other)
+        metrics.accuracy([0], [0]).merge(other)
     assert all(word in str(caught.value) for word in words)
 
 
 def test_the_same_metric_with_other_options_does_not_merge():
     pairs = [
-        (streaming.top_k([0], [[1.0, 0.0]], k=1), streaming.top_k([0], [[1.0, 0.0]], k=2)),
-        (streaming.f1([0], [0]), streaming.f1([0], [0], positive_class=0)),
-        (streaming.f1([0], [0]), streaming.recall([0], [0])),
-        (streaming.confusion_matrix([0], [0], 2), streaming.confusion_matrix([0], [0], 3)),
-        (streaming.auc([0], [0.5]), streaming.auc([0], [0.5], curve="PR")),
+        (metrics.top_k([0], [[1.0, 0.0]], k=1), metrics.top_k([0], [[1.0, 0.0]], k=2)),
+        (metrics.f1([0], [0]), metrics.f1([0], [0], positive_class=0)),
+        (metrics.f1([0], [0]), metrics.recall([0], [0])),
+        (metrics.confusion_matrix([0], [0], 2), metrics.confusion_matrix([0], [0], 3)),
+        (metrics.auc([0], [0.5]), metrics.auc([0], [0.5], curve="PR")),
         (share(1, 2), share([1, 2], 2)),
         (share(1, 2), StreamingMetric({"hits": 1}, lambda s: s["hits"])),
     ]
@@ -94,10 +94,10 @@ def test_other_names_in_a_later_batch_are_refused():
 
 def test_a_conflict_names_the_metric():
     with pytest.raises(SpecError, match="Metric 'quality'"):
-        merge_all([{"quality": share(1, 2)}, {"quality": streaming.mean([1.0])}])
+        merge_all([{"quality": share(1, 2)}, {"quality": metrics.mean([1.0])}])
 
 
 def test_a_value_in_place_of_a_metric_is_refused():
     for value in (0.5, (0.5, None), tf.constant(0.5)):
-        with pytest.raises(SpecError, match=r"'accuracy'.*streaming\.bind"):
+        with pytest.raises(SpecError, match=r"'accuracy'.*metrics\.bind"):
             merge_all([{"accuracy": value}])

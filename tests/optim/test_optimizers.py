@@ -90,6 +90,7 @@ def test_the_default_decays_are_those_that_the_help_promises():
         assert info.default_weight_decay == promised.get(info.name, 0.0)
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_acts_where_it_applies_and_nowhere_else(name):
     declared = {o.name for o in OPTIONS.values() if o.group == "optimizer" and o.applies}
@@ -100,6 +101,7 @@ def test_every_option_acts_where_it_applies_and_nowhere_else(name):
         assert acts == (name in OPTIONS[option].applies[1]), option
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_weight_decay_acts_and_is_the_default_when_not_given(name):
     default = find_optimizer(name).default_weight_decay
@@ -217,6 +219,7 @@ def state_after(strategy, name, precision, steps=2):
     return state
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_already_summed_give_on_two_replicas_the_step_of_one_device(name):
     precisions = ["float32", "mixed_float16"] if name in ("momentum", "muon") else ["float32"]
@@ -245,6 +248,7 @@ def test_a_plain_keras_optimizer_would_sum_them_again():
     assert variable.numpy() == -2.0  # once Keras stops summing, our mixin can go
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_slots_kept_by_path_and_put_into_a_fresh_optimizer_continue_to_the_same_bits(
     name,

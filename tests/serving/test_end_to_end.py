@@ -12,9 +12,10 @@ from serving.test_server import serving
 from tf_image_classification import evaluate, load_model, make_settings, train
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.export.formats import FORMATS
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.labels import Label
 from tf_image_classification.workflows import report
-from tf_image_classification.workflows.export import Wish, export_folder
+from tf_image_classification.workflows.export import export_folder
 
 DATA = os.path.join(os.path.dirname(__file__), *[os.pardir] * 3, "shared", "data")
 TRASH = os.path.join(DATA, "trashnet", "dataset-resized")
@@ -23,18 +24,18 @@ EXAMPLE = os.path.join(os.path.dirname(__file__), *[os.pardir] * 2, "examples", 
 WEIGHTS = os.path.join(DATA, "checkpoints", "mobilenet_v1_0.25_128", "mobilenet_v1_0.25_128.ckpt")
 
 
-def answers_of_every_way(model_dir, settings, cache, picture):
+def answers_of_every_way(model_dir, settings, picture):
     """Probabilities by way, and the table of the exports."""
     model = load_model(model_dir)
     [name] = model.schema.names
     said = model.predict(picture)[0].labels[name]
     found = {"predict": said.probabilities}
     prepared = model.prepare(picture).numpy()[None]
-    parities = {}
+    verifications = {}
     for kind in FORMATS.values():
-        shipped = export_folder(settings, Wish(kind.name, num_examples=30), cache)
-        parities[kind.name] = shipped.parity
-        run = kind.load(os.path.join(shipped.path, kind.file_name))
+        exported = export_folder(settings, ExportRequest(kind.name, num_examples=30))
+        verifications[kind.name] = exported.verification
+        run = kind.load(os.path.join(exported.path, kind.file_name))
         outputs = run(np.array([picture], object) if kind.takes_bytes else prepared)
         found[kind.name] = outputs[f"{name}_calibrated"][0]
     body = {"instances": [{"b64": base64.b64encode(picture).decode()}]}
@@ -42,26 +43,27 @@ def answers_of_every_way(model_dir, settings, cache, picture):
         answer = client.post("/v1/models/tiny:predict", json=body)
         assert isinstance(answer, httpx.Response)
         found["REST"] = answer.json()["predictions"][0][f"{name}_calibrated"]
-    return found, parities, said
+    return found, verifications, said
 
 
-def assert_one_answer(found, parities):
+def assert_one_answer(found, verifications):
     for way, probabilities in found.items():
         np.testing.assert_allclose(probabilities, found["predict"], atol=1e-3, err_msg=way)
-    for parity in parities.values():
-        assert parity.flipped == 0 and parity.accuracy_drop == 0
+    for found in verifications.values():
+        assert found.num_changed == 0 and found.accuracy_drop == 0
 
 
+@pytest.mark.as_installed
 def test_a_tiny_run(shipped_run):
-    cache = str(shipped_run.folder / "cache")
     picture = shipped_run.images[0]
-    found, parities, _ = answers_of_every_way(
-        shipped_run.model_dir, shipped_run.settings, cache, picture
+    found, verifications, _ = answers_of_every_way(
+        shipped_run.model_dir, shipped_run.settings, picture
     )
     assert set(found) == {"predict", "saved_model", "litert", "onnx", "REST"}
-    assert_one_answer(found, parities)
+    assert_one_answer(found, verifications)
 
 
+@pytest.mark.slow
 def test_digits(tmp_path, monkeypatch):
     if not os.path.exists(DIGITS):
         pytest.skip("the digits are not at hand")
@@ -93,12 +95,10 @@ def test_digits(tmp_path, monkeypatch):
         os.path.join(DIGITS, "7", sorted(os.listdir(os.path.join(DIGITS, "7")))[0]), "rb"
     ) as s:
         data = s.read()
-    found, parities, said = answers_of_every_way(
-        settings.run.model_dir, folder, str(tmp_path), data
-    )
-    assert_one_answer(found, parities)
+    found, verifications, said = answers_of_every_way(settings.run.model_dir, folder, data)
+    assert_one_answer(found, verifications)
     assert said.name == "7"
-    page, _ = report.write_report(folder, str(tmp_path), is_inspected=False)
+    page, _ = report.write_report(folder, is_inspected=False)
     assert os.path.getsize(page) < 20_000_000
 
 
@@ -134,10 +134,8 @@ def test_photographs_of_trash(tmp_path):
     evaluate(None, folder)  # everything else is inherited from the run
     with open(os.path.join(TRASH, "glass", "glass115.jpg"), "rb") as stream:
         data = stream.read()
-    found, parities, said = answers_of_every_way(
-        settings.run.model_dir, folder, str(tmp_path), data
-    )
-    assert_one_answer(found, parities)
+    found, verifications, said = answers_of_every_way(settings.run.model_dir, folder, data)
+    assert_one_answer(found, verifications)
     assert said.name in os.listdir(TRASH)
-    page, card = report.write_report(folder, str(tmp_path), is_inspected=False)
+    page, card = report.write_report(folder, is_inspected=False)
     assert 100_000 < os.path.getsize(page) < 20_000_000 and os.path.getsize(card)

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tf_image_classification import EstimatorSpec, evaluate, load_model, train
 from tf_image_classification.export.formats import FORMATS
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.labels import Label
-from tf_image_classification.workflows.export import Wish, export_folder
+from tf_image_classification.workflows.export import export_folder
 from tf_image_classification.workflows.export_check import try_formats
 from tiny_runs import tiny_settings
 
@@ -79,30 +80,35 @@ def settings(tmp_path_factory):
 
 def export(settings, name, quantization="none"):
     spec = LabelsSpec(LABELS) if name == "keras" else None
-    wish = Wish(name, quantization, max_accuracy_drop=1.0)
-    return export_folder(settings, wish, settings.data.cache_dir, spec)
+    request = ExportRequest(name, quantization, max_accuracy_drop=1.0)
+    return export_folder(settings, request, spec)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("name", [*FORMATS, "keras"])
 def test_every_kind_of_label_is_in_every_format(settings, name):
-    parity = export(settings, name).parity
-    assert parity.num_examples == COUNT and parity.largest < 1e-5
-    assert parity.flipped == parity.contradictions == 0
-    assert set(parity.lost) == {label.name for label in LABELS}
+    found = export(settings, name).verification
+    assert found.num_examples == COUNT and found.max_difference < 1e-5
+    assert found.num_changed == found.num_contradictions == 0
+    assert set(found.losses) == {label.name for label in LABELS}
 
 
-def run_of(settings, shipped, name):
+def run_of(settings, exported, name):
     model = load_model(settings.run.model_dir)
     paths = [settings.data.train_metadata[0].replace("all.csv", f"{i}.png") for i in range(COUNT)]
     images = np.stack([model.prepare(path).numpy() for path in paths])
-    return FORMATS[name].load(os.path.join(shipped.path, FORMATS[name].file_name))(images)
+    return FORMATS[name].load(os.path.join(exported.path, FORMATS[name].file_name))(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["litert", "onnx"])
 def test_outputs_after_the_logits_of_an_int8_file_stay_float(settings, name):
-    shipped = export(settings, name, "int8")
-    assert shipped.parity.contradictions == 0 and shipped.parity.largest > 1e-4
-    outputs = run_of(settings, shipped, name)
+    exported = export(settings, name, "int8")
+    assert (
+        exported.verification.num_contradictions == 0
+        and exported.verification.max_difference > 1e-4
+    )
+    outputs = run_of(settings, exported, name)
     for label in LABELS[:-1]:
         probabilities = outputs[f"{label.name}_probabilities"]
         calibrated = outputs[f"{label.name}_calibrated"]

@@ -75,6 +75,7 @@ def after_rows(monkeypatch, count, action):
     monkeypatch.setattr(PredictionFile, "add", add_and_act)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_output_keeps_its_rows_and_is_continued(
@@ -109,6 +110,7 @@ def test_an_interrupted_output_keeps_its_rows_and_is_continued(
     assert prepared == [] and "is complete: 12 rows" in capsys.readouterr().err
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_at_any_row_leaves_an_output_that_can_be_continued(
     folder, tmp_path, monkeypatch, kind
@@ -116,7 +118,7 @@ def test_a_kill_at_any_row_leaves_an_output_that_can_be_continued(
     """The folder as a kill would leave it: with a record that lags behind and half a row."""
     whole = str(tmp_path / "whole" / f"out.{kind}")
     assert predict(folder, "--output", whole) == 1
-    monkeypatch.setattr("tf_image_classification.serving.prediction_file._SECS_BETWEEN_RECORDS", -1)
+    monkeypatch.setattr("tf_image_classification.serving.prediction_file._STATE_INTERVAL_SECS", -1)
     for count in (1, 7, 12):
         running, killed = tmp_path / f"running{count}", tmp_path / f"killed{count}"
         with monkeypatch.context() as patched:
@@ -128,6 +130,7 @@ def test_a_kill_at_any_row_leaves_an_output_that_can_be_continued(
         assert rows_of(killed / f"out.{kind}") == rows_of(whole)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_during_the_last_steps_leaves_an_output_that_can_be_continued(
     folder, tmp_path, monkeypatch, kind
@@ -388,9 +391,10 @@ def test_names_of_every_kind_come_back(folder, shipped_run, tmp_path, monkeypatc
     assert len(rows_of(tmp_path / "two.csv")) == len(names)
 
 
+@pytest.mark.slow
 def test_memory_stays_level_however_many_inputs_there_are(tmp_path, monkeypatch):
     """Eight times the rows take no more memory."""
-    monkeypatch.setattr("tf_image_classification.serving.prediction_file._ROWS_A_GROUP", 200)
+    monkeypatch.setattr("tf_image_classification.serving.prediction_file._ROW_GROUP_SIZE", 200)
     label = predictor.LabelPrediction("cat", 0, 0.9, [0.9, 0.1], [("cat", 0.9), ("dog", 0.1)])
     model = types.SimpleNamespace(
         schema=LabelSchema((Label("kind", depth=2, class_names=("cat", "dog")),)),

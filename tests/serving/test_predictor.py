@@ -168,6 +168,7 @@ def pictures(shipped_run, tmp_path):
     return tmp_path / "pictures"
 
 
+@pytest.mark.slow
 def test_the_verb_writes_every_format(shipped_run, pictures, tmp_path, capsys):
     outputs = [str(tmp_path / f"out.{kind}") for kind in ("csv", "jsonl", "parquet")]
     for output in outputs:
@@ -185,6 +186,7 @@ def test_the_verb_writes_every_format(shipped_run, pictures, tmp_path, capsys):
     assert "images/s" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_verb_reads_lists_records_and_patterns(
     shipped_run, pictures, tmp_path, capsys, monkeypatch
 ):

@@ -28,6 +28,7 @@ from browser import open_page
 from tf_image_classification import load_model
 from tf_image_classification.cli import serve as serve_verb
 from tf_image_classification.serving import predictor, requests, server
+from tf_image_classification.serving.app import ServerOptions, make_app
 from tf_image_classification.serving.batcher import (
     Batcher,
     Limits,
@@ -35,7 +36,6 @@ from tf_image_classification.serving.batcher import (
     StoppedError,
 )
 from tf_image_classification.serving.connections import ConnectionLimits, limited_protocol
-from tf_image_classification.serving.server import ServerOptions, make_app
 from tiny_runs import free_ports
 
 AT = "/v1/models/tiny"
@@ -320,6 +320,7 @@ def test_bodies_of_the_described_form_without_images_are_refused(client, model):
     ask()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
 def test_refused_requests_leave_no_memory_behind(client, shipped_run):
     huge = {"instances": [b64(huge_png(20_000))] * 8}
@@ -560,6 +561,7 @@ def test_vertex_tells_routes_and_port():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_server_that_is_told_to_stop_answers_what_is_under_way(shipped_run):
     [port] = free_ports(1)
     program = [sys.executable, "-m", "tf_image_classification.cli.main", "serve"]

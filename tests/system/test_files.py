@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tf_image_classification.errors import DataError
-from tf_image_classification.system import files
+from tf_image_classification.system import faults, files
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -149,7 +149,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, full_disk):
 def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be():
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
-    files.allow_open_files()
+    faults.allow_open_files()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     assert (soft, hard) == (most, before[1])
@@ -159,7 +159,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be():
 def test_a_place_without_room_for_temporary_files_is_named(tmp_path, full_disk, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(DataError, match=f"Temporary files cannot be written.*room in {tmp_path}"):
-        files.check_temporary()
+        faults.check_temporary()
 
 
 def test_a_text_may_begin_with_a_byte_order_mark(tmp_path):

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from processes import is_running, wait_until
 from tf_image_classification.errors import DataError
 from tf_image_classification.system.process_pool import process_pool
 
@@ -90,18 +90,3 @@ def test_helpers_end_with_a_process_that_is_killed(busy):
     process, helpers = busy
     process.kill()
     wait_until(lambda: not helpers())
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as stream:
-            return stream.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -18,6 +18,7 @@ def shell(line, **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(
     ("words", "status"),

@@ -52,6 +52,7 @@ def unevenly_known(tmp_path_factory):
     return write_records(tmp_path_factory.mktemp("partial"), labels=labels)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -76,6 +77,7 @@ def test_two_devices_train_as_one(records, tmp_path, changes):
         assert largest_difference(two, one, beginning="average/") < 1e-5
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("changes", [{"strategy": "mirrored"}, {"gradient_accumulation_steps": 3}])
 def test_unevenly_missing_labels_weigh_the_same_in_any_split(unevenly_known, tmp_path, changes):
     spec = plain_spec(weights=(1.0, 0.3))
@@ -84,6 +86,7 @@ def test_unevenly_missing_labels_weigh_the_same_in_any_split(unevenly_known, tmp
     assert largest_difference(split, whole) < 1e-5
 
 
+@pytest.mark.slow
 def test_batch_norm_statistics_are_the_mean_over_the_devices(records, tmp_path):
     spec = TinySpec(noise=0.0)
     one, two, again = (
@@ -96,6 +99,7 @@ def test_batch_norm_statistics_are_the_mean_over_the_devices(records, tmp_path):
     assert np.abs(one.tensors[name]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_the_losses_of_the_model_are_part_of_the_training_loss(records, tmp_path):
     without, with_l2 = (
         run(plain_spec(l2=l2), tmp_path / str(l2), records, train_steps=1, keep_checkpoint_max=-1)
@@ -152,16 +156,22 @@ def test_a_batch_that_does_not_split_names_the_nearest_that_do(records, tmp_path
     ("changes", "number"),
     [
         ({}, signal.SIGTERM),
-        ({"moving_average_decay": 0.9, "optimizer": "momentum"}, signal.SIGINT),
-        ({"input_mode": "streaming", "stream_block": 7}, signal.SIGTERM),
+        ({"input_mode": "streaming", "stream_block": 7}, signal.SIGINT),
+        pytest.param(
+            {"moving_average_decay": 0.9, "optimizer": "momentum"},
+            signal.SIGTERM,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"precision": "mixed_float16", "optimizer": "adam"},
             signal.SIGTERM,
             marks=pytest.mark.exhaustive,
         ),
         pytest.param({"strategy": "mirrored"}, signal.SIGTERM, marks=pytest.mark.exhaustive),
-        ({"strategy": "mirrored", "steps_per_call": 2}, signal.SIGTERM),
-        ({"gradient_accumulation_steps": 3}, signal.SIGTERM),
+        pytest.param(
+            {"strategy": "mirrored", "steps_per_call": 2}, signal.SIGTERM, marks=pytest.mark.slow
+        ),
+        pytest.param({"gradient_accumulation_steps": 3}, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param({"optimizer": "muon"}, signal.SIGTERM, marks=pytest.mark.exhaustive),
         pytest.param(
             {"optimizer": "ftrl", "warmup_steps": 2}, signal.SIGTERM, marks=pytest.mark.exhaustive
@@ -221,6 +231,7 @@ class Tick(Hook):
         SlowEvaluation.now += 1.0
 
 
+@pytest.mark.slow
 def test_the_time_between_two_evaluations_begins_at_the_end_of_the_first(
     records, tmp_path, monkeypatch
 ):
@@ -231,6 +242,7 @@ def test_the_time_between_two_evaluations_begins_at_the_end_of_the_first(
     assert [line["step"] for line in evaluations(tmp_path / "m")] == [5, 9, 12]
 
 
+@pytest.mark.slow
 def test_evaluations_do_not_touch_the_training(records, tmp_path):
     spec, changes = TinySpec(), {"train_steps": STEPS, "moving_average_decay": 0.9}
     without = run(spec, tmp_path / "without", records, **changes)
@@ -292,6 +304,7 @@ def test_frozen_variables_keep_their_bits(records, tmp_path):
     assert not np.array_equal(first["model/logits/kernel"], last["model/logits/kernel"])
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_gradient_that_must_not_pass_is_limited(records, tmp_path, precision):
     common = {
@@ -328,6 +341,7 @@ class Overflowing(TinySpec):
         return {"kind": 1e4 * tf.reduce_sum(logits["kind"], axis=1)}
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("limit", [{"gradient_clip_value": 1.0}, {"gradient_clip_norm": 1.0}, {}])
 def test_a_step_that_overflows_is_left_out_whatever_the_limit(records, tmp_path, limit):
     spec = Overflowing()
@@ -347,6 +361,7 @@ class WithoutGradient(TinySpec):
         return {"kind": norm + 1.0}
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("precision", "step"), [("float32", 1), ("mixed_float16", 16)])
 def test_a_gradient_that_is_never_finite_ends_the_run(records, tmp_path, precision, step):
     spec = WithoutGradient(noise=0.0, batch_norm=False)

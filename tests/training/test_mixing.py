@@ -12,37 +12,37 @@ from tf_image_classification.errors import ConfigError
 
 def pairs(count=64, **alphas):
     alphas = {"mixup_alpha": 0.0, "cutmix_alpha": 0.0} | alphas
-    return mixup.draw(count, tf.constant([1, 2], tf.int64), **alphas)
+    return mixup.random_parameters(count, tf.constant([1, 2], tf.int64), **alphas)
 
 
-def test_shares_follow_the_beta_distribution():
-    shares = pairs(4000, mixup_alpha=0.2).share.numpy()
-    assert shares.mean() == pytest.approx(0.5, abs=0.02)
-    assert shares.var() == pytest.approx(0.25 / 1.4, abs=0.01)  # 1 / (4 (2 alpha + 1))
-    assert shares.min() >= 0 and shares.max() <= 1
+def test_weights_follow_the_beta_distribution():
+    weights = pairs(4000, mixup_alpha=0.2).weight.numpy()
+    assert weights.mean() == pytest.approx(0.5, abs=0.02)
+    assert weights.var() == pytest.approx(0.25 / 1.4, abs=0.01)  # 1 / (4 (2 alpha + 1))
+    assert weights.min() >= 0 and weights.max() <= 1
 
 
 def test_mixup_is_a_weighted_mean_of_neighbours():
     images = np.random.default_rng(0).uniform(0, 255, [8, 4, 6, 3]).astype(np.float32)
-    draws = pairs(4, mixup_alpha=1.0)
-    mixed, share = mixup.mix(tf.constant(images), tf.range(8, dtype=tf.int64), draws)
-    expected = np.repeat(draws.share.numpy(), 2)
-    np.testing.assert_allclose(share, expected, rtol=1e-5)
+    parameters = pairs(4, mixup_alpha=1.0)
+    mixed, weight = mixup.mix(tf.constant(images), tf.range(8, dtype=tf.int64), parameters)
+    expected = np.repeat(parameters.weight.numpy(), 2)
+    np.testing.assert_allclose(weight, expected, rtol=1e-5)
     neighbours = images.reshape(4, 2, 4, 6, 3)[:, ::-1].reshape(images.shape)
     weight = expected[:, None, None, None]
     np.testing.assert_allclose(mixed, weight * images + (1 - weight) * neighbours, rtol=1e-4)
 
 
-def test_cutmix_exchanges_as_many_pixels_as_its_share_says():
+def test_cutmix_exchanges_as_many_pixels_as_its_weight():
     images = np.zeros([64, 16, 16, 1], np.float32)
     images[1::2] = 1
-    draws = pairs(32, cutmix_alpha=1.0)
-    assert draws.is_cut.numpy().all()
-    mixed, share = mixup.mix(tf.constant(images), tf.range(64, dtype=tf.int64), draws)
+    parameters = pairs(32, cutmix_alpha=1.0)
+    assert parameters.is_cut.numpy().all()
+    mixed, weight = mixup.mix(tf.constant(images), tf.range(64, dtype=tf.int64), parameters)
     assert set(np.unique(mixed)) <= {0.0, 1.0}
-    np.testing.assert_allclose(1 - mixed.numpy()[::2].mean((1, 2, 3)), share[::2], atol=1e-6)
-    np.testing.assert_allclose(mixed.numpy()[1::2].mean((1, 2, 3)), share[1::2], atol=1e-6)
-    assert 0.1 < share.numpy().mean() < 0.9
+    np.testing.assert_allclose(1 - mixed.numpy()[::2].mean((1, 2, 3)), weight[::2], atol=1e-6)
+    np.testing.assert_allclose(mixed.numpy()[1::2].mean((1, 2, 3)), weight[1::2], atol=1e-6)
+    assert 0.1 < weight.numpy().mean() < 0.9
 
 
 def test_both_are_drawn_by_chance():
@@ -53,9 +53,9 @@ def test_both_are_drawn_by_chance():
 def test_a_pair_with_padding_stays_as_it_is():
     images = np.random.default_rng(0).uniform(0, 255, [4, 4, 4, 3]).astype(np.float32)
     ids = tf.constant([5, PADDING_ID, 7, 8], tf.int64)
-    mixed, share = mixup.mix(tf.constant(images), ids, pairs(2, mixup_alpha=1.0))
+    mixed, weight = mixup.mix(tf.constant(images), ids, pairs(2, mixup_alpha=1.0))
     np.testing.assert_array_equal(mixed[:2], images[:2])
-    assert share.numpy()[:2].tolist() == [1, 1] and (share.numpy()[2:] < 1).all()
+    assert weight.numpy()[:2].tolist() == [1, 1] and (weight.numpy()[2:] < 1).all()
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,7 @@ def records(tmp_path_factory):
 MIXING = {"mixup_alpha": 0.5, "cutmix_alpha": 1.0, "batch_size": 8, "train_steps": 4}
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("changes", [{"gradient_accumulation_steps": 4}, {"strategy": "mirrored"}])
 def test_parts_and_devices_mix_alike(records, tmp_path, changes):
     whole = tiny_runs.run(tiny_runs.plain_spec(), tmp_path / "a", records, **MIXING)
@@ -73,6 +74,7 @@ def test_parts_and_devices_mix_alike(records, tmp_path, changes):
     assert tiny_runs.largest_difference(whole, split) < 2e-5
 
 
+@pytest.mark.slow
 def test_a_mixed_run_that_goes_on_ends_with_the_same_bits(records, tmp_path):
     fixed = MIXING | {"learning_rate_decay_type": "fixed"}
     straight = tiny_runs.run(tiny_runs.TinySpec(), tmp_path / "a", records, **fixed)
@@ -87,6 +89,7 @@ def test_an_odd_number_of_images_cannot_be_mixed(records, tmp_path):
                       train_steps=1)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_balanced_classes_weigh_alike(tmp_path):
     few = tiny_runs.write_records(
         tmp_path, count=30, labels=lambda n, kind: {"kind": float(0 if n % 6 else 1 + n // 6 % 2)}

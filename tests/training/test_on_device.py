@@ -34,6 +34,7 @@ def records(tmp_path_factory):
 HOW = {"batch_size": 8, "train_steps": 4}
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("changes", [{"gradient_accumulation_steps": 4}, {"strategy": "mirrored"}])
 def test_parts_and_devices_change_alike(records, tmp_path, changes):
     whole = tiny_runs.run(Coloured(), tmp_path / "a", records, **HOW)
@@ -41,6 +42,7 @@ def test_parts_and_devices_change_alike(records, tmp_path, changes):
     assert tiny_runs.largest_difference(whole, split) < 2e-5
 
 
+@pytest.mark.slow
 def test_the_network_sees_the_changed_images(records, tmp_path):
     """The input hands on the same images with and without mirroring."""
     plain, mirrored = (
@@ -50,6 +52,7 @@ def test_the_network_sees_the_changed_images(records, tmp_path):
     assert tiny_runs.largest_difference(plain, mirrored) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_ends_with_the_same_bits(records, tmp_path):
     fixed = HOW | {"learning_rate_decay_type": "fixed"}
     straight = tiny_runs.run(Coloured(), tmp_path / "a", records, **fixed)

@@ -148,6 +148,7 @@ def test_what_passes_is_tried_again(gcs, tmp_path):
     assert newest(gcs, tmp_path / "model", "model").step == 2
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("code", [401, 403])
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_denied_access_ends_the_run_at_once(gcs, tmp_path, code, method):
@@ -161,6 +162,7 @@ def test_denied_access_ends_the_run_at_once(gcs, tmp_path, code, method):
     assert "step 1" not in ended.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "path"),
     [
@@ -195,6 +197,7 @@ def test_a_bucket_that_fails_for_good_leaves_the_last_checkpoint(gcs, tmp_path):
     assert newest(gcs, tmp_path / "model", "model").step == 4
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_the_bucket_refuses_is_not_taken_for_a_damaged_one(gcs, tmp_path):
     ended = run(gcs, arguments(tmp_path, "--plain", train_steps=8))
     assert ended.returncode == 0, ended.stderr
@@ -245,6 +248,7 @@ def test_two_workers_with_different_folders_in_a_bucket_are_told(gcs, tmp_path):
     assert not [name for name in gcs.names("bucket") if name.startswith(("one/", "two/"))]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_costs_few_requests(gcs):
     head = (
         "import numpy as np\n"
@@ -305,12 +309,13 @@ except DataError as error:
     assert "gap.csv line 3: there is no file 'none.png'" in ended.stdout
 
 
+@pytest.mark.slow
 def test_records_of_a_bucket_that_changed_in_their_middle_are_read_anew(gcs, tmp_path):
     program = """
 import sys
 from tf_image_classification.dataset import tfrecord
 index = tfrecord.index_file("gs://bucket/records", sys.argv[1])
-print(tfrecord.RecordReader([index]).read([1])[0][:3])
+print(index.reader().read([1])[0][:3])
 """
     for middle in (b"old", b"new"):
         with tf.io.TFRecordWriter(str(tmp_path / "records")) as writer:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from conversion.small_sources import ONE, png, read_back, records_of, rows_of_source
+from conversion.small_sources import ONE, read_back, records_of, rows_of_source
+from dataset.tiny_sources import png
 from tf_image_classification.cli import convert as convert_verb
 from tf_image_classification.conversion.engines import run
 from tf_image_classification.conversion.images import ImageOptions
@@ -71,6 +72,7 @@ def written(tmp_path, lines, **options):
     return summary, list(records_of(summary.paths))
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
     ("cells", "kind"),
     [
@@ -90,6 +92,7 @@ def test_all_cells_decide_the_type_of_a_column(tmp_path, cells, kind):
         assert [f["x"].bytes_list.value[0].decode() for f in features] == cells
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     ("cells", "options", "names", "kind"),
     [
@@ -215,6 +218,7 @@ def contents(folder):
 SHARES = {"split": Split({"train": 0.7, "eval": 0.3}), "num_shards": 3, "schema": "legacy"}
 
 
+@pytest.mark.slow
 def test_a_pool_writes_the_same_bytes_as_one_process(pictures, tmp_path):
     one = convert(str(pictures), str(tmp_path / "one"), ConvertOptions(**SHARES, **ONE))
     two = convert(str(pictures), str(tmp_path / "two"), ConvertOptions(**SHARES, num_processes=2))
@@ -222,6 +226,7 @@ def test_a_pool_writes_the_same_bytes_as_one_process(pictures, tmp_path):
     assert one.fingerprint == two.fingerprint and len(one.paths) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", [pytest.param("direct", marks=pytest.mark.exhaustive), "dask"])
 def test_beam_writes_the_same_bytes(pictures, tmp_path, runner):
     pytest.importorskip("apache_beam", reason="the extra beam is not installed")
@@ -238,6 +243,7 @@ def test_beam_that_is_not_installed_names_its_extra(monkeypatch):
         list(run([], runner="direct", num_processes=1))
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_keeps_its_finished_shards(pictures, tmp_path):
     for i in range(120):
         noise = np.random.default_rng(i).integers(0, 256, [300, 300, 3]).astype(np.uint8)

@@ -32,6 +32,7 @@ def pets(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_the_root_of_a_divided_set_trains_on_one_part_and_evaluates_another(pets, tmp_path, capsys):
     run(plain_spec(), tmp_path / "m", str(pets), train_steps=2, best_metric="accuracy",
         export_saved_model=True)  # fmt: skip

@@ -16,12 +16,13 @@ from tf_image_classification.cli import evaluate as evaluate_verb
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.evaluation.predictions import read_predictions
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.workflows.export import Wish, export_folder
+from tf_image_classification.workflows.export import export_folder
 from tf_image_classification.workflows.report import write_report
 from tiny_runs import write_records
 
-KEPT = ("predictions.parquet", "analysis.json", "calibration.json")
+KEPT = ("predictions.parquet", "judgement.json", "calibration.json")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,7 @@ def given(run, evaluation=None):
     return make_settings(found | ({"eval_metadata": [evaluation]} if evaluation else {}))
 
 
+@pytest.mark.slow
 def test_what_was_evaluated_last_is_reported_and_compared_and_stays(run, capsys):
     other = write_records(run.folder, "test", count=60, seed=2)
     evaluate(None, given(run, other))
@@ -61,18 +63,18 @@ def test_what_was_evaluated_last_is_reported_and_compared_and_stays(run, capsys)
         capsys.readouterr().out
     )
     before = contents(run)
-    cache = run.settings.data.cache_dir
-    _, card = write_report(given(run), cache, is_inspected=False)
+    _, card = write_report(given(run), is_inspected=False)
     assert "on 60 examples" in pathlib.Path(card).read_text()
-    shipped = export_folder(given(run), Wish("saved_model", num_examples=5), cache)
-    assert shipped.parity.num_examples == 5
-    export_folder(given(run, run.evaluation), Wish("saved_model", num_examples=5), cache)
+    exported = export_folder(given(run), ExportRequest("saved_model", num_examples=5))
+    assert exported.verification.num_examples == 5
+    export_folder(given(run, run.evaluation), ExportRequest("saved_model", num_examples=5))
     assert contents(run) == before
-    _, card = write_report(given(run, run.evaluation), cache, is_inspected=False)
+    _, card = write_report(given(run, run.evaluation), is_inspected=False)
     assert "on 90 examples" in pathlib.Path(card).read_text()
     assert count_kept(run) == 90
 
 
+@pytest.mark.slow
 def test_a_small_evaluation_does_not_take_the_folders_calibration(run, capsys, caplog):
     few = write_records(run.folder, "few", count=6, seed=3)
     before, calibrated = contents(run), load_model(run.model_dir).calibrations
@@ -85,12 +87,13 @@ def test_a_small_evaluation_does_not_take_the_folders_calibration(run, capsys, c
     lines = pathlib.Path(run.model_dir, "evaluations.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["num_examples"] == 6  # listed all the same
 
-    export_folder(given(run, few), Wish("saved_model"), run.settings.data.cache_dir)
+    export_folder(given(run, few), ExportRequest("saved_model"))
     assert "evaluated 6 examples; not kept" in caplog.text
-    assert "was compared on 6 examples only" in caplog.text
+    assert "was verified on 6 examples only" in caplog.text
     assert contents(run) == before
 
 
+@pytest.mark.slow
 def test_a_flag_says_whether_an_evaluation_becomes_the_folders_own(run, capsys):
     few = write_records(run.folder, "few", count=6, seed=3)
     line = ["--model_dir", run.model_dir, "--eval_metadata", few]
@@ -116,6 +119,7 @@ def test_the_first_evaluation_is_kept_however_small_and_says_so(run, capsys):
     assert count_kept(run) == 6 and load_model(run.model_dir).calibrations == {}
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_something_else_than_the_trained_model_is_not_kept(run, capsys):
     before = contents(run)
     other = run.settings.replace(precision="mixed_bfloat16")
@@ -132,7 +136,7 @@ def test_an_evaluation_set_that_is_no_longer_there_is_told_to_be_the_folders_own
     path = pathlib.Path(run.model_dir, "run.json")
     moved = run.evaluation.replace("eval-", "moved-")
     path.write_text(path.read_text().replace(run.evaluation, moved))
-    with pytest.raises(DataError, match=r"model names it so; give --eval_metadata"):
+    with pytest.raises(DataError, match=r"model names this evaluation set; give --eval_metadata"):
         evaluate(None, given(run))
     with pytest.raises(DataError, match=r"no file matches .* not expand it[.]$"):
         evaluate(None, given(run, moved))
@@ -144,6 +148,7 @@ def without_roots_right_to_write_everywhere():
     ctypes.CDLL(None).prctl(drop_from_bounding_set, may_override_permissions, 0, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="root's rights are taken away as on Linux")
 def test_a_folder_that_cannot_be_written_gives_its_result_all_the_same(run):
     for folder, _, names in os.walk(run.model_dir):

@@ -18,9 +18,12 @@ from tf_image_classification.config import make_settings
 from tf_image_classification.errors import RunInterrupted
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import signals
-from tf_image_classification.training.loop import length_asked
+from tf_image_classification.training.length import requested_length
 from tf_image_classification.workflows import evaluate_continuously
-from tf_image_classification.workflows.setup.pending_evaluations import MOST_OWED, Owed
+from tf_image_classification.workflows.setup.pending_evaluations import (
+    MAX_PENDING,
+    PendingEvaluations,
+)
 
 
 def settings_for(folder, **changes):
@@ -29,7 +32,7 @@ def settings_for(folder, **changes):
 
 
 def save(folder, step, settings, *, is_complete=False):
-    notes = {"is_complete": is_complete, "asked": length_asked(settings), "hooks": {}}
+    notes = {"is_complete": is_complete, "asked": requested_length(settings), "hooks": {}}
     store = CheckpointStore(ModelFolder(str(folder)).checkpoints, -1)
     return store.save(step, {"a": np.ones(3, np.float32)}, notes)
 
@@ -141,8 +144,8 @@ def test_evaluations_that_are_lost_are_named(tmp_path, evaluated, capsys):
 def test_workers_keep_what_an_evaluator_that_is_away_has_to_evaluate(tmp_path, evaluated, caplog):
     settings = settings_for(tmp_path, eval_every_steps=2, train_steps=100)
     folder = ModelFolder(str(tmp_path))
-    store, owed = CheckpointStore(folder.checkpoints, 2), Owed(folder, settings)
-    notes = {"is_complete": False, "asked": length_asked(settings), "hooks": {}}
+    store, owed = CheckpointStore(folder.checkpoints, 2), PendingEvaluations(folder, settings)
+    notes = {"is_complete": False, "asked": requested_length(settings), "hooks": {}}
 
     def train(first, last):
         for step in range(first, last + 1):
@@ -155,9 +158,9 @@ def test_workers_keep_what_an_evaluator_that_is_away_has_to_evaluate(tmp_path, e
     train(10, 11)
     assert store.steps() == [10, 11]  # those that are evaluated need not stay
     assert not caplog.records
-    train(12, 2 * MOST_OWED + 14)
-    kept = list(range(14, 2 * MOST_OWED + 13, 2))
-    assert store.steps() == [*kept, 2 * MOST_OWED + 13, 2 * MOST_OWED + 14]
+    train(12, 2 * MAX_PENDING + 14)
+    kept = list(range(14, 2 * MAX_PENDING + 13, 2))
+    assert store.steps() == [*kept, 2 * MAX_PENDING + 13, 2 * MAX_PENDING + 14]
     assert [record.args[0] for record in caplog.records] == [10, 12]
     assert "will not be evaluated: 20 others wait for the evaluator task" in caplog.text
 

@@ -25,11 +25,12 @@ from tf_image_classification.batches import Batch
 from tf_image_classification.cli import compare as compare_verb
 from tf_image_classification.evaluation.loop import conclude, evaluate_batches, sum_batches
 from tf_image_classification.evaluation.predictions import read_predictions, write_predictions
+from tf_image_classification.export.request import ExportRequest
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics import confusion
 from tf_image_classification.metrics.definitions import METRICS, metrics_of
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.workflows.export import Wish, export_folder
+from tf_image_classification.workflows.export import export_folder
 from tf_image_classification.workflows.report import write_report
 from tf_image_classification.workflows.setup import default_hooks
 from workflows.test_label_kinds import MixedSpec
@@ -140,7 +141,7 @@ def run(tmp_path_factory):
         trained, printed[:] = "\n".join(printed), []
         evaluate(None, settings.replace(output_cm_folder=str(folder / "cm")))
         evaluated = "\n".join(printed)
-    page, card = write_report(settings, str(folder / "cache"), is_inspected=False)
+    page, card = write_report(settings, is_inspected=False)
     with open(page, encoding="utf-8") as stream:
         data = json.loads(re.search(r'id="data">(.*?)</script>', stream.read(), re.DOTALL)[1])
     with open(card, encoding="utf-8") as stream:
@@ -281,7 +282,7 @@ def test_the_reference_knows_every_metric_of_the_table_and_the_data_are_awkward_
 
 
 def test_kept_and_judged_numbers(run):
-    judged, line = run.json("analysis.json")["labels"], run.json("evaluations.jsonl")[-1]
+    judged, line = run.json("judgement.json")["labels"], run.json("evaluations.jsonl")[-1]
     for name, (label, truth, predicted, p, known) in references(run).items():
         expected = reference(label, truth, predicted, p)
         measures = judged[name]["measures"]
@@ -303,7 +304,7 @@ def test_kept_and_judged_numbers(run):
 
 
 def test_fractions_have_wilsons_interval(run):
-    measures = run.json("analysis.json")["labels"]["kind"]["measures"]
+    measures = run.json("judgement.json")["labels"]["kind"]["measures"]
     _, truth, predicted, _, _ = references(run)["kind"]
     wholes = {"recall": truth, "precision": predicted}
     for k, name in enumerate(KINDS):
@@ -360,7 +361,7 @@ def test_slices(run):
             if label.kind == "value"
             else (truth == predicted).reshape(len(truth), -1).all(axis=1)
         )
-        slices = run.json("analysis.json")["labels"][name]["slices"]
+        slices = run.json("judgement.json")["labels"][name]["slices"]
         of_light = {one["value"]: one["score"] for one in slices if one["column"] == "light"}
         for value in ("day", "night"):
             chosen = light[known] == value
@@ -401,7 +402,7 @@ def error_of(confidence, is_right, bins=15):
 def test_calibration_and_choices(run):
     stored = run.json("calibration.json")["labels"]
     for name, (label, truth, predicted, p, known) in references(run).items():
-        judged = run.json("analysis.json")["labels"][name]
+        judged = run.json("judgement.json")["labels"][name]
         if label.kind == "value":
             assert judged["calibrated"] is None and name not in stored
             continue
@@ -481,6 +482,7 @@ def test_calibration_and_choices(run):
         assert shown in run.evaluated and shown in run.card
 
 
+@pytest.mark.slow
 def test_the_page_and_the_card(run):
     for shown in run.page["labels"]:
         label, truth, predicted, p, known = references(run)[shown["name"]]
@@ -494,7 +496,7 @@ def test_the_page_and_the_card(run):
         for k, row in enumerate(shown["per_class"]):
             assert row["count"] == _is(label, truth, k).sum()
             assert all(same(one["value"], expected[key][k]) for key, one in row["scores"].items())
-        judged = run.json("analysis.json")["labels"][label.name]
+        judged = run.json("judgement.json")["labels"][label.name]
         assert shown["confusion"] == judged["measures"]["confusion"]
         assert shown["rejecting"] == judged["rejecting"]
         assert shown["score"]["value"] == pytest.approx(expected[judged["score_name"]])
@@ -533,7 +535,7 @@ def test_pictures_of_the_confusion_matrix(run):
         expected = sk.confusion_matrix(truth, predicted, labels=range(label.depth))
         np.testing.assert_array_equal(run.matrices[name], expected)
         accuracy = sk.accuracy_score(truth, predicted)
-        assert confusion._summary(expected) == f"{len(truth)} examples, {accuracy:.1%} right"
+        assert confusion._summary(expected) == f"{len(truth)} examples, accuracy {accuracy:.1%}"
         picture = run.folder / "cm" / f"confusion_matrix_{name}.png"
         assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -578,7 +580,7 @@ def test_a_comparison(run, tmp_path, capsys):
     with open(out, encoding="utf-8") as stream:
         said = json.load(stream)
     both = dataclasses.replace(run, columns=parquet.read_table(second).to_pydict())
-    judged = run.json("analysis.json")["labels"]
+    judged = run.json("judgement.json")["labels"]
     for name, (label, truth, a, _, _) in references(run).items():
         _, _, b, _, _ = references(both)[name]
         if label.kind == "value":
@@ -598,10 +600,9 @@ def test_a_comparison(run, tmp_path, capsys):
         assert f"A {one['a']['value']:.3f}" in printed and f"B {one['b']['value']:.3f}" in printed
 
 
+@pytest.mark.slow
 def test_an_export_says_the_accuracy_of_the_evaluation(run):
-    shipped = export_folder(
-        run.settings, Wish("saved_model", tolerance=0.05), str(run.folder / "cache")
-    )
+    exported = export_folder(run.settings, ExportRequest("saved_model", tolerance=0.05))
     right = np.concatenate(
         [
             (truth == predicted).reshape(len(truth), -1).all(axis=1)
@@ -609,9 +610,10 @@ def test_an_export_says_the_accuracy_of_the_evaluation(run):
             if label.has_classes
         ]
     )
-    assert shipped.parity.accuracy_there == pytest.approx(right.mean())
+    assert exported.verification.reference_accuracy == pytest.approx(right.mean())
 
 
+@pytest.mark.slow
 def test_two_workers_have_the_numbers_of_one(run):
     """The batches dealt to two workers; sums and rows put together again."""
     schema = LabelSchema(LABELS)

@@ -251,6 +251,7 @@ def test_an_image_of_raw_pixels_has_statistics(tmp_path):
     assert (stats.width, stats.height) == (20, 10) and stats.brightness == pytest.approx(99.5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "trashnet").exists(), reason="shared/data is not here")
 def test_the_contradictions_of_trashnet_are_found():
     found = inspect(str(DATA / "trashnet" / "dataset-resized"))
@@ -283,6 +284,7 @@ def test_every_awkward_image_is_told_by_its_kind():
     assert "transparent" in traits["pil123rgba.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "mini_mnist").exists(), reason="shared/data is not here")
 def test_digits_that_were_encoded_again_are_found_in_the_test_set_of_mnist(monkeypatch):
     """And no others; of the 600, 518 are from its training set, which would take half a minute."""

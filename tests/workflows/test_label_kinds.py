@@ -113,6 +113,7 @@ def train(spec, model_dir, source, **changes):
     return tiny_runs.run(spec, model_dir, source, source, **{"train_steps": 4} | changes)
 
 
+@pytest.mark.slow
 def test_records_and_a_csv_of_the_same_labels_train_to_the_same_bits(csv, tmp_path):
     from_csv = train(MixedSpec(), tmp_path / "csv", csv)
     for tags_as_text in (False, True):
@@ -130,6 +131,7 @@ def test_records_and_a_csv_of_the_same_labels_train_to_the_same_bits(csv, tmp_pa
         assert np.isfinite(streamed.tensors["model/tags/kernel"]).all()
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("coding", ["thresholds", "expectation", "distribution"])
 def test_every_kind_is_learned_and_measured(csv, tmp_path, coding):
     train(
@@ -161,6 +163,7 @@ def test_every_kind_is_learned_and_measured(csv, tmp_path, coding):
 LEARNED = {"task_weights": "learned", "learning_rate_decay_type": "fixed"}
 
 
+@pytest.mark.slow
 def test_learned_task_weights_follow_the_losses_and_resume_to_the_same_bits(csv, tmp_path):
     straight = train(MixedSpec(), tmp_path / "a", csv, train_steps=40, **LEARNED)
     train(MixedSpec(), tmp_path / "b", csv, train_steps=17, **LEARNED)
@@ -184,6 +187,7 @@ def test_learned_task_weights_need_several_labels(tmp_path):
                       task_weights="learned")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_balanced_sampling_reaches_the_training_and_resumes(csv, tmp_path):
     fixed = {"balanced_sampling": "side", "learning_rate_decay_type": "fixed"}
     plain = train(MixedSpec(), tmp_path / "plain", csv, learning_rate_decay_type="fixed")
@@ -214,6 +218,7 @@ def plainly_served(csv, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "augmentation", [pytest.param("flip", marks=pytest.mark.exhaustive), "flip_shift"]
 )
@@ -240,6 +245,7 @@ def test_test_time_augmentation_averages_views_in_evaluation_and_export(
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_an_unfreeze_hook_holds_layers_until_its_step(csv, tmp_path):
     ends = {
         steps: train(

@@ -25,9 +25,10 @@ def test_a_plan_says_everything_and_writes_nothing(tmp_path, capsys):
     ):
         assert expected in text
     assert not (tmp_path / "model").exists()
-    assert "begins: with initial weights" in text
+    assert "starts: with initial weights" in text
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_run_that_has_begun_is_for_its_rest(tmp_path, capsys):
     records = write_records(tmp_path)
     run(plain_spec(), tmp_path / "model", records, train_steps=4)
@@ -35,7 +36,7 @@ def test_the_plan_of_a_run_that_has_begun_is_for_its_rest(tmp_path, capsys):
     settings = tiny_settings(tmp_path / "model", records, train_steps=9, plan=True)
     train_estimator.train(plain_spec(), settings)
     text = capsys.readouterr().out
-    assert "begins: at step 4, from the newest checkpoint in" in text and "the rest:" in text
+    assert "starts: at step 4, from the newest checkpoint in" in text and "the rest:" in text
     assert last_checkpoint(tmp_path / "model").step == 4
     with pytest.raises(RunMismatchError, match="seed: 0 there, 1 now"):
         train_estimator.train(plain_spec(), settings.replace(seed=1))

@@ -107,6 +107,7 @@ def test_a_run_stopped_on_two_workers_goes_on_on_three_and_on_one(data, tmp_path
     assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_after_a_killed_worker_the_job_starts_again_and_ends_with_the_same_bits(data, tmp_path):
     expected = launched(2, arguments(data, tmp_path / "straight"))
     assert expected.returncode == 0, expected.stdout
@@ -154,6 +155,7 @@ def test_synchronised_batch_norm_makes_two_workers_train_as_one(data, tmp_path):
     assert_close(tiny_runs.last_checkpoint(tmp_path / "two"), expected)
 
 
+@pytest.mark.slow
 def test_the_evaluator_evaluates_every_checkpoint_and_keeps_the_best(data, tmp_path):
     expected = in_this_process(data, tmp_path / "one", tiny_runs.plain_spec(), eval_every_steps=4)
     command = arguments(data, tmp_path / "model", "--plain", "--eval_throttle_secs", "0")
@@ -224,6 +226,7 @@ def test_a_bad_image_is_left_out_by_the_worker_that_meets_it(data_with_a_bad_ima
     assert "13.png" in found.pop()
 
 
+@pytest.mark.slow
 def test_a_bad_image_ends_every_worker_and_is_named_by_one(data_with_a_bad_image, tmp_path):
     ended = launched(2, arguments(data_with_a_bad_image, tmp_path / "model", "--plain"))
     assert ended.returncode == 1, ended.stdout
@@ -264,6 +267,7 @@ def start(command, addresses, index):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("started", "message"),
     [
@@ -299,6 +303,7 @@ def test_workers_that_do_not_share_the_folder_are_told(data, tmp_path):
     assert [os.listdir(tmp_path / folder) for folder in ("model", "another")] == [[], []]
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_the_launcher_stops_every_worker_once(data, tmp_path):
     tfic = [sys.executable, "-m", "tf_image_classification.cli.main", "launch", "--workers", "2"]
     command = arguments(data, tmp_path / "model", "--plain", "--step_secs", "0.2", steps=10**6)

@@ -72,6 +72,7 @@ def test_a_study_finds_the_rate_that_learns(data, tmp_path):
         assert record["settings"]["learning_rate"] == trial["settings"]["learning_rate"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_and_ends_as_if_it_had_not_been(data, tmp_path, monkeypatch):
     tune(tiny_runs.TinySpec(), settings(data), RATES, options(tmp_path / "straight", 3))
     began = []
@@ -119,6 +120,7 @@ def test_a_pruner_ends_bad_trials_early(data, tmp_path):
         assert tiny_runs.last_checkpoint(tmp_path / trial["folder"]).step < 24
 
 
+@pytest.mark.slow
 def test_a_rate_that_blows_up_is_a_failed_trial_and_the_study_goes_on(data, tmp_path):
     rates = (Parameter("learning_rate", choices=(0.01, 1e30)),)
     made = settings(data).replace(optimizer="sgd")
@@ -146,6 +148,7 @@ def test_settings_are_varied_only_where_they_have_an_effect():
         make_settings(values)  # no setting without effect among them
 
 
+@pytest.mark.slow
 def test_another_study_in_the_folder_is_refused(data, tmp_path):
     tune(tiny_runs.plain_spec(), settings(data), RATES, options(tmp_path, 1))
     with pytest.raises(RunMismatchError, match="space was"):
@@ -180,6 +183,7 @@ def test_a_missing_optuna_names_the_extra(data, tmp_path, monkeypatch):
         tune(tiny_runs.plain_spec(), settings(data), RATES, options(tmp_path, 1))
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_the_first_goes_on(data, tmp_path, monkeypatch):
     """While a trial is running; without the lock its process would find it ended as a failure."""
     study = (tiny_runs.plain_spec(), settings(data), RATES, options(tmp_path, 2))
@@ -198,6 +202,7 @@ def test_a_second_process_is_refused_and_the_first_goes_on(data, tmp_path, monke
     assert [trial["state"] for trial in trials_of(tmp_path)] == ["complete", "complete"]
 
 
+@pytest.mark.slow
 def test_a_study_in_which_every_trial_fails_says_why(data, tmp_path):
     made = settings(data).replace(optimizer="sgd")
     rates = (Parameter("learning_rate", choices=(1e30, 1e31)),)
@@ -249,6 +254,7 @@ def write_pictures(folder):
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
 
+@pytest.mark.slow
 def test_the_verb_tunes_a_ready_network_and_goes_on_after_ctrl_c(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_pictures(tmp_path / "pets")

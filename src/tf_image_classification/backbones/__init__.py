@@ -1,4 +1,4 @@
-"""Ready networks: ``create`` builds one with its own preprocessing, ``find`` knows its facts."""
+"""Backbones: ``create`` builds one with its preprocessing, ``find`` looks up its properties."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Building a network with its own preprocessing, and classifiers on top of it.
+"""Builds a backbone with its preprocessing and a classifier on top.
 
 model = create("mobilenet_v2", (224, 224, 3), outputs=10)
-logits = model(images)  # pixels 0-255; scaling and channel order are the network's business
+logits = model(images)  # pixels 0-255; the model scales them
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ def create(
     outputs: int | Mapping[str, int] | None = None,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """A network with initial weights, which takes pixels 0-255 in RGB.
+    """A classifier with initial weights, for RGB pixels 0-255.
 
     Load weights afterwards: with ``--checkpoint_path``, or ``checkpoints.warm_start``.
 
     Args:
-        name: a name or alias of the catalog, or ``hub:PRESET`` for one of KerasHub's.
-        image_shape: (height, width, 3) in pixels; a grey image (1 channel) is repeated.
-        outputs: numbers of one output, or by label of several (the layers ``logits`` or
-            ``logits_NAME``); None: the network gives its features.
-        dropout: share of the features that is left out in training, before the outputs.
+        name: a name or alias of the catalog, or ``hub:PRESET`` of KerasHub.
+        image_shape: (height, width, 3) in pixels; with 1 channel, grey images are repeated.
+        outputs: number of logits, or numbers by label (the layers ``logits`` or
+            ``logits_NAME``); None: the model returns features.
+        dropout: dropout rate before the outputs.
 
     Returns:
         Model from images [B, H, W, C], float or integer, to logits [B, outputs], a dictionary of
         them, or features [B, D].
 
     Raises:
-        ConfigError: there is no such network, or KerasHub is not installed.
-        SpecError: the images are too small for it, or have neither 1 nor 3 channels.
+        ConfigError: the name is unknown, or KerasHub is not installed.
+        SpecError: the images are too small, or have neither 1 nor 3 channels.
 
     Example:
         >>> create("mobilenet_v1", (96, 96, 3), outputs=5).output_shape
@@ -65,7 +65,7 @@ def create(
         features = _features(name, colours)
     except ConfigError:
         raise
-    except ValueError as error:  # Keras's own words for images that shrink to nothing
+    except ValueError as error:  # Keras's error for images that are too small
         raise SpecError(
             f"{name} cannot be built for images of {height}x{width}: {error}. Give a larger "
             "--image_size."
@@ -131,14 +131,14 @@ def _body(backbone: Backbone, images: Any, weights: str | None) -> Any:
 
 
 def _renamed(model: keras.Model, scopes: Sequence[str]) -> keras.Model:
-    """The model with the convolutions that Keras only numbers called after their scopes in Slim."""
+    """The model with Slim's scopes as names of the convolutions that Keras only numbers."""
     new_names: dict[str, str] = {}
-    for beginning, ending in (("conv2d", ""), ("batch_normalization", "_bn")):
+    for prefix, suffix in (("conv2d", ""), ("batch_normalization", "_bn")):
         numbered = [
-            layer.name for layer in model.layers if re.fullmatch(rf"{beginning}(_\d+)?", layer.name)
+            layer.name for layer in model.layers if re.fullmatch(rf"{prefix}(_\d+)?", layer.name)
         ]
         numbered.sort(key=lambda name: int(name.rpartition("_")[2] if name[-1].isdigit() else 0))
-        names = [scope.replace("/", "_") + ending for scope in scopes]
+        names = [scope.replace("/", "_") + suffix for scope in scopes]
         new_names |= dict(zip(numbered, names, strict=True))
 
     def renamed(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -164,12 +164,12 @@ def _hub_features(preset: str, images: Any) -> Any:
 
 
 def imagenet_values(name: str) -> dict[str, npt.NDArray[Any]]:
-    """Keras's ImageNet weights of a network by the paths that they have in ``create``.
+    """Keras's ImageNet weights of a backbone, by variable path in ``create``.
 
     They are downloaded once into Keras's cache folder (``KERAS_HOME``).
 
     Raises:
-        ConfigError: Keras has none for this network, or they cannot be downloaded.
+        ConfigError: Keras has no weights for this backbone, or they cannot be downloaded.
     """
     backbone = find(name)
     if not backbone.keras_class:
@@ -183,15 +183,16 @@ def imagenet_values(name: str) -> dict[str, npt.NDArray[Any]]:
         network = keras.Model(
             images, _body(backbone, _scaled(images, backbone.scaling), "imagenet")
         )
-    except Exception as error:  # urllib's and Keras's own kinds, which say no more than this
+    except Exception as error:  # urllib's and Keras's own kinds
         raise ConfigError(
-            f"The ImageNet weights of {name} cannot be had from Keras: {error}. Without network, "
-            "give --checkpoint_path a file of weights; --checkpoint_path none starts from scratch."
+            f"The ImageNet weights of {name} cannot be downloaded by Keras: {error}. Without "
+            "network access, give --checkpoint_path a file of weights; --checkpoint_path none "
+            "starts from scratch."
         ) from error
     values = {v.path: np.asarray(v.numpy()) for v in network.variables}
     if backbone.keras_class.startswith("EfficientNetB"):
-        # With these weights Keras scales once more after its normalisation; a model that is built
-        # without them lacks that layer, so the normalisation has to do it.
+        # With these weights Keras rescales after its normalisation; a model built without them
+        # lacks that layer, so its variance is folded into the normalisation.
         for path in [path for path in values if path.endswith("normalization/variance")]:
             values[path] = values[path] * np.array(_IMAGENET_DEVIATION, np.float32)
     return values

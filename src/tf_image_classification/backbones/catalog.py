@@ -1,4 +1,4 @@
-"""The networks that can be named, with their facts; needs no TensorFlow.
+"""The catalog of backbones with their properties; needs no TensorFlow.
 
 ``catalog.tsv`` beside this file is the list; ``scripts/measure_backbones.py`` fills its measured
 columns.
@@ -17,7 +17,7 @@ import re
 from tf_image_classification.errors import ConfigError, did_you_mean
 
 KERAS_HUB = "hub:"
-"""Beginning of a name that stands for a preset of KerasHub."""
+"""Prefix of the name of a KerasHub preset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +25,19 @@ class Backbone:
     """A network without its classifier.
 
     Attributes:
-        name: what ``create`` and ``--backbone`` take.
-        aliases: further names, among them timm's.
-        keras_class: the class or function of ``keras.applications``; "" for one of our own.
-        options: what it is called with, such as alpha=0.5.
-        image_size: width and height in pixels that it was published for.
-        scaling: what it does to pixels 0-255: "unit" to -1..1, "torch" by ImageNet's mean and
-            deviation, "caffe" to BGR without the mean, "mean" RGB without the mean, or "own" when
-            the network does it inside.
+        name: the name for ``create`` and ``--backbone``.
+        aliases: further names, e.g. timm's.
+        keras_class: the class or function of ``keras.applications``; "" for TF-Slim's layout.
+        options: its arguments, e.g. alpha=0.5.
+        image_size: published width and height in pixels.
+        scaling: of pixels 0-255: "unit" to -1..1, "torch" by ImageNet's mean and standard
+            deviation, "caffe" BGR minus the mean, "mean" RGB minus the mean, or "own" inside the
+            network.
         params: parameters, in millions, without classifier.
         gflops: floating-point operations (a multiply-add counts as two) for one image of
             ``image_size``, in thousand millions.
-        top1: published ImageNet accuracy of one crop, in per cent; None when there is none.
-        source: where that figure is from.
+        top1: published ImageNet accuracy of one crop, in percent, or None.
+        source: the source of that figure.
     """
 
     name: str
@@ -58,10 +58,10 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Backbone:
-    """The network of a name or alias; upper case, ``-`` and ``_`` do not matter.
+    """The backbone of a name or alias; case, ``-`` and ``_`` are ignored.
 
     Raises:
-        ConfigError: there is none; names near ones.
+        ConfigError: the name is unknown; suggests similar names.
 
     Example:
         >>> find("MobileNetV2").name
@@ -117,5 +117,5 @@ def _plain(name: str) -> str:
 
 
 def _without_timm_ending(name: str) -> str:
-    """A timm name such as tf_efficientnet_b0.in1k without its beginning and its tag."""
+    """A timm name, e.g. tf_efficientnet_b0.in1k, without its prefix and its tag."""
     return name.partition(".")[0].removeprefix("tf_").removeprefix("keras_")

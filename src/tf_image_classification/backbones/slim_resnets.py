@@ -1,9 +1,9 @@
-"""Residual networks as TF-Slim lays them out, so that its checkpoints predict what they did there.
+"""ResNets in TF-Slim's layout, so that its checkpoints give the same predictions.
 
-They differ from ``keras.applications`` in where a block shrinks its maps (in its last unit, not its
-first), in the padding of the first pooling, and, for version 1, in having no biases beside batch
+They differ from ``keras.applications`` in the unit of a block that has stride 2 (the last, not the
+first), in the padding of the first pooling, and, for version 1, in lacking biases beside batch
 normalisation (He et al., arXiv 1512.03385 and 1603.05027; slim/nets/resnet_v1.py, resnet_v2.py).
-Layers are called after their scopes there.
+Layers are named after their scopes there.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _unit_v2(x: Any, filters: int, stride: int, name: str) -> Any:
 
 
 def _conv(x: Any, filters: int, size: int, stride: int, name: str) -> Any:
-    """Convolution and normalisation; padded alike for every size of image."""
+    """Convolution and normalisation; the padding does not depend on the image size."""
     if stride > 1 and size > 1:
         x = layers.ZeroPadding2D(size // 2)(x)
     padding = "valid" if stride > 1 else "same"

@@ -1,1 +1,1 @@
-"""Saving the state of a run, finding it again, and starting from the weights of another model."""
+"""Checkpoints of a run, and warm starts from the weights of another model."""

@@ -1,4 +1,4 @@
-"""Layers that compute with what they made of their variables, after the variables were assigned.
+"""Layers that cache constants of their variables: refreshed after an assignment.
 
 model.variables[0].assign(value)
 refresh(model)
@@ -10,9 +10,9 @@ import keras
 
 
 def refresh(model: keras.Model) -> None:
-    """Let ``keras.layers.Normalization`` compute with its variables' present values.
+    """Make ``keras.layers.Normalization`` layers use the current values of their variables.
 
-    Keras makes constants of them when the layer is adapted, and looks at the variables no more.
+    Keras turns them into constants when the layer is adapted, and does not read them again.
     """
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):

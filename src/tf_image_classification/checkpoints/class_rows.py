@@ -1,10 +1,10 @@
-"""Output rows of other weights by the names of their classes, not by their numbers.
+"""Loads output rows by class name instead of class number.
 
     theirs = classes_of("models/one")                    {"pet": ("cat", "dog")}
     changes = row_changes(model, schema, theirs, image_shape)
 
-Class numbers are lines of a vocabulary: one class more, or another name, moves them. Weights that
-bring their class names are therefore loaded class by class, and new classes start fresh.
+Class numbers shift when a class is added or renamed. Weights that come with class names are
+therefore loaded class by class, and new classes keep their initial values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,14 +22,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import outputs_of
 from tf_image_classification.errors import CheckpointError, LabelError
 from tf_image_classification.labels import Label, LabelSchema, read_class_names
 from tf_image_classification.labels.schema import THRESHOLDS
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.model_outputs import logits_of
 from tf_image_classification.system import files
 
 ARCHIVE_MEMBER = "tf_image_classification.json"
-"""What describes a ``.keras`` file of ours, inside it."""
+"""Name of our description inside an exported ``.keras`` file."""
 
 _INNER = ("checkpoints", "best", "saved_model", "variables")  # folders of a model folder
 _NEW = -1
@@ -38,13 +39,13 @@ _MOST_SHOWN = 10
 
 @dataclasses.dataclass(frozen=True)
 class RowChange:
-    """What becomes of the rows of one variable, along its last axis.
+    """The rows of one variable in a file and in the model, along its last axis.
 
     Attributes:
         label: the label's name.
         num_theirs: rows in the file.
-        sources: for each of the model's rows the file's, or -1 for a new one.
-        text: the same in words.
+        sources: for each row of the model the row of the file, or -1 for a new class.
+        text: a description for the report.
     """
 
     label: str
@@ -54,15 +55,15 @@ class RowChange:
 
     @property
     def has_common(self) -> bool:
-        """Whether any class is known to both."""
+        """Whether file and model have a class in common."""
         return max(self.sources) != _NEW
 
     def fits(self, value: npt.NDArray[Any], shape: tuple[int, ...]) -> bool:
-        """Whether a value of the file has the rows that its class names promise."""
+        """Whether a value of the file has as many rows as the file has class names."""
         return value.shape == (*shape[:-1], self.num_theirs)
 
     def apply(self, initial: npt.NDArray[Any], value: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The model's value with the file's rows in their places."""
+        """The model's value with the rows of the file copied in."""
         changed = np.array(initial)
         for ours, theirs in enumerate(self.sources):
             if theirs != _NEW:
@@ -71,9 +72,9 @@ class RowChange:
 
 
 def classes_of(path: str) -> dict[str, Label]:
-    """The labels with classes that weights bring, by name; {} where they bring none.
+    """The labels with classes that are stored with weights, by name; {} without any.
 
-    Those of a model folder, of an exported model, and of a ``labels.txt`` beside a file, whose
+    They come from a model folder, an exported model, or a ``labels.txt`` beside a file, whose
     label has no name.
 
     Args:
@@ -82,10 +83,8 @@ def classes_of(path: str) -> dict[str, Label]:
     if (labels := _in_archive(path)) is not None:
         return _with_classes(labels)
     for folder in _folders(path):
-        for read in (_in_run, _in_export, _in_description, _in_saved_model):
-            labels = read(folder)
-            if labels is not None:
-                return _with_classes(labels)
+        if (labels := _in_json(folder) or _in_saved_model(folder)) is not None:
+            return _with_classes(labels)
         if names := _in_text(folder):
             return {"": Label("labels", depth=len(names), class_names=names)}
     return {}
@@ -96,7 +95,7 @@ def _with_classes(labels: Sequence[Mapping[str, Any]]) -> dict[str, Label]:
 
 
 def _folders(path: str) -> Iterator[str]:
-    """The folder of weights, and those around it in a model folder or an export."""
+    """The folder of weights, and its parents in a model folder or an export."""
     folder = path.rstrip("/")
     if not files.is_folder(folder):
         folder = folder.rpartition("/")[0] or "."
@@ -116,31 +115,25 @@ def _in_archive(path: str) -> list[dict[str, Any]] | None:
         return labels
 
 
-def _in_run(folder: str) -> list[dict[str, Any]] | None:
-    is_run = files.exists(files.join(folder, "run.json"))
-    return _json_labels(files.join(folder, "labels.json"), lambda value: value) if is_run else None
-
-
-def _in_export(folder: str) -> list[dict[str, Any]] | None:
-    return _json_labels(files.join(folder, "step.json"), lambda value: value.get("labels"))
-
-
-def _in_description(folder: str) -> list[dict[str, Any]] | None:
-    return _json_labels(files.join(folder, "model.json"), lambda value: value["labels"])
-
-
-def _json_labels(path: str, pick: Callable[[Any], Any]) -> list[dict[str, Any]] | None:
-    if not files.exists(path):
-        return None
-    try:
-        labels = pick(files.read_json(path))
-        return labels if isinstance(labels, list) else None
-    except (ValueError, KeyError, TypeError, AttributeError):  # a file of others of this name
-        return None
+def _in_json(folder: str) -> list[dict[str, Any]] | None:
+    """The labels of a model folder, of a SavedModel of a run, or of an exported file."""
+    for name in ("labels.json", "step.json", "model.json"):
+        path = files.join(folder, name)
+        is_of_run = name != "labels.json" or ModelFolder(folder).has_manifest
+        if not is_of_run or not files.exists(path):
+            continue
+        try:
+            value = files.read_json(path)
+            labels = value if name == "labels.json" else value["labels"]
+        except (ValueError, KeyError, TypeError):  # another program's file of this name
+            continue
+        if isinstance(labels, list):
+            return labels
+    return None
 
 
 def _in_saved_model(folder: str) -> list[dict[str, Any]] | None:
-    """The labels in the description that a SavedModel of ``tfic export`` holds."""
+    """The labels in the description inside a SavedModel of ``tfic export``."""
     graph = files.join(folder, "saved_model.pb")
     if not files.exists(graph) or b"describe" not in files.read_bytes(graph):
         return None
@@ -148,12 +141,12 @@ def _in_saved_model(folder: str) -> list[dict[str, Any]] | None:
         text = tf.saved_model.load(folder).describe().numpy()
         labels: list[dict[str, Any]] = json.loads(text)["labels"]
     except (AttributeError, ValueError, KeyError, TypeError, OSError, tf.errors.OpError):
-        return None  # a model of others with a function of this name
+        return None  # another program's model with a function of this name
     return labels
 
 
 def _in_text(folder: str) -> tuple[str, ...]:
-    """The class names of a file beside the weights, a line each; TF-Slim writes ``0:daisy``."""
+    """The class names in ``labels.txt``, one per line; TF-Slim writes ``0:daisy``."""
     path = files.join(folder, "labels.txt")
     if not files.exists(path):
         return ()
@@ -175,17 +168,17 @@ def row_changes(
     *,
     must_be_found: bool = True,
 ) -> dict[str, RowChange]:
-    """The output variables whose rows in a file stand for other classes, by path.
+    """The changes of the output variables whose rows in a file are other classes, by path.
 
     Args:
         model: the model, built.
         schema: its labels.
-        theirs: the labels that the weights bring.
-        image_shape: of the model's images; None: as the model says.
-        must_be_found: whether variables of the output that are not found are an error.
+        theirs: the labels of the weights.
+        image_shape: of the model's images; None: the model's input shape.
+        must_be_found: whether missing output variables are an error.
 
     Raises:
-        CheckpointError: the classes differ, and the variables of the output are not found.
+        CheckpointError: the classes differ, and the output variables are not found.
     """
     changes: dict[str, RowChange] = {}
     for label in schema.labels_with_classes:
@@ -196,18 +189,18 @@ def row_changes(
         paths = _output_variables(model, schema, label, image_shape)
         if not paths and must_be_found:
             raise CheckpointError(
-                f"The weights know the classes of label {label.name!r} as "
-                f"{_listed(other.named_classes() if other else ())}, the model as "
-                f"{_listed(label.named_classes())}, and no variable was found whose rows are these "
-                "classes. Leave out the output layer with --checkpoint_exclude_scopes NAME, which "
-                "then starts fresh."
+                f"Label {label.name!r} has the classes "
+                f"{_listed(other.named_classes() if other else ())} in the weights and "
+                f"{_listed(label.named_classes())} in the model, but no variable has these classes "
+                "as its rows. Leave out the output layer with --checkpoint_exclude_scopes NAME; it "
+                "is then initialised."
             )
         changes |= dict.fromkeys(paths, change)
     return changes
 
 
 def _partner(label: Label, schema: LabelSchema, theirs: Mapping[str, Label]) -> Label | None:
-    """The label of the weights that stands for one of ours: of its name, or the only one."""
+    """The weights' label for one of the model: of the same name, or the only one."""
     if label.name in theirs:
         return theirs[label.name]
     is_only = len(theirs) == 1 and len(schema.labels_with_classes) == 1
@@ -215,14 +208,14 @@ def _partner(label: Label, schema: LabelSchema, theirs: Mapping[str, Label]) -> 
 
 
 def _change(label: Label, other: Label) -> RowChange | None:
-    """What becomes of the rows; None where the rows of the file are those of the model."""
+    """The change of the rows; None where file and model have the same rows."""
     ours, theirs = _names(label), _names(other)
     same_rows = ours == theirs and label.coding == other.coding
     if same_rows or _is_numbered(ours) != _is_numbered(theirs):
         return None
     if THRESHOLDS in (label.coding, other.coding):
         rows = (_NEW,) * label.logits_shape[0]
-        text = f"label {label.name!r}: other classes in order, so the output starts fresh"
+        text = f"label {label.name!r}: other classes in order, so the output is initialised"
         return RowChange(label.name, other.logits_shape[0], rows, text)
     places = {name: place for place, name in enumerate(theirs)}
     sources = tuple(places.get(name, _NEW) for name in ours)
@@ -239,7 +232,7 @@ def _names(label: Label) -> tuple[str, ...]:
 
 
 def _is_numbered(names: Sequence[str]) -> bool:
-    """Whether classes have no names but their numbers."""
+    """Whether the class names are just the class numbers."""
     return list(names) == [str(number) for number in range(len(names))]
 
 
@@ -251,7 +244,7 @@ def _listed(names: Sequence[str]) -> str:
 def _output_variables(
     model: keras.Model, schema: LabelSchema, label: Label, image_shape: Sequence[int] | None
 ) -> list[str]:
-    """The paths of the variables of which row j decides logit j of a label and nothing else."""
+    """The paths of the variables whose row j affects logit j of a label and no other logit."""
     size = label.logits_shape[0]
     variables = [
         variable
@@ -267,8 +260,8 @@ def _output_variables(
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         for value in values:
             tape.watch(value)
-        logits = _logits(outputs_of(model, tf.constant(pixels), training=False), schema, label)
-        sums = [tf.reduce_sum(tf.cast(logits, tf.float32)[..., row]) for row in rows]
+        logits = logits_of(schema, model, tf.constant(pixels), training=False)[label.name]
+        sums = [tf.reduce_sum(logits[..., row]) for row in rows]
     gradients = [tape.gradient(total, values) for total in sums]
     found = []
     for place, variable in enumerate(variables):
@@ -290,11 +283,3 @@ def _shape_of_images(model: keras.Model) -> tuple[int, ...] | None:
     shape = getattr(model, "input_shape", None) if model.inputs else None
     known = isinstance(shape, tuple) and all(isinstance(size, int) for size in shape[1:])
     return tuple(shape[1:]) if known and shape else None
-
-
-def _logits(outputs: Any, schema: LabelSchema, label: Label) -> tf.Tensor:
-    if isinstance(outputs, Mapping):
-        return outputs[label.name]
-    if isinstance(outputs, (list, tuple)):
-        return outputs[schema.names.index(label.name)]
-    return outputs

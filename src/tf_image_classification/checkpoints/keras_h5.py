@@ -1,10 +1,10 @@
-"""Weights that Keras stores by kind and order of layers: ``.weights.h5``, and inside ``.keras``.
+"""Reads Keras weights that are stored by kind and order of layers: ``.weights.h5``, ``.keras``.
 
     values = read("model.weights.h5", model)
 
 Such a file has a group for each layer, ``layers/conv2d_1/vars/0``. Keras finds the layers of the
-same model in it. Where the model is built in another way, as with a network inside a model, the
-names that newer files keep of the layers count, and else the order of each kind.
+same model in it. Where the model is nested in another way, layers are matched by the names in newer
+files, else by the order of each kind.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ def read(path: str, model: keras.Model) -> Values:
         model: the network to fill.
 
     Returns:
-        Variables that belong to one of the model by its path there; what has no place by its place
-        in the file.
+        Values by the path of the model's variable; unmatched ones by their path in the file.
     """
     stored = dict(_stored(path))
     placed = _by_keras(path, model)
@@ -53,7 +52,7 @@ class _Stored:
 
     Attributes:
         value: its value.
-        layer: the name of its layer, or "" where the file does not keep it.
+        layer: the name of its layer, or "" in files without names.
     """
 
     def __init__(self, value: npt.NDArray[Any], layer: str) -> None:
@@ -62,7 +61,7 @@ class _Stored:
 
 
 def _stored(path: str) -> Iterator[tuple[str, _Stored]]:
-    """Every weight of the file by its place, layers in the order of their numbers."""
+    """Every weight of the file by its path, layers in the order of their numbers."""
     with h5py.File(path, "r") as file:
         places: list[str] = []
         file.visititems(lambda place, item: places.append(place) if _is_weight(item) else None)
@@ -77,7 +76,7 @@ def _is_weight(item: Any) -> bool:
 
 
 def _in_order(place: str) -> list[tuple[str, int]]:
-    """Numbers at the ends of names by their values; a name without one is the first."""
+    """A sort key: numbers at the ends of names by value; a name without a number comes first."""
     parts = []
     for part in place.split("/"):
         found = re.fullmatch(r"(.*?)_?(\d*)", part)
@@ -87,10 +86,9 @@ def _in_order(place: str) -> list[tuple[str, int]]:
 
 
 def _by_keras(path: str, model: keras.Model) -> Values:
-    """What Keras loads, under the names that it has in this model.
+    """The values that Keras loads, by path in this model, which is left unchanged.
 
-    What still holds no number afterwards was not in the file, or has another shape there. The
-    model is left as it was.
+    Variables that are still NaN afterwards are not in the file, or have another shape there.
     """
     before = [variable.numpy() for variable in model.variables]
     floating = [v for v in model.variables if tf.as_dtype(v.dtype).is_floating]
@@ -98,7 +96,7 @@ def _by_keras(path: str, model: keras.Model) -> Values:
         for variable in floating:
             variable.assign(np.full(variable.shape, np.nan))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the report says it
+            warnings.simplefilter("ignore")  # the report names them
             model.load_weights(path, skip_mismatch=True)
         values = {v.path: np.array(v.numpy()) for v in floating}
     finally:
@@ -108,7 +106,7 @@ def _by_keras(path: str, model: keras.Model) -> Values:
 
 
 def _without(stored: Mapping[str, _Stored], placed: Values) -> list[str]:
-    """The places whose values Keras has put nowhere."""
+    """The paths in the file whose values Keras has not loaded."""
     counts = collections.Counter(_digest(value) for value in placed.values())
     left = []
     for place, item in stored.items():
@@ -125,7 +123,7 @@ def _digest(value: npt.NDArray[Any]) -> tuple[tuple[int, ...], bytes]:
 
 
 def _by_name(stored: Mapping[str, _Stored]) -> Values:
-    """The weights behind the names of their layers; {} where the file does not keep these."""
+    """The weights by layer name; {} for files without names."""
     if not all(item.layer for item in stored.values()):
         return {}
     return {
@@ -134,7 +132,7 @@ def _by_name(stored: Mapping[str, _Stored]) -> Values:
 
 
 def _by_kind(stored: Mapping[str, _Stored], model: keras.Model) -> Values:
-    """The weights behind the names of the model's layers, each kind in its order."""
+    """The weights by the names of the model's layers, matched in the order of each kind."""
     of_model: dict[str, list[str]] = collections.defaultdict(list)
     for layer in _leaves(model):
         of_model[_kind(type(layer).__name__)].append(layer.variables[0].path.rpartition("/")[0])
@@ -162,5 +160,9 @@ def _leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
 
 
 def _kind(class_name: str) -> str:
-    """The name that Keras gives layers of a class: ``DepthwiseConv2D`` is depthwise_conv2d."""
+    """Keras's name for layers of a class.
+
+    >>> _kind("DepthwiseConv2D")
+    'depthwise_conv2d'
+    """
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", class_name).lower()

@@ -1,11 +1,11 @@
-"""Which variable of a Keras file belongs to which variable of a model, where their names differ.
+"""Matches variables of a Keras file with those of a model whose names differ.
 
     by_layer(["block1a_dwconv/depthwise_kernel"], model)
     {"block1a_dwconv/kernel": "block1a_dwconv/depthwise_kernel"}
 
 Keras 2 and Keras 3 name the same network differently: a depthwise convolution's kernel, slashes and
-capitals in layer names, the scopes around a layer, and the numbers that layers without a name of
-their own get. Layers are matched first, then the variables inside them.
+capitals in layer names, the scopes around a layer, and the numbers of unnamed layers. Layers are
+matched first, then the variables inside them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tf_image_classification.checkpoints.name_maps import INCEPTION_SCOPES, SEED_STATE
 
-# Layers that Keras calls after their class and a number.
+# Layers that Keras names by class and number.
 _KINDS = (
     *("conv1d", "conv2d", "conv3d", "conv1d_transpose", "conv2d_transpose", "conv3d_transpose"),
     *("depthwise_conv1d", "depthwise_conv2d", "separable_conv1d", "separable_conv2d", "dense"),
@@ -34,7 +34,7 @@ class _Variable(NamedTuple):
 
     Attributes:
         name: its whole name.
-        word: the last part of it, such as kernel.
+        word: the last part of it, e.g. kernel.
         shape: its shape.
     """
 
@@ -47,7 +47,7 @@ _Layers = dict[str, list[_Variable]]
 
 
 def by_layer(values: Mapping[str, npt.NDArray[Any]], model: keras.Model) -> dict[str, str]:
-    """For variables of a model the names that they have in a file, found by their layers.
+    """The names in a file of the variables of a model, matched by their layers.
 
     Args:
         values: the file's variables, in its order.
@@ -68,7 +68,7 @@ def by_layer(values: Mapping[str, npt.NDArray[Any]], model: keras.Model) -> dict
 
 
 def _layers(shapes: Mapping[str, tuple[int, ...]], root: str) -> _Layers:
-    """Variables by layer, its name with all scopes around it."""
+    """Variables by the full name of their layer, scopes included."""
     layers: _Layers = {}
     for name, shape in shapes.items():
         layer, slash, word = name.rpartition("/")
@@ -78,7 +78,7 @@ def _layers(shapes: Mapping[str, tuple[int, ...]], root: str) -> _Layers:
 
 
 def _matched(of_file: _Layers, of_model: _Layers) -> dict[str, str]:
-    """The file's layer for each of the model's, found by four comparisons, the surest first."""
+    """The file's layer for each layer of the model, by four comparisons, the strictest first."""
     numbered = _numbered(of_file, of_model)
     matched = {ours: theirs for ours, theirs in numbered.items() if theirs}
     keys = (lambda layer: layer, _plain, lambda layer: _plain(layer.rpartition("/")[2]))
@@ -107,10 +107,10 @@ def _plain(layer: str) -> str:
 
 
 def _numbered(of_file: _Layers, of_model: _Layers) -> dict[str, str | None]:
-    """The file's layer for each of the model's that has only a number; None: it has none there.
+    """The file's layer for each unnamed, numbered layer of the model; None: the file has none.
 
-    Numbers depend on what else was built in the same process, and began at 1 before TensorFlow 2.
-    Where the file does not have all numbers of the model, the order counts.
+    Numbers depend on the other models of the process, and began at 1 before TensorFlow 2. Where
+    the file does not have all numbers of the model, layers are matched in order.
     """
     found: dict[str, str | None] = {}
     ours, theirs = _by_kind(_names_with_numbers(of_model)), _by_kind({n: n for n in of_file})
@@ -126,7 +126,7 @@ def _numbered(of_file: _Layers, of_model: _Layers) -> dict[str, str | None]:
 
 
 def _by_kind(names: Mapping[str, str]) -> dict[str, dict[int, str]]:
-    """Layers by kind and number, from their names; kinds with a number twice are left out."""
+    """Layers by kind and number, from their names; kinds with a repeated number are left out."""
     kinds: dict[str, list[tuple[int, str]]] = {}
     for layer, name in names.items():
         match = _NUMBERED.fullmatch(name.rpartition("/")[2])
@@ -140,7 +140,7 @@ def _by_kind(names: Mapping[str, str]) -> dict[str, dict[int, str]]:
 
 
 def _names_with_numbers(of_model: _Layers) -> dict[str, str]:
-    """The model's layers by what Keras calls them; Inception's have names of our own."""
+    """The model's layers with their names in Keras; those of Inception are renamed here."""
     names = {layer: layer for layer in of_model}
     leaves = {layer.rpartition("/")[2]: layer for layer in of_model}
     for scopes in INCEPTION_SCOPES.values():
@@ -155,7 +155,7 @@ def _names_with_numbers(of_model: _Layers) -> dict[str, str]:
 
 
 def _variables(of_file: list[_Variable], of_model: list[_Variable]) -> dict[str, str]:
-    """The file's name for each variable of a layer: by word, and else by order and shape."""
+    """The file's name for each variable of a layer: by word, else by order and shape."""
     by_word = {variable.word: variable for variable in of_file}
     found = {v.name: by_word[v.word].name for v in of_model if v.word in by_word}
     used = set(found.values())

@@ -1,9 +1,9 @@
-"""Checkpoints of one folder: written whole or not at all, found by name, verified when read.
+"""The checkpoints of one folder: written atomically, verified when read.
 
 A checkpoint is a pair of TensorBundle files, ``step-00000123.index`` and ``.data-00000-of-00001``,
-that ``tf.train.load_checkpoint`` reads; its tensors have plain names such as ``model/conv/kernel``.
+that ``tf.train.load_checkpoint`` reads; its tensors have plain names, e.g. ``model/conv/kernel``.
 A step that is saved again gets files of its own, ``step-00000123-2.index``, before the first ones
-go: a pair of files cannot be replaced in one instant.
+are removed: a pair of files cannot be replaced atomically.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.errors import CheckpointError, DataError
+from tf_image_classification.errors import CheckpointError, DataError, short_message
 from tf_image_classification.system import files
 
 log = logging.getLogger("tf_image_classification")
 
-_NOTES = "notes"  # the tensor that holds everything that is no tensor, as JSON
+_NOTES = "notes"  # the tensor with everything that is no tensor, as JSON
 _NAME = re.compile(r"^step-(\d+)(?:-(\d+))?\.index$")
 _UNFINISHED = ".unfinished-"
 _DATA_SUFFIX = ".data-00000-of-00001"
@@ -54,8 +54,8 @@ class CheckpointStore:
     """The checkpoints of a folder.
 
     Attributes:
-        folder: where they lie, local or remote; created by the first save.
-        keep: how many of the newest remain; -1 for all.
+        folder: local or remote; created by the first save.
+        keep: number of the newest checkpoints to keep; -1: all.
     """
 
     folder: str
@@ -74,11 +74,11 @@ class CheckpointStore:
         return files.join(self.folder, f"step-{step:08d}{again}")
 
     def _names(self) -> list[str]:
-        """Every name in the folder; in a bucket each look at it is a request."""
+        """Every name in the folder; in a bucket each call is a request."""
         return files.list_folder(self.folder, with_hidden=True, missing_ok=True)
 
     def _found(self) -> list[tuple[int, int]]:
-        """Step and how many times it had been saved, of every checkpoint that is there."""
+        """Step and save count of every checkpoint in the folder."""
         return _checkpoints_among(self._names())
 
     def save(
@@ -89,31 +89,31 @@ class CheckpointStore:
         *,
         also_keep: Collection[int] = (),
     ) -> str:
-        """Write a checkpoint and remove those that are too many, or of later steps.
+        """Write a checkpoint; remove surplus ones and those of later steps.
 
-        A later step is there when it was damaged, or of a life of the run that went on from here
-        and was cut off; the run will come to it anew.
+        A later step exists when its checkpoint was damaged, or an earlier process went on from here
+        and was killed; the run will reach that step again.
 
-        Both files are written where no reader looks, and moved, or uploaded to a bucket, when they
-        are complete, the index last; a process killed at any instant leaves the older ones usable.
+        Both files are written under a hidden name and moved, or uploaded to a bucket, when they are
+        complete, the index last; a process killed at any time leaves the older ones usable.
 
         Args:
             step: steps done.
             tensors: values by name.
-            notes: values that JSON can hold.
-            also_keep: earlier steps whose checkpoints remain, beside the newest ones.
+            notes: JSON values.
+            also_keep: earlier steps whose checkpoints are kept beside the newest ones.
 
         Returns:
             The checkpoint's path.
 
         Raises:
-            CheckpointError: it cannot be written, for instance because the disk is full.
+            CheckpointError: it cannot be written, e.g. because the disk is full.
         """
         is_remote = files.is_remote(self.folder)
         place = tempfile.mkdtemp(prefix="tfic-") if is_remote else self.folder
         unfinished = os.path.join(place, _UNFINISHED + uuid.uuid4().hex)
         try:
-            if not is_remote:  # a bucket has no folders to make
+            if not is_remote:  # a bucket has no folders
                 files.make_folder(self.folder)
             names = self._names()
             self._remove_leftovers(names)
@@ -135,7 +135,7 @@ class CheckpointStore:
                 self._remove_leftovers(self._names())
             raise CheckpointError(
                 f"The checkpoint of step {step} cannot be written to {self.folder}: "
-                f"{files.plain_reason(error)}. "
+                f"{short_message(error)}. "
                 "Older checkpoints are untouched; free some space or correct the folder, and start "
                 "the same command again to resume."
             ) from error
@@ -159,10 +159,10 @@ class CheckpointStore:
         return _load(self.prefix(step), step)
 
     def newest(self) -> Saved | None:
-        """The newest checkpoint that can be read, or None when the folder has none.
+        """The newest readable checkpoint, or None when the folder has no checkpoint.
 
         Raises:
-            CheckpointError: the folder has checkpoints, and not one of them can be read.
+            CheckpointError: the folder has checkpoints, but none is readable.
         """
         found = self._found()
         for step in sorted({step for step, _ in found}, reverse=True):
@@ -179,12 +179,12 @@ class CheckpointStore:
         return None
 
     def _remove(self, step: int, number: int) -> None:
-        """Remove a checkpoint, its index first, so that it is never half there."""
+        """Remove a checkpoint, its index first, so that it is never incomplete."""
         for suffix in (".index", _DATA_SUFFIX):
             files.remove_file(self._path(step, number) + suffix)
 
     def _remove_leftovers(self, names: Iterable[str]) -> None:
-        """What a process left behind that was killed while it saved or removed a checkpoint."""
+        """Remove the leftovers of a process that was killed during a save or a removal."""
         whole = {name.removesuffix(".index") for name in names if name.endswith(".index")}
         for name in names:
             if name.startswith(_UNFINISHED):
@@ -212,14 +212,14 @@ def _load(prefix: str, step: int) -> Saved:
 
 
 def read_tensors(prefix: str) -> dict[str, npt.NDArray[Any]]:
-    """Every tensor of a TensorFlow checkpoint by name; each one's checksum is verified.
+    """Every tensor of a TensorFlow checkpoint by name; checksums are verified.
 
     Args:
         prefix: the checkpoint's path without ``.index``.
 
     Raises:
         CheckpointError: a file is missing or damaged.
-        DataError: a bucket refuses to give it, so that nothing is known of its state.
+        DataError: the bucket cannot be read, so the state of the checkpoint is unknown.
     """
     try:
         with _local_copy(prefix) as local:
@@ -232,13 +232,13 @@ def read_tensors(prefix: str) -> dict[str, npt.NDArray[Any]]:
 
 
 def _as_array(value: Any) -> npt.NDArray[Any]:
-    """NumPy's own texts lose zeros at their end."""
+    """A value as an array; bytes as objects, since NumPy's bytes lose zeros at their end."""
     return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 @contextlib.contextmanager
 def _local_copy(prefix: str) -> Iterator[str]:
-    """A prefix on this machine: of a remote checkpoint a copy, instead of a request a tensor."""
+    """A local prefix: of a remote checkpoint a copy, to avoid a request per tensor."""
     if not files.is_remote(prefix):
         yield prefix
         return

@@ -1,4 +1,4 @@
-"""Starting from the weights of another model: what fits by name and shape, and a report of it.
+"""Warm start: loads the weights of another model by name and shape, with a report.
 
 report = warm_start(model, "pretrained/model.ckpt")
 print(report.text())
@@ -24,9 +24,9 @@ from tf_image_classification.checkpoints.weight_files import Values, WeightFile,
 from tf_image_classification.errors import CheckpointError, did_you_mean
 from tf_image_classification.labels import LabelSchema
 
-_MOST_SHOWN = 4
-_MOST_OUTPUTS = 3  # layers
-# What a file of weights may hold beside the body: outputs, and what an optimizer or a metric kept.
+_MAX_SHOWN = 4
+_MAX_OUTPUTS = 3  # layers
+# Variables beside the body of a network: outputs, and the state of optimizers and metrics.
 _NOT_BODY = re.compile(
     r"(?i)logits|(^|/)fc\d*(/|$)|^aux|predictions|(^|/)(head|classifier|top|outputs?)(/|$)"
     r"|global_step|ExponentialMovingAverage|momentum|velocity|RMSProp|Adam|Adagrad|optimizer"
@@ -36,16 +36,16 @@ _NOT_BODY = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class WarmStartReport:
-    """What became of every variable.
+    """The variables that a warm start loaded, and those that it did not.
 
     Attributes:
         source: the checkpoint.
-        loaded: model variables that took a value.
-        initialised: model variables that the file does not have.
+        loaded: model variables that were loaded.
+        initialised: model variables that are not in the file.
         excluded: model variables that the scopes left out.
         mismatched: model variables whose shape differs, with both shapes.
-        unused: variables of the file that nothing took.
-        classes: what became of each label's output rows where the file knows other classes.
+        unused: variables of the file that were not used.
+        classes: for each label with other classes in the file, the output rows loaded by name.
     """
 
     source: str
@@ -75,8 +75,8 @@ class WarmStartReport:
         lines = [self.summary(), *(f"  {text}" for text in self.classes)]
         for kind, names in kinds.items():
             if names:
-                more = len(names) - _MOST_SHOWN
-                shown = ", ".join(names[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+                more = len(names) - _MAX_SHOWN
+                shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
                 lines.append(f"  {kind}: {shown}")
         return "\n".join(lines)
 
@@ -93,11 +93,11 @@ def warm_start(
 ) -> WarmStartReport:
     """Set the variables of a model to those of a checkpoint, where name and shape agree.
 
-    A variable ``net/conv/kernel`` takes the file's value of that name, or of ``conv/kernel`` when
-    the file does not have the model's own name in front, or of the name that ``name_maps`` gives it
-    in TF-Slim. Scopes may be given in either name. Moving averages in our own checkpoints are
-    preferred to the raw weights. Where the weights bring their class names, as a model folder does,
-    the rows of the output are loaded by name.
+    A variable ``net/conv/kernel`` is loaded from that name in the file, from ``conv/kernel`` when
+    the file lacks the model's own name in front, or from its TF-Slim name (``name_maps``). Scopes
+    may be given in either name. Moving averages in a run's own checkpoints are preferred to the raw
+    weights. Where the weights come with class names, as in a model folder, the rows of the output
+    are loaded by class name.
 
     Args:
         model: the model, built.
@@ -106,11 +106,11 @@ def warm_start(
         exclude_scopes: do not load variables whose names begin with one of these.
         with_averages: as ``read_weights``.
         schema: the model's labels; None: the rows of the output are loaded by number.
-        image_shape: of the model's images, for a model that does not tell it.
+        image_shape: of the model's images, for a model without an input shape.
 
     Raises:
         CheckpointError: the file is missing or unreadable, nothing in it fits, or it is of another
-            network of the same kind.
+            network.
     """
     file = read_weights(path, model, with_averages=with_averages)
     changes = {}
@@ -129,7 +129,7 @@ def load_values(
     restore_scopes: Sequence[str] = (),
     exclude_scopes: Sequence[str] = (),
 ) -> WarmStartReport:
-    """As ``warm_start``, from arrays by name; ``source`` is what to call them.
+    """As ``warm_start``, from arrays by name; ``source`` names them in the report.
 
     Raises:
         CheckpointError: as ``warm_start``.
@@ -145,10 +145,9 @@ def _load(
     exclude_scopes: Sequence[str],
     changes: Mapping[str, RowChange] | None = None,
 ) -> WarmStartReport:
-    loaded: list[str] = []
-    initialised: list[str] = []
-    excluded: list[str] = []
-    mismatched: list[str] = []
+    outcomes: dict[str, list[str]] = {
+        kind: [] for kind in ("loaded", "initialised", "excluded", "mismatched")
+    }
     used: set[str] = set()
     sentences: dict[str, str] = {}
     left_out: set[str] = set()
@@ -160,16 +159,14 @@ def _load(
     for variable in (v for v in model.variables if not v.path.endswith(SEED_STATE)):
         path, shape = str(variable.path), tuple(variable.shape)
         names = _names(model, variable, old)
-        in_layer = of_layer.get(path)
-        found = in_layer or next((name for name in names if name in values), None)
-        if _begins(names, exclude_scopes) or (
-            restore_scopes and not _begins(names, restore_scopes)
-        ):
-            excluded.append(path)
+        found = of_layer.get(path) or next((name for name in names if name in values), None)
+        is_wanted = not restore_scopes or _begins(names, restore_scopes)
+        if not is_wanted or _begins(names, exclude_scopes):
+            outcomes["excluded"].append(path)
             left_out |= {found} if found else set()
             continue
         if found is None:
-            initialised.append(path)
+            outcomes["initialised"].append(path)
             continue
         used.add(found)
         value = _fitted(values[found], shape, names.get(found))
@@ -179,25 +176,22 @@ def _load(
             if change.fits(rows, shape):
                 sentences[change.label] = change.text
                 variable.assign(change.apply(variable.numpy(), rows))
-                (loaded if change.has_common else initialised).append(path)
+                outcomes["loaded" if change.has_common else "initialised"].append(path)
                 continue
         if value.shape != shape:
-            mismatched.append(f"{path}: {values[found].shape} in the file, {shape} in the model")
+            text = f"{path}: {values[found].shape} in the file, {shape} in the model"
+            outcomes["mismatched"].append(text)
             continue
         variable.assign(value)
-        loaded.append(path)
+        outcomes["loaded"].append(path)
         has_old_names |= any(found == name for name, _ in old.get(path, ()))
-    unused = tuple(sorted(set(values) - used))
     report = WarmStartReport(
         source,
-        tuple(loaded),
-        tuple(initialised),
-        tuple(excluded),
-        tuple(mismatched),
-        unused,
-        tuple(sentences.values()),
+        **{kind: tuple(paths) for kind, paths in outcomes.items()},
+        unused=tuple(sorted(set(values) - used)),
+        classes=tuple(sentences.values()),
     )
-    if not loaded:
+    if not report.loaded:
         raise CheckpointError(
             f"{report.summary()}. Nothing fits, so this would be a training from scratch. "
             + _why_nothing_fits(report, values)
@@ -214,10 +208,10 @@ def _refuse_unknown_scopes(
     restore_scopes: Sequence[str],
     exclude_scopes: Sequence[str],
 ) -> None:
-    """See that each scope chooses something.
+    """Check that each scope matches a variable.
 
     Raises:
-        CheckpointError: no variable's name begins with one of them; names near ones.
+        CheckpointError: no variable's name begins with one of them; suggests similar names.
     """
     known = {name for variable in model.variables for name in _names(model, variable, old)}
     for option, scopes in (("restore", restore_scopes), ("exclude", exclude_scopes)):
@@ -237,7 +231,7 @@ def _refuse_other_network(
     left_out: Collection[str],
     model: keras.Model,
 ) -> None:
-    """See that all of the file's body has found its place; outputs may differ.
+    """Check that the whole body of the file was used; outputs may differ.
 
     Raises:
         CheckpointError: the file is of another network.
@@ -256,28 +250,28 @@ def _refuse_other_network(
     found = without_place or [misfits[path] for path in of_another_shape]
     if not found:
         return
-    what = "have no place in the model" if without_place else "have another shape"
+    problem = "have no place in the model" if without_place else "have another shape"
     raise CheckpointError(
-        f"{report.summary()}. {len(found)} variables of the file's body, such as {found[0]}, "
-        f"{what}, so the file is of another network. Choose the network that it was made with; "
+        f"{report.summary()}. {len(found)} variables of the file's body, e.g. {found[0]}, "
+        f"{problem}, so the file is of another network. Choose the network that it was made with; "
         "or, if only a part is wanted, name that with --checkpoint_restore_scopes, or leave out "
         "the rest with --checkpoint_exclude_scopes."
     )
 
 
 def _could_be_outputs(values: Values) -> bool:
-    """Whether variables of a file without order are those of a few linear layers."""
+    """Whether variables of an unordered file are those of a few linear layers."""
     layers = {name.rpartition("/")[0] for name in values}
-    return len(layers) <= _MOST_OUTPUTS and all(value.ndim <= 2 for value in values.values())
+    return len(layers) <= _MAX_OUTPUTS and all(value.ndim <= 2 for value in values.values())
 
 
 def _of_body(
     names: Sequence[str], in_order: Mapping[str, Any], loaded: Collection[str]
 ) -> list[str]:
-    """The names that are neither of outputs nor of an optimizer.
+    """The names that belong neither to outputs nor to an optimizer.
 
-    Outputs are what comes behind all that was loaded, in the order of the file or the model, and
-    what is called so.
+    Outputs are recognised by their names, or by their place behind all loaded variables in the
+    order of the file or the model.
     """
     places = {name: place for place, name in enumerate(in_order)}
     last = max((places[name] for name in loaded if name in places), default=-1)
@@ -287,7 +281,7 @@ def _of_body(
 def _fitted(
     value: npt.NDArray[Any], shape: tuple[int, ...], change: Change | None
 ) -> npt.NDArray[Any]:
-    """A file's value as a model wants it: changed, and of a 1x1 convolution as a matrix."""
+    """A file's value converted for the model; a 1x1 convolution may become a matrix."""
     if change is not None:
         value = change(value, shape)
     is_matrix = value.ndim == 4 and len(shape) == 2 and value.shape[-1] == shape[-1]
@@ -295,7 +289,7 @@ def _fitted(
 
 
 def _with_our_root(model: keras.Model, values: Values) -> Values:
-    """The values with the name of another model before theirs taken away, when all have one."""
+    """The values without the name of another model in front, when all have one."""
     ours = {name for v in model.variables for name in _names(model, v, {})}
     if ours & set(values):
         return values
@@ -321,7 +315,7 @@ def _why_nothing_fits(report: WarmStartReport, values: Mapping[str, npt.NDArray[
 def _names(
     model: keras.Model, variable: keras.Variable, old: Mapping[str, Sequence[OldName]]
 ) -> dict[str, Change | None]:
-    """The names under which a model variable may lie in a file, with how its value changes."""
+    """The possible names of a model variable in a file, with the conversion of its value."""
     path = str(variable.path)
     names: dict[str, Change | None] = {path: None, path.removeprefix(f"{model.name}/"): None}
     return names | {name: change for name, change in old.get(path, ()) if name not in names}

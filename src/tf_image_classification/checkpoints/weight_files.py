@@ -1,4 +1,4 @@
-"""Reading weights in every form that they come in, as arrays by name.
+"""Reads weights of every supported format as arrays by name.
 
 file = read_weights("pretrained/model.ckpt", model)
 file.values["MobilenetV1/Conv2d_0/weights"].shape
@@ -37,13 +37,13 @@ _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """What a file or folder of weights holds.
+    """The content of a file or folder of weights.
 
     Attributes:
-        values: its variables by the names that they have there, in its order.
-        has_keras_names: whether Keras named the variables, by layers.
+        values: its variables by their names in the file, in its order.
+        has_keras_names: whether the names are Keras's, by layers.
         is_in_order: whether their order is that of the layers.
-        is_whole: whether they are the weights of one network, so that each should find a place.
+        is_whole: whether they are the weights of one network, so that each should be used.
     """
 
     values: Values
@@ -53,16 +53,15 @@ class WeightFile:
 
 
 def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) -> WeightFile:
-    """Every variable of a file or folder by its name there.
+    """The weights in a file or folder.
 
     Args:
         path: a TensorFlow 1 or 2 checkpoint (its prefix, either of its files, or the single file of
-            the oldest form), a folder of checkpoints, a model folder of ours, a SavedModel, or a
-            Keras ``.weights.h5``, ``.h5`` or ``.keras`` file; local or remote.
-        model: the network to fill; files of Keras that know their layers by kind and order only are
-            read with its help.
-        with_averages: whether moving averages beside the weights of a TensorFlow 1 checkpoint take
-            their place. Those in checkpoints of ours always do.
+            the oldest form), a folder of checkpoints, a model folder, a SavedModel, or a Keras
+            ``.weights.h5``, ``.h5`` or ``.keras`` file; local or remote.
+        model: the network to fill; needed for Keras files without layer names.
+        with_averages: whether to use the moving averages of a TensorFlow 1 checkpoint in place of
+            its weights. Those in a run's own checkpoints are always used.
 
     Raises:
         CheckpointError: it is missing, incomplete or unreadable.
@@ -87,7 +86,7 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
 
 
 def _of_checkpoint(values: Values) -> WeightFile:
-    """The weights among a checkpoint's tensors: one of ours, of an object graph, or of TF 1."""
+    """The weights among the tensors of a checkpoint: of a run, of an object graph, or of TF 1."""
     if "notes" in values and any(name.startswith("model/") for name in values):
         return WeightFile(_model_part(values), has_keras_names=True, is_whole=True)
     if _GRAPH in values:
@@ -103,8 +102,8 @@ def _read_checkpoint(prefix: str) -> Values:
         names = files.list_folder(folder or ".", missing_ok=True)
         if f"{name}.index" in names and not any(n.startswith(f"{name}.data-") for n in names):
             raise CheckpointError(
-                f"The checkpoint {prefix} is incomplete: only its .index is there, without the "
-                f".data-00000-of-00001 that holds the numbers. Copy that beside it."
+                f"The checkpoint {prefix} is incomplete: only its .index exists, without the "
+                f".data-00000-of-00001 that holds the values. Copy that file as well."
             ) from error
         raise CheckpointError(
             f"{error} Expected a TensorFlow checkpoint, a SavedModel, a model folder, or a Keras "
@@ -113,7 +112,7 @@ def _read_checkpoint(prefix: str) -> Values:
 
 
 def _in_folder(folder: str) -> str:
-    """The prefix of the checkpoint that a folder stands for."""
+    """The prefix of the checkpoint in a folder."""
     if files.exists(files.join(folder, "saved_model.pb")):
         return files.join(folder, "variables/variables")
     for inner in ("best", "checkpoints", ""):
@@ -129,7 +128,7 @@ def _in_folder(folder: str) -> str:
 
 
 def _model_part(values: Mapping[str, npt.NDArray[Any]]) -> Values:
-    """The model's weights in one of our checkpoints, averaged where it keeps averages."""
+    """The model's weights in a run's checkpoint, averaged where it keeps averages."""
     ours = {n.removeprefix("model/"): v for n, v in values.items() if n.startswith("model/")}
     averages = {
         n.removeprefix("average/"): v for n, v in values.items() if n.startswith("average/")
@@ -138,7 +137,7 @@ def _model_part(values: Mapping[str, npt.NDArray[Any]]) -> Values:
 
 
 def _by_full_name(values: Values) -> Values:
-    """The variables of a TensorFlow 2 checkpoint by their own names, not by places in a graph."""
+    """The variables of a TensorFlow 2 checkpoint by their names, not by their object paths."""
     graph = trackable_object_graph_pb2.TrackableObjectGraph()
     graph.ParseFromString(values[_GRAPH].item())
     named = {}
@@ -170,10 +169,10 @@ def _unordered(path: str, model: keras.Model) -> WeightFile:
 
 
 def _read_archive(path: str, model: keras.Model) -> WeightFile:
-    """The variables of a ``.keras`` file, also of one whose model Keras 3 cannot build."""
+    """The variables of a ``.keras`` file, even if Keras 3 cannot build its model."""
     try:
         source = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError):  # of Keras 2, or of a layer that is not known here
+    except (ValueError, TypeError, KeyError):  # of Keras 2, or with a custom layer
         with (
             zipfile.ZipFile(path) as archive,
             tempfile.TemporaryDirectory(prefix="tfic-") as folder,
@@ -195,7 +194,7 @@ def _local_file(path: str) -> Iterator[str]:
 
 
 def _read_legacy(path: str) -> Values | None:
-    """The weights of a file of Keras 2, which has their names; None when it is a newer one."""
+    """The weights of a Keras 2 file, which has their names; None for a newer file."""
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
         if "layer_names" not in root.attrs:
@@ -209,10 +208,10 @@ def _read_legacy(path: str) -> Values | None:
 
 
 def _with_layer(layer: str, names: Sequence[str]) -> list[str]:
-    """The names of a layer's weights behind the name of the layer that they belong to.
+    """The names of a layer's weights with the layer's name in front.
 
-    Usually it is there: ``conv1/kernel:0``. Keras 1 wrote ``conv1_W:0``, and a graph that had the
-    name before ``conv1_1/kernel:0``. A model inside a model has the names of its own layers.
+    Usually they have it: ``conv1/kernel:0``. Keras 1 wrote ``conv1_W:0``, and a repeated build in
+    one graph ``conv1_1/kernel:0``. A nested model has the names of its own layers.
     """
     plain = [name.partition(":")[0] for name in names]
     scopes = {name.rpartition("/")[0] for name in plain}

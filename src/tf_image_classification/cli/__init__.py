@@ -1,1 +1,1 @@
-"""The command ``tfic``: a file a verb, which parses, calls and prints."""
+"""The command ``tfic``: a module per verb. Internal: use the command or the package's functions."""

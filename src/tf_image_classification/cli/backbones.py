@@ -1,33 +1,40 @@
-"""``tfic backbones [WORD ...]``: the ready networks with their facts."""
+"""``tfic backbones [WORD ...]``: the built-in backbones with size, cost and accuracy."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Sequence
 
 from tf_image_classification import backbones
-from tf_image_classification.cli import arguments as cli_arguments
-
-USAGE = """usage: tfic backbones [WORD ...]
-
-Networks for --backbone and backbones.create; with words, those whose names or aliases hold one.
-KerasHub's presets are named hub:PRESET (pip install 'tf_image_classification[hub]').
-"""
+from tf_image_classification.cli.verb import verb
+from tf_image_classification.config import Settings, declare
 
 
-def main(arguments: Sequence[str]) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The arguments of ``tfic backbones``."""
+
+    words: tuple[str, ...] = declare((), "List only backbones whose name or alias contains one.")
+
+
+@verb(
+    "backbones",
+    Arguments,
+    description="List the built-in backbones for --backbone and backbones.create. KerasHub's "
+    "presets are\nnamed hub:PRESET (pip install 'tf_image_classification[hub]').",
+    example="tfic backbones resnet",
+    positions=("words",),
+)
+def main(given: Arguments, settings: Settings) -> int:
     """Print the list; returns 1 when nothing fits."""
-    if cli_arguments.asks_for_help(arguments):
-        print(USAGE, end="")
-        return 0
     found = [
         backbone
         for backbone in map(backbones.find, backbones.names())
-        if not arguments
-        or any(w.lower() in n for w in arguments for n in (backbone.name, *backbone.aliases))
+        if not given.words
+        or any(w.lower() in n for w in given.words for n in (backbone.name, *backbone.aliases))
     ]
     if not found:
-        text = f"No backbone is called like {' or '.join(arguments)}. tfic backbones lists them."
+        text = f"No backbone has a name like {' or '.join(given.words)}. tfic backbones lists them."
         print(text, file=sys.stderr)
         return 1
     head = ("name", "pixels", "M params", "GFLOPs", "top-1 %", "source of top-1")

@@ -1,52 +1,57 @@
-"""``tfic check-spec module:Class [flags]``: the contract, run on a spec, and every export tried."""
+"""``tfic check-spec module:Class``: the contract run on a spec, and every export tried."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 
-from tf_image_classification import tf1_code, train_estimator
-from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import Settings, command_line
-from tf_image_classification.errors import ConfigError, SpecError
-from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification import tf1_code
+from tf_image_classification.cli import specs
+from tf_image_classification.cli.verb import verb
+from tf_image_classification.config import Settings, declare
+from tf_image_classification.errors import SpecError
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
-USAGE = "usage: tfic check-spec module:Class | file.py:Class [flags]"
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The arguments of ``tfic check-spec``."""
+
+    spec: str = declare("", "Spec as module:Class or file.py:Class.", is_required=True)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Check; returns 0 when no promise is broken."""
-    if cli_arguments.asks_for_help(arguments):
-        print(command_line.help_text(USAGE))
-        return 0
-    with ends_the_process():
-        if not arguments or arguments[0].startswith("-"):
-            raise ConfigError(f"Which spec? {USAGE}")
-        reference, rest = arguments[0], arguments[1:]
-        settings = train_estimator.settings_of_command_line(rest)
-        prepare_tensorflow(settings)
-        broken, exports = _checked(reference, settings)
-        for promise in broken:
-            print(f"broken: {promise}")
-        if not broken:
-            print(f"{reference} keeps the contract.")
-        for name, reason in exports.items():
-            print(f"export {name}: {reason or 'works'}")
-    return 1 if broken else 0
+@verb(
+    "check-spec",
+    Arguments,
+    description="Validate a spec: run the contract of EstimatorSpec on synthetic images and try "
+    "every export.\nEnds with status 1 if the spec breaks the contract.",
+    example="tfic check-spec pets.py:PetsSpec --image_size 96",
+    positions=("spec",),
+)
+def main(given: Arguments, settings: Settings) -> int:
+    """Check; returns 0 when the spec keeps the contract."""
+    prepare_tensorflow(settings)
+    broken, exports = _checked(given.spec, settings)
+    for promise in broken:
+        print(f"broken: {promise}")
+    if not broken:
+        print(f"{given.spec} keeps the contract.")
+    for name, reason in exports.items():
+        print(f"export {name}: {reason or 'works'}")
+    return int(bool(broken))
 
 
 def _checked(reference: str, settings: Settings) -> tuple[list[str], dict[str, str]]:
-    """What is wrong with a spec, and if nothing is, by format why it cannot be exported, or "".
+    """The broken promises of a spec with its TensorFlow 1 code, and export errors by format.
 
-    If something is, every line of TensorFlow 1 code is named too.
+    Exports are tried if no promise is broken; the error of one that works is "".
     """
-    from tf_image_classification.estimator_specs import load_spec, source_path
+    from tf_image_classification.estimator_specs import source_path
     from tf_image_classification.workflows import export_check, export_saved_model
     from tf_image_classification.workflows.setup.spec_check import check_spec
 
     path = reference.rpartition(":")[0]
     try:
-        spec = load_spec(reference)
+        spec = specs.load(reference, settings)
     except SpecError as error:
         old = tf1_code.find(path)
         if not old:

@@ -1,66 +1,73 @@
-"""``tfic compare A B``: whether one model is better than another, on the same examples."""
+"""``tfic compare A B``: a paired test of two models on the same examples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 
-from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import make_settings
+from tf_image_classification.cli.verb import check_output, verb
+from tf_image_classification.config import Settings, declare
+from tf_image_classification.errors import UsageError
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
-from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
-_EXAMPLE = "example: tfic compare runs/small runs/large --group_column person"
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The arguments of ``tfic compare``."""
+
+    model_dirs: tuple[str, ...] = declare(
+        (),
+        "The two evaluated model folders A and B, or their predictions.parquet.",
+        is_required=True,
+        aliases=("model_dir",),
+    )
+    group_column: str = declare("", "Column that groups dependent examples, e.g. person.")
+    show: int = declare(5, "Changed examples to name of each kind.", minimum=0)
+    json: str = declare("", "JSON file to write, with all changed examples.")
 
 
-def main(arguments: Sequence[str]) -> int:
+@verb(
+    "compare",
+    Arguments,
+    description="Test whether model B is better or worse than model A on the examples that both "
+    "were\nevaluated on, or whether the difference is not significant.",
+    example="tfic compare runs/small runs/large --group_column person",
+    positions=("model_dirs",),
+)
+def main(given: Arguments, settings: Settings) -> int:
     """Compare; returns the exit status."""
-    given = _parser().parse_args(arguments)
-    with ends_the_process():
-        cli_arguments.check_output("json", given.json)
-        prepare_tensorflow(make_settings({}))
-        from tf_image_classification.evaluation import compare as comparing
-        from tf_image_classification.evaluation.predictions import read_predictions
+    if len(given.model_dirs) != 2:
+        raise UsageError(
+            f"{len(given.model_dirs)} model folders are given ({', '.join(given.model_dirs)}), "
+            "expected 2: tfic compare A B."
+        )
+    check_output("json", given.json)
+    prepare_tensorflow(settings)
+    from tf_image_classification.evaluation import compare as comparing  # late: for TensorFlow
+    from tf_image_classification.evaluation.predictions import read_predictions
 
-        a, b = (read_predictions(_file(path)) for path in (given.a, given.b))
-        found = comparing.compare(a, b, given.group_column)
-        for name, one in found.items():
-            print(f"{name}: {one.verdict}, on {one.difference.count} examples")
-            print(f"  {one.score_name:<20} A {one.a}, B {one.b}")
-            print(f"  {'difference B - A':<20} {one.difference}, p = {one.p_value:.2g}")
-            print(f"  {'flipped':<20} {len(one.gained)} better in B, {len(one.lost)} worse")
-            for kind, names in (("better in B", one.gained), ("worse in B", one.lost)):
-                for uri in names[: given.show]:
-                    print(f"    {kind}: {uri}")
-        if given.json:
-            files.write_json(given.json, comparing.as_json(found))
-            print(f"wrote {given.json}")
+    a, b = (read_predictions(_file(path)) for path in given.model_dirs)
+    found = comparing.compare(a, b, given.group_column)
+    for name, one in found.items():
+        print(f"{name}: {one.verdict}, on {one.difference.count} examples")
+        print(f"  {one.score_name:<20} A {one.a}, B {one.b}")
+        print(f"  {'difference B - A':<20} {one.difference}, p = {one.p_value:.2g}")
+        print(f"  {'flipped':<20} {len(one.gained)} better in B, {len(one.lost)} worse")
+        for kind, names in (("better in B", one.gained), ("worse in B", one.lost)):
+            for uri in names[: given.show]:
+                print(f"    {kind}: {uri}")
+    if given.json:
+        files.write_json(given.json, comparing.as_json(found))
+        print(f"wrote {given.json}")
     return 0
 
 
 def _file(path: str) -> str:
-    """The predictions that a path names: the file itself, or that of a model folder."""
+    """The file of predictions that a path names: itself, or that of a model folder."""
     if path.endswith(".parquet"):
         return path
     folder = ModelFolder(path)
     if not files.exists(folder.predictions):
         folder.known_manifest()
     return folder.predictions
-
-
-def _parser() -> cli_arguments.Parser:
-    parser = cli_arguments.Parser(
-        "tfic compare",
-        description="Say whether model B is better or worse than model A on the examples that both "
-        "were evaluated on, or whether that cannot be told.",
-        epilog=_EXAMPLE,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("a", help="model folder that was evaluated, or a predictions.parquet")
-    add("b", help="the other one")
-    add("--group_column", default="", help="column whose examples belong together, as a person")
-    add("--show", type=int, default=5, help="flipped examples to name of each kind (5)")
-    add("--json", default="", help="JSON file to write, with all flipped examples")
-    return parser

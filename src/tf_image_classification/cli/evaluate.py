@@ -1,57 +1,54 @@
-"""``tfic evaluate --model_dir DIR --eval_metadata DATA``: the model of a folder, on any data."""
+"""``tfic evaluate MODEL_DIR``: the metrics of a model folder's model on any evaluation set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 
-from tf_image_classification import train_estimator
-from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import OPTIONS, command_line
-from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.cli import specs
+from tf_image_classification.cli.verb import verb
+from tf_image_classification.config import Settings, declare
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
-USAGE = (
-    "usage: tfic evaluate --model_dir DIR --eval_metadata FILES [--spec file.py:Class]\n"
-    "       [--group_column NAME] [--keep_evaluation auto|yes|no] [flags]\n\n"
-    "Without --spec the exported model in the folder is evaluated, which needs no other code;\n"
-    "with it the best checkpoint is, with the spec's own metrics. Without --eval_metadata the\n"
-    "evaluation set of the training is used. --group_column NAME: a column of the evaluation set,\n"
-    "such as a person, whose examples belong together; the intervals are then of other people.\n"
-    "--keep_evaluation: whether the folder's reports, exports and predictions are based on this\n"
-    "evaluation from now on; auto (the default): unless it is too small to calibrate a label that\n"
-    "is calibrated now."
-)
-_LEFT_OUT = {
-    *("evaluate", "plan", "allow_changes", "debug", "progress", "train_metadata", "input_mode"),
-    *("stream_block", "inspect", "data_service"),
-}
-OPTIONS_THAT_ACT = tuple(
-    name
-    for name, option in OPTIONS.items()
-    if (option.group in ("run", "data") and name not in _LEFT_OUT)
-    or name in ("precision", "label_smoothing", "regression_loss", "huber_delta")
-    or name == "output_cm_folder"
-)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The arguments of ``tfic evaluate``."""
+
+    spec: str = declare(
+        "",
+        "Spec as module:Class or file.py:Class: evaluate the best checkpoint with the spec's own "
+        "metrics, instead of the exported model, which needs no other code.",
+    )
+    group_column: str = declare(
+        "",
+        "Column of the evaluation set that groups dependent examples, e.g. person; confidence "
+        "intervals are then over groups.",
+    )
+    keep_evaluation: str = declare(
+        "auto",
+        "Whether the folder's reports, exports and predictions are based on this evaluation from "
+        "now on; auto: unless it is too small to calibrate a label that is calibrated now.",
+        choices=("auto", "yes", "no"),
+    )
 
 
-def main(arguments: Sequence[str]) -> int:
+@verb(
+    "evaluate",
+    Arguments,
+    description="Evaluate the model of a model folder on the whole evaluation set: that of its "
+    "training,\nor --eval_metadata.",
+    example="tfic evaluate runs/pets --eval_metadata test.csv",
+    positions=("model_dir",),
+)
+def main(given: Arguments, settings: Settings) -> int:
     """Evaluate; returns the exit status."""
-    if cli_arguments.asks_for_help(arguments):
-        print(command_line.help_text(USAGE, OPTIONS_THAT_ACT))
-        return 0
-    with ends_the_process():
-        reference, rest = cli_arguments.take(arguments, "spec")
-        group, rest = cli_arguments.take(rest, "group_column")
-        choice, rest = cli_arguments.take(rest, "keep_evaluation")
-        settings = train_estimator.settings_of_command_line(rest)
-        cli_arguments.refuse_others(settings, OPTIONS_THAT_ACT, "an evaluation")
-        prepare_tensorflow(settings)
-        from tf_image_classification.estimator_specs import load_spec
+    prepare_tensorflow(settings)
+    from tf_image_classification import train_estimator  # late: help is instant without it
 
-        train_estimator.evaluate(
-            load_spec(reference) if reference else None,
-            settings,
-            group_column=group,
-            keep_evaluation=choice or "auto",
-        )
+    train_estimator.evaluate(
+        specs.load(given.spec, settings) if given.spec else None,
+        settings,
+        group_column=given.group_column,
+        keep_evaluation=given.keep_evaluation,
+    )
     return 0

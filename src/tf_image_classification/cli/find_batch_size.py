@@ -1,30 +1,27 @@
-"""``tfic find-batch-size``: how fast batch sizes are, and which one is enough."""
+"""``tfic find-batch-size``: throughput by batch size, and the smallest one that saturates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tf_image_classification.cli import specs
+from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings
-from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.workflows.setup.environment import cache_dir
 
-USAGE = f"usage: tfic find-batch-size {specs.WHICH} [flags]"
-TRIAL = specs.Trial(
-    "a search for a batch size",
-    [name for name in specs.OPTIONS_OF_A_TRIAL if name not in ("batch_size", "recipe", "epochs")],
+
+@verb(
+    "find-batch-size",
+    specs.SpecArguments,
+    description="Measure the throughput of a few training steps by batch size, and suggest one.",
+    example="tfic find-batch-size --backbone resnet50 --train_metadata pets",
 )
-
-
-def main(arguments: Sequence[str]) -> int:
+def main(given: specs.SpecArguments, settings: Settings) -> int:
     """Try batch sizes; returns the exit status."""
-    return specs.act(arguments, USAGE, _find, trial=TRIAL)
+    with specs.no_model_folder(settings) as trial:
+        spec, trial = specs.spec_and_settings(given.spec, trial)
+        from tf_image_classification.workflows import find_batch_size  # late: it needs TensorFlow
+        from tf_image_classification.workflows.setup.context import make_context
 
-
-def _find(spec: EstimatorSpec, settings: Settings, _: str) -> None:
-    from tf_image_classification.workflows import find_batch_size  # late: it needs TensorFlow
-
-    found = find_batch_size.find_batch_size(spec, settings, cache_dir(settings))
+        found = find_batch_size.find_batch_size(make_context(spec, trial))
     for size, speed in found.images_per_second.items():
         print(f"batch size {size:>5}: {speed:8.1f} images/s")
-    print(f"--batch_size {found.suggestion} (the largest that was tried: {found.largest})")
+    print(f"--batch_size {found.suggestion} (largest tried: {found.largest})")
+    return 0

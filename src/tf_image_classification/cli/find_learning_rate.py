@@ -1,27 +1,38 @@
-"""``tfic find-learning-rate``: rates tried on some steps, with a plot."""
+"""``tfic find-learning-rate``: a learning-rate range test, with a plot."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 
 from tf_image_classification.cli import specs
-from tf_image_classification.config import Settings
-from tf_image_classification.estimator_specs import EstimatorSpec
-
-USAGE = f"usage: tfic find-learning-rate {specs.WHICH} [--output learning_rate.png] [flags]"
-TRIAL = specs.Trial("a search for a learning rate")
+from tf_image_classification.cli.verb import check_output, verb
+from tf_image_classification.config import Settings, declare
 
 
-def main(arguments: Sequence[str]) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments(specs.SpecArguments):
+    """The arguments of ``tfic find-learning-rate``."""
+
+    output: str = declare("learning_rate.png", "PNG file to write.")
+
+
+@verb(
+    "find-learning-rate",
+    Arguments,
+    description="Learning-rate range test: increase the rate over some training steps, plot the "
+    "loss, and\nsuggest a rate.",
+    example="tfic find-learning-rate --backbone resnet50 --train_metadata pets",
+)
+def main(given: Arguments, settings: Settings) -> int:
     """Try rates; returns the exit status."""
-    return specs.act(arguments, USAGE, _find, output="learning_rate.png", trial=TRIAL)
+    check_output("output", given.output)
+    with specs.no_model_folder(settings) as trial:
+        spec, trial = specs.spec_and_settings(given.spec, trial)
+        from tf_image_classification.workflows import find_learning_rate  # late: for TensorFlow
 
-
-def _find(spec: EstimatorSpec, settings: Settings, path: str) -> None:
-    from tf_image_classification.workflows import find_learning_rate  # late: it needs TensorFlow
-
-    found = find_learning_rate.find_learning_rate(*specs.settled(spec, settings))
-    find_learning_rate.draw_learning_rates(found, path)
+        found = find_learning_rate.find_learning_rate(specs.settled(spec, trial))
+        find_learning_rate.draw_learning_rates(found, given.output)
     print(f"tried {len(found.rates)} rates from {found.rates[0]:.2g} to {found.rates[-1]:.2g}")
     print(f"--learning_rate {found.suggestion:g}")
-    print(f"wrote {path}")
+    print(f"wrote {given.output}")
+    return 0

@@ -1,87 +1,91 @@
-"""``tfic inspect SOURCE [--eval OTHER]``: what is wrong with images and labels."""
+"""``tfic inspect SOURCE [--eval OTHER]``: problems of images and labels."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Sequence
 
-from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import make_settings
+from tf_image_classification.cli.verb import check_output, verb
+from tf_image_classification.config import DEFAULT_MAX_PIXELS, Settings, declare
+from tf_image_classification.errors import UsageError
 from tf_image_classification.system import files
-from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
-_EXAMPLE = "example: tfic inspect train.csv --eval eval.csv --page inspection.html"
-_STATUS = {"error": 1}
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The arguments of ``tfic inspect``."""
 
-def main(arguments: Sequence[str]) -> int:
-    """Inspect; returns 1 if there is an error among the findings, else 0."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    if bool(given.backbone) != bool(given.checkpoint_path):
-        parser.error("--backbone and --checkpoint_path go together: a network and its weights")
-    status = 0
-    with ends_the_process():
-        for option in ("page", "json", "write_csv"):
-            cli_arguments.check_output(option, getattr(given, option))
-        if given.backbone:
-            prepare_tensorflow(make_settings({"deterministic": False}))
-        from tqdm import tqdm  # late: help is instant without them
-
-        from tf_image_classification.inspection.page import write_page
-        from tf_image_classification.inspection.summary import summary
-        from tf_image_classification.workflows import inspect as looking
-
-        with tqdm(desc="inspect", unit="img", file=sys.stderr, disable=None) as bar:
-
-            def show(done: int, count: int) -> None:
-                bar.total = count
-                bar.update(done - bar.n)
-
-            found = looking.inspect(
-                given.source,
-                given.eval,
-                label=given.label,
-                group=given.group_column,
-                max_pixels=given.max_image_pixels,
-                num_processes=given.processes,
-                backbone=given.backbone,
-                weights=given.checkpoint_path,
-                for_clean_csv=bool(given.write_csv),
-                on_images=show,
-            )
-        print("\n".join(summary(found)))
-        if given.page:
-            write_page(given.page, found, given.source)
-            print(f"wrote {given.page}")
-        if given.json:
-            files.write_json(given.json, looking.as_json(found))
-            print(f"wrote {given.json}")
-        if given.write_csv:
-            count = looking.write_clean_csv(given.write_csv, found)
-            print(f"wrote {given.write_csv}: {count} images")
-        status = _STATUS.get(found.worst, 0)
-    return status
-
-
-def _parser() -> cli_arguments.Parser:
-    parser = cli_arguments.Parser(
-        "tfic inspect",
-        description="Check every image of a source and its labels.",
-        epilog=_EXAMPLE,
-        allow_abbrev=False,
+    source: str = declare(
+        "",
+        "Images as tfic convert takes them; never changed.",
+        is_required=True,
+        aliases=("train_metadata",),
     )
-    add = parser.add_argument
-    add("source", help="as tfic convert takes it; nothing of it is changed")
-    add("--eval", default="", help="evaluation images, which must not be among the others")
-    add("--label", default="", help="columns of classes, e.g. colour,shape; default: all of them")
-    add("--group_column", default="", help="column whose values must not be in both sets")
-    add("--backbone", default="", help="network whose features find outliers and label errors")
-    add("--checkpoint_path", default="", help="its weights: a file, or imagenet")
-    add("--page", default="inspection.html", help="HTML file to write (inspection.html)")
-    add("--json", default="", help="JSON file with all findings")
-    add("--write_csv", default="", help="CSV of the training images without errors")
-    add("--max_image_pixels", type=int, default=100_000_000, help="larger images are broken")
-    add("--processes", type=int, default=0, help="0: one a core")
-    return parser
+    eval: str = declare(
+        "", "Evaluation images, to check for train/eval leakage.", aliases=("eval_metadata",)
+    )
+    label: str = declare("", "Label columns, e.g. colour,shape; empty: all.")
+    group_column: str = declare("", "Column whose values must not occur in both sets.")
+    backbone: str = declare("", "Backbone whose features find outliers and label errors.")
+    checkpoint_path: str = declare("", "Weights of the backbone: a file, or imagenet.")
+    page: str = declare("inspection.html", "HTML file to write.")
+    json: str = declare("", "JSON file with all findings.")
+    write_csv: str = declare("", "CSV of the training images without errors.")
+    max_image_pixels: int = declare(
+        DEFAULT_MAX_PIXELS, "Maximum pixels per image; larger ones count as broken.", minimum=1
+    )
+    processes: int = declare(0, "Processes; 0: one per core.", minimum=0)
+
+
+@verb(
+    "inspect",
+    Arguments,
+    description="Check every image of a data set and its labels. Ends with status 1 if a finding "
+    "is an error.",
+    example="tfic inspect train.csv --eval eval.csv --page inspection.html",
+    positions=("source",),
+)
+def main(given: Arguments, settings: Settings) -> int:
+    """Inspect; returns 1 if there is an error among the findings, else 0."""
+    if bool(given.backbone) != bool(given.checkpoint_path):
+        raise UsageError("--backbone and --checkpoint_path go together: a network and its weights.")
+    for option in ("page", "json", "write_csv"):
+        check_output(option, getattr(given, option))
+    if given.backbone:
+        prepare_tensorflow(settings.replace(deterministic=False))
+    from tqdm import tqdm  # late: help is instant without them
+
+    from tf_image_classification.inspection.page import write_page
+    from tf_image_classification.inspection.summary import summary
+    from tf_image_classification.workflows import inspect as looking
+
+    with tqdm(desc="inspect", unit="img", file=sys.stderr, disable=None) as bar:
+
+        def show(done: int, count: int) -> None:
+            bar.total = count
+            bar.update(done - bar.n)
+
+        found = looking.inspect(
+            given.source,
+            given.eval,
+            label=given.label,
+            group=given.group_column,
+            max_pixels=given.max_image_pixels,
+            num_processes=given.processes,
+            backbone=given.backbone,
+            weights=given.checkpoint_path,
+            for_clean_csv=bool(given.write_csv),
+            on_images=show,
+        )
+    print("\n".join(summary(found)))
+    if given.page:
+        write_page(given.page, found, given.source)
+        print(f"wrote {given.page}")
+    if given.json:
+        files.write_json(given.json, looking.as_json(found))
+        print(f"wrote {given.json}")
+    if given.write_csv:
+        count = looking.write_clean_csv(given.write_csv, found)
+        print(f"wrote {given.write_csv}: {count} images")
+    return int(found.worst == "error")

@@ -1,4 +1,4 @@
-"""``tfic VERB ...``: finds the verb and hands it the rest of the line."""
+"""``tfic VERB ...``: the command, which runs the module of the verb."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from tf_image_classification.errors import did_you_mean
 from tf_image_classification.system import signals, streams
 
 VERBS = {
-    "train": "train a spec or a ready network, or resume, plan or evaluate its run",
-    "evaluate": "evaluate the model of a folder on any data",
-    "report": "write a page and a card about a trained model",
-    "compare": "say whether one model is better than another",
-    "predict": "say what a trained model makes of images",
-    "export": "write a trained model for another runtime, compared with what was evaluated",
-    "serve": "answer over HTTP, with a page to drop pictures on",
+    "train": "train a spec or a built-in backbone; resume, plan or evaluate its run",
+    "evaluate": "evaluate the model of a model folder on any data",
+    "report": "write an HTML report and a model card",
+    "compare": "test whether one model is better than another",
+    "predict": "run inference on images",
+    "export": "export a model to another format, verified against its evaluation",
+    "serve": "serve a model over HTTP, with a page for trying out images",
     "launch": "run a command as every task of a cluster on this machine",
-    "tune": "search for good settings",
-    "convert": "write a source of images into sharded records",
-    "inspect": "say what is wrong with images and labels, with a page to look at",
-    "preview": "draw training images as the model will see them",
-    "find-learning-rate": "try rates, and draw what they do to the loss",
-    "find-batch-size": "try batch sizes, and say which one is enough",
-    "backbones": "list the ready networks",
+    "tune": "search for hyperparameters",
+    "convert": "convert a data set to sharded TFRecords",
+    "inspect": "check images and labels, with an HTML page",
+    "preview": "draw training images after augmentation",
+    "find-learning-rate": "learning-rate range test",
+    "find-batch-size": "throughput by batch size",
+    "backbones": "list the built-in backbones",
     "submit": "send a training to Vertex AI or Kubernetes",
-    "check-spec": "run the contract on a spec, one message a broken promise",
+    "check-spec": "validate an EstimatorSpec",
 }
+"""Summary of each verb, which is the module of this name."""
 
 
 _RESUMES = {
@@ -41,7 +42,15 @@ _RESUMES = {
     "convert": "Start the same command again: the shards that are complete are kept.",
     "launch": "Start the same command again to resume.",
 }
-"""Verbs that continue where they were stopped."""
+"""Verbs that resume after they were stopped, with the advice to do so."""
+
+_STATUSES = {
+    "0": "success",
+    "1": "an error of the run, e.g. in data or model folder; a failed check; findings",
+    "2": "usage error: unknown verb or flag, wrong value, missing argument, flag without effect",
+    "75": "interrupted, and the same command resumes",
+    "128+N": "stopped by signal N; the same command starts from the beginning",
+}
 
 _OTHER_WORDS = {
     **dict.fromkeys(("fit", "finetune", "fine-tune", "resume", "run", "start"), "train"),
@@ -54,10 +63,10 @@ _OTHER_WORDS = {
     **dict.fromkeys(("plan", "dry-run"), "train --plan"),
     "lr-find": "find-learning-rate",
 }
-"""What other programs call these verbs."""
+"""Names of the verbs in other programs."""
 
 _FOR_THEIR_OUTPUT = ("predict", "backbones", "submit")
-"""Verbs that end when nobody reads their output any more; the others complete their work."""
+"""Verbs that end when standard output is closed; the others complete their work."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guarded(arguments: Sequence[str]) -> int:
-    """Run a verb; a signal ends it with a line and a status."""
+    """Run a verb; a signal ends it with one line and a status."""
     verb = arguments[0] if arguments else ""
     again = _RESUMES.get(verb, "")
     with signals.handled(), signals.stage("", again=again, resumes=verb in _RESUMES):
@@ -96,7 +105,7 @@ def _guarded(arguments: Sequence[str]) -> int:
 
 
 def _with_output(arguments: Sequence[str]) -> int:
-    """Run a verb, whatever becomes of standard output meanwhile."""
+    """Run a verb; a standard output that is closed or full ends it with the right status."""
     try:
         return _run(arguments)
     except BrokenPipeError:  # the reader, such as head, has enough
@@ -132,17 +141,13 @@ def _run(arguments: Sequence[str]) -> int:
         print(f"tfic: {_unknown(arguments[0], rest)}", file=sys.stderr)
         return 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before a verb imports TensorFlow
-    from tf_image_classification.config import command_line  # late: the list of verbs is instant
-
     module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
     with contextlib.nullcontext() if verb in _FOR_THEIR_OUTPUT else streams.may_end():
-        # Without "--" it cannot be known where the command begins, whose flags are its own.
-        is_command = verb in ("launch", "submit") and "--" not in rest
-        return int(module.main(rest if is_command else command_line.usual_form(rest)))
+        return int(module.main(rest))
 
 
 def _unknown(word: str, rest: Sequence[str]) -> str:
-    """What to say of a first word that is not a verb."""
+    """The message for a first word that is not a verb."""
     if word.startswith("-"):
         return (
             f"{word} stands before the verb. Write tfic VERB {word} ..., as in tfic train --help."
@@ -160,6 +165,12 @@ def _unknown(word: str, rest: Sequence[str]) -> str:
 def _help() -> str:
     lines = ["usage: tfic VERB [--help] ...", "", "verbs:"]
     lines += [f"  {verb:<20} {summary}" for verb, summary in VERBS.items()]
+    lines += [
+        "",
+        "flags: --model_dir or --model-dir, --flag value or --flag=value; --flag, --noflag",
+    ]
+    lines += ["", "exit status:"]
+    lines += [f"  {status:<6} {meaning}" for status, meaning in _STATUSES.items()]
     return "\n".join(lines)
 
 

@@ -1,24 +1,35 @@
-"""``tfic preview``: a picture of training images as the model will see them."""
+"""``tfic preview``: a contact sheet of augmented training images, as a PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 
 from tf_image_classification.cli import specs
-from tf_image_classification.config import Settings
-from tf_image_classification.estimator_specs import EstimatorSpec
-
-USAGE = f"usage: tfic preview {specs.WHICH} [--output preview.png] [flags]"
+from tf_image_classification.cli.verb import check_output, verb
+from tf_image_classification.config import Settings, declare
 
 
-def main(arguments: Sequence[str]) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments(specs.SpecArguments):
+    """The arguments of ``tfic preview``."""
+
+    output: str = declare("preview.png", "PNG file to write.")
+
+
+@verb(
+    "preview",
+    Arguments,
+    description="Draw training images after preprocessing: one row per example, as in evaluation "
+    "and in\nthe first epochs of training.",
+    example="tfic preview --backbone mobilenet_v2 --train_metadata pets --output preview.png",
+)
+def main(given: Arguments, settings: Settings) -> int:
     """Write the sheet; returns the exit status."""
-    return specs.act(arguments, USAGE, _preview, output="preview.png")
-
-
-def _preview(spec: EstimatorSpec, settings: Settings, path: str) -> None:
+    check_output("output", given.output)
+    spec, settings = specs.spec_and_settings(given.spec, settings)
     from tf_image_classification.workflows.preview import preview  # late: it needs TensorFlow
 
-    for row, name in enumerate(preview(*specs.settled(spec, settings), path), start=1):
+    for row, name in enumerate(preview(specs.settled(spec, settings), given.output), start=1):
         print(f"row {row}: {name}")
-    print(f"wrote {path}")
+    print(f"wrote {given.output}")
+    return 0

@@ -2,115 +2,117 @@
 
 from __future__ import annotations
 
-import argparse
-import math
+import dataclasses
 import os
-import socket
-from collections.abc import Sequence
 
-from tf_image_classification.cli import arguments as cli_arguments
-from tf_image_classification.config import make_settings
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.cli.verb import verb
+from tf_image_classification.config import Settings, declare
+from tf_image_classification.errors import ConfigError, UsageError
 from tf_image_classification.system import files
-from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
-_EXAMPLE = "example: tfic serve runs/pets --port 8501, then open http://127.0.0.1:8501"
 _TOKEN = "TFIC_TOKEN"
-_LAST_PORT = 65535
+_MAX_PORT = 65535
+_ABOVE_0 = (lambda number: number > 0, "a number above 0")
 
 
-def main(arguments: Sequence[str]) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The arguments of ``tfic serve``."""
+
+    host: str = declare("", "Address to listen on; empty: 127.0.0.1, or 0.0.0.0 under Vertex AI.")
+    port: int = declare(0, "Port; 0: AIP_HTTP_PORT, or else 8501.", minimum=0, maximum=_MAX_PORT)
+    name: str = declare("", "Name of the model in addresses; empty: that of its folder.")
+    token_file: str = declare("", f"File with the bearer token to require; empty: ${_TOKEN}.")
+    max_batch_size: int = declare(32, "Maximum images per batch.", minimum=1)
+    max_wait_ms: float = declare(
+        0.0, "Milliseconds to wait for more images before a batch is computed.", minimum=0.0
+    )
+    max_queue: int = declare(512, "Maximum images in the queue.", minimum=1)
+    max_body_mb: float = declare(32.0, "Maximum size of a request in MiB.", form=_ABOVE_0)
+    max_image_pixels: int = declare(50_000_000, "Maximum pixels per image.", minimum=1)
+    max_request_pixels: int = declare(
+        0, "Maximum pixels per request; 0: four times --max_image_pixels.", minimum=0
+    )
+    max_connections: int = declare(512, "Maximum open connections.", minimum=1)
+    header_timeout_secs: float = declare(
+        10.0, "Timeout for the headers of a request.", form=_ABOVE_0
+    )
+    timeout_secs: float = declare(
+        30.0, "Timeout for the body of a request, and for its response.", form=_ABOVE_0
+    )
+
+
+@verb(
+    "serve",
+    Arguments,
+    description="Serve the exported model of a model folder over HTTP: TensorFlow Serving's REST "
+    "API,\nVertex AI's contract for prediction containers, and a page for trying out images.",
+    example="tfic serve runs/pets --port 8501",
+    positions=("model_dir",),
+    required=("model_dir",),
+)
+def main(given: Arguments, settings: Settings) -> int:
     """Serve until told to stop; returns the exit status."""
-    given = _parser().parse_args(cli_arguments.with_model_dir_first(arguments))
-    with ends_the_process():
-        _check(given)
-        prepare_tensorflow(make_settings({"deterministic": False}))
-        try:
-            from tf_image_classification.serving import server
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"The server needs {error.name}. Install it with: "
-                "pip install 'tf_image_classification[serve]'."
-            ) from error
-        from tf_image_classification.serving.batcher import Limits
-        from tf_image_classification.serving.connections import ConnectionLimits
-        from tf_image_classification.serving.predictor import load_model
-
-        server.prepare_threads()
-        told = server.environment_options(os.environ)
-        told_port = _port(told.pop("port", ""), "AIP_HTTP_PORT")
-        port = given.port or told_port or 8501
-        host = given.host or ("0.0.0.0" if told_port and not given.port else "127.0.0.1")
-        _refuse_taken(host, port)
-        options = server.ServerOptions(
-            name=_name(given),
-            limits=Limits(given.max_batch_size, given.max_wait_ms, given.max_queue),
-            connections=ConnectionLimits(
-                given.max_connections, given.header_timeout_secs, given.timeout_secs
-            ),
-            max_body_bytes=int(given.max_body_mb * 2**20),
-            max_request_pixels=given.max_request_pixels,
-            timeout_secs=given.timeout_secs,
-            token=_token(given.token_file),
-            predict_route=told.get("predict_route", ""),
-            health_route=told.get("health_route", ""),
-        )
-        model = load_model(given.model_dir, max_pixels=given.max_image_pixels)
-        print(f"{options.name}, step {model.step}: http://{host}:{port}", flush=True)
-        server.serve(model, options, host, port)
-    return 0
-
-
-def _check(given: argparse.Namespace) -> None:
-    """See that every number is one that the server can work with."""
-    _port(str(given.port), "--port")
-    for name in ("max_batch_size", "max_queue", "max_image_pixels", "max_connections"):
-        if getattr(given, name) < 1:
-            raise ConfigError(f"--{name} is {getattr(given, name)}, expected at least 1.")
-    if given.max_request_pixels and given.max_request_pixels < given.max_image_pixels:
-        raise ConfigError(
+    if 0 < given.max_request_pixels < given.max_image_pixels:
+        raise UsageError(
             f"--max_request_pixels is {given.max_request_pixels}, less than --max_image_pixels "
             f"{given.max_image_pixels}. Raise it, or lower --max_image_pixels."
         )
-    for name in ("max_body_mb", "timeout_secs", "header_timeout_secs", "max_wait_ms"):
-        value = getattr(given, name)
-        is_possible = value >= 0 if name == "max_wait_ms" else value > 0
-        if not (is_possible and math.isfinite(value)):
-            least = "at least 0" if name == "max_wait_ms" else "a number above 0"
-            raise ConfigError(f"--{name} is {value:g}, expected {least}.")
+    model_dir = settings.run.model_dir
+    prepare_tensorflow(settings.replace(deterministic=False))
+    try:
+        from tf_image_classification.serving import server
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"The server needs {error.name}. Install it with: "
+            "pip install 'tf_image_classification[serve]'."
+        ) from error
+    from tf_image_classification.serving.app import ServerOptions
+    from tf_image_classification.serving.batcher import Limits
+    from tf_image_classification.serving.connections import ConnectionLimits
+    from tf_image_classification.workflows.serve import serve_folder
+
+    from_platform = server.environment_options(os.environ)
+    platform_port = _platform_port(from_platform.pop("port", ""))
+    port = given.port or platform_port or 8501
+    host = given.host or ("0.0.0.0" if platform_port and not given.port else "127.0.0.1")
+    options = ServerOptions(
+        name=_name(given.name, model_dir),
+        limits=Limits(given.max_batch_size, given.max_wait_ms, given.max_queue),
+        connections=ConnectionLimits(
+            given.max_connections, given.header_timeout_secs, given.timeout_secs
+        ),
+        max_body_bytes=int(given.max_body_mb * 2**20),
+        max_request_pixels=given.max_request_pixels,
+        timeout_secs=given.timeout_secs,
+        token=_token(given.token_file),
+        predict_route=from_platform.get("predict_route", ""),
+        health_route=from_platform.get("health_route", ""),
+    )
+    serve_folder(model_dir, options, host, port, max_pixels=given.max_image_pixels)
+    return 0
 
 
-def _name(given: argparse.Namespace) -> str:
+def _name(given: str, model_dir: str) -> str:
     """The model's name in addresses.
 
     Raises:
-        ConfigError: an address cannot hold it.
+        ConfigError: an address cannot contain it.
     """
-    name: str = given.name or os.path.basename(os.path.abspath(given.model_dir))
+    name = given or os.path.basename(os.path.abspath(model_dir))
     if not name or set(name) & set("/{}?#%"):
         raise ConfigError(
-            f"The model's name {name!r} cannot stand in an address. Choose another with --name."
+            f"The model's name {name!r} cannot be part of an address. Choose another with --name."
         )
     return name
 
 
-def _port(text: str, origin: str) -> int:
-    """A port, or 0 where none is given."""
-    if text and not (text.isdecimal() and int(text) <= _LAST_PORT):
-        raise ConfigError(f"{origin} is {text}, expected a port, 1 to {_LAST_PORT}.")
+def _platform_port(text: str) -> int:
+    """The port of the platform, or 0 if it gives none."""
+    if text and not (text.isdecimal() and int(text) <= _MAX_PORT):
+        raise ConfigError(f"AIP_HTTP_PORT is {text}, expected a port, 1 to {_MAX_PORT}.")
     return int(text or 0)
-
-
-def _refuse_taken(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise ConfigError(
-            f"Nothing can listen at {host}, port {port}: {error.strerror}. Choose another --port "
-            "or --host."
-        ) from error
 
 
 def _token(path: str) -> str:
@@ -123,41 +125,3 @@ def _token(path: str) -> str:
     if not token:
         raise ConfigError(f"--token_file {path} is empty.")
     return token
-
-
-def _parser() -> cli_arguments.Parser:
-    parser = cli_arguments.Parser(
-        "tfic serve",
-        description="Serve the exported model of a folder over HTTP: TensorFlow Serving's REST "
-        "API, Vertex AI's contract of prediction containers, and a page to drop pictures on.",
-        epilog=_EXAMPLE,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("model_dir", help="folder of a run with an exported model")
-    add("--host", default="", help="address to listen at (127.0.0.1; 0.0.0.0 under Vertex AI)")
-    add("--port", type=int, default=0, help="port (AIP_HTTP_PORT, or else 8501)")
-    add("--name", default="", help="the model's name in addresses (the folder's)")
-    add("--token_file", default="", help=f"file with the bearer token to ask for (else ${_TOKEN})")
-    add("--max_batch_size", type=int, default=32, help="images computed together (32)")
-    add("--max_wait_ms", type=float, default=0.0, help="how long to wait for more of them (0)")
-    add("--max_queue", type=int, default=512, help="images that may wait (512)")
-    add("--max_body_mb", type=float, default=32.0, help="MiB of a request (32)")
-    add(
-        "--max_image_pixels",
-        type=int,
-        default=50_000_000,
-        help="larger images are refused (50000000)",
-    )
-    add(
-        "--max_request_pixels",
-        type=int,
-        default=0,
-        help="of all images of a request together (four times --max_image_pixels)",
-    )
-    add("--max_connections", type=int, default=512, help="open at the same time (512)")
-    add("--header_timeout_secs", type=float, default=10.0, help="for the headers of a request (10)")
-    add(
-        "--timeout_secs", type=float, default=30.0, help="for a request's body, and its answer (30)"
-    )
-    return parser

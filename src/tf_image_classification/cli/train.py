@@ -1,23 +1,23 @@
-"""``tfic train``: what a user's script does, without the script, or without any class at all."""
+"""``tfic train``: train a spec or a built-in backbone; also resumes, plans and evaluates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tf_image_classification import train_estimator
 from tf_image_classification.cli import specs
+from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings
-from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.system import streams
-
-USAGE = f"usage: tfic train {specs.WHICH} [flags]"
 
 
-def main(arguments: Sequence[str]) -> int:
+@verb(
+    "train",
+    specs.SpecArguments,
+    description="Train a spec, or a built-in backbone with labels inferred from the data. The "
+    "same\ncommand resumes an interrupted run; --plan shows it, --evaluate evaluates its model.",
+    example="tfic train --backbone mobilenet_v2 --train_metadata pets --model_dir runs/pets",
+)
+def main(given: specs.SpecArguments, settings: Settings) -> int:
     """Train; returns the exit status."""
-    return specs.act(arguments, USAGE, _train)
+    spec, settings = specs.spec_and_settings(given.spec, settings)
+    from tf_image_classification import train_estimator  # late: help is instant without it
 
-
-def _train(spec: EstimatorSpec, settings: Settings, _: str) -> None:
-    with streams.may_end():
-        train_estimator.train(spec, settings)
+    train_estimator.train(spec, settings)
+    return 0

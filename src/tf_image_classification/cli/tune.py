@@ -1,86 +1,64 @@
-"""``tfic tune --backbone NAME --space space.yml --trials N``: searches for settings."""
+"""``tfic tune --space space.yml --trials N``: hyperparameter search over trainings."""
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Sequence
+import dataclasses
 
-from tf_image_classification import train_estimator
-from tf_image_classification.cli import arguments as cli_arguments
 from tf_image_classification.cli import specs
-from tf_image_classification.config import command_line, search_space, yaml_files
-from tf_image_classification.errors import ConfigError, did_you_mean
-from tf_image_classification.system.process_exit import ends_the_process
-from tf_image_classification.workflows import tune as tuning
+from tf_image_classification.cli.verb import verb
+from tf_image_classification.config import Settings, declare, search_space, yaml_files
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
-USAGE = f"""usage: tfic tune {specs.WHICH} --space space.yml --trials N
-       [options] [flags]
 
-Trains N times with settings from a space, and keeps those with the best best_metric on the
-evaluation set. That set has then chosen the settings: judge the result on a test set. The same
-command continues a study that was interrupted.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments(specs.SpecArguments):
+    """The arguments of ``tfic tune``."""
 
-  --space FILE         settings to vary: name: {{low, high, log}} or {{choices}}
-  --study_dir DIR      folder of the study (./study)
-  --sampler NAME       tpe, random or grid (tpe)
-  --pruner NAME        none, median or hyperband: end bad trials early (none)
-  --timeout_secs SECS  begin no trial later (no limit)
-"""
+    space: str = declare(
+        "", "YAML file of the search space: name: {low, high, log} or {choices}.", is_required=True
+    )
+    trials: int = declare(
+        0, "Trainings in all, counted over restarts.", is_required=True, minimum=1
+    )
+    study_dir: str = declare("./study", "Folder of the study; local.")
+    sampler: str = declare("tpe", "Sampler of the search.", choices=("tpe", "random", "grid"))
+    pruner: str = declare(
+        "none", "Pruner that ends bad trials early.", choices=("none", "median", "hyperband")
+    )
+    timeout_secs: float = declare(
+        0.0, "Seconds after which no trial is started; 0: no limit.", minimum=0.0
+    )
 
 
-def main(arguments: Sequence[str]) -> int:
+@verb(
+    "tune",
+    Arguments,
+    description="Hyperparameter search: train with settings from a search space and keep those "
+    "with the best\nbest_metric on the evaluation set. Since that set has selected the settings, "
+    "evaluate the\nresult on a test set. The same command resumes an interrupted study.",
+    example="tfic tune --backbone mobilenet_v2 --space space.yml --trials 20 --train_metadata pets",
+)
+def main(given: Arguments, settings: Settings) -> int:
     """Tune; returns the exit status."""
-    if cli_arguments.asks_for_help(arguments):
-        print(command_line.help_text(USAGE))
-        return 0
-    with ends_the_process():
-        own: dict[str, str] = {}
-        rest: Sequence[str] = arguments
-        for name in ("spec", "space", "trials", "study_dir", "sampler", "pruner", "timeout_secs"):
-            own[name], rest = cli_arguments.take(rest, name)
-        for name in ("space", "trials"):
-            if not own[name]:
-                raise ConfigError(f"--{name} is missing. See tfic tune --help.")
-        options = tuning.TuneOptions(
-            study_dir=os.path.expanduser(own["study_dir"] or "./study"),
-            trials=int(_number("trials", own["trials"])),
-            sampler=_choice("sampler", own["sampler"] or "tpe", tuning.SAMPLERS),
-            pruner=_choice("pruner", own["pruner"] or "none", tuning.PRUNERS),
-            timeout_secs=_number("timeout_secs", own["timeout_secs"] or "0"),
-        )
-        space = search_space.parameters_of(
-            yaml_files.read_mapping(own["space"], "--space"), own["space"]
-        )
-        settings = train_estimator.settings_of_command_line(rest)
-        is_backbone_spec = bool(settings.backbone_spec.backbone) or any(
-            p.name == "backbone" for p in space
-        )
-        if bool(own["spec"]) == is_backbone_spec:
-            raise ConfigError(f"Give either a spec or a backbone: {specs.WHICH}.")
-        tuning.check_space(space, settings)
-        prepare_tensorflow(settings)
-        from tf_image_classification.estimator_specs import load_spec
+    space = search_space.parameters_of(yaml_files.read_mapping(given.space, "--space"), given.space)
+    is_backbone_spec = bool(settings.backbone_spec.backbone) or any(
+        p.name == "backbone" for p in space
+    )
+    specs.require_one(given.spec, is_backbone_spec)
+    prepare_tensorflow(settings)
+    from tf_image_classification.workflows import tune  # late: it needs TensorFlow
 
-        tuning.tune(load_spec(own["spec"]) if own["spec"] else None, settings, space, options)
-        print(tuning.table(options.study_dir))
-        print(f"best settings: {options.study_dir}/best.yml, for --config")
-        print(f"pictures:      {options.study_dir}/plots")
+    tune.check_space(space, settings)
+    options = tune.TuneOptions(
+        study_dir=given.study_dir,
+        trials=given.trials,
+        sampler=given.sampler,
+        pruner=given.pruner,
+        timeout_secs=given.timeout_secs,
+    )
+    spec = specs.load(given.spec, settings) if given.spec else None
+    tune.tune(spec, settings, space, options)
+    print(tune.table(options.study_dir))
+    print(f"best settings: {options.study_dir}/best.yml, for --config")
+    print(f"plots:         {options.study_dir}/plots")
     return 0
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf or (name == "trials" and (value < 1 or value != int(value))):
-        raise ConfigError(f"--{name} is {text!r}, expected a number above 0.")
-    return value
-
-
-def _choice(name: str, text: str, known: Sequence[str]) -> str:
-    if text not in known:
-        raise ConfigError(f"--{name} is {text!r}. {did_you_mean(text, known)}")
-    return text

@@ -1,1 +1,1 @@
-"""Sending a training to a cloud: what is sent, and the description of the job."""
+"""Cloud jobs: their description, the files of the application, and the platforms' requests."""

@@ -1,4 +1,4 @@
-"""The description of a cloud job, ``cloud.yml``: read, checked, complete.
+"""The description of a cloud job: the keys of ``cloud.yml``, read and checked.
 
 project: my-project
 region: europe-west4
@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_image_classification.cloud import old_jobs
+from tf_image_classification.cloud import ml_engine_jobs
 from tf_image_classification.cloud.study import Study, make_study
 from tf_image_classification.config import declare, options_of, yaml_files
 from tf_image_classification.errors import ConfigError, did_you_mean
@@ -23,7 +23,7 @@ from tf_image_classification.errors import ConfigError, did_you_mean
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CloudJob:
-    """Where and on what a training runs; every field is a key of ``cloud.yml``."""
+    """Place, machines and limits of a training; every field is a key of ``cloud.yml``."""
 
     project: str = declare("", "Google Cloud project.")
     region: str = declare("us-central1", "Region of the job.")
@@ -55,7 +55,7 @@ OPTIONS = {option.name: option for option in options_of("cloud", CloudJob)}
 
 
 def read_job(path: str, *, refused: Sequence[str] = ()) -> tuple[CloudJob, list[str]]:
-    """The job that a file describes, and notes on what was translated.
+    """The job that a file describes, and notes on translated keys.
 
     Args:
         path: the file.
@@ -67,7 +67,7 @@ def read_job(path: str, *, refused: Sequence[str] = ()) -> tuple[CloudJob, list[
     given = yaml_files.read_mapping(path, "--config")
     notes: list[str] = []
     if "trainingInput" in given:
-        given, notes = old_jobs.translated(given, path)
+        given, notes = ml_engine_jobs.translate_job(given, path)
     for key in given:
         if key in refused:
             raise ConfigError(f"{path}: {key} has no effect on this platform. Remove it.")
@@ -130,10 +130,10 @@ def _check(job: CloudJob, given: Mapping[str, Any], origin: str) -> None:
 
 
 def require(job: CloudJob, keys: Sequence[str], origin: str) -> None:
-    """See that what one platform needs is given.
+    """Check that the keys a platform needs are given.
 
     Raises:
-        ConfigError: it is not; names the key and what it is.
+        ConfigError: one is missing; names the key and its meaning.
     """
     for key in keys:
         if not getattr(job, key):

@@ -1,8 +1,8 @@
 """Manifests for Kubernetes: a TFJob of Kubeflow's training operator, or a TrainJob of its Trainer.
 
-The Trainer has no runtime for TensorFlow. So a runtime goes along with the job; in it each worker
-learns its number from the index of its pod and the others' addresses from the headless service that
-a JobSet has.
+The Trainer has no runtime for TensorFlow, so the job comes with its own: each worker derives its
+number from the index of its pod, and the addresses of the others from the headless service of the
+JobSet.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from tf_image_classification.cloud.job import CloudJob, require
-from tf_image_classification.cloud.package import Application
+from tf_image_classification.cloud.packaging import Application
 from tf_image_classification.distributed.cluster_spec import NUM_WORKERS, WORKER_ADDRESS
 from tf_image_classification.errors import ConfigError
 
@@ -19,7 +19,7 @@ WITHOUT_EFFECT = (
     *("project", "region", "output_dir", "staging_bucket", "executor_image", "machine_type"),
     *("evaluator_machine_type", "network", "spot", "boot_disk_gb", "api_endpoint", "study"),
 )
-"""Keys of ``cloud.yml`` that say nothing to Kubernetes."""
+"""Keys of ``cloud.yml`` without effect on Kubernetes."""
 
 _PORT = 2222
 
@@ -28,10 +28,10 @@ def tf_job(job: CloudJob, application: Application, origin: str) -> list[dict[st
     """A TFJob (kubeflow.org/v1); the operator sets ``TF_CONFIG``.
 
     Raises:
-        ConfigError: the image is missing, or the name is none that Kubernetes takes.
+        ConfigError: the image is missing, or Kubernetes does not accept the name.
     """
     _check(job, origin)
-    # The operator does not tell the workers that there is an evaluator.
+    # The evaluator is absent from the workers' TF_CONFIG.
     more = ["--evaluator", "task"] if job.evaluator else []
     replicas = {"Worker": job.workers} | ({"Evaluator": 1} if job.evaluator else {})
     specs = {
@@ -70,7 +70,7 @@ def train_job(job: CloudJob, application: Application, origin: str) -> list[dict
     """A TrainingRuntime and a TrainJob (trainer.kubeflow.org/v1alpha1).
 
     Raises:
-        ConfigError: as ``tf_job``, or an evaluator is wanted, for which there is no place.
+        ConfigError: as ``tf_job``, or the job has an evaluator, which a TrainJob lacks.
     """
     _check(job, origin)
     if job.evaluator:

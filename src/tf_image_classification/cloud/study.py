@@ -1,4 +1,4 @@
-"""The hyperparameters that a cloud job varies: the part ``study`` of ``cloud.yml``.
+"""A hyperparameter search on Vertex AI: the key ``study`` of ``cloud.yml``.
 
 study:
   metric: accuracy
@@ -22,14 +22,14 @@ from tf_image_classification.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is varied and what for.
+    """A hyperparameter search.
 
     Attributes:
-        metric: the metric that decides.
+        metric: the metric to optimize.
         goal: "maximize" or "minimize".
-        max_trials: trainings in all.
+        max_trials: total number of trainings.
         parallel_trials: trainings at a time.
-        parameters: what is varied.
+        parameters: the search space.
     """
 
     metric: str
@@ -46,7 +46,7 @@ def make_study(given: Any, origin: str) -> Study:
     """A study from the values of a file.
 
     Raises:
-        ConfigError: a key is unknown or missing, or a value is none that the setting could have.
+        ConfigError: a key is unknown or missing, or a value is out of range.
     """
     origin = f"{origin}: study"
     search_space.check_keys(given, _KEYS, origin)

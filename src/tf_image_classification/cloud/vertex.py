@@ -1,4 +1,4 @@
-"""Custom jobs and hyperparameter tuning jobs of Vertex AI: their description, and sending it."""
+"""Custom jobs and hyperparameter tuning jobs of Vertex AI: their request, and sending it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from tf_image_classification.cloud import package
+from tf_image_classification.cloud import packaging
 from tf_image_classification.cloud.job import CloudJob, require
-from tf_image_classification.cloud.package import Application
-from tf_image_classification.cloud.sent_files import SentFiles
+from tf_image_classification.cloud.packaging import Application
+from tf_image_classification.cloud.source_files import SourceFiles
 from tf_image_classification.config import ALIASES, OPTIONS
 from tf_image_classification.config.search_space import Parameter
 from tf_image_classification.errors import ConfigError
@@ -29,10 +29,10 @@ def staging_folder(job: CloudJob) -> str:
 
 
 def check(job: CloudJob, origin: str) -> None:
-    """See that the job says all that Vertex AI needs.
+    """Check that everything is given that Vertex AI needs.
 
     Raises:
-        ConfigError: something is missing.
+        ConfigError: a key is missing.
     """
     require(job, ("project", "name", "output_dir"), origin)
     if not (job.image or job.executor_image):
@@ -45,12 +45,12 @@ def check(job: CloudJob, origin: str) -> None:
 def describe(
     job: CloudJob, application: Application, package_uris: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The job as Vertex AI's REST API takes it: a CustomJob or a HyperparameterTuningJob.
+    """The request of Vertex AI's REST API: a CustomJob or a HyperparameterTuningJob.
 
     Args:
-        job: where and on what.
-        application: what runs.
-        package_uris: where its packages are, when it runs on a prebuilt image.
+        job: the job.
+        application: the application.
+        package_uris: addresses of its packages, for a prebuilt image.
     """
     spec = _job_spec(job, application, package_uris)
     described: dict[str, Any] = {"displayName": job.name}
@@ -90,43 +90,44 @@ def gcloud_command(job: CloudJob, described: Mapping[str, Any]) -> tuple[str, st
     return line, yaml.safe_dump(config, sort_keys=False)
 
 
-def upload_packages(job: CloudJob, application: Application, sent: SentFiles) -> list[str]:
-    """Upload the application's and this framework's package; returns their addresses.
+def packages(
+    job: CloudJob, application: Application, sources: SourceFiles
+) -> list[tuple[str, bytes]]:
+    """The packages for a prebuilt image: file names and contents, the framework first."""
+    return [
+        packaging.framework_package(),
+        packaging.application_package(application, sources, accelerator(job)),
+    ]
+
+
+def upload_packages(job: CloudJob, contents: Sequence[tuple[str, bytes]]) -> None:
+    """Upload packages, file names and contents, to the staging folder.
 
     Raises:
-        ConfigError: the client is not installed, or the packages cannot be stored; says why.
+        ConfigError: the client is not installed, or the packages cannot be stored; gives the
+            reason.
     """
-    made = packages(job, application, sent)
     folder = staging_folder(job)
     bucket_name, _, prefix = folder.removeprefix("gs://").partition("/")
     with _client_errors("google-cloud-storage", f"Packages cannot be stored in {folder}"):
         from google.cloud import storage
 
         bucket = storage.Client(project=job.project).bucket(bucket_name)
-        for name, content in made:
+        for name, content in contents:
             path = f"{prefix}/{name}" if prefix else name
             bucket.blob(path).upload_from_string(content, "application/gzip")
-    return [f"{folder}/{name}" for name, _ in made]
-
-
-def packages(job: CloudJob, application: Application, sent: SentFiles) -> list[tuple[str, bytes]]:
-    """What is uploaded for a prebuilt image: file names and contents, the framework first."""
-    return [
-        package.framework_package(),
-        package.application_package(application, sent, accelerator(job)),
-    ]
 
 
 def accelerator(job: CloudJob) -> str:
-    """Which TensorFlow the machines need: "cpu" or "gpu"."""
+    """The TensorFlow variant of the machines: "cpu" or "gpu"."""
     return "gpu" if job.accelerator_type else "cpu"
 
 
 def create(job: CloudJob, described: Mapping[str, Any]) -> str:
-    """Create the job; returns its name in full.
+    """Create the job; returns its full name.
 
     Raises:
-        ConfigError: the client is not installed, or Vertex AI refuses; says why.
+        ConfigError: the client is not installed, or Vertex AI rejects the job; gives the reason.
     """
     parent = f"projects/{job.project}/locations/{job.region}"
     with _client_errors("google-cloud-aiplatform", "Vertex AI did not create the job"):
@@ -146,22 +147,21 @@ def create(job: CloudJob, described: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _client_errors(distribution: str, trouble: str) -> Iterator[None]:
-    """Inside the block an error of Google's clients, or that there are none, is one of ours."""
+    """Turns errors of Google's clients, or their absence, into a ConfigError."""
     try:
         from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
+
+        try:
+            yield
+        except GoogleAuthError as error:
+            raise ConfigError(
+                f"{trouble}: {error} Sign in: gcloud auth application-default login."
+            ) from error
+        except (GoogleAPIError, OSError) as error:
+            raise ConfigError(f"{trouble}: {error}") from error
     except ImportError as error:
         raise ConfigError(f"{distribution} is not installed. {_EXTRA}") from error
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigError(f"{distribution} is not installed. {_EXTRA}") from error
-    except GoogleAuthError as error:
-        raise ConfigError(
-            f"{trouble}: {error} Sign in: gcloud auth application-default login."
-        ) from error
-    except (GoogleAPIError, OSError) as error:
-        raise ConfigError(f"{trouble}: {error}") from error
 
 
 def _client(job: CloudJob, aiplatform_v1: Any) -> Any:
@@ -183,7 +183,7 @@ def _job_spec(
     pools: list[dict[str, Any]] = [chief]
     if job.workers > 1:
         pools.append(_pool(job, application, package_uris, count=job.workers - 1))
-    if job.evaluator:  # its place is the fourth
+    if job.evaluator:  # the fourth pool
         pools += [{}] * (3 - len(pools))
         pools.append(_pool(job, application, package_uris, count=1, is_evaluator=True))
     scheduling: dict[str, Any] = {
@@ -233,7 +233,7 @@ def _pool(
         pool["pythonPackageSpec"] = {
             "executorImageUri": job.executor_image,
             "packageUris": list(package_uris),
-            "pythonModule": package.MODULE,
+            "pythonModule": packaging.MODULE,
             "args": arguments,
         }
     return pool
@@ -244,7 +244,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     kind = OPTIONS[ALIASES.get(parameter.name, parameter.name)].kind
     if parameter.choices:
         if kind in (int, float):
-            # The service wants them in increasing order.
+            # The service requires increasing order.
             values = sorted({float(value) for value in parameter.choices})
             return described | {"discreteValueSpec": {"values": values}}
         names = [str(value).lower() if kind is bool else str(value) for value in parameter.choices]

@@ -1,7 +1,13 @@
-"""All settings of a run: ``options`` says what one is, ``groups`` declares them. No TensorFlow."""
+"""All settings of a run: declared in ``groups``, checked by ``rules``. Needs no TensorFlow.
+
+Public are the names in ``__all__``; the modules of this folder are internal.
+"""
 
 from tf_image_classification.config.groups import (
+    ALIASES,
+    DEFAULT_MAX_PIXELS,
     IMAGENET,
+    OPTIONS,
     BackboneSettings,
     OptimizerSettings,
     ScheduleSettings,
@@ -18,16 +24,12 @@ from tf_image_classification.config.pixel_range import (
     range_of_values,
     read_pixel_range,
 )
-from tf_image_classification.config.settings import (
-    ALIASES,
-    OPTIONS,
-    Settings,
-    check_needs,
-    make_settings,
-)
+from tf_image_classification.config.rules import check_facts, check_needs
+from tf_image_classification.config.settings import Settings, make_settings
 
 __all__ = [
     "ALIASES",
+    "DEFAULT_MAX_PIXELS",
     "FEWEST_LEVELS",
     "FULL_RANGE",
     "IMAGENET",
@@ -40,6 +42,7 @@ __all__ = [
     "ScheduleSettings",
     "Settings",
     "TrainingSettings",
+    "check_facts",
     "check_needs",
     "declare",
     "make_settings",

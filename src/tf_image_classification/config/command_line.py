@@ -1,9 +1,12 @@
-"""The command line: arguments to settings, and settings to text. Needs no TensorFlow."""
+"""The settings of a command line, of a settings file and of a program's absl flags; their texts.
+
+Programs define flags of their own with absl and read ``FLAGS``, so every setting is an absl flag
+too. What a user types is parsed by ``config.parser``, as for the verbs of tfic.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,15 +14,12 @@ from typing import Any
 import yaml
 from absl import flags
 
-from tf_image_classification.config import (
-    ALIASES,
-    OPTIONS,
-    Option,
-    Settings,
-    make_settings,
-    yaml_files,
-)
-from tf_image_classification.errors import ConfigError, nearest
+from tf_image_classification.config import yaml_files
+from tf_image_classification.config.groups import ALIASES, FILE_OPTIONS, OPTIONS
+from tf_image_classification.config.options import Option
+from tf_image_classification.config.parser import FOREIGN, HELP, Line, names_of_flag, read_line
+from tf_image_classification.config.settings import Settings, make_settings
+from tf_image_classification.errors import ConfigError, UsageError
 
 _OF_PROGRAMS = ("evaluate", "labels", "output_cm_folder")
 """Flags that the programs of 2018 define themselves, with the meaning that they have here."""
@@ -42,16 +42,49 @@ _OF_2018 = frozenset(
 
 GONE = {
     "shuffle": "Examples are shuffled; --debug keeps their order.",
-    "sync_replicas": "Workers always train in step. Remove it.",
-    "replicas_to_aggregate": "Workers always train in step. Remove it.",
+    "sync_replicas": "Workers always train synchronously. Remove it.",
+    "replicas_to_aggregate": "Workers always train synchronously. Remove it.",
     "job_dir": "Use --model_dir.",
 }
 """Flags of the first version and of ML Engine that have no successor of their name."""
 
-FRONT_DOOR = {
-    "config": "File of settings in YAML, name: value; flags take precedence.",
-    "print_config": "Print the resolved settings as YAML, with where each came from, and end.",
+_OF_OTHERS = {
+    **dict.fromkeys(("data", "data_dir", "dataset", "train_data", "train_dir"), "train_metadata"),
+    **dict.fromkeys(("val_data", "val_dir", "eval_data", "test_data"), "eval_metadata"),
+    **dict.fromkeys(("output_dir", "out_dir", "logdir", "project", "save_dir"), "model_dir"),
+    **dict.fromkeys(("b", "bs", "batch", "train_batch_size"), "batch_size"),
+    **dict.fromkeys(("weights", "pretrained", "initial_checkpoint"), "checkpoint_path"),
+    **dict.fromkeys(("model", "arch", "network"), "backbone"),
+    **dict.fromkeys(("imgsz", "img_size", "input_size"), "image_size"),
+    "lr": "learning_rate",
+    "e": "epochs",
+    "opt": "optimizer",
+    "wd": "weight_decay",
+    "aug": "augmentation",
+    "sched": "learning_rate_decay_type",
+    "amp": "precision",
+    "smoothing": "label_smoothing",
+    "patience": "early_stopping_patience",
 }
+"""Names of settings in other programs."""
+
+
+def explain_flag(flag: str, known: Collection[str]) -> str:
+    """The message for a flag of an earlier version or of another program; "" for another one.
+
+    Args:
+        flag: as it was typed.
+        known: the names of the options that there are.
+    """
+    for name in names_of_flag(flag):
+        advice = GONE.get(name, "")
+        if _OF_OTHERS.get(name) in known:
+            advice = f"Use --{_OF_OTHERS[name]}."
+        if name == "resume" and "train_steps" in known:
+            advice = "The same command resumes an interrupted run."
+        if advice:
+            return f"Unknown flag {flag}. {advice}"
+    return ""
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -61,12 +94,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     version had defined it. The program's flag then takes the place of the option's, which gets its
     value only where both mean the same since 2018.
     """
-    common: dict[str, Any] = {"flag_values": flag_values, "allow_override": True}
-    if "config" not in flag_values:
-        flags.DEFINE_string("config", None, FRONT_DOOR["config"], **common)
-    if "print_config" not in flag_values:
-        flags.DEFINE_bool("print_config", False, FRONT_DOOR["print_config"], **common)
-    for option in OPTIONS.values():
+    for option in (*FILE_OPTIONS.values(), *OPTIONS.values()):
         for name in (option.name, *option.aliases):
             is_taken = name in flag_values
             if not is_taken or (name in _OF_2018 and is_of_program(name, flag_values)):
@@ -93,161 +121,39 @@ def is_of_program(name: str, flag_values: flags.FlagValues) -> bool:
     return bool(flag_values.find_module_defining_flag(name) != __name__)
 
 
-def join_lists(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which every value after a list's flag has a flag of its own.
-
-    The shell expands an unquoted ``--train_metadata tfrecords/train*`` into several arguments; all
-    of them belong to the flag that they follow.
+def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> Line:
+    """Parse a program's arguments (without its name) into the flags; earlier values are forgotten.
 
     Raises:
-        ConfigError: a list's flag has no value, as when a shell's pattern matches nothing.
-
-    Example:
-        >>> join_lists(["--train_metadata", "a", "b", "--seed", "1"])
-        ['--train_metadata=a', '--train_metadata=b', '--seed', '1']
+        UsageError: an unknown flag, a wrong value, or an argument that belongs to no flag.
     """
-    lists = {option.name for option in OPTIONS.values() if option.kind is tuple}
-    joined: list[str] = []
-    current = empty = ""
-    for argument in arguments:
-        name, equals, _ = argument.lstrip("-").partition("=")
-        if argument.startswith("-") and len(argument) > 1:
-            _refuse_empty(empty)
-            current = name if name in lists else ""
-            empty = current if not equals else ""
-            if not empty:
-                joined.append(argument)
-        elif current:
-            empty = ""
-            joined.append(f"--{current}={argument}")
-        else:
-            joined.append(argument)
-    _refuse_empty(empty)
-    return joined
-
-
-def _refuse_empty(name: str) -> None:
-    if name:
-        raise ConfigError(
-            f"--{name} has no value. Write --{name} VALUE, or several; if it was a pattern, it "
-            "matches no file."
-        )
-
-
-def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
-    """Parse arguments (without the program's name) into the flags; earlier ones are forgotten.
-
-    Raises:
-        ConfigError: an unknown flag, a wrong value, or an argument that belongs to no flag.
-    """
-    arguments = usual_form(arguments, known={*FRONT_DOOR, *OPTIONS, *ALIASES})
-    for name in (*FRONT_DOOR, *OPTIONS, *ALIASES):
+    options = {**FILE_OPTIONS, **OPTIONS}
+    own = {n: o for n, o in options.items() if not is_of_program(n, flag_values)}
+    table = {**own, **program_options(flag_values)}
+    line = read_line(arguments, table, explain=lambda flag: explain_flag(flag, own))
+    if line.asks_for_help:
+        return line
+    line.values(own)
+    for name in (*options, *ALIASES):
         flag_values[name].unparse()
     try:
-        rest = flag_values(["", *map(_without_underscore, join_lists(arguments))])[1:]
-    except flags.UnrecognizedFlagError as error:
-        plain = error.flagname.replace("-", "_")
-        hint = GONE.get(plain) or GONE.get(plain.removeprefix("no"), "")
-        hint = hint or nearest(error.flagname, [*_named_by_users(flag_values), "help"]).lstrip()
-        text = f"Unknown flag --{error.flagname}. {hint}".rstrip()
-        raise ConfigError(f"{text} See --help.") from error
-    except flags.Error as error:
-        raise ConfigError(f"{_readable(str(error))} See --help.") from error
-    except ValueError as error:  # absl's, of --noname=value
-        name = str(error).partition("=")[0]
-        raise ConfigError(f"{name} takes no value. See --help.") from error
-    if rest:
-        raise ConfigError(
-            f"{rest[0]!r} belongs to no flag. {_where_it_belongs(rest[0], arguments)}"
-        )
+        flag_values(["", *(f"--{name}={text}" for name, text in line.pairs)])
+    except flags.Error as error:  # of a flag of the program
+        raise UsageError(f"{str(error).rstrip('.')}.") from error
+    return line
 
 
-def usual_form(arguments: Sequence[str], known: Collection[str] | None = None) -> list[str]:
-    """Arguments with what people write otherwise put right, up to a ``--``.
-
-    ``--batch-size`` becomes ``--batch_size``, and a ``~`` that the shell has left, because it was
-    quoted or follows a ``=``, the home folder.
-
-    Args:
-        arguments: those of a program or a verb.
-        known: the names that are changed; by default all.
-
-    Example:
-        >>> usual_form(["--model-dir=~/runs", "--", "--a-b"])
-        ['--model_dir=/home/me/runs', '--', '--a-b']
-    """
-    end = list(arguments).index("--") if "--" in arguments else len(arguments)
-    return [*(_usual_form(each, known) for each in arguments[:end]), *arguments[end:]]
-
-
-def _usual_form(argument: str, known: Collection[str] | None) -> str:
-    found = re.fullmatch(r"(--?)([A-Za-z][\w-]*)(=.*)?", argument, re.DOTALL)
-    if found is None:
-        return os.path.expanduser(argument)
-    dashes, name, value = found[1], found[2], found[3] or ""
-    plain = name.replace("-", "_")
-    if known is None or {plain, plain.removeprefix("no").removeprefix("_")} & set(known):
-        name = plain
-    return f"{dashes}{name}{value[:1]}{os.path.expanduser(value[1:])}"
-
-
-_WEIGHTS = (".ckpt", ".h5", ".hdf5", ".keras", ".weights")
-
-
-def _where_it_belongs(word: str, arguments: Sequence[str]) -> str:
-    """What to write instead of a word that belongs to no flag."""
-    at = list(arguments).index(word) if word in arguments else 0
-    before = arguments[at - 1].lstrip("-") if at else ""
-    if before in OPTIONS and OPTIONS[before].kind is bool:
-        return f"Write --{before}={word}, or --{before} alone."
-    name, equals, _ = word.partition("=")
-    if equals and name in (*OPTIONS, *ALIASES):
-        return f"Write --{word}."
-    if re.fullmatch(r"[\w./\\-]+:[A-Za-z_]\w*", word):
-        return f"For a spec write --spec {word}."
-    if word.endswith(".py"):
-        return f"For a spec write --spec {word}:Class; a program is run with python {word}."
-    if word.endswith((".yml", ".yaml")):
-        return f"For settings write --config {word}."
-    if word.endswith(_WEIGHTS):
-        return f"For weights write --checkpoint_path {word}."
-    if os.path.exists(os.path.join(word, "run.json")):
-        return f"For a model folder write --model_dir {word}."
-    if os.path.exists(word) or "." in word or "*" in word or "/" in word:
-        return f"For data write --train_metadata {word}, or --eval_metadata {word}."
-    return (
-        "Write --name value or --name=value; several files may follow --train_metadata, "
-        "--eval_metadata and --labels."
-    )
-
-
-def _without_underscore(argument: str) -> str:
-    """``--no_inspect`` as ``--noinspect``, which is how absl turns a switch off."""
-    found = re.fullmatch(r"--?no[_-](\w+)(=.*)?", argument)
-    is_switch = found is not None and found[1] in OPTIONS and OPTIONS[found[1]].kind is bool
-    return f"--no{found[1]}{found[2] or ''}" if found and is_switch else argument
-
-
-def _named_by_users(flag_values: flags.FlagValues) -> list[str]:
-    """The flags of this package and of the user's program, without those of absl and TensorFlow."""
-    foreign = ("absl", "tensorflow", "keras")
-    modules = flag_values.flags_by_module_dict()
-    return [f.name for m, fs in modules.items() if not m.startswith(foreign) for f in fs]
-
-
-def _readable(message: str) -> str:
-    """What absl says of a value, in the words of ``Option``."""
-    found = re.match(
-        r"flag --(\w+)=(.*?): (invalid literal|could not convert|\('Non-boolean)", message
-    )
-    if found and "Non-boolean" in found[3]:
-        return f"{found[1]} is {found[2]!r}, expected true or false."
-    if found and found[1] in OPTIONS:
-        try:
-            OPTIONS[found[1]].check(found[2])
-        except ConfigError as error:
-            return str(error)
-    return message if message.endswith(".") else f"{message}."
+def program_options(flag_values: flags.FlagValues) -> dict[str, Option]:
+    """The flags of the user's program and of other packages, such as absl, by name."""
+    ours = {n for n in (*FILE_OPTIONS, *OPTIONS, *ALIASES) if not is_of_program(n, flag_values)}
+    found = {"flagfile": Option("flagfile", FOREIGN, str, None, "")}
+    for module, defined in flag_values.flags_by_module_dict().items():
+        group = FOREIGN if module.startswith(("absl", "tensorflow", "keras")) else "program"
+        for flag in defined:
+            kind = bool if flag.boolean else str
+            for name in filter(None, (flag.name, flag.short_name)):
+                found[name] = Option(name, group, kind, flag.default, flag.help or "")
+    return {name: option for name, option in found.items() if name not in {*ours, *HELP}}
 
 
 def settings_from(
@@ -260,27 +166,51 @@ def settings_from(
         environment: the process's variables; those of Vertex AI name the folders of a job.
 
     Raises:
-        ConfigError: as ``make_settings``; or the file is not readable as settings.
+        UsageError: as ``merge``.
     """
     given: dict[str, Any] = {}
     for name in [*OPTIONS, *ALIASES]:
-        if not _sets_option(name, flag_values):
-            continue
-        option, value = ALIASES.get(name, name), flag_values[name].value
-        if option in given:
-            raise ConfigError(f"--{name} and --{option} are two names of one setting. Give one.")
-        given[option] = _joined(OPTIONS[option], value)
+        if _sets_option(name, flag_values):
+            option = OPTIONS[ALIASES.get(name, name)]
+            given[option.name] = _joined(option, flag_values[name].value)
     path = "" if is_of_program("config", flag_values) else flag_values["config"].value or ""
-    settings = make_settings(
-        environment=_folders_of_vertex(environment or {}),
-        file=read_settings_file(path) if path else None,
-        file_path=path,
-        flags=given,
-    )
-    for name, value in settings.values().items():  # for a program that reads FLAGS itself
+    settings = merge(given, path, environment or {})
+    set_flags(settings, flag_values)
+    return settings
+
+
+def set_flags(settings: Settings, flag_values: flags.FlagValues) -> None:
+    """Set the absl flags to the settings, for a program or a spec that reads ``FLAGS`` itself."""
+    for name, value in settings.values().items():
         if not is_of_program(name, flag_values):
             flag_values[name].value = list(value) if isinstance(value, tuple) else value
-    return settings
+    flag_values.mark_as_parsed()
+
+
+def merge(
+    given: Mapping[str, Any], config_path: str = "", environment: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings of flags, a settings file and the environment.
+
+    Args:
+        given: values of flags by option name.
+        config_path: the settings file, or "".
+        environment: the process's variables; those of Vertex AI name the folders of a job.
+
+    Raises:
+        UsageError: as ``make_settings``; or the file is not readable as settings.
+    """
+    try:
+        return make_settings(
+            environment=_folders_of_vertex(environment or {}),
+            file=read_settings_file(config_path) if config_path else None,
+            file_path=config_path,
+            flags=given,
+        )
+    except UsageError:
+        raise
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
 
 
 def _sets_option(name: str, flag_values: flags.FlagValues) -> bool:
@@ -293,7 +223,7 @@ def _sets_option(name: str, flag_values: flags.FlagValues) -> bool:
 
 def hidden_options(flag_values: flags.FlagValues) -> list[str]:
     """Options that the command line cannot set, because the program uses their flags itself."""
-    of_program = (n for n in (*FRONT_DOOR, *OPTIONS) if is_of_program(n, flag_values))
+    of_program = (n for n in (*FILE_OPTIONS, *OPTIONS) if is_of_program(n, flag_values))
     return [n for n in of_program if n not in _OF_PROGRAMS and flag_values[n].present]
 
 
@@ -323,7 +253,7 @@ def read_settings_file(path: str) -> Mapping[str, Any]:
     """The settings in a YAML file.
 
     Raises:
-        ConfigError: there is no such file, or it holds no mapping.
+        ConfigError: the file does not exist, or it contains no mapping.
     """
     given = yaml_files.read_mapping(path, "--config")
     return {name: _at_home(value) for name, value in given.items()}
@@ -363,11 +293,10 @@ def settings_text(settings: Settings) -> str:
 def flag_table() -> str:
     """Every flag as a Markdown table, for the documentation."""
     lines = ["| flag | default | meaning |", "|---|---|---|"]
-    for option in OPTIONS.values():
+    for option in (*OPTIONS.values(), *FILE_OPTIONS.values()):
         names = ", ".join(f"`{name}`" for name in (option.name, *option.aliases))
-        lines.append(f"| {names} | {_default_text(option)} | {_meaning(option)} |")
-    for name, help_text in FRONT_DOOR.items():
-        lines.append(f"| `{name}` | | {help_text} |")
+        default = "" if option.name in FILE_OPTIONS else _default_text(option)
+        lines.append(f"| {names} | {default} | {_meaning(option)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -390,22 +319,33 @@ def _meaning(option: Option) -> str:
     return text
 
 
-def help_text(usage: str, names: Iterable[str] = OPTIONS) -> str:
-    """Flags by group, for ``--help``; all of them unless only some act."""
-    lines = [usage, ""]
-    group = ""
-    for option in map(OPTIONS.__getitem__, names):
-        if option.group != group:
-            group = option.group
-            lines += ["", f"{group}:"]
-        default = _default_text(option)
-        shown = ", ".join(f"--{name}" for name in (option.name, *option.aliases))
-        shown += f" (default {default})" if default else ""
-        lines.append(f"  {shown}")
-        lines += textwrap.wrap(
-            _meaning(option), 92, initial_indent="      ", subsequent_indent="      "
-        )
-    lines += ["", "settings file:"]
-    for name, text in FRONT_DOOR.items():
-        lines += [f"  --{name}", f"      {text}"]
+def help_text(
+    usage: str, groups: Mapping[str, Sequence[Option]], positions: Sequence[str] = ()
+) -> str:
+    """A help page: the usage and description, then options under the heading of their group.
+
+    Args:
+        usage: the first lines.
+        groups: options by heading; empty ones are left out.
+        positions: names of the options that need no flag.
+    """
+    lines = [usage]
+    for heading, options in groups.items():
+        lines += ["", f"{heading}:"] if options else []
+        for option in options:
+            default = "" if option.is_required else _default_text(option)
+            shown = ", ".join(f"--{name}" for name in (option.name, *option.aliases))
+            shown = f"{option.name.upper()}, {shown}" if option.name in positions else shown
+            lines.append(f"  {shown}" + (f" (default {default})" if default else ""))
+            lines += textwrap.wrap(
+                _meaning(option), 92, initial_indent="      ", subsequent_indent="      "
+            )
     return "\n".join(lines)
+
+
+def by_group(options: Iterable[Option]) -> dict[str, list[Option]]:
+    """Options by the name of their group, in the order in which they are given."""
+    groups: dict[str, list[Option]] = {}
+    for option in options:
+        groups.setdefault(option.group.replace("_", " "), []).append(option)
+    return groups

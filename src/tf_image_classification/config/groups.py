@@ -1,335 +1,472 @@
 """Every setting of a run, declared once, in groups.
 
-Flags, the YAML file, the README's table and the record in the model folder all come from these
-dataclasses.
+The flags and their help, the YAML file, the README's table, the run manifest and the rules about
+which options take effect together all come from these dataclasses.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from tf_image_classification.config.options import declare
+from tf_image_classification.config.options import Option, declare, options_of
+from tf_image_classification.config.pixel_range import is_pixel_range
+
+DEFAULT_MAX_PIXELS = 100_000_000
+"""Default of the largest number of pixels of an image."""
 
 IMAGENET = "imagenet"
-"""What ``checkpoint_path`` calls the weights that Keras has for a backbone."""
+"""The ``checkpoint_path`` that stands for Keras's weights of a backbone."""
+
+# Verbs of tfic, by the options that have an effect in them. A spec's model_fn may read every
+# setting, so check-spec takes those of a training.
+_OF_A_RUN = ("train", "tune", "check-spec")
+_OF_A_TRIAL = (*_OF_A_RUN, "find-learning-rate", "find-batch-size")
+_OF_IMAGES = (*_OF_A_TRIAL, "preview")
+_OF_ALL_IMAGES = (*_OF_IMAGES, "evaluate")
+_OF_A_FOLDER = ("evaluate", "export", "predict", "report", "serve")
+
+_BY_CHECKPOINT = {"needs": "checkpoint_path"}
+_BY_BACKBONE: Mapping[str, Any] = {"needs": "backbone", "facts": ("backbone_spec",)}
+_BY_EVALUATION = {"needs": "eval_metadata"}
+_BY_OWN_INPUT = {"facts": ("package_input",)}
+
+
+def _form(text: str, test: Any) -> tuple[Any, str]:
+    return test, text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What is run, where it is kept and how exact it is."""
+    """The task, its folder, its devices and its exactness."""
+
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_A_RUN, "resume": "free"}
 
     model_dir: str = declare(
         "./models",
-        "Folder of the run: checkpoints, TensorBoard logs, settings, evaluations; may be gs://.",
-        resume="free",
+        "Model folder: checkpoints, TensorBoard logs, run manifest and evaluations; may be gs://.",
+        verbs=("train", "check-spec", "preview", *_OF_A_FOLDER),
     )
     evaluate: bool = declare(
-        False, "Only evaluate the model in model_dir, on the whole evaluation set.", resume="free"
+        False,
+        "Evaluate the model in model_dir on the whole evaluation set, without training.",
+        verbs=("train",),
     )
     plan: bool = declare(
         False,
-        "Print what the run would do, with time and memory measured, and do none of it.",
-        resume="free",
+        "Dry run: print the steps of the run with measured time and memory, and write nothing.",
+        verbs=("train",),
+        excludes="evaluate",
     )
     seed: int = declare(
         0,
-        "Decides initial weights, order of examples, augmentation and dropout.",
+        "Random seed of initial weights, shuffling, augmentation and dropout.",
+        verbs=_OF_ALL_IMAGES,
         minimum=0,
         maximum=2**31 - 1,
+        resume="same",
     )
-    debug: bool = declare(False, "No shuffling: examples in the order of the files.")
+    debug: bool = declare(
+        False,
+        "Disable shuffling: examples come in the order of the files.",
+        verbs=_OF_IMAGES,
+        resume="same",
+        **_BY_OWN_INPUT,
+    )
     deterministic: bool = declare(
-        True, "Use only operations that give the same bits every time; costs speed on GPUs."
+        True,
+        "Use deterministic ops only, so that a repeated run is bit-identical; slower on GPUs.",
+        verbs=_OF_ALL_IMAGES,
+        resume="same",
     )
     allow_changes: bool = declare(
-        False,
-        "Continue a model folder although spec, data or settings differ from its record.",
-        resume="free",
+        False, "Resume although spec, data or settings differ from the run manifest."
     )
     strategy: str = declare(
         "auto",
-        "Devices to use: the workers that TF_CONFIG describes, else all GPUs of this machine "
-        "(auto); one device; all devices of this machine (mirrored); the workers; or a TPU.",
+        "Devices: the workers of TF_CONFIG, else all GPUs of this machine (auto); a single device "
+        "(one_device); all devices of this machine (mirrored); the workers (multi_worker); a TPU "
+        "(tpu).",
         choices=("auto", "one_device", "mirrored", "multi_worker", "tpu"),
-        resume="free",
+        verbs=(*_OF_A_TRIAL, "evaluate"),
     )
     cluster_timeout_secs: float = declare(
         600.0,
         "Seconds to wait for the other workers of a cluster to start.",
         minimum=1.0,
-        resume="free",
+        verbs=(*_OF_A_RUN, "evaluate"),
+        facts=("cluster",),
     )
-    progress: bool = declare(True, "Show the progress bar.", resume="free")
+    progress: bool = declare(True, "Show the progress bar.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Which examples are used and how they are read."""
+    """Examples and input pipeline."""
+
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_ALL_IMAGES, "resume": "free"}
 
     train_metadata: tuple[str, ...] = declare(
         (),
-        "Training examples: TFRecord files or patterns, CSV files, or a folder of class folders; "
-        "local or gs://.",
-        resume="free",
+        "Training set: TFRecord files or patterns, CSV files, or a folder with one folder per "
+        "class; local or gs://.",
+        verbs=(*_OF_IMAGES, "export"),
     )
     eval_metadata: tuple[str, ...] = declare(
-        (), "Evaluation examples, in the same forms.", resume="free"
+        (),
+        "Evaluation set, in the forms of train_metadata.",
+        verbs=(*_OF_A_RUN, "evaluate", "export", "report"),
+        inherited=True,
     )
     labels: tuple[str, ...] = declare(
         (),
-        "File of class names, a line each; with several class labels name=file for each.",
-        resume="free",
+        "File of class names, one per line; with more than one class label, name=file for each.",
     )
     batch_size: int = declare(
-        64, "Examples in one step, over all devices of all workers.", minimum=1
+        64,
+        "Global batch size: examples per step over all devices of all workers.",
+        verbs=(*_OF_A_RUN, "find-learning-rate", "evaluate"),
+        minimum=1,
+        resume="same",
     )
     image_size: int = declare(
-        224, "Width and height in pixels that the preprocessing is asked for.", minimum=1
+        224,
+        "Height and width in pixels that the preprocessing resizes to.",
+        minimum=1,
+        is_exported=True,
+        resume="same",
     )
     input_mode: str = declare(
         "indexed",
-        "indexed: shuffle over the whole set, by random access; streaming: read TFRecord files in "
-        "sequence with bounded memory.",
+        "Input pipeline: random access with a full shuffle (indexed), or sequential reads of "
+        "TFRecord files with bounded memory (streaming).",
         choices=("indexed", "streaming"),
+        verbs=_OF_A_TRIAL,
+        inherited=False,
+        resume="same",
+        **_BY_OWN_INPUT,
     )
     stream_block: int = declare(
         4096,
-        "Encoded examples that are held and shuffled together when streaming.",
+        "Shuffle buffer of the streaming pipeline, in encoded examples.",
         minimum=1,
+        verbs=_OF_A_TRIAL,
         applies=("input_mode", ("streaming",)),
+        inherited=False,
+        resume="same",
+        **_BY_OWN_INPUT,
     )
     image_feature: str = declare(
         "",
-        "Feature of a TFRecord example that holds the encoded image; empty: told from the first "
-        "record.",
-        resume="free",
+        "TFRecord feature with the encoded image; empty: inferred from the first record.",
+        facts=("package_input", "tfrecords"),
     )
     label_features: tuple[str, ...] = declare(
         (),
-        "Feature of a TFRecord, or column, that holds a label, as label=feature, when it has "
-        "another name.",
-        resume="free",
+        "TFRecord feature or column of a label whose name differs, as label=feature.",
+        **_BY_OWN_INPUT,
     )
     data_service: str = declare(
         "",
-        "tf.data service, grpc://host:port, whose machines read and preprocess the training "
-        "examples; in the order in which they are ready, so only with nodeterministic.",
-        resume="free",
+        "tf.data service, grpc://host:port, that reads and preprocesses the training examples; "
+        "their order is not deterministic, so it needs nodeterministic.",
+        verbs=_OF_A_TRIAL,
+        form=_form("grpc://host:port", lambda text: not text or text.startswith("grpc://")),
+        **_BY_OWN_INPUT,
     )
     inspect: bool = declare(
         True,
-        "Before the first step, count the classes, and refuse an evaluation set of which more than "
-        "a twentieth is in the training set too, byte for byte, and 16-bit PNGs that would be "
-        "black. The training set itself may be evaluated, with a warning.",
-        resume="free",
+        "Cheap pre-flight checks: class counts, train/eval leakage (exact duplicates; above 5 % "
+        "of the evaluation set is an error) and 16-bit PNGs that would be black. Evaluating on "
+        "the training set itself is allowed, with a warning.",
+        verbs=_OF_A_RUN,
+        **_BY_OWN_INPUT,
     )
     on_bad_image: str = declare(
         "fail",
-        "An image that cannot be decoded ends the run (fail), or is counted, listed in the "
-        "model folder and left out (skip).",
+        "For an image that cannot be decoded: end the run (fail), or count it, list it in the "
+        "model folder and leave it out (skip).",
         choices=("fail", "skip"),
-        resume="free",
+        **_BY_OWN_INPUT,
     )
     max_image_pixels: int = declare(
-        100_000_000, "Images with more pixels than this are bad images.", minimum=1, resume="free"
+        DEFAULT_MAX_PIXELS,
+        "Maximum pixels per image; a larger image counts as one that cannot be decoded.",
+        minimum=1,
+        **_BY_OWN_INPUT,
     )
     png16_range: str = declare(
         "full",
-        "Values of 16-bit PNGs that become 0 and 255, e.g. 0-4095 for images of 12 bits; full is "
-        "0-65535; measured: those of the training images. Stored with the model.",
+        "Values of 16-bit PNGs that map to 0 and 255: min-max (0-4095 for 12-bit images), full "
+        "(0-65535), or measured on the training images. Stored with the model.",
+        form=_form("full, measured or two numbers from 0 to 65535, e.g. 0-4095", is_pixel_range),
+        is_exported=True,
+        resume="same",
+        **_BY_OWN_INPUT,
     )
     cache_dir: str = declare(
         "",
-        "Local folder for unpacked compressed records; empty: the user's cache folder.",
-        resume="free",
+        "Local cache for indexes and unpacked records; empty: the user's cache folder.",
+        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report"),
+        form=_form(
+            "a local folder: records are read there by random access",
+            lambda path: "://" not in path,
+        ),
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """What the model starts from and which of its variables move."""
+    """Initial weights, trainable variables, normalisation and precision."""
+
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_A_TRIAL}
 
     checkpoint_path: str = declare(
         "",
-        "Pretrained checkpoint to start from; with a backbone also imagenet, Keras's weights, or "
-        "none. Not read again when a run resumes.",
+        "Pretrained weights for a warm start; with a backbone also imagenet (Keras's weights) or "
+        "none (from scratch). Ignored when a run resumes.",
+        verbs=_OF_IMAGES,
         aliases=("warm_start_ckpt",),
         resume="free",
     )
     checkpoint_restore_scopes: tuple[str, ...] = declare(
-        (), "Load only variables whose names begin with one of these.", resume="free"
+        (),
+        "Load only variables whose names start with one of these prefixes.",
+        resume="free",
+        **_BY_CHECKPOINT,
     )
     checkpoint_exclude_scopes: tuple[str, ...] = declare(
-        (), "Do not load variables whose names begin with one of these.", resume="free"
+        (),
+        "Do not load variables whose names start with one of these prefixes.",
+        resume="free",
+        **_BY_CHECKPOINT,
     )
     checkpoint_averages: bool = declare(
         False,
-        "Load the moving averages that a TensorFlow 1 checkpoint keeps beside its weights.",
+        "Load the exponential moving averages of a TensorFlow 1 checkpoint in place of its "
+        "weights.",
         resume="free",
+        **_BY_CHECKPOINT,
     )
     trainable_scopes: tuple[str, ...] = declare(
-        (), "Train only variables whose names begin with one of these; empty: all."
+        (),
+        "Train only variables whose names start with one of these prefixes; empty: all.",
+        inherited=False,
     )
     head_phase: bool = declare(
         False,
-        "Before the first step fit the outputs (the layers called logits) to the features that the "
-        "warm-started network gives, by regression; the features are cached.",
+        "Before the first step, fit the classifier head (layers named logits) to cached features "
+        "of the pretrained network by regression.",
+        verbs=_OF_A_RUN,
+        inherited=False,
+        **_BY_CHECKPOINT,
     )
     layer_decay: float = declare(
         1.0,
-        "Factor of the learning rate from each twelfth of the network's depth to the one before "
-        "it; outputs have the full rate.",
+        "Layer-wise learning-rate decay: factor per twelfth of the depth, from the head (full "
+        "rate) towards the input.",
         minimum=0.0,
         maximum=1.0,
+        inherited=False,
     )
     freeze_batch_norm: bool = declare(
-        False, "Batch normalisation keeps the statistics and scales that it starts with."
+        False,
+        "Freeze batch normalisation: statistics, scales and offsets stay at their initial values.",
+        inherited=False,
     )
     batch_norm_momentum: float | None = declare(
         None,
-        "Share that batch normalisation's moving averages keep at each step; empty: as each layer "
-        "says.",
+        "Momentum of batch normalisation's moving averages; empty: each layer's own.",
         minimum=0.0,
         maximum=0.999999,
         applies=("freeze_batch_norm", (False,)),
+        inherited=False,
     )
     moving_average_decay: float = declare(
         0.0,
-        "Decay of the moving average of the weights, which is then evaluated and exported; 0: off.",
+        "Decay of the exponential moving average (EMA) of the weights, which is evaluated and "
+        "exported; 0: off.",
         minimum=0.0,
         maximum=0.999999,
     )
     sync_batch_norm: bool = declare(
-        False,
-        "Batch normalisation takes the statistics of the whole batch, not of each device's part.",
+        False, "Synchronise batch-normalisation statistics across devices."
     )
     precision: str = declare(
         "float32",
-        "Number format of the computation; variables stay float32.",
+        "Compute dtype; variables stay float32.",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        verbs=(*_OF_A_TRIAL, "evaluate"),
+        is_exported=True,
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneSettings:
-    """What is trained without a class of one's own, and who chooses the other settings."""
+    """The backbone spec, which trains without a class of your own, and the recipe."""
+
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_IMAGES, **_BY_BACKBONE}
 
     backbone: str = declare(
-        "", "Ready network to train when no spec is given; tfic backbones lists them."
+        "", "Built-in backbone to train when no spec is given; tfic backbones lists them.", needs=""
     )
     recipe: str = declare(
         "none",
-        "Let the number of images and classes and what the model starts from choose every setting "
-        "that is not given (auto); tfic train --backbone does so by itself.",
+        "Hyperparameters from a built-in recipe (auto), chosen by dataset size, number of classes "
+        "and warm start; any flag overrides it. The default of tfic train --backbone.",
         choices=("none", "auto"),
+        verbs=(*_OF_A_RUN, "find-learning-rate", "preview"),
+        needs="",
+        facts=(),
         resume="free",
     )
     label_columns: tuple[str, ...] = declare(
-        (), "Columns of the CSV that are labels; empty: all but the image's."
+        (), "Label columns of the CSV; empty: all columns except the image's."
     )
     label_kinds: tuple[str, ...] = declare(
         (),
-        "Kinds of labels where they are not what they look like, as name=kind: class, ordinal "
-        "(classes in order), several (any number of classes, as in cat|dog) or value.",
+        "Label kinds where the inferred ones are wrong, as name=kind: single-label, ordinal "
+        "(ordered classes), multilabel (any number of classes, e.g. cat|dog) or regression.",
     )
     augmentation: str = declare(
         "crop",
-        "What happens to training images: nothing; mirroring (flip); moving as well (translate) or "
-        "random parts as well (crop); and then colours (colour), RandAugment (rand) or "
-        "TrivialAugment (trivial), with erasing.",
+        "Train-time augmentation: none, horizontal flip (flip), random translation (translate) or "
+        "random resized crop (crop); with random erasing and color jitter (colour), RandAugment "
+        "(rand) or TrivialAugment (trivial).",
         choices=("none", "flip", "translate", "crop", "colour", "rand", "trivial"),
     )
     crop_area: float = declare(
         0.35,
-        "Least share of a training image's area that a random part has; 0.08 is usual where a "
-        "network is trained from scratch.",
+        "Minimum area fraction of the random resized crop; 0.08 is usual when training from "
+        "scratch.",
         minimum=0.01,
         maximum=1.0,
         applies=("augmentation", ("crop", "colour", "rand", "trivial")),
     )
     dropout: float = declare(
-        0.2, "Share of the features that is left out in training.", minimum=0.0, maximum=0.99
+        0.2, "Dropout rate before the classifier.", minimum=0.0, maximum=0.99, verbs=_OF_A_TRIAL
     )
     eval_crop: float = declare(
         1.0,
-        "Share of an image's largest fitting part that an evaluation sees, in each direction.",
+        "Center-crop fraction at evaluation (timm: crop_pct), per side.",
         minimum=0.05,
         maximum=1.0,
+        verbs=(*_OF_A_RUN, "preview"),
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How long and how one step is computed."""
+    """Length of the run, computation of a step, and the loss."""
+
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_A_TRIAL}
 
     train_steps: int | None = declare(
-        None, "Steps in all, counted over restarts.", minimum=1, excludes="epochs", resume="free"
+        None,
+        "Total training steps, counted over restarts.",
+        verbs=(*_OF_A_RUN, "find-learning-rate"),
+        minimum=1,
+        excludes="epochs",
+        resume="free",
     )
     epochs: float | None = declare(
         None,
-        "Length of the run in passes over the training set; 10 if neither is given.",
+        "Length of the run in epochs; 10 if neither is given.",
+        verbs=(*_OF_A_RUN, "find-learning-rate"),
         minimum=0.001,
         resume="free",
     )
     gradient_accumulation_steps: int = declare(
-        1, "Parts in which one batch is computed, to save memory; must divide the batch.", minimum=1
+        1,
+        "Micro-batches per step, to save memory; must divide the batch size.",
+        minimum=1,
+        inherited=False,
     )
     steps_per_call: int = declare(
-        1, "Steps inside one call of the compiled function.", minimum=1, resume="free"
+        1,
+        "Training steps per call of the compiled function (Keras: steps_per_execution).",
+        verbs=_OF_A_RUN,
+        minimum=1,
+        resume="free",
     )
     jit_compile: str = declare(
-        "auto", "XLA: with a single GPU (auto), on or off.", choices=("auto", "on", "off")
+        "auto",
+        "XLA compilation: on, off, or with a single GPU (auto).",
+        choices=("auto", "on", "off"),
     )
     gradient_clip_norm: float = declare(
-        0.0, "Largest global norm of the gradient; 0: no limit.", minimum=0.0
+        0.0, "Maximum global norm of the gradient; 0: no clipping.", minimum=0.0
     )
     gradient_clip_value: float = declare(
         0.0,
-        "Largest magnitude of one number of the gradient; 0: no limit.",
+        "Maximum absolute value of each gradient element; 0: no clipping.",
         minimum=0.0,
         excludes="gradient_clip_norm",
     )
     label_smoothing: float = declare(
-        0.0, "Share of the target spread evenly over all classes.", minimum=0.0, maximum=0.999
+        0.0,
+        "Label smoothing: fraction of the target spread evenly over all classes.",
+        minimum=0.0,
+        maximum=0.999,
+        verbs=(*_OF_A_TRIAL, "evaluate"),
+        facts=("package_losses", "smoothable_label"),
+        is_exported=True,
     )
     mixup_alpha: float = declare(
-        0.0, "Mix neighbouring images and their labels (mixup); 0: off, usual: 0.2.", minimum=0.0
+        0.0, "Mixup alpha; 0: off, usual: 0.2.", minimum=0.0, inherited=False
     )
     cutmix_alpha: float = declare(
         0.0,
-        "Exchange a rectangle of neighbouring images (cutmix); 0: off, usual: 1.0. With "
-        "mixup_alpha, one of them by chance.",
+        "CutMix alpha; 0: off, usual: 1.0. With mixup_alpha, each step takes one of the two at "
+        "random.",
         minimum=0.0,
+        inherited=False,
     )
     task_weights: str = declare(
         "fixed",
-        "How the losses of several labels are added: by the weights of class_dict (fixed), or by "
-        "weights learned with the model, less for a label that stays uncertain (learned).",
+        "Weights of the labels' losses: those of class_dict (fixed), or learned with the model by "
+        "uncertainty (learned).",
         choices=("fixed", "learned"),
     )
     balanced_sampling: str = declare(
-        "", "Class label whose classes are drawn equally often in training; empty: each example is."
+        "",
+        "Class label by whose classes training examples are sampled equally often; empty: "
+        "uniform sampling.",
+        verbs=_OF_IMAGES,
+        inherited=False,
+        **_BY_OWN_INPUT,
     )
     class_weights: str = declare(
         "none",
-        "Let all classes weigh alike in the training's loss, however many examples they have "
-        "(balanced).",
+        "Weight the loss by inverse class frequency (balanced).",
         choices=("none", "balanced"),
+        facts=("class_label",),
     )
     regression_loss: str = declare(
-        "mean_squared", "Loss of real-valued labels.", choices=("mean_squared", "huber")
+        "mean_squared",
+        "Loss of regression labels.",
+        choices=("mean_squared", "huber"),
+        verbs=(*_OF_A_TRIAL, "evaluate"),
+        facts=("package_losses", "regression_label"),
+        is_exported=True,
     )
     huber_delta: float = declare(
         1.0,
-        "Error beyond which the Huber loss grows linearly, in units of the label.",
+        "Delta of the Huber loss, in units of the label.",
         minimum=1e-12,
+        verbs=(*_OF_A_TRIAL, "evaluate"),
         applies=("regression_loss", ("huber",)),
+        facts=("package_losses", "regression_label"),
+        is_exported=True,
     )
     early_stopping_patience: int = declare(
         0,
-        "Stop after so many evaluations without a better best_metric; 0: never.",
+        "Early stopping: evaluations without improvement of best_metric; 0: off.",
+        verbs=_OF_A_RUN,
         minimum=0,
         resume="free",
+        **_BY_EVALUATION,
     )
 
 
@@ -338,11 +475,13 @@ _ADAM_LIKE = ("adam", "adamw", "lamb", "lion", "muon")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """The update rule."""
+    """The optimizer and its hyperparameters."""
+
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_A_TRIAL, "inherited": False}
 
     optimizer: str = declare(
         "adamw",
-        "Update rule.",
+        "Optimizer.",
         choices=(
             "adadelta",
             "adagrad",
@@ -359,54 +498,57 @@ class OptimizerSettings:
     )
     weight_decay: float | None = declare(
         None,
-        "Decoupled weight decay, times the learning rate; biases and normalisation are left "
-        "out. None: 0.05 for adamw, lamb, lion and muon, 4e-5 for momentum and sgd, else 0.",
+        "Decoupled weight decay, scaled by the learning rate; not for biases and normalisation. "
+        "None: 0.05 for adamw, lamb, lion and muon, 4e-5 for momentum and sgd, else 0.",
         minimum=0.0,
     )
     opt_epsilon: float | None = declare(
         None,
-        "Term that keeps the division stable; None: the published value of the optimizer.",
+        "Epsilon for numerical stability; None: the published default of the optimizer.",
         minimum=0.0,
         applies=("optimizer", ("adadelta", "adagrad", "adam", "adamw", "lamb", "muon", "rmsprop")),
     )
     adadelta_rho: float = declare(
         0.95,
-        "Decay of adadelta's averages.",
+        "Decay rate of adadelta's averages.",
         minimum=0.0,
         maximum=1.0,
         applies=("optimizer", ("adadelta",)),
     )
     adagrad_initial_accumulator_value: float = declare(
-        0.1, "Start of adagrad's accumulators.", minimum=0.0, applies=("optimizer", ("adagrad",))
+        0.1,
+        "Initial value of adagrad's accumulators.",
+        minimum=0.0,
+        applies=("optimizer", ("adagrad",)),
     )
     adam_beta1: float | None = declare(
         None,
-        "Decay of the first moment. None: 0.9.",
+        "Exponential decay rate of the first moment. None: 0.9.",
         minimum=0.0,
         maximum=1.0,
         applies=("optimizer", _ADAM_LIKE),
     )
     adam_beta2: float | None = declare(
         None,
-        "Decay of the second moment. None: 0.99 for lion, else 0.999.",
+        "Exponential decay rate of the second moment. None: 0.99 for lion, else 0.999.",
         minimum=0.0,
         maximum=1.0,
         applies=("optimizer", _ADAM_LIKE),
     )
     ftrl_learning_rate_power: float = declare(
         -0.5,
-        "Power of the accumulators in ftrl's rate.",
+        "Power of the accumulators in ftrl's learning rate.",
         maximum=0.0,
         applies=("optimizer", ("ftrl",)),
     )
     ftrl_initial_accumulator_value: float = declare(
-        0.1, "Start of ftrl's accumulators.", minimum=0.0, applies=("optimizer", ("ftrl",))
+        0.1, "Initial value of ftrl's accumulators.", minimum=0.0, applies=("optimizer", ("ftrl",))
     )
     ftrl_l1: float = declare(
-        0.0, "ftrl's L1 strength.", minimum=0.0, applies=("optimizer", ("ftrl",))
+        0.0, "ftrl's L1 regularisation strength.", minimum=0.0, applies=("optimizer", ("ftrl",))
     )
     ftrl_l2: float = declare(
-        0.0, "ftrl's L2 strength.", minimum=0.0, applies=("optimizer", ("ftrl",))
+        0.0, "ftrl's L2 regularisation strength.", minimum=0.0, applies=("optimizer", ("ftrl",))
     )
     momentum: float | None = declare(
         None,
@@ -415,15 +557,13 @@ class OptimizerSettings:
         maximum=1.0,
         applies=("optimizer", ("momentum", "muon")),
     )
-    nesterov: bool = declare(
-        False, "Nesterov's form of momentum.", applies=("optimizer", ("momentum",))
-    )
+    nesterov: bool = declare(False, "Nesterov momentum.", applies=("optimizer", ("momentum",)))
     rmsprop_momentum: float = declare(
         0.9, "rmsprop's momentum.", minimum=0.0, maximum=1.0, applies=("optimizer", ("rmsprop",))
     )
     rmsprop_decay: float = declare(
         0.9,
-        "Decay of rmsprop's average.",
+        "Decay rate of rmsprop's average.",
         minimum=0.0,
         maximum=1.0,
         applies=("optimizer", ("rmsprop",)),
@@ -432,49 +572,51 @@ class OptimizerSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
-    """The learning rate over the run."""
+    """The learning-rate schedule."""
 
-    learning_rate: float = declare(1e-3, "Highest learning rate.", minimum=0.0)
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_A_RUN, "inherited": False}
+
+    learning_rate: float = declare(1e-3, "Peak learning rate.", minimum=0.0)
     learning_rate_decay_type: str = declare(
         "cosine",
-        "How the rate falls from learning_rate.",
+        "Learning-rate schedule.",
         choices=("fixed", "exponential", "polynomial", "cosine", "one_cycle"),
     )
     end_learning_rate: float = declare(
         0.0,
-        "Rate at the end of the run.",
+        "Final learning rate.",
         minimum=0.0,
         applies=("learning_rate_decay_type", ("polynomial", "cosine", "one_cycle")),
     )
     learning_rate_decay_factor: float = declare(
         0.94,
-        "Factor at each decay.",
+        "Factor of each exponential decay.",
         minimum=0.0,
         maximum=1.0,
         applies=("learning_rate_decay_type", ("exponential",)),
     )
     num_epochs_per_decay: float = declare(
         2.0,
-        "Epochs from one decay to the next.",
+        "Epochs between exponential decays.",
         minimum=1e-6,
         applies=("learning_rate_decay_type", ("exponential",)),
     )
     polynomial_power: float = declare(
         1.0,
-        "Power of the polynomial; 1: a straight line.",
+        "Power of the polynomial; 1: linear.",
         minimum=1e-6,
         applies=("learning_rate_decay_type", ("polynomial",)),
     )
     one_cycle_warmup: float = declare(
         0.3,
-        "Share of the run in which the one-cycle rate rises.",
+        "Warmup fraction of the one-cycle schedule.",
         minimum=0.0,
         maximum=0.99,
         applies=("learning_rate_decay_type", ("one_cycle",)),
     )
     warmup_steps: int = declare(
         0,
-        "Steps in which the rate first rises in a straight line from 0.",
+        "Steps of linear warmup from 0.",
         minimum=0,
         applies=("learning_rate_decay_type", ("fixed", "exponential", "polynomial", "cosine")),
     )
@@ -482,105 +624,145 @@ class ScheduleSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointSettings:
-    """What is written while the run goes on, and how often."""
+    """Checkpoints, logs, trackers and the exported model."""
+
+    RULES: ClassVar[Mapping[str, Any]] = {
+        "verbs": _OF_A_RUN,
+        "resume": "free",
+    }
 
     save_summary_steps: int = declare(
-        100,
-        "Steps between two points of the TensorBoard curves; 0: none.",
-        minimum=0,
-        resume="free",
+        100, "Steps between TensorBoard summaries; 0: none.", minimum=0
     )
     save_checkpoints_steps: int | None = declare(
-        None,
-        "Steps between two checkpoints.",
-        minimum=1,
-        excludes="save_checkpoints_secs",
-        resume="free",
+        None, "Steps between checkpoints.", minimum=1, excludes="save_checkpoints_secs"
     )
     save_checkpoints_secs: float | None = declare(
-        None,
-        "Seconds between two checkpoints; 600 if neither is given.",
-        minimum=0.0,
-        resume="free",
+        None, "Seconds between checkpoints; 600 if neither is given.", minimum=0.0
     )
     keep_checkpoint_max: int = declare(
         5,
-        "Checkpoints kept besides the best one, and those that an evaluator task still has to "
-        "evaluate (at most 20); -1 keeps all.",
+        "Recent checkpoints to keep besides the best one and those that an evaluator task still "
+        "has to evaluate (at most 20); -1: all.",
         minimum=-1,
-        resume="free",
+        form=_form(
+            "1 or more, or -1 for all: a run needs its newest checkpoint to resume",
+            lambda count: count != 0,
+        ),
     )
     export_saved_model: bool = declare(
-        True,
-        "Write a SavedModel that takes encoded images when the run is complete.",
-        resume="free",
+        True, "At the end, export a SavedModel that takes encoded images.", **_BY_OWN_INPUT
     )
     export_dir: str = declare(
-        "", "Folder that gets a copy of the exported model; may be gs://.", resume="free"
+        "",
+        "Folder for a copy of the exported model; may be gs://.",
+        needs="export_saved_model",
+        **_BY_OWN_INPUT,
     )
     tensorboard_dir: str = declare(
-        "", "Folder of the TensorBoard logs; empty: tensorboard in model_dir.", resume="free"
+        "",
+        "Folder of the TensorBoard logs; empty: tensorboard in model_dir.",
+        needs="save_summary_steps",
     )
     trackers: tuple[str, ...] = declare(
         (),
-        "Where else the numbers go: mlflow, wandb; below model_dir unless their own environment "
+        "Experiment trackers to log to: mlflow, wandb; below model_dir unless their environment "
         "variables name a server.",
-        resume="free",
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """When and on how much the model is evaluated."""
+    """Evaluation during training, and the best checkpoint."""
 
-    eval_freq: int = declare(
-        0, "Batches in one evaluation; 0: the whole evaluation set.", minimum=0, resume="free"
-    )
+    RULES: ClassVar[Mapping[str, Any]] = {
+        "verbs": _OF_A_RUN,
+        "resume": "free",
+        **_BY_EVALUATION,
+    }
+
+    eval_freq: int = declare(0, "Batches per evaluation; 0: the whole evaluation set.", minimum=0)
     eval_throttle_secs: float = declare(
-        120.0,
-        "Least seconds from one evaluation to the next while training.",
-        minimum=0.0,
-        resume="free",
+        120.0, "Minimum seconds between evaluations during training.", minimum=0.0
     )
     eval_every_steps: int | None = declare(
         None,
-        "Evaluate at these steps instead of by the clock.",
+        "Evaluate every so many steps instead of by wall-clock time.",
         minimum=1,
         excludes="eval_throttle_secs",
-        resume="free",
     )
     evaluator: str = declare(
         "auto",
-        "Who evaluates in a cluster: its evaluator task, which takes each checkpoint (task), the "
-        "workers together (workers), or the task if the cluster names one (auto).",
+        "Evaluation in a cluster: by its evaluator task, on every checkpoint (task); by the "
+        "workers together (workers); by the task if the cluster has one (auto).",
         choices=("auto", "workers", "task"),
-        resume="free",
     )
     test_time_augmentation: str = declare(
         "none",
-        "Views of an image whose outputs are averaged, in evaluations and in the exported model: "
-        "itself and its mirror image (flip), each also moved both ways along the diagonal by a "
-        "32nd of the side (flip_shift).",
+        "Test-time augmentation (TTA) in evaluations and in the exported model: average the "
+        "outputs of the image and its mirror image (flip), each also shifted both ways along the "
+        "diagonal by 1/32 of the side (flip_shift).",
         choices=("none", "flip", "flip_shift"),
+        verbs=(*_OF_A_RUN, "evaluate"),
+        needs="",
+        resume="same",
+        is_exported=True,
     )
     best_metric: str = declare(
         "",
-        "Metric that chooses the best checkpoint: one of the spec's, or of those in "
-        "docs/evaluate.md; empty: the loss.",
-        resume="free",
+        "Metric that selects the best checkpoint: one of the spec's or of docs/evaluate.md; "
+        "empty: the loss.",
     )
     best_mode: str = declare(
         "auto",
-        "Whether more or less of best_metric is better; auto: by its name.",
+        "Direction of best_metric: max, min, or by its name (auto).",
         choices=("auto", "max", "min"),
-        resume="free",
+        needs="best_metric",
     )
     slice_column: str = declare(
         "",
-        "Column of the evaluation set's CSV or records by whose values examples are told apart: "
-        "worst_slice_accuracy, which best_metric may name, is the accuracy of the worst value.",
-        resume="free",
+        "Column of the evaluation set that defines slices for worst_slice_accuracy, which "
+        "best_metric can name.",
     )
     output_cm_folder: str = declare(
-        "", "Folder for the confusion matrix of each class label as a PNG.", resume="free"
+        "",
+        "Folder for the confusion matrices of the class labels, as PNG files.",
+        verbs=(*_OF_A_RUN, "evaluate"),
+        facts=("class_label", "drawable_matrix"),
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileSettings:
+    """The settings file."""
+
+    RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_ALL_IMAGES}
+
+    config: str = declare("", "YAML file of settings, name: value; flags override it.")
+    print_config: bool = declare(
+        False, "Print the resolved settings and their origins as YAML, and exit."
+    )
+
+
+GROUPS: Mapping[str, type[Any]] = {
+    "run": RunSettings,
+    "data": DataSettings,
+    "model": ModelSettings,
+    "backbone_spec": BackboneSettings,
+    "training": TrainingSettings,
+    "optimizer": OptimizerSettings,
+    "schedule": ScheduleSettings,
+    "checkpoints": CheckpointSettings,
+    "evaluation": EvaluationSettings,
+}
+"""The groups by the attribute of ``Settings`` that holds them."""
+
+OPTIONS: Mapping[str, Option] = {
+    option.name: option for name, group in GROUPS.items() for option in options_of(name, group)
+}
+"""Every setting of a run by its name."""
+
+FILE_OPTIONS: Mapping[str, Option] = {o.name: o for o in options_of("settings file", FileSettings)}
+"""The options that concern all settings together."""
+
+ALIASES: Mapping[str, str] = {a: o.name for o in OPTIONS.values() for a in o.aliases}

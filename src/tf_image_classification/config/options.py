@@ -1,6 +1,9 @@
-"""What one setting is: its name, default, unit, range, help and when it applies.
+"""The declaration of one setting or argument: name, default, range, help and the rules it obeys.
 
-batch_size: int = declare(64, "Examples in a step, over all devices.", minimum=1)
+    batch_size: int = declare(64, "Global batch size.", minimum=1)
+
+The fields of a dataclass are options if they are made by ``declare``: the settings of a run
+(``config.groups``) and the arguments of each verb (``cli``) are declared alike.
 """
 
 from __future__ import annotations
@@ -9,28 +12,43 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tf_image_classification.errors import ConfigError, nearest
 
+_SWITCH = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One setting.
+    """One setting of a run, or one argument of a verb.
+
+    An option takes effect or is rejected: ``applies``, ``needs``, ``excludes``, ``facts`` and
+    ``verbs`` state when it takes effect, and ``config.rules`` checks them.
 
     Attributes:
-        name: the flag's and the YAML key's name.
-        group: the attribute of ``Settings`` that holds it.
+        name: name of the flag and of the YAML key.
+        group: the attribute of ``Settings`` that holds it; of an argument, its verb.
         kind: bool, int, float, str or tuple (of strings).
         default: value when nothing is given; None means "not set".
-        help: what it does, its unit and its meaning of 0 or None.
+        help: effect, unit, and the meaning of 0 or None.
         choices: allowed values, or empty.
-        minimum: least allowed number, or None.
-        maximum: greatest allowed number, or None.
-        applies: name of another setting and the values of it under which this one acts, or None.
-        excludes: another setting that may not be given together with this one.
-        resume: "same" when a run may not be continued with another value, else "free".
+        minimum: smallest allowed number, or None.
+        maximum: largest allowed number, or None.
+        form: pair of a test that every value must pass and the form that a message asks for.
+        applies: another option and those values of it with which this one has an effect, or None.
+        needs: another option that must be set for this one to have an effect, or "".
+        excludes: another option that cannot be given together with this one, or "".
+        facts: facts about spec, data and cluster that the option needs, as keys of the mapping
+            that ``rules.check_facts`` takes.
+        verbs: verbs of ``tfic`` in which it has an effect; a program counts as "train".
+        resume: "same" when a run cannot be resumed with another value, else "free".
+        inherited: whether an evaluation of a model folder takes the value that its run had; None:
+            if ``resume`` is "same".
+        is_exported: whether the value is part of the exported model, so that an evaluation of that
+            cannot change it.
+        is_required: whether an argument must be given.
         aliases: further names of the flag.
     """
 
@@ -42,16 +60,28 @@ class Option:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    form: tuple[Callable[[Any], bool], str] | None = None
     applies: tuple[str, tuple[Any, ...]] | None = None
-    excludes: str | None = None
+    needs: str = ""
+    excludes: str = ""
+    facts: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
     resume: str = "same"
+    inherited: bool | None = None
+    is_exported: bool = False
+    is_required: bool = False
     aliases: tuple[str, ...] = ()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether an evaluation of a model folder takes the value that its run had."""
+        return self.resume == "same" if self.inherited is None else self.inherited
 
     def check(self, value: Any) -> Any:
         """The value in the option's type.
 
         Raises:
-            ConfigError: wrong type, out of range or not among the choices.
+            ConfigError: wrong type or form, out of range or not among the choices.
         """
         if value is None:
             if self.default is None:
@@ -69,7 +99,39 @@ class Option:
         too_large = self.maximum is not None and not value <= self.maximum
         if self.kind in (int, float) and (too_small or too_large):
             raise ConfigError(f"{self.name} is {value!r}, expected {self._expected()}.")
+        if self.form is not None and not self.form[0](value):
+            raise ConfigError(f"{self.name} is {value!r}, expected {self.form[1]}.")
         return value
+
+    def read(self, texts: Sequence[str]) -> Any:
+        """The value that the command line gives; of several texts the last one, or all of a list.
+
+        Raises:
+            ConfigError: as ``check``.
+        """
+        if self.kind is tuple:
+            return self.check(tuple(part for text in texts for part in self.split(text)))
+        text = texts[-1]
+        if self.kind is bool:
+            if text.lower() not in _SWITCH:
+                raise ConfigError(f"{self.name} is {text!r}, expected true or false.")
+            return _SWITCH[text.lower()]
+        if self.kind is int:
+            try:
+                return self.check(int(text))
+            except ValueError as error:
+                if isinstance(error, ConfigError):
+                    raise
+        return self.check(text)
+
+    def split(self, text: str) -> tuple[str, ...]:
+        """The values that one text of a list stands for: separated by commas, but for file names.
+
+        Patterns of files stay whole, because names of files may hold commas.
+        """
+        if self.name.endswith(("metadata", "paths", "model_dirs")):
+            return (text,)
+        return tuple(part.strip() for part in text.split(",") if part.strip())
 
     def _converted(self, value: Any) -> Any:
         if self.kind is tuple and isinstance(value, str):
@@ -86,15 +148,6 @@ class Option:
         if type(value) is not self.kind:
             raise ConfigError(f"{self.name} is {value!r}, expected {self._expected()}.")
         return value
-
-    def split(self, text: str) -> tuple[str, ...]:
-        """The values that one text of a list stands for: comma-separated, but for patterns.
-
-        Patterns stay whole, because names of files may hold commas.
-        """
-        if self.name.endswith("metadata"):
-            return (text,)
-        return tuple(part.strip() for part in text.split(",") if part.strip())
 
     def _expected(self) -> str:
         if self.choices:
@@ -120,15 +173,19 @@ def declare(default: Any, help: str, **rules: Any) -> Any:
 
 
 def options_of(group: str, group_class: type[Any]) -> Iterator[Option]:
-    """The options that a dataclass declares by its fields, as made by ``declare``."""
+    """The options that a dataclass declares by its fields, as made by ``declare``.
+
+    Rules that the class has as the attribute ``RULES`` hold for each field without its own.
+    """
     hints = typing.get_type_hints(group_class)
+    common = getattr(group_class, "RULES", {})
     for field in filter(lambda field: field.metadata, dataclasses.fields(group_class)):
         yield Option(
             name=field.name,
             group=group,
             kind=_plain_type(hints[field.name]),
             default=field.default,
-            **field.metadata,
+            **{**common, **field.metadata},
         )
 
 

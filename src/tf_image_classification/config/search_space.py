@@ -1,4 +1,4 @@
-"""The settings that a search varies, and the values it tries, as they stand in YAML.
+"""The search space of a hyperparameter search, as written in YAML.
 
 learning_rate: {low: 0.0001, high: 0.1, log: true}
 optimizer: {choices: [adamw, momentum]}
@@ -16,14 +16,14 @@ from tf_image_classification.errors import ConfigError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One setting and the values that are tried.
+    """One hyperparameter and its range or choices.
 
     Attributes:
         name: the setting.
-        low: least value of a range, or None.
-        high: greatest value of a range, or None.
-        is_log: whether the range is searched by order of magnitude.
-        choices: the values, where there is no range.
+        low: lower bound of a range, or None.
+        high: upper bound of a range, or None.
+        is_log: whether the range is searched on a log scale.
+        choices: the values, if there is no range.
     """
 
     name: str
@@ -37,7 +37,7 @@ def parameters_of(given: Any, origin: str) -> tuple[Parameter, ...]:
     """The parameters that a mapping of a file describes.
 
     Raises:
-        ConfigError: a name is no setting, or a value is none that the setting could have.
+        ConfigError: a name is not a setting, or a value is not allowed for it.
     """
     if not isinstance(given, Mapping) or not given:
         raise ConfigError(f"{origin} is {given!r}, expected lines of name: range.")
@@ -45,7 +45,7 @@ def parameters_of(given: Any, origin: str) -> tuple[Parameter, ...]:
 
 
 def check_keys(given: Any, known: Sequence[str], origin: str) -> None:
-    """See that a value is a mapping with known keys.
+    """Check that a value is a mapping with known keys.
 
     Raises:
         ConfigError: it is not; names the key and near ones.
@@ -61,7 +61,7 @@ def _parameter(name: str, given: Any, origin: str) -> Parameter:
     option = OPTIONS.get(ALIASES.get(name, name))
     if option is None:
         raise ConfigError(
-            f"{origin}: there is no setting {name!r}. {did_you_mean(name, [*OPTIONS, *ALIASES])}"
+            f"{origin}: unknown setting {name!r}. {did_you_mean(name, [*OPTIONS, *ALIASES])}"
         )
     origin = f"{origin}: {name}"
     check_keys(given, ("low", "high", "log", "choices"), origin)

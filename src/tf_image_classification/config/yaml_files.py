@@ -1,4 +1,4 @@
-"""Reading YAML files in which every name may be given once."""
+"""YAML files in which every name may be given once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_mapping(path: str, option: str) -> Mapping[str, Any]:
         option: the flag it was named by, for messages.
 
     Raises:
-        ConfigError: there is no such file, it is no YAML, or it holds no mapping.
+        ConfigError: the file does not exist, is not YAML, or contains no mapping.
     """
     try:
         value = yaml.load(files.read_text(path), _UniqueKeys)

@@ -1,1 +1,1 @@
-"""Any source of images into sharded records: ``convert`` plans them, ``shards`` writes them."""
+"""Conversion of any source to sharded TFRecords: classes, splits, shards and their runners."""

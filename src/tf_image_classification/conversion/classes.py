@@ -1,4 +1,4 @@
-"""Which column has the classes, what they are, and how they are stored.
+"""The classes of a conversion: their column, their names, and their stored form.
 
 label = label_column(listing, "")
 names, are_numbers = class_names(listing.columns[label])
@@ -10,27 +10,28 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 
 from tf_image_classification.dataset import label_discovery
+from tf_image_classification.dataset.label_columns import class_column
 from tf_image_classification.dataset.readers import LeftOut, Listing, Row
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.labels import Value, split_classes
 
 
 def label_column(listing: Listing, wanted: str) -> str:
-    """The column of the classes: the one that is wanted, or the one that is found, or "".
+    """The column of the classes: the given one, or the inferred one, or "".
 
     Raises:
-        ConfigError: there is no such column.
+        ConfigError: the given column does not exist.
     """
     if wanted and wanted not in listing.columns:
         raise ConfigError(f"--label {wanted}: no such column, only {', '.join(listing.columns)}.")
-    return wanted or label_discovery.class_column(listing)
+    return wanted or class_column(listing)
 
 
 def renamed(rows: Sequence[Row], label: str, feature: str) -> list[Row]:
-    """The rows with the label's column called otherwise.
+    """The rows with the label's column renamed.
 
     Raises:
-        ConfigError: there is no such column, or another one of the new name.
+        ConfigError: there is no column of classes, or another one has the new name.
     """
     if not label or any(feature in row.columns and feature != label for row in rows):
         raise ConfigError(
@@ -46,15 +47,15 @@ def renamed(rows: Sequence[Row], label: str, feature: str) -> list[Row]:
 
 
 def check_numbers(rows: Sequence[Row]) -> None:
-    """Refuse texts that the legacy schema would leave out.
+    """Refuse texts, which the legacy schema cannot store.
 
     Raises:
-        ConfigError: there are such texts, and no column of classes that numbers them.
+        ConfigError: there are texts, and no column of classes that numbers them.
     """
     texts = {n for row in rows for n, v in row.columns.items() if isinstance(v, str) and v}
     if texts:
         raise ConfigError(
-            "--schema legacy stores numbers, and nothing says which column has the classes. Give "
+            "--schema legacy stores numbers, and it is unclear which column has the classes. Give "
             f"--label, one of {', '.join(sorted(texts))}."
         )
 
@@ -62,7 +63,7 @@ def check_numbers(rows: Sequence[Row]) -> None:
 def of_classes(
     rows: Sequence[Row], label: str, names: Collection[str], left_out: list[LeftOut]
 ) -> list[Row]:
-    """The rows of these classes; the others are left out.
+    """The rows of these classes; the others are skipped.
 
     Raises:
         ConfigError: there is no column of classes.
@@ -90,10 +91,14 @@ def of_classes(
 
 
 def class_names(values: Iterable[Value]) -> tuple[list[str], bool]:
-    """The classes in the order that numbers them, and whether they are stored as numbers.
+    """The classes in the order of their numbers, and whether they are stored as numbers.
 
-    They are where they are whole numbers from 0 on without a gap: a training then takes a number
-    for a line of ``labels.txt``. All others are stored as texts, so that they keep their names.
+    Whole numbers from 0 on without a gap are: each is a line number of ``labels.txt``. Others are
+    stored as texts, so that they keep their names.
+
+    Example:
+        >>> class_names([1, 0]), class_names(["bee", "ant|bee"])
+        ((['0', '1'], True), (['ant', 'bee'], False))
     """
     names = list(label_discovery.class_names(values))
     are_numbers = bool(names) and names == [str(i) for i in range(len(names))]

@@ -1,4 +1,4 @@
-"""Who writes the shards: a pool of processes on this machine, or Apache Beam on more."""
+"""Runners that write shards: a pool of processes on this machine, or Apache Beam on many."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def run(
     Args:
         shards: what to write.
         runner: one of ``RUNNERS``.
-        num_processes: of the pool; 0: one a core.
-        beam_options: further arguments for Beam, such as ``--project=mine``.
+        num_processes: of the pool; 0: one per core.
+        beam_options: further arguments for Beam, e.g. ``--project=mine``.
 
     Raises:
         ConfigError: the runner needs an extra that is not installed.
@@ -65,5 +65,5 @@ def _beam(shards: Sequence[Shard], runner: str, options: Sequence[str]) -> Itera
     finally:
         if runner == "dask":
             result.client.close()  # and the workers that it has started
-    # What each step has noted beside the shards is read back, whatever machine it ran on.
+    # The results that each step has stored beside the shards are read, whichever machine it ran on.
     yield from map(write_shard, shards)

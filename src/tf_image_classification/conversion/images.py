@@ -1,4 +1,4 @@
-"""What happens to an image's bytes on the way into a record."""
+"""The stored form of an image: unchanged, resized, or encoded anew."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.config import (
+    DEFAULT_MAX_PIXELS,
     FEWEST_LEVELS,
     FULL_RANGE,
     num_levels,
@@ -30,11 +31,11 @@ class ImageOptions:
     """How images are stored.
 
     Attributes:
-        short_side: the shorter side of larger images is reduced to so many pixels; 0: none is.
+        short_side: pixels that the shorter side of larger images is reduced to; 0: unchanged.
         quality: of JPEG, 1 to 95; None: 90.
         format: "keep" stores bytes that need no change as they are, and others as JPEG, or as PNG
-            where pixels came without a format; "ppm" is raw pixels.
-        apply_exif: whether images are stored upright, without what their EXIF data said.
+            if they were PNG or raw pixels; "ppm" is raw pixels.
+        apply_exif: whether images are stored upright, without their EXIF data.
         max_pixels: larger images are refused.
         png16_range: values of 16-bit PNGs that become 0 and 255 where they are encoded anew, as
             the training's setting; "": all of them, but an image that would be black is refused.
@@ -44,7 +45,7 @@ class ImageOptions:
     quality: int | None = None
     format: str = "keep"
     apply_exif: bool = False
-    max_pixels: int = 100_000_000
+    max_pixels: int = DEFAULT_MAX_PIXELS
     png16_range: str = ""
 
     def __post_init__(self) -> None:
@@ -74,9 +75,9 @@ class ImageOptions:
 
 
 def stored(image: bytes | Pixels, options: ImageOptions) -> bytes:
-    """The bytes that a record holds for an image.
+    """The bytes of an image in a record.
 
-    What is encoded anew are the pixels that the training would see of the original.
+    Images that are encoded anew have the pixels that a training would see of the original.
 
     Raises:
         BadImageError: it cannot be decoded, or is too large.

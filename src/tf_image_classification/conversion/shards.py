@@ -1,6 +1,7 @@
-"""One shard: a description in, a finished file out; the same bytes whoever runs it.
+"""Writes one shard from its description; the bytes are the same on every runner.
 
-result = write_shard(Shard("out/train-00000-of-00004.tfrecord", rows, options, "contract"))
+path = "out/train-00000-of-00004.tfrecord"
+result = write_shard(Shard(path, rows, options, "ours", {}, "out/.progress"))
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SCHEMAS = ("ours", "legacy")
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A file that is to be written.
+    """The description of a file to write.
 
     Attributes:
         path: its final name.
@@ -43,7 +44,7 @@ class Shard:
 
     @property
     def digest(self) -> str:
-        """What the shard is made of, with lengths and times of the source's files; hexadecimal."""
+        """Hexadecimal digest of the description, with lengths and times of the source's files."""
         paths = dict.fromkeys(row.place.path for row in self.rows)
         made_of = (dataclasses.astuple(self), [_stamp(path) for path in paths])
         return hashlib.sha256(repr(made_of).encode()).hexdigest()
@@ -53,19 +54,19 @@ def _stamp(path: str) -> tuple[int, int] | None:
     try:
         return files.size_and_time(path)
     except (OSError, ValueError, DataError):
-        return None  # which reading it tells
+        return None  # reading it gives the reason
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardResult:
-    """What became of a shard's rows.
+    """The result of writing a shard.
 
     Attributes:
-        path: its file, which is not there without images.
+        path: its file, which does not exist if it has no images.
         num_examples: images in it.
-        num_bytes: of the file.
-        sha256: of the file, hexadecimal.
-        refused: rows that are not in it.
+        num_bytes: size of its uncompressed content.
+        sha256: of its uncompressed content, hexadecimal.
+        refused: rows that could not be stored, with reasons.
     """
 
     path: str
@@ -78,8 +79,8 @@ class ShardResult:
 def write_shard(shard: Shard) -> ShardResult:
     """Write a shard, unless it was finished by an earlier run with the same description.
 
-    The file gets its name when it is whole; the note of its result comes after it. There is none
-    where all rows are refused.
+    The file gets its name when it is complete; its result is stored after it. No file is written
+    if all rows are refused.
     """
     done = finished(shard)
     if done is not None:
@@ -116,7 +117,7 @@ def write_shard(shard: Shard) -> ShardResult:
 
 
 def _records(shard: Shard, refused: list[LeftOut]) -> Iterator[bytes]:
-    """The records of a shard as they stand in its file; adds to the refused rows."""
+    """The records of a shard with their framing; adds to the refused rows."""
     from tf_image_classification.dataset.tfrecord import framed, make_example  # late: TensorFlow
 
     for row in shard.rows:
@@ -145,7 +146,7 @@ def finished(shard: Shard) -> ShardResult | None:
 
 
 def labels_of(row: Row, shard: Shard) -> dict[str, Any]:
-    """The features beside image and name."""
+    """The features of a record but for image and name."""
     if shard.schema == "ours":
         return {name: value for name, value in row.columns.items() if value != ""}
     labels: dict[str, Value] = {}

@@ -1,4 +1,4 @@
-"""Which part of a set an image belongs to: decided by a hash, so that adding images moves none."""
+"""Splits rows into parts by a hash of their names, so that adding images moves none."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tf_image_classification.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """How rows are divided.
+    """How rows are split.
 
     Attributes:
-        shares: by the part's name its share of all rows, adding up to 1; empty: the source's own
-            parts, or one that is called "train".
-        group: column whose equal values stay together, such as a person; "": each row by itself.
-        stratify: column of which each value is divided in these shares as exactly as can be, by
-            rank of the hash; adding images can then move a few. The first example of a value is
-            put into "train".
-        seed: decides the hash.
+        shares: by part, its fraction of all rows; they sum to 1; empty: the source's own parts, or
+            one called "train".
+        group: column whose equal values stay together, e.g. a person; "": each row by itself.
+        stratify: column each of whose values is split in these fractions as exactly as possible,
+            by rank of the hash; adding images can then move a few. The first example of a value
+            goes to "train".
+        seed: seed of the hash.
     """
 
     shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -36,15 +36,19 @@ class Split:
         total = math.fsum(self.shares.values())
         are_whole = abs(total - 1) <= 1e-6 and all(share > 0 for share in self.shares.values())
         if self.shares and not are_whole:
-            raise ConfigError(f"--split: the shares add up to {total:g}, expected 1, each above 0.")
+            raise ConfigError(
+                f"--split: the fractions sum to {total:g}, expected 1, each above 0. Correct them."
+            )
         if self.group and self.stratify:
-            raise ConfigError("--group_column keeps rows together and --stratify divides them.")
+            raise ConfigError(
+                "--group_column keeps rows together and --stratify divides them. Give one."
+            )
         if (self.group or self.stratify) and not self.shares:
-            raise ConfigError("--group_column and --stratify say how to split; give --split.")
+            raise ConfigError("--group_column and --stratify need a split. Give --split.")
 
 
 def place_of(text: str, seed: int) -> float:
-    """A number from 0 to 1 that a text and the seed decide, evenly spread."""
+    """A number in [0, 1) from a hash of the text and the seed, uniformly distributed."""
     digest = hashlib.sha256(f"{seed}/{text}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -82,7 +86,7 @@ def _names_of_parts(
         for place in _places(rows, split, own)
     ]
     if split.stratify and TRAIN in split.shares:
-        # What the training has never seen cannot be evaluated: the first example is its.
+        # A class that no training example has cannot be learned: the first example goes to train.
         of_value = _by_value(rows, split.stratify)
         for members in of_value.values():
             if all(names[i] != TRAIN for i in members):
@@ -91,7 +95,7 @@ def _names_of_parts(
 
 
 def _places(rows: Sequence[Row], split: Split, own: Sequence[float]) -> list[float]:
-    """A number from 0 to 1 for each row, which decides its part; own is that of its name."""
+    """A number in [0, 1) for each row, which decides its part; own is that of its name."""
     if split.group:
         return [
             place_of(str(row.columns[split.group]), split.seed)

@@ -1,10 +1,10 @@
-"""The encoded images of a listing by number, inside a graph.
+"""Random access to the encoded images of a listing, in-graph.
 
     fetch = make_fetch(listing, "cache")
     fetch.images(tf.constant([17, 4], tf.int64))        # string [2]
 
-Files of their own are read by TensorFlow. Parts of files are read by number from local files that
-are not compressed; others are unpacked into the cache folder once.
+TensorFlow reads images in files of their own. Parts of files are read from local files that are not
+compressed; other files are unpacked into the cache folder once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Fetch:
 
     Attributes:
         images: in-graph, int64 [n] example numbers to string [n] encoded images.
-        is_parallel: whether it gains from being called in parallel.
+        is_parallel: whether parallel calls are faster.
     """
 
     images: Callable[[tf.Tensor], tf.Tensor]
@@ -44,11 +44,11 @@ class Fetch:
 
 
 def make_fetch(listing: Listing, cache_dir: str) -> Fetch:
-    """Access to the images of a listing; what is compressed or remote is unpacked now.
+    """Access to the images of a listing; compressed and remote files are unpacked now.
 
     Args:
         listing: the examples.
-        cache_dir: local folder for what is unpacked.
+        cache_dir: local folder for unpacked files.
 
     Raises:
         DataError: the cache folder cannot be written, or a file is damaged.
@@ -150,7 +150,7 @@ def _of_spans(read: Callable[[Any], list[bytes]]) -> Fetch:
 
 
 def _local_copy(path: str, cache_dir: str) -> str:
-    """The file itself, or a local copy of what is remote or compressed."""
+    """The file itself, or its unpacked copy if it is remote or compressed."""
     if not files.is_remote(path):
         with open(path, "rb") as stream:
             if stream.read(2) != b"\x1f\x8b":
@@ -164,7 +164,7 @@ def _local_copy(path: str, cache_dir: str) -> str:
 
 
 class _ExitGate:
-    """Lets no reading thread run into the end of the interpreter.
+    """Keeps reading threads from running into the end of the interpreter.
 
     A thread of TensorFlow that wants to run Python while the interpreter goes down is ended by it;
     the batch it was reading for never comes, and the destructor of the iterator, which waits for
@@ -189,7 +189,7 @@ class _ExitGate:
             self._running -= 1
 
     def close(self) -> None:
-        """Refuse further calls, and wait until there are none for a moment."""
+        """Refuse further calls, and wait until no call is running or has come for a moment."""
         with self._lock:
             self._is_closed = True
             began = self._last_call = time.monotonic()

@@ -1,10 +1,10 @@
-"""Augmentation of one image: a pure function of the image and of two numbers.
-
-Every function takes the seed that the pipeline gives a preprocessing (int64 [2]) and draws from it
-alone, so that a resumed run, or another number of workers, sees the same images.
+"""Augmentation of one image: pure functions of the image and a seed, int64 [2].
 
     image = random_resized_crop(image, 224, 224, seed)
     image = random_flip(image, seed)
+
+The input pipeline hands the seed to ``preproc``. All random parameters follow from it, so a resumed
+run, or another number of workers, sees the same images.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _NUM_LEVELS = 31  # as in RandAugment and TrivialAugment
 
 
 def central_crop(image: tf.Tensor, height: int, width: int, *, share: float = 0.875) -> tf.Tensor:
-    """The middle of an image without distortion, float32 [height, width, C] in the same range.
+    """The center crop of an image, resized to float32 [height, width, C] in the same range.
 
     Args:
         image: [h, w, C].
         height: of the result, in pixels.
         width: of the result, in pixels.
-        share: of the largest part with the result's proportions, in each direction.
+        share: fraction of the largest part with the result's aspect ratio, per side.
     """
     window = central_window(tf.shape(image)[:2], height, width, share=share)
     return resized_part(image, *window, height, width)
@@ -37,13 +37,13 @@ def central_crop(image: tf.Tensor, height: int, width: int, *, share: float = 0.
 def central_window(
     size: tf.Tensor, height: int, width: int, *, share: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Top left corner and size, int32 [2] each, of the part that ``central_crop`` takes.
+    """Top left corner and size, int32 [2] each, of the center crop.
 
     Args:
         size: the image's height and width, int32 [2].
-        height: as ``central_crop`` takes it, and so are the others.
-        width: as above.
-        share: as above.
+        height: as in ``central_crop``.
+        width: as in ``central_crop``.
+        share: as in ``central_crop``.
     """
     sides = tf.cast(size, tf.float32)
     scale = tf.minimum(sides[0] / height, sides[1] / width) * share
@@ -56,14 +56,14 @@ def central_window(
 def random_resized_crop(
     image: tf.Tensor, height: int, width: int, seed: tf.Tensor, **limits: tuple[float, float]
 ) -> tf.Tensor:
-    """A random part of an image, resized: float32 [height, width, C] in the same range.
+    """A random crop of an image, resized to float32 [height, width, C] in the same range.
 
     Args:
         image: [h, w, C].
         height: of the result, in pixels.
         width: of the result, in pixels.
         seed: int64 [2].
-        limits: ``scale`` and ``ratio`` as ``random_window`` takes them.
+        limits: ``scale`` and ``ratio`` of ``random_window``.
     """
     window = random_window(tf.shape(image)[:2], height, width, seed, **limits)
     return resized_part(image, *window, height, width)
@@ -78,71 +78,71 @@ def random_window(
     scale: tuple[float, float] = (0.35, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Top left corner and size, int32 [2] each, of a random part of an image.
+    """Top left corner and size, int32 [2] each, of a random crop of an image.
 
-    As in Inception (Szegedy et al., arXiv 1409.4842): area and proportions are drawn, the latter
-    evenly on a logarithmic scale; what does not fit into the image is cut to it.
+    As in Inception (Szegedy et al., arXiv 1409.4842): a random area and a random aspect ratio,
+    uniform on a logarithmic scale; sides longer than the image's are cut to these.
 
     Args:
         size: the image's height and width, int32 [2].
-        height: of what the part is resized to, in pixels.
-        width: of the same.
+        height: of the resized crop, in pixels.
+        width: of the resized crop, in pixels.
         seed: int64 [2].
-        scale: least and greatest share of the area.
-        ratio: least and greatest width / height of the part, relative to the result's.
+        scale: min and max fraction of the area.
+        ratio: min and max width / height of the crop, relative to the result's.
     """
-    draws = tf.random.stateless_uniform([4], _seed(seed, 1))
+    uniform = tf.random.stateless_uniform([4], _seed(seed, 1))
     sides = tf.cast(size, tf.float32)
-    area = sides[0] * sides[1] * (scale[0] + draws[0] * (scale[1] - scale[0]))
+    area = sides[0] * sides[1] * (scale[0] + uniform[0] * (scale[1] - scale[0]))
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    proportion = tf.exp(low + draws[1] * (high - low)) * width / height
-    wanted = tf.stack([tf.sqrt(area / proportion), tf.sqrt(area * proportion)])
+    aspect = tf.exp(low + uniform[1] * (high - low)) * width / height
+    wanted = tf.stack([tf.sqrt(area / aspect), tf.sqrt(area * aspect)])
     crop = tf.cast(tf.clip_by_value(tf.round(wanted), 1.0, sides), tf.int32)
     free = tf.cast(size - crop + 1, tf.float32)
-    return tf.minimum(tf.cast(draws[2:] * free, tf.int32), size - crop), crop
+    return tf.minimum(tf.cast(uniform[2:] * free, tf.int32), size - crop), crop
 
 
 def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """The image, or as often its mirror image."""
-    is_mirrored = flip_draw(seed) < 0.5
+    """The image, mirrored with probability 1/2."""
+    is_mirrored = flip_parameter(seed) < 0.5
     return tf.cond(is_mirrored, lambda: tf.reverse(image, [1]), lambda: tf.identity(image))
 
 
-def flip_draw(seed: tf.Tensor) -> tf.Tensor:
-    """The number, 0-1, whose being below a half makes ``random_flip`` give the mirror image."""
+def flip_parameter(seed: tf.Tensor) -> tf.Tensor:
+    """The random parameter of ``random_flip``, float32 scalar, 0-1; below 1/2 mirrors the image."""
     return tf.random.stateless_uniform([], _seed(seed, 2))
 
 
-def flipped(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Images [B, H, W, C], mirrored where ``random_flip`` would of these draws [B]."""
-    is_mirrored = (draws < 0.5)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+def flipped(images: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
+    """Images [B, H, W, C], mirrored by their ``flip_parameter``, float32 [B]."""
+    is_mirrored = (parameters < 0.5)[:, tf.newaxis, tf.newaxis, tf.newaxis]
     return tf.where(is_mirrored, tf.reverse(images, [2]), images)
 
 
 def random_translate(image: tf.Tensor, seed: tf.Tensor, *, most: float = 0.1) -> tf.Tensor:
-    """The image moved by up to a share of its size in each direction; grey comes in."""
-    draws = tf.random.stateless_uniform([2], _seed(seed, 3), -most, most)
-    return _affine(image, move_x=draws[0], move_y=draws[1])
+    """The image moved by up to a fraction ``most`` of its size per axis, filled with grey."""
+    move_x, move_y = tf.unstack(tf.random.stateless_uniform([2], _seed(seed, 3), -most, most))
+    return _affine(image, move_x=move_x, move_y=move_y)
 
 
 def random_colour(image: tf.Tensor, seed: tf.Tensor, *, most: float = 0.3) -> tf.Tensor:
-    """Brightness, contrast and saturation, each changed by a factor of 1 - most to 1 + most.
+    """The image with brightness, contrast and saturation changed, by factors 1 - most to 1 + most.
 
     Args:
         image: float [H, W, 3], 0-255.
         seed: int64 [2].
-        most: largest change.
+        most: max change of each factor.
     """
-    return coloured(image[tf.newaxis], colour_draws(seed, most=most)[tf.newaxis])[0]
+    return coloured(image[tf.newaxis], colour_parameters(seed, most=most)[tf.newaxis])[0]
 
 
-def colour_draws(seed: tf.Tensor, *, most: float = 0.3) -> tf.Tensor:
-    """The three factors, float32 [3], that ``random_colour`` draws."""
+def colour_parameters(seed: tf.Tensor, *, most: float = 0.3) -> tf.Tensor:
+    """The random factors of ``random_colour``, float32 [3]."""
     return tf.random.stateless_uniform([3], _seed(seed, 4), 1 - most, 1 + most)
 
 
 def coloured(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Float images [B, H, W, C], 0-255, changed as ``random_colour`` does by factors [B, 3]."""
+    """Float images [B, H, W, C], 0-255, changed by their ``colour_parameters``, float32 [B, 3]."""
     brightness, contrast, saturation = tf.unstack(factors[:, tf.newaxis, tf.newaxis], axis=-1)
     images = _brightness(images, brightness[..., tf.newaxis])
     images = _contrast(images, contrast[..., tf.newaxis])
@@ -152,30 +152,30 @@ def coloured(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
 def random_erasing(
     image: tf.Tensor, seed: tf.Tensor, *, probability: float = 0.25, share: float = 0.2
 ) -> tf.Tensor:
-    """The image, at times with a rectangle of noise (Zhong et al., arXiv 1708.04896).
+    """The image, with some probability with a rectangle of noise (Zhong et al., arXiv 1708.04896).
 
     Args:
         image: float [H, W, C], 0-255.
         seed: int64 [2].
-        probability: how often.
-        share: largest share of the area that is erased.
+        probability: of a rectangle, 0-1.
+        share: max fraction of the area that is erased.
     """
-    draws = tf.random.stateless_uniform([5], _seed(seed, 5))
+    uniform = tf.random.stateless_uniform([5], _seed(seed, 5))
     height, width = image.shape[0], image.shape[1]
-    area = (0.02 + draws[1] * (share - 0.02)) * height * width
-    proportion = tf.exp((2 * draws[2] - 1) * math.log(3.3))
-    h = tf.minimum(tf.sqrt(area * proportion), float(height))
-    w = tf.minimum(tf.sqrt(area / proportion), float(width))
-    top, left = draws[3] * (height - h), draws[4] * (width - w)
+    area = (0.02 + uniform[1] * (share - 0.02)) * height * width
+    aspect = tf.exp((2 * uniform[2] - 1) * math.log(3.3))
+    h = tf.minimum(tf.sqrt(area * aspect), float(height))
+    w = tf.minimum(tf.sqrt(area / aspect), float(width))
+    top, left = uniform[3] * (height - h), uniform[4] * (width - w)
     rows = tf.range(height, dtype=tf.float32)[:, None]
     columns = tf.range(width, dtype=tf.float32)[None, :]
     inside = (rows >= top) & (rows < top + h) & (columns >= left) & (columns < left + w)
     noise = tf.random.stateless_uniform(image.shape, _seed(seed, 6), 0.0, 255.0)
-    return tf.where((inside & (draws[0] < probability))[..., None], noise, image)
+    return tf.where((inside & (uniform[0] < probability))[..., None], noise, image)
 
 
 def trivial_augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """One random change of random strength (Müller and Hutter, arXiv 2103.10158, "wide").
+    """The image after one random change of random strength (arXiv 2103.10158, "wide").
 
     Args:
         image: float [H, W, 3], 0-255.
@@ -187,12 +187,12 @@ def trivial_augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def rand_augment(
     image: tf.Tensor, seed: tf.Tensor, *, num_changes: int = 2, level: int = 9
 ) -> tf.Tensor:
-    """Several random changes of one strength (Cubuk et al., arXiv 1909.13719).
+    """The image after some random changes of one strength (RandAugment, arXiv 1909.13719).
 
     Args:
         image: float [H, W, 3], 0-255.
         seed: int64 [2].
-        num_changes: how many.
+        num_changes: number of changes.
         level: their strength, 0 to 30.
     """
     for number in range(num_changes):
@@ -202,29 +202,29 @@ def rand_augment(
 
 @dataclasses.dataclass(frozen=True)
 class _Change:
-    """A change of an image by an amount, and the amount of the greatest strength.
+    """A change of an image by an amount.
 
     Attributes:
         make: image and amount to image.
-        most: the amount at the highest level.
-        has_sign: whether it goes both ways.
+        max_amount: the amount at the highest level.
+        has_sign: whether negative amounts occur as well.
     """
 
     make: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-    most: float
+    max_amount: float
     has_sign: bool = True
 
 
 def _random_change(
     image: tf.Tensor, seed: tf.Tensor, *, number: int, level: int | None
 ) -> tf.Tensor:
-    draws = tf.random.stateless_uniform([3], _seed(seed, 10 + number))
-    chosen = tf.cast(draws[0] * len(_CHANGES), tf.int32)
-    strength = draws[1] if level is None else tf.constant(level / (_NUM_LEVELS - 1))
-    sign = tf.where(draws[2] < 0.5, -1.0, 1.0)
+    uniform = tf.random.stateless_uniform([3], _seed(seed, 10 + number))
+    chosen = tf.cast(uniform[0] * len(_CHANGES), tf.int32)
+    strength = uniform[1] if level is None else tf.constant(level / (_NUM_LEVELS - 1))
+    sign = tf.where(uniform[2] < 0.5, -1.0, 1.0)
 
     def branch(change: _Change) -> Callable[[], tf.Tensor]:
-        amount = strength * change.most * (sign if change.has_sign else 1.0)
+        amount = strength * change.max_amount * (sign if change.has_sign else 1.0)
         return lambda: tf.ensure_shape(change.make(image, amount), image.shape)
 
     return tf.switch_case(chosen, [branch(change) for change in _CHANGES.values()])
@@ -259,15 +259,15 @@ def _sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def _equalise(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Each channel's values spread evenly, by its cumulated histogram."""
+    """Histogram equalisation of each channel."""
     values = tf.cast(image, tf.int32)
     flat = tf.reshape(values, [-1, image.shape[-1]])
 
     def one(channel: tf.Tensor) -> tf.Tensor:
         counts = tf.math.bincount(channel, minlength=256, maxlength=256)
         total = tf.cumsum(counts)
-        least = tf.reduce_min(tf.where(total > 0, total, total[-1]))
-        table = (total - least) * 255 // tf.maximum(total[-1] - least, 1)
+        lowest = tf.reduce_min(tf.where(total > 0, total, total[-1]))
+        table = (total - lowest) * 255 // tf.maximum(total[-1] - lowest, 1)
         return tf.gather(tf.clip_by_value(table, 0, 255), channel)
 
     spread = tf.map_fn(one, tf.transpose(flat))
@@ -299,7 +299,7 @@ def _affine(
     move_x: tf.Tensor | float = 0.0,
     move_y: tf.Tensor | float = 0.0,
 ) -> tf.Tensor:
-    """The image turned (radians), sheared and moved (shares of its size) about its middle."""
+    """The image rotated (radians), sheared and moved (fractions of its size) about its center."""
     height, width = tf.cast(tf.shape(image)[0], tf.float32), tf.cast(tf.shape(image)[1], tf.float32)
     cos, sin = tf.cos(turn), tf.sin(turn)
     xx, xy = cos + shear_x * sin, -sin + shear_x * cos
@@ -338,5 +338,5 @@ _CHANGES: Mapping[str, _Change] = {
 
 
 def _seed(seed: tf.Tensor, number: int) -> tf.Tensor:
-    """A seed of its own for each kind of draw: far from those of other examples and runs."""
+    """The seed of one kind of random parameters, far from those of other examples and runs."""
     return tf.cast(seed, tf.int64) + tf.constant([number << 40, 0], tf.int64)

@@ -1,7 +1,7 @@
-"""``tf.train.Example`` records: which features hold the image and the labels, and reading them.
+"""``tf.train.Example`` records: finds the features of the image and the labels, and parses them.
 
-Two forms are known by themselves: ``image_bytes`` with a float feature per label, and
-``image/encoded`` with ``image/class/label``.
+Found without settings: ``image_bytes`` with a feature of each label's name, and ``image/encoded``
+with ``image/class/label``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_image_classification.errors import BadRecordError, DataError, did_you_mean
+from tf_image_classification.dataset.label_columns import check_label_features, column_of
+from tf_image_classification.errors import BadRecordError, DataError
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 
 IMAGE_FEATURES = ("image_bytes", "image/encoded", "image")
-COMMON_LABEL_FEATURE = "image/class/label"
 _DTYPES = {"float_list": tf.float32, "int64_list": tf.int64, "bytes_list": tf.string}
 
 
@@ -30,8 +30,8 @@ class Features:
         image: name of the feature with the encoded image.
         labels: label name to the name of its feature.
         dtypes: label name to tf.float32, tf.int64 or tf.string.
-        widths: label name to the number of values that a record holds of it, where it is not one:
-            one a class for a label with several classes.
+        widths: label name to the number of values in a record if it is not one: one per class of a
+            multilabel.
     """
 
     image: str
@@ -40,7 +40,7 @@ class Features:
     widths: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def fingerprint(self, content: Iterable[str]) -> str:
-        """Hexadecimal digest of files, from their own, and of what is read in them."""
+        """Hexadecimal digest of the files' own digests and of the features that are read."""
         read = (self.image, sorted(self.labels.items()))
         return hashlib.sha256(repr((list(content), read)).encode()).hexdigest()
 
@@ -53,7 +53,7 @@ class Features:
         Returns:
             images: string [n]; "" where the feature is absent.
             labels: by label name, a ragged tensor [n, None] with 0, 1 or ``widths`` values a row;
-                texts of several classes are joined.
+                class names of a multilabel are joined.
         """
         wanted: dict[str, Any] = {self.image: tf.io.RaggedFeature(tf.string)}
         wanted |= {f: tf.io.RaggedFeature(self.dtypes[n]) for n, f in self.labels.items()}
@@ -61,7 +61,7 @@ class Features:
         given = parsed[self.image]
         counts = given.row_lengths()
         one_image = tf.debugging.assert_less(
-            counts, tf.constant(2, counts.dtype), "A record holds several images."
+            counts, tf.constant(2, counts.dtype), "A record holds more than one image."
         )
         with tf.control_dependencies([one_image]):
             has_images = tf.reduce_all(counts == 1)
@@ -77,7 +77,7 @@ class Features:
             return values
         is_given = values.row_lengths() > 0
         joined = tf.strings.reduce_join(values, axis=1, separator=SEPARATOR)
-        # An empty text among the values stands for none of the classes.
+        # An empty text among the values is no class.
         joined = tf.where(is_given & (joined == ""), SEPARATOR, joined)
         return tf.RaggedTensor.from_row_lengths(
             tf.boolean_mask(joined, is_given), tf.cast(is_given, tf.int64)
@@ -92,25 +92,21 @@ def find_features(
     image_feature: str = "",
     label_features: Mapping[str, str] | None = None,
 ) -> Features:
-    """The features that hold the image and the labels, told from the first records.
+    """The features of the image and the labels, inferred from the first records.
 
     Args:
         records: serialized examples; only as many are read as it takes to see every label once.
         schema: the labels that are looked for.
         path: the file, for messages.
         image_feature: name of the image's feature, or "" to find it.
-        label_features: label name to feature name where they differ.
+        label_features: label name to feature name if they differ.
 
     Raises:
         DataError: a feature is nowhere, or has no usable type.
         BadRecordError: the first record is no ``tf.train.Example``.
     """
     wanted = dict(label_features or {})
-    for name in wanted:
-        if name not in schema.names:
-            raise DataError(
-                f"--label_features names label {name!r}. {did_you_mean(name, schema.names)}"
-            )
+    check_label_features(wanted, schema)
     image, labels, dtypes, seen = image_feature, {}, {}, set()
     for number, record in enumerate(records):
         kinds = _feature_kinds(record, f"{path} record {number}")
@@ -123,10 +119,8 @@ def find_features(
                     f"Its features: {', '.join(sorted(kinds))}. Name it with --image_feature."
                 )
         for name in schema.names:
-            feature = wanted.get(name, name)
-            if feature not in kinds and name not in wanted and len(schema.labels) == 1:
-                feature = COMMON_LABEL_FEATURE
-            if name not in labels and feature in kinds:
+            feature = column_of(name, kinds, is_only=len(schema.labels) == 1, given=wanted)
+            if name not in labels and feature:
                 labels[name], dtypes[name] = feature, _DTYPES[kinds[feature]]
         if len(labels) == len(schema.labels):
             widths = {label.name: label.depth for label in schema if label.value_shape}
@@ -143,7 +137,7 @@ def features_of(record: bytes, where: str) -> Mapping[str, Any]:
 
     Args:
         record: the serialized example.
-        where: what to call it in a message.
+        where: its location, for messages.
 
     Raises:
         BadRecordError: it is no ``tf.train.Example``.

@@ -1,9 +1,9 @@
-"""What kind of file something is, from its first bytes or its name, and what to do with it.
+"""The kind of a file, inferred from its first bytes or its name, with advice.
 
     kind = kind_of(data[:FIRST_BYTES], "IMG_0012.HEIC")
     kind.name, kind.is_decoded, kind.advice        "HEIC", False, "convert it to JPEG ..."
 
-Needs no TensorFlow, so that thousands of files of a folder are counted by kind in no time.
+Needs no TensorFlow, so that a folder of thousands of files is counted by kind in milliseconds.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class FileKind:
     """A kind of file.
 
     Attributes:
-        name: as people call it, e.g. "HEIC"; "" for an unknown kind.
+        name: e.g. "HEIC"; "" for an unknown kind.
         is_decoded: whether ``decode_image`` reads such files.
         is_image: whether it holds a picture, decoded or not.
-        advice: what to do with one that is not decoded, as a phrase in the imperative; else "".
+        advice: for a kind that is not decoded, a phrase in the imperative; else "".
     """
 
     name: str
@@ -42,15 +42,15 @@ FORMAT_NAMES = {
     "webp": "WebP",
     "ppm": "Netpbm",
 }
-"""Names of the formats that are decoded, by what ``image_format`` calls them."""
+"""Names of the decoded formats, by the values of ``image_format``."""
 
 
 def kind_of(start: bytes, name: str = "") -> FileKind:
-    """The kind of a file, from its content, or from its name where the content is not known.
+    """The kind of a file, from its content, or from its name if the content is not known.
 
     Args:
         start: its first ``FIRST_BYTES`` bytes, or more; b"" if only the name is known.
-        name: file name or path; "" if there is none. Content wins over it.
+        name: file name or path, or "". Content takes precedence.
 
     Example:
         >>> kind_of(b"", "beach.HEIC").name
@@ -75,7 +75,12 @@ def kind_of(start: bytes, name: str = "") -> FileKind:
 
 
 def image_format(data: bytes) -> str:
-    """The format the bytes announce: jpeg, png, gif, bmp, webp, ppm or unknown."""
+    """The image format of encoded bytes: jpeg, png, gif, bmp, webp, ppm or unknown.
+
+    Example:
+        >>> image_format(b"GIF89a"), image_format(b"RIFF")
+        ('gif', 'unknown')
+    """
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "webp"
     if re.match(rb"P[56][\s#]", data):
@@ -185,7 +190,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 
 def _name_of_content(data: bytes) -> str:
-    """What bytes of no decoded format are; "" if there is no telling."""
+    """The kind of bytes of a format that is not decoded; "" if unknown."""
     start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for signature, name in _SIGNATURES.items():
         if data.startswith(signature) or start.startswith(signature):

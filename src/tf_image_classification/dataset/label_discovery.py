@@ -1,4 +1,4 @@
-"""Infers the labels of a source from the source itself, for those who write no ``class_dict``.
+"""Infers the labels of a source, for users who write no ``class_dict``.
 
 find_labels(find_examples(["pets/train"], option="train_metadata"))   # [Label("label", depth=2)]
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from tf_image_classification.dataset.label_columns import label_columns
 from tf_image_classification.dataset.readers.columns import typed
+from tf_image_classification.dataset.readers.kinds import FOLDER
 from tf_image_classification.dataset.readers.listing import LABEL, Listing
-from tf_image_classification.dataset.table import COMMON_LABELS
 from tf_image_classification.errors import ConfigError, DataError, LabelError, did_you_mean
 from tf_image_classification.labels import (
     Label,
@@ -41,26 +42,26 @@ def find_labels(
 ) -> list[Label]:
     """The labels of a source, with the classes that occur in it.
 
-    Class folders give one class label. Each column of a CSV is a label of its own: a real value
-    when its cells are numbers that are not all whole, a multilabel when a cell joins some classes
-    with ``|``, else a class. Other sources give one label: ``label`` or ``image/class/label``, or
-    else their only column.
+    Class folders give one single-label. Each column of a CSV is a label: regression if its cells
+    are numbers that are not all whole, multilabel if a cell joins classes with ``|``, else
+    single-label. Other sources give one label: ``label`` or ``image/class/label``, or else their
+    only column.
 
     Args:
         listing: the examples of the source.
-        depths: by label its number of classes, where a file of class names gives it, "" standing
-            for the only label; else the classes that occur are its classes.
-        columns: the columns that are labels; empty: as said above.
-        kinds: kinds of labels by name, where they are not the ones inferred.
+        depths: by label, its number of classes if a file of class names gives it, "" standing for
+            the only label; else the classes that occur are its classes.
+        columns: the columns that are labels; empty: those above.
+        kinds: kinds of labels by name, where they differ from the inferred ones.
 
     Raises:
-        DataError: there is nothing to infer labels from, or a label is the same for all examples.
-        ConfigError: a column or a kind is of no label.
+        DataError: no column can be a label, or a label is the same for all examples.
+        ConfigError: a column or a kind is given for a label that does not exist.
     """
     kinds, depths = kinds or {}, depths or {}
     _check_known("label_columns", columns, listing.columns)
     chosen = list(columns) or label_columns(listing)
-    # Records of the common form are read under any name, and so is its column.
+    # The label of TF-Slim's feature image/class/label is called label: schemas find it by any name.
     named = {LABEL if len(chosen) == 1 and "/" in column else column: column for column in chosen}
     _check_known("label_kinds", kinds, named)
     only = depths.get("", 0) if len(named) == 1 else 0
@@ -70,46 +71,11 @@ def find_labels(
     ]
 
 
-def label_columns(listing: Listing) -> list[str]:
-    """The columns that are labels, where none are named.
-
-    Raises:
-        DataError: nothing says which of several columns is the label, or there is none.
-    """
-    known = list(listing.columns)
-    if not known:
-        raise DataError(
-            f"{listing.locate(0)}: no column for a label. Expected rows of path,label, or a header "
-            "with URIs and the name of each label."
-        )
-    if listing.kind in ("csv", "folder") or len(known) == 1:
-        return known
-    found = class_column(listing)
-    if found:
-        return [found]
-    raise DataError(
-        f"{listing.locate(0)} has {len(known)} columns or features that may be its class "
-        f"({', '.join(known)}). Name the labels with --label_columns, or write a class with "
-        "class_dict."
-    )
-
-
-def class_column(listing: Listing) -> str:
-    """The column of the classes where only one can be meant: a common name, or the only texts."""
-    known = list(listing.columns)
-    common = [column for column in COMMON_LABELS if column in known]
-    texts = [name for name in known if any(isinstance(v, str) and v for v in listing.columns[name])]
-    for candidates in (common[:1], texts):
-        if len(candidates) == 1:
-            return candidates[0]
-    return ""
-
-
 def class_names(values: Iterable[Value]) -> tuple[str, ...]:
-    """The names of the classes that occur, in the order that numbers them.
+    """The names of the classes that occur, in the order of their numbers.
 
-    Numbers are classes of their own, in order of their values; all else is sorted as text, numbers
-    inside it by their value. A text that joins several classes names each of them.
+    Numbers are sorted by value, texts by letters and the values of numbers inside them. A text of
+    joined classes names each of them.
 
     Example:
         >>> class_names([94011, 4011, 4065, ""])
@@ -151,7 +117,12 @@ def _label(name: str, listing: Listing, column: str, depth: int, kind: str) -> L
 
 
 def kind_of(values: Iterable[Value]) -> str:
-    """The kind of label that values mean: real numbers, several classes at once, or a class."""
+    """The kind of a label, inferred from its values: regression, multilabel or single-label.
+
+    Example:
+        >>> kind_of([1, 2.5]), kind_of(["cat|dog", "cat"]), kind_of(["cat", 3])
+        ('regression', 'multilabel', 'single-label')
+    """
     different = set(values) - {""}
     if any(isinstance(value, tuple) or SEPARATOR in str(value) for value in different):
         return MULTILABEL
@@ -169,10 +140,10 @@ def _are_real(values: Iterable[Value]) -> bool:
 def _check_classes(
     name: str, names: Sequence[str], listing: Listing, column: str, kind: str, depth: int
 ) -> None:
-    """Refuse what can hardly be meant as classes.
+    """Refuse values that are unlikely to be classes.
 
     Raises:
-        DataError: all examples are of one class, nearly each is of its own, or -1 is beside 0.
+        DataError: all examples have one class, nearly each has its own, or -1 occurs beside 0.
     """
     if max(len(names), depth) < (1 if kind == MULTILABEL else 2):
         raise DataError(
@@ -180,6 +151,15 @@ def _check_classes(
             f"({', '.join(names) or 'empty'}). Expected at least two classes."
         )
     values = listing.columns[column]
+    only = set(values)
+    if listing.kind == FOLDER and not depth and len(only) == 1 < len(names):
+        folder = listing.places[0].path.removesuffix(listing.names[0]).rstrip("/")
+        empty = [each for each in names if each not in only]
+        raise DataError(
+            f"{folder}: all images lie in the folder {only.pop()!r}, none in "
+            f"{', '.join(empty[:3])}. Expected images in the folders of at least two classes. Name "
+            "the folder that holds the class folders."
+        )
     given = [value for value in values if value != ""]
     are_numbers = all(re.fullmatch(r"-?\d+", text) for text in names)
     if kind == SINGLE_LABEL and are_numbers and "-1" in names and "0" in names:
@@ -196,6 +176,6 @@ def _check_classes(
     ):
         raise DataError(
             f"{listing.locate(0)}: column {column!r} has {len(names):,} different values in "
-            f"{len(given):,} examples, which are hardly classes. Name the columns that are labels "
-            "with --label_columns."
+            f"{len(given):,} examples, too many for classes. Name the columns that are labels with "
+            "--label_columns."
         )

@@ -1,4 +1,4 @@
-"""The values that the 16-bit PNGs of a source hold.
+"""The range of the values of a source's 16-bit PNGs.
 
 values = values_of_table(table, max_pixels=10**8)
 values.lowest, values.highest        12, 3987
@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset.image.decode import decode_png16, is_png16
-from tf_image_classification.dataset.pipeline.stream import Stream
+from tf_image_classification.dataset.pipeline.protocols import ExampleReader
 from tf_image_classification.dataset.table import Table
 
 _AT_ONCE = 8
@@ -21,12 +20,12 @@ _AT_ONCE = 8
 
 @dataclasses.dataclass(frozen=True)
 class Png16Values:
-    """What some 16-bit PNGs hold.
+    """The range of the values of some 16-bit PNGs.
 
     Attributes:
-        first: number of the first one.
-        lowest: their smallest value, 0-65535.
-        highest: their largest.
+        first: example number of the first one.
+        lowest: the min of their values, 0-65535.
+        highest: the max.
     """
 
     first: int
@@ -37,7 +36,7 @@ class Png16Values:
 def values_of_table(table: Table, *, max_pixels: int) -> Png16Values | None:
     """The values of all 16-bit PNGs of a table, on all cores; None without one.
 
-    Images that cannot be decoded are left out: the run names them when their turn comes.
+    Images that cannot be decoded are left out: the run reports them when it reads them.
     """
     parallel = tf.data.AUTOTUNE if table.fetches_in_parallel else None
     numbers = tf.data.Dataset.range(table.num_examples).batch(_AT_ONCE)
@@ -49,12 +48,12 @@ def values_of_table(table: Table, *, max_pixels: int) -> Png16Values | None:
     return _merged((int(number), *row.tolist()) for number, row in rows)
 
 
-def values_of_some(source: Table | Stream, count: int, *, max_pixels: int) -> Png16Values | None:
-    """The same of some images: evenly over a table, the first ones of a stream."""
+def values_of_some(reader: ExampleReader, count: int, *, max_pixels: int) -> Png16Values | None:
+    """The values of the 16-bit PNGs among some images of a source; None without one."""
     decode = tf.function(lambda data: _ends(data, max_pixels))
 
     def rows() -> Iterator[tuple[int, ...]]:
-        for number, data in _some(source, count):
+        for number, data in reader.sample_images(count):
             if data[:4] == b"\x89PNG" and data[24:25] == b"\x10":  # nothing is traced for others
                 try:
                     yield (number, *decode(tf.constant(data)).numpy().tolist())
@@ -64,20 +63,8 @@ def values_of_some(source: Table | Stream, count: int, *, max_pixels: int) -> Pn
     return _merged(rows())
 
 
-def _some(source: Table | Stream, count: int) -> Iterator[tuple[int, bytes]]:
-    if isinstance(source, Stream):
-        yield from enumerate(source.first_images(count).numpy().tolist())
-        return
-    ends = np.linspace(0, source.num_examples - 1, min(count, source.num_examples))
-    numbers = np.unique(ends.astype(np.int64))
-    for start in range(0, len(numbers), _AT_ONCE):
-        some = numbers[start : start + _AT_ONCE]
-        data = source.fetch(tf.constant(some)).numpy().tolist()
-        yield from zip(some.tolist(), data, strict=True)
-
-
 def _ends(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Smallest and largest value of a 16-bit PNG, int32 [2]; -1 for any other image."""
+    """Min and max value of a 16-bit PNG, int32 [2]; -1 for any other image."""
 
     def of_image() -> tf.Tensor:
         values = decode_png16(data, max_pixels=max_pixels)

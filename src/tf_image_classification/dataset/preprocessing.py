@@ -1,10 +1,10 @@
-"""The preprocessing that we offer, for decoded and for encoded images.
+"""The preprocessing of built-in backbones, also for specs of one's own.
 
     def get_preproc_fn(self, is_training):
         return Preprocessing(is_training=is_training, augmentation="colour")
 
-The input pipeline sees that such a one can be applied to the bytes of a file, and decodes no more
-of them than is needed.
+It takes encoded images too (``BytesPreprocessing``), so the input pipeline decodes only the part of
+each image that is needed.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ CHANGES: dict[str, tuple[Change, ...]] = {
     "rand": (augment.rand_augment, augment.random_erasing),
     "trivial": (augment.trivial_augment, augment.random_erasing),
 }
-"""By the augmentation's name what happens to each training image; whole batches see the rest."""
+"""By augmentation, the changes of each image; ``on_device`` applies the rest to batches."""
 
-_OF_THE_MIDDLE = ("none", "flip", "translate")
+_CENTER_CROPPED = ("none", "flip", "translate")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """A random part of the image, changed, in training; else its middle, antialiased.
+    """Random crop and augmentation in training; antialiased center crop in evaluation.
 
     Attributes:
-        is_training: whether images are augmented; they are then uint8, else float32, pixels 0-255.
+        is_training: True gives uint8, augmented, and False float32; pixels 0-255.
         augmentation: one of ``CHANGES``.
-        crop_area: least share of a training image's area that a random part has.
-        eval_crop: share of the largest fitting part that the middle has, in each direction.
+        crop_area: minimum area fraction of the random crop.
+        eval_crop: center-crop fraction at evaluation, per side (timm: crop_pct).
     """
 
     is_training: bool
@@ -54,78 +54,78 @@ class Preprocessing:
     def __call__(
         self, image: tf.Tensor, width: int, height: int, seed: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """The preprocessing of a decoded image; as ``EstimatorSpec.get_preproc_fn`` says."""
-        image = self.of_pixels(image, width, height, seed)
-        if not self.num_draws:
+        """One decoded image preprocessed; as the result of ``EstimatorSpec.get_preproc_fn``."""
+        image = self.from_pixels(image, width, height, seed)
+        if not self.num_random_parameters:
             return image
         assert seed is not None
-        return self.on_device(image[tf.newaxis], self.draws(seed)[tf.newaxis])[0]
+        return self.on_device(image[tf.newaxis], self.random_parameters(seed)[tf.newaxis])[0]
 
     @property
-    def num_draws(self) -> int:
-        """Random numbers that ``on_device`` needs of an image; 0 where it has nothing to do."""
+    def num_random_parameters(self) -> int:
+        """Random parameters per image for ``on_device``; 0 where that changes nothing."""
         if not self.is_training or self.augmentation == "none":
             return 0
         return 4 if self.augmentation == "colour" else 1
 
-    def draws(self, seed: tf.Tensor) -> tf.Tensor:
-        """The random numbers, float32 [num_draws], that ``on_device`` needs of an image."""
-        flip = augment.flip_draw(seed)[tf.newaxis]
+    def random_parameters(self, seed: tf.Tensor) -> tf.Tensor:
+        """The random parameters of an image for ``on_device``, float32 [num_random_parameters]."""
+        flip = augment.flip_parameter(seed)[tf.newaxis]
         if self.augmentation != "colour":
             return flip
-        return tf.concat([flip, augment.colour_draws(seed)], axis=0)
+        return tf.concat([flip, augment.colour_parameters(seed)], axis=0)
 
-    def on_device(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """What is done to a whole batch at once, where the network is.
+    def on_device(self, images: tf.Tensor, random_parameters: tf.Tensor) -> tf.Tensor:
+        """The augmentation of a whole batch at once, where the network is.
 
         Args:
             images: uint8 [B, H, W, C].
-            draws: of each image, float32 [B, num_draws].
+            random_parameters: of each image, float32 [B, num_random_parameters].
 
         Returns:
             The mirrored and coloured images, uint8.
         """
         if self.augmentation == "colour":
-            changed = augment.coloured(tf.cast(images, tf.float32), draws[:, 1:])
+            changed = augment.coloured(tf.cast(images, tf.float32), random_parameters[:, 1:])
             images = tf.cast(changed + 0.5, tf.uint8)
-        return augment.flipped(images, draws[:, 0])
+        return augment.flipped(images, random_parameters[:, 0])
 
-    def of_pixels(
+    def from_pixels(
         self, image: tf.Tensor, width: int, height: int, seed: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """The same but for what ``on_device`` does."""
+        """One decoded image preprocessed but for ``on_device``."""
         window = self._window(width, height, seed)(tf.shape(image)[:2])
         part = resized_part(image, *window, height, width, is_exact=not self.is_training)
         return self._changed(part, seed)
 
-    def of_bytes(
+    def from_bytes(
         self,
         data: tf.Tensor,
         width: int,
         height: int,
         seed: tf.Tensor,
         *,
-        form: tf.Tensor,
+        header: tf.Tensor,
         max_pixels: int,
         png16_range: PixelRange = FULL_RANGE,
     ) -> tf.Tensor:
-        """As ``of_pixels`` from an encoded image: exactly in evaluation, nearly in training.
+        """One encoded image preprocessed but for ``on_device``; bit-identical in evaluation only.
 
         Args:
-            data: scalar string, as ``decode_image`` takes it.
+            data: scalar string, as of ``decode_image``.
             width: of the result, in pixels.
             height: of the result, in pixels.
             seed: int64 [2].
-            form: as ``read_part`` takes it.
-            max_pixels: as ``decode_image`` takes it.
-            png16_range: as ``decode_image`` takes it.
+            header: as of ``read_part``.
+            max_pixels: as of ``decode_image``.
+            png16_range: as of ``decode_image``.
         """
         part = read_part(
             data,
             self._window(width, height, seed),
             height,
             width,
-            form=form,
+            header=header,
             max_pixels=max_pixels,
             is_exact=not self.is_training,
             png16_range=png16_range,
@@ -133,7 +133,7 @@ class Preprocessing:
         return self._changed(part, seed)
 
     def _window(self, width: int, height: int, seed: tf.Tensor | None) -> Window:
-        if self.is_training and self.augmentation not in _OF_THE_MIDDLE:
+        if self.is_training and self.augmentation not in _CENTER_CROPPED:
             assert seed is not None
             scale = (self.crop_area, 1.0)
             return lambda size: augment.random_window(size, height, width, seed, scale=scale)

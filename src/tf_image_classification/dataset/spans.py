@@ -1,4 +1,4 @@
-"""Parts of local files, read by number from any thread: what random access rests on.
+"""Random access to parts of local files, from any thread.
 
 reader = SpanReader(["a.tar"], file_numbers, offsets, lengths, str)
 reader.read([17, 4])
@@ -42,7 +42,7 @@ class SpanReader:
             file_numbers: int [N], the file of each part.
             offsets: int64 [N], first byte of each part.
             lengths: int64 [N], bytes of each part.
-            locate: what to call a part in a message.
+            locate: gives the name of a part, for messages.
             checksums: uint32 [N], masked CRC-32C of each part, if it has one.
         """
         self._plain_paths = plain_paths

@@ -1,4 +1,4 @@
-"""A map-style source: every example of a listing by number, its labels as numbers.
+"""A map-style source: every example of a listing by its number, with its labels as numbers.
 
     raw = read_table(["train.csv"], schema, options)
     table = raw.encode(schema.with_vocabularies({"pet": ["cat", "dog"]}))
@@ -10,7 +10,6 @@ labels into numbers once the vocabulary is fixed.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +19,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.dataset.access import make_fetch
+from tf_image_classification.dataset.label_columns import check_label_features, column_of
 from tf_image_classification.dataset.readers import find_examples
 from tf_image_classification.dataset.readers.columns import typed
+from tf_image_classification.dataset.readers.kinds import CSV, FOLDER
 from tf_image_classification.dataset.readers.listing import LABEL, LeftOut, Listing
-from tf_image_classification.errors import DataError, LabelError, counted, did_you_mean
+from tf_image_classification.dataset.source_notes import contradictions, skipped_notes
+from tf_image_classification.errors import DataError, LabelError, did_you_mean
 from tf_image_classification.labels import (
     Column,
     Label,
@@ -32,19 +34,6 @@ from tf_image_classification.labels import (
     collect_vocabulary,
     encode,
 )
-
-COMMON_LABELS = (
-    LABEL,
-    "image/class/label",
-    "class",
-    "class_name",
-    "class_id",
-    "category",
-    "target",
-)
-"""Columns that are taken for the only label of a schema where none has its name."""
-
-_MOST_COMPARED = 20_000  # files of equal length that are read to find equal ones
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +45,7 @@ class SourceOptions:
         cache_dir: folder for indexes and unpacked files.
         image_feature: as in the settings.
         label_features: label name to the feature or column that holds it.
-        skips_damaged: whether rows that cannot be examples are left out instead of an error.
+        skips_damaged: whether rows that cannot be examples are skipped; else they are an error.
     """
 
     option: str
@@ -68,22 +57,22 @@ class SourceOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Every example of a source: where its bytes lie and what its labels are.
+    """The examples of a source: access to their bytes, and their labels.
 
     Attributes:
         num_examples: exact number of examples.
         columns: by label name, the labels of all examples.
         fetch: in-graph, int64 [n] example numbers to string [n] encoded images.
-        locate: what to call an example in a message: its file and its record, line or name.
-        fingerprint: hexadecimal digest of the records and of what is read in them; of images in
-            files of their own their names, sizes in bytes and labels. It does not depend on where
+        locate: gives an example's file and its record, line or name, for messages.
+        fingerprint: hexadecimal digest of the records and the features that are read; of images in
+            files of their own, their names, sizes in bytes and labels. It does not depend on where
             they lie.
-        notes: what was left out, in sentences for the user.
-        fetches_in_parallel: whether ``fetch`` gains from being called in parallel.
-        sizes: int64 [N], bytes of each image's file; 0 for a remote one; empty where images have no
+        notes: skipped files and contradicting labels, in sentences for the user.
+        fetches_in_parallel: whether parallel calls of ``fetch`` are faster.
+        sizes: int64 [N], bytes of each image's file; 0 for a remote one; empty if images have no
             files of their own.
-        attributes: by name the columns beside the labels, "" where unknown.
-        left_out: rows that should have been examples and were left out.
+        attributes: by name, the columns that are no labels, "" if unknown.
+        left_out: skipped rows that should have been examples.
     """
 
     num_examples: int
@@ -100,11 +89,11 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class RawTable:
-    """A table whose labels are still texts or numbers as they stand in the source.
+    """A table whose labels are the texts or numbers of the source, not yet encoded.
 
     Attributes:
         listing: the examples.
-        raw: by label name its value of each example.
+        raw: by label name, the value of each example.
         table: the examples without labels.
     """
 
@@ -138,7 +127,7 @@ class RawTable:
         return self.table.fetch
 
     def vocabulary(self, label: Label) -> tuple[str, ...]:
-        """The class names that this source gives a label, in numbering order.
+        """The class names of a label in this source, in the order of their numbers.
 
         Raises:
             LabelError: as ``collect_vocabulary``.
@@ -160,7 +149,7 @@ class RawTable:
             columns[label.name] = encode(label, self.raw[label.name], self.locate)
             if not columns[label.name].present.any():
                 raise LabelError(
-                    f"Not one of {self.num_examples} examples has label {label.name!r}. "
+                    f"None of {self.num_examples} examples has label {label.name!r}. "
                     "Correct its name in class_dict, or its marker for missing labels."
                 )
         return dataclasses.replace(self.table, columns=columns)
@@ -191,16 +180,16 @@ def table_of(listing: Listing, schema: LabelSchema, options: SourceOptions) -> R
     """The table of a listing.
 
     Raises:
-        DataError: a row cannot be an example and is not to be left out, or a label has no column.
+        DataError: a row cannot be an example and is not to be skipped, or a label has no column.
     """
     if listing.damaged and not options.skips_damaged:
         count = len(listing.damaged)
         more = f" {count - 1} more are like it." if count > 1 else ""
         raise DataError(
             f"{str(listing.damaged[0]).rstrip('.')}.{more} Start again with --on_bad_image skip to "
-            "leave such rows out."
+            "skip such rows."
         )
-    columns = {name: column_of(name, listing, schema, options) for name in schema.names}
+    columns = {name: _column_of(name, listing, schema, options) for name in schema.names}
     raw = {name: listing.columns[column] for name, column in columns.items()}
     has_files = listing.places.kind == "file"
     fetch = make_fetch(listing, options.cache_dir)
@@ -210,7 +199,7 @@ def table_of(listing: Listing, schema: LabelSchema, options: SourceOptions) -> R
         fetch.images,
         listing.locate,
         _fingerprint(listing, raw, columns),
-        (*_notes(listing), *(_contradictions(listing, raw) if has_files else ())),
+        (*skipped_notes(listing), *(contradictions(listing, raw) if has_files else ())),
         fetch.is_parallel,
         listing.places.lengths if has_files else np.zeros(0, np.int64),
         {name: values for name, values in listing.columns.items() if name not in columns.values()},
@@ -219,49 +208,45 @@ def table_of(listing: Listing, schema: LabelSchema, options: SourceOptions) -> R
     return RawTable(listing, raw, table)
 
 
-def column_of(name: str, listing: Listing, schema: LabelSchema, options: SourceOptions) -> str:
+def _column_of(name: str, listing: Listing, schema: LabelSchema, options: SourceOptions) -> str:
     """The column that holds a label.
 
     Raises:
-        DataError: there is none.
+        DataError: the source has no such column.
     """
     known = listing.columns
-    for other in options.label_features:
-        if other not in schema.names:
+    given = options.label_features
+    check_label_features(given, schema)
+    is_only = len(schema.labels) == 1
+    if listing.kind == FOLDER and name not in given:
+        if not is_only or not schema.labels[0].is_class:
             raise DataError(
-                f"--label_features names label {other!r}. {did_you_mean(other, schema.names)}"
-            )
-    if name in options.label_features:
-        column = options.label_features[name]
-        if column in known:
-            return column
-        raise DataError(
-            f"--label_features: {_name(listing)} has no {column!r}. {did_you_mean(column, known)}"
-        )
-    if listing.kind == "folder":
-        if len(schema.labels) != 1 or not schema.labels[0].is_class:
-            raise DataError(
-                f"{_name(listing)} is a folder of class folders, which gives one class label; "
-                f"class_dict has {', '.join(schema.names)}. Use a CSV with a column a label."
+                f"{_source_name(listing)} is a folder of class folders, which gives one class "
+                f"label; class_dict has {', '.join(schema.names)}. Use a CSV with a column for "
+                "each label."
             )
         return LABEL
-    if name in known:
-        return name
-    if len(schema.labels) == 1:
-        common = [column for column in COMMON_LABELS if column in known]
-        if common or len(known) == 1:
-            return (common or list(known))[0]
+    column = column_of(name, known, is_only=is_only, given=given)
+    if column:
+        return column
+    if name in given:
+        raise DataError(
+            f"--label_features: {_source_name(listing)} has no {given[name]!r}. "
+            f"{did_you_mean(given[name], known)}"
+        )
+    if is_only and len(known) == 1:
+        return next(iter(known))
     raise DataError(
-        f"{_name(listing)} has no column or feature for label {name!r}. "
+        f"{_source_name(listing)} has no column or feature for label {name!r}. "
         f"{did_you_mean(name, known)} Correct the name in class_dict, or name the feature with "
         f"--label_features {name}=FEATURE."
     )
 
 
-def _name(listing: Listing) -> str:
+def _source_name(listing: Listing) -> str:
     """The source of a listing, by its first example."""
     where = listing.locate(0)
-    return where.partition(" line ")[0] if listing.kind == "csv" else where
+    return where.partition(" line ")[0] if listing.kind == CSV else where
 
 
 def _fingerprint(
@@ -283,54 +268,8 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _notes(listing: Listing) -> list[str]:
-    """Sentences about what is left out, by kind."""
-    reasons: dict[str, list[LeftOut]] = collections.defaultdict(list)
-    for each in listing.left_out:
-        reasons["damaged" if each.is_damaged else each.reason].append(each)
-    notes = []
-    for reason, members in reasons.items():
-        if reason.startswith("hidden") or "operating system" in reason:
-            continue  # tfic inspect names them
-        count = counted(len(members), "file or row", "files or rows")
-        notes.append(f"left out {count}, such as {members[0]}")
-    return notes
-
-
-def _contradictions(listing: Listing, raw: Mapping[str, Sequence[Value]]) -> list[str]:
-    """A sentence about local images that are there twice, byte for byte, with other labels."""
-    of_size = collections.defaultdict(list)
-    for i, num_bytes in enumerate(listing.places.lengths.tolist()):
-        if num_bytes:
-            of_size[num_bytes].append(i)
-    alike = [i for same in of_size.values() if len(same) > 1 for i in same]
-    if len(alike) > _MOST_COMPARED:
-        return []
-    of_content = collections.defaultdict(list)
-    for i in alike:
-        of_content[hashlib.sha256(listing.places[i].encoded()).digest()].append(i)
-    pairs = [
-        (first, other)
-        for first, *others in of_content.values()
-        for other in others
-        if any(values[first] != values[other] for values in raw.values())
-    ]
-    if not pairs:
-        return []
-
-    def labelled(i: int) -> str:
-        labels = ", ".join(str(values[i]) or "no label" for values in raw.values())
-        return f"{listing.locate(i)} ({labels})"
-
-    shown = "; ".join(f"{labelled(a)} and {labelled(b)}" for a, b in pairs[:5])
-    return [
-        f"{len(pairs)} images are there twice with contradicting labels: {shown}. Correct or "
-        "remove one of each."
-    ]
-
-
 def attribute_texts(table: Table) -> dict[str, list[str]]:
-    """The columns beside the labels as texts, "" where unknown."""
+    """The columns that are no labels, as texts, "" if unknown."""
     return {
         name: [
             "" if isinstance(value, tuple) else str(value)

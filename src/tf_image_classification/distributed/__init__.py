@@ -1,1 +1,1 @@
-"""Several processes and devices: the cluster, the start of all workers, and their agreement."""
+"""Training on several devices and processes: strategies, cluster, rendezvous and consensus."""

@@ -1,11 +1,11 @@
-"""The tasks of a cluster, and which of them this process is; needs no TensorFlow.
+"""The cluster spec: its tasks, and the task of this process; needs no TensorFlow.
 
     cluster = read_cluster(os.environ)   # None: one machine
     cluster.task, cluster.num_workers
 
-What platforms put into the environment is read as they really send it: ``TF_CONFIG`` of Vertex AI,
-ML Engine, Kubeflow and Ray, Vertex AI's ``CLUSTER_SPEC``, and what SLURM's ``srun`` sets. For an
-indexed Kubernetes job, which knows its number and nothing else, there are names of our own.
+Read from the environment variables of the platforms: ``TF_CONFIG`` of Vertex AI, ML Engine,
+Kubeflow and Ray, Vertex AI's ``CLUSTER_SPEC``, and those of SLURM's ``srun``. An indexed Kubernetes
+job, which has only its index, sets ``TFIC_NUM_WORKERS`` and ``TFIC_WORKER_ADDRESS`` besides.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Task:
 
     Attributes:
         kind: "chief", "worker" or "evaluator".
-        index: its number among those of its kind, from 0.
+        index: its index among the tasks of its kind, from 0.
     """
 
     kind: str
@@ -52,13 +52,13 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The processes that train together, and this one's place among them.
+    """The processes that train together, and the task of this process.
 
     Attributes:
         members: the tasks that train, each with its host:port; the first one writes.
         task: this process.
-        has_evaluator: whether the cluster is known to have an evaluator task.
-        origin: where this was read, for messages.
+        has_evaluator: whether the cluster names an evaluator task.
+        origin: the source of the cluster, e.g. the environment variable, for messages.
     """
 
     members: tuple[tuple[Task, str], ...]
@@ -73,7 +73,7 @@ class Cluster:
 
     @property
     def num_workers(self) -> int:
-        """How many tasks train."""
+        """The number of tasks that train."""
         return len(self.members)
 
     @property
@@ -83,7 +83,7 @@ class Cluster:
 
     @property
     def rank(self) -> int:
-        """This process's number among those that train; 0 writes."""
+        """The rank of this process among those that train; rank 0 writes."""
         return self.workers.index(self.task)
 
     def address(self, task: Task) -> str:
@@ -92,14 +92,14 @@ class Cluster:
 
 
 def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
-    """The cluster that the environment describes, or None where there is none.
+    """The cluster in the environment variables, or None without one.
 
     Args:
         environment: variables by name.
 
     Raises:
-        ConfigError: the description cannot be read, contradicts itself, or asks for what does not
-            exist here, such as parameter servers; says what to use instead.
+        ConfigError: the variables are malformed, contradict each other, or ask for something
+            unsupported, e.g. parameter servers.
     """
     found = [
         read(text, name)
@@ -115,7 +115,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
 
 
 def members_of(addresses: Mapping[str, Sequence[str]]) -> tuple[tuple[Task, str], ...]:
-    """The tasks that train, the chief first, from their addresses by kind."""
+    """The training tasks with their addresses, the chief first."""
     return tuple(
         (Task(kind, index), address)
         for kind in (CHIEF, WORKER)
@@ -134,7 +134,7 @@ def tf_config(
     """
     cluster = {kind: list(given) for kind, given in addresses.items() if given}
     if has_evaluator:
-        cluster[EVALUATOR] = [""]  # trains nothing, so nobody calls it
+        cluster[EVALUATOR] = [""]  # does not train, so nobody connects to it
     return json.dumps({"cluster": cluster, "task": {"type": task.kind, "index": task.index}})
 
 
@@ -164,20 +164,20 @@ def _parsed(text: str, origin: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ConfigError(
-            f"{origin} is not JSON ({error}). Expected an object such as "
+            f"{origin} is not JSON ({error}). Expected an object like "
             f"{tf_config({WORKER: ['host1:2222', 'host2:2222']}, Task(WORKER, 0))}; unset it to "
             "train on one machine."
         ) from error
 
 
-def _object(value: Any, what: str) -> Mapping[str, Any]:
+def _object(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{what} is {value!r}, expected a JSON object.")
+        raise ConfigError(f"{name} is {value!r}, expected a JSON object.")
     return value
 
 
 def _list(kind: str, tasks: Any, origin: str) -> tuple[str, ...]:
-    """The addresses of one kind, from a list or from an object by number."""
+    """The addresses of one kind of task, from a list or an object by index."""
     if isinstance(tasks, Mapping):
         numbers = sorted(tasks, key=lambda n: int(n) if str(n).isdigit() else -1)
         if [str(n) for n in numbers] != [str(n) for n in range(len(numbers))]:
@@ -208,8 +208,7 @@ def _checked(
     for kind, addresses in cluster.items():
         if kind not in (CHIEF, WORKER):
             raise ConfigError(
-                f"{origin}: there are no tasks of the kind {kind!r}, expected chief, worker or "
-                "evaluator."
+                f"{origin}: found tasks of the kind {kind!r}, expected chief, worker or evaluator."
             )
         for address in addresses:
             host, colon, port = address.rpartition(":")
@@ -222,11 +221,13 @@ def _checked(
     every = [address for addresses in cluster.values() for address in addresses]
     repeated = sorted({address for address in every if every.count(address) > 1})
     if repeated:
-        raise ConfigError(f"{origin}: {repeated[0]} is the address of several tasks.")
+        raise ConfigError(f"{origin}: {repeated[0]} is the address of more than one task.")
     found = Cluster(members_of(cluster), this, has_evaluator, origin)
     if found.is_evaluator:
         if this.index:
-            raise ConfigError(f"{origin}: this is evaluator {this.index}, but one is all there is.")
+            raise ConfigError(
+                f"{origin}: this is evaluator {this.index}, expected 0, the only evaluator."
+            )
     elif this not in found.workers:
         known = ", ".join(f"{task.kind} {task.index}" for task in found.workers) or "nobody"
         raise ConfigError(
@@ -249,11 +250,11 @@ def _task(task: Any, names: Mapping[str, str], origin: str) -> Task:
 
 
 NUM_WORKERS, WORKER_ADDRESS = "TFIC_NUM_WORKERS", "TFIC_WORKER_ADDRESS"
-"""For an indexed job: how many workers there are, and host:port of each, with {index} in it."""
+"""For an indexed job: the number of workers, and the pattern of their host:port with {index}."""
 
 
 def _from_indexed_job(environment: Mapping[str, str]) -> Cluster | None:
-    """The workers of an indexed Kubernetes job, told by their number and the pattern of a name."""
+    """The workers of an indexed Kubernetes job, from their number and a pattern of addresses."""
     if NUM_WORKERS not in environment:
         return None
     number, index = environment[NUM_WORKERS], environment.get("JOB_COMPLETION_INDEX", "")
@@ -272,7 +273,7 @@ _SLURM_PORTS = range(10000, 30000)
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster | None:
-    """The tasks that ``srun`` has started together, each a worker, in the order of their ranks."""
+    """The tasks that ``srun`` started together, each a worker, in the order of their ranks."""
     if int(environment.get("SLURM_STEP_NUM_TASKS") or 1) == 1:
         return None
     try:
@@ -284,8 +285,8 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster | None:
         node = int(environment["SLURM_NODEID"])
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            "SLURM_STEP_NUM_TASKS says that srun has started several tasks, but the variables that "
-            f"tell where do not fit: {error!r}. Start the tasks with srun, or set TF_CONFIG."
+            "SLURM_STEP_NUM_TASKS is above 1, but the other SLURM_* variables do not fit: "
+            f"{error!r}. Start the tasks with srun, or set TF_CONFIG."
         ) from error
     nodes = [number for number, count in enumerate(counts) for _ in range(count)]
     if len(hosts) != len(counts) or len(nodes) != num_tasks or nodes[rank] != node:
@@ -304,7 +305,7 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster | None:
 
 
 def _host_names(text: str) -> list[str]:
-    """The hosts that SLURM's short form stands for.
+    """The hosts of SLURM's short form.
 
     Example:
         >>> _host_names("gpu[08-10],login")
@@ -328,7 +329,11 @@ def _numbers(text: str) -> list[str]:
 
 
 def _tasks_per_node(text: str) -> list[int]:
-    """Tasks on each node from SLURM's short form: "2(x3),1" is 2, 2, 2, 1."""
+    """The number of tasks on each node from SLURM's short form.
+
+    >>> _tasks_per_node("2(x3),1")
+    [2, 2, 2, 1]
+    """
     counts = []
     for part in text.split(","):
         count, times, repeated = part.rstrip(")").partition("(x")

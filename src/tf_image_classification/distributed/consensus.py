@@ -1,4 +1,4 @@
-"""What the workers do together after a step: evaluate, end, stop for a signal."""
+"""Votes of the workers on the next action after a step: evaluate, finish, or stop for a signal."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import tensorflow as tf
 from tf_image_classification.distributed.workers import Workers
 
 
-class Wishes(NamedTuple):
-    """What one worker wants after a step, or what all of them do.
+class Votes(NamedTuple):
+    """The actions that one worker wants after a step, or that all of them take.
 
     Attributes:
-        evaluate: an evaluation, because the time for it has come.
-        finish: the end of the training, because a hook asked for it.
-        interrupt: to save and stop, because a signal asked for it.
+        evaluate: evaluate, because it is time.
+        finish: end the training, because a hook requested it.
+        interrupt: save and stop, because of a signal.
     """
 
     evaluate: bool = False
@@ -24,38 +24,32 @@ class Wishes(NamedTuple):
     interrupt: bool = False
 
 
-class Agreement:
-    """Lets all workers do the same after the same step.
+class Consensus:
+    """Makes all workers take the same action after the same step.
 
-    A worker by itself does at once what it wishes. Several send their wishes along with each call
-    of the step function, and do what any of them wished when the call after it has been sent: by
-    then the answer is there, and nobody waits for a device.
+    A single process acts on its own votes at once. Several workers sum their votes within each call
+    of the step function and act on a sum one call later: by then its value has arrived, and nobody
+    waits for a device.
     """
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._none = tf.constant(Wishes(), tf.float32)
-        self._sent: tf.Tensor | None = None
-        self._answer: tf.Tensor | None = None
+        self._last_sums: tf.Tensor | None = None
 
-    def votes(self, wishes: Wishes) -> tf.Tensor:
-        """The wishes as they travel with a step, float32 [3]."""
-        return tf.constant(wishes, tf.float32) if self._workers.count > 1 else self._none
-
-    def decide(self, wishes: Wishes, votes: tf.Tensor) -> Wishes:
-        """What to do now.
+    def decide(self, votes: Votes, sums: tf.Tensor) -> Votes:
+        """The actions to take now.
 
         Args:
-            wishes: this worker's, at this moment.
-            votes: what came back from the call that was just made.
+            votes: those of this worker, at this moment.
+            sums: the sums over the workers from the call that was just made, float32 [3].
         """
         if self._workers.count == 1:
-            return wishes
-        self._answer, self._sent = self._sent, votes
-        if self._answer is None:
-            return Wishes()
-        return Wishes(*(bool(total > 0) for total in self._answer.numpy()))
+            return votes
+        arrived, self._last_sums = self._last_sums, sums
+        if arrived is None:
+            return Votes()
+        return Votes(*(bool(total > 0) for total in arrived.numpy()))
 
-    def is_any(self, wish: bool) -> bool:
-        """Whether any worker wishes something; all wait until all have said it."""
-        return bool(np.any(self._workers.exchange([wish])))
+    def is_any(self, vote: bool) -> bool:
+        """Whether any worker votes for something; returns when all have voted."""
+        return bool(np.any(self._workers.exchange([vote])))

@@ -1,4 +1,4 @@
-"""Which devices of this machine a run uses, as a ``tf.distribute`` strategy."""
+"""The ``tf.distribute`` strategy over the devices of this machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tf_image_classification.errors import ConfigError
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy for this machine.
+    """The ``tf.distribute`` strategy of a name.
 
     Args:
         name: "auto" (all GPUs, or one device), "one_device", "mirrored" (all GPUs, or all logical
             CPU devices) or "tpu".
 
     Raises:
-        ConfigError: there is no TPU.
+        ConfigError: no TPU can be used.
     """
     if name == "tpu":
         return _tpu()
@@ -53,8 +53,8 @@ def _tpu() -> tf.distribute.Strategy:
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     """The strategy over these devices, the same object in every run of a process.
 
-    TensorFlow remembers the shape of each collective operation under a number that every strategy
-    counts from the start, so the collectives of a second one would be taken for those of the first.
+    TensorFlow keeps the shape of each collective operation under a number that every strategy
+    counts from the start, so the collectives of a second strategy would collide with the first.
     """
     return tf.distribute.MirroredStrategy(devices)
 
@@ -63,7 +63,7 @@ def check_batch_size(batch_size: int, num_replicas: int, accumulation_steps: int
     """Check that a global batch splits evenly over devices and accumulation parts.
 
     Raises:
-        ConfigError: it does not; names the nearest sizes that do.
+        ConfigError: it does not; suggests the nearest sizes that do.
     """
     parts = num_replicas * accumulation_steps
     if batch_size % parts:
@@ -76,10 +76,10 @@ def check_batch_size(batch_size: int, num_replicas: int, accumulation_steps: int
 
 
 def uses_xla(choice: str, num_replicas: int) -> bool:
-    """Whether to compile with XLA: on a single GPU unless the choice says otherwise.
+    """Whether to compile with XLA: by default on a single GPU.
 
     Raises:
-        ConfigError: it is asked for with several devices, whose sums XLA cannot compile.
+        ConfigError: it is requested for several devices, whose sums XLA cannot compile.
     """
     if choice == "on" and num_replicas > 1:
         raise ConfigError(

@@ -1,162 +1,60 @@
-"""A cluster on this machine: starts its processes, merges their output, starts them again.
+"""A cluster on this machine: starts the processes, merges their output, restarts failed ones.
 
 launch(["python", "myEstimator.py", "--epochs", "3"], num_workers=2)
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
-import functools
 import math
-import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from tf_image_classification.distributed.cluster_spec import EVALUATOR, WORKER, Task, tf_config
-from tf_image_classification.errors import ConfigError, RunInterrupted
+from tf_image_classification.distributed.task_process import TaskProcess, say
+from tf_image_classification.errors import RunInterrupted
 from tf_image_classification.system import signals
-from tf_image_classification.system.process_pool import end_with_parent
 
 _POLL_SECS = 0.1
-_WAITING_SECS = 10.0  # between two lines that say what is waited for
-_LAST_LINES = 5  # of a failed task that are repeated
-
-
-class _Process:
-    """A task's process, whose output is printed line by line after the task's name.
-
-    Attributes:
-        task: which one it is.
-        last_lines: the end of its output.
-    """
-
-    def __init__(self, command: Sequence[str], task: Task, environment: Mapping[str, str]) -> None:
-        self.task = task
-        self.last_lines: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
-        try:
-            self._popen = subprocess.Popen(
-                command,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,  # a Ctrl-C reaches it through us, once
-                preexec_fn=functools.partial(end_with_parent, os.getpid())
-                if sys.platform == "linux"
-                else None,
-            )
-        except OSError as error:
-            raise ConfigError(f"{command[0]!r} cannot be started: {error.strerror}.") from error
-        # A daemon: what the task has started itself may hold the output open for ever.
-        self._reader = threading.Thread(target=self._copy_lines, daemon=True)
-        self._reader.start()
-        self._has_been_read = False
-
-    def _copy_lines(self) -> None:
-        assert self._popen.stdout is not None
-        with self._popen.stdout as lines:
-            for line in lines:
-                if line.strip():
-                    self.last_lines.append(line.rstrip())
-                    say(f"[{self.task}] {line.rstrip()}")
-
-    def status(self) -> int | None:
-        """Its exit status, or minus the signal that killed it; None while it runs."""
-        status = self._popen.poll()
-        if status is not None and not self._has_been_read:
-            self._has_been_read = True
-            self._reader.join(timeout=1.0)
-        return status
-
-    def send(self, number: int) -> None:
-        """Send a signal to it and to what it has started, such as the Python of a shell script."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, number)
-
-    def is_gone(self) -> bool:
-        """Whether neither it runs nor anything that it has started."""
-        if self.status() is None:
-            return False
-        try:
-            os.killpg(self._popen.pid, 0)
-        except (ProcessLookupError, PermissionError):
-            return True
-        return False
-
-    def ending(self) -> str:
-        """How it failed, in a sentence without its end."""
-        status = self.status() or 0
-        if status > 0:
-            return f"{self.task} ended with status {status}"
-        why = " (the kernel does that when memory runs out)" if -status == signal.SIGKILL else ""
-        return f"{self.task} was killed by {_signal_name(-status)}{why}"
-
-    def says_little(self) -> bool:
-        """Whether another failure explains more: who has lost another task ends with 75."""
-        return self.status() == RunInterrupted.exit_code
-
-    def exit_status(self) -> int:
-        """What its failure makes the launcher end with.
-
-        Whoever kills a task from outside, be it for memory, leaves a run that resumes: 75. A fault
-        of its own, such as SIGSEGV, gives 128 and the signal's number, as in a shell.
-        """
-        status = self.status() or 0
-        if status >= 0:
-            return status
-        is_from_outside = -status in (signal.SIGKILL, *signals.NUMBERS)
-        return RunInterrupted.exit_code if is_from_outside else 128 - status
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
+_WAITING_SECS = 10.0  # between two lines about the tasks that still run
 
 
 @dataclasses.dataclass
 class _Group:
-    """Processes that live and die together: the workers, or the evaluator.
+    """Processes that start and stop together: the workers, or the evaluator.
 
     Attributes:
-        tasks: what they are.
+        tasks: their tasks.
         grace_secs: as ``launch``.
         kill_secs: as ``launch``.
-        processes: those that run or have ended.
-        failed: those that failed by themselves; first the one that explains most.
-        is_over: whether all had ended when this was last looked at.
-        stop_at: when what is left gets SIGTERM; None while nothing has gone wrong.
-        kill_at: when what is left then is killed; None before SIGTERM.
-        told_at: when it was last said what is waited for.
+        processes: running and ended processes.
+        failed: those that failed by themselves; the likely cause first.
+        is_over: whether all had ended at the last check.
+        stop_at: time of SIGTERM to the processes that still run; None without a failure.
+        kill_at: time of SIGKILL; None before SIGTERM.
+        told_at: time of the last line about the tasks that still run.
     """
 
     tasks: Sequence[Task]
     grace_secs: float
     kill_secs: float
-    processes: Sequence[_Process] = ()
-    failed: list[_Process] = dataclasses.field(default_factory=list)
+    processes: Sequence[TaskProcess] = ()
+    failed: list[TaskProcess] = dataclasses.field(default_factory=list)
     is_over: bool = False
     stop_at: float | None = None
     kill_at: float | None = None
     told_at: float = 0.0
 
-    def begin(self, processes: Sequence[_Process]) -> None:
-        """Look after new processes."""
+    def begin(self, processes: Sequence[TaskProcess]) -> None:
+        """Watch new processes."""
         self.processes, self.failed, self.is_over = processes, [], False
         self.stop_at = self.kill_at = None
 
     def watch(self) -> None:
-        """Learn what has ended; stop the others when one has failed, and say so."""
+        """Check which processes have ended; stop the others when one has failed."""
         running = self._running()
         self.is_over = not running
         if self.kill_at is None:
@@ -176,17 +74,17 @@ class _Group:
             left = f", {until[1] - now:.0f} s until {until[0]}" if until[1] < math.inf else ""
             say(f"[launch] still waiting for {_names(running)}{left}")
 
-    def _running(self) -> list[_Process]:
-        """What has not ended; once it was asked to stop, with all that it has started."""
+    def _running(self) -> list[TaskProcess]:
+        """The processes that have not ended; after SIGTERM, with their descendants."""
         if self.kill_at is None or self.kill_at == math.inf:
             return [process for process in self.processes if process.status() is None]
         return [process for process in self.processes if not process.is_gone()]
 
-    def _note_failures(self, running: Sequence[_Process]) -> None:
+    def _note_failures(self, running: Sequence[TaskProcess]) -> None:
         new = [p for p in self.processes if p.status() and p not in self.failed]
         for process in new:
             say(f"[launch] {process.ending()}")
-        self.failed = sorted([*self.failed, *new], key=_Process.says_little)
+        self.failed = sorted([*self.failed, *new], key=TaskProcess.is_secondary)
         if new and running and self.stop_at is None:
             self.told_at = time.monotonic()
             self.stop_at = self.told_at + self.grace_secs
@@ -195,13 +93,13 @@ class _Group:
                 "end as well"
             )
 
-    def stop(self, why: str) -> None:
-        """Send SIGTERM to what still runs; SIGKILL follows."""
+    def stop(self, reason: str) -> None:
+        """Send SIGTERM to the processes that still run; SIGKILL follows."""
         running = self._running()
         if self.kill_at is not None or not running:
             return
         say(
-            f"[launch] {why}: SIGTERM to {_names(running)}, SIGKILL in {self.kill_secs:g} s "
+            f"[launch] {reason}: SIGTERM to {_names(running)}, SIGKILL in {self.kill_secs:g} s "
             "(--kill_secs)"
         )
         self.told_at = self.stop_at = time.monotonic()
@@ -209,20 +107,13 @@ class _Group:
         self.send(signal.SIGTERM)
 
     def send(self, number: int) -> None:
-        """Send a signal to what still runs."""
+        """Send a signal to all processes."""
         for process in self.processes:
             process.send(number)
 
 
-def _names(members: Iterable[_Process | Task]) -> str:
-    return " and ".join(str(m.task if isinstance(m, _Process) else m) for m in members)
-
-
-def say(text: str) -> None:
-    """Print a line, while there is somebody who reads."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+def _names(members: Iterable[TaskProcess | Task]) -> str:
+    return " and ".join(str(m.task if isinstance(m, TaskProcess) else m) for m in members)
 
 
 def launch(
@@ -242,12 +133,11 @@ def launch(
     Args:
         command: the program with its arguments; finds its task in ``TF_CONFIG``.
         num_workers: workers that train together.
-        with_evaluator: whether there is an evaluator beside them.
-        max_restarts: how many times a failed group is started again.
-        grace_secs: how long the others have to end by themselves when one has failed, before they
-            get SIGTERM.
-        kill_secs: how long a task has to save and end after SIGTERM, before it is killed.
-        gpus_per_worker: GPUs that each worker sees, from the first one on; 0: all see all.
+        with_evaluator: whether an evaluator task is started too.
+        max_restarts: number of times that a failed group is started again.
+        grace_secs: time for the other tasks to end by themselves after a failure, before SIGTERM.
+        kill_secs: time for a task to save and end after SIGTERM, before SIGKILL.
+        gpus_per_worker: GPUs visible to each worker, from the first one on; 0: all GPUs.
 
     Returns:
         The exit status: 0, or that of a failed task; 75 when the same command resumes, because the
@@ -263,19 +153,19 @@ def launch(
 
     def start(group: _Group) -> None:
         addresses = {WORKER: [f"127.0.0.1:{port}" for port in _free_ports(num_workers)]}
-        processes: list[_Process] = []
+        processes: list[TaskProcess] = []
         group.begin(processes)
         for task in group.tasks:
             environment = {
                 "TF_CONFIG": tf_config(addresses, task, has_evaluator=with_evaluator),
                 "PYTHONUNBUFFERED": "1",
-                "no_grpc_proxy": "127.0.0.1",  # a proxy is for what is outside
+                "no_grpc_proxy": "127.0.0.1",  # a proxy is for other machines
             }
             if gpus_per_worker:
                 first = task.index * gpus_per_worker
                 own = range(first, first + gpus_per_worker) if task.kind == WORKER else ()
                 environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, own)) or "-1"
-            processes.append(_Process(command, task, environment))
+            processes.append(TaskProcess(command, task, environment))
 
     try:
         with signals.deferred():
@@ -315,6 +205,6 @@ def launch(
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:  # all at once, so that they differ
+    with contextlib.ExitStack() as held:  # all at once, so that the ports differ
         sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [listener.getsockname()[1] for listener in sockets]

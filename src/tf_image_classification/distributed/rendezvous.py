@@ -1,7 +1,7 @@
-"""Waiting until every worker of a cluster has started, and naming those that have not.
+"""Rendezvous of the workers of a cluster, with a timeout that names the missing ones.
 
-TensorFlow waits for late workers without an end and without a word. So before it is asked to
-connect them, each worker reports at the first one's address, which lets all go when all are there.
+TensorFlow waits for late workers without a timeout or a message. So before it connects them, each
+worker reports at the first worker's address, which releases all of them when they are complete.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from tf_image_classification.errors import ConfigError, WorkerLostError
 
 _GO = b"go\n"
 _RETRY_SECS = 0.2
-_LONGEST_LINE = 100
+_MAX_LINE_BYTES = 100
 
 
-def hold_roll_call(cluster: Cluster, timeout_secs: float) -> None:
+def wait_for_workers(cluster: Cluster, timeout_secs: float) -> None:
     """Return when every worker of the cluster has started.
 
     Raises:
-        WorkerLostError: some have not within the time; names them.
-        ConfigError: this machine does not have the address that the cluster gives it.
+        WorkerLostError: workers are missing after the timeout; names them.
+        ConfigError: the address of this task in the cluster is not one of this machine.
     """
     if cluster.num_workers == 1:
         return
     deadline = time.monotonic() + timeout_secs
     if cluster.rank == 0:
-        _call(cluster, deadline, timeout_secs)
+        _collect(cluster, deadline, timeout_secs)
     else:
         _report(cluster, deadline, timeout_secs)
 
 
-def _call(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
-    """The first worker's part: collect the names of the others, then let all go."""
+def _collect(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
+    """On the first worker: collect the reports of the others, then release them."""
     port = int(cluster.address(cluster.task).rpartition(":")[2])
     expected = {str(task): task for task in cluster.workers[1:]}
-    present: dict[str, socket.socket] = {}
+    arrived: dict[str, socket.socket] = {}
     received: dict[socket.socket, bytes] = {}
     try:
         listener = socket.create_server(("", port), backlog=cluster.num_workers)
@@ -50,15 +50,15 @@ def _call(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
         ) from error
     with listener, contextlib.ExitStack() as open_sockets, selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
-        while missing := [name for name in expected if name not in present]:
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
-            if not ready or time.monotonic() >= deadline:
+        while missing := [name for name in expected if name not in arrived]:
+            events = selector.select(max(0.0, deadline - time.monotonic()))
+            if not events or time.monotonic() >= deadline:
                 names = ", ".join(f"{n} ({cluster.address(expected[n])})" for n in missing)
                 raise WorkerLostError(
                     f"Not started within {timeout_secs:g} seconds: {names}. Look at the log of "
                     "that task, or give the others more time with --cluster_timeout_secs."
                 )
-            for key, _ in ready:
+            for key, _ in events:
                 if key.fileobj is listener:
                     connection = open_sockets.enter_context(listener.accept()[0])
                     selector.register(connection, selectors.EVENT_READ)
@@ -67,18 +67,18 @@ def _call(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
                 connection = key.fileobj  # type: ignore[assignment]
                 part = _part(connection)
                 received[connection] += part
-                if not part or len(received[connection]) > _LONGEST_LINE:
-                    # A worker that has reported and is gone will come again, if it is restarted.
-                    present = {n: c for n, c in present.items() if c is not connection}
+                if not part or len(received[connection]) > _MAX_LINE_BYTES:
+                    # A worker that reported and ended reports again when it is restarted.
+                    arrived = {n: c for n, c in arrived.items() if c is not connection}
                     selector.unregister(connection)
                 elif received[connection].endswith(b"\n"):
-                    present[received[connection].decode(errors="replace").strip()] = connection
-        for connection in present.values():
+                    arrived[received[connection].decode(errors="replace").strip()] = connection
+        for connection in arrived.values():
             connection.sendall(_GO)
 
 
 def _report(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
-    """The part of the others: report, and wait to be let go."""
+    """On the other workers: report, and wait for the release."""
     first = cluster.workers[0]
     host, _, port = cluster.address(first).rpartition(":")
     while True:
@@ -94,24 +94,24 @@ def _report(cluster: Cluster, deadline: float, timeout_secs: float) -> None:
                 link.sendall(f"{cluster.task}\n".encode())
                 if _line(link) == _GO.decode().strip():
                     return
-        except OSError:  # not there yet, or its name is not known yet
+        except OSError:  # not started, or its name cannot be resolved yet
             pass
         time.sleep(_RETRY_SECS)
 
 
 def _part(connection: socket.socket) -> bytes:
-    """What the other side has sent, or nothing when it is gone."""
+    """The next bytes from the other side, or nothing when it is gone."""
     try:
-        return connection.recv(_LONGEST_LINE)
+        return connection.recv(_MAX_LINE_BYTES)
     except OSError:
         return b""
 
 
 def _line(connection: socket.socket) -> str:
-    """What the other side sends up to a line's end, or "" when it goes away."""
+    """The next line from the other side, or "" when it is gone."""
     received = b""
     while not received.endswith(b"\n"):
-        part = connection.recv(_LONGEST_LINE)
+        part = connection.recv(_MAX_LINE_BYTES)
         if not part:
             return ""
         received += part

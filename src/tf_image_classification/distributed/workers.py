@@ -1,4 +1,4 @@
-"""The processes that train together: how one joins them, and what they tell one another.
+"""The processes that train together: joining them, and sums and checks between them.
 
 workers = join(settings, cluster)
 rows = workers.exchange([step])   # [W, 1], the same on every worker
@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tf_image_classification.distributed.cluster_spec import Cluster, Task
 from tf_image_classification.distributed.devices import make_strategy
-from tf_image_classification.distributed.rendezvous import hold_roll_call
+from tf_image_classification.distributed.rendezvous import wait_for_workers
 from tf_image_classification.errors import ConfigError, RunMismatchError, WorkerLostError
 
 _TASK = re.compile(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)")
@@ -38,8 +38,8 @@ class Workers:
     """The processes that train together.
 
     Attributes:
-        strategy: how their devices share the work.
-        cluster: their addresses; None for a process by itself.
+        strategy: the strategy over all their devices.
+        cluster: their addresses; None for a single process.
     """
 
     strategy: tf.distribute.Strategy
@@ -47,28 +47,28 @@ class Workers:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of workers."""
         return self.cluster.num_workers if self.cluster else 1
 
     @property
     def rank(self) -> int:
-        """This one's number among them, from 0."""
+        """The rank of this worker, from 0."""
         return self.cluster.rank if self.cluster else 0
 
     @property
     def is_writer(self) -> bool:
-        """Whether this one writes the model folder: the first one does, for all."""
+        """Whether this worker writes the model folder: only the first one does."""
         return self.rank == 0
 
     def name(self, rank: int) -> str:
-        """What to call one of them in a message."""
+        """The name of a worker in messages."""
         return str(self.cluster.workers[rank]) if self.cluster else "this process"
 
     def exchange(self, numbers: Sequence[float] | npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """The numbers of every worker, float64 [W, n]; all wait until all have given theirs.
+        """The numbers of every worker, float64 [W, n]; returns when all workers have called it.
 
         Args:
-            numbers: as many on every worker.
+            numbers: n numbers, the same n on every worker.
 
         Raises:
             WorkerLostError: a worker is gone.
@@ -86,8 +86,8 @@ class Workers:
 
     @functools.cached_property  # traced once for each number of columns
     def _sum(self) -> Any:
-        """Sums rows over workers; each gives zeros but for its own row, so nothing is rounded."""
-        local = len(self.strategy.extended.worker_devices)  # each replica gives the rows
+        """Sums rows over workers; only one contributes other numbers than 0, so none is rounded."""
+        local = len(self.strategy.extended.worker_devices)
 
         def replica(rows: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
@@ -98,35 +98,35 @@ class Workers:
         return tf.function(lambda rows: self.strategy.run(replica, args=(rows,)))
 
     def wait_for_all(self) -> None:
-        """Return when every worker has come here.
+        """Return when every worker has called it.
 
         Raises:
             WorkerLostError: a worker is gone.
         """
         self.exchange([0.0])
 
-    def check_same(self, what: str, digest: int) -> None:
-        """See that every worker has the same of something.
+    def check_same(self, name: str, digest: int) -> None:
+        """Check that every worker has the same value of something.
 
         Args:
-            what: what it is and how it can be made the same, for the message.
-            digest: a number of at most 53 bits that stands for it.
+            name: its name, and how to make it the same, for the message.
+            digest: its checksum, at most 53 bits.
 
         Raises:
-            RunMismatchError: it differs; names the workers.
+            RunMismatchError: the digests differ; names the workers.
         """
         digests = self.exchange([digest])[:, 0]
         others = [self.name(rank) for rank in range(self.count) if digests[rank] != digests[0]]
         if others:
             raise RunMismatchError(
-                f"{', '.join(others)} and the {self.name(0)} do not have the same {what}."
+                f"{', '.join(others)} and the {self.name(0)} do not have the same {name}."
             )
 
     def explain(self, error: tf.errors.OpError) -> None:
-        """Say which worker is gone, if an error of TensorFlow comes from that.
+        """Raise an error that names the lost worker, if that caused an error of TensorFlow.
 
         Raises:
-            WorkerLostError: it does.
+            WorkerLostError: a worker is lost.
         """
         if self.count == 1 or not isinstance(error, _LOST):
             return
@@ -144,16 +144,16 @@ class Workers:
 
 
 def join(name: str, cluster: Cluster | None, *, timeout_secs: float) -> Workers:
-    """Take this process's place among the workers; before any other use of TensorFlow.
+    """The workers with this process among them; call it before any other use of TensorFlow.
 
     Args:
         name: the setting ``strategy``.
         cluster: the cluster, or None.
-        timeout_secs: how long to wait for the others to start.
+        timeout_secs: time for the others to start.
 
     Raises:
         ConfigError: the strategy does not fit the cluster.
-        WorkerLostError: some worker did not start in time; names it.
+        WorkerLostError: a worker did not start in time; names it.
     """
     if name == "multi_worker" and cluster is None:
         raise ConfigError(
@@ -169,7 +169,7 @@ def join(name: str, cluster: Cluster | None, *, timeout_secs: float) -> Workers:
             f"{cluster.origin} to train on one machine."
         )
     if cluster not in _connected:  # a process joins once, however often it trains
-        hold_roll_call(cluster, timeout_secs)
+        wait_for_workers(cluster, timeout_secs)
         _connected[cluster] = _connect(cluster)
     return Workers(_connected[cluster], cluster)
 
@@ -181,7 +181,7 @@ def _connect(cluster: Cluster) -> tf.distribute.Strategy:
     """TensorFlow's strategy over the workers.
 
     Raises:
-        ConfigError: TensorFlow has been used already.
+        ConfigError: TensorFlow was used before.
     """
     addresses: dict[str, list[str]] = {}
     for task, address in cluster.members:
@@ -201,6 +201,6 @@ def _connect(cluster: Cluster) -> tf.distribute.Strategy:
             f"The workers cannot be connected: {error} Make no tensors before train() is called, "
             "neither when your module is imported nor in the constructor of the spec."
         ) from error
-    if is_main:  # TensorFlow has taken the signal, and would do nothing on it
+    if is_main:  # TensorFlow replaced the handler by one that does nothing
         signal.signal(signal.SIGTERM, before)
     return strategy

@@ -1,11 +1,11 @@
-"""All that kept predictions say of a model: measures, calibration, choices, slices.
+"""Analysis of an evaluation: measures, calibration, reject option and slices.
 
     analysis = analyze(predictions)
     analysis.labels["kind"].measures.overall["accuracy"]
-    analysis.to_json()                 what analysis.json holds
+    analysis.to_json()                 the content of judgement.json
 
 Temperature, thresholds and conformal limit are fitted to one half of the examples and measured on
-the other. A hash of each example's number, or of its group's name, decides which half it is in.
+the other half. A hash of the example's index, or of its group's name, assigns the halves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.batches import evenly_spaced
-from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.evaluation.calibration import (
     Bin,
     Calibration,
@@ -29,40 +28,45 @@ from tf_image_classification.evaluation.calibration import (
     reliability,
     risk_and_coverage,
 )
-from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
+from tf_image_classification.evaluation.intervals import (
+    FRACTION_BOUNDS,
+    Interval,
+    mean_with_interval,
+)
 from tf_image_classification.evaluation.measures import Measures, measure
-from tf_image_classification.evaluation.predictions import OfLabel, Predictions
+from tf_image_classification.evaluation.predictions import LabelPredictions, Predictions
 from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.labels.outputs import confidence_of
 from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.metrics.definitions import metrics_of
 
 Array = npt.NDArray[Any]
 FEWEST_TO_CALIBRATE = 40
-"""Known examples of a label, about half of which fit its calibration; each half needs 20."""
+"""Labelled examples that a calibration needs, about half of them to fit it; min 20 per half."""
 
-_FEWEST_IN_A_SLICE = 5
-_MOST_SLICES = 50
+_MIN_IN_A_SLICE = 5
+_MAX_SLICES = 50
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 _CURVE_POINTS = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibrated:
-    """What calibration does, measured on the half that it was not fitted to.
+    """A calibration with its effect, measured on the half that it was not fitted to.
 
     A temperature that raises the log loss or the calibration error there is not used: the
-    calibration then has temperature 1, and its note says so.
+    calibration then has temperature 1 and a note.
 
     Attributes:
-        calibration: what was fitted, as it is stored with the model.
-        before: expected calibration error of the model's own probabilities.
-        after: that of the calibrated ones.
-        bins_before: the reliability diagram of the model's own.
-        bins_after: that of the calibrated ones.
-        log_loss_before: in nats.
-        log_loss_after: the same.
-        set_coverage: how often the conformal set holds the true class; None without sets.
-        set_size: mean number of classes in it.
+        calibration: as it is stored with the model.
+        before: expected calibration error of the uncalibrated probabilities.
+        after: of the calibrated probabilities.
+        bins_before: reliability diagram of the uncalibrated probabilities.
+        bins_after: of the calibrated probabilities.
+        log_loss_before: of the uncalibrated probabilities, in nats.
+        log_loss_after: of the calibrated probabilities.
+        set_coverage: fraction of conformal sets with the true class; None without sets.
+        set_size: mean number of classes in a set.
         count: examples that this was measured on.
     """
 
@@ -84,8 +88,8 @@ class Slice:
 
     Attributes:
         column: its name.
-        value: what these examples have there.
-        score: the label's main number over them.
+        value: the value of these examples.
+        score: the label's main metric over them.
     """
 
     column: str
@@ -95,16 +99,15 @@ class Slice:
 
 @dataclasses.dataclass(frozen=True)
 class OfOneLabel:
-    """What is said of one label.
+    """The analysis of one label.
 
     Attributes:
-        measures: the numbers with their intervals.
-        score_name: the label's main number: accuracy, exact match or mean absolute error.
-        calibrated: None of a real value, or of too few examples.
-        rejecting: rows of least probability of the predicted class, share kept and share of those
-            wrong.
-        risk_curve: shares kept and wrong, to draw.
-        slices: the worst first.
+        measures: the metrics with their intervals.
+        score_name: the label's main metric: accuracy, exact match or mean absolute error.
+        calibrated: None for regression, or with too few examples.
+        rejecting: rows of min confidence, coverage and risk.
+        risk_curve: points of coverage and risk, to draw.
+        slices: worst first.
     """
 
     measures: Measures
@@ -116,19 +119,19 @@ class OfOneLabel:
 
     @property
     def score(self) -> Interval:
-        """The label's main number."""
+        """The label's main metric."""
         return self.measures.overall[self.score_name]
 
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """What is said of a model.
+    """The analysis of an evaluation.
 
     Attributes:
         step: of the model.
         data: fingerprint of the evaluation set.
         num_examples: in it.
-        group: column whose examples are drawn together, or "".
+        group: column whose values are the clusters of the bootstrap, or "".
         labels: by label name; those that some example has.
         schema: the labels.
     """
@@ -141,7 +144,7 @@ class Analysis:
     schema: LabelSchema
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; numbers that are not known are null."""
+        """Plain values; undefined numbers are null."""
         labels = {}
         for name, found in self.labels.items():
             value = _plain(dataclasses.asdict(found))
@@ -154,24 +157,17 @@ class Analysis:
 
 
 def analyze(predictions: Predictions, group: str = "") -> Analysis:
-    """Everything that the predictions say.
+    """The analysis of an evaluation.
 
     Args:
-        predictions: as an evaluation keeps them.
-        group: one of their columns, whose values are people or other sources of several images;
-            the intervals then are of other people.
+        predictions: the stored predictions.
+        group: column whose values are the clusters of the bootstrap, e.g. people with more than one
+            image each, or "".
 
     Raises:
-        ConfigError: there is no such column.
+        ConfigError: the predictions have no such column.
     """
-    if group and group not in predictions.slices:
-        known = predictions.slices
-        raise ConfigError(
-            f"group_column: {group!r} is a label of the model; expected a column beside the labels."
-            if group in predictions.schema.names
-            else f"The evaluation set has no column {group!r}. {did_you_mean(group, known)}"
-        )
-    groups = np.asarray(predictions.slices[group], object).astype(str) if group else None
+    groups = predictions.groups(group)
     names = map(str, predictions.ids.tolist()) if groups is None else groups.tolist()
     is_first_half = np.array([zlib.crc32(name.encode()) % 2 == 0 for name in names], bool)
     labels = {}
@@ -190,7 +186,7 @@ def _of_label(
     of_label = predictions.labels[label.name]
     measures = measure(label, of_label, groups)
     name, values = main_score(label, of_label)
-    bounds = SHARE if label.has_classes else None
+    bounds = FRACTION_BOUNDS if label.has_classes else None
     slices = _slices(predictions, of_label.known, values, groups, bounds)
     slices.sort(key=lambda s: s.score.value if label.has_classes else -s.score.value)
     if not label.has_classes:
@@ -198,27 +194,27 @@ def _of_label(
     calibrated = _calibrated(label, of_label, is_first_half, groups)
     if label.kind == MULTILABEL:
         return OfOneLabel(measures, name, calibrated, (), (), slices)
-    found = of_label.rows(of_label.known)
+    found = of_label.labelled()
     probabilities = found.probabilities
     if calibrated is not None:
         probabilities = calibrated.calibration.apply(probabilities)
-    confidence = _of_predicted(probabilities, found)
-    limits, kept, wrong = risk_and_coverage(confidence, found.is_right)
+    confidence = confidence_of(found.predicted, probabilities)
+    limits, coverages, risks = risk_and_coverage(confidence, found.is_right)
     rows = []
     for coverage in _COVERAGES:
-        at = int(np.searchsorted(kept, coverage - 1e-9))
-        rows.append((float(limits[at]), float(kept[at]), float(wrong[at])))
-    some = evenly_spaced(len(kept), _CURVE_POINTS)
-    curve = [(float(kept[i]), float(wrong[i])) for i in some]
+        at = int(np.searchsorted(coverages, coverage - 1e-9))
+        rows.append((float(limits[at]), float(coverages[at]), float(risks[at])))
+    some = evenly_spaced(len(coverages), _CURVE_POINTS)
+    curve = [(float(coverages[i]), float(risks[i])) for i in some]
     return OfOneLabel(measures, name, calibrated, rows, curve, slices)
 
 
-def main_score(label: Label, of_label: OfLabel) -> tuple[str, Array]:
-    """The name of a label's main number, and what it is the mean of, [n]."""
+def main_score(label: Label, of_label: LabelPredictions) -> tuple[str, Array]:
+    """The name of a label's main metric, and the numbers [n] that it is the mean of."""
     names = ("accuracy", "exact_match", "mean_absolute_error")
     metric = next(metric for metric in metrics_of(label) if metric.name in names)
-    assert metric.each is not None
-    return metric.name, metric.each(label, of_label.seen).astype(np.float64)
+    assert metric.per_example is not None
+    return metric.name, metric.per_example(label, of_label).astype(np.float64)
 
 
 def _slices(
@@ -232,11 +228,11 @@ def _slices(
     for column, texts in predictions.slices.items():
         of_column = few_values(np.array(texts, object).astype(str))
         names, counts = np.unique(of_column[known], return_counts=True)
-        if len(names) > _MOST_SLICES or len(names) < 2:
-            continue  # a name of each example, such as a path, is no slice
+        if len(names) > _MAX_SLICES or len(names) < 2:
+            continue  # values that identify examples, e.g. paths, are no slices
         for name, count in zip(names.tolist(), counts.tolist(), strict=True):
             rows = known & (of_column == name)
-            if name and count >= _FEWEST_IN_A_SLICE:
+            if name and count >= _MIN_IN_A_SLICE:
                 score = mean_with_interval(
                     values[rows], None if groups is None else groups[rows], bounds=bounds
                 )
@@ -245,8 +241,8 @@ def _slices(
 
 
 def few_values(texts: Array) -> Array:
-    """Numbers of many values as the quarters they lie in; everything else as it is."""
-    if len(np.unique(texts)) <= _MOST_SLICES:
+    """Numbers with many different values as their quartile ranges; other texts unchanged."""
+    if len(np.unique(texts)) <= _MAX_SLICES:
         return texts
     try:
         numbers = np.array([float(text) if text else np.nan for text in texts.tolist()])
@@ -259,26 +255,26 @@ def few_values(texts: Array) -> Array:
 
 
 def _calibrated(
-    label: Label, of_label: OfLabel, is_first_half: Array, groups: Array | None
+    label: Label, of_label: LabelPredictions, is_first_half: Array, groups: Array | None
 ) -> Calibrated | None:
     fitting, rest = of_label.known & is_first_half, of_label.known & ~is_first_half
     if min(fitting.sum(), rest.sum()) < FEWEST_TO_CALIBRATE / 2:
         return None
-    is_several = label.kind == MULTILABEL
+    is_multilabel = label.kind == MULTILABEL
     given = of_label.truth[fitting], of_label.probabilities[fitting]
     found = of_label.rows(rest)
     before = found.probabilities.astype(np.float64)
     bins_before = _bins(found, before)
     error_before = expected_calibration_error(bins_before)
-    loss_before = log_loss(found.truth, before, is_several=is_several)
+    loss_before = log_loss(found.truth, before, is_multilabel=is_multilabel)
 
     def measured(fitted: Calibration) -> tuple[Array, list[Bin], float, float]:
         after = fitted.apply(found.probabilities)
         bins = _bins(found, after)
-        loss = log_loss(found.truth, after, is_several=is_several)
+        loss = log_loss(found.truth, after, is_multilabel=is_multilabel)
         return after, bins, expected_calibration_error(bins), loss
 
-    fitted = fit(*given, is_several=is_several)
+    fitted = fit(*given, is_multilabel=is_multilabel)
     after, bins_after, error_after, loss_after = measured(fitted)
     if fitted.temperature != 1 and (error_after > error_before or loss_after > loss_before):
         note = (
@@ -286,15 +282,15 @@ def _calibrated(
             f"error {error_after:.3f} for {error_before:.3f} and log loss {loss_after:.3f} for "
             f"{loss_before:.3f}"
         )
-        fitted = fit(*given, is_several=is_several, temperature=1.0, note=note)
+        fitted = fit(*given, is_multilabel=is_multilabel, temperature=1.0, note=note)
         after, bins_after, error_after, loss_after = measured(fitted)
     coverage, size = None, None
-    if not is_several:
+    if not is_multilabel:
         inside = fitted.conformal_set(after)
         coverage = mean_with_interval(
             inside[np.arange(len(inside)), found.truth],
             None if groups is None else groups[rest],
-            bounds=SHARE,
+            bounds=FRACTION_BOUNDS,
         )
         size = float(inside.sum(axis=1).mean())
     return Calibrated(
@@ -311,16 +307,11 @@ def _calibrated(
     )
 
 
-def _bins(found: OfLabel, probabilities: Array) -> list[Bin]:
-    if found.truth.ndim == 2:  # each class is a decision, of confidence 0.5 to 1
+def _bins(found: LabelPredictions, probabilities: Array) -> list[Bin]:
+    if found.truth.ndim == 2:  # each class is a decision with confidence 0.5 to 1
         confidence = np.maximum(probabilities, 1 - probabilities).ravel()
         return reliability(confidence, (found.truth == found.predicted).ravel())
-    return reliability(_of_predicted(probabilities, found), found.is_right)
-
-
-def _of_predicted(probabilities: Array, found: OfLabel) -> Array:
-    """The probability of each example's predicted class, which may not be the likeliest."""
-    return np.asarray(np.take_along_axis(probabilities, found.predicted[:, None], axis=1)[:, 0])
+    return reliability(confidence_of(found.predicted, probabilities), found.is_right)
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Whether one model is better than another on the same examples, or whether nobody can tell.
+"""Paired comparison of two models on the same examples.
 
 comparison = compare(predictions_of_a, predictions_of_b)["kind"]
 comparison.verdict          "B is better", "B is worse" or "cannot tell"
@@ -12,27 +12,32 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.errors import ConfigError, DataError, did_you_mean
+from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.analysis import main_score
-from tf_image_classification.evaluation.intervals import CHANGE, SHARE, Interval, mean_with_interval
+from tf_image_classification.evaluation.intervals import (
+    DIFFERENCE_BOUNDS,
+    FRACTION_BOUNDS,
+    Interval,
+    mean_with_interval,
+)
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.labels import Label
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two models on one label.
+    """The comparison of two models on one label.
 
     Attributes:
-        score_name: what is compared: accuracy, exact match or mean absolute error.
-        a: the first model's.
-        b: the second's.
-        difference: b less a, example by example, with its interval.
-        p_value: of McNemar's exact test that as many became right as wrong; of the sign test for
-            real values; of no use where examples come in groups.
-        gained: names of examples that only b has right, or has nearer to the truth.
-        lost: names of those that only a has.
-        is_more_better: whether a larger score is the better one.
+        score_name: accuracy, exact match or mean absolute error.
+        a: score of the first model.
+        b: score of the second model.
+        difference: mean paired difference, b minus a, with its interval.
+        p_value: of McNemar's exact test; for regression of the sign test. Not valid for grouped
+            examples.
+        gained: names of examples that only b predicts right, or that b predicts better.
+        lost: names of examples for which the same holds of a.
+        is_more_better: whether a higher score is better.
     """
 
     score_name: str
@@ -46,7 +51,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """In words, by whether the interval of the difference holds 0."""
+        """The result in words: decided when the interval of the difference excludes 0."""
         low, high = self.difference.low, self.difference.high
         if not (low > 0 or high < 0):
             return "cannot tell"
@@ -54,19 +59,18 @@ class Comparison:
 
 
 def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Comparison]:
-    """By label name, over the examples that both have and whose label is known.
+    """The comparison by label name, over the labelled examples that both have.
 
     Args:
         a: of the first model.
-        b: of the second.
-        group: column of ``a`` whose examples belong together, such as people, or "".
+        b: of the second model.
+        group: column of ``a`` whose values are the clusters of the bootstrap, e.g. people, or "".
 
     Raises:
-        DataError: they have no examples or labels in common, or name different truths.
+        DataError: they have no examples or labels in common, or different true labels.
         ConfigError: there is no such column.
     """
-    if group and group not in a.slices:
-        raise ConfigError(f"There is no column {group!r}. {did_you_mean(group, a.slices)}")
+    groups = a.groups(group)
     names_of_a, names_of_b = _names(a, b)
     places = {name: i for i, name in enumerate(names_of_b)}
     rows = [(i, places[name]) for i, name in enumerate(names_of_a) if name in places]
@@ -77,7 +81,7 @@ def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Compar
         )
     of_a, of_b = np.array(rows).T
     names = [a.uris[i] for i in of_a.tolist()]
-    groups = np.asarray(a.slices[group], object).astype(str)[of_a] if group else None
+    groups = None if groups is None else groups[of_a]
     found = {}
     for label in a.schema:
         if label.name in b.schema.names:
@@ -88,7 +92,7 @@ def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Compar
 
 
 def _names(a: Predictions, b: Predictions) -> tuple[Sequence[object], Sequence[object]]:
-    """What the examples of both are told apart by: their numbers if the sets are the same."""
+    """The names that match examples: indices if the sets are the same, else URIs."""
     return (a.ids.tolist(), b.ids.tolist()) if a.data == b.data else (a.uris, b.uris)
 
 
@@ -108,7 +112,7 @@ def _of_label(
     one, two = a.labels[label.name].rows(rows[0]), b.labels[label.name].rows(rows[1])
     known = one.known & two.known
     if not known.any():
-        raise DataError(f"Label {label.name!r} is not known of any example that both have.")
+        raise DataError(f"No example that both models have has label {label.name!r}.")
     if not np.array_equal(one.truth[known], two.truth[known]):
         raise DataError(
             f"The two evaluations name different truths for label {label.name!r} of the same "
@@ -117,17 +121,20 @@ def _of_label(
     name, scores_a = main_score(label, one)
     _, scores_b = main_score(label, two)
     scores_a, scores_b = scores_a[known], scores_b[known]
-    kept = None if groups is None else groups[known]
+    clusters = None if groups is None else groups[known]
     known_names = [name for name, is_known in zip(names, known, strict=True) if is_known]
     change = (scores_b - scores_a) * (1 if label.has_classes else -1)
     gained = [known_names[i] for i in np.flatnonzero(change > 0)]
     lost = [known_names[i] for i in np.flatnonzero(change < 0)]
     flipped = len(gained) + len(lost)
+    fractions, differences = None, None
+    if label.has_classes:
+        fractions, differences = FRACTION_BOUNDS, DIFFERENCE_BOUNDS
     return Comparison(
         name,
-        mean_with_interval(scores_a, kept, bounds=SHARE if label.has_classes else None),
-        mean_with_interval(scores_b, kept, bounds=SHARE if label.has_classes else None),
-        mean_with_interval(scores_b - scores_a, kept, bounds=CHANGE if label.has_classes else None),
+        mean_with_interval(scores_a, clusters, bounds=fractions),
+        mean_with_interval(scores_b, clusters, bounds=fractions),
+        mean_with_interval(scores_b - scores_a, clusters, bounds=differences),
         float(stats.binomtest(len(gained), flipped).pvalue) if flipped else 1.0,
         gained,
         lost,

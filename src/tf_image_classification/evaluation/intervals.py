@@ -1,7 +1,7 @@
-"""Means over examples with an interval that says how far they can be trusted.
+"""Means over examples with 95 % confidence intervals.
 
-mean_with_interval(errors, groups=people)   examples of one person say less than as many people
-mean_with_interval(is_right, bounds=SHARE)  an accuracy: Wilson's interval
+mean_with_interval(errors, groups=people)             cluster bootstrap
+mean_with_interval(is_right, bounds=FRACTION_BOUNDS)  an accuracy: Wilson's interval
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 CONFIDENCE = 0.95
-SHARE = (0.0, 1.0)
-"""Between which a fraction lies, such as an accuracy."""
+FRACTION_BOUNDS = (0.0, 1.0)
+"""Range of a fraction, e.g. an accuracy."""
 
-CHANGE = (-1.0, 1.0)
-"""Between which a difference of two fractions lies."""
+DIFFERENCE_BOUNDS = (-1.0, 1.0)
+"""Range of a difference of two fractions."""
 
-FEWEST_TO_DRAW = 10
-"""Examples, or groups, below which nothing is drawn. The percentile interval of a mean is narrower
-than Student's, by 18 % with 10 examples and 37 % with 5 (Hesterberg, arXiv 1411.5279)."""
+MIN_RESAMPLED = 10
+"""Examples, or groups, below which there is no bootstrap. The percentile interval of a mean is
+narrower than Student's, by 18 % with 10 examples and 37 % with 5 (Hesterberg, arXiv 1411.5279)."""
 
 TOO_FEW, TOO_FEW_GROUPS = "too few examples", "too few groups"
 _NUM_RESAMPLES = 2_000
@@ -31,14 +31,18 @@ _NUMBERS_AT_ONCE = 10_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A number and where it would lie with other examples of the same kind.
+    """A number with its confidence interval.
 
     Attributes:
-        value: the number; NaN where the examples do not give it.
-        low: lower end of the interval; NaN where nothing can be said.
+        value: the number; NaN where it is not defined.
+        low: lower end of the interval; NaN without an interval.
         high: upper end.
         count: number of examples.
-        note: why there is no interval, or "".
+        note: the reason why there is no interval, or "".
+
+    Example:
+        >>> print(Interval(0.75, 0.6, 0.85, 40))
+        0.750 [0.600, 0.850]
     """
 
     value: float
@@ -56,17 +60,21 @@ class Interval:
 
 
 def without_interval(value: float, count: int, note: str = TOO_FEW) -> Interval:
-    """A number of which no interval can be told."""
+    """A number that has no interval, for the reason in ``note``."""
     return Interval(value, np.nan, np.nan, count, "" if np.isnan(value) else note)
 
 
 def wilson(fraction: float, count: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The ends of Wilson's (1927) interval of a fraction of some examples.
+    """The ends of Wilson's (1927) score interval of a fraction.
 
     Args:
         fraction: 0..1.
-        count: how many examples it is of, more than 0.
-        confidence: how often such an interval holds the fraction of all, 0..1.
+        count: number of examples, more than 0.
+        confidence: coverage of the interval, 0..1.
+
+    Example:
+        >>> tuple(round(end, 3) for end in wilson(0.9, 10))
+        (0.596, 0.982)
     """
     z = _deviations(confidence)
     centre = (fraction + z**2 / (2 * count)) / (1 + z**2 / count)
@@ -79,7 +87,7 @@ def wilson(fraction: float, count: float, confidence: float = CONFIDENCE) -> tup
 
 @functools.cache
 def _deviations(confidence: float) -> float:
-    """Between how many standard deviations to both sides of a normal mean so much lies."""
+    """Half the width of a normal distribution's interval, in standard deviations."""
     from scipy import stats  # late: it takes half a second
 
     return float(stats.norm.ppf((1 + confidence) / 2))
@@ -93,22 +101,21 @@ def mean_with_interval(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """The mean of a number an example, with its interval.
+    """The mean of one number per example, with its interval.
 
-    A fraction of examples has Wilson's interval. Anything else, and a fraction of examples that
-    come in groups, has the percentile bootstrap (Efron and Tibshirani, 1993, chapter 13): 2,000
-    times as many examples, or groups, are drawn with replacement, if there are ``FEWEST_TO_DRAW``
-    of them. Where all groups are equal a fraction has Wilson's interval of so many groups. Where
-    all differences of fractions are 0, its width goes to both sides: so large a fraction may
-    change, for the better or the worse.
+    A fraction of ungrouped examples has Wilson's interval. All others have the percentile
+    bootstrap (Efron and Tibshirani, 1993, chapter 13) with 2,000 resamples of examples, or of
+    whole groups (cluster bootstrap), from ``MIN_RESAMPLED`` of them on. Where all groups are
+    equal, a fraction has Wilson's interval for the number of groups. Where all differences of
+    fractions are 0, the upper end of that interval extends to both sides.
 
     Args:
-        values: [n], such as errors, or 0 and 1 for wrong and right; NaN is left out.
-        groups: [n], whose examples are drawn together, such as people; None: each by itself.
-        bounds: ``SHARE`` if the values are 0 and 1 for wrong and right, ``CHANGE`` if they are
-            differences of such; None of other numbers.
-        confidence: how often such an interval holds the mean, 0..1.
-        seed: decides what is drawn.
+        values: [n], e.g. errors, or 0 and 1 for wrong and right; NaN is left out.
+        groups: [n], clusters of examples, e.g. people; None: every example is its own.
+        bounds: ``FRACTION_BOUNDS`` if the values are 0 and 1 for wrong and right,
+            ``DIFFERENCE_BOUNDS`` if they are differences of such values; None otherwise.
+        confidence: coverage of the interval, 0..1.
+        seed: of the resampling.
 
     Example:
         >>> interval = mean_with_interval(range(12))
@@ -127,18 +134,18 @@ def mean_with_interval(
         _, places = np.unique(np.asarray(groups)[known], return_inverse=True)
         sums, counts = np.bincount(places, numbers), np.bincount(places).astype(np.float64)
     mean = float(sums.sum() / counts.sum())
-    if bounds == SHARE and groups is None:
+    if bounds == FRACTION_BOUNDS and groups is None:
         return Interval(mean, *wilson(mean, count, confidence), count)
     if bounds and np.ptp(sums / counts) == 0 and mean in (-1.0, 0.0, 1.0):
         width = wilson(0.0, len(counts), confidence)[1]
         low, high = max(mean - width, bounds[0]), min(mean + width, bounds[1])
         return Interval(mean, low, high, count)
-    if len(counts) < FEWEST_TO_DRAW:
+    if len(counts) < MIN_RESAMPLED:
         return without_interval(mean, count, TOO_FEW if groups is None else TOO_FEW_GROUPS)
-    return Interval(mean, *_drawn(sums, counts, confidence, seed), count)
+    return Interval(mean, *_bootstrap(sums, counts, confidence, seed), count)
 
 
-def _drawn(
+def _bootstrap(
     sums: npt.NDArray[Any], counts: npt.NDArray[Any], confidence: float, seed: int
 ) -> tuple[float, float]:
     from scipy import stats  # late: it takes half a second

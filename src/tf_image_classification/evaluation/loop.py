@@ -1,4 +1,9 @@
-"""One evaluation: predictions for every example, metrics merged over batches."""
+"""One evaluation: the predictions of every example, and the metrics over all of them.
+
+The metrics of ``metrics.definitions`` are computed from the stored predictions of all examples; a
+set whose predictions do not fit into memory is summed up in parts. The metrics of ``metric_ops``
+and the losses are computed batch by batch and merged.
+"""
 
 from __future__ import annotations
 
@@ -11,38 +16,47 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import PADDING_ID, Batch, prediction_keys
+from tf_image_classification.batches import Batch
 from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.estimator_specs import predictions_from
-from tf_image_classification.evaluation.exchange import Exchange, exchange_rows
+from tf_image_classification.evaluation.exchange import Exchange, exchange_arrays
+from tf_image_classification.evaluation.predictions import PredictionStore
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics import class_metrics, merging, streaming
+from tf_image_classification.labels.outputs import prediction_keys
+from tf_image_classification.metrics import class_metrics, merging, regression_metrics
+from tf_image_classification.metrics.definitions import metric_names
+from tf_image_classification.metrics.merging import StreamingMetric, merge_all
 
-Metrics = dict[str, streaming.StreamingMetric]
-MetricFn = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, Any] | None]
-LossFn = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
+Metrics = dict[str, StreamingMetric]
+Tensors = Mapping[str, tf.Tensor]
+MetricFn = Callable[[Tensors, Tensors], Mapping[str, Any] | None]
+LossFn = Callable[[Tensors, Tensors], Tensors]
 
-MOST_CLASSES_IN_A_MATRIX = 1000
-"""Labels of more classes have no confusion matrix, which would fill the memory unread."""
+MAX_CLASSES_OF_MATRIX = 1000
+"""Labels of more classes have no confusion matrix, which would need too much memory."""
+
+RESERVED_METRIC_NAMES = frozenset({"loss", "num_examples", "step", "time"})
+"""Keys of an evaluation besides the metrics, which must have other names."""
+
+WORST_SLICE = "worst_slice_accuracy"
+"""The additional metric of an evaluation with ``Slices``."""
+
+_CONFUSION, _LOSS = "\0confusion/", "\0loss/"  # prefixes that no metric's name has
 
 
 @dataclasses.dataclass(frozen=True)
 class Slices:
-    """Parts of an evaluation set, of which the worst is watched.
+    """Parts of an evaluation set; the lowest accuracy of a part is a metric.
 
     Attributes:
         of_examples: int64 [N], the part of each example; -1 for none.
         count: number of parts.
-        label: the class label whose accuracy is watched.
+        label: the class label whose accuracy is used.
     """
 
     of_examples: npt.NDArray[np.int64]
     count: int
     label: str
-
-
-WORST_SLICE = "worst_slice_accuracy"
-"""The metric that an evaluation with ``Slices`` has besides."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +85,10 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-    """What an evaluation has summed so far; those of batches and of workers are merged.
+    """The metrics over the examples of one worker; ``merged_over`` merges those of all.
 
     Attributes:
-        metrics: streaming metrics by name, losses and confusion matrices included.
+        metrics: by name, losses and confusion matrices included.
         num_examples: examples counted.
     """
 
@@ -82,7 +96,7 @@ class Sums:
     num_examples: int
 
     def merged_over(self, exchange: Exchange) -> Sums:
-        """Those of all workers, merged in the same order on each.
+        """The sums of all workers, merged in rank order, so that each has the same bits.
 
         Args:
             exchange: the numbers of this worker, float64 [n], to those of all, [W, n].
@@ -90,67 +104,50 @@ class Sums:
         Raises:
             SpecError: the workers have different metrics.
         """
-        _check_alike(sorted(self.metrics), exchange)
-        metrics = _with_as_much_kept(self.metrics, exchange)
-        arrays = [
-            (name, key, metric.sums[key])
-            for name, metric in sorted(metrics.items())
-            for key in sorted(metric.sums)
-        ]
-        rows = {
-            (name, key): _exact(np.concatenate(metric.rows[key]))
-            for name, metric in sorted(metrics.items())
-            for key in sorted(metric.rows)
-        }
-        shapes = [(n, k, a.shape, a.dtype.str) for n, k, a in arrays]
-        shapes_of_rows = [(*name, a.shape[1:]) for name, a in rows.items()]
-        _check_alike((shapes, shapes_of_rows), exchange)
-        flat = [np.ravel(array).astype(np.float64) for _, _, array in arrays]
-        of_workers = exchange(np.concatenate([[self.num_examples], *flat]))
-        rows_of_workers = [exchange_rows(value, exchange) for value in rows.values()]
-        ends = np.cumsum([1, *(array.size for _, _, array in arrays)])
-        found = []
-        for rank, numbers in enumerate(of_workers):
-            sums: dict[str, dict[str, Any]] = {name: {} for name in metrics}
-            for (name, key, array), part in zip(arrays, np.split(numbers, ends)[1:-1], strict=True):
-                sums[name][key] = part.reshape(array.shape).astype(array.dtype)
-            own: dict[str, Any] = {name: {} for name in metrics}
-            for (name, key), parts in zip(rows, rows_of_workers, strict=True):
-                own[name][key] = (parts[rank],)
-            found.append(
-                {n: dataclasses.replace(m, sums=sums[n], rows=own[n]) for n, m in metrics.items()}
-            )
-        return Sums(streaming.merge_all(found), int(of_workers[:, 0].sum()))
+        metrics = _with_rows_that_fit(self.metrics, exchange)
+        names = sorted(metrics)
+        own = {"num_examples": np.asarray(self.num_examples)}
+        for i, name in enumerate(names):
+            own |= {f"sum {i} {key}": value for key, value in metrics[name].sums.items()}
+            rows = metrics[name].rows.items()
+            own |= {f"row {i} {key}": np.concatenate(parts) for key, parts in rows}
+        workers = exchange_arrays(own, exchange)
+        merged = merge_all(
+            {name: _with_arrays(metrics[name], i, part) for i, name in enumerate(names)}
+            for part in workers
+        )
+        return Sums(merged, sum(int(part["num_examples"]) for part in workers))
 
 
-def _exact(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Of one type on every worker, whatever each has seen."""
-    return rows.astype(np.float64) if rows.dtype.kind == "f" else rows
+def _with_arrays(metric: StreamingMetric, index: int, arrays: Mapping[str, Any]) -> StreamingMetric:
+    """The metric with a worker's sums and rows."""
+    sums, rows = f"sum {index} ", f"row {index} "
+    return dataclasses.replace(
+        metric,
+        sums={k.removeprefix(sums): v for k, v in arrays.items() if k.startswith(sums)},
+        rows={k.removeprefix(rows): (v,) for k, v in arrays.items() if k.startswith(rows)},
+    )
 
 
-def _check_alike(layout: Any, exchange: Exchange) -> None:
-    digest = zlib.crc32(repr(layout).encode())
-    if len(set(exchange(np.array([digest], np.float64))[:, 0])) > 1:
+def _with_rows_that_fit(metrics: Metrics, exchange: Exchange) -> Metrics:
+    """The metrics; rows are summed up where those of all workers together are too many."""
+    names = sorted(metrics)
+    if len(set(exchange(np.array([zlib.crc32(repr(names).encode())]))[:, 0])) > 1:
         raise SpecError(
             "The metrics differ between workers. metric_ops must return the same metrics for "
             "each batch, whatever is in it."
         )
-
-
-def _with_as_much_kept(metrics: Metrics, exchange: Exchange) -> Metrics:
-    """The metrics, those summed up of which all workers together keep too many rows."""
-    names = sorted(metrics)
     is_summed = [bool(metrics[n].summed and not metrics[n].rows) for n in names]
-    kept = [np.inf if s else metrics[n].num_kept for n, s in zip(names, is_summed, strict=True)]
-    totals = exchange(np.array(kept, np.float64)).sum(axis=0)
+    stored = [np.inf if s else metrics[n].num_stored for n, s in zip(names, is_summed, strict=True)]
+    totals = exchange(np.array(stored, np.float64)).sum(axis=0)
     return {
-        name: metrics[name].without_rows() if total > merging.MOST_KEPT else metrics[name]
+        name: metrics[name].without_rows() if total > merging.MAX_STORED else metrics[name]
         for name, total in zip(names, totals.tolist(), strict=True)
     }
 
 
 def evaluate_batches(
-    batches: Iterable[tuple[Batch, Mapping[str, tf.Tensor]]],
+    batches: Iterable[tuple[Batch, Tensors]],
     schema: LabelSchema,
     *,
     metric_fn: MetricFn | None,
@@ -159,65 +156,78 @@ def evaluate_batches(
     slices: Slices | None = None,
     also: Collection[str] = (),
 ) -> Evaluation:
-    """Metrics over all examples of some batches; arguments and errors as the two steps of it."""
+    """The evaluation of some batches; arguments and errors as ``sum_batches`` and ``conclude``."""
     how: dict[str, Any] = {"metric_fn": metric_fn, "loss_fn": loss_fn, "slices": slices}
     sums = sum_batches(batches, schema, **how, also=also)
     return conclude(sums, schema, regularisation=regularisation)
 
 
 def sum_batches(
-    batches: Iterable[tuple[Batch, Mapping[str, tf.Tensor]]],
+    batches: Iterable[tuple[Batch, Tensors]],
     schema: LabelSchema,
     *,
     metric_fn: MetricFn | None,
     loss_fn: LossFn | None = None,
     slices: Slices | None = None,
     also: Collection[str] = (),
+    store: PredictionStore | None = None,
 ) -> Sums:
-    """What is to be known of all examples of some batches.
+    """The metrics over all examples of some batches.
 
     Args:
-        batches: each batch with its logits by label; rows that are padding are left out.
+        batches: each batch with its logits by label; placeholder rows are left out.
         schema: the labels.
-        metric_fn: the spec's ``metric_ops``; where it is None or gives None, metrics by label kind.
-        loss_fn: labels and logits to per-example losses by label; None gives no loss.
-        slices: parts of the set, the worst of which is a metric then.
-        also: names of metrics of ``definitions`` that are wanted whatever ``metric_fn`` gives.
+        metric_fn: the spec's ``metric_ops``; None, or a result of None, for the metrics of
+            ``definitions`` that are in training by default.
+        loss_fn: labels and logits to per-example losses by label; None for no loss.
+        slices: parts of the set, for ``WORST_SLICE``.
+        also: names of metrics of ``definitions`` that are computed in any case.
+        store: keeps all predictions of the batches; None to keep those that fit into memory while
+            the evaluation runs.
 
     Raises:
         SpecError: the metrics differ between batches, or one has a reserved name.
     """
-    found: Metrics = {}
-    known = set(also) & set(streaming.metric_names(schema))
+    own: list[Metrics] = []
+    losses: list[Metrics] = []
+    parts: list[Metrics] = []
     num_examples = 0
+    stored = PredictionStore(schema) if store is None else store
+
+    def summed() -> Metrics:
+        found = _from_stored(stored, own[0], slices, also)
+        if store is None:
+            found = {name: metric.within_limit() for name, metric in found.items()}
+        return merge_all([*parts, found])
+
     for batch, logits in batches:
-        num_examples += int(np.sum(batch.ids.numpy() != PADDING_ID))
-        labels, predictions = _known(schema, batch, logits)
-        metrics = dict((metric_fn(labels, predictions) if metric_fn else None) or {})
-        if not metrics:
-            metrics = streaming.default_metrics(schema, labels, predictions)
-        if missing := [name for name in known if name not in metrics]:
-            metrics |= streaming.metrics_by_name(schema, labels, predictions, missing)
-        _check_names(metrics)
-        own = {_CONFUSION + n: m for n, m in _confusion(schema, labels, predictions).items()}
-        if slices is not None:
-            own[WORST_SLICE] = _worst_slice(slices, batch, labels, predictions)
+        predictions = predictions_from(schema, logits)
+        num_examples += stored.add(batch, predictions)
+        given = metric_fn(*_labelled(schema, batch, predictions)) if metric_fn else None
+        _check_names(given or {})
+        own = [merge_all([*own, given or {}])]
         if loss_fn is not None:
-            own |= _losses(loss_fn, batch, logits)
-        found = streaming.merge_all([*([found] if found else []), {**metrics, **own}])
-    return Sums(found, num_examples)
+            losses = [merge_all([*losses, _losses(loss_fn, batch, logits)])]
+        if store is None and stored.num_stored > merging.MAX_STORED:
+            parts = [summed()]
+            stored = PredictionStore(schema)
+    if not own:
+        return Sums({}, 0)
+    if stored.num_stored or not parts:
+        parts = [summed()]
+    return Sums({**own[0], **parts[0], **(losses[0] if losses else {})}, num_examples)
 
 
 def conclude(sums: Sums, schema: LabelSchema, *, regularisation: float = 0.0) -> Evaluation:
-    """The evaluation that sums give.
+    """The evaluation from the sums over all examples.
 
     Args:
         sums: over all examples.
         schema: the labels.
-        regularisation: the part of the loss that is the same for every batch.
+        regularisation: the part of the loss that does not depend on the examples.
 
     Raises:
-        DataError: there was no example at all.
+        DataError: there was no example.
     """
     if not sums.num_examples:
         raise DataError("There is no example to evaluate. Check eval_metadata and bad images.")
@@ -233,16 +243,34 @@ def conclude(sums: Sums, schema: LabelSchema, *, regularisation: float = 0.0) ->
     return Evaluation(results, confusion, sums.num_examples)
 
 
-_CONFUSION = "\0confusion/"
-_LOSS = "\0loss/"
+def _from_stored(
+    stored: PredictionStore, own: Metrics, slices: Slices | None, also: Collection[str]
+) -> Metrics:
+    """The metrics of the table that ``own`` does not have, confusion matrices and worst slice."""
+    known = metric_names(stored.schema)
+    rows = {label.name: stored.labelled(label) for label in stored.schema}
+    found = {
+        name: metric.of(label, rows[label.name])
+        for name, (label, metric) in known.items()
+        if name not in own and (name in also or (not own and metric.is_in_training(label)))
+    }
+    for label in _with_matrix(stored.schema):
+        of_label = rows[label.name]
+        matrix = class_metrics.confusion_matrix(of_label.truth, of_label.predicted, label.depth)
+        found[_CONFUSION + label.name] = matrix
+    if slices is not None:
+        groups = slices.of_examples[stored.labelled_ids(slices.label)]
+        is_right = rows[slices.label].is_right
+        found[WORST_SLICE] = class_metrics.worst_group_accuracy(is_right, groups, slices.count)
+    return found
 
 
 def _check_names(metrics: Mapping[str, Any]) -> None:
     for name in metrics:
-        if name in streaming.RESERVED_NAMES:
+        if name in RESERVED_METRIC_NAMES:
             raise SpecError(
                 f"metric_ops names a metric {name!r}, one of the names that every evaluation has "
-                f"anyway ({', '.join(sorted(streaming.RESERVED_NAMES))}). Choose another name."
+                f"anyway ({', '.join(sorted(RESERVED_METRIC_NAMES))}). Choose another name."
             )
 
 
@@ -258,49 +286,25 @@ def _total_loss(schema: LabelSchema, losses: Mapping[str, Any]) -> float:
 
 
 def _with_matrix(schema: LabelSchema) -> list[Label]:
-    return [label for label in schema.class_labels if label.depth <= MOST_CLASSES_IN_A_MATRIX]
+    return [label for label in schema.class_labels if label.depth <= MAX_CLASSES_OF_MATRIX]
 
 
-def _known(
-    schema: LabelSchema, batch: Batch, logits: Mapping[str, tf.Tensor]
+def _labelled(
+    schema: LabelSchema, batch: Batch, predictions: Tensors
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-    """Labels and predictions of the rows whose label is known, label by label."""
-    labels, predictions = {}, {}
-    everything = predictions_from(schema, logits)
+    """Labels and predictions of the labelled rows, label by label."""
+    labels, found = {}, {}
     for label in schema:
-        known = batch.present[label.name]
-        labels[label.name] = tf.boolean_mask(batch.labels[label.name], known)
+        mask = batch.present[label.name]
+        labels[label.name] = tf.boolean_mask(batch.labels[label.name], mask)
         for key in prediction_keys(label.name):
-            if key in everything:
-                predictions[key] = tf.boolean_mask(everything[key], known)
-    return labels, predictions
+            if key in predictions:
+                found[key] = tf.boolean_mask(predictions[key], mask)
+    return labels, found
 
 
-def _confusion(
-    schema: LabelSchema, labels: Mapping[str, tf.Tensor], predictions: Mapping[str, tf.Tensor]
-) -> Metrics:
+def _losses(loss_fn: LossFn, batch: Batch, logits: Tensors) -> Metrics:
     return {
-        label.name: streaming.confusion_matrix(
-            labels[label.name], predictions[label.name], label.depth
-        )
-        for label in _with_matrix(schema)
-    }
-
-
-def _worst_slice(
-    slices: Slices,
-    batch: Batch,
-    labels: Mapping[str, tf.Tensor],
-    predictions: Mapping[str, tf.Tensor],
-) -> streaming.StreamingMetric:
-    ids = tf.boolean_mask(batch.ids, batch.present[slices.label]).numpy()
-    return class_metrics.worst_group_accuracy(
-        labels[slices.label], predictions[slices.label], slices.of_examples[ids], slices.count
-    )
-
-
-def _losses(loss_fn: LossFn, batch: Batch, logits: Mapping[str, tf.Tensor]) -> Metrics:
-    return {
-        _LOSS + name: streaming.mean(tf.boolean_mask(values, batch.present[name]))
+        _LOSS + name: regression_metrics.mean(tf.boolean_mask(values, batch.present[name]))
         for name, values in loss_fn(batch.labels, logits).items()
     }

@@ -1,26 +1,27 @@
-"""How good a model is, each number with its 95 % interval, from kept predictions alone.
+"""The metrics of a label with 95 % confidence intervals, computed from stored predictions.
 
     measures = measure(label, predictions.labels[label.name])
-    measures.overall["accuracy"]        Interval(value, low, high, count)
+    measures.overall["accuracy"]             Interval(value, low, high, count)
     measures.of_classes["cat"]["recall"]
 
-The numbers are those of ``metrics.definitions``. A mean over examples, and every fraction of a
-class, has the interval of ``intervals``; all others the percentile bootstrap over 200 draws, within
-each class, or of whole groups where there are some.
+The metrics are those of ``metrics.definitions``. Means over examples and fractions have the
+intervals of ``intervals``; all others the percentile bootstrap with 200 resamples, stratified by
+class, or a cluster bootstrap where examples are grouped.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.evaluation.intervals import (
-    FEWEST_TO_DRAW,
-    SHARE,
+    FRACTION_BOUNDS,
+    MIN_RESAMPLED,
     TOO_FEW,
     TOO_FEW_GROUPS,
     Interval,
@@ -28,9 +29,10 @@ from tf_image_classification.evaluation.intervals import (
     wilson,
     without_interval,
 )
-from tf_image_classification.evaluation.predictions import OfLabel
+from tf_image_classification.evaluation.predictions import LabelPredictions
 from tf_image_classification.labels import Label
-from tf_image_classification.metrics.curves import mean_area
+from tf_image_classification.metrics.class_metrics import confusion_matrix
+from tf_image_classification.metrics.curves import Ranking, mean_area
 from tf_image_classification.metrics.definitions import (
     DICE,
     EITHER,
@@ -45,22 +47,22 @@ from tf_image_classification.metrics.definitions import (
 )
 
 Array = npt.NDArray[Any]
-_NUM_DRAWS = 200
-_MOST_TO_DRAW = 500_000
-"""Examples times classes; beyond, areas under curves have no interval: it would take long."""
-_ENDS = (2.5, 97.5)
+_NUM_RESAMPLES = 200
+_MAX_RESAMPLED = 500_000
+"""Examples times classes; beyond, areas under curves have no interval, which would take minutes."""
+_PERCENTILES = (2.5, 97.5)
 _ROUNDING = 1e-12
-TOO_MANY = "too many to draw"
+TOO_MANY = "too many to resample"
 
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """The numbers of one label.
+    """The metrics of one label.
 
     Attributes:
         overall: by name.
-        of_classes: by class and name; empty of a real value.
-        confusion: int64 [D, D], rows are true classes; None where an example has no one class.
+        of_classes: by class and name; empty for regression.
+        confusion: int64 [D, D], rows are true classes; None for multilabel and regression.
     """
 
     overall: Mapping[str, Interval]
@@ -68,23 +70,19 @@ class Measures:
     confusion: npt.NDArray[np.int64] | None = None
 
 
-def measure(label: Label, of_label: OfLabel, groups: Array | None = None) -> Measures:
-    """All numbers of a label, over the examples whose label is known.
+def measure(label: Label, of_label: LabelPredictions, groups: Array | None = None) -> Measures:
+    """All metrics of a label, over its labelled examples.
 
     Args:
         label: the label.
         of_label: truth and predictions.
-        groups: [n], whose examples are drawn together, such as people; None: each by itself.
+        groups: [n], clusters of examples that are resampled together, e.g. people; None: every
+            example is its own.
     """
-    known = of_label.known
-    found = of_label.rows(known)
-    if not len(found.truth):
+    rows = of_label.labelled()
+    if not len(rows.truth):
         return Measures({}, {})
-    sample = _Sample(
-        label,
-        found.seen,
-        None if groups is None else np.asarray(groups)[known],
-    )
+    sample = _Sample(label, rows, None if groups is None else np.asarray(groups)[of_label.known])
     by_class = {m.name: sample.by_class(m) for m in metrics_of(label, by_class=True)}
     overall = {m.name: sample.overall(m, by_class.get(m.mean_of)) for m in metrics_of(label)}
     of_classes = {
@@ -93,22 +91,21 @@ def measure(label: Label, of_label: OfLabel, groups: Array | None = None) -> Mea
     }
     confusion = None
     if label.is_class:
-        places = found.truth * label.depth + found.predicted
-        confusion = np.bincount(places, minlength=label.depth**2).reshape([label.depth] * 2)
+        confusion = np.asarray(confusion_matrix(rows.truth, rows.predicted, label.depth).result())
     return Measures(overall, of_classes, confusion)
 
 
 @dataclasses.dataclass(frozen=True)
 class _ByClass:
-    """A number by class: its intervals, the examples or groups behind each, [D], and its draws."""
+    """Intervals per class, the examples or groups behind each, [D], and its resampled values."""
 
     intervals: list[Interval]
     units: Array
-    draws: Array | None = None
+    resampled: Array | None = None
 
 
 class _Sample:
-    """The known examples of one label, which can be drawn again and again."""
+    """The labelled examples of one label, for resampling."""
 
     def __init__(self, label: Label, rows: LabelRows, groups: Array | None) -> None:
         self.label = label
@@ -122,96 +119,99 @@ class _Sample:
             self.num_units = len(names)
 
     def overall(self, metric: Metric, by_class: _ByClass | None) -> Interval:
-        """One number with its interval; ``by_class`` is what it is a mean of, if it is."""
-        if metric.each is not None:
-            values = metric.each(self.label, self.rows)
-            bounds = SHARE if metric.is_over == FRACTION else None
+        """One metric with its interval; ``by_class`` is the metric that it is the mean of."""
+        if metric.per_example is not None:
+            values = metric.per_example(self.label, self.rows)
+            bounds = FRACTION_BOUNDS if metric.statistic == FRACTION else None
             found = mean_with_interval(values, self.groups, bounds=bounds)
-            return _root(found) if metric.is_over == ROOT else found
-        if metric.redraw is None and by_class is not None:
+            return _root(found) if metric.statistic == ROOT else found
+        if metric.curve and by_class is not None:
             value = float(mean_area(np.array([one.value for one in by_class.intervals])))
         else:
             value = float(metric.of(self.label, self.rows).result())
-        if self.num_units < FEWEST_TO_DRAW:
+        if self.num_units < MIN_RESAMPLED:
             return without_interval(value, self.size, self.too_few)
-        if metric.redraw is None and by_class is not None:
-            if by_class.draws is None:
+        if metric.curve and by_class is not None:
+            if by_class.resampled is None:
                 return without_interval(value, self.size, TOO_MANY)
-            drawn = np.array([mean_area(one) for one in by_class.draws])
+            resampled = np.array([mean_area(one) for one in by_class.resampled])
         else:
-            drawn = self._drawn(metric)
+            resampled = self._resampled(metric)
         units = float(self.num_units)
         if by_class is not None and by_class.units.any():
-            # Kish's effective number of examples where each class weighs the same.
-            present = by_class.units[by_class.units > 0]
-            units = len(present) ** 2 / float((1 / present).sum())
-        return _between(value, drawn, self.size, units if metric.is_bounded else None)
+            # Kish's effective sample size of a mean in which each class has the same weight.
+            occurring = by_class.units[by_class.units > 0]
+            units = len(occurring) ** 2 / float((1 / occurring).sum())
+        return _percentile_interval(
+            value, resampled, self.size, units if metric.is_bounded else None
+        )
 
     def by_class(self, metric: Metric) -> _ByClass:
-        """A number for each class with its interval."""
+        """One metric for each class, with intervals."""
         values = np.asarray(metric.of(self.label, self.rows).result()).tolist()
         among = self._among()
         units = np.min([self._num_units(among[name]) for name in metric.among], axis=0)
         counts = among[TRUE].sum(axis=0).tolist()  # shown beside each class
-        if metric.is_over and self.groups is None:
+        if metric.statistic and self.groups is None:
             of_fraction = [
-                _of_fraction(value, n, count, is_dice=metric.is_over == DICE)
+                _of_fraction(value, n, count, is_dice=metric.statistic == DICE)
                 for value, n, count in zip(values, units.tolist(), counts, strict=True)
             ]
             return _ByClass(of_fraction, units)
-        if not metric.is_over and self.rows.probabilities.size > _MOST_TO_DRAW:
+        if not metric.statistic and self.rows.probabilities.size > _MAX_RESAMPLED:
             plain = [without_interval(*one, TOO_MANY) for one in zip(values, counts, strict=True)]
             return _ByClass(plain, units)
-        drawn = self._drawn(metric)
+        resampled = self._resampled(metric)
         intervals = [
-            _between(value, drawn[:, k], counts[k], float(units[k]))
-            if units[k] >= FEWEST_TO_DRAW
+            _percentile_interval(value, resampled[:, k], counts[k], float(units[k]))
+            if units[k] >= MIN_RESAMPLED
             else without_interval(value, counts[k], self.too_few)
             for k, value in enumerate(values)
         ]
-        return _ByClass(intervals, units, drawn)
+        return _ByClass(intervals, units, resampled)
 
     def _among(self) -> dict[str, Array]:
-        """By name of ``definitions``, which examples they are for each class, bool [n, D]."""
-        turned = dataclasses.replace(self.rows, truth=self.rows.predicted)
-        true, predicted = (rows.is_class(self.label) for rows in (self.rows, turned))
+        """By name in ``definitions``, whether each example is among those of a class, [n, D]."""
+        true, predicted = self.rows.is_class(self.label), self.rows.is_predicted(self.label)
         return {TRUE: true, OTHER: ~true, PREDICTED: predicted, EITHER: true | predicted}
 
     def _num_units(self, which: Array) -> Array:
-        """How many examples, or groups with one, each class has, [D]."""
+        """The number of examples, or of groups with one, per class, [D]."""
         if self.groups is None:
             return np.asarray(which.sum(axis=0))
         has = np.zeros([self.num_units, which.shape[1]], bool)
         np.logical_or.at(has, self.groups, which)
         return np.asarray(has.sum(axis=0))
 
-    def _drawn(self, metric: Metric) -> Array:
-        """A metric over draws with replacement, [draws] or [draws, D]."""
-        if metric.redraw is not None:
-            redrawn = metric.redraw(self.label, self.rows)
+    def _resampled(self, metric: Metric) -> Array:
+        """A metric over bootstrap resamples, [resamples] or [resamples, D]."""
+        of_weights: Callable[[Array], Any]
+        if metric.curve:
+            ranking = Ranking(self.rows.is_class(self.label), self.rows.probabilities)
+            of_weights = functools.partial(ranking.areas, metric.curve)
         else:
 
-            def redrawn(weights: Array) -> Any:
+            def of_weights(weights: Array) -> Any:
                 return metric.of(self.label, self.rows, weights).result()
 
-        return np.array([redrawn(weights) for weights in self._weights()])
+        return np.array([of_weights(weights) for weights in self._weights()])
 
     def _weights(self) -> Iterator[Array]:
-        """How often each example is drawn, [n]: within its class, or with its group."""
+        """Times that each example is in a resample, [n]: stratified by class, or by cluster."""
         random = np.random.default_rng(0)
         if self.groups is not None:
-            for _ in range(_NUM_DRAWS):
-                drawn = random.integers(0, self.num_units, self.num_units)
-                of_groups = np.bincount(drawn, minlength=self.num_units)
+            for _ in range(_NUM_RESAMPLES):
+                chosen = random.integers(0, self.num_units, self.num_units)
+                of_groups = np.bincount(chosen, minlength=self.num_units)
                 yield of_groups[self.groups].astype(np.float64)
             return
         strata = self.rows.truth if self.label.is_class else np.zeros(self.size, int)
         order = np.argsort(strata, kind="stable")
         _, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
         start, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
-        for _ in range(_NUM_DRAWS):
-            drawn = order[start + (random.random(self.size) * size).astype(int)]
-            yield np.bincount(drawn, minlength=self.size).astype(np.float64)
+        for _ in range(_NUM_RESAMPLES):
+            chosen = order[start + (random.random(self.size) * size).astype(int)]
+            yield np.bincount(chosen, minlength=self.size).astype(np.float64)
 
 
 def _root(interval: Interval) -> Interval:
@@ -220,7 +220,7 @@ def _root(interval: Interval) -> Interval:
 
 
 def _of_fraction(value: float, units: int, count: int, *, is_dice: bool) -> Interval:
-    """Wilson's interval; of F1 that of the fraction behind it."""
+    """Wilson's interval; for F1 that of the fraction behind it."""
     if not units or np.isnan(value):
         return Interval(value, np.nan, np.nan, count)
     if not is_dice:
@@ -229,20 +229,22 @@ def _of_fraction(value: float, units: int, count: int, *, is_dice: bool) -> Inte
     return Interval(value, low, high, count)
 
 
-def _between(value: float, drawn: Array, count: int, units: float | None) -> Interval:
-    """The percentile interval of what was drawn.
+def _percentile_interval(
+    value: float, resampled: Array, count: int, units: float | None
+) -> Interval:
+    """The percentile interval of resampled values.
 
     Args:
         value: over all examples.
-        drawn: over each draw, [draws]; NaN where a draw did not give it.
+        resampled: over each resample, [resamples]; NaN where it is not defined.
         count: examples, to be shown.
-        units: examples behind the number, if it lies between 0 and 1: Wilson's interval of so many
-            is given where all draws are the same.
+        units: examples behind a number in 0..1: where all resamples are equal, the interval is
+            Wilson's for so many. None for other numbers.
     """
-    known = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or len(known) < _NUM_DRAWS / 2:
+    defined = resampled[~np.isnan(resampled)]
+    if np.isnan(value) or len(defined) < _NUM_RESAMPLES / 2:
         return without_interval(value, count)
-    if units is not None and np.ptp(known) < _ROUNDING:
+    if units is not None and np.ptp(defined) < _ROUNDING:
         return Interval(value, *wilson(min(max(value, 0.0), 1.0), units), count)
-    low, high = np.percentile(known, _ENDS).tolist()
+    low, high = np.percentile(defined, _PERCENTILES).tolist()
     return Interval(value, low, high, count)

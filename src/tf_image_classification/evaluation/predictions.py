@@ -1,14 +1,14 @@
-"""What a model said of every example of an evaluation, kept so that no image is needed twice.
+"""The stored predictions of an evaluation, from which everything else is computed.
 
-One row an example, in a Parquet file with the columns
+A Parquet file with one row per example and the columns
 
-    id                      number in the evaluation set
+    id                      index in the evaluation set
     uri                     file, or file and record
-    LABEL                   the true class or value, as a name; null where unknown
-    LABEL_predicted         the model's
-    LABEL_probabilities     by class, in the order of the file's metadata; not for real values
-    LABEL_correct           whether both are the same; not for real values
-    slice:NAME              what the source says beside the labels
+    LABEL                   the true class name or value; null where unknown
+    LABEL_predicted         the predicted class name or value
+    LABEL_probabilities     per class, in the order of the file's metadata; not for regression
+    LABEL_correct           whether both are equal; not for regression
+    slice:NAME              a column of the source beside the labels
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import PADDING_ID, Batch, probabilities_key
-from tf_image_classification.errors import DataError
-from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.batches import PADDING_ID, Batch
+from tf_image_classification.errors import ConfigError, DataError, did_you_mean
 from tf_image_classification.evaluation.exchange import Exchange, exchange_rows
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
+from tf_image_classification.labels.outputs import probabilities_key
 from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.metrics.definitions import LabelRows
 from tf_image_classification.system import files
@@ -38,43 +38,33 @@ _SLICE = "slice:"
 
 
 @dataclasses.dataclass(frozen=True)
-class OfLabel:
-    """One label's columns.
+class LabelPredictions(LabelRows):
+    """The stored truth and predictions of one label.
+
+    ``truth`` is 0 where it is unknown; ``probabilities`` are float32.
 
     Attributes:
-        truth: int64 [n] class numbers, float64 [n] values, or 0 and 1 [n, D]; 0 where unknown.
-        known: bool [n].
-        predicted: like ``truth``.
-        probabilities: float32 [n, D]; [n, 0] of a real value.
+        known: bool [n], the mask of labelled examples.
     """
 
-    truth: Array
     known: npt.NDArray[np.bool_]
-    predicted: Array
-    probabilities: Array
 
-    @property
-    def seen(self) -> LabelRows:
-        """What metrics see, of all examples, also where the truth is not known."""
-        return LabelRows(self.truth, self.predicted, self.probabilities)
+    def rows(self, which: Array) -> LabelPredictions:
+        """Those of some examples, by mask or indices."""
+        return LabelPredictions(*(getattr(self, f.name)[which] for f in dataclasses.fields(self)))
 
-    @property
-    def is_right(self) -> npt.NDArray[np.bool_]:
-        """Where truth and prediction are the same; of several classes all of them."""
-        return self.seen.is_right
-
-    def rows(self, which: Array) -> OfLabel:
-        """The same of some examples."""
-        return OfLabel(*(getattr(self, f.name)[which] for f in dataclasses.fields(self)))
+    def labelled(self) -> LabelPredictions:
+        """Those of the labelled examples."""
+        return self.rows(self.known)
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """All rows, in the order of the set.
+    """The predictions of an evaluation, in the order of the set.
 
     Attributes:
         schema: the labels with their class names.
-        ids: int64 [n].
+        ids: int64 [n], the examples' indices in the evaluation set.
         uris: [n].
         labels: by label name.
         step: of the model.
@@ -85,7 +75,7 @@ class Predictions:
     schema: LabelSchema
     ids: npt.NDArray[np.int64]
     uris: Sequence[str]
-    labels: Mapping[str, OfLabel]
+    labels: Mapping[str, LabelPredictions]
     step: int
     data: str
     slices: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
@@ -94,31 +84,69 @@ class Predictions:
         """Number of examples."""
         return len(self.ids)
 
+    def groups(self, column: str) -> Array | None:
+        """The values [n] of a column beside the labels; None for "".
 
-class Keeper:
-    """Gathers predictions while an evaluation runs.
+        Raises:
+            ConfigError: there is no such column.
+        """
+        if not column:
+            return None
+        if column not in self.slices:
+            raise ConfigError(
+                f"group_column: {column!r} is a label of the model; expected a column beside the "
+                "labels."
+                if column in self.schema.names
+                else f"The evaluation set has no column {column!r}. "
+                f"{did_you_mean(column, self.slices)}"
+            )
+        return np.asarray(self.slices[column], object).astype(str)
+
+
+class PredictionStore:
+    """Stores the predictions of this process while an evaluation runs.
 
     Attributes:
         schema: the labels.
+        num_stored: numbers that are stored.
     """
 
     def __init__(self, schema: LabelSchema) -> None:
         self.schema = schema
+        self.num_stored = 0
         self._parts: list[dict[str, Array]] = []
 
-    def __call__(self, batch: Batch, logits: Mapping[str, tf.Tensor]) -> None:
-        """Keep the examples of one batch."""
-        is_example = batch.ids.numpy() != PADDING_ID
-        found = predictions_from(self.schema, logits)
-        part = {"ids": batch.ids.numpy()}
+    def add(self, batch: Batch, predictions: Mapping[str, tf.Tensor]) -> int:
+        """Store the examples of one batch; returns their number.
+
+        Args:
+            batch: the batch; placeholder rows are left out.
+            predictions: as ``estimator_specs.predictions_from``.
+        """
+        ids = batch.ids.numpy()
+        is_example = ids != PADDING_ID
+        part = {"ids": ids}
         for label in self.schema:
-            part[f"truth:{label.name}"] = batch.labels[label.name].numpy()
-            part[f"known:{label.name}"] = batch.present[label.name].numpy()
-            part[f"predicted:{label.name}"] = found[label.name].numpy()
+            name = label.name
+            part[f"truth:{name}"] = batch.labels[name].numpy()
+            part[f"known:{name}"] = batch.present[name].numpy()
+            part[f"predicted:{name}"] = predictions[name].numpy()
             if label.has_classes:
-                probabilities = found[probabilities_key(label.name)].numpy()
-                part[f"probabilities:{label.name}"] = probabilities
-        self._parts.append({name: value[is_example] for name, value in part.items()})
+                key = probabilities_key(name)
+                part[f"probabilities:{name}"] = predictions[key].numpy()
+        part = {name: value[is_example] for name, value in part.items()}
+        self._parts.append(part)
+        self.num_stored += sum(value.size for value in part.values())
+        return len(part["ids"])
+
+    def labelled(self, label: Label) -> LabelRows:
+        """The labelled examples of this process."""
+        return _of_label(label, self._columns()).labelled()
+
+    def labelled_ids(self, name: str) -> npt.NDArray[np.int64]:
+        """The indices in the evaluation set of the examples in ``labelled``."""
+        columns = self._columns()
+        return np.asarray(columns["ids"][columns[f"known:{name}"]], np.int64)
 
     def predictions(
         self,
@@ -128,16 +156,15 @@ class Keeper:
         locate: Callable[[int], str],
         exchange: Exchange | None = None,
     ) -> Predictions:
-        """All that was kept, of all workers.
+        """The stored predictions of all workers.
 
         Args:
             step: of the model.
             data: fingerprint of the evaluation set.
-            locate: an example's number to its file or record.
-            exchange: between workers; None for a process by itself.
+            locate: an example's index to its file or record.
+            exchange: between workers; None for a single process.
         """
-        names = self._parts[0] if self._parts else {}
-        columns = {name: np.concatenate([part[name] for part in self._parts]) for name in names}
+        columns = self._columns()
         if exchange is not None:
             columns = {n: np.concatenate(exchange_rows(v, exchange)) for n, v in columns.items()}
         order = np.argsort(columns["ids"], kind="stable")
@@ -146,16 +173,25 @@ class Keeper:
         ids = columns["ids"]
         return Predictions(self.schema, ids, [locate(i) for i in ids.tolist()], labels, step, data)
 
+    def _columns(self) -> dict[str, Array]:
+        """The stored arrays, joined to one part."""
+        if len(self._parts) > 1:
+            self._parts = [
+                {name: np.concatenate([part[name] for part in self._parts]) for name in part}
+                for part in self._parts[:1]
+            ]
+        return self._parts[0]
 
-def _of_label(label: Label, columns: Mapping[str, Array]) -> OfLabel:
-    kind = np.float64 if not label.has_classes else np.int64
-    known = columns[f"known:{label.name}"].astype(bool)
-    nothing = np.zeros([len(known), 0], np.float32)
-    return OfLabel(
-        columns[f"truth:{label.name}"].astype(kind),
-        known,
-        columns[f"predicted:{label.name}"].astype(kind),
-        columns.get(f"probabilities:{label.name}", nothing).astype(np.float32),
+
+def _of_label(label: Label, columns: Mapping[str, Array]) -> LabelPredictions:
+    kind = np.int64 if label.has_classes else np.float64
+    truth, known = columns[f"truth:{label.name}"].astype(kind), columns[f"known:{label.name}"]
+    probabilities = columns.get(f"probabilities:{label.name}", np.zeros([len(truth), 0]))
+    return LabelPredictions(
+        truth=truth,
+        predicted=columns[f"predicted:{label.name}"].astype(kind),
+        probabilities=probabilities.astype(np.float32),
+        known=known.astype(bool),
     )
 
 
@@ -194,10 +230,10 @@ def write_predictions(path: str, predictions: Predictions) -> None:
 
 
 def read_predictions(path: str) -> Predictions:
-    """Read such a file.
+    """The predictions in such a file.
 
     Raises:
-        DataError: there is none, or it is damaged or another file.
+        DataError: the file does not exist, is damaged, or is no file of predictions.
     """
     import pyarrow as pa  # late, as above
     from pyarrow import parquet
@@ -220,18 +256,15 @@ def read_predictions(path: str) -> Predictions:
     labels = {}
     for label in schema:
         texts = table[label.name].to_pylist()
-        known = np.array([text is not None for text in texts], bool)
-        nothing = np.zeros([len(texts), 0], np.float32)
-        probabilities = (
-            table[f"{label.name}_probabilities"].combine_chunks().flatten().to_numpy()
-            if label.has_classes
-            else nothing
-        )
-        labels[label.name] = OfLabel(
-            _numbers(label, texts),
-            known,
-            _numbers(label, table[f"{label.name}_predicted"].to_pylist()),
-            probabilities.reshape([len(texts), -1]) if len(texts) else nothing,
+        probabilities = np.zeros([len(texts), label.depth if label.has_classes else 0], np.float32)
+        if label.has_classes and len(texts):
+            flat = table[f"{label.name}_probabilities"].combine_chunks().flatten().to_numpy()
+            probabilities = flat.reshape(probabilities.shape)
+        labels[label.name] = LabelPredictions(
+            truth=_numbers(label, texts),
+            predicted=_numbers(label, table[f"{label.name}_predicted"].to_pylist()),
+            probabilities=probabilities,
+            known=np.array([text is not None for text in texts], bool),
         )
     slices = {
         name.removeprefix(_SLICE): table[name].to_pylist()
@@ -250,7 +283,7 @@ def read_predictions(path: str) -> Predictions:
 
 
 def _names(label: Label, values: Array) -> list[Any]:
-    """Class names, joined names of several classes, or real values."""
+    """Class names, for multilabel joined ones, or real values."""
     names = label.named_classes()
     if label.kind == MULTILABEL:
         return [SEPARATOR.join(names[k] for k in np.flatnonzero(row)) for row in values]

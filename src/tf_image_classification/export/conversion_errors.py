@@ -1,6 +1,6 @@
-"""What a converter could not convert, in one line: the operation, its layer and its label.
+"""Errors of the converters in one line: the unsupported operation, its layer and its label.
 
-with converting("litert", function):
+with conversion_errors("litert", function):
     converter.convert()
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_image_classification.batches import label_of_output
 from tf_image_classification.errors import ExportError, TficError, brief
+from tf_image_classification.labels.outputs import label_of_output
 
 _OPERATIONS = (
     r"(?:Flex|Select|Custom) ops: ([\w, ]+)",  # LiteRT's list
@@ -28,28 +28,28 @@ _OPERATIONS = (
 
 
 @contextlib.contextmanager
-def converting(name: str, function: Callable[[], Any]) -> Iterator[None]:
-    """Inside the block the converters' own messages are kept back, and an error is one line.
+def conversion_errors(name: str, function: Callable[[], Any]) -> Iterator[None]:
+    """Turns a converter's error into one line and hides the messages of the converter.
 
     Args:
         name: of the format, for the message.
-        function: gives the concrete function that is converted, whose graph says where an
-            operation is; called only when something fails.
+        function: makes the concrete function that is converted, in whose graph the operation is
+            looked up; called only after an error.
 
     Raises:
         ExportError: the block failed; names the operations that the format lacks, or the error.
     """
     try:
-        with _stderr_kept() as kept:
+        with _captured_stderr() as captured:
             yield
     except TficError:
         raise
     except Exception as error:  # each converter has kinds of its own
-        operations = _operations(f"{error}\n{kept()}")
+        operations = _operations(f"{error}\n{captured()}")
         if not operations:
             raise ExportError(f"The model cannot be written as {name}: {brief(error)}.") from error
         where = operations
-        with contextlib.suppress(Exception):  # what is known is said all the same
+        with contextlib.suppress(Exception):  # then without the layer
             where = _places(function(), operations)
         raise ExportError(
             f"The model cannot be written as {name}, which has no operation "
@@ -66,7 +66,7 @@ def _operations(text: str) -> list[str]:
 
 
 def _places(function: Any, operations: list[str]) -> list[str]:
-    """Each operation with the name that it has in the graph, and the labels that depend on it."""
+    """Each operation with its name in the graph and the labels that depend on it."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     graph = convert_variables_to_constants_v2(function, aggressive_inlining=True).graph
@@ -87,7 +87,7 @@ def _places(function: Any, operations: list[str]) -> list[str]:
 
 
 def _behind(operation: tf.Operation) -> set[tf.Operation]:
-    """The operations that a result depends on."""
+    """The operations on which a result depends."""
     found: set[tf.Operation] = set()
     waiting = [operation]
     while waiting:
@@ -105,27 +105,27 @@ def _readable(node: str) -> str:
 
 
 @contextlib.contextmanager
-def _stderr_kept() -> Iterator[Callable[[], str]]:
-    """Inside the block what is written to standard error goes to a file, C++ included.
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Redirects standard error, also that of C++, into a file.
 
     Yields:
-        Function that gives what was written, afterwards too.
+        Function that returns the text; works after the block too.
     """
     with tempfile.TemporaryFile() as file:
         text = ""
 
-        def kept() -> str:
+        def captured() -> str:
             return text
 
         try:
             sys.stderr.flush()
             own = os.dup(2)
         except (OSError, ValueError, AttributeError):  # standard error is closed
-            yield kept
+            yield captured
             return
         os.dup2(file.fileno(), 2)
         try:
-            yield kept
+            yield captured
         finally:
             with contextlib.suppress(OSError, ValueError):
                 sys.stderr.flush()

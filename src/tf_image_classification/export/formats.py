@@ -1,12 +1,11 @@
-"""The files that a model is shipped as, and how each is run again by its own runtime.
+"""File formats of an exported model: how each is written, and run with its own runtime.
 
-    write(FORMATS["litert"], exported, plan, "model.tflite")
-    runtime = FORMATS["litert"].load("model.tflite")
-    outputs = runtime(images)           by output name, numpy
+    write_file(FORMATS["litert"], exported, plan, "model.tflite")
+    infer = load_file(FORMATS["litert"], "model.tflite")
+    outputs = infer(images)             by output name (see ``signature``), numpy
 
 A SavedModel takes encoded images; LiteRT and ONNX take preprocessed ones, as ``Predictor.prepare``
-makes them. All give, of each label with classes, ``NAME_probabilities`` and ``NAME_calibrated``, of
-one with a real value ``NAME``. Class names and preprocessing are described in the file itself.
+makes them. Class names and preprocessing are described in the file itself.
 """
 
 from __future__ import annotations
@@ -19,93 +18,90 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.errors import ExportError, TficError, brief
-from tf_image_classification.export.conversion_errors import converting
-from tf_image_classification.export.litert_format import load_litert, write_litert
-from tf_image_classification.export.onnx_format import load_onnx, write_onnx
-from tf_image_classification.export.output_module import (
+from tf_image_classification.export.conversion_errors import conversion_errors
+from tf_image_classification.export.inference_module import (
     DYNAMIC,
     INT8,
     NONE,
     QUANTIZATIONS,
-    OutputModule,
-    Plan,
+    ExportPlan,
+    InferenceModule,
 )
+from tf_image_classification.export.litert_format import load_litert, write_litert
+from tf_image_classification.export.onnx_format import load_onnx, write_onnx
 from tf_image_classification.export.saved_model import ExportedModel
 
 Outputs = dict[str, npt.NDArray[Any]]
-Run = Callable[[npt.NDArray[Any]], Outputs]
+InferenceFn = Callable[[npt.NDArray[Any]], Outputs]
+"""Images to outputs by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        name: for users.
-        file_name: of what is written.
-        takes_bytes: whether it takes encoded images, else preprocessed ones.
-        quantizations: those that it can have.
-        write: writes it to a path, and returns the description that the file keeps.
-        load: reads it with its own runtime.
+        name: as ``--format`` takes it.
+        file_name: name of the file or folder.
+        takes_bytes: whether the input is encoded images rather than preprocessed ones.
+        quantizations: the possible quantizations.
+        write: writes the model to a path and returns the description stored in the file.
+        load: reads a file with its own runtime.
     """
 
     name: str
     file_name: str
     takes_bytes: bool
     quantizations: tuple[str, ...]
-    write: Callable[[ExportedModel, Plan, str], Mapping[str, Any]]
-    load: Callable[[str], Run]
+    write: Callable[[ExportedModel, ExportPlan, str], Mapping[str, Any]]
+    load: Callable[[str], InferenceFn]
 
 
-def _write_saved_model(exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, Any]:
-    module = OutputModule(exported, plan)
+def _write_saved_model(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[str, Any]:
+    module = InferenceModule(exported, plan)
     signatures = {"serving_default": module.serve, "images": module.classify}
     tf.saved_model.save(module, path, signatures=signatures)
     return plan.description
 
 
-def _load_saved_model(path: str) -> Run:
+def _load_saved_model(path: str) -> InferenceFn:
     loaded = tf.saved_model.load(path)
     serve = loaded.signatures["serving_default"]
 
-    def run(images: npt.NDArray[Any]) -> Outputs:
+    def infer(images: npt.NDArray[Any]) -> Outputs:
         assert loaded is not None  # its functions do not keep its variables
         found = serve(image_bytes=tf.constant(images.tolist(), tf.string))
         return {name: value.numpy() for name, value in found.items()}
 
-    return run
+    return infer
 
 
-def write_file(kind: Format, exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, Any]:
-    """Write a file; returns the description that it keeps.
-
-    Args:
-        kind: its format.
-        exported: the model.
-        plan: what is to be written.
-        path: where.
+def write_file(
+    kind: Format, exported: ExportedModel, plan: ExportPlan, path: str
+) -> Mapping[str, Any]:
+    """Write the model in a format; returns the description stored in the file.
 
     Raises:
         ExportError: the format lacks an operation of the model, or its converter fails.
     """
 
     def graph() -> Any:
-        return OutputModule(exported, plan).classify.get_concrete_function()
+        return InferenceModule(exported, plan).classify.get_concrete_function()
 
-    with converting(kind.name, graph):
+    with conversion_errors(kind.name, graph):
         return kind.write(exported, plan, path)
 
 
-def load_file(kind: Format, path: str) -> Run:
-    """Read a file with its own runtime.
+def load_file(kind: Format, path: str) -> InferenceFn:
+    """The file's inference function, run by the format's own runtime.
 
     Raises:
-        ExportError: the runtime cannot read it; or later, cannot run it.
+        ExportError: the runtime cannot read the file, or later, cannot run it.
     """
 
-    def tried(action: Callable[..., Any], *arguments: Any) -> Any:
+    def checked(action: Callable[..., Any], argument: Any) -> Any:
         try:
-            return action(*arguments)
+            return action(argument)
         except TficError:
             raise
         except Exception as error:  # each runtime has kinds of its own
@@ -114,8 +110,8 @@ def load_file(kind: Format, path: str) -> Run:
                 f"{brief(error)}. Nothing was kept."
             ) from error
 
-    run = tried(kind.load, path)
-    return lambda images: tried(run, images)
+    infer = checked(kind.load, path)
+    return lambda images: checked(infer, images)
 
 
 FORMATS = {
@@ -125,4 +121,4 @@ FORMATS = {
     "litert": Format("litert", "model.tflite", False, QUANTIZATIONS, write_litert, load_litert),
     "onnx": Format("onnx", "model.onnx", False, (NONE, DYNAMIC, INT8), write_onnx, load_onnx),
 }
-"""The formats that are made from the exported model alone."""
+"""The formats that are made from the exported model alone; "keras" needs the spec as well."""

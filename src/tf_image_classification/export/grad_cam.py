@@ -1,4 +1,4 @@
-"""Where in an image a model sees its class: Grad-CAM (Selvaraju et al., arXiv 1610.02391)."""
+"""Grad-CAM heat maps of a model (Selvaraju et al., arXiv 1610.02391)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _NO_MAPS = (
 
 
 def heat_maps_of(model: keras.Model, schema: LabelSchema) -> Explain:
-    """A function that shows where a model looks; for models that are written in any way.
+    """The function that computes Grad-CAM heat maps of any Keras model.
 
     Args:
         model: the model.
         schema: its labels.
 
     Returns:
-        Images [B, H, W, C] to heat [B, h, w] by label, each image's maximum 1: where the last
-        feature maps speak for the predicted class, or for a larger real value. Must be traced;
-        tracing it raises SpecError with the reason when there are no feature maps.
+        Images [B, H, W, C] to heat [B, h, w] by label, each image's maximum 1, of the last feature
+        maps for the predicted class, or for a larger regression value. Must be traced; tracing
+        raises SpecError with the reason when the model has no feature maps.
     """
 
     def explain(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -57,7 +57,7 @@ def heat_maps_of(model: keras.Model, schema: LabelSchema) -> Explain:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a model has no heat maps, in a line, from what tracing the function raised."""
+    """One line why a model has no heat maps, from the error raised in tracing."""
     reason = brief(error)  # TensorFlow puts its frames before our own words too
     if isinstance(error, SpecError):
         return reason.removeprefix(f"{type(error).__name__}: ")
@@ -65,7 +65,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _are_maps(output: Any, image_shape: tf.TensorShape, layer: keras.layers.Layer) -> bool:
-    """Whether an output is maps [B, h, w, D] that a layer has made, not the image itself."""
+    """Whether a layer's output is feature maps [B, h, w, D] rather than the image itself."""
     shape = getattr(output, "shape", None)
     if not isinstance(shape, tf.TensorShape) or not tf.as_dtype(output.dtype).is_floating:
         return False
@@ -75,7 +75,7 @@ def _are_maps(output: Any, image_shape: tf.TensorShape, layer: keras.layers.Laye
 
 
 def _heat(tape: tf.GradientTape, score: tf.Tensor, found: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Heat [B, h, w] of the last maps on which the score depends.
+    """Heat [B, h, w] of the last feature maps on which the score depends.
 
     Raises:
         SpecError: it depends on none.
@@ -83,11 +83,10 @@ def _heat(tape: tf.GradientTape, score: tf.Tensor, found: Sequence[tf.Tensor]) -
     for maps in reversed(found):
         if maps.graph is not score.graph:  # inside a loop
             continue
-        slopes = tape.gradient(score, maps)
-        if slopes is None:
+        gradients = tape.gradient(score, maps)
+        if gradients is None:
             continue
-        slopes, maps = tf.cast(slopes, tf.float32), tf.cast(maps, tf.float32)
-        weights = tf.reduce_mean(slopes, axis=[1, 2], keepdims=True)
-        heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
+        weights = tf.reduce_mean(tf.cast(gradients, tf.float32), axis=[1, 2], keepdims=True)
+        heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1))
         return tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=[1, 2], keepdims=True))
     raise SpecError(_NO_MAPS)

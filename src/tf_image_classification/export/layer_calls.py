@@ -1,4 +1,4 @@
-"""The calls of a model's layers while it computes, in whatever way it was written.
+"""Calls of a model's layers, nested ones included, for models written in any way.
 
 with watched_layers(model, lambda layer, inputs, output: print(layer.name)):
     model(images)
@@ -18,14 +18,14 @@ Watch = Callable[[keras.layers.Layer, Any, Any], None]
 
 @contextlib.contextmanager
 def watched_layers(model: keras.Model, watch: Watch) -> Iterator[None]:
-    """Inside the block ``watch`` is called after each call of a layer, nested ones included.
+    """Calls ``watch`` after each call of a layer inside the block, nested ones included.
 
     Works for functional models, ``Sequential`` and subclasses alike, eagerly and while a function
     is traced. Not for several threads at once.
 
     Args:
         model: whose layers are watched; the model itself is not.
-        watch: takes the layer, its first argument and its output.
+        watch: called with the layer, its first argument and its output.
     """
 
     def watched(layer: keras.layers.Layer) -> Callable[..., Any]:

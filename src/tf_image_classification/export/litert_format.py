@@ -1,4 +1,4 @@
-"""LiteRT files: writing them, what they know about themselves, running them."""
+"""LiteRT files: writing, reading their description, and inference."""
 
 from __future__ import annotations
 
@@ -12,41 +12,40 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.export.extras import import_extra
-from tf_image_classification.export.output_module import (
+from tf_image_classification.export.frozen_graph import frozen_function
+from tf_image_classification.export.inference_module import (
     FLOAT16,
     INT8,
     NONE,
     SCOPE,
-    OutputModule,
-    Plan,
+    ExportPlan,
+    InferenceModule,
 )
-from tf_image_classification.export.plain_graph import plain_function
+from tf_image_classification.export.optional_packages import import_extra
 from tf_image_classification.export.saved_model import ExportedModel
 
 METADATA = "tf_image_classification"
-"""Name under which a file keeps its description, as JSON."""
+"""Name of the metadata entry with the description, as JSON."""
 
 
-def write_litert(exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, Any]:
+def write_litert(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[str, Any]:
     """Write a file with the signature ``serving_default``; returns its description.
 
-    It takes any number of images, or one at a time with recurrent layers, for which the format
-    knows no other way.
+    Its batch size is free, or 1 for models with recurrent layers, a limit of the format.
     """
     import_extra("ai_edge_litert.interpreter", "LiteRT")  # before the long part
-    module = OutputModule(exported, plan)
-    content = _converted(plain_function(module.classify_one or module.classify), plan)
+    module = InferenceModule(exported, plan)
+    content = _converted(frozen_function(module.classify_one or module.classify), plan)
     if module.classify_one is not None:
         takes = dict(plan.description.get("input", {}))
         takes["shape"] = [1, *takes.get("shape", ())[1:]]
         plan = dataclasses.replace(plan, description={**plan.description, "input": takes})
     with open(path, "wb") as stream:
-        stream.write(_described(content, plan))
+        stream.write(_with_description(content, plan))
     return plan.description
 
 
-def _converted(function: Any, plan: Plan) -> bytes:
+def _converted(function: Any, plan: ExportPlan) -> bytes:
     module = tf.Module()
     module.classify = function
     with tempfile.TemporaryDirectory() as folder:
@@ -60,15 +59,15 @@ def _converted(function: Any, plan: Plan) -> bytes:
         return _int8(converter, plan) if plan.quantization == INT8 else converter.convert()
 
 
-def _int8(converter: Any, plan: Plan) -> bytes:
-    """A model that computes in int8 up to the logits.
+def _int8(converter: Any, plan: ExportPlan) -> bytes:
+    """A model that is int8 up to the logits; the operations after them stay float.
 
-    Probabilities in 256 steps would tie, and round small ones to 0.
+    Probabilities in 256 steps would tie, and small ones would round to 0.
     """
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.tools import flatbuffer_utils
 
-    converter.representative_dataset = lambda: ([image] for image in plan.samples())
+    converter.representative_dataset = lambda: ([image] for image in plan.representative_images())
     converter._experimental_calibrate_only = True
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(converter.convert()))
     names = _without_ranges(model.subgraphs[0])
@@ -77,9 +76,9 @@ def _int8(converter: Any, plan: Plan) -> bytes:
 
 
 def _without_ranges(graph: Any) -> set[str]:
-    """Forget the measured ranges of the tensors after the logits, and give their names.
+    """Remove the measured ranges of the tensors after the logits; returns their names.
 
-    Both are needed: what has a range is quantised where a neighbour wants the same scale.
+    Both are needed: a tensor with a range is quantised where a neighbour needs the same scale.
     """
     outputs = set(graph.outputs)
     names = set()
@@ -91,8 +90,8 @@ def _without_ranges(graph: Any) -> set[str]:
     return names
 
 
-def _described(content: bytes, plan: Plan) -> bytes:
-    """The model with its description in the metadata of its own format."""
+def _with_description(content: bytes, plan: ExportPlan) -> bytes:
+    """The model with the description in its metadata."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -120,16 +119,16 @@ def litert_description(path: str) -> dict[str, Any]:
 
 
 def load_litert(path: str) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
-    """Read a file with the LiteRT interpreter."""
+    """The inference function of a file, run by the LiteRT interpreter."""
     interpreter = import_extra("ai_edge_litert.interpreter", "LiteRT")
     runner = interpreter.Interpreter(model_path=path).get_signature_runner("serving_default")
-    [taken] = runner.get_input_details().values()
-    takes_one = taken["shape_signature"][0] == 1
+    [details] = runner.get_input_details().values()
+    takes_one = details["shape_signature"][0] == 1
 
-    def run(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        images = images.astype(taken["dtype"])
+    def infer(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        images = images.astype(details["dtype"])
         parts = [images[i : i + 1] for i in range(len(images))] if takes_one else [images]
         found = [dict(runner(images=part)) for part in parts]
         return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
-    return run
+    return infer

@@ -1,4 +1,4 @@
-"""ONNX files: writing them and running them."""
+"""ONNX files: writing and inference."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.export.extras import import_extra
+from tf_image_classification.export.frozen_graph import frozen_function
+from tf_image_classification.export.inference_module import (
+    DYNAMIC,
+    NONE,
+    SCOPE,
+    ExportPlan,
+    InferenceModule,
+)
 from tf_image_classification.export.litert_format import METADATA
-from tf_image_classification.export.output_module import DYNAMIC, NONE, SCOPE, OutputModule, Plan
-from tf_image_classification.export.plain_graph import plain_function
+from tf_image_classification.export.optional_packages import import_extra
 from tf_image_classification.export.saved_model import ExportedModel
 
 _OPSET = 17
 
 
-def write_onnx(exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, Any]:
+def write_onnx(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[str, Any]:
     """Write a file with the input ``images``; returns its description."""
     onnx = import_extra("onnx", "ONNX")
     tf2onnx = import_extra("tf2onnx", "ONNX")
-    function = plain_function(OutputModule(exported, plan).classify)
+    function = frozen_function(InferenceModule(exported, plan).classify)
     model, _ = tf2onnx.convert.from_function(
         function,
         input_signature=function.input_signature,
@@ -47,7 +53,7 @@ def write_onnx(exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, A
             quantization.quantize_static(
                 prepared,
                 smaller,
-                _Samples(plan.samples()),
+                _CalibrationReader(plan.representative_images()),
                 per_channel=True,
                 nodes_to_exclude=_after_logits(onnx.load(prepared).graph),
             )
@@ -56,7 +62,7 @@ def write_onnx(exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, A
 
 
 def _erfc(context: Any, node: Any, name: str, _: Any) -> None:
-    """Write Erfc, which the exact GELU has and ONNX lacks, as 1 - Erf."""
+    """Write Erfc, an operation of the exact GELU that ONNX lacks, as 1 - Erf."""
     tf2onnx = import_extra("tf2onnx", "ONNX")
     argument, shapes, dtypes = node.input[0], node.output_shapes, node.output_dtypes
     kind = tf2onnx.utils.map_onnx_to_numpy_type(context.get_dtype(argument))
@@ -69,11 +75,11 @@ def _erfc(context: Any, node: Any, name: str, _: Any) -> None:
 
 
 def _after_logits(graph: Any) -> list[str]:
-    """The names of the nodes that are computed after the logits, or give an output."""
+    """The names of the nodes after the logits and of those that compute an output."""
     outputs = {output.name for output in graph.output}
     after: set[str] = set()
     names = []
-    for node in graph.node:  # each after those that it takes from
+    for node in graph.node:  # in topological order
         is_after = f"{SCOPE}/" in node.name or not after.isdisjoint(node.input)
         if is_after or not outputs.isdisjoint(node.output):
             after |= set(node.output)
@@ -81,8 +87,8 @@ def _after_logits(graph: Any) -> list[str]:
     return names
 
 
-class _Samples:
-    """Training images in the form that ONNX Runtime calibrates with."""
+class _CalibrationReader:
+    """Training images as ONNX Runtime's static quantization reads them."""
 
     def __init__(self, images: Iterable[npt.NDArray[np.float32]]) -> None:
         self._images = iter(images)
@@ -92,22 +98,22 @@ class _Samples:
         return None if image is None else {"images": image}
 
 
-def _save(model: Any, plan: Plan, path: str) -> None:
+def _save(model: Any, plan: ExportPlan, path: str) -> None:
     onnx = import_extra("onnx", "ONNX")
     onnx.helper.set_model_props(model, {METADATA: json.dumps(plan.description)})
     onnx.save(model, path)
 
 
 def load_onnx(path: str) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
-    """Read a file with ONNX Runtime."""
+    """The inference function of a file, run by ONNX Runtime on the CPU."""
     runtime = import_extra("onnxruntime", "ONNX")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    [taken] = session.get_inputs()
+    [details] = session.get_inputs()
 
-    def run(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        if taken.type == "tensor(float)":  # of a preprocessing in half precision
+    def infer(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        if details.type == "tensor(float)":  # after a preprocessing in half precision
             images = images.astype(np.float32)
-        return dict(zip(names, session.run(None, {taken.name: images}), strict=True))
+        return dict(zip(names, session.run(None, {details.name: images}), strict=True))
 
-    return run
+    return infer

@@ -4,7 +4,7 @@ serve(image_bytes)    encoded images [B] to predictions by name
 preprocess(image)     one decoded image to what the model takes
 classify(images)      preprocessed images to logits by label name
 classify_one(images)  the same of a single image, of models with recurrent layers, for LiteRT
-explain(images)       preprocessed images to where the model looks, if it has feature maps
+explain(images)       preprocessed images to Grad-CAM heat maps, if the model has feature maps
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
 from tf_image_classification.labels import SEPARATOR, LabelSchema
+from tf_image_classification.labels.outputs import class_names_key
 from tf_image_classification.system import files, signals
 
 log = logging.getLogger("tf_image_classification")
@@ -39,14 +40,14 @@ _OLD = ".old"
 
 @dataclasses.dataclass(frozen=True)
 class Servable:
-    """What is exported besides the weights.
+    """The functions and labels that are exported with the weights.
 
     Attributes:
         schema: the labels with their vocabularies.
         forward: images and whether training, to logits by label.
-        preprocess: one decoded image, uint8 [h, w, 3], to what the model takes.
-        image_spec: shape and dtype of that.
-        max_pixels: larger images are refused.
+        preprocess: one decoded image, uint8 [h, w, 3], to the model's input.
+        image_spec: shape and dtype of one preprocessed image.
+        max_pixels: larger images are rejected.
         png16_range: as ``decode_image`` takes it.
     """
 
@@ -59,12 +60,12 @@ class Servable:
 
 
 def export_saved_model(path: str, model: keras.Model, servable: Servable, *, step: int) -> None:
-    """Write the SavedModel, whole or not at all; until then the one that was there remains.
+    """Write the SavedModel atomically; an existing one stays until the new one is complete.
 
     Args:
-        path: the folder; one that is there is replaced.
+        path: the folder; an existing one is replaced.
         model: the model with the weights to export.
-        servable: what is exported with it.
+        servable: its functions and labels.
         step: steps done when the weights were saved.
     """
     archive, notes = _archive(model, servable)
@@ -81,14 +82,14 @@ def export_saved_model(path: str, model: keras.Model, servable: Servable, *, ste
         else:
             files.write_json(os.path.join(written, _STEP_FILE), notes)
             replace_folder(written, path)
-    if files.is_remote(path):  # last: without it the folder is not taken for complete
+    if files.is_remote(path):  # last: it marks the folder as complete
         files.write_json(files.join(path, _STEP_FILE), notes)
 
 
 def _archive(
     model: keras.Model, servable: Servable
 ) -> tuple[keras.export.ExportArchive, dict[str, Any]]:
-    """The traced functions, and what the folder keeps about them."""
+    """The traced functions, and notes on them for ``step.json``."""
     schema, image_spec = servable.schema, servable.image_spec
     images_spec = tf.TensorSpec([None, *image_spec.shape], image_spec.dtype, "images")
     classify = tf.function(
@@ -106,13 +107,13 @@ def _archive(
         predictions = predictions_from(schema, classify(images))
         for label in schema.class_labels:
             names = tf.constant(label.named_classes())
-            predictions[f"{label.name}_class_name"] = tf.gather(names, predictions[label.name])
+            predictions[class_names_key(label)] = tf.gather(names, predictions[label.name])
         for label in schema.labels_with_classes:
-            if label.value_shape:
+            if not label.is_class:
                 names = tf.where(predictions[label.name], label.named_classes(), "")
                 kept = tf.ragged.boolean_mask(names, predictions[label.name])
                 joined = tf.strings.reduce_join(kept, axis=1, separator=SEPARATOR)
-                predictions[f"{label.name}_class_names"] = joined
+                predictions[class_names_key(label)] = joined
         return predictions
 
     archive = keras.export.ExportArchive()
@@ -128,7 +129,7 @@ def _archive(
     explain = tf.function(heat_maps_of(model, schema), input_signature=[images_spec])
     try:
         explain.get_concrete_function()
-    except Exception as error:  # whatever a layer does in a gradient: the model is exported without
+    except Exception as error:  # of any layer's gradient: the model is exported without heat maps
         if (stopped := signals.cause_of(error)) is not None:
             raise stopped from None
         return archive, {_NO_HEAT_MAPS: reason_of(error)}
@@ -137,8 +138,8 @@ def _archive(
 
 
 def replace_folder(source: str, target: str) -> None:
-    """Put a folder in the place of another; a kill at any instant leaves one to be found."""
-    _find(target)
+    """Replace a folder by another; after a kill at any instant one of them is found again."""
+    _restore(target)
     old = target + _OLD
     files.remove(old)
     if os.path.isdir(target):
@@ -146,19 +147,21 @@ def replace_folder(source: str, target: str) -> None:
     try:
         os.rename(source, target)
     except BaseException:
-        _find(target)
+        _restore(target)
         raise
     files.remove(old)
 
 
-def _find(path: str) -> None:
-    """Put a model back that a killed process had moved away without writing the new one."""
+def _restore(path: str) -> None:
+    """Put back a folder that a killed process had moved away before writing the new one."""
     if not files.is_remote(path) and not os.path.isdir(path) and os.path.isdir(path + _OLD):
         os.rename(path + _OLD, path)
 
 
 def _upload(source: str, target: str) -> None:
-    files.remove_file(files.join(target, _STEP_FILE))  # first: what is left is not complete
+    files.remove_file(
+        files.join(target, _STEP_FILE)
+    )  # first: without it the folder is not complete
     files.remove(target)
     for folder, _, names in os.walk(source):
         inner = files.join(target, os.path.relpath(folder, source)).removesuffix("/.")
@@ -167,14 +170,14 @@ def _upload(source: str, target: str) -> None:
 
 
 def exported_step(path: str) -> int | None:
-    """The step of the exported model in a folder, or None when there is no complete one."""
+    """The training step of a folder's exported model; None without a complete one."""
     notes = _notes(path)
     return notes["step"] if notes else None
 
 
 def _notes(path: str) -> dict[str, Any]:
-    """What the folder of an exported model keeps about it; {} when there is no complete one."""
-    _find(path)
+    """The content of ``step.json``; {} when the folder holds no complete model."""
+    _restore(path)
     step_path = files.join(path, _STEP_FILE)
     if not files.exists(step_path):
         return {}
@@ -187,12 +190,12 @@ def _notes(path: str) -> dict[str, Any]:
 
 
 class ExportedModel:
-    """An exported model as a program: preprocessing and logits, without the code that made it.
+    """An exported model: its preprocessing and logits, without the spec's code.
 
     Attributes:
         path: the SavedModel's folder.
         step: steps done when its weights were saved; -1 before it is loaded.
-        no_heat_maps: why ``explain`` gives nothing, or "".
+        no_heat_maps: reason why ``explain`` returns {}, or "".
     """
 
     def __init__(self, path: str) -> None:
@@ -205,7 +208,7 @@ class ExportedModel:
         """Read it from its folder.
 
         Raises:
-            DataError: there is no SavedModel, or it is damaged.
+            DataError: the SavedModel is missing or damaged.
         """
         notes = _notes(self.path)
         if not notes:
@@ -225,10 +228,9 @@ class ExportedModel:
         return self
 
     def fingerprint(self) -> str:
-        """A number of its program and its weights, whose checksums their index holds."""
-        parts = ("saved_model.pb", "variables/variables.index")
+        """A hash of the graph and the weights, whose checksums are in their index."""
         digest = hashlib.sha256()
-        for part in parts:
+        for part in ("saved_model.pb", "variables/variables.index"):
             digest.update(files.read_bytes(files.join(self.path, part)))
         return digest.hexdigest()
 
@@ -242,17 +244,16 @@ class ExportedModel:
 
     @property
     def is_traced_for_one(self) -> bool:
-        """Whether there is ``forward_one``: of models with recurrent layers."""
-        return hasattr(self._loaded, "classify_one")
+        """Whether ``forward_one`` exists: for models with recurrent layers."""
+        return "classify_one" in self._loaded.signatures
 
     def forward_one(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """One preprocessed image [1, H, W, C] to logits by label name."""
         return dict(self._loaded.classify_one(image))
 
     def explain(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Preprocessed images to where the model looks, as ``heat_maps_of``; {} if it cannot."""
-        function = getattr(self._loaded, "explain", None)
-        return {} if function is None else dict(function(images))
+        """Preprocessed images to heat maps by label, as ``heat_maps_of``; {} without any."""
+        return dict(self._loaded.explain(images)) if "explain" in self._loaded.signatures else {}
 
     @property
     def loaded(self) -> Any:

@@ -1,6 +1,7 @@
-"""What happens during training, and when: the protocol and the ready-made hooks."""
+"""Actions during training: the base class, the built-in hooks, and the triggers."""
 
-from tf_image_classification.hooks.base import Every, Hook, Run
+from tf_image_classification.hooks.base import EvaluatedRun, EvaluationHook, Hook, Run
+from tf_image_classification.hooks.cadence import Every
 from tf_image_classification.hooks.checkpoints import (
     BestCheckpointHook,
     CheckpointHook,
@@ -11,13 +12,16 @@ from tf_image_classification.hooks.metric_file import MetricFileHook
 from tf_image_classification.hooks.phases import UnfreezeHook
 from tf_image_classification.hooks.progress import ProgressHook
 from tf_image_classification.hooks.stopping import EarlyStoppingHook, NonFiniteLossHook
-from tf_image_classification.hooks.summaries import SummaryHook
+from tf_image_classification.hooks.summaries import EvaluationSummaryHook, SummaryHook
 from tf_image_classification.hooks.trackers import MlflowHook, WandbHook, tracker_hook
 
 __all__ = [
     "BestCheckpointHook",
     "CheckpointHook",
     "EarlyStoppingHook",
+    "EvaluatedRun",
+    "EvaluationHook",
+    "EvaluationSummaryHook",
     "Every",
     "Hook",
     "IteratorInitializerHook",

@@ -1,4 +1,4 @@
-"""Hooks that save: in regular intervals, the best one, and weights to start from."""
+"""Hooks for checkpoints: regular ones, the best one, and a warm start."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError, ConfigError, did_you_mean
-from tf_image_classification.hooks.base import Every, Hook, Run
+from tf_image_classification.hooks.base import EvaluatedRun, EvaluationHook, Hook, Run
+from tf_image_classification.hooks.cadence import Every
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 
 
 class CheckpointHook(Hook):
-    """Saves the state every so many steps or seconds, and at the beginning and the end.
+    """Saves the state every N steps or seconds, and at the beginning and the end.
 
     Attributes:
         every: when.
-        at_ends: whether at the beginning and the end too.
+        at_ends: whether to save at the beginning and the end too.
     """
 
     def __init__(self, every: Every, *, at_ends: bool = True) -> None:
@@ -43,12 +44,12 @@ class CheckpointHook(Hook):
             run.save()
 
 
-class BestCheckpointHook(Hook):
+class BestCheckpointHook(EvaluationHook):
     """Keeps the checkpoint with the best value of a metric, in the folder ``best``.
 
     Attributes:
         metric: the metric's name.
-        is_better_higher: whether more is better.
+        is_better_higher: whether higher is better.
         value: the best value so far, or None.
         step: its step.
     """
@@ -59,12 +60,12 @@ class BestCheckpointHook(Hook):
         self.value: float | None = None
         self.step = -1
 
-    def begin(self, run: Run) -> None:
-        """Take note of a best checkpoint that the regular ones do not know.
+    def begin(self, run: EvaluatedRun) -> None:
+        """Read a best checkpoint that is newer than the restored state.
 
         A killed process may have saved it after its last regular one: its step lies ahead of the
-        resumed run, which need not evaluate there when the clock decides. Or an evaluator task
-        has.
+        resumed run, which need not evaluate there when evaluations are scheduled by wall-clock
+        time. Or an evaluator task has saved it.
         """
         if not run.was_resumed:
             return
@@ -76,11 +77,11 @@ class BestCheckpointHook(Hook):
         if saved is not None and (self.value is None or saved.step > run.step):
             self.load_state(saved.notes["hooks"].get(f"{type(self).__name__}/1", {}))
 
-    def after_evaluation(self, run: Run, evaluation: Any) -> None:
+    def after_evaluation(self, run: EvaluatedRun, evaluation: Any) -> None:
         """Save when this evaluation is the best one.
 
         Raises:
-            ConfigError: there is no such metric.
+            ConfigError: the evaluation has no such metric.
         """
         value = scalar_metric(evaluation, self.metric)
         if self.value is not None and not files.is_folder(ModelFolder(run.model_dir).best):
@@ -90,20 +91,20 @@ class BestCheckpointHook(Hook):
             run.save(ModelFolder(run.model_dir).best, keep=1)
 
     def state(self) -> dict[str, Any]:
-        """The metric, its best value and that one's step."""
+        """The metric, its best value and the step of that value."""
         return {"metric": self.metric, "value": self.value, "step": self.step}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take them back, if they are of the same metric."""
+        """Restore them, if they are of the same metric."""
         if state.get("metric") == self.metric:
             self.value, self.step = state["value"], state["step"]
 
 
 def scalar_metric(evaluation: Any, name: str) -> float:
-    """One number of an evaluation.
+    """The value of a scalar metric of an evaluation.
 
     Raises:
-        ConfigError: there is no such metric, or it is no number.
+        ConfigError: the evaluation has no scalar metric of that name.
     """
     scalars = evaluation.scalars()
     if name not in scalars:

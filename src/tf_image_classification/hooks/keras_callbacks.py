@@ -1,4 +1,4 @@
-"""Any Keras callback as a hook, and the contract's iterator hook."""
+"""Hooks that call a Keras callback, or a function before the first step."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _REPLACED = {
 
 
 class KerasCallbackHook(Hook):
-    """Calls a Keras callback at the moments that Keras would.
+    """Calls a Keras callback when Keras would.
 
     Batches are steps; an epoch is a pass over the training set and ends when its last batch does,
     the last one with the run, after its last evaluation. The ``logs`` of batches hold the loss,
-    those of epochs also the last evaluation, with ``val_`` before its names. What a callback
-    remembers is its own: it begins anew when a run resumes. ``train`` takes a callback in its list
-    of hooks and makes one of these of it. Of several workers the first one calls it, so it must not
-    change the weights there.
+    those of epochs also the last evaluation, with ``val_`` before its names. The callback's own
+    state is not saved: it begins anew when a run resumes. ``train`` wraps the callbacks in its list
+    of hooks in this class. Of several workers the first one calls it, so it must not change the
+    weights there.
 
     Attributes:
         callback: the callback; its ``model`` is set when the training begins.
@@ -58,7 +58,7 @@ class KerasCallbackHook(Hook):
             {"steps": int(run.steps_per_epoch), "epochs": self._epochs(run), "verbose": 0}
         )
         run.model.stop_training = False
-        # Past Keras's own way to set it, which would make the optimizer a part of what is exported.
+        # Keras's own setter would make the optimizer a part of the exported model.
         object.__setattr__(run.model, "optimizer", run.optimizer)
         self.callback.on_train_begin()
 
@@ -114,6 +114,6 @@ class IteratorInitializerHook(Hook):
         self.iterator_initializer_func = iterator_initializer_func
 
     def begin(self, run: Run) -> None:
-        """Call it."""
+        """Call the function."""
         if self.iterator_initializer_func is not None:
             self.iterator_initializer_func(run)

@@ -7,17 +7,17 @@ import os
 import time
 from typing import Any
 
-from tf_image_classification.hooks.base import Hook, Run
+from tf_image_classification.hooks.base import EvaluatedRun, EvaluationHook
 from tf_image_classification.system import files
 
-_MOST_LINES = 100
+_MAX_LINES = 100
 
 
-class MetricFileHook(Hook):
-    """Writes every number of every evaluation as a line of JSON.
+class MetricFileHook(EvaluationHook):
+    """Writes every scalar metric of every evaluation as a line of JSON.
 
     Attributes:
-        path: the file, which the machine's own service reads.
+        path: the file that Vertex AI's service on the machine reads.
         trial: the trial's name.
     """
 
@@ -26,8 +26,8 @@ class MetricFileHook(Hook):
         self.trial = trial
         self._lines: list[dict[str, str | float]] = []
 
-    def after_evaluation(self, run: Run, evaluation: Any) -> None:
-        """Write the newest lines; older ones than the last hundred have been read."""
+    def after_evaluation(self, run: EvaluatedRun, evaluation: Any) -> None:
+        """Write the newest lines; the service has read all but the last hundred."""
         for name, value in evaluation.scalars().items():
             line: dict[str, str | float] = {
                 "timestamp": time.time(),
@@ -36,7 +36,7 @@ class MetricFileHook(Hook):
                 "global_step": str(run.step),
                 "checkpoint_path": "",
             }
-            self._lines = [*self._lines, line][-_MOST_LINES:]
+            self._lines = [*self._lines, line][-_MAX_LINES:]
         folder = os.path.dirname(self.path)
         if folder:
             os.makedirs(folder, exist_ok=True)

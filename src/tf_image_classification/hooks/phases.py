@@ -1,4 +1,4 @@
-"""Phases of one training: parts of the model that begin to learn later."""
+"""Staged unfreezing: parts of the model that begin to train at a later step."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from tf_image_classification.hooks.base import Hook, Run
 
 
 class UnfreezeHook(Hook):
-    """Keeps variables as they are until a step.
+    """Freezes variables until a step.
 
-    Statistics of batch normalisation are not held: ``freeze_batch_norm`` does that for the whole
-    run. With several hooks, each for a part of the model, it is unfrozen bit by bit.
+    Batch normalisation statistics are not frozen: ``freeze_batch_norm`` does that for the whole
+    run. Several hooks, each for a part of the model, unfreeze it gradually.
 
         train(MySpec(), settings, hooks=[UnfreezeHook(["features/"], at_step=500)])
 
     Attributes:
-        scopes: beginnings of variable paths.
-        at_step: number of steps after which they learn.
+        scopes: prefixes of variable paths.
+        at_step: number of steps after which they train.
     """
 
     on_every_worker = True
 
     def __init__(self, scopes: Sequence[str], *, at_step: int) -> None:
-        """Store what is held, and until when.
+        """Store the scopes and the step.
 
         Raises:
-            ConfigError: there is no scope, or the step is not 1 or more.
+            ConfigError: scopes is empty or a string, or the step is not 1 or more.
         """
         if isinstance(scopes, str) or not scopes or at_step < 1:
             raise ConfigError(
                 f"UnfreezeHook has scopes {scopes!r} and at_step {at_step!r}, expected a list of "
-                "beginnings of names and 1 step or more."
+                "name prefixes and 1 step or more."
             )
         self.scopes, self.at_step = tuple(scopes), at_step
 
     def begin(self, run: Run) -> None:
-        """See that each scope takes a variable.
+        """Check that each scope matches a variable.
 
         Raises:
-            ConfigError: one takes none.
+            ConfigError: one matches none.
         """
         paths = [v.path for v in run.model.trainable_variables]
         for scope in self.scopes:
@@ -52,8 +52,8 @@ class UnfreezeHook(Hook):
                     f"{did_you_mean(scope, parts)}"
                 )
 
-    def rate_share(self, path: str) -> Callable[[Any], Any] | None:
-        """0 until the step, then 1, for the variables that are held."""
+    def rate_fraction(self, path: str) -> Callable[[Any], Any] | None:
+        """0 until the step, then 1, for the frozen variables."""
         if not path.startswith(self.scopes):
             return None
         return lambda step: step >= self.at_step

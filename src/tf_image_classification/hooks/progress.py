@@ -1,4 +1,4 @@
-"""The progress bar: rate, remaining time, loss and the share of time spent waiting for input."""
+"""The progress bar: rate, remaining time, loss and the fraction of time spent waiting for input."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tf_image_classification.hooks.base import Every, Hook, Run
+from tf_image_classification.hooks.base import Hook, Run
+from tf_image_classification.hooks.cadence import Every
 
 
 class ProgressHook(Hook):
     """Shows a bar on standard error while the training runs.
 
     Attributes:
-        every: how often the loss is read for display; reading makes the host wait for the device.
+        every: when the loss is read for display; reading makes the host wait for the device.
     """
 
     def __init__(self, secs: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""Hooks that end a training: a loss that is no number, or no progress."""
+"""Hooks that end a training: for a loss that is not finite, or without progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tf_image_classification.hooks.base import Every, Hook, Run
+from tf_image_classification.hooks.base import Hook, Run
+from tf_image_classification.hooks.cadence import Every
 from tf_image_classification.hooks.checkpoints import is_improvement, scalar_metric
 
 log = logging.getLogger("tf_image_classification")
@@ -17,8 +18,8 @@ class NonFiniteLossHook(Hook):
     """Ends the run with an error when the loss is NaN or infinite, naming the step's examples.
 
     Attributes:
-        every: when to look; looking makes the host wait for the device. No checkpoint is ever
-            written without looking.
+        every: when to check; checking makes the host wait for the device. Every checkpoint is
+            preceded by a check anyway.
     """
 
     on_every_worker = True
@@ -31,7 +32,7 @@ class NonFiniteLossHook(Hook):
         self.every.start(run.step)
 
     def after_step(self, run: Run) -> None:
-        """Look when it is due.
+        """Check when it is due.
 
         Raises:
             NonFiniteLossError: the loss was not finite.
@@ -41,17 +42,17 @@ class NonFiniteLossHook(Hook):
 
 
 class EarlyStoppingHook(Hook):
-    """Ends the run as complete after some evaluations without a better value.
+    """Ends the run as complete after ``patience`` evaluations without improvement.
 
-    An evaluation whose value is NaN says nothing of progress: it is warned of and not counted.
+    An evaluation whose value is NaN is not counted, with a warning.
 
     Attributes:
         metric: the metric's name.
-        is_better_higher: whether more is better.
-        patience: evaluations without improvement that are borne.
+        is_better_higher: whether higher is better.
+        patience: evaluations without improvement after which the run ends.
     """
 
-    on_every_worker = True  # each knows the evaluation
+    on_every_worker = True  # each has the evaluation
 
     def __init__(self, metric: str, is_better_higher: bool, patience: int) -> None:
         self.metric = metric
@@ -61,7 +62,7 @@ class EarlyStoppingHook(Hook):
         self._without = 0
 
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
-        """Count, and stop when patience is at its end."""
+        """Count, and stop after ``patience`` evaluations without improvement."""
         value = scalar_metric(evaluation, self.metric)
         if math.isnan(value):
             log.warning(
@@ -81,10 +82,10 @@ class EarlyStoppingHook(Hook):
             )
 
     def state(self) -> dict[str, Any]:
-        """The metric, its best value and how long ago that was."""
+        """The metric, its best value and the number of evaluations since."""
         return {"metric": self.metric, "best": self._best, "without": self._without}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take them back, if they are of the same metric."""
+        """Restore them, if they are of the same metric."""
         if state.get("metric") == self.metric:
             self._best, self._without = state["best"], state["without"]

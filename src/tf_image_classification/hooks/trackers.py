@@ -1,8 +1,7 @@
-"""The numbers of a run in MLflow or Weights & Biases, as they are in the model folder.
+"""Experiment trackers: losses and evaluations logged to MLflow or Weights & Biases.
 
-Where both are told nothing by their own environment variables (``MLFLOW_TRACKING_URI``,
-``WANDB_MODE``), they write below the model folder and send nothing. A resumed run goes on in the
-same place.
+Unless their own environment variables (``MLFLOW_TRACKING_URI``, ``WANDB_MODE``) are set, both write
+below the model folder and send nothing. A resumed training continues the same tracked run.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.hooks.base import Every, Hook, Run
+from tf_image_classification.hooks.base import Hook, Run
+from tf_image_classification.hooks.cadence import Every
 from tf_image_classification.system import files
 
 TRACKERS = ("mlflow", "wandb")
@@ -23,10 +23,10 @@ _PROJECT = "tf_image_classification"
 
 
 class _TrackerHook(Hook):
-    """Sends settings once, then losses every so many steps and every evaluation.
+    """Logs settings once, then losses every N steps and every evaluation.
 
     Attributes:
-        every: when losses are sent.
+        every: when losses are logged.
     """
 
     package = ""
@@ -36,7 +36,7 @@ class _TrackerHook(Hook):
         self._id = ""
 
     def begin(self, run: Run) -> None:
-        """Open the tracked run, or go on with it.
+        """Open the tracked run, or continue it.
 
         Raises:
             ConfigError: the package is not installed.
@@ -52,20 +52,20 @@ class _TrackerHook(Hook):
         self._open(library, run)
 
     def after_step(self, run: Run) -> None:
-        """Send the loss and the rate."""
+        """Log the loss and the learning rate."""
         if self.every.is_due(run.step):
             self._send({"loss": run.loss(), "learning_rate": run.learning_rate()}, run.step)
 
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
-        """Send every number of the evaluation."""
+        """Log every scalar metric of the evaluation."""
         self._send({f"eval_{n}": v for n, v in evaluation.scalars().items()}, run.step)
 
     def state(self) -> dict[str, Any]:
-        """The tracked run's name, by which a resumed training finds it."""
+        """The tracked run's id, by which a resumed training finds it."""
         return {"id": self._id}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back that name."""
+        """Restore that id."""
         self._id = str(state["id"])
 
     def _open(self, library: Any, run: Run) -> None:
@@ -76,7 +76,7 @@ class _TrackerHook(Hook):
 
 
 class MlflowHook(_TrackerHook):
-    """The run in MLflow: ``MLFLOW_TRACKING_URI``, or ``mlflow/mlflow.db`` in the model folder."""
+    """Logs to MLflow: ``MLFLOW_TRACKING_URI``, or ``mlflow/mlflow.db`` in the model folder."""
 
     package = "mlflow"
 
@@ -102,16 +102,16 @@ class MlflowHook(_TrackerHook):
             self._client.log_metric(self._id, name, float(value), step=step)
 
     def on_stop(self, run: Run, reason: str) -> None:
-        """It will go on."""
+        """Mark the tracked run as killed; a resumed training continues it."""
         self._client.set_terminated(self._id, "KILLED")
 
     def end(self, run: Run) -> None:
-        """It is complete."""
+        """Mark the tracked run as finished."""
         self._client.set_terminated(self._id, "FINISHED")
 
 
 class WandbHook(_TrackerHook):
-    """The run in Weights & Biases: offline, in ``wandb/`` of the model folder, unless told else."""
+    """Logs to Weights & Biases: by default offline, in ``wandb/`` of the model folder."""
 
     package = "wandb"
 
@@ -136,16 +136,16 @@ class WandbHook(_TrackerHook):
         self._run.log({name: float(value) for name, value in values.items()}, step=step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write all pending values."""
         if self._run is not None:
             self._run.finish()
 
 
 def _folder(run: Run, name: str) -> pathlib.Path:
-    """A folder in the model folder.
+    """A local folder in the model folder, created.
 
     Raises:
-        ConfigError: that is remote.
+        ConfigError: the model folder is remote.
     """
     if files.is_remote(run.model_dir):
         raise ConfigError(
@@ -161,8 +161,8 @@ def tracker_hook(name: str, every: Every) -> Hook:
     """The hook of a tracker.
 
     Raises:
-        ConfigError: there is no such tracker.
+        ConfigError: the name is none of ``TRACKERS``.
     """
     if name not in TRACKERS:
-        raise ConfigError(f"trackers: {name!r} is none of {', '.join(TRACKERS)}.")
+        raise ConfigError(f"trackers: found {name!r}, expected {' or '.join(TRACKERS)}.")
     return MlflowHook(every) if name == "mlflow" else WandbHook(every)

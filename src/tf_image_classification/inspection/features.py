@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.config import DEFAULT_MAX_PIXELS
 from tf_image_classification.errors import counted
 from tf_image_classification.evaluation.label_errors import label_errors
 from tf_image_classification.inspection.findings import (
@@ -36,7 +37,11 @@ _MIN_OF_CLASS = 2 * _FOLDS
 
 
 def extract_features(
-    images: Sequence[ImageStats], backbone: str, weights: str, *, max_pixels: int = 100_000_000
+    images: Sequence[ImageStats],
+    backbone: str,
+    weights: str,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> npt.NDArray[np.float32]:
     """Features [N, D] of all images; zeros for broken images.
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.config import (
+    DEFAULT_MAX_PIXELS,
     FEWEST_LEVELS,
     FULL_RANGE,
     PixelRange,
@@ -99,7 +100,7 @@ class ImageStats:
     detail: float = 1.0
 
 
-def measure_image(row: Row, max_pixels: int = 100_000_000) -> ImageStats:
+def measure_image(row: Row, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageStats:
     """Statistics of one image; one that cannot be decoded has a ``problem`` and raises nothing."""
     from tf_image_classification.dataset.image.decode import decode_png16, decoder
     from tf_image_classification.dataset.image.diagnose import explain_failure, image_format
@@ -141,7 +142,9 @@ def measure_image(row: Row, max_pixels: int = 100_000_000) -> ImageStats:
     return found
 
 
-def decode_measured(stats: ImageStats, max_pixels: int = 100_000_000) -> npt.NDArray[np.uint8]:
+def decode_measured(
+    stats: ImageStats, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
     """Pixels of a usable image as they were measured, uint8 [H, W, 3]; the file is read again."""
     from tf_image_classification.dataset.image.decode import decode_image
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from tf_image_classification.dataset.label_discovery import class_column, kind_of
+from tf_image_classification.dataset.label_columns import class_column
+from tf_image_classification.dataset.label_discovery import kind_of
 from tf_image_classification.dataset.readers import Listing
 from tf_image_classification.dataset.readers.columns import typed
 from tf_image_classification.errors import ConfigError, did_you_mean

@@ -1,4 +1,4 @@
-"""What the labels of an example are, and how raw values become numbers; without TensorFlow."""
+"""Labels: their schema, and the encoding of raw values as numbers; without TensorFlow."""
 
 from tf_image_classification.labels.encoding import (
     Column,

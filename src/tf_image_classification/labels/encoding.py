@@ -1,8 +1,10 @@
-"""How labels as they stand in a source become numbers.
+"""Encoding of raw label values as numbers.
 
-    column = encode(Label("pet", depth=2, class_names=("cat", "dog")), ["dog", "cat"], str)
+A class has one number everywhere: its index in the vocabulary, which is fixed at training.
 
-A class has one number everywhere: its line in the vocabulary, which is fixed once, at training.
+>>> pet = Label("pet", depth=2, class_names=("cat", "dog"))
+>>> encode(pet, ["dog", "", "cat"], "row {}".format)
+Column(values=array([1, 0, 0]), present=array([ True, False,  True]))
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ class Column:
     """One label's numbers for a whole table.
 
     Attributes:
-        values: int64 [N] class numbers, float32 [N] real values, or float32 [N, depth] with 1 for
-            each of several classes; 0 where the label is missing.
-        present: bool [N], False where the label is missing.
+        values: int64 [N] class numbers, float32 [N] real values, or for multilabel float32 [N,
+            depth] of 0 and 1; 0 where the label is missing.
+        present: bool [N], the mask: False where the label is missing.
     """
 
     values: npt.NDArray[Any]
@@ -39,19 +41,19 @@ class Column:
 
 
 Value = str | int | float | tuple[float, ...]
-"""What a source holds for one example: a text, a number or several numbers; "" where unknown."""
+"""A raw label value of one example: a text, a number or a row of numbers; "" where missing."""
 
 
 def collect_vocabulary(label: Label, values: Iterable[Value]) -> tuple[str, ...]:
-    """The class names that a training set's values make, in the order that numbers them.
+    """The class names of a training set's values, in the order of their class numbers.
 
     Numbers are class numbers already, and so are texts that are all whole numbers from 0 to depth -
-    1. Other texts are sorted, numbers inside them by their value; those of an ordinal label by what
-    they say of their order. Texts of a multilabel are taken apart first.
+    1. Other texts are sorted, numbers inside them by value; those of an ordinal label by the order
+    inferred from the names. Multilabel texts are split first.
 
     Raises:
-        LabelError: there are not as many different texts as the label has classes, or those of an
-            ordinal label do not say their order.
+        LabelError: the number of different texts is not ``depth``, or the order of an ordinal
+            label's names cannot be inferred.
 
     Example:
         >>> collect_vocabulary(Label("pet", depth=2), ["dog", "cat", "dog"])
@@ -70,8 +72,8 @@ def collect_vocabulary(label: Label, values: Iterable[Value]) -> tuple[str, ...]
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise LabelError(
             f"Label {label.name!r} has depth {label.depth}, but the training set names "
-            f"{len(names)} classes: {shown}. Correct the depth in class_dict, or give all class "
-            "names, a line each, in a file with --labels."
+            f"{len(names)} classes: {shown}. Correct the depth in class_dict, or give a file of "
+            "all class names, one per line, with --labels."
         )
     return ordinal_names(label.name, names) if label.kind == ORDINAL else names
 
@@ -80,22 +82,26 @@ def ordinal_names(label: str, names: Collection[str]) -> tuple[str, ...]:
     """The class names of an ordinal label from lowest to highest.
 
     Raises:
-        LabelError: the names do not say their order.
+        LabelError: the order cannot be inferred from the names.
+
+    Example:
+        >>> ordinal_names("age", ["10-19", "<10", "60+"])
+        ('<10', '10-19', '60+')
     """
     ordered = in_order(names)
     if ordered is None:
         raise LabelError(
-            f"Label {label!r} is ordinal, but its texts do not say their order: "
-            f"{', '.join(natural_order(names)[:20])}. Give the class names from lowest to highest, "
-            f"a line each, in a file: --labels {label}=FILE."
+            f"Label {label!r} is ordinal, but the order of its classes cannot be inferred from "
+            f"their names: {', '.join(natural_order(names)[:20])}. Give a file of the class names "
+            f"from lowest to highest, one per line: --labels {label}=FILE."
         )
     return ordered
 
 
 def number_name(number: Any) -> str:
-    """What a class that is a number is called.
+    """The class name of a number.
 
-    Records hold real numbers in single precision, in which 1.1 is none of double precision's.
+    Records hold float32 numbers, so that 1.1 is not the float64 number 1.1.
 
     Example:
         >>> number_name(4011.0), number_name(float(np.float32(1.1)))
@@ -112,20 +118,26 @@ def _is_number_below(text: str, depth: int) -> bool:
 
 
 def split_classes(text: str) -> list[str]:
-    """The classes that a text names: ``cat|dog`` two, ``|`` none."""
+    """The class names in a multilabel text.
+
+    Example:
+        >>> split_classes("cat|dog"), split_classes("|")
+        (['cat', 'dog'], [])
+    """
     return [name for name in map(str.strip, text.split(SEPARATOR)) if name]
 
 
 def encode(label: Label, values: Sequence[Value], locate: Callable[[int], str]) -> Column:
-    """The numbers of a label as a source holds it; numbers beside texts are texts as well.
+    """The numbers of a label's raw values; with a text among them, all count as texts.
 
     Args:
-        label: the label; a class label has its vocabulary.
-        values: one an example, "" where unknown.
-        locate: what to call example i in a message, such as "train.csv line 7".
+        label: the label, with its vocabulary if it has classes.
+        values: one per example, "" where missing.
+        locate: the name of example i in messages, e.g. "train.csv line 7".
 
     Raises:
-        LabelError: as ``encode_texts`` and ``encode_numbers``; or an example has several values.
+        LabelError: as ``encode_texts`` and ``encode_numbers``; or an example has more than one
+            value.
     """
     if any(isinstance(value, str) and value for value in values):
         texts = [value if isinstance(value, str) else str(value) for value in values]
@@ -138,7 +150,7 @@ def encode(label: Label, values: Sequence[Value], locate: Callable[[int], str]) 
         value = values[i]
         row = value if isinstance(value, tuple) else (value,)
         if len(row) != width:
-            expected = "one" if width == 1 else f"{width}, one a class"
+            expected = "one" if width == 1 else f"{width}, one per class"
             raise LabelError(
                 f"{locate(i)}: label {label.name!r} has {len(row)} values, expected {expected}."
             )
@@ -158,15 +170,15 @@ def _check_utf_8(label: Label, texts: Sequence[str], locate: Callable[[int], str
 
 
 def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str]) -> Column:
-    """Numbers for a column of texts; an empty text or the declared marker is missing.
+    """The numbers of a column of texts; an empty text or the declared marker is missing.
 
     Args:
-        label: the label; a class label has its vocabulary.
-        texts: one text an example.
-        locate: what to call example i in a message, such as "train.csv line 7".
+        label: the label, with its vocabulary if it has classes.
+        texts: one per example.
+        locate: as ``encode``.
 
     Raises:
-        LabelError: a class is not in the vocabulary, or a text is not a number; names the place.
+        LabelError: a class is not in the vocabulary, or a text is not a number; with its location.
     """
     missing = label.missing_texts
     present = np.array([text not in missing for text in texts], dtype=bool)
@@ -187,10 +199,10 @@ def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str
         return numbers[name]
 
     if label.kind == MULTILABEL:
-        several = np.zeros([len(texts), label.depth], np.float32)
+        rows = np.zeros([len(texts), label.depth], np.float32)
         for i in np.flatnonzero(present).tolist():
-            several[i, [number_of(name, i) for name in split_classes(texts[i])]] = 1.0
-        return Column(several, present)
+            rows[i, [number_of(name, i) for name in split_classes(texts[i])]] = 1.0
+        return Column(rows, present)
     ids = np.zeros(len(texts), np.int64)
     for i in np.flatnonzero(present).tolist():
         ids[i] = number_of(texts[i], i)
@@ -205,7 +217,7 @@ def _real_value(label: Label, text: str, locate: Callable[[int], str], i: int) -
     if not abs(value) <= _LARGEST_VALUE:
         raise LabelError(
             f"{locate(i)}: label {label.name!r} is {text!r}, expected a finite float32 number. "
-            "Leave the cell empty when the value is not known."
+            "Leave the cell empty when the value is missing."
         )
     return value
 
@@ -216,19 +228,19 @@ def encode_numbers(
     given: npt.NDArray[np.bool_],
     locate: Callable[[int], str],
 ) -> Column:
-    """Class numbers or real values for a column of numbers read from records.
+    """Class numbers or real values of a column of numbers.
 
     Args:
         label: the label.
-        numbers: float or int [N]; [N, depth] for a label with several classes, 1 for each.
-        given: bool [N], False where the record has no such feature.
-        locate: what to call example i in a message.
+        numbers: float or int [N]; for multilabel 0 and 1 [N, depth].
+        given: bool [N], False where the source has no value.
+        locate: as ``encode``.
 
     Raises:
-        LabelError: a class number is not whole, or outside 0..depth-1; names the place.
+        LabelError: a class number is not whole, or outside 0..depth-1; with its location.
     """
     if label.kind == MULTILABEL:
-        return _several_numbers(label, numbers, given, locate)
+        return _multilabel_numbers(label, numbers, given, locate)
     column = _without_marker(label, Column(numbers, given))
     present = column.present
     if label.are_collected and label.is_class and present.any():
@@ -238,7 +250,7 @@ def encode_numbers(
         values = np.where(present & ~wrong, numbers, 0).astype(np.float32)
         expected = "a finite float32 number"
     else:
-        # NaN and what int64 cannot hold become -1, which is no class.
+        # NaN and numbers beyond int64 become -1, which is no class.
         holds = np.abs(numbers) < 2.0**62
         values = np.where(present, np.where(holds, numbers, -1), 0).astype(np.int64)
         wrong = present & ((values != numbers) | (values < 0) | (values >= label.depth))
@@ -248,14 +260,14 @@ def encode_numbers(
         raise LabelError(
             f"{locate(i)}: label {label.name!r} is {numbers[i]:g}, expected {expected} "
             f"({int(wrong.sum())} such labels). Correct the records or the depth in class_dict; if "
-            f"{numbers[i]:g} marks a label that is not known, declare it: "
+            f"{numbers[i]:g} marks a missing label, declare it: "
             f"Label({label.name!r}, ..., missing={numbers[i]:g})."
         )
     return Column(values, present)
 
 
 def _numbers_by_name(label: Label, column: Column, locate: Callable[[int], str]) -> Column:
-    """Class numbers where the classes are called by the numbers that the training set has."""
+    """Class numbers where the class names are the numbers in the training set."""
     names = {name: i for i, name in enumerate(label.class_names)}
     ids = np.zeros(len(column.values), np.int64)
     for i in np.flatnonzero(column.present).tolist():
@@ -264,16 +276,15 @@ def _numbers_by_name(label: Label, column: Column, locate: Callable[[int], str])
         if name not in names:
             shown = ", ".join(label.class_names[:5]) + (", ..." if label.depth > 5 else "")
             raise LabelError(
-                f"{locate(i)}: label {label.name!r} is the number {number:g}, but the classes are "
-                f"known by the names found in the training set ({shown}), and none is called so. "
-                "Train with --labels FILE, which gives all names in the order of their numbers, "
-                "or correct the label."
+                f"{locate(i)}: label {label.name!r} is the number {number:g}, which is none of the "
+                f"class names found in the training set ({shown}). Train with --labels FILE, a "
+                "file of all class names in the order of their numbers, or correct the label."
             )
         ids[i] = names[name]
     return Column(ids, column.present)
 
 
-def _several_numbers(
+def _multilabel_numbers(
     label: Label,
     numbers: npt.NDArray[Any],
     given: npt.NDArray[np.bool_],
@@ -292,7 +303,7 @@ def _without_marker(label: Label, column: Column) -> Column:
     marker = label.missing_number
     if marker is None:
         return column
-    # Records hold labels as float32, in which a marker such as -0.1 is another number.
+    # Records hold float32 labels, so that a marker like -0.1 is another number there.
     is_marker = (column.values == marker) | (column.values == float(np.float32(marker)))
     if math.isnan(marker):
         is_marker = np.isnan(column.values)
@@ -301,16 +312,20 @@ def _without_marker(label: Label, column: Column) -> Column:
 
 
 def read_class_names(text: str, path: str) -> tuple[str, ...]:
-    """Class names from the text of a labels file: a line each, a class's number is its line.
+    r"""Class names from the text of a labels file: one per line, in the order of their numbers.
 
     Raises:
         LabelError: the file is empty, has an empty line in the middle, or names a class twice.
+
+    Example:
+        >>> read_class_names("cat\ndog\n", "labels.txt")
+        ('cat', 'dog')
     """
     names = [unicodedata.normalize("NFC", line.strip()) for line in re.split(r"\r\n|\r|\n", text)]
     while names and not names[-1]:
         names.pop()
     if not names:
-        raise LabelError(f"{path} holds no class names, expected one a line.")
+        raise LabelError(f"{path} has no class names, expected one per line.")
     first_lines: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name:
@@ -324,7 +339,7 @@ def read_class_names(text: str, path: str) -> tuple[str, ...]:
 
 
 def example_values(label: Label, count: int) -> npt.NDArray[Any]:
-    """Made-up labels of as many examples, in the form of a column's values."""
+    """Synthetic labels of ``count`` examples, in the form of ``Column.values``."""
     numbers = np.arange(count)
     if label.kind == MULTILABEL:
         return np.asarray(numbers[:, None] % (np.arange(label.depth) + 2) == 0, np.float32)

@@ -1,7 +1,9 @@
-"""The order of classes that their names give: numbers by value, ranges by their ends.
+"""The order of classes, inferred from numbers and ranges in their names.
 
-in_order(["1.0", "1.5", "1.25"])     # ("1.0", "1.25", "1.5")
-in_order(["low", "high"])            # None: nothing says which is first
+>>> in_order(["1.0", "1.5", "1.25"])
+('1.0', '1.25', '1.5')
+>>> in_order(["low", "high"]) is None
+True
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ _FORMS = (
 
 
 def in_order(names: Collection[str]) -> tuple[str, ...] | None:
-    """Class names from lowest to highest, or None where the names do not say it for certain.
+    """Class names from lowest to highest, or None if the order is not certain.
 
-    Numbers, ranges such as ``0.25-0.5`` and open ends such as ``<10`` and ``60+`` are understood,
-    with words around them that all names share (``grade 1``, ``3 years``), or a word after each
-    (``1 - poor``, ``2 - fair``). Ranges may touch; they must not overlap.
+    Parses numbers, ranges (``0.25-0.5``) and open ends (``<10``, ``60+``), with words around them
+    that all names share (``grade 1``) or a word after each (``1 - poor``, ``2 - fair``). Ranges
+    may touch; they must not overlap.
 
     Example:
         >>> in_order(["60+", "<10", "10-19"])
@@ -52,7 +54,7 @@ def in_order(names: Collection[str]) -> tuple[str, ...] | None:
 
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Names sorted as people would: numbers inside them by their value.
+    """Names in natural sort order: numbers inside them by value.
 
     Example:
         >>> natural_order(["a10", "a2", "-1", "b"])
@@ -65,11 +67,11 @@ def _natural_key(text: str) -> tuple[Any, ...]:
     if re.fullmatch(r"-\d+", text):
         return ((-1, int(text), ""),), text
     parts = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", text))
-    return parts, text  # the text itself tells a1 and a01 apart, which the numbers do not
+    return parts, text  # the text distinguishes a1 and a01, which the numbers do not
 
 
 def _without_shared_words(names: list[str]) -> list[str]:
-    """Names without the letters before and after the numbers, if all have the same there."""
+    """Names without the letters before and after the numbers, if all names share them."""
     outer = [re.fullmatch(r"([^\W\d]*[\s_\-:]*)(.*?)([\s_\-]*[^\W\d]*\.?)", name) for name in names]
     before = {match[1] for match in outer if match}
     after = {match[3].removesuffix("s") for match in outer if match}
@@ -82,7 +84,7 @@ def _without_shared_words(names: list[str]) -> list[str]:
 
 
 def _beginning(name: str) -> str:
-    """The number or range that a name begins with, where words follow it."""
+    """The number or range at the start of a name, if words follow it."""
     match = re.match(r"([<>=\u2264\u2265]*\s*[\d.,+\-\u2013\s]*\d\+?)[\s\-_.:)]+[^\W\d]", name)
     return match[1] if match else name
 

@@ -1,7 +1,8 @@
-"""What the labels of an example are: their kinds and their classes.
+"""The label schema: names, kinds and classes of the labels of every example.
 
-schema = LabelSchema.from_class_dict([{"name": "digit", "depth": 10, "one-hot": True}])
-schema = schema.with_vocabularies({"digit": ["zero", "one", ...]})
+>>> schema = LabelSchema.from_class_dict([{"name": "pet", "depth": 2, "one-hot": True}])
+>>> schema.with_vocabularies({"pet": ["cat", "dog"]})["pet"].class_names
+('cat', 'dog')
 """
 
 from __future__ import annotations
@@ -33,18 +34,34 @@ _KIND_ALIASES = {
 }
 
 THRESHOLDS, EXPECTATION, DISTRIBUTION = CODINGS = ("thresholds", "expectation", "distribution")
-"""What a model's outputs say of an ordinal label."""
+"""Meanings of a model's outputs for an ordinal label; see ``Label.coding``."""
 
 SEPARATOR = "|"
-"""Stands between the classes of a label that can have several: ``cat|dog``; alone: none."""
+"""Separates the classes of a multilabel text: ``cat|dog``; alone: no class."""
 
 RESERVED_NAMES = ("id", "uri", "error")
-"""Columns of the files of predictions beside those of labels."""
+"""Columns of prediction files besides those of labels."""
 
 
 def kind_named(name: str) -> str:
-    """The kind that a name stands for; earlier names are accepted, unknown ones are returned."""
+    """The kind with this name or earlier name; an unknown name is returned as it is.
+
+    Example:
+        >>> kind_named("several"), kind_named("ordinal"), kind_named("ordinl")
+        ('multilabel', 'ordinal', 'ordinl')
+    """
     return _KIND_ALIASES.get(name, name)
+
+
+def with_kinds_named(entries: Iterable[str]) -> list[str]:
+    """Entries ``name=kind`` of the setting ``label_kinds`` with the current names of the kinds.
+
+    Example:
+        >>> with_kinds_named(["tags=several", "age=ordinal"])
+        ['tags=multilabel', 'age=ordinal']
+    """
+    parts = (entry.rpartition("=") for entry in entries)
+    return [f"{name}{equals}{kind_named(kind)}" for name, equals, kind in parts]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,27 +72,26 @@ class Label:
         name: the feature's name in a record and the column's name in a CSV; not one of
             ``RESERVED_NAMES``.
         depth: number of classes; not used for a real-valued label.
-        one_hot: True for a class label, False for a real-valued one; the older way to say ``kind``.
+        one_hot: True for classes, False for regression; the older form of ``kind``.
         weight: factor of this label's loss in the sum over labels.
-        missing: raw value that says "not known", such as -1, "unknown" or NaN; such a label is left
-            out of the loss and of the metrics. An empty CSV cell and an absent feature always mean
-            that.
+        missing: raw value of a missing label, e.g. -1, "unknown" or NaN; missing labels are left
+            out of the loss and the metrics. An empty CSV cell and an absent feature are always
+            missing.
         class_names: a name for each class, or empty until the vocabulary is fixed.
         are_collected: whether the class names were collected from the texts of a training set, in
-            sorted order, so that a class number from elsewhere says nothing.
+            sorted order, so that class numbers from other sources have no meaning.
         kind: "single-label", "ordinal" (ordered classes, e.g. ages), "multilabel" (any number of
             the classes at once) or "regression" (a real number). The earlier names "class",
             "several" and "value" are accepted too.
-        coding: what the model's outputs for an ordinal label are. "thresholds": depth - 1 logits,
-            of being above each class for those above the one before (CORN, Shi et al., arXiv
-            2111.08851). "expectation": a logit a class, trained like a class label, of which the
-            expected value is predicted (DEX, Rothe et al., IJCV 2018). "distribution": the same,
-            trained against a bell curve around the label (Geng, arXiv 1408.6027).
-        spread: standard deviation of that bell curve, in classes; by itself a fiftieth of them, at
-            least a half.
+        coding: meaning of the model's outputs for an ordinal label. "thresholds": depth - 1 logits
+            of the conditional probabilities to exceed a class (CORN, Shi et al., arXiv 2111.08851).
+            "expectation": a logit per class, trained with cross-entropy; the prediction is the
+            expected value (DEX, Rothe et al., IJCV 2018). "distribution": the same, trained against
+            a normal distribution around the label (Geng, arXiv 1408.6027).
+        spread: standard deviation of that distribution, in classes; default depth / 50, min 0.5.
         one_hot_rows: whether ``metric_ops`` and ``losses`` get this class label as one-hot rows
             [n, depth] instead of class numbers [n]. A dictionary in ``class_dict`` without
-            ``kind`` sets it, because the programs of 2018 expect it.
+            ``kind`` sets it, as programs of 2018 expect.
     """
 
     name: str
@@ -104,7 +120,7 @@ class Label:
         if self.has_classes and (not isinstance(self.depth, int) or self.depth < fewest):
             raise SpecError(
                 f"class_dict: label {self.name!r} has depth {self.depth!r}; a class label needs at "
-                f"least {fewest} classes. For a real-valued label set one_hot to False."
+                f"least {fewest} classes. For regression set kind to {REGRESSION!r}."
             )
         if not self.weight >= 0:
             raise SpecError(
@@ -117,7 +133,7 @@ class Label:
         if not self.class_names:
             return
         if not self.has_classes:
-            raise SpecError(f"class_dict: real-valued label {self.name!r} has class names.")
+            raise SpecError(f"class_dict: regression label {self.name!r} has class names.")
         if len(self.class_names) != self.depth:
             raise SpecError(
                 f"Label {self.name!r} has depth {self.depth} but {len(self.class_names)} class "
@@ -126,8 +142,8 @@ class Label:
         joined = [name for name in self.class_names if SEPARATOR in name]
         if self.kind == MULTILABEL and joined:
             raise SpecError(
-                f"Label {self.name!r} has a class called {joined[0]!r}, but {SEPARATOR!r} stands "
-                "between the classes of an example that has several. Rename the class."
+                f"Label {self.name!r} has a class called {joined[0]!r}, but {SEPARATOR!r} "
+                "separates the classes of a multilabel text. Rename the class."
             )
         repeated = _repeated(self.class_names)
         if repeated:
@@ -164,7 +180,7 @@ class Label:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the label speaks of classes rather than of a real value."""
+        """Whether the label has classes, that is, is no regression label."""
         return self.kind != REGRESSION
 
     @property
@@ -174,14 +190,14 @@ class Label:
 
     @property
     def logits_shape(self) -> tuple[int, ...]:
-        """The shape of a model's output for one example."""
+        """The shape of the model's logits for one example."""
         if not self.has_classes:
             return ()
         return (self.depth - 1,) if self.coding == THRESHOLDS else (self.depth,)
 
     @property
     def has_softmax(self) -> bool:
-        """Whether the logits compete for one class."""
+        """Whether the probabilities are the softmax of the logits."""
         return self.is_class and self.coding != THRESHOLDS
 
     @property
@@ -190,15 +206,20 @@ class Label:
         return self.kind in (SINGLE_LABEL, MULTILABEL) or self.coding == EXPECTATION
 
     def describe(self) -> str:
-        """The kind in words, such as "10 classes"."""
+        """The kind in words.
+
+        Example:
+            >>> Label("tags", depth=3, kind="multilabel").describe()
+            '3 classes, multilabel'
+        """
         if not self.has_classes:
-            return "real value"
-        more = {ORDINAL: f" in order ({self.coding})", MULTILABEL: ", any number at once"}
+            return "regression"
+        more = {ORDINAL: f", ordinal ({self.coding})", MULTILABEL: ", multilabel"}
         return f"{self.depth} classes{more.get(self.kind, '')}"
 
     @property
     def missing_number(self) -> float | None:
-        """The marker for missing as a number, NaN included; None when it is none."""
+        """The marker for missing as a number, NaN included; None without a numeric marker."""
         try:
             return None if self.missing is None else float(self.missing)
         except ValueError:
@@ -206,9 +227,9 @@ class Label:
 
     @property
     def missing_texts(self) -> frozenset[str]:
-        """The texts that say missing: the empty one, and the marker's in its usual spellings.
+        """The texts of a missing label: the empty one, and usual spellings of the marker.
 
-        None of several classes is known; none where one is expected is not.
+        ``|`` alone is no class for multilabel, and missing for other kinds.
         """
         number = self.missing_number
         return frozenset(
@@ -218,7 +239,7 @@ class Label:
         )
 
     def named_classes(self) -> tuple[str, ...]:
-        """The class names, or the numbers while no vocabulary is fixed."""
+        """The class names, or class numbers as texts before the vocabulary is fixed."""
         return self.class_names or tuple(map(str, range(self.depth if self.has_classes else 0)))
 
 
@@ -239,7 +260,7 @@ class LabelSchema:
     def from_class_dict(cls, class_dict: Iterable[Mapping[str, Any] | Label]) -> LabelSchema:
         """The schema of a spec's ``class_dict``: dictionaries, ``Label`` objects or both.
 
-        A class label that a dictionary without ``kind`` describes has ``one_hot_rows``.
+        A class label from a dictionary without ``kind`` has ``one_hot_rows``.
 
         Raises:
             SpecError: an entry has unknown keys, or is inconsistent.
@@ -268,12 +289,12 @@ class LabelSchema:
 
     @property
     def class_labels(self) -> tuple[Label, ...]:
-        """The labels of which each example has one class."""
+        """The single-label and ordinal labels."""
         return tuple(label for label in self.labels if label.is_class)
 
     @property
     def labels_with_classes(self) -> tuple[Label, ...]:
-        """The labels that have a vocabulary."""
+        """The labels with classes, that is, all but regression."""
         return tuple(label for label in self.labels if label.has_classes)
 
     def with_vocabularies(
@@ -283,7 +304,7 @@ class LabelSchema:
 
         Args:
             vocabularies: class names by label.
-            collected: labels whose names were collected from the texts of a training set.
+            collected: labels whose names were collected from a training set's texts.
 
         Raises:
             SpecError: a vocabulary's length is not the label's depth, or it names a class twice.
@@ -307,12 +328,12 @@ class LabelSchema:
         )
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The schema as plain values, for the model folder."""
+        """The schema as plain values, for JSON."""
         return [dataclasses.asdict(label) for label in self.labels]
 
     @classmethod
     def from_json(cls, value: Iterable[Mapping[str, Any]]) -> LabelSchema:
-        """The schema from what ``to_json`` gave."""
+        """The schema from ``to_json``, also with the earlier names of kinds."""
         return cls(tuple(Label(**entry) for entry in value))
 
 

@@ -1,9 +1,11 @@
-"""Metrics of class labels.
+"""Metrics of labels with one class per example, single-label and ordinal.
 
-``labels`` and ``predictions`` are class numbers [n] unless said otherwise, or one-hot rows [n, D],
-which are converted; ``weights`` [n], 0 or more, weighs the examples, 0 leaves one out. Without
-weights all counts are whole numbers, so that results do not depend on how the examples were split.
-NaN when there was no example.
+``labels`` and ``predictions`` are class numbers [n] unless the function names another shape, or
+one-hot rows [n, D]. ``weights`` [n], 0 or more, or None: an example of weight 0 is left out.
+``name`` is accepted as in tf.metrics and not used: the key in ``metric_ops`` names the metric.
+Without weights all sums are whole numbers, so that the result is the same for every split into
+batches. Without examples the result is NaN. Every function raises ``SpecError`` when shapes
+differ, a value is no class number, or a tensor is symbolic.
 """
 
 from __future__ import annotations
@@ -14,69 +16,32 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.merging import StreamingMetric, Sums
+from tf_image_classification.metrics.merging import StreamingMetric, Sums, mean_metric
 from tf_image_classification.metrics.metric_inputs import (
     Array,
     classes,
     ratio,
     rows,
     scored,
-    size,
     tally,
-    total,
 )
 
-LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
-"""Every log loss counts a smaller probability as this one, as scikit-learn does with float32, so
-that one example costs 15.9 at most."""
+MIN_PROBABILITY = float(np.finfo(np.float32).eps)
+"""Every log loss clips probabilities from below at this value, as scikit-learn does with float32,
+so that one example contributes at most 15.9."""
 
 
 def accuracy(
     labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
 ) -> StreamingMetric:
-    """The fraction of examples whose class was predicted, 0..1.
-
-    Raises:
-        SpecError: shapes differ, a value is no class number, or a tensor is symbolic.
+    """The fraction of examples whose class is predicted, 0..1.
 
     Example:
         >>> accuracy([0, 1, 2, 2], [0, 1, 1, 2]).result()
         0.75
     """
-    a, b, kept = _class_pair("accuracy", labels, predictions, weights, None)
-    return _fraction("accuracy", a == b, kept)
-
-
-def worst_group_accuracy(
-    labels: Any, predictions: Any, groups: Any, num_groups: int, *, fewest: int = 5
-) -> StreamingMetric:
-    """The accuracy of the group of examples in which it is least, 0..1.
-
-    Args:
-        labels: class numbers [n].
-        predictions: class numbers [n].
-        groups: each example's group [n], 0 to num_groups - 1; -1 for none.
-        num_groups: of the whole set.
-        fewest: smaller groups say nothing.
-
-    Raises:
-        SpecError: shapes differ, a value is no class number, or a tensor is symbolic.
-    """
-    a, b, _ = _class_pair("worst_group_accuracy", labels, predictions, None, None)
-    places = np.asarray(groups)
-    inside = places >= 0
-    sums = {
-        "right": np.bincount(places[inside], (a == b)[inside], num_groups).astype(np.int64),
-        "count": np.bincount(places[inside], minlength=num_groups),
-    }
-
-    def worst(sums: Sums) -> float:
-        enough = sums["count"] >= fewest
-        if not enough.any():
-            return float("nan")
-        return float((sums["right"][enough] / sums["count"][enough]).min())
-
-    return StreamingMetric(sums, worst, f"worst_group_accuracy(fewest={fewest})")
+    a, b, weights = _class_pair("accuracy", labels, predictions, weights, None)
+    return mean_metric("accuracy", a == b, weights)
 
 
 def top_k(
@@ -84,19 +49,12 @@ def top_k(
 ) -> StreamingMetric:
     """The fraction of examples whose class is among the k highest scores, 0..1.
 
-    Of equal scores the lower class number comes first, as in ``argmax``, so that the top 1 is the
-    accuracy, and a model that scores all classes alike is not right every time. An example with a
-    score that is not finite is a miss.
-
-    Args:
-        labels: class numbers [n].
-        predictions: probabilities or logits [n, D].
-        k: 1 or more.
-        weights: [n] or None.
-        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
+    Of equal scores the lower class number comes first, as in ``argmax``: the top 1 is the accuracy,
+    and a model with equal scores for all classes is not always right. An example with a score that
+    is not finite is a miss. ``predictions`` are probabilities or logits [n, D].
 
     Raises:
-        SpecError: shapes do not fit, a label is no class, k is below 1, or a tensor is symbolic.
+        SpecError: as all metrics of this module, or k is below 1.
 
     Example:
         >>> top_k([0, 1], [[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]], k=2).result()
@@ -104,8 +62,8 @@ def top_k(
     """
     if k < 1:
         raise SpecError(f"top_k: k is {k}, expected 1 or more.")
-    numbers, scores, kept = scored("top_k", weights, labels, predictions)
-    return _fraction(f"top_k(k={k})", is_in_top(numbers, scores, k), kept)
+    numbers, scores, weights = scored("top_k", weights, labels, predictions)
+    return mean_metric(f"top_k(k={k})", is_in_top(numbers, scores, k), weights)
 
 
 def is_in_top(numbers: Array, scores: Array, k: int) -> Array:
@@ -123,34 +81,34 @@ def log_loss(
 ) -> StreamingMetric:
     """The mean of -ln(probability of the true class), 0..15.9.
 
-    Args:
-        labels: class numbers [n].
-        probabilities: [n, D], each row adding up to 1; a NaN among them makes the result NaN.
-        weights: [n] or None.
-        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
+    ``probabilities`` [n, D]: each row adds up to 1; a NaN among them makes the result NaN.
 
     Raises:
-        SpecError: shapes do not fit, a label is no class, a row is no distribution, or a tensor is
-            symbolic.
+        SpecError: as all metrics of this module, or a row is no distribution.
+
+    Example:
+        >>> round(log_loss([0, 1], [[0.5, 0.5], [0.5, 0.5]]).result(), 4)
+        0.6931
     """
-    numbers, values, kept = scored("log_loss", weights, labels, probabilities)
-    # 1 %: what a softmax in bfloat16 may be off. Comparisons with NaN are False: it passes.
+    numbers, values, weights = scored("log_loss", weights, labels, probabilities)
+    # 1 %: the rounding of a softmax in bfloat16. Comparisons with NaN are False, so NaN passes.
     wrong = (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 0.01)
     if wrong.any():
         row = values[wrong][0]
         raise SpecError(
-            f"log_loss: a row of probabilities adds up to {row.sum():g} with {row.min():g} as its "
-            "least, expected numbers of 0 or more that add up to 1. Logits need tf.nn.softmax."
+            f"log_loss: a row of probabilities adds up to {row.sum():g} with minimum "
+            f"{row.min():g}, expected numbers of 0 or more that add up to 1. Logits need "
+            "tf.nn.softmax."
         )
-    losses = negative_logs(numbers, values)
-    sums = {"correct": total(kept, losses), "count": size(kept, len(losses))}
-    return StreamingMetric(sums, compute_fraction, "log_loss")
+    return mean_metric("log_loss", negative_logs(numbers, values), weights)
 
 
-def negative_logs(numbers: Array, probabilities: Array) -> Array:
-    """What ``log_loss`` is the mean of, float64 [n]."""
+def negative_logs(
+    numbers: Array, probabilities: Array, min_probability: float = MIN_PROBABILITY
+) -> Array:
+    """The log loss of each example, float64 [n]."""
     of_label = probabilities[np.arange(len(numbers)), numbers].astype(np.float64)
-    return np.asarray(-np.log(np.clip(of_label, LEAST_PROBABILITY, 1.0)))
+    return np.asarray(-np.log(np.clip(of_label, min_probability, 1.0)))
 
 
 def precision(
@@ -177,11 +135,10 @@ def precision(
             which equals the accuracy. None: the array [D], NaN for a class that is never
             predicted (for ``recall``: that no label has).
         positive_class: 0 or 1, for "binary".
-        name: accepted as in tf.metrics and not used; the metric's key in metric_ops names it.
+        name: as in all metrics of this module.
 
     Raises:
-        SpecError: the options do not fit each other, shapes differ, a value is no class, or a
-            tensor is symbolic.
+        SpecError: as all metrics of this module, or the options do not fit each other.
 
     Example:
         >>> precision([0, 1, 1], [1, 1, 1], weights=[1, 1, 2]).result()
@@ -205,8 +162,12 @@ def recall(
 ) -> StreamingMetric:
     """The fraction of a class's examples that are predicted as it, 0..1.
 
-    In a mean, a class without labels counts as 0 if it is predicted somewhere. Arguments and errors
-    are those of ``precision``.
+    In a mean, a class without labels counts as 0 if it is predicted. Arguments and errors as
+    ``precision``.
+
+    Example:
+        >>> recall([0, 1, 1, 1], [0, 1, 0, 0], num_classes=2, average=None).result().round(3)
+        array([1.   , 0.333])
     """
     options = (num_classes, average, positive_class)
     return _per_class("recall", labels, predictions, weights, *options)
@@ -224,9 +185,12 @@ def f1(
 ) -> StreamingMetric:
     """The harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), 0..1.
 
-    NaN for a class that is neither a label nor a prediction anywhere. "macro" is the mean of the
-    classes' values, not the value of mean precision and recall. Arguments and errors are those of
-    ``precision``.
+    NaN for a class without labels and predictions. "macro" is the mean of the classes' F1, not the
+    F1 of mean precision and mean recall. Arguments and errors as ``precision``.
+
+    Example:
+        >>> round(f1([0, 1, 2], [0, 1, 1], num_classes=3, average="macro").result(), 4)
+        0.5556
     """
     options = (num_classes, average, positive_class)
     return _per_class("f1", labels, predictions, weights, *options)
@@ -240,17 +204,14 @@ def mean_per_class_accuracy(
     *,
     name: str | None = None,
 ) -> StreamingMetric:
-    """The mean of the classes' own accuracies, over the classes among the labels, 0..1.
+    """The mean recall of the classes that occur among the labels (balanced accuracy), 0..1.
 
-    Also called balanced accuracy: each class counts the same, however many examples it has.
-
-    Raises:
-        SpecError: shapes differ, a value is no class, or a tensor is symbolic.
+    Example:
+        >>> mean_per_class_accuracy([0, 0, 0, 1], [0, 0, 0, 0], num_classes=2).result()
+        0.5
     """
-    metric = "mean_per_class_accuracy"
-    a, b, kept = _class_pair(metric, labels, predictions, weights, num_classes)
-    sums = _class_sums(a, b, kept, num_classes)
-    return StreamingMetric(sums, compute_balanced, f"{metric}(num_classes={num_classes})")
+    counts = _class_counts("mean_per_class_accuracy", labels, predictions, weights, num_classes)
+    return of_counts("recall", "balanced", counts)
 
 
 def confusion_matrix(
@@ -258,10 +219,7 @@ def confusion_matrix(
 ) -> StreamingMetric:
     """Counts, int64 [num_classes, num_classes]: rows are true classes, columns predicted ones.
 
-    Zeros when there was no example.
-
-    Raises:
-        SpecError: shapes differ, a value is no class, or a tensor is symbolic.
+    Zeros without examples.
 
     Example:
         >>> confusion_matrix([0, 1, 1], [0, 0, 1], num_classes=2).result().tolist()
@@ -273,28 +231,45 @@ def confusion_matrix(
     return StreamingMetric({"counts": counts}, _compute_counts, kind)
 
 
+def worst_group_accuracy(
+    is_right: Array, groups: Array, num_groups: int, *, min_examples: int = 5
+) -> StreamingMetric:
+    """The lowest accuracy of a group of examples, 0..1.
+
+    Args:
+        is_right: bool [n].
+        groups: each example's group [n], 0 to num_groups - 1; -1 for none.
+        num_groups: of the whole set.
+        min_examples: smaller groups are left out.
+
+    Example:
+        >>> right = np.array([True, True, False, True])
+        >>> worst_group_accuracy(right, np.array([0, 0, 1, 1]), 2, min_examples=2).result()
+        0.5
+    """
+    inside = groups >= 0
+    sums = {
+        "right": np.bincount(groups[inside], is_right[inside], num_groups).astype(np.int64),
+        "count": np.bincount(groups[inside], minlength=num_groups),
+    }
+
+    def worst(sums: Sums) -> float:
+        enough = sums["count"] >= min_examples
+        if not enough.any():
+            return float("nan")
+        return float((sums["right"][enough] / sums["count"][enough]).min())
+
+    return StreamingMetric(sums, worst, f"worst_group_accuracy(min_examples={min_examples})")
+
+
 def _class_pair(
     metric: str, labels: Any, predictions: Any, weights: Any, num_classes: int | None
 ) -> tuple[Array, Array, Array | None]:
     if num_classes is not None and num_classes < 2:
         raise SpecError(f"{metric}: num_classes is {num_classes}, expected 2 or more.")
-    (a, b), kept = rows(metric, weights, labels=labels, predictions=predictions)
+    (a, b), weights = rows(metric, weights, labels=labels, predictions=predictions)
     true = classes(metric, "labels", a, num_classes)
-    return true, classes(metric, "predictions", b, num_classes), kept
-
-
-def _fraction(kind: str, hits: Array, weights: Array | None) -> StreamingMetric:
-    sums = {"correct": total(weights, hits), "count": size(weights, len(hits))}
-    return StreamingMetric(sums, compute_fraction, kind)
-
-
-def _class_sums(a: Array, b: Array, weights: Array | None, num_classes: int) -> Sums:
-    hit = a == b
-    return {
-        "hits": tally(a[hit], None if weights is None else weights[hit], num_classes),
-        "labelled": tally(a, weights, num_classes),
-        "predicted": tally(b, weights, num_classes),
-    }
+    return true, classes(metric, "predictions", b, num_classes), weights
 
 
 def _per_class(
@@ -322,31 +297,51 @@ def _per_class(
             f"average={average!r}. Give num_classes, the same in each batch; positive_class is for "
             'average="binary" only.'
         )
-    num = num_classes or 2
-    a, b, kept = _class_pair(metric, labels, predictions, weights, num)
-    compute = functools.partial(compute_of_counts, metric, average, positive_class)
-    options = f"positive_class={positive_class}" if average == "binary" else f"num_classes={num}"
-    kind = f"{metric}(average={average}, {options})"
-    return StreamingMetric(_class_sums(a, b, kept, num), compute, kind)
+    counts = _class_counts(metric, labels, predictions, weights, num_classes or 2)
+    return of_counts(metric, average, counts, positive_class)
 
 
-def compute_fraction(sums: Sums) -> Any:
-    """``correct`` over ``count``."""
-    return ratio(sums["correct"], sums["count"])
+def _class_counts(
+    metric: str, labels: Any, predictions: Any, weights: Any, num_classes: int
+) -> Sums:
+    a, b, weights = _class_pair(metric, labels, predictions, weights, num_classes)
+    return class_counts(a, b, weights, num_classes)
+
+
+def class_counts(truth: Array, predicted: Array, weights: Array | None, num_classes: int) -> Sums:
+    """The counts of each class, [D], that ``of_counts`` takes, from class numbers [n]."""
+    hit = truth == predicted
+    return {
+        "hits": tally(truth[hit], None if weights is None else weights[hit], num_classes),
+        "labelled": tally(truth, weights, num_classes),
+        "predicted": tally(predicted, weights, num_classes),
+    }
+
+
+def of_counts(
+    metric: str, average: str | None, counts: Sums, positive_class: int = 1
+) -> StreamingMetric:
+    """Precision, recall or F1 from counts of classes, for every label with classes.
+
+    Args:
+        metric: "precision", "recall" or "f1".
+        average: as ``precision``, or "balanced": the mean over the classes that some label has.
+        counts: "hits", "labelled" and "predicted" of each class, [D].
+        positive_class: as ``precision``.
+    """
+    compute = functools.partial(_compute_of_counts, metric, average, positive_class)
+    is_binary = average == "binary"
+    option = (
+        f"positive_class={positive_class}" if is_binary else f"num_classes={len(counts['hits'])}"
+    )
+    return StreamingMetric(counts, compute, f"{metric}(average={average}, {option})")
 
 
 def _compute_counts(sums: Sums) -> Any:
     return sums["counts"]
 
 
-def compute_balanced(sums: Sums) -> Any:
-    """The mean recall of the classes that some example has, from the same sums."""
-    each = ratio(sums["hits"], sums["labelled"])
-    return _mean_of(each, sums["labelled"] > 0)
-
-
-def compute_of_counts(metric: str, average: str | None, positive_class: int, sums: Sums) -> Any:
-    """Precision, recall or F1 from ``hits``, ``labelled`` and ``predicted`` of each class, [D]."""
+def _compute_of_counts(metric: str, average: str | None, positive_class: int, sums: Sums) -> Any:
     hits, labelled, predicted = sums["hits"], sums["labelled"], sums["predicted"]
     whole = {"precision": predicted, "recall": labelled, "f1": (labelled + predicted) / 2}[metric]
     if average == "micro":
@@ -354,14 +349,12 @@ def compute_of_counts(metric: str, average: str | None, positive_class: int, sum
     occurs = labelled + predicted > 0
     if average is None:
         return ratio(hits, whole)
-    # 0 / 0 is 0 where the other count says that the class matters, as in scikit-learn.
+    if average == "balanced":
+        occurs = labelled > 0
+    # 0 / 0 is 0 where the other count shows that the class occurs, as in scikit-learn.
     each = np.where(occurs & (whole == 0), 0.0, ratio(hits, whole))
     if average == "binary":
         return each[positive_class]
-    if average == "macro":
-        return _mean_of(each, occurs)
-    return ratio((each * labelled)[labelled > 0].sum(), labelled.sum())
-
-
-def _mean_of(values: Array, chosen: Array) -> Any:
-    return ratio(values[chosen].sum(), chosen.sum())
+    if average == "weighted":
+        return ratio((each * labelled)[labelled > 0].sum(), labelled.sum())
+    return ratio(each[occurs].sum(), occurs.sum())

@@ -1,8 +1,8 @@
-"""The picture of a confusion matrix, from 2 to some hundreds of classes.
+"""PNG images of confusion matrices, for 2 to some hundreds of classes.
 
     png = draw_confusion_matrix(matrix, ("cat", "dog"), title="pet")
 
-Draws with matplotlib's objects, never with pyplot: no global state, so any thread may call it.
+Uses matplotlib's objects without pyplot, that is, without global state: thread-safe.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ import numpy.typing as npt
 from tf_image_classification.errors import SpecError
 
 _FONT = "DejaVu Sans"  # comes with matplotlib
-_MOST_CLASSES_WITH_COUNTS = 20
-_LONGEST_NAME = 20  # characters
-_LEAST_LABEL_STEP = 0.11  # inches from one class name to the next
+_MAX_CLASSES_WITH_COUNTS = 20
+_MAX_NAME = 20  # characters
+_MIN_LABEL_STEP = 0.11  # inches from one class name to the next
 _PLAIN = {"parse_math": False, "usetex": False}  # a class may be called $100
 
 
 def draw_confusion_matrix(
     matrix: npt.NDArray[Any], class_names: Sequence[str], *, title: str
 ) -> bytes:
-    """A PNG of a confusion matrix.
+    """A PNG image of a confusion matrix.
 
-    A cell's colour is its share of its row, the examples of one true class; a row without examples
-    is grey. Up to 20 classes the cells hold the counts; above, the colours go with the root of the
-    share, so that rare confusions show. Above some 200 classes not every class is named.
+    A cell's colour is its fraction of the row, that is, of the true class; a row without examples
+    is grey. With up to 20 classes the cells show counts; with more, colours follow the root of the
+    fraction, so that rare confusions are visible. With more than about 200 classes not every class
+    is named.
 
     Args:
         matrix: whole numbers [D, D], 0 or more; rows are true classes, columns predicted ones.
-        class_names: D names. Long ones are shortened in the middle; characters that no installed
-            font has are drawn as a box, after the class number.
-        title: the first line above the matrix; the second gives the number of examples and the
-            share of right ones.
+        class_names: D names. Long ones are shortened in the middle; a character that no installed
+            font has becomes a box, and the class number is added.
+        title: the first line above the matrix; the second has the number of examples and the
+            accuracy.
 
     Returns:
         The PNG file, 400 to some 3000 pixels wide and high.
 
     Raises:
-        SpecError: the matrix is not square, not made of counts, or has not a row for each name.
+        SpecError: the matrix is not square, has other values than counts, or not a row per name.
     """
     # Late: matplotlib takes a second to load.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -60,17 +61,17 @@ def draw_confusion_matrix(
     heading = _shortened(_boxed(given[-1], missing), 80)
     text_style: dict[str, Any] = {"family": families, **_PLAIN}
 
-    # Axes of just the size that the cells need; the figure is cut to its content when it is saved.
+    # Axes of the size of the cells; the saved figure is cropped to its content.
     side = num * cell
     figure = Figure(figsize=(side, side), dpi=100)
     renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     image = _draw_cells(axes, counts)
-    if num <= _MOST_CLASSES_WITH_COUNTS:
+    if num <= _MAX_CLASSES_WITH_COUNTS:
         _write_counts(axes, counts, cell)
     _name_classes(axes, names, cell, text_style)
     bar = figure.add_axes((1.0 + 0.15 / side, 0.0, 0.15 / side, 1.0))
-    figure.colorbar(image, cax=bar, label="share of the true class")
+    figure.colorbar(image, cax=bar, label="fraction of the true class")
     axes.set_title(f"{heading}\n{_summary(counts)}", fontsize=11, **text_style)
 
     buffer = io.BytesIO()
@@ -90,17 +91,17 @@ def _checked(matrix: npt.NDArray[Any], class_names: Sequence[str]) -> npt.NDArra
         )
     if counts.dtype.kind not in "iu" or (counts < 0).any():
         raise SpecError(
-            f"Drawing a confusion matrix of {counts.dtype} with {counts.min()} as its least entry, "
-            "expected counts: whole numbers, 0 or more."
+            f"Drawing a confusion matrix of {counts.dtype} with minimum {counts.min()}, expected "
+            "counts: whole numbers, 0 or more."
         )
     return counts.astype(np.int64)
 
 
 def _cell_inches(num_classes: int) -> float:
-    """Width of a cell: room for a count up to 20 classes, for a class name up to 200."""
-    if num_classes <= _MOST_CLASSES_WITH_COUNTS:
+    """Width of a cell: enough for a count up to 20 classes, for a class name up to 200."""
+    if num_classes <= _MAX_CLASSES_WITH_COUNTS:
         return min(1.2, max(0.5, 5.0 / num_classes))
-    return min(max(10.0 / num_classes, _LEAST_LABEL_STEP), 24.0 / num_classes)
+    return min(max(10.0 / num_classes, _MIN_LABEL_STEP), 24.0 / num_classes)
 
 
 def _draw_cells(axes: Any, counts: npt.NDArray[np.int64]) -> Any:
@@ -108,13 +109,13 @@ def _draw_cells(axes: Any, counts: npt.NDArray[np.int64]) -> Any:
     from matplotlib.colors import PowerNorm
 
     of_class = counts.sum(axis=1, keepdims=True)
-    shares = np.ma.masked_where(
+    fractions = np.ma.masked_where(
         np.broadcast_to(of_class == 0, counts.shape), counts / np.maximum(of_class, 1)
     )
     colours = colormaps["Blues"].with_extremes(bad="0.9")
-    gamma = 1.0 if len(counts) <= _MOST_CLASSES_WITH_COUNTS else 0.5
+    gamma = 1.0 if len(counts) <= _MAX_CLASSES_WITH_COUNTS else 0.5
     norm = PowerNorm(gamma, vmin=0.0, vmax=1.0)
-    return axes.imshow(shares, cmap=colours, norm=norm, interpolation="nearest", aspect="auto")
+    return axes.imshow(fractions, cmap=colours, norm=norm, interpolation="nearest", aspect="auto")
 
 
 def _write_counts(axes: Any, counts: npt.NDArray[np.int64], cell: float) -> None:
@@ -136,7 +137,7 @@ def _write_counts(axes: Any, counts: npt.NDArray[np.int64], cell: float) -> None
 
 
 def _name_classes(axes: Any, names: Sequence[str], cell: float, style: dict[str, Any]) -> None:
-    step = math.ceil(_LEAST_LABEL_STEP / cell - 1e-9)
+    step = math.ceil(_MIN_LABEL_STEP / cell - 1e-9)
     places = range(0, len(names), step)
     shown = [names[i] for i in places]
     size = min(10.0, max(5.5, cell * 72 * 0.7 * step))
@@ -154,11 +155,11 @@ def _summary(counts: npt.NDArray[np.int64]) -> str:
     total = int(counts.sum())
     if not total:
         return "no examples"
-    return f"{total:,} examples, {np.trace(counts) / total:.1%} right"
+    return f"{total:,} examples, accuracy {np.trace(counts) / total:.1%}"
 
 
 def _fonts_for(texts: Sequence[str]) -> tuple[list[str], set[str]]:
-    """Font families to draw the texts with, and the characters that none of them has."""
+    """Font families for the texts, and the characters that none of them has."""
     families = [_FONT]
     missing = set("".join(texts)) - _characters(_FONT)
     if missing:
@@ -170,9 +171,9 @@ def _fonts_for(texts: Sequence[str]) -> tuple[list[str], set[str]]:
 
 
 def _legible_name(number: int, name: str, missing: set[str]) -> str:
-    """A class name for an axis; one with characters that cannot be drawn begins with its number."""
+    """A class name for an axis; after its number if a character is missing in all fonts."""
     drawn = _boxed(name, missing)
-    return _shortened(drawn if drawn == name else f"{number}: {drawn}", _LONGEST_NAME)
+    return _shortened(drawn if drawn == name else f"{number}: {drawn}", _MAX_NAME)
 
 
 def _boxed(text: str, missing: set[str]) -> str:
@@ -185,7 +186,7 @@ def _on_one_line(text: str) -> str:
 
 
 def _shortened(text: str, longest: int) -> str:
-    """The text with an ellipsis in the middle: names often differ at one end only."""
+    """The text with an ellipsis in the middle, since names often differ at one end only."""
     if len(text) <= longest:
         return text
     tail = longest // 3
@@ -194,7 +195,7 @@ def _shortened(text: str, longest: int) -> str:
 
 @functools.cache
 def _characters(family: str) -> frozenset[str]:
-    """The characters that a font family has; none when its file cannot be read."""
+    """The characters of a font family; empty when its file cannot be read."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     try:
@@ -206,7 +207,7 @@ def _characters(family: str) -> frozenset[str]:
 
 @functools.cache
 def _wide_fonts() -> tuple[str, ...]:
-    """Installed font families that may have what matplotlib's own lacks, by name."""
+    """Installed font families with many characters, by name."""
     from matplotlib.font_manager import fontManager
 
     marks = ("noto sans", "cjk", "unicode", "unifont", "droid", "wenquanyi", "yahei", "hiragino")

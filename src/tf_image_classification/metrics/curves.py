@@ -1,4 +1,4 @@
-"""Areas under the curves of a ranking: exact while the scores are kept, from histograms beyond.
+"""Areas under ROC and precision-recall curves, from stored scores or from histograms.
 
 auc(labels["pet"] == 1, predictions["pet_probabilities"][:, 1])
 """
@@ -33,19 +33,19 @@ def auc(
     the trapezoid rule is too optimistic there (Davis and Goadrich, ICML 2006). NaN without
     positive examples. A NaN probability makes the result NaN.
 
-    Exact for up to ``merging.MOST_KEPT`` examples, whose probabilities are kept. Beyond, histograms
-    with some 4000 fixed bins take their place. Probabilities in one bin differ by less than 1/2048,
-    and their odds by less than 1.7 % (above 1e-7 and below 1 - 1e-7); they count as ties, and the
-    error of the result comes from nothing else. With p and q the positive and negative examples of
-    a bin, P and Q those of all bins, t and f those of the bins above it, it is at most
+    Exact for up to ``merging.MAX_STORED`` numbers, which are stored. Beyond, histograms with some
+    4000 fixed bins replace them. Probabilities in one bin differ by less than 1/2048, and their
+    odds by less than 1.7 % (above 1e-7 and below 1 - 1e-7); they count as ties, which is the only
+    error of the result. With p and q the positive and negative examples of a bin, P and Q those of
+    all bins, t and f those of the bins above it, the error is at most
 
-    * ROC: the sum over bins of p q / (2 P Q), half the share of pairs of a positive and a negative
-      example that fall in one bin;
+    * ROC: the sum over bins of p q / (2 P Q), half the fraction of pairs of a positive and a
+      negative example that fall into one bin;
     * PR: the sum over bins of p / P * ((t + p) / (t + p + f) - t / (t + f + q)).
 
     Args:
-        labels: [n], 1 or True for a positive example, 0 or False for a negative; for one of several
-            classes ``labels[name] == i``.
+        labels: [n], 1 or True for a positive example, 0 or False for a negative; for class i of
+            more than two ``labels[name] == i``.
         probabilities: [n], of being positive: ``predictions[name + "_probabilities"][:, i]``.
         weights: [n] or None.
         curve: "ROC" or "PR".
@@ -59,17 +59,18 @@ def auc(
         >>> auc([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]).result()
         0.75
     """
-    if curve not in _AREAS:
+    if curve not in ("ROC", "PR"):
         raise SpecError(f"auc: curve is {curve!r}, expected ROC or PR.")
-    (numbers, values), kept = rows("auc", weights, labels=labels, probabilities=probabilities)
+    (numbers, values), weights = rows("auc", weights, labels=labels, probabilities=probabilities)
     is_positive = classes("auc", "labels", numbers, 2) == 1
-    return _kept(f"auc(curve={curve})", is_positive, values, kept, functools.partial(_area, curve))
+    compute = functools.partial(_one_area, curve)
+    return _stored(f"auc(curve={curve})", is_positive[:, None], values[:, None], weights, compute)
 
 
 def areas(
     metric: str, labels: Any, probabilities: Any, weights: Any = None, *, curve: str, average: bool
 ) -> StreamingMetric:
-    """The areas of several classes at once, [D], or their mean over the classes that have one.
+    """The area of each class, [D], or the mean over the classes that have one.
 
     Args:
         metric: its name, for messages.
@@ -81,6 +82,11 @@ def areas(
 
     Raises:
         SpecError: shapes differ, a value is out of range, or a tensor is symbolic.
+
+    Example:
+        >>> scores = [[0.9, 0.1], [0.2, 0.8]]
+        >>> areas("auc", [[1, 0], [0, 1]], scores, curve="ROC", average=False).result().tolist()
+        [1.0, 1.0]
     """
     true = as_array(metric, "labels", labels)
     scores = as_array(metric, "predictions", probabilities)
@@ -90,24 +96,29 @@ def areas(
             f"{list(scores.shape)}, expected [n, D] twice, the labels 0 or 1: whether an "
             "example has each of D classes."
         )
-    (numbers,), kept = rows(metric, weights, labels=np.arange(len(true)))
+    (numbers,), weights = rows(metric, weights, labels=np.arange(len(true)))
     is_positive, scores = true[numbers].astype(bool), scores[numbers]
-    compute = functools.partial(_mean_area if average else _area, curve)
+    compute = functools.partial(_mean_area if average else _areas, curve)
     kind = f"{metric}(num_classes={true.shape[1]})"
-    return _kept(kind, is_positive, scores, kept, compute)
+    return _stored(kind, is_positive, scores, weights, compute)
 
 
 def mean_area(areas_of_classes: Array) -> Any:
-    """The mean over the classes that have an area; NaN without any."""
+    """The mean over the classes that have an area; NaN without any.
+
+    Example:
+        >>> mean_area(np.array([1.0, np.nan, 0.5]))
+        array(0.75)
+    """
     is_known = ~np.isnan(areas_of_classes)
     return ratio(areas_of_classes[is_known].sum(), is_known.sum())
 
 
 class Ranking:
-    """Examples in the order of their scores, class by class; to work out areas for many weights."""
+    """Examples sorted by score, class by class; for areas with many different weights."""
 
     def __init__(self, is_positive: Array, scores: Array) -> None:
-        """Sort them.
+        """Sort the examples.
 
         Args:
             is_positive: bool [n, D].
@@ -121,12 +132,12 @@ class Ranking:
         differs = ordered[:, 1:] != ordered[:, :-1]
         edge = np.ones([num_classes, 1], bool)
         places = np.arange(n)
-        # Of each example the first and the last one with its score.
+        # For each example the first and the last one with its score.
         first = np.where(np.concatenate([edge, differs], axis=1)[:, :n], places, 0)
         last = np.where(np.concatenate([differs, edge], axis=1)[:, :n], places, n)
         first = np.maximum.accumulate(first, axis=1)
         last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
-        # From here on the positive examples alone, class by class in the order of their scores.
+        # From here on the positive examples only, class by class in the order of their scores.
         ranked = np.take_along_axis(is_positive.T, self._order, axis=1)
         self._class, self._place = np.nonzero(ranked)
         self._first = first[self._class, self._place]
@@ -136,7 +147,7 @@ class Ranking:
         self._start = np.searchsorted(self._class, np.arange(num_classes))
 
     def areas(self, curve: str, weights: Array | None = None) -> Array:
-        """The area of each class under a curve, [D]; as ``auc`` says."""
+        """The area of each class, [D]; curves as ``auc``."""
         num_classes, n = self._order.shape
         each = np.ones(n) if weights is None else np.asarray(weights, np.float64)
         upto = np.zeros([num_classes, n + 1])  # weight of the examples before each place
@@ -161,7 +172,7 @@ class Ranking:
         return np.where(self._is_broken, np.nan, ratio(part, whole))
 
 
-def _kept(
+def _stored(
     kind: str, is_positive: Array, scores: Array, weights: Array | None, compute: Any
 ) -> StreamingMetric:
     wrong = (scores < 0) | (scores > 1)
@@ -170,7 +181,7 @@ def _kept(
             f"{kind.partition('(')[0]}: a probability is {scores[wrong][0]:g}, expected 0 to 1. "
             "Logits need tf.sigmoid or tf.nn.softmax."
         )
-    is_small = bool((scores.astype(np.float32) == scores).all())  # as models give them
+    is_small = bool((scores.astype(np.float32) == scores).all())  # as outputs of models are
     each = np.ones(len(scores)) if weights is None else weights
     parts: Rows = {
         "scores": (scores.astype(np.float32) if is_small else scores,),
@@ -180,13 +191,11 @@ def _kept(
     return StreamingMetric({}, compute, kind, parts, _histograms)
 
 
-def _area(curve: str, values: Sums) -> Any:
-    """The area; one for each class where there are several."""
+def _areas(curve: str, values: Sums) -> Array:
+    """The area of each class, [D]."""
     if "scores" not in values:
-        return _area_of_histograms(curve, values)
+        return _areas_of_histograms(curve, values)
     scores, is_positive, weights = (values[k] for k in ("scores", "is_positive", "weights"))
-    if scores.ndim == 1:
-        return Ranking(is_positive[:, None], scores[:, None]).areas(curve, weights)[0]
     width = max(1, _SCORES_AT_ONCE // max(1, len(scores)))
     found = [
         Ranking(is_positive[:, k : k + width], scores[:, k : k + width]).areas(curve, weights)
@@ -195,20 +204,24 @@ def _area(curve: str, values: Sums) -> Any:
     return np.concatenate(found)
 
 
+def _one_area(curve: str, values: Sums) -> Any:
+    return _areas(curve, values)[0]
+
+
 def _mean_area(curve: str, values: Sums) -> Any:
     broken = np.isnan(values["scores"]) if "scores" in values else values["not_a_number"]
-    return np.nan if broken.any() else mean_area(_area(curve, values))
+    return np.nan if broken.any() else mean_area(_areas(curve, values))
 
 
-# --- beyond what is kept ------------------------------------------------------------------------
+# --- histograms, for more scores than are stored ------------------------------------------------
 
 
 @functools.cache
 def bin_edges() -> Array:
     """The lower edges of all bins but the first, float64, increasing.
 
-    The multiples of 1/2048, which resolve the middle, and the sigmoids of 2047 equal steps of
-    logits from -16.6 to 16.6, which resolve the ends: float32 knows no numbers nearer to 1.
+    The multiples of 1/2048, which resolve the middle, and the sigmoids of 2047 equally spaced
+    logits from -16.6 to 16.6, which resolve the ends: float32 has no numbers nearer to 1.
     """
     logits = np.linspace(-16.6, 16.6, 2047)
     edges = np.sort(np.concatenate([np.arange(1, 2048) / 2048, 1 / (1 + np.exp(-logits))]))
@@ -217,50 +230,24 @@ def bin_edges() -> Array:
 
 
 def _histograms(values: Sums) -> Sums:
-    """Positive and negative examples by bin, [bins] or [D, bins]."""
+    """Weights of positive and negative examples per class and bin, [D, bins]."""
     scores, is_positive, weights = (values[k] for k in ("scores", "is_positive", "weights"))
-    if scores.ndim == 1:
-        found = _histograms(
-            {"scores": scores[:, None], "is_positive": is_positive[:, None], "weights": weights}
-        )
-        return {name: value[0] for name, value in found.items()}
     num_bins = len(bin_edges()) + 1
     sums = {name: np.zeros([scores.shape[1], num_bins]) for name in ("positive", "negative")}
     is_nan = np.isnan(scores)
     for k in range(scores.shape[1]):
         bins = np.searchsorted(bin_edges(), scores[:, k].astype(np.float64), side="right")
         for name, chosen in (("positive", is_positive[:, k]), ("negative", ~is_positive[:, k])):
-            kept = chosen & ~is_nan[:, k]
-            sums[name][k] = np.bincount(bins[kept], weights[kept], num_bins)
+            selected = chosen & ~is_nan[:, k]
+            sums[name][k] = np.bincount(bins[selected], weights[selected], num_bins)
     return {**sums, "not_a_number": is_nan.sum(axis=0)}
 
 
-def _area_of_histograms(curve: str, sums: Sums) -> Any:
-    if sums["positive"].ndim == 1:
-        if sums["not_a_number"]:
-            return np.nan
-        # From the highest probability down, as a threshold passes.
-        return _AREAS[curve](sums["positive"][::-1], sums["negative"][::-1])
-    each = zip(sums["positive"], sums["negative"], sums["not_a_number"], strict=True)
-    names = ("positive", "negative", "not_a_number")
-    return np.array(
-        [_area_of_histograms(curve, dict(zip(names, one, strict=True))) for one in each]
-    )
-
-
-def _area_under_roc(positive: Array, negative: Array) -> Any:
-    """Pairs ranked the right way round, ties half, over all pairs."""
-    below = negative.sum() - np.cumsum(negative)
-    pairs = (positive * (below + negative / 2)).sum()
-    return ratio(pairs, float(positive.sum()) * float(negative.sum()))
-
-
-def _average_precision(positive: Array, negative: Array) -> Any:
-    """Precision at each threshold times the gain in recall there."""
-    true_positives = np.cumsum(positive)
-    precision = ratio(true_positives, true_positives + np.cumsum(negative))
-    found = positive > 0
-    return ratio((precision[found] * positive[found]).sum(), positive.sum())
-
-
-_AREAS = {"ROC": _area_under_roc, "PR": _average_precision}
+def _areas_of_histograms(curve: str, sums: Sums) -> Array:
+    """The area of each class, [D]: a positive and a negative example per bin, with its weight."""
+    weights = np.concatenate([sums["positive"], sums["negative"]], axis=1)
+    bins = np.arange(weights.shape[1]) % sums["positive"].shape[1]
+    is_positive = np.arange(weights.shape[1]) < sums["positive"].shape[1]
+    ranking = Ranking(is_positive[:, None], bins[:, None].astype(np.float64))
+    found = np.array([ranking.areas(curve, of_class)[0] for of_class in weights])
+    return np.where(sums["not_a_number"] > 0, np.nan, found)

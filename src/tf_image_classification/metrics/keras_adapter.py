@@ -1,11 +1,10 @@
-"""Keras metrics as streaming metrics: their variables are the sums.
+"""Adapter for Keras metrics: their variables are the sums of a ``StreamingMetric``.
 
-streaming.bind(keras.metrics.MeanIoU(num_classes=3), labels["pet"], predictions["pet"])
+metrics.bind(keras.metrics.MeanIoU(num_classes=3), labels["pet"], predictions["pet"])
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import zlib
@@ -21,36 +20,44 @@ from tf_image_classification.metrics.metric_inputs import Array, as_array
 _EXAMPLES = "examples"
 _found_additive: set[str] = set()
 
+_Call = tuple[list[Any], dict[str, Any]]
+
 
 def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
     """A Keras metric over one batch, mergeable with those of other batches.
 
-    Works for each metric whose variables add up over examples, which is checked on the first
-    batch: all of Keras's own do, a metric that keeps a maximum or a mean of batches does not. The
-    sums are kept in float64 and whole numbers, so that merging adds no rounding to Keras's float32.
-    NaN when there was no example, whatever Keras would give.
+    The metric's variables must be sums over examples, which is checked on the first batch: those
+    of all metrics of Keras are; a maximum, or a mean over batches, is not. The sums are float64 or
+    whole numbers, so that merging adds no rounding to Keras's float32. NaN without examples.
 
-    The metric's state is used as scratch paper and is left as after ``reset_state``.
+    The metric's state is overwritten and reset.
 
     Args:
-        metric: the Keras metric; a new one for each batch, or the same one again.
-        *args: what its ``update_state`` takes, such as labels and predictions; each has the
-            examples along its first axis. A number and None are passed on as they are.
-        **kwargs: the same by name, such as ``sample_weight``.
+        metric: the Keras metric; a new one for each batch, or always the same.
+        *args: arguments of ``update_state``, e.g. labels and predictions, with the examples along
+            the first axis. Numbers and None are passed unchanged.
+        **kwargs: the same by name, e.g. ``sample_weight``.
 
     Raises:
         SpecError: it is no Keras metric, its variables do not add up over examples, the arguments
             have different numbers of examples, or a tensor is symbolic.
+
+    Example:
+        >>> import keras
+        >>> bind(keras.metrics.TruePositives(), [0, 1, 1], [0, 1, 0]).result()
+        1.0
     """
     import keras  # late: Keras takes seconds to load, and the other metrics do not need it
 
     if not isinstance(metric, keras.metrics.Metric):
         raise SpecError(f"bind: got {metric!r}, expected a Keras metric object.")
     name = type(metric).__name__
-    call = _make_call(name, args, kwargs)
-    # No metric sees an empty batch: several fail on one. A row of zeros builds its variables.
-    parts = _update(metric, call if call.num_examples else call.row_of_zeros())
-    if not call.num_examples:
+    call = _checked_call(name, args, kwargs)
+    num_examples = len(_arrays(call)[0])
+    # Some metrics fail on an empty batch. A row of zeros creates their variables.
+    zeros = _mapped(call, lambda array: np.zeros((1, *array.shape[1:]), array.dtype))
+    parts = _update(metric, call if num_examples else zeros)
+    if not num_examples:
         parts = [np.zeros_like(part) for part in parts]
     if not parts:
         raise SpecError(
@@ -59,53 +66,42 @@ def bind(metric: Any, *args: Any, **kwargs: Any) -> StreamingMetric:
         )
     settings = _settings(keras, metric)
     kind = f"Keras metric {name}" + (f" with configuration {settings}" if settings else "")
-    if call.num_examples > 1 and not (settings and kind in _found_additive):
+    if num_examples > 1 and not (settings and kind in _found_additive):
         _check_additive(metric, call, parts)
-        if any(part.any() for part in parts):  # zeros prove nothing
+        if any(part.any() for part in parts):  # zeros are no evidence
             _found_additive.add(kind)
     sums = {f"variable_{i}": part for i, part in enumerate(parts)}
-    sums[_EXAMPLES] = np.asarray(call.num_examples)
+    sums[_EXAMPLES] = np.asarray(num_examples)
     return StreamingMetric(sums, functools.partial(_compute, metric), kind)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Call:
-    """The arguments of ``update_state``: those with examples as arrays, the others untouched."""
-
-    args: list[Any]
-    kwargs: dict[str, Any]
-
-    def arrays(self) -> list[Array]:
-        return [v for v in (*self.args, *self.kwargs.values()) if _has_examples(v)]
-
-    @property
-    def num_examples(self) -> int:
-        return len(self.arrays()[0])
-
-    def map(self, change: Callable[[Array], Array]) -> _Call:
-        """The call with each array of examples changed."""
-        return _Call(
-            [change(v) if _has_examples(v) else v for v in self.args],
-            {k: change(v) if _has_examples(v) else v for k, v in self.kwargs.items()},
-        )
-
-    def row_of_zeros(self) -> _Call:
-        """The call with one example of zeros."""
-        return self.map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype))
-
-
-def _make_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call:
-    call = _Call(
+def _checked_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call:
+    """The arguments of ``update_state``: those with examples as arrays, the others unchanged."""
+    call = (
         [_readable(name, f"argument {i + 1}", value) for i, value in enumerate(args)],
         {key: _readable(name, key, value) for key, value in kwargs.items()},
     )
-    shapes = [list(array.shape) for array in call.arrays()]
+    shapes = [list(value.shape) for value in _arrays(call)]
     if len({shape[0] for shape in shapes}) != 1:
         raise SpecError(
-            f"bind: {name} is given arrays of shapes {shapes}, expected one or more, with the "
-            "same number of examples along the first axis of each."
+            f"bind: {name} has arrays of shapes {shapes}, expected one or more, with the same "
+            "number of examples along the first axis of each."
         )
     return call
+
+
+def _arrays(call: _Call) -> list[Array]:
+    args, kwargs = call
+    return [value for value in (*args, *kwargs.values()) if _has_examples(value)]
+
+
+def _mapped(call: _Call, change: Callable[[Array], Array]) -> _Call:
+    """The call with each array of examples changed."""
+    args, kwargs = call
+    return (
+        [change(value) if _has_examples(value) else value for value in args],
+        {key: change(value) if _has_examples(value) else value for key, value in kwargs.items()},
+    )
 
 
 def _readable(name: str, what: str, value: Any) -> Any:
@@ -122,9 +118,10 @@ def _has_examples(value: Any) -> bool:
 
 
 def _update(metric: Any, call: _Call) -> list[Array]:
-    """What one update adds to each variable."""
+    """The change of each variable by one update."""
     metric.reset_state()
-    metric.update_state(*call.args, **call.kwargs)
+    args, kwargs = call
+    metric.update_state(*args, **kwargs)
     after = [np.asarray(variable) for variable in metric.variables]
     metric.reset_state()  # again: some metrics have no variables before their first update
     return [
@@ -137,9 +134,9 @@ def _widened(array: Array) -> Array:
 
 
 def _check_additive(metric: Any, call: _Call, whole: Sequence[Array]) -> None:
-    half = call.num_examples // 2
-    first = _update(metric, call.map(lambda array: array[:half]))
-    second = _update(metric, call.map(lambda array: array[half:]))
+    half = len(_arrays(call)[0]) // 2
+    first = _update(metric, _mapped(call, lambda array: array[:half]))
+    second = _update(metric, _mapped(call, lambda array: array[half:]))
     for variable, a, b, both in zip(metric.variables, first, second, whole, strict=True):
         scale = max(np.abs(p[np.isfinite(p)]).max(initial=0.0) for p in (a, b, both))
         if not np.allclose(a + b, both, rtol=0, atol=1e-4 * scale, equal_nan=True):
@@ -147,15 +144,15 @@ def _check_additive(metric: Any, call: _Call, whole: Sequence[Array]) -> None:
                 f"bind: {type(metric).__name__} cannot be merged over batches: its variable "
                 f"{variable.name!r} after a whole batch is not the sum of those after its two "
                 "halves. Its result would depend on the batch size. Use a metric of "
-                "tf_image_classification.metrics.streaming, or one whose variables are sums over "
+                "tf_image_classification.metrics, or one whose variables are sums over "
                 "examples."
             )
 
 
 def _settings(keras: Any, metric: Any) -> str:
-    """A short mark of the metric's configuration without its name; "" if it cannot be told."""
+    """A hash of the metric's configuration without its name; "" if it has none."""
     if type(metric).get_config is keras.metrics.MeanMetricWrapper.get_config:
-        return ""  # it holds a function: writing down a lambda warns, and tells nothing
+        return ""  # it has a function: serializing a lambda warns, and does not identify it
     config = {key: value for key, value in metric.get_config().items() if key != "name"}
     text = json.dumps(config, sort_keys=True, default=repr)
     return f"{zlib.crc32(text.encode()):08x}"
@@ -171,7 +168,8 @@ def _compute(metric: Any, sums: Sums) -> Any:
     metric.reset_state()
     if isinstance(result, Mapping):
         raise SpecError(
-            f"bind: {type(metric).__name__} gives several results ({', '.join(map(str, result))}), "
-            "expected a number or an array. Use one metric for each."
+            f"bind: {type(metric).__name__} returns a dictionary of results "
+            f"({', '.join(map(str, result))}), expected a number or an array. Use one metric for "
+            "each."
         )
     return np.asarray(result)

@@ -1,10 +1,11 @@
-"""``StreamingMetric``, sums over some examples that merge into sums over all of them.
+"""``StreamingMetric``: sums over some examples that merge into sums over all of them.
 
-    first = StreamingMetric({"hits": 3, "count": 4}, lambda sums: sums["hits"] / sums["count"])
-    first.merge(second).result()
+Each batch and each worker gives one, and merging adds them up. A metric that is no function of
+sums, e.g. an area under a curve, stores the numbers of the examples as rows.
 
-A batch, a worker, a half of a resumed evaluation each give one; merging adds them up. A metric of
-which sums say too little, such as an area under a curve, keeps the examples' own numbers as rows.
+>>> first = mean_metric("accuracy", np.array([True, True, False, True]))
+>>> first.merge(mean_metric("accuracy", np.array([False]))).result()
+0.6
 """
 
 from __future__ import annotations
@@ -17,33 +18,32 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.metrics.metric_inputs import as_array
+from tf_image_classification.metrics.metric_inputs import as_array, ratio
 
 Sums = dict[str, npt.NDArray[Any]]
 Rows = dict[str, tuple[npt.NDArray[Any], ...]]
 
-MOST_KEPT = 2**25
-"""Numbers that a metric keeps of the examples (128 MiB as float32) before it sums them up."""
+MAX_STORED = 2**25
+"""Numbers of examples (128 MiB as float32) that are stored before they are summed up."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamingMetric:
-    """A metric as far as some examples go.
+    """A metric over some examples, which merges with those over other examples.
 
     Merging is associative and commutative: exactly for whole numbers (plain counts), to the
-    rounding of float64 otherwise. So the result is that of all examples at once, however they were
-    split into batches.
+    rounding of float64 otherwise. So the result does not depend on the split into batches.
 
     Attributes:
-        sums: what adds up over examples, int64 or float64 arrays of any shape; whole numbers and
-            booleans become int64, other numbers float64. Plain arrays, so they can be saved;
+        sums: sums over examples, int64 or float64 arrays of any shape; whole numbers and booleans
+            become int64, other numbers float64. Plain arrays, so they can be saved;
             ``dataclasses.replace(metric, sums=saved)`` continues from them.
         compute: sums and rows by name to the metric's value, a number or an array.
-        kind: what the metric is, with all its options; only metrics of one kind merge.
-        rows: what no sum can hold, arrays with an entry for each example, in parts that merging
-            lines up; empty when the rows were summed up.
-        summed: rows to sums that are nearly as good; used once the rows hold more than
-            ``MOST_KEPT`` numbers. None: rows are always kept.
+        kind: the metric's name with all its options; only metrics of one kind merge.
+        rows: arrays with an entry per example, in parts that merging concatenates; empty after
+            the rows were summed up.
+        summed: rows to approximate sums; used once the rows hold more than ``MAX_STORED`` numbers.
+            None: rows are always stored.
 
     Raises:
         SpecError: a sum is not made of numbers, or is a symbolic tensor.
@@ -60,30 +60,32 @@ class StreamingMetric:
         object.__setattr__(self, "sums", sums)
 
     @property
-    def num_kept(self) -> int:
-        """How many numbers the rows hold."""
+    def num_stored(self) -> int:
+        """The number of numbers in the rows."""
         return sum(part.size for parts in self.rows.values() for part in parts)
 
     def without_rows(self) -> StreamingMetric:
-        """The metric with its rows summed up, if it has a way to do that."""
+        """The metric with its rows summed up, if it has ``summed``."""
         if self.summed is None or not self.rows:
             return self
         sums = _added(self.sums, self.summed(_joined(self.rows)))
         return dataclasses.replace(self, sums=sums, rows={})
 
+    def within_limit(self) -> StreamingMetric:
+        """The metric with its rows summed up if they hold more than ``MAX_STORED`` numbers."""
+        return self.without_rows() if self.num_stored > MAX_STORED else self
+
     def merge(self, other: StreamingMetric) -> StreamingMetric:
         """The metric over the examples of both.
 
-        Whether rows are kept depends on the number of all examples alone, so that the result does
-        not depend on how they were split.
+        Whether rows are stored depends on the number of all examples alone, so that the result
+        does not depend on the split.
 
         Raises:
             SpecError: the two are not the same metric with the same options and shapes.
         """
-        if self.summed is not None:
-            is_too_much = self.num_kept + other.num_kept > MOST_KEPT
-            if is_too_much or bool(self.rows) != bool(other.rows):
-                self, other = self.without_rows(), other.without_rows()
+        if bool(self.rows) != bool(other.rows):
+            self, other = self.without_rows(), other.without_rows()
         ours, theirs = _described(self), _described(other)
         if ours != theirs:
             raise SpecError(
@@ -91,16 +93,49 @@ class StreamingMetric:
                 "same metric with the same options; in metric_ops, let nothing depend on the batch."
             )
         rows = {name: parts + other.rows[name] for name, parts in self.rows.items()}
-        return dataclasses.replace(self, sums=_added(self.sums, other.sums), rows=rows)
+        merged = dataclasses.replace(self, sums=_added(self.sums, other.sums), rows=rows)
+        return merged.within_limit()
 
     def result(self) -> float | npt.NDArray[Any]:
         """The metric's value over the examples merged so far.
 
-        NaN when there was no example to tell from (or only ones of weight 0); counts, such as a
-        confusion matrix, are then 0.
+        NaN without examples (or with weights of 0 only); counts, e.g. a confusion matrix, are then
+        0.
         """
         value = np.asarray(self.compute(self.sums | _joined(self.rows)))
         return value if value.ndim else float(value)
+
+
+def mean_metric(
+    kind: str,
+    values: npt.NDArray[Any],
+    weights: npt.NDArray[Any] | None = None,
+    *,
+    is_root: bool = False,
+) -> StreamingMetric:
+    """The weighted mean of one number per example, or its square root.
+
+    Args:
+        kind: as ``StreamingMetric.kind``.
+        values: [n]; booleans without weights are counted in whole numbers.
+        weights: [n] or None.
+        is_root: whether the result is the root of the mean.
+    """
+    if weights is None:
+        is_bool = values.dtype == bool
+        sums = {"total": values.sum(dtype=np.int64 if is_bool else np.float64)}
+    else:
+        sums = {"total": (values * weights).sum()}
+    count = np.int64(len(values)) if weights is None else weights.sum()
+    return StreamingMetric({**sums, "count": count}, _root if is_root else _mean, kind)
+
+
+def _mean(sums: Sums) -> Any:
+    return ratio(sums["total"], sums["count"])
+
+
+def _root(sums: Sums) -> Any:
+    return np.sqrt(_mean(sums))
 
 
 def merge_all(
@@ -109,7 +144,7 @@ def merge_all(
     """The metrics over the examples of all batches (or workers), by name.
 
     Args:
-        batches: what ``metric_ops`` returned for each; may be empty, or one pass only.
+        batches: the results of ``metric_ops``; may be empty, or an iterator.
 
     Raises:
         SpecError: the names or the metrics differ between batches, or a value is no streaming
@@ -142,9 +177,9 @@ def _check_values(metrics: Mapping[str, Any]) -> None:
         if not isinstance(value, StreamingMetric):
             raise SpecError(
                 f"metric_ops gives a {type(value).__name__} for metric {name!r}, expected a "
-                "streaming metric: one of tf_image_classification.metrics.streaming, such as "
-                "streaming.accuracy(labels[name], predictions[name]), or a Keras metric through "
-                "streaming.bind(metric, labels[name], predictions[name])."
+                "streaming metric: one of tf_image_classification.metrics, e.g. "
+                "metrics.accuracy(labels[name], predictions[name]), or a Keras metric through "
+                "metrics.bind(metric, labels[name], predictions[name])."
             )
 
 

@@ -1,7 +1,7 @@
-"""What users pass to a metric, checked and as numpy: eager tensors, arrays or lists.
+"""The arguments of metrics (eager tensors, arrays or lists), validated and as NumPy arrays.
 
 n is the number of examples, 0 or more, D the number of classes. Examples of weight 0 are dropped
-here, before anything is asked of their values: they count nowhere.
+before their values are validated: they count nowhere.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def as_array(metric: str, what: str, value: Any) -> Array:
 
 
 def check_eager(metric: str, what: str, value: Any) -> None:
-    """Refuse tensors without a value.
+    """Reject tensors without a value.
 
     Raises:
         SpecError: the value is a symbolic tensor.
@@ -58,7 +58,12 @@ def check_eager(metric: str, what: str, value: Any) -> None:
 
 
 def class_rows_as_numbers(values: Array) -> Array:
-    """One-hot rows [n, D] as class numbers [n]; anything else as it is."""
+    """One-hot rows [n, D] as class numbers [n]; other arrays unchanged.
+
+    Example:
+        >>> class_rows_as_numbers(np.array([[0, 1], [1, 0]])).tolist()
+        [1, 0]
+    """
     is_one_hot = values.ndim == 2 and values.shape[1] > 1
     if is_one_hot and ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all():
         return np.asarray(values.argmax(axis=1))
@@ -83,10 +88,10 @@ def rows(metric: str, weights: Any, **arguments: Any) -> tuple[list[Array], Arra
             "rows [n, D]. Nothing is broadcast; take a column with [:, i], or tf.squeeze(x, -1) "
             "for [n, 1]."
         )
-    kept = _weights(metric, weights, len(arrays[0]))
-    if kept is None:
+    checked = _weights(metric, weights, len(arrays[0]))
+    if checked is None:
         return arrays, None
-    return [array[kept > 0] for array in arrays], kept[kept > 0]
+    return [array[checked > 0] for array in arrays], checked[checked > 0]
 
 
 def scored(
@@ -107,10 +112,10 @@ def scored(
             f"{list(values.shape)}, expected [n] and [n, D]: a number for each class, as in "
             'predictions[name + "_probabilities"].'
         )
-    kept = _weights(metric, weights, len(numbers))
-    if kept is not None:
-        numbers, values, kept = numbers[kept > 0], values[kept > 0], kept[kept > 0]
-    return classes(metric, "labels", numbers, values.shape[1]), values.astype(np.float64), kept
+    checked = _weights(metric, weights, len(numbers))
+    if checked is not None:
+        numbers, values, checked = numbers[checked > 0], values[checked > 0], checked[checked > 0]
+    return classes(metric, "labels", numbers, values.shape[1]), values.astype(np.float64), checked
 
 
 def _weights(metric: str, weights: Any, n: int) -> npt.NDArray[np.float64] | None:
@@ -119,7 +124,7 @@ def _weights(metric: str, weights: Any, n: int) -> npt.NDArray[np.float64] | Non
     values = as_array(metric, "weights", weights).astype(np.float64)
     if values.shape != (n,):
         raise SpecError(
-            f"{metric}: weights have shape {list(values.shape)}, expected [{n}], one an example."
+            f"{metric}: weights have shape {list(values.shape)}, expected [{n}], one per example."
         )
     wrong = ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
@@ -157,24 +162,22 @@ def classes(metric: str, what: str, values: Array, num_classes: int | None) -> A
     return numbers
 
 
-def total(weights: Array | None, values: Array) -> Any:
-    """Weighted sum of values [n]: int64 for booleans without weights, else float64."""
-    if weights is None:
-        return values.sum(dtype=np.int64 if values.dtype == bool else np.float64)
-    return (values * weights).sum()
-
-
-def size(weights: Array | None, n: int) -> Any:
-    """The number of examples, or the sum of their weights."""
-    return np.int64(n) if weights is None else weights.sum()
-
-
 def tally(numbers: Array, weights: Array | None, length: int) -> Array:
-    """How often (with which weight in all) each number below ``length`` occurs, [length]."""
+    """The count, or total weight, of each number below ``length``, [length].
+
+    Example:
+        >>> tally(np.array([0, 2, 2]), None, 3).tolist()
+        [1, 0, 2]
+    """
     return np.bincount(numbers, weights=weights, minlength=length)
 
 
 def ratio(part: Any, whole: Any) -> Any:
-    """``part / whole``, element by element; NaN where the whole is 0."""
+    """``part / whole``, element by element; NaN where the whole is 0.
+
+    Example:
+        >>> ratio(np.array([1, 0]), np.array([4, 0])).tolist()
+        [0.25, nan]
+    """
     whole = np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)

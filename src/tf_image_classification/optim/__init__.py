@@ -1,1 +1,1 @@
-"""The update of the weights: learning rates, losses, optimizers and which variables they touch."""
+"""Losses, optimizers, learning-rate schedules and parameter groups."""

@@ -1,12 +1,12 @@
-"""FTRL-Proximal for networks: rates may change, and it begins where the weights are.
+"""FTRL-Proximal with a learning-rate schedule, starting from the initial or loaded weights.
 
 With step sizes η_t = rate_t / accumulator_t ** -power the weights minimise, over all steps,
 
     Σ gradient · w  +  ½ Σ (1/η_t - 1/η_{t-1}) ‖w - w_t‖²  +  l1 ‖w‖₁  +  l2 ‖w‖²
 
-(McMahan et al., KDD 2013, equation 1 and algorithm 1). Keras's rule takes the rate of the present
-step for all steps before it, so that a rate that falls to 0 takes the weights with it, and it sets
-out from 0, whatever the initial or loaded weights. At a constant rate, from 0, both are the same.
+(McMahan et al., KDD 2013, equation 1 and algorithm 1). Keras's rule applies the current rate to all
+previous steps, so that a rate that decays to 0 also shrinks the weights to 0, and it starts from
+0, whatever the initial or loaded weights. At a constant rate, from 0, both are the same.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from keras import ops
 class Ftrl(keras.optimizers.Ftrl):
     """FTRL-Proximal; its arguments are those of ``keras.optimizers.Ftrl``.
 
-    The slot ``linear`` holds z + w / η in terms of the paper: what the penalties have pulled so
-    far. It is 0 without penalties, when the rule is Adagrad's.
+    The slot ``linear`` holds z + w / η in the paper's notation, the accumulated effect of the
+    penalties. Without penalties it is 0, and the rule is Adagrad's.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Change one variable."""
+        """Update one variable."""
         index = self._get_variable_index(variable)
         accumulator, pull = self._accumulators[index], self._linears[index]
         l1, l2 = self.l1_regularization_strength, self.l2_regularization_strength

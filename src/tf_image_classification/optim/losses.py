@@ -4,8 +4,8 @@
     per_example = label_losses(schema, settings.training, labels, logits)
     loss = total_loss(schema, per_example, present, counts)
 
-B is the number of rows here: of one replica, or of one part of its batch. All arithmetic is in
-float32. Works eagerly and traced.
+B is the number of rows of one replica, or of one accumulation part of its batch. All arithmetic is
+in float32. Works eagerly and traced.
 """
 
 from __future__ import annotations
@@ -22,14 +22,20 @@ Tensors = Mapping[str, tf.Tensor]
 
 
 def known_logits(schema: LabelSchema, logits: Tensors, present: Tensors) -> dict[str, tf.Tensor]:
-    """Logits with 0 where the label is missing, so that nothing there reaches loss or gradient.
+    """Logits with 0 where the label is missing, so that these rows affect no loss or gradient.
 
-    Taking a row out of the loss alone would keep a NaN: its gradient is multiplied by 0.
+    Masking the loss alone would propagate a NaN: 0 times NaN is NaN in the gradient.
 
     Args:
         schema: the labels.
         logits: by name, float32 [B, ...] in each label's ``logits_shape``.
-        present: by name, bool [B].
+        present: by name, the mask of labelled rows, bool [B].
+
+    Example:
+        >>> schema = LabelSchema((Label("size", kind="regression"),))
+        >>> given = {"size": tf.constant([2.0, float("nan")])}
+        >>> known_logits(schema, given, {"size": tf.constant([True, False])})["size"].numpy()
+        array([2., 0.], dtype=float32)
     """
     return {
         label.name: tf.where(
@@ -46,21 +52,30 @@ def label_losses(
 ) -> dict[str, tf.Tensor]:
     """The loss of each example, by label name.
 
-    A class label has the cross-entropy of the softmax, against a target smoothed over all classes
-    (Szegedy et al., arXiv 1512.00567, section 7); a real one the squared error or Huber's loss;
-    one with several classes the mean over classes of the cross-entropy of each. An ordinal label
-    has, by its coding, the sum over thresholds of the cross-entropy of being above it, given that
-    it is reached; or the cross-entropy against the class or against a bell curve around it.
+    * single-label: softmax cross-entropy with label smoothing (Szegedy et al., arXiv 1512.00567,
+      section 7).
+    * multilabel: mean binary cross-entropy over the classes.
+    * regression: squared error or Huber loss.
+    * ordinal, by coding: "thresholds", the sum of conditional binary cross-entropies (CORN, Shi et
+      al., arXiv 2111.08851); "expectation", softmax cross-entropy; "distribution", cross-entropy
+      against a discretised normal distribution around the label (Geng, arXiv 1408.6027).
 
     Args:
         schema: the labels.
         settings: label_smoothing, regression_loss, huber_delta.
         labels: by name, integer [B] class numbers, float [B] values or float [B, depth]. Where a
-            label is missing the number may be out of range; ``total_loss`` leaves its row out.
+            label is missing the number may be out of range; ``total_loss`` masks its row.
         logits: by name, float32 [B, ...] in each label's ``logits_shape``.
 
     Returns:
         By name, float32 [B], 0 or more.
+
+    Example:
+        >>> from tf_image_classification import make_settings
+        >>> schema = LabelSchema((Label("size", kind="regression"),))
+        >>> values = {"size": tf.constant([1.0])}, {"size": tf.constant([3.0])}
+        >>> label_losses(schema, make_settings({}).training, *values)["size"].numpy()
+        array([4.], dtype=float32)
     """
     return {
         label.name: _loss(label, settings, labels[label.name], logits[label.name])
@@ -75,21 +90,21 @@ def total_loss(
     counts: Tensors,
     log_variances: Tensors | None = None,
 ) -> tf.Tensor:
-    """The sum over labels of weight times mean loss, as far as these rows contribute to it.
+    """The contribution of these rows to the sum over labels of weight times mean loss.
 
-    With learned weights a label's mean loss L becomes exp(-s) L + s / 2, s being the logarithm of
-    its variance (Kendall et al., arXiv 1705.07115, equation 7): a label whose loss stays large
-    counts less, and the sum is no longer 0 or more.
+    With learned weights a label's mean loss L becomes exp(-s) L + s / 2, where s is the logarithm
+    of its variance (Kendall et al., arXiv 1705.07115, equation 7): a label with a large loss gets
+    a small weight, and the sum can be negative.
 
-    The rows of one global batch may lie on several replicas and in several parts. Each divides by
-    the same count, so that adding up what this function gives for each is the loss of the batch.
+    The rows of a global batch are distributed over replicas and accumulation parts. Each divides
+    by the same count, so that the contributions add up to the loss of the batch.
 
     Args:
         schema: the labels, with their weights.
         per_example: by name, float32 [B], from ``label_losses``.
-        present: by name, bool [B].
-        counts: by name, scalar number of present examples in the whole global batch; where it is 0
-            the label contributes 0.
+        present: by name, the mask of labelled rows, bool [B].
+        counts: by name, scalar number of labelled examples in the global batch; a label with 0 of
+            them contributes 0.
         log_variances: by name, scalar s where the weights are learned.
 
     Returns:
@@ -127,19 +142,19 @@ def _loss(
 
 
 def _thresholds(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """CORN's loss, [B]: threshold k is asked of the examples that are not below class k."""
+    """The CORN loss, [B]: threshold k is trained on examples of class k or above."""
     k = tf.range(logits.shape[1], dtype=target.dtype)
     is_above = tf.cast(target[:, None] > k, tf.float32)
-    is_asked = tf.cast(target[:, None] >= k, tf.float32)
+    is_trained = tf.cast(target[:, None] >= k, tf.float32)
     each = tf.nn.sigmoid_cross_entropy_with_logits(labels=is_above, logits=logits)
-    return tf.reduce_sum(is_asked * each, axis=-1)
+    return tf.reduce_sum(is_trained * each, axis=-1)
 
 
 def _cross_entropy(target: tf.Tensor, logits: tf.Tensor, depth: int, smoothing: float) -> tf.Tensor:
     """Cross-entropy, [B], of logits [B, D] against class numbers [B].
 
-    A one-hot target accepts a garbage number where the label is missing; the sparse form of the
-    operation would refuse it.
+    A one-hot target accepts any number where the label is missing; the sparse form of the operation
+    raises an error.
     """
     wanted = tf.one_hot(target, depth, dtype=tf.float32) * (1.0 - smoothing) + smoothing / depth
     loss: tf.Tensor = tf.nn.softmax_cross_entropy_with_logits(labels=wanted, logits=logits)
@@ -147,11 +162,11 @@ def _cross_entropy(target: tf.Tensor, logits: tf.Tensor, depth: int, smoothing: 
 
 
 def _regression(error: tf.Tensor, settings: TrainingSettings) -> tf.Tensor:
-    """e², or Huber's loss: e²/2 up to delta, from there the straight line that continues it."""
+    """e², or the Huber loss: e²/2 up to delta, beyond it the tangent line."""
     if settings.regression_loss == "mean_squared":
         return tf.square(error)
-    # P. J. Huber, Robust Estimation of a Location Parameter, 1964. Written without a choice between
-    # two branches, whose unused one can overflow and spoil the gradient.
+    # P. J. Huber, Robust Estimation of a Location Parameter, 1964. Without tf.where, whose unused
+    # branch can overflow and make the gradient NaN.
     size = tf.abs(error)
     quadratic = tf.minimum(size, settings.huber_delta)
     return 0.5 * tf.square(quadratic) + settings.huber_delta * (size - quadratic)

@@ -1,4 +1,4 @@
-"""Optimizers by name, with exactly the settings that ``config`` says apply to each.
+"""Optimizers by name, each with the settings that apply to it.
 
     with strategy.scope():
         optimizer = make_optimizer(settings.optimizer, schedule, precision="float32")
@@ -6,8 +6,8 @@
     ...
     optimizer.apply(gradients, variables)  # in strategy.run; gradients already summed
 
-The training step sums gradients over the replicas itself, because they are clipped after that and
-before the update. The optimizers made here therefore take gradients as they come.
+The training step sums gradients over the replicas itself, because it clips them between the sum and
+the update. These optimizers therefore do not sum gradients.
 """
 
 from __future__ import annotations
@@ -53,28 +53,29 @@ class OptimizerInfo:
 def make_optimizer(
     settings: OptimizerSettings, learning_rate: LearningRate, *, precision: str = "float32"
 ) -> Any:
-    """The Keras optimizer that the settings name; ``prepare`` it before the first step.
+    """The Keras optimizer of the settings; ``prepare`` it before the first step.
 
-    Call it in the scope of the strategy under which the optimizer will work. Its variables have the
-    same paths in every process, such as ``adamw/conv1_kernel_momentum``.
+    Call it in the strategy's scope. Its variables have the same paths in every process, e.g.
+    ``adamw/conv1_kernel_momentum``.
 
     Weight decay is decoupled from the gradient (Loshchilov & Hutter, arXiv 1711.05101): each step
-    first takes ``learning_rate * weight_decay`` of a variable's value off.
+    first multiplies a variable by ``1 - learning_rate * weight_decay``.
 
     Args:
-        settings: the rule and its numbers.
-        learning_rate: a float or a schedule, which is given ``optimizer.iterations``.
+        settings: the name and hyperparameters.
+        learning_rate: a float or a schedule of ``optimizer.iterations``.
         precision: with "mixed_float16" the optimizer is wrapped in Keras's LossScaleOptimizer.
-            Then the loss goes through ``optimizer.scale_loss``, the gradients arrive multiplied by
-            ``gradient_scale``, and a step with a gradient that is not finite is left out and not
+            Then pass the loss through ``optimizer.scale_loss``; gradients are multiplied by
+            ``gradient_scale``, and a step with a gradient that is not finite is skipped and not
             counted in ``iterations``.
 
     Raises:
-        ConfigError: the optimizer is unknown, a number does not suit it, or the installed Keras
-            lacks it.
+        ConfigError: the optimizer is unknown, a hyperparameter is out of its range, or the
+            installed Keras does not have it.
 
     Example:
-        >>> optimizer = make_optimizer(OptimizerSettings(optimizer="lamb"), 1e-3)
+        >>> make_optimizer(OptimizerSettings(optimizer="lamb"), 1e-3).name
+        'lamb'
     """
     info = find_optimizer(settings.optimizer)
     decay = settings.weight_decay
@@ -92,23 +93,22 @@ def make_optimizer(
 
 
 def prepare(optimizer: Any, variables: Sequence[Any]) -> None:
-    """Make the optimizer's slots for these variables, and leave some of them out of the decay.
+    """Create the optimizer's slots for these variables, and exclude some from the weight decay.
 
-    Call it once, before anything is trained or restored, in the strategy's scope. Which variables
-    are decayed, ``param_groups.decays`` decides.
+    Call it once, before training and restoring, in the strategy's scope. ``param_groups.decays``
+    selects the variables with weight decay.
 
     Args:
         optimizer: from ``make_optimizer``.
-        variables: those that will be trained; ``optimizer.apply`` gets the same ones.
+        variables: those that will be trained; pass the same to ``optimizer.apply``.
 
     Raises:
-        ConfigError: the optimizer has been used already, so that its choice would come too late; or
-            no variable is one that its rule is for.
+        ConfigError: the optimizer has slots already; or its rule applies to none of the variables.
     """
     if optimizer.built:
         raise ConfigError(
-            f"Optimizer {optimizer.name!r} already has its slots, so the variables to leave out of "
-            "the weight decay cannot be set any more. Prepare an optimizer before its first use."
+            f"Optimizer {optimizer.name!r} already has its slots, so variables cannot be excluded "
+            "from the weight decay any more. Prepare an optimizer before its first use."
         )
     undecayed = [variable for variable in variables if not decays(variable)]
     _inner(optimizer).exclude_from_weight_decay(var_list=undecayed)  # Keras wants it before build
@@ -126,10 +126,10 @@ def _check_muon(optimizer: Any, variables: Sequence[Any]) -> None:
 
 
 def gradient_scale(optimizer: Any) -> Any:
-    """The factor by which gradients of ``optimizer.scale_loss(loss)`` are too large.
+    """The factor of the gradients of ``optimizer.scale_loss(loss)``.
 
-    A limit on the gradient must be multiplied by it. 1.0, or under "mixed_float16" a float32 scalar
-    that changes during the run.
+    Multiply limits of gradient clipping by it. 1.0, or under "mixed_float16" a float32 scalar that
+    changes during the run.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return tf.convert_to_tensor(optimizer.dynamic_scale.value)
@@ -140,7 +140,7 @@ def register(info: OptimizerInfo) -> OptimizerInfo:
     """Add an update rule.
 
     Raises:
-        ConfigError: there is one of that name.
+        ConfigError: the name is registered already.
     """
     if info.name in _OPTIMIZERS:
         raise ConfigError(f"Optimizer {info.name!r} is registered already. Choose another name.")
@@ -152,7 +152,7 @@ def find_optimizer(name: str) -> OptimizerInfo:
     """The update rule of that name.
 
     Raises:
-        ConfigError: there is none; names near ones.
+        ConfigError: the name is unknown; the message has similar names.
     """
     if name not in _OPTIMIZERS:
         raise ConfigError(f"Unknown optimizer {name!r}. {did_you_mean(name, _OPTIMIZERS)}")
@@ -169,7 +169,7 @@ _OWN = {"Ftrl": Ftrl}
 
 
 class _TakesSummedGradients:
-    """Mixin for a Keras optimizer: gradients are the same on all replicas and are not summed again.
+    """Mixin for a Keras optimizer: does not sum gradients over the replicas.
 
     ``_all_reduce_sum_gradients`` is where Keras 3's TensorFlow optimizer sums them.
     """
@@ -181,7 +181,7 @@ class _TakesSummedGradients:
 @functools.cache
 def _without_summing(keras_class: type) -> Any:
     if not hasattr(keras_class, "_all_reduce_sum_gradients"):
-        # Without this check gradients would be multiplied by the number of replicas in silence.
+        # Without this check gradients would silently be multiplied by the number of replicas.
         raise ConfigError(
             f"Keras {keras.__version__} on backend {keras.backend.backend()} does not sum "
             "gradients where this package expects it. Use Keras 3 up to 3.15 with TensorFlow."
@@ -190,14 +190,14 @@ def _without_summing(keras_class: type) -> Any:
 
 
 def _inner(optimizer: Any) -> Any:
-    """The optimizer that knows the update rule, without a wrapping LossScaleOptimizer."""
+    """The optimizer without a wrapping LossScaleOptimizer."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _make(
     class_name: str, settings: OptimizerSettings, rate: LearningRate, decay: float, **rest: Any
 ) -> Any:
-    """The Keras optimizer of that class, under the rule's name so that its paths are stable."""
+    """The Keras optimizer of that class, named after the setting so that its paths are stable."""
     keras_class = _without_summing(_OWN.get(class_name) or getattr(keras.optimizers, class_name))
     return keras_class(
         learning_rate=rate, weight_decay=decay or None, name=settings.optimizer, **rest
@@ -205,7 +205,7 @@ def _make(
 
 
 def _maker(class_name: str, arguments: Callable[[OptimizerSettings], dict[str, Any]]) -> Maker:
-    """How to make a Keras optimizer whose arguments follow from the settings alone."""
+    """The maker of a Keras optimizer whose arguments depend on the settings only."""
 
     def make(settings: OptimizerSettings, rate: LearningRate, decay: float) -> Any:
         return _make(class_name, settings, rate, decay, **arguments(settings))
@@ -255,7 +255,7 @@ def _or(given: float | None, published: float) -> float:
 
 
 def _epsilon(settings: OptimizerSettings) -> dict[str, float]:
-    """Keras's own default is the published one, so nothing is said when nothing is given."""
+    """Nothing when it is not given: Keras's default is the published one."""
     return {} if settings.opt_epsilon is None else {"epsilon": settings.opt_epsilon}
 
 

@@ -1,4 +1,4 @@
-"""Which variables are trained, and which of them are decayed.
+"""Parameter groups: trained variables, weight decay and layer-wise learning rates.
 
 variables = trainable_variables(model, settings.model.trainable_scopes)
 decayed = [variable for variable in variables if decays(variable)]
@@ -15,22 +15,29 @@ from typing import Any
 from tf_image_classification.checkpoints.name_maps import OldName, old_names
 from tf_image_classification.errors import ConfigError, SpecError, did_you_mean
 
-# Keras gives the biases of multi-head attention two dimensions, and position embeddings and class
-# tokens have three: the number of dimensions alone does not tell them from kernels.
+# In Keras biases of multi-head attention have two dimensions, position embeddings and class tokens
+# three: the number of dimensions alone does not distinguish them from kernels.
 _NEVER_DECAYED = re.compile(r"bias|beta|gamma|embed|token")
 
 
 def decays(variable: Any) -> bool:
-    """Whether weight decay acts on the variable: on kernels, not on the rest.
+    """Whether a variable has weight decay: kernels have, all others have not.
 
-    A kernel has at least two dimensions and is not called a bias, an offset, a scale, an embedding
-    or a token. timm does the same (no decay for ``ndim <= 1``, ``.bias`` and what a model lists as
-    position embedding or token), and so do big_vision's recipes, which decay ``kernel`` only.
+    A kernel has at least two dimensions and is not named bias, beta, gamma, embedding or token.
+    timm has the same rule (none for ``ndim <= 1``, ``.bias``, position embeddings and tokens), and
+    so have the recipes of big_vision (``kernel`` only).
 
     Args:
-        variable: a Keras variable, or anything with a shape and a path or name.
+        variable: a Keras variable, or any object with a shape and a path or name.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> decays(SimpleNamespace(path="conv1/kernel", shape=(3, 3, 8, 8)))
+        True
+        >>> decays(SimpleNamespace(path="conv1/bias", shape=(8,)))
+        False
     """
-    path = str(getattr(variable, "path", variable.name))
+    path = str(getattr(variable, "path", "") or variable.name)
     own_name = path.rsplit("/", 1)[-1]
     return len(variable.shape) >= 2 and not _NEVER_DECAYED.search(own_name)
 
@@ -39,16 +46,19 @@ _NUM_DEPTHS = 12
 
 
 def rate_factors(model: Any, variables: Sequence[Any], decay: float) -> list[float]:
-    """Factors of the learning rate that fall from the outputs towards the image.
+    """Layer-wise learning-rate factors, which decay from the outputs towards the image.
 
-    The layers that have variables are divided, in their order, among twelve depths; each has
-    ``decay`` times the factor of the next. Outputs, the layers called ``logits``, have 1.0. A
-    network of twelve blocks gets what timm's ``layer_decay`` gives it.
+    The layers with variables are divided in order into twelve depths; each has ``decay`` times the
+    factor of the next. Output layers, named ``logits``, have 1.0. For a network of twelve blocks
+    the factors are those of timm's ``layer_decay``.
 
     Args:
         model: the model, built.
-        variables: those that are trained.
-        decay: factor from one depth to the one before it; 1.0: all alike.
+        variables: the trained variables.
+        decay: factor from one depth to the one before it; 1.0: the same rate everywhere.
+
+    Returns:
+        One factor per variable, in order.
     """
     layers = [str(v.path).rpartition("/")[0] for v in model.variables]
     body = list(dict.fromkeys(layer for layer in layers if not _is_output(layer)))
@@ -64,30 +74,34 @@ def _is_output(layer: str) -> bool:
 
 
 def trainable_variables(model: Any, scopes: Sequence[str] = ()) -> list[Any]:
-    """The model's trainable variables whose names begin with one of the scopes.
+    """The model's trainable variables whose names start with one of the scopes.
 
-    A scope is a plain beginning, as in TF-Slim: ``conv1`` also takes ``conv10/kernel``, ``conv1/``
-    does not. Keras puts the name of a Sequential or subclassed model before those of its
-    variables; a scope may have it or leave it out. The names of TF-Slim, such as
-    ``MobilenetV1/Logits``, count as well where ``name_maps`` knows them.
+    A scope is a name prefix, as in TF-Slim: ``conv1`` matches ``conv10/kernel``, ``conv1/`` does
+    not. The name of a Sequential or subclassed model, which Keras prepends to its variables' paths,
+    is optional. TF-Slim's names, e.g. ``MobilenetV1/Logits``, match as well if ``name_maps`` has
+    them.
 
     Args:
         model: a built Keras model.
-        scopes: beginnings of variable paths, such as ``block3/``; empty: all variables.
+        scopes: prefixes of variable paths, e.g. ``block3/``; empty: all variables.
 
     Raises:
-        ConfigError: a scope takes no variable; names near ones.
-        SpecError: the model has no trainable variable at all.
+        ConfigError: a scope matches no variable; the message has similar names.
+        SpecError: the model has no trainable variable.
 
     Example:
+        >>> import keras
+        >>> inputs = keras.Input([4])
+        >>> body = keras.layers.Dense(3, name="body")(inputs)
+        >>> model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(body))
         >>> [v.path for v in trainable_variables(model, ("logits",))]
         ['logits/kernel', 'logits/bias']
     """
     variables = list(model.trainable_variables)
     if not variables:
         raise SpecError(
-            f"Model {model.name!r} has no trainable variable. Build it before training and leave "
-            "some layer's trainable at True."
+            f"Model {model.name!r} has no trainable variable. Build it before training, and set "
+            "trainable to True for at least one layer."
         )
     if not scopes:
         return variables
@@ -110,6 +124,6 @@ def _begins(variable: Any, scope: str, model: Any, old: Mapping[str, Sequence[Ol
 
 
 def _names_of_depth(depth: int, variables: Sequence[Any], model: Any) -> set[str]:
-    """Beginnings of the variables' paths with so many parts, to suggest to the user."""
+    """Prefixes of the variables' paths with ``depth`` parts, to suggest to the user."""
     parts = [v.path.removeprefix(f"{model.name}/").split("/") for v in variables]
     return {"/".join(itertools.islice(names, depth)) for names in parts}

@@ -1,11 +1,11 @@
-"""Learning-rate schedules: the rate of every step of a run, from ``ScheduleSettings``.
+"""Learning-rate schedules from ``ScheduleSettings``.
 
     schedule = make_schedule(settings.schedule, train_steps=10_000, steps_per_epoch=500.0)
     optimizer = make_optimizer(settings.optimizer, schedule)
     rates = schedule(tf.range(10_000))  # for a plot
 
-Steps count from 0, the first update. A rate that falls "over the run" would reach its end at step
-``train_steps``, which is no longer taken: the last update still moves the weights.
+Steps are counted from 0, the first update. A rate that decays over the run would reach its end at
+step ``train_steps``, which is not taken: the last update still changes the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tf_image_classification.config import ScheduleSettings
 from tf_image_classification.errors import ConfigError
 
 ONE_CYCLE_START = 1 / 25
-"""Share of ``learning_rate`` at which the one-cycle schedule starts."""
+"""Start of the one-cycle schedule as a fraction of ``learning_rate``."""
 
 _FALLS_TO_END = ("polynomial", "cosine", "one_cycle")
 
@@ -28,30 +28,30 @@ def make_schedule(settings: ScheduleSettings, *, train_steps: int, steps_per_epo
     """The learning rate as a function of the step.
 
     * fixed: ``learning_rate`` throughout.
-    * exponential: times ``learning_rate_decay_factor`` every ``num_epochs_per_decay`` epochs, in
-      stairs, as TF-Slim's train_image_classifier.py has it.
+    * exponential: step decay, times ``learning_rate_decay_factor`` every ``num_epochs_per_decay``
+      epochs, as in TF-Slim's train_image_classifier.py.
     * polynomial: to ``end_learning_rate`` by ``(1 - progress) ** polynomial_power``.
-    * cosine: to ``end_learning_rate`` by half a cosine (Loshchilov & Hutter, arXiv 1608.03983).
-    * one_cycle: up in a straight line from ``learning_rate / 25`` during the first
-      ``one_cycle_warmup`` of the run, then down to ``end_learning_rate`` by half a cosine (after
-      Smith & Topin, arXiv 1708.07120, whose descent is straight and who vary the momentum too).
+    * cosine: cosine annealing to ``end_learning_rate`` (Loshchilov & Hutter, arXiv 1608.03983).
+    * one_cycle: linear warm-up from ``learning_rate / 25`` during the first ``one_cycle_warmup``
+      of the run, then cosine annealing to ``end_learning_rate`` (after Smith & Topin, arXiv
+      1708.07120, who anneal linearly and vary the momentum too).
 
-    With ``warmup_steps`` the rate is ``learning_rate * (step + 1) / (warmup_steps + 1)`` in the
-    first steps: a straight line that would be 0 one step before the run and is ``learning_rate`` at
-    step ``warmup_steps``, so every warm-up step acts and none repeats the highest rate. The chosen
-    schedule then has the remaining steps for itself.
+    With ``warmup_steps`` the rate of the first steps is ``learning_rate * (step + 1) /
+    (warmup_steps + 1)``: linear from 0 one step before the run to ``learning_rate`` at step
+    ``warmup_steps``, so that no warm-up step has rate 0 or the peak rate. The schedule then covers
+    the remaining steps.
 
     Args:
-        settings: which schedule, and its numbers.
-        train_steps: steps of the whole run, counted over restarts; at least 1.
-        steps_per_epoch: batches in one pass over the training set; need not be whole.
+        settings: the schedule and its hyperparameters.
+        train_steps: steps of the whole run, over all restarts; min 1.
+        steps_per_epoch: batches in one pass over the training set, a fraction included.
 
     Returns:
-        A ``keras.optimizers.schedules.LearningRateSchedule``. It takes an integer, an integer
-        tensor or a vector of steps, eagerly or traced, and gives float32 of the same shape.
+        A ``keras.optimizers.schedules.LearningRateSchedule`` of an integer, an integer tensor or
+        a vector of steps, eager or traced; rates are float32 of the same shape.
 
     Raises:
-        ConfigError: the warm-up is as long as the run, or the end rate is above the highest one.
+        ConfigError: the warm-up is as long as the run, or the end rate is above the peak rate.
 
     Example:
         >>> settings = ScheduleSettings(learning_rate=0.1, learning_rate_decay_type="cosine")
@@ -89,7 +89,7 @@ class InTurn(keras.optimizers.schedules.LearningRateSchedule):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Both schedules and the step between them, as plain values."""
+        """Both schedules and the length of the first, as plain values."""
         serialize = keras.optimizers.schedules.serialize
         return {
             "first": serialize(self.first),
@@ -99,13 +99,13 @@ class InTurn(keras.optimizers.schedules.LearningRateSchedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> InTurn:
-        """The schedule from what ``get_config`` gave."""
+        """The schedule from ``get_config``."""
         deserialize = keras.optimizers.schedules.deserialize
         return cls(deserialize(config["first"]), config["first_steps"], deserialize(config["then"]))
 
 
 def _body(settings: ScheduleSettings, steps: int, steps_per_epoch: float) -> Any:
-    """The schedule without warm-up, over so many steps."""
+    """The schedule without warm-up, over ``steps`` steps."""
     peak, end = settings.learning_rate, settings.end_learning_rate
     kind = settings.learning_rate_decay_type
     if kind == "fixed":
@@ -119,12 +119,12 @@ def _body(settings: ScheduleSettings, steps: int, steps_per_epoch: float) -> Any
 
 
 def _line(start: float, end: float, steps: int) -> Any:
-    """A straight line, up, down or level: the polynomial of power 1."""
+    """A linear schedule: the polynomial of power 1."""
     return PolynomialDecay(start, steps, end, power=1.0)
 
 
 def _cosine(peak: float, end: float, steps: int) -> Any:
-    """Half a cosine; Keras wants its end as a share of the highest rate."""
+    """Cosine annealing; Keras takes the end as a fraction of the peak rate."""
     return CosineDecay(peak, steps, alpha=end / peak if peak else 0.0)
 
 
@@ -132,13 +132,13 @@ def _check(settings: ScheduleSettings, train_steps: int) -> None:
     if settings.warmup_steps >= train_steps:
         raise ConfigError(
             f"warmup_steps is {settings.warmup_steps} but train_steps is only {train_steps}: the "
-            "run would end before the rate reaches learning_rate. Give fewer warmup_steps or a "
-            "longer run."
+            "run would end before the rate reaches learning_rate. Set fewer warmup_steps or more "
+            "train_steps."
         )
     kind = settings.learning_rate_decay_type
     if kind in _FALLS_TO_END and settings.end_learning_rate > settings.learning_rate:
         raise ConfigError(
             f"end_learning_rate is {settings.end_learning_rate:g}, above learning_rate "
-            f"{settings.learning_rate:g}, to which {kind} never falls. Give an end_learning_rate "
-            "of at most learning_rate."
+            f"{settings.learning_rate:g}, so that the schedule {kind} would increase. Set "
+            "end_learning_rate to learning_rate or less."
         )

@@ -1,10 +1,10 @@
-"""Images that arrive at the same time are computed together.
+"""Dynamic batching: images that wait at the same time are computed in one call.
 
-    batcher = Batcher(model.answers, Limits())
+    batcher = Batcher(outputs_of_images, Limits())
     answer = await batcher.answer(image)      by output name, of this image
 
-A call on several images takes little longer than one on a single image. So an image that arrives
-during a call waits until the call ends, and joins the next one with all others that wait.
+A call on a batch takes little longer than one on a single image. So an image that arrives during a
+call waits until the call ends, and joins the next one with all others that wait.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 
 
 class QueueFullError(Exception):
-    """More images wait than may."""
+    """The queue is full."""
 
 
 class StoppedError(Exception):
-    """The batcher has been stopped and takes no more images."""
+    """The batcher has been stopped and accepts no more images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How much is taken on.
+    """Limits of batches and queue.
 
     Attributes:
         max_batch_size: images in one call.
         max_wait_ms: milliseconds that the first image of a call waits for others.
-        max_queue: images that wait; with more, requests are refused.
+        max_queue: images that may wait; further requests are rejected.
     """
 
     max_batch_size: int = 32
@@ -40,14 +40,14 @@ class Limits:
 
 
 _Waiting = tuple[Any, "asyncio.Future[Any]"]
-"""An image, and where its answer goes."""
+"""An image and the future of its answer."""
 
 
 class Batcher:
-    """One call at a time, on all that wait.
+    """Computes one batch at a time, of all images that wait.
 
     Attributes:
-        limits: how much is taken on.
+        limits: of batches and queue.
         num_waiting: images in the queue.
     """
 
@@ -60,8 +60,8 @@ class Batcher:
         """Store what is needed; ``start`` begins.
 
         Args:
-            answers: several images to an answer each; called in a thread, one call at a time.
-            limits: how much is taken on.
+            answers: images to an answer each; called in a thread, one call at a time.
+            limits: of batches and queue.
             on_batch: called with the size of each call.
         """
         self.limits = limits
@@ -78,11 +78,11 @@ class Batcher:
         return self._queue.qsize()
 
     def start(self) -> None:
-        """Begin to answer; inside a running event loop."""
+        """Begin to compute; inside a running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._serve())
 
     async def stop(self) -> None:
-        """Answer every image that was accepted, then end; further images are refused."""
+        """Answer every accepted image, then end; further images are rejected."""
         if not self._is_stopped:
             self._is_stopped = True
             self._queue.put_nowait(None)
@@ -96,7 +96,7 @@ class Batcher:
         """The answer to one image.
 
         Raises:
-            QueueFullError: too many wait.
+            QueueFullError: the queue is full.
             StoppedError: ``stop`` was called before.
         """
         if self._is_stopped:
@@ -112,13 +112,13 @@ class Batcher:
         is_last = False
         while not is_last:
             batch, is_last = await self._next_batch()
-            # A request that was given up, as after its time limit, needs no answer any more.
+            # A cancelled request, e.g. after its time limit, needs no answer.
             wanted = [(image, future) for image, future in batch if not future.done()]
             if wanted:
                 await self._compute(wanted)
 
     async def _compute(self, wanted: Sequence[_Waiting]) -> None:
-        """One call; its error is the answer to all of its images."""
+        """Compute one batch; an error is the answer to all of its images."""
         loop = asyncio.get_running_loop()
         try:
             self._on_batch(len(wanted))
@@ -135,7 +135,7 @@ class Batcher:
                 future.set_result(answer)
 
     async def _next_batch(self) -> tuple[list[_Waiting], bool]:
-        """The images of the next call, and whether it is the last one."""
+        """The images of the next call, and whether the call is the last one."""
         batch: list[_Waiting] = []
         entry = await self._queue.get()
         if self.limits.max_wait_ms and entry is not None:

@@ -1,9 +1,8 @@
-"""Limits on the connections of a server, which uvicorn itself does not have.
+"""Limits on a server's connections that uvicorn lacks.
 
-* A client has a limited time to send the headers of a request, so that clients that send a byte now
-  and then do not occupy connections.
-* There are at most so many connections; a further one is refused at once.
-* A client that does not read its answer is disconnected.
+* Time limit for the headers of a request, so that slow clients do not occupy connections.
+* Maximum number of connections; a further one gets an error at once.
+* Time limit for reading an answer.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-_LINGER_SECS = 1.0  # how long a refused client may take to read why
+_LINGER_SECS = 1.0  # for a rejected client to read the error
 
 
 @dataclasses.dataclass(frozen=True)
 class ConnectionLimits:
-    """What a client may do with a connection.
+    """Limits on connections.
 
     Attributes:
         max_connections: open at the same time.
@@ -51,10 +50,10 @@ class _LimitedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        most = self.connection_limits.max_connections
-        if len(self.connections) > most:
+        limit = self.connection_limits.max_connections
+        if len(self.connections) > limit:
             self.connections.discard(self)
-            self._refuse(503, f"{most} connections are open. Try again later.")
+            self._refuse(503, f"{limit} connections are open. Try again later.")
         else:
             self._start_timer()
 
@@ -101,7 +100,7 @@ class _LimitedProtocol(H11Protocol):
         self._refuse(408, f"The request's headers did not arrive within {secs:g} s.")
 
     def _refuse(self, status: int, text: str) -> None:
-        """Answer with an error whatever the client sends, then disconnect it."""
+        """Answer with an error without reading the request, then disconnect."""
         self._is_refused = True
         self._stop_timer()
         self._unset_keepalive_if_required()
@@ -123,6 +122,5 @@ class _LimitedProtocol(H11Protocol):
         )
         for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
-        # Closed at once, the connection would be reset while the client still sends, and the client
-        # would not see the answer.
+        # Closing at once would reset the connection before a client that still sends reads this.
         self.loop.call_later(_LINGER_SECS, self.transport.abort)

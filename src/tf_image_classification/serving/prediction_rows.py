@@ -1,4 +1,4 @@
-"""Predictions as rows of a table: their columns, and their form in CSV, JSON lines and Parquet.
+"""Predictions as rows of a table, in CSV, JSON lines and Parquet.
 
 rows = PredictionRows(model.schema, model.calibrations)
 rows.columns                             # uri, error, label, label_probability, ...
@@ -12,16 +12,14 @@ import io
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.schema import MULTILABEL
-
-if TYPE_CHECKING:
-    from tf_image_classification.serving.predictor import Prediction
+from tf_image_classification.serving.label_predictions import Prediction
 
 Row = dict[str, Any]
-"""One image: ``uri``, ``error``, and the columns of the labels unless it could not be used."""
+"""One image: ``uri``, ``error``, and unless it is bad the columns of the labels."""
 
 _TEXT, _NUMBER, _TRUTH, _CLASSES, _RANKED = "text", "number", "truth", "classes", "ranked"
 
@@ -29,37 +27,42 @@ _TEXT, _NUMBER, _TRUTH, _CLASSES, _RANKED = "text", "number", "truth", "classes"
 def row_of(prediction: Prediction) -> Row:
     """The row of one image."""
     row: Row = {"uri": utf8(prediction.uri), "error": utf8(prediction.error)}
-    for name, said in prediction.labels.items():
-        if said.probability is None:
-            row[name] = said.value
+    for name, one in prediction.labels.items():
+        if one.probability is None:
+            row[name] = one.value
             continue
         row |= {
-            name: said.name,
-            f"{name}_probability": said.probability,
-            f"{name}_rejected": said.is_rejected,
-            f"{name}_top": [{"class": c, "probability": p} for c, p in said.top],
+            name: one.name,
+            f"{name}_probability": one.probability,
+            f"{name}_rejected": one.is_rejected,
+            f"{name}_top": [{"class": c, "probability": p} for c, p in one.top],
         }
-        if said.conformal_set is not None:
-            row[f"{name}_set"] = list(said.conformal_set)
-        if said.above_threshold is not None:
-            row[f"{name}_above_threshold"] = list(said.above_threshold)
+        if one.conformal_set is not None:
+            row[f"{name}_set"] = list(one.conformal_set)
+        if one.above_threshold is not None:
+            row[f"{name}_above_threshold"] = list(one.above_threshold)
     return row
 
 
 def utf8(text: str) -> str:
-    """The text; bytes of a file name that are not UTF-8 become escapes."""
+    r"""The text with bytes that are not UTF-8, e.g. of a file name, as escapes.
+
+    Example:
+        >>> utf8("caf\udce9")
+        'caf\\udce9'
+    """
     return text.encode(errors="backslashreplace").decode()
 
 
 class PredictionRows:
-    """The columns that all rows of a model have, known before its first prediction.
+    """The columns of a model's rows, and the conversion of rows to each format.
 
     Attributes:
         columns: their names, in order.
     """
 
     def __init__(self, schema: LabelSchema, calibrated: Collection[str]) -> None:
-        """Find the columns.
+        """Derive the columns.
 
         Args:
             schema: the model's labels.
@@ -92,7 +95,7 @@ class PredictionRows:
         return _csv_line([_cell(row.get(name, "")) for name in self.columns])
 
     def as_table(self, rows: Iterable[Row]) -> Any:
-        """Rows as a table of pyarrow; every table of a model has the same schema."""
+        """Rows as a pyarrow table; every table of a model has the same schema."""
         import pyarrow as pa  # late: it takes half a second
 
         types = {
@@ -122,7 +125,7 @@ def _csv_line(cells: Sequence[Any]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """A value as CSV holds it: classes joined by "|", with their probabilities after a colon."""
+    """A value's text in CSV: classes joined by "|", with their probabilities after a colon."""
     if isinstance(value, list):
         return "|".join(
             f"{one['class']}:{one['probability']:.4f}" if isinstance(one, Mapping) else one

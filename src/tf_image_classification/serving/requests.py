@@ -1,6 +1,6 @@
-"""Requests for predictions: their JSON, the images in it, and how the API describes both.
+"""Requests for predictions: parsing their JSON, and the JSON schemas of the API.
 
-images, origin = images_of(parsed(body))      encoded images, and what they are called in errors
+images, field = images_of(parsed(body))      encoded images, and their field's name for errors
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 INPUT = "image_bytes"
 MAX_IMAGES = 128
-"""Images in one request."""
+"""Max images of a request."""
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error.
+    """A request is answered with an HTTP error.
 
     Attributes:
-        status: of HTTP.
+        status: HTTP status.
     """
 
     def __init__(self, status: int, text: str) -> None:
@@ -28,81 +28,45 @@ class RefusedError(Exception):
         self.status = status
 
 
-_B64 = {
-    "type": "object",
-    "properties": {
-        "b64": {
-            "type": "string",
-            "description": "an encoded image in base64; line breaks, the URL-safe alphabet, "
-            "missing padding and a data: prefix are accepted",
-        }
-    },
-    "required": ["b64"],
-}
-_NAMED = {"type": "object", "properties": {INPUT: _B64}, "required": [INPUT]}
+def _object(**properties: Any) -> dict[str, Any]:
+    """The schema of an object that has these keys."""
+    return {"type": "object", "properties": properties, "required": [*properties]}
+
+
+def _closed(**properties: Any) -> dict[str, Any]:
+    """The schema of an object that has these keys alone."""
+    return _object(**properties) | {"additionalProperties": False}
+
+
+def _images(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": MAX_IMAGES}
+
+
+_B64 = _object(
+    b64={
+        "type": "string",
+        "description": "an encoded image in base64; line breaks, the URL-safe alphabet, "
+        "missing padding and a data: prefix are accepted",
+    }
+)
 BODY = {
     "oneOf": [
-        {
-            "type": "object",
-            "properties": {
-                "instances": {
-                    "type": "array",
-                    "items": {"oneOf": [_B64, _NAMED]},
-                    "minItems": 1,
-                    "maxItems": MAX_IMAGES,
-                }
-            },
-            "required": ["instances"],
-        },
-        {
-            "type": "object",
-            "properties": {
-                "inputs": {
-                    "type": "object",
-                    "properties": {
-                        INPUT: {
-                            "type": "array",
-                            "items": _B64,
-                            "minItems": 1,
-                            "maxItems": MAX_IMAGES,
-                        }
-                    },
-                    "required": [INPUT],
-                }
-            },
-            "required": ["inputs"],
-        },
+        _object(instances=_images({"oneOf": [_B64, _object(**{INPUT: _B64})]})),
+        _object(inputs=_object(**{INPUT: _images(_B64)})),
     ]
 }
-"""The body of a request for predictions: by rows or by columns, as TensorFlow Serving takes it."""
+"""Schema of a request, in TensorFlow Serving's row or column format."""
 
 ANSWER = {
     "oneOf": [
-        {
-            "type": "object",
-            "properties": {"predictions": {"type": "array", "items": {"type": "object"}}},
-            "required": ["predictions"],
-            "additionalProperties": False,
-        },
-        {
-            "type": "object",
-            "properties": {
-                "outputs": {"type": "object", "additionalProperties": {"type": "array"}}
-            },
-            "required": ["outputs"],
-            "additionalProperties": False,
-        },
+        _closed(predictions={"type": "array", "items": {"type": "object"}}),
+        _closed(outputs={"type": "object", "additionalProperties": {"type": "array"}}),
     ]
 }
-"""The answer, in rows or in columns like the request."""
+"""Schema of the answer, in the format of the request."""
 
-ERROR = {
-    "type": "object",
-    "properties": {"error": {"type": "string"}},
-    "required": ["error"],
-    "additionalProperties": False,
-}
-"""The body of every answer that is an error."""
+ERROR = _closed(error={"type": "string"})
+"""Schema of an error."""
 
 
 def parsed(data: bytes) -> Any:
@@ -118,9 +82,9 @@ def parsed(data: bytes) -> Any:
 
 
 def images_of(body: Any) -> tuple[list[bytes], str]:
-    """The encoded images of a request, and the field that they came in.
+    """The encoded images of a request, and their field.
 
-    The field is ``instances``, or ``inputs.image_bytes`` where the answer goes in columns as well.
+    The field is ``instances`` (row format) or ``inputs.image_bytes`` (column format).
 
     Raises:
         RefusedError: the body has another form, holds too many images, or one is not base64.
@@ -156,16 +120,16 @@ def _decoded(value: Any, where: str) -> bytes:
 
 
 def base64_bytes(text: str) -> bytes:
-    r"""The bytes that base64 stands for, in all of the forms that programs write.
+    r"""The bytes of a base64 text, in any of the usual variants.
 
-    Line breaks and the blanks around them, the URL-safe alphabet, missing padding and a prefix
+    Line breaks with blanks around them, the URL-safe alphabet, missing padding and a prefix
     ``data:image/png;base64,`` are accepted.
 
     Raises:
-        ValueError: it is not base64; says what was found where.
+        ValueError: it is not base64; names the character and its place.
 
     Example:
-        >>> base64_bytes("_-8\\n")
+        >>> base64_bytes("_-8\n")
         b'\xff\xef'
     """
     with contextlib.suppress(ValueError):  # the usual form, several times as fast

@@ -1,4 +1,4 @@
-"""The last message and the exit status of a process that ends with an error or a signal.
+"""The message and the exit status of a process that ends with an error or a signal.
 
 with ends_the_process():
     work()
@@ -10,19 +10,19 @@ import sys
 from typing import Any
 
 from tf_image_classification.errors import RunInterrupted, TficError
-from tf_image_classification.system import files, signals
+from tf_image_classification.system import faults, signals
 
 
 class ends_the_process:
-    """Inside the block an error of ours, or a signal, ends the process with a line and a status."""
+    """Inside the block a TficError or a signal ends the process with a message and its status."""
 
     def __enter__(self) -> None:
-        """From here on signals are handled."""
+        """Start to handle signals."""
         self._signals = signals.handled()
         self._signals.__enter__()
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        """Turn an error of ours into a message and a status."""
+        """Turn an error into a message and a status."""
         try:
             if (ending := _ending(error)) is not None:
                 signals.tell_last(ending[0])
@@ -32,23 +32,23 @@ class ends_the_process:
 
 
 def _ending(error: BaseException | None) -> tuple[str, int] | None:
-    """The last words and the status of a process that ends with this error; None: Python's own."""
+    """The message and status for an error; None: those of Python."""
     if (stopped := signals.cause_of(error)) is not None:
         return str(stopped), stopped.exit_code
     if isinstance(error, TficError):
         name = "" if isinstance(error, RunInterrupted) else f"{type(error).__name__}: "
         return f"{name}{error}", error.exit_code
-    if isinstance(error, KeyboardInterrupt):  # outside the main thread nothing is handled
+    if isinstance(error, KeyboardInterrupt):  # outside the main thread
         return "Stopped by SIGINT.", 130
     if error is not None and _is_of_a_bucket(error):
         return f"DataError: {' '.join(str(error).split())[:500]}", 1
-    if error is not None and (problem := files.system_problem(error)):
+    if error is not None and (problem := faults.system_problem(error)):
         return f"DataError: {problem}", 1
     return None
 
 
 def _is_of_a_bucket(error: BaseException) -> bool:
-    """Whether TensorFlow could not read or write a bucket, deep inside one of its functions."""
+    """Whether TensorFlow failed to read or write a bucket."""
     tensorflow = sys.modules.get("tensorflow")
     return (
         tensorflow is not None

@@ -1,4 +1,4 @@
-"""Processes that work for this one, and end with it, however it ends.
+"""A pool of worker processes that end with this process, even if it is killed.
 
 with process_pool(4) as pool:
     for result in pool.map(function, tasks): ...
@@ -27,10 +27,10 @@ _OF_TERMINAL = {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}
 
 
 def end_with_parent(parent: int) -> None:
-    """In a new process: ask Linux for SIGTERM when the process that started it is gone.
+    """In a new process: ask Linux for SIGTERM when its parent process ends.
 
     Args:
-        parent: number of that process, which may be gone already.
+        parent: process id of the parent, which may have ended already.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -39,13 +39,13 @@ def end_with_parent(parent: int) -> None:
 
 
 class Pool:
-    """What ``process_pool`` gives."""
+    """The running processes."""
 
     def __init__(self, executor: concurrent.futures.ProcessPoolExecutor) -> None:
         self._executor = executor
 
     def map(self, function: Callable[[T], V], tasks: Iterable[T]) -> Iterator[V]:
-        """The function's value for each task, as it is ready."""
+        """The function's value for each task, in the order of completion."""
         with _blocked_signals():  # the processes start now
             waiting = [self._executor.submit(function, task) for task in tasks]
         return self._values(each.result() for each in concurrent.futures.as_completed(waiting))
@@ -56,9 +56,9 @@ class Pool:
         """The function's value for each task, in the order of the tasks.
 
         Args:
-            function: one that lies in a module, as all that is sent to other processes.
+            function: defined in a module, since it is sent to other processes.
             tasks: its arguments.
-            at_once: how many travel together.
+            at_once: number of tasks that are sent together.
         """
         with _blocked_signals():
             values = self._executor.map(function, tasks, chunksize=at_once)
@@ -69,20 +69,20 @@ class Pool:
             yield from values
         except concurrent.futures.process.BrokenProcessPool as error:
             raise DataError(
-                "A process that helped was killed, perhaps because memory ran out. Start the same "
+                "A worker process was killed, perhaps because memory ran out. Start the same "
                 "command again with fewer --processes."
             ) from error
 
 
 @contextlib.contextmanager
 def process_pool(num_processes: int) -> Iterator[Pool]:
-    """Processes that import what they need anew, since TensorFlow does not survive a fork.
+    """A pool of spawned processes, since TensorFlow does not survive a fork.
 
-    Ctrl-C and the end of a terminal reach this process only, which ends the others at once when
-    the block is left with an error.
+    Ctrl-C and a closed terminal reach this process only, which ends the others at once when the
+    block is left with an error.
 
     Raises:
-        DataError: none can be started.
+        DataError: the processes cannot be started.
     """
     before = set(multiprocessing.active_children())
     try:
@@ -94,7 +94,7 @@ def process_pool(num_processes: int) -> Iterator[Pool]:
         )
     except OSError as error:
         raise DataError(
-            f"Processes that help cannot be started: {error.strerror or error}. They need room in "
+            f"Worker processes cannot be started: {error.strerror or error}. They need room in "
             "/dev/shm and open files; with --processes 1 none are started."
         ) from error
     try:
@@ -110,7 +110,7 @@ def process_pool(num_processes: int) -> Iterator[Pool]:
 
 @contextlib.contextmanager
 def _blocked_signals() -> Iterator[None]:
-    """Inside the block the signals of a terminal wait; processes that start here never get them."""
+    """Inside the block a terminal's signals are blocked, also in processes that start in it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

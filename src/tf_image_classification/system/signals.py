@@ -1,9 +1,9 @@
-"""Signals that ask the process to stop, as one exception: SIGTERM, Ctrl-C and a closed terminal.
+"""SIGTERM, Ctrl-C and a closed terminal as one exception, ``Stopped``.
 
 with signals.handled():                      # here a signal raises Stopped
     with signals.stage("while exporting", again="Start the same command again.", resumes=True):
         export()
-    with signals.deferred():                 # here it is only noted
+    with signals.deferred():                 # here it is only recorded
         while not signals.received():
             step()
 
@@ -27,17 +27,17 @@ from tf_image_classification.errors import RunInterrupted
 NUMBERS = tuple(
     number for name in ("SIGTERM", "SIGINT", "SIGHUP") if (number := getattr(signal, name, None))
 )
-_REPEAT_SECS = 5.0  # a signal is often sent twice at once: to a process and to its group
+_REPEAT_SECS = 5.0  # a signal is often sent twice: to a process and to its group
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What the process is doing, for the message of a signal that comes now.
+    """The current activity of the process, for the message of a signal.
 
     Attributes:
         doing: continues the sentence "Stopped by SIGTERM ...", or "".
-        again: what to do now, as a sentence; or "".
-        resumes: whether the same command continues where this one was stopped.
+        again: the next action for the user, as a sentence; or "".
+        resumes: whether the same command resumes.
     """
 
     doing: str = ""
@@ -46,13 +46,13 @@ class Stage:
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked this process to stop; its text is the message for the user.
+    """A signal asked this process to stop; the text is the message for the user.
 
-    A KeyboardInterrupt, because libraries let that one through and clean up after it.
+    A KeyboardInterrupt, because libraries do not catch it and clean up.
 
     Attributes:
         name: the signal's name.
-        exit_code: 75 where the same command continues, or else 128 and the signal's number.
+        exit_code: 75 when the same command resumes, else 128 plus the signal's number.
     """
 
     def __init__(self, number: int, stage: Stage) -> None:
@@ -63,7 +63,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class _State:
-    """What the handler knows; it runs in the main thread only."""
+    """The state of the handler, which runs in the main thread only."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -103,8 +103,8 @@ def handled() -> Iterator[None]:
     """Inside the block the signals raise ``Stopped``; may be nested.
 
     A signal that was ignored when the process started stays ignored: ``nohup`` ignores SIGHUP, and
-    a shell without job control SIGINT for what it starts in the background. Outside the main thread
-    signals are the caller's business, and nothing is done.
+    a shell without job control ignores SIGINT for background jobs. Does nothing outside the main
+    thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -126,12 +126,12 @@ def handled() -> Iterator[None]:
         if state.depth == 0:
             sys.unraisablehook = hook
             for number, handler in before.items():
-                # None: it was set from outside Python, and cannot be put back.
+                # None: it was set outside Python and cannot be restored.
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _raise_again(hook: Any) -> Any:
-    """A hook for exceptions that nobody can catch, as in ``__del__``: ours is raised once more."""
+    """A hook for exceptions that cannot be caught, as in ``__del__``: raises ``Stopped`` again."""
 
     def unraisable(lost: Any) -> None:
         if not isinstance(lost.exc_value, Stopped):
@@ -146,7 +146,7 @@ def _raise_again(hook: Any) -> Any:
 
 @contextlib.contextmanager
 def stage(doing: str, *, again: str, resumes: bool) -> Iterator[None]:
-    """Inside the block a signal's message is this; arguments as the attributes of ``Stage``."""
+    """Inside the block signals have this message; arguments as the attributes of ``Stage``."""
     _state.stages.append(Stage(doing, again, resumes))
     try:
         yield
@@ -156,9 +156,9 @@ def stage(doing: str, *, again: str, resumes: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred(then: Callable[[], None] | None = None) -> Iterator[None]:
-    """Inside the block a signal is only noted, for ``received``; but a second Ctrl-C raises.
+    """Inside the block a signal is only recorded, for ``received``; a second Ctrl-C raises.
 
-    ``then`` is called when the first one has come.
+    ``then`` is called at the first signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -172,15 +172,12 @@ def deferred(then: Callable[[], None] | None = None) -> Iterator[None]:
 
 
 def received() -> str:
-    """The name of the signal that has come, or ""."""
+    """The name of the received signal, or ""."""
     return _state.stopped.name if _state.depth and _state.stopped else ""
 
 
 def check() -> None:
-    """Raise ``Stopped`` if a signal has come, also one that was only noted.
-
-    Its message is that of the present stage.
-    """
+    """Raise ``Stopped``, with the message of the current stage, if a signal was received."""
     if received():
         assert _state.stopped is not None
         _state.stopped = Stopped(getattr(signal, _state.stopped.name), _state.stages[-1])
@@ -189,10 +186,10 @@ def check() -> None:
 
 
 def cause_of(error: BaseException | None) -> Stopped | None:
-    """The ``Stopped`` that an error comes from, if it does.
+    """The ``Stopped`` that caused an error, or None.
 
-    What a signal has raised may have been turned into another error on its way, by code of C++ that
-    called Python: so whatever comes after it counts.
+    C++ code that calls Python may turn the exception of a signal into another error, so every
+    error after a signal counts.
     """
     if error is None or isinstance(error, (SystemExit, RunInterrupted)):
         return None
@@ -203,7 +200,7 @@ def cause_of(error: BaseException | None) -> Stopped | None:
 
 @contextlib.contextmanager
 def resumable(doing: str, *, again: str) -> Iterator[None]:
-    """Inside the block signals are handled, and end it as ``RunInterrupted``.
+    """Inside the block signals are handled; they raise ``RunInterrupted`` at its end.
 
     Args:
         doing: as ``Stage``.
@@ -220,9 +217,9 @@ def resumable(doing: str, *, again: str) -> Iterator[None]:
 
 
 def tell_last(text: str) -> None:
-    """Print the last words of a process to standard error; further signals are ignored.
+    """Print the last message of a process to standard error; further signals are ignored.
 
-    The terminal may be gone by then.
+    Errors of a closed terminal are ignored.
     """
     _state.is_over = True
     with contextlib.suppress(OSError, ValueError):
@@ -230,9 +227,9 @@ def tell_last(text: str) -> None:
 
 
 def ending_with(status: int) -> int:
-    """For a process that has done its work: a signal that comes now ends it with its own status.
+    """From now on a signal ends the process with this status; returns the status.
 
-    Gives the status back.
+    For a process whose work is done.
     """
 
     def end(number: int, frame: Any) -> None:
@@ -246,7 +243,7 @@ def ending_with(status: int) -> int:
 
 
 def ignore() -> None:
-    """Let the signals do nothing any more."""
+    """Ignore the signals from now on."""
     _set_all(signal.SIG_IGN)
 
 

@@ -1,7 +1,7 @@
-"""Standard input, output and error of a process, whatever it was started with.
+"""Standard input, output and error of a process, also when they are closed.
 
-prepare()                        first of all: closed streams, characters that they cannot hold
-with may_end(): ...              a long run goes on when nobody reads its output any more
+prepare()                        first of all: opens closed streams, escapes unencodable characters
+with may_end(): ...              a long run goes on when its output is closed
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-_NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader ended; a terminal that was closed
+_CLOSED = (errno.EPIPE, errno.EIO)  # a pipe whose reader ended; a terminal that was closed
 _closed: set[str] = set()
 
 
 def prepare() -> None:
-    """Open the streams that the process was started without, as with ``>&-``, to the null device.
+    """Open missing streams (``>&-``) to the null device.
 
-    Otherwise the next file that is opened gets the number of the stream, and receives whatever a
-    library writes to it. Characters that a stream's encoding lacks are written as escapes.
+    Otherwise the next opened file would get the number of the stream, and with it the output of
+    libraries. Characters that a stream's encoding lacks are written as escapes.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
@@ -46,7 +46,7 @@ def was_closed(name: str) -> bool:
 def input_lines() -> Iterator[str]:
     """The lines of standard input without their ends; bytes that are not UTF-8 are kept."""
     source = getattr(sys.stdin, "buffer", None)
-    if source is None:  # a stream that another program put there
+    if source is None:  # replaced by another program
         yield from (line.rstrip("\r\n") for line in sys.stdin)
         return
     for number, line in enumerate(source):
@@ -55,9 +55,9 @@ def input_lines() -> Iterator[str]:
 
 
 def flush_output() -> str:
-    """Write what is left in standard output; returns why that is impossible, or "".
+    """Flush standard output; returns the reason of a failure, or "".
 
-    A reader that has enough is no problem.
+    A reader that has closed the pipe is no failure.
     """
     try:
         sys.stdout.flush()
@@ -68,12 +68,12 @@ def flush_output() -> str:
 
 
 def discard_output() -> None:
-    """Drop whatever standard output holds and receives from now on."""
+    """Discard the buffered and all later standard output."""
     _discard(sys.stdout)
 
 
 def _discard(stream: Any) -> None:
-    """The descriptor is changed, since the stream holds text that Python writes at its end."""
+    """Redirect the descriptor, since Python flushes the stream's buffer at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
@@ -81,9 +81,9 @@ def _discard(stream: Any) -> None:
 
 @contextlib.contextmanager
 def may_end() -> Iterator[None]:
-    """Inside the block standard output and error may lose their reader, as when ``tee`` ends.
+    """Inside the block standard output and error may be closed by their reader, e.g. ``tee``.
 
-    What is printed from then on is dropped, and the block goes on.
+    Later output is discarded, and the block goes on.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (stream and _Stream(stream) for stream in before)
@@ -94,7 +94,7 @@ def may_end() -> Iterator[None]:
 
 
 class _Stream:
-    """A text stream that writes to nowhere once nobody reads it."""
+    """A text stream that discards its output once its reader has closed it."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -116,6 +116,6 @@ class _Stream:
             self._drop(error)
 
     def _drop(self, error: OSError) -> None:
-        if error.errno not in _NOBODY_READS:
+        if error.errno not in _CLOSED:
             raise error
         _discard(self._stream)

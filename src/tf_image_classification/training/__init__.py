@@ -1,1 +1,1 @@
-"""The engine: devices, the state of a run, one step, and the loop around it."""
+"""Training: the state of a run, its steps, and the loop around them."""

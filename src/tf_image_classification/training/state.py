@@ -1,4 +1,4 @@
-"""Everything that a run changes, in one place, saved and restored as a whole."""
+"""The variables of a run, saved and restored as a whole."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class TrainState:
     Attributes:
         model: the Keras model.
         optimizer: the Keras optimizer, built on the trained variables.
-        trained: the variables that the optimizer moves.
+        trained: the variables that the optimizer updates.
         step: int64 scalar, steps done.
         loss_sum: float64 scalar, losses summed since the last summary.
         loss_count: int64 scalar, steps in ``loss_sum``.
         bad_step: int64 scalar, first step whose loss was not finite, or -1.
-        log_variances: by label name the variable that learned weights of the losses come from (see
+        log_variances: by label name the variable of its learned loss weight (see
             ``optim.losses``); they are among ``trained``. Empty without learned weights.
         averages: moving average of each floating-point variable of the model by path, or empty.
     """
@@ -45,9 +45,9 @@ class TrainState:
     log_variances: Mapping[str, keras.Variable] = dataclasses.field(default_factory=dict)
 
     def variables(self) -> dict[str, tf.Variable]:
-        """Every variable that a checkpoint holds, by its name there.
+        """The variables in a checkpoint, by their names there.
 
-        The states of random layers are not among them: each step sets them from its number.
+        Without the states of random layers: each step sets them from its number.
         """
         named: dict[str, tf.Variable] = {
             "step": self.step,
@@ -64,7 +64,7 @@ class TrainState:
         """Set every variable to its saved value.
 
         Raises:
-            CheckpointError: names or shapes differ; lists the first of them.
+            CheckpointError: names or shapes differ; lists the first differences.
         """
         variables = self.variables()
         differences = [
@@ -87,14 +87,22 @@ class TrainState:
             variable.assign(tensors[name])
         refresh(self.model)
 
+    def take_mean_loss(self) -> float:
+        """The mean loss since the last call of this method; NaN before the first step."""
+        count = int(self.loss_count.numpy())
+        mean = float(self.loss_sum.numpy()) / count if count else float("nan")
+        self.loss_sum.assign(0.0)
+        self.loss_count.assign(0)
+        return mean
+
     def begin_averages(self) -> None:
-        """Let the averages begin at the model's present weights."""
+        """Restart the averages at the model's current weights."""
         for variable in _averaged_variables(self.model) if self.averages else ():
             self.averages[variable.path].assign(variable.value.read_value())
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside the block the model has its averaged weights, if there are any."""
+        """Inside the block the model has its averaged weights, if averages are kept."""
         if not self.averages:
             yield
             return
@@ -116,7 +124,7 @@ def make_state(
     with_averages: bool,
     log_variances: Mapping[str, keras.Variable] | None = None,
 ) -> TrainState:
-    """The state of a fresh run; called inside the scope of its strategy.
+    """The state of a new run; call it inside the scope of the strategy.
 
     Args:
         model: the model, built.
@@ -159,28 +167,28 @@ def model_variables(model: keras.Model) -> list[keras.Variable]:
     """The model's variables without the states of its random layers.
 
     Raises:
-        CheckpointError: two variables have the same path, so that a checkpoint could not tell them.
+        CheckpointError: two variables have the same path.
     """
     variables = [v for v in model.variables if not v.path.endswith(SEED_STATE)]
     paths = [v.path for v in variables]
     repeated = sorted({path for path in paths if paths.count(path) > 1})
     if repeated:
         raise CheckpointError(
-            f"Several variables of the model are called {', '.join(repeated[:3])}. "
+            f"More than one variable of the model is called {', '.join(repeated[:3])}. "
             "Give the layers different names."
         )
     return variables
 
 
 def seed_states(model: keras.Model) -> list[keras.Variable]:
-    """The states of the model's random layers (dropout, augmentation layers, ...)."""
+    """The states of the model's random layers, e.g. dropout."""
     return [v for v in model.variables if v.path.endswith(SEED_STATE)]
 
 
 def statistics(model: keras.Model) -> list[keras.Variable]:
-    """What the forward pass of a training may change, such as the moving averages of batch norm.
+    """Variables that the forward pass updates in training, e.g. the batch norm statistics.
 
-    Kernels of a frozen layer are not among them, although Keras calls them not trainable too.
+    Without the kernels of frozen layers, although Keras counts them as non-trainable too.
     """
     return [
         variable

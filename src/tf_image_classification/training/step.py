@@ -1,7 +1,7 @@
-"""One step: forward, backward, reduce, clip, update; traced once, on every replica.
+"""The training step: forward, backward, reduce, clip, update; traced once, on every replica.
 
 The loss is a mean over the global batch, so that the number of replicas and of accumulation parts
-changes nothing but the rounding.
+changes only the rounding.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from tf_image_classification.training.state import TrainState, seed_states, stat
 
 _SUM = tf.distribute.ReduceOp.SUM
 _MEAN = tf.distribute.ReduceOp.MEAN
-_DRAWS_PER_STEP = 4096  # more than any random layer draws in one step of one replica
+_SEEDS_PER_STEP = 4096  # more than any random layer uses in one step of one replica
 
 Forward = Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
-RateShare = Callable[[tf.Tensor], Any]
+RateFraction = Callable[[tf.Tensor], Any]
 Losses = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
 
 
 class StepOutput(NamedTuple):
-    """What a step gives back.
+    """The outputs of a step.
 
     Attributes:
         loss: the loss of the global batch, regularisation included; float32 scalar.
         gradient_norm: global norm of the gradient before clipping; float32 scalar.
-        votes: the sum over all replicas of what each worker wants; float32 [n].
+        votes: the votes of the workers, summed over all replicas; float32 [n].
     """
 
     loss: tf.Tensor
@@ -46,7 +46,7 @@ class StepOutput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepFunction:
-    """What one replica computes in a step.
+    """The computation of one replica in a step.
 
     Attributes:
         state: the variables that change.
@@ -57,9 +57,9 @@ class StepFunction:
         average_decay: decay of the moving averages; unused without averages.
         seed: the run's seed, for random layers.
         num_replicas: replicas in all.
-        on_device: a batch's images and draws to the images that are to be seen; or None.
-        rate_shares: for each trained variable what the step makes its change be multiplied with;
-            None: one, always.
+        on_device: augments the images on the device with a batch's random parameters; or None.
+        rate_fractions: for each trained variable its fraction of the learning rate as a function of
+            the step; None: always 1.
     """
 
     state: TrainState
@@ -71,25 +71,25 @@ class StepFunction:
     seed: int
     num_replicas: int
     on_device: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
-    rate_shares: Sequence[RateShare | None] = ()
+    rate_fractions: Sequence[RateFraction | None] = ()
 
     def __call__(self, batch: Batch, votes: tf.Tensor) -> StepOutput:
         """Run one step in replica context; moves ``state`` by exactly one step.
 
         Args:
             batch: this replica's part of the global batch.
-            votes: what this worker wants, float32 [n]; summed on the way, at no cost of its own.
+            votes: the votes of this worker, float32 [n]; summed together with other sums.
         """
         self._seed_random_layers()
-        # What is summed goes together: between machines each sum costs a round trip.
+        # Summed in one collective: between machines each one costs a round trip.
         known = [tf.reduce_sum(tf.cast(known, tf.float32)) for known in batch.present.values()]
         *known, votes = self._sum([*known, tf.identity(votes)])  # on this replica's device
         counts = dict(zip(batch.present, known, strict=True))
         loss, gradients = self._gradients(batch, counts)
         loss, *gradients = self._sum([loss, *gradients])
         gradients, norm = self._clipped(gradients)
-        # Counters do not depend on the batch. Without this they could move although reading it
-        # failed in the same call, and the step would be counted but never made.
+        # Counters do not depend on the batch: without this they could be updated although reading
+        # the batch failed in the same call.
         with tf.control_dependencies([loss, norm]):
             self._apply(gradients)
             self._share_statistics()
@@ -98,40 +98,40 @@ class StepFunction:
         return StepOutput(loss, norm, votes)
 
     def changed(self, batch: Batch) -> Batch:
-        """A batch as the network sees it, before mixing."""
+        """A batch after augmentation on the device, before mixing."""
         if self.on_device is None:
             return batch
         return batch._replace(images=self.on_device(batch.images, batch.draws))
 
     def _apply(self, gradients: list[tf.Tensor]) -> None:
-        """The optimizer's update, of which each variable takes its share.
+        """The optimizer's update, scaled by each variable's fraction of the learning rate.
 
-        Every rule that we have is linear in the learning rate, weight decay included (but for
-        FTRL's penalties), so a share of the change is the change at a share of the rate.
+        Every optimizer here is linear in the learning rate, weight decay included (except for
+        FTRL's penalties), so a fraction of the change is the change at that fraction of the rate.
         """
         state = self.state
-        shared = [
+        scaled = [
             (
                 variable.value,
                 tf.identity(variable.value),
-                tf.cast(share(state.step), variable.dtype),
+                tf.cast(fraction(state.step), variable.dtype),
             )
-            for variable, share in zip(state.trained, self.rate_shares, strict=False)
-            if share is not None
+            for variable, fraction in zip(state.trained, self.rate_fractions, strict=False)
+            if fraction is not None
         ]
-        with tf.control_dependencies([old for _, old, _ in shared]):
+        with tf.control_dependencies([old for _, old, _ in scaled]):
             state.optimizer.apply(gradients, state.trained)
-        for value, old, share in shared:
+        for value, old, fraction in scaled:
             # Not old + 0 * change, which is NaN where the change is infinite.
-            value.assign(tf.where(share > 0, old + share * (value - old), old))
+            value.assign(tf.where(fraction > 0, old + fraction * (value - old), old))
 
     def _seed_random_layers(self) -> None:
-        """Make dropout and its like a function of seed, step and replica, not of history."""
+        """Make random layers, e.g. dropout, a function of seed, step and replica."""
         replica = tf.cast(self._replica(), tf.int64)
-        draw = (self.state.step * self.num_replicas + replica) * _DRAWS_PER_STEP
+        counter = (self.state.step * self.num_replicas + replica) * _SEEDS_PER_STEP
         for i, variable in enumerate(seed_states(self.state.model)):
             key = tf.constant((self.seed + 7919 * (i + 1)) % 2**31, tf.int64)
-            variable.value.assign(tf.cast(tf.stack([key, draw]), variable.value.dtype))
+            variable.value.assign(tf.cast(tf.stack([key, counter]), variable.value.dtype))
 
     def _gradients(
         self, batch: Batch, counts: Mapping[str, tf.Tensor]
@@ -161,18 +161,18 @@ class StepFunction:
     def _part_gradients(
         self, part: Batch, counts: Mapping[str, tf.Tensor], number: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Loss and gradients of a part of the global batch; number counts the parts of all."""
+        """Loss and gradients of a part of the global batch; number counts over all replicas."""
         state = self.state
-        images, share = self._mixed(part, number)
+        images, weight = self._mixed(part, number)
         with tf.GradientTape() as tape:
             logits = known_logits(self.schema, self.forward(images, True), part.present)
-            per_example = self._mixed_losses(part, logits, share)
+            per_example = self._mixed_losses(part, logits, weight)
             uncertainty = {name: v.value for name, v in state.log_variances.items()}
             loss = total_loss(self.schema, per_example, part.present, counts, uncertainty)
             if state.model.losses:
-                shares = self.num_replicas * self.settings.gradient_accumulation_steps
+                num_parts = self.num_replicas * self.settings.gradient_accumulation_steps
                 regularisation = tf.add_n([tf.cast(x, tf.float32) for x in state.model.losses])
-                loss += regularisation / shares
+                loss += regularisation / num_parts
             scaled = state.optimizer.scale_loss(loss)
         gradients = tape.gradient(
             scaled,
@@ -189,34 +189,34 @@ class StepFunction:
         return bool(self.settings.mixup_alpha or self.settings.cutmix_alpha)
 
     def _mixed(self, part: Batch, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """The images of a part, mixed if that is wanted, and how much of each is its own."""
+        """The images of a part, mixed by mixup or CutMix, and the weight of each original image."""
         part = self.changed(part)
         if not self._is_mixing:
             return part.images, None
         num_pairs = part.images.shape[0] // 2
         num_parts = self.num_replicas * self.settings.gradient_accumulation_steps
-        draws = mixup.draw(
+        draws = mixup.random_parameters(
             num_pairs * num_parts,
             tf.stack([tf.constant(self.seed, tf.int64), self.state.step]),
             mixup_alpha=self.settings.mixup_alpha,
             cutmix_alpha=self.settings.cutmix_alpha,
         )
         first = tf.cast(number, tf.int32) * num_pairs
-        mine = mixup.Draws(*(values[first : first + num_pairs] for values in draws))
+        mine = mixup.PairParameters(*(values[first : first + num_pairs] for values in draws))
         mine = tf.nest.map_structure(lambda t: tf.ensure_shape(t, [num_pairs, *t.shape[1:]]), mine)
         return mixup.mix(part.images, part.ids, mine)
 
     def _mixed_losses(
-        self, part: Batch, logits: Mapping[str, tf.Tensor], share: tf.Tensor | None
+        self, part: Batch, logits: Mapping[str, tf.Tensor], weight: tf.Tensor | None
     ) -> Mapping[str, tf.Tensor]:
         own = self.losses(part.labels, logits)
-        if share is None:
+        if weight is None:
             return own
         others = self.losses({n: mixup.swapped(v) for n, v in part.labels.items()}, logits)
         mixed = {}
-        for name, loss in own.items():  # a neighbour whose label is missing leaves the own one
+        for name, loss in own.items():  # without a label of the partner, the own loss remains
             known = mixup.swapped(part.present[name])
-            mixed[name] = tf.where(known, share * loss + (1.0 - share) * others[name], loss)
+            mixed[name] = tf.where(known, weight * loss + (1.0 - weight) * others[name], loss)
         return mixed
 
     def _clipped(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -227,7 +227,7 @@ class StepFunction:
             gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
         if self.settings.gradient_clip_value:
             limit = self.settings.gradient_clip_value * scale
-            # An infinite gradient stays one, so that loss scaling sees it and leaves the step out.
+            # An infinite gradient stays infinite, so that loss scaling skips the step.
             is_finite = tf.math.is_finite(norm)
             gradients = [
                 tf.where(is_finite, tf.clip_by_value(g, -limit, limit), g) for g in gradients
@@ -235,7 +235,7 @@ class StepFunction:
         return gradients, norm / scale
 
     def _share_statistics(self) -> None:
-        """Make batch normalisation's moving averages equal on all replicas."""
+        """Average the statistics of batch normalisation over the replicas."""
         shared = statistics(self.state.model)
         if self.num_replicas == 1 or not shared:
             return
@@ -260,7 +260,7 @@ class StepFunction:
         state = self.state
         is_good = tf.math.is_finite(norm)
         if isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer):
-            # It leaves such a step out and halves its scale, which below 1 is not to blame.
+            # It skips such a step and halves its scale; below 1 the scale is not the cause.
             is_good |= tf.convert_to_tensor(state.optimizer.dynamic_scale) >= 1.0
         is_good &= tf.math.is_finite(loss)
         is_first_bad = ~is_good & (state.bad_step < 0)

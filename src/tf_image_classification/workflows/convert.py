@@ -1,4 +1,4 @@
-"""``convert``: a source of images into sharded records with splits, class names and counts.
+"""``convert``: any source as sharded TFRecords with splits, class names and counts.
 
 summary = convert("pictures", "records", ConvertOptions(shares={"train": 0.9, "eval": 0.1}))
 """
@@ -28,30 +28,30 @@ from tf_image_classification.labels.schema import REGRESSION
 from tf_image_classification.system import files
 
 PROGRESS = ".progress"
-_BYTES_OF_UNKNOWN = 100_000  # of an image whose size the source does not say
+_BYTES_OF_UNKNOWN = 100_000  # of an image whose size is unknown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
-    """How a source is converted.
+    """Options of a conversion.
 
     Attributes:
-        split: into which parts.
-        images: how images are stored.
+        split: the parts and their fractions.
+        images: the stored form of images.
         schema: "ours" or "legacy" (one float a label, GZIP).
         label: column whose classes are listed and numbered; "": the column ``label``, or else the
             only column of texts.
-        feature: what the column of the classes is called in the records, or "": as in the source.
-        class_names: the classes in the order of their numbers, of which all others are refused; ():
+        feature: name of the classes' feature in the records; "": as in the source.
+        class_names: the classes in the order of their numbers; rows of others are refused; ():
             those of the source, sorted.
-        suffix: of the names of the files beside the shards, where a folder gets several parts one
-            after the other.
+        suffix: of the names of the files beside the shards, if the parts of a folder are converted
+            one after the other.
         num_shards: of each part; 0: by ``shard_mb``.
         shard_mb: megabytes of source images in a shard, about.
-        shuffle: whether the rows of a part are put into an order that the seed decides.
-        seed: of that order.
+        shuffle: whether the rows of a part are shuffled.
+        seed: of the shuffling.
         runner: one of ``engines.RUNNERS``.
-        num_processes: of the pool; 0: one a core.
+        num_processes: of the pool; 0: one per core.
         beam_options: further arguments for Beam.
     """
 
@@ -85,20 +85,22 @@ class ConvertOptions:
             if number < least:
                 raise ConfigError(f"--{name} is {number}, expected {least} or more.")
         if self.num_processes and self.runner != "pool":
-            raise ConfigError(f"--processes is of the pool, which --runner {self.runner} is not.")
+            raise ConfigError(
+                f"--processes needs --runner pool, not {self.runner}. Leave one of them out."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What became of every row of a source.
+    """The result of a conversion.
 
     Attributes:
-        num_rows: rows that the source has, images or not.
-        num_examples: by part the images that were written.
-        refused: the rows that were not.
-        classes: by class its images in each part.
-        fingerprint: of all shards, hexadecimal.
-        paths: the shards that have images; there are no others.
+        num_rows: rows of the source, including skipped ones.
+        num_examples: by part, the number of images written.
+        refused: the rows that were not written, with reasons.
+        classes: by class, its number of images in each part.
+        fingerprint: digest of all shards, hexadecimal.
+        paths: the shards that were written; each has images.
     """
 
     num_rows: int
@@ -116,16 +118,16 @@ def convert(
     *,
     on_shard: Callable[[ShardResult, int], None] = lambda result, count: None,
 ) -> Summary:
-    """Convert a source; what a killed run has finished is not done again.
+    """Convert a source; shards that a killed run has finished are kept.
 
-    Beside the shards of each part lie ``labels.txt`` (a class a line), ``dataset.json`` (counts,
-    classes, fingerprint, options) and, if there are any, ``refused.csv``.
+    Also writes ``labels.txt`` (one class per line), ``dataset.json`` (counts, classes, fingerprint,
+    options) and, if rows are refused, ``refused.csv``.
 
     Args:
         source: as ``find_examples`` takes it.
         out: the folder to write, local or ``gs://``; new, or that of the same conversion.
-        options: how.
-        on_shard: called with each finished shard and the number of all.
+        options: its options.
+        on_shard: called with each finished shard and the number of shards.
 
     Raises:
         DataError: the source is unusable, the folder holds something else, or all images of a part
@@ -180,7 +182,7 @@ def convert(
 
 
 def _holds_real_values(listing: Listing, column: str) -> bool:
-    """Whether a column holds numbers that are no classes; texts may be the names of some."""
+    """Whether a column holds real numbers; texts may be names of classes."""
     return (
         column not in listing.texts
         and label_discovery.kind_of(listing.columns[column]) == REGRESSION
@@ -188,10 +190,10 @@ def _holds_real_values(listing: Listing, column: str) -> bool:
 
 
 def _check_source(path: str, source: str) -> None:
-    """Refuse a folder that was made of another source, whose shards would be lost.
+    """Refuse a folder with the conversion of another source, whose shards would be lost.
 
     Raises:
-        DataError: its description names another one.
+        DataError: its ``dataset.json`` names another source.
     """
     if not files.exists(path):
         return
@@ -201,8 +203,8 @@ def _check_source(path: str, source: str) -> None:
         known = "something else"
     if known != _absolute(source):
         raise DataError(
-            f"{path} says that this folder was made of {known}, not of {_absolute(source)}. Name a "
-            "new folder, or remove it."
+            f"{path}: this folder holds the conversion of {known}, not of {_absolute(source)}. "
+            "Name a new folder, or remove it."
         )
 
 
@@ -218,13 +220,15 @@ def _plan(
     options: ConvertOptions,
     numbers: Mapping[str, Mapping[str, int]],
 ) -> dict[str, list[Shard]]:
-    """By part the shards to write."""
+    """The shards to write, by part."""
     ending = ".tfrecord.gz" if options.schema == "legacy" else ".tfrecord"
     plan = {}
     for part, members in parts.items():
         if not members:
             count = sum(map(len, parts.values()))
-            raise DataError(f"--split: none of {count} images falls into {part}.")
+            raise DataError(
+                f"--split: none of {count} images falls into {part}. Give it a larger fraction."
+            )
         if options.shuffle:
             members = sorted(members, key=lambda row: place_of(row.key, options.seed + 1))
         count = options.num_shards or _num_shards(members, options.shard_mb)
@@ -258,9 +262,9 @@ def _is_local_file(row: Row) -> bool:
 def _check_folder(
     out: str, shards: Mapping[str, Sequence[Shard]], *, takes_other_parts: bool
 ) -> None:
-    """Refuse a folder with other records, which a pattern would take together with the new ones.
+    """Refuse a folder with other records, which a pattern would read together with the new ones.
 
-    Those of other parts are another matter where the files beside them have names of their own.
+    Records of other parts may stay if the files beside them have names of their own.
     """
     if not files.is_folder(out):
         return
@@ -275,7 +279,7 @@ def _check_folder(
     ]
     if others:
         raise DataError(
-            f"{out} holds other records, such as {others[0]}, which the same pattern would read. "
+            f"{out} holds other records, e.g. {others[0]}, which the same pattern would read. "
             "Name a new folder, or remove them."
         )
 

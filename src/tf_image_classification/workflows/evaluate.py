@@ -1,4 +1,4 @@
-"""Evaluating the model that lies in a folder, and what the folder keeps of it."""
+"""Evaluation of the model in a folder: metrics, predictions and their analysis, stored there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.config import OPTIONS, Settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.pipeline.user_input import GivenInput
-from tf_image_classification.dataset.table import Table
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import (
@@ -30,18 +27,27 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.analysis import Analysis, analyze
 from tf_image_classification.evaluation.loop import Evaluation
-from tf_image_classification.evaluation.predictions import Keeper, Predictions, read_predictions
+from tf_image_classification.evaluation.predictions import (
+    Predictions,
+    PredictionStore,
+    read_predictions,
+)
 from tf_image_classification.export.saved_model import (
     ExportedModel,
     exported_step,
 )
 from tf_image_classification.labels import Label, LabelSchema
-from tf_image_classification.metrics.streaming import metric_names
-from tf_image_classification.model_folder import ModelFolder, RunManifest, evaluation_line
+from tf_image_classification.metrics.definitions import metric_names
+from tf_image_classification.model_folder import ModelFolder, evaluation_line
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
 from tf_image_classification.workflows import keep_evaluation
-from tf_image_classification.workflows.setup import build, default_hooks, png16_range, run_data
+from tf_image_classification.workflows.setup import default_hooks, png16_range, run_data
+from tf_image_classification.workflows.setup.context import RunContext, make_context
+from tf_image_classification.workflows.setup.evaluator import make_evaluate, regularisation_of
+from tf_image_classification.workflows.setup.losses import make_losses
+from tf_image_classification.workflows.setup.model import build_model, make_forward
 from tf_image_classification.workflows.setup.slices import columns_beside
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
@@ -50,15 +56,15 @@ log = logging.getLogger("tf_image_classification")
 
 @dataclasses.dataclass(frozen=True)
 class FolderEvaluation:
-    """What came of evaluating a folder's model.
+    """The result of evaluating the model of a folder.
 
     Attributes:
         evaluation: metrics over all examples.
         step: the model's.
-        predictions: what it said of every example.
-        analysis: what follows from that; None where another worker worked it out.
-        notes: what the user should know of the evaluation set, in sentences.
-        kept: what the folder keeps of it, in a sentence.
+        predictions: the logits and labels of every example.
+        analysis: of these predictions; None on workers that do not write.
+        notes: notes on the evaluation set, in sentences.
+        kept: a sentence that names what the folder stores.
         failure: why the folder could not be written, or None.
     """
 
@@ -74,23 +80,20 @@ class FolderEvaluation:
 def evaluate_folder(
     spec: EstimatorSpec | None,
     settings: Settings,
-    cache_dir: str,
     workers: Workers,
     *,
     group: str = "",
     choice: str = keep_evaluation.AUTO,
 ) -> FolderEvaluation:
-    """Evaluate a folder's model on the whole evaluation set, and keep what it says.
+    """Evaluate the model of a folder on the whole evaluation set, and store its predictions.
 
-    What the folder keeps is what its exported model says: an evaluation of a changed spec, or with
-    other settings than the run's, is not kept. A folder that cannot be written keeps nothing; the
-    evaluation is what it is all the same.
+    Only predictions of the exported model are stored: an evaluation of a changed spec, or with
+    other settings than the run's, is not. A folder that cannot be written is no error here.
 
     Args:
         spec: as ``train_estimator.evaluate``.
-        settings: those of this call; the run's own hold for what is not given.
-        cache_dir: folder for indexes and unpacked records.
-        workers: those that share the work.
+        settings: of this call; options that are not given are inherited from the run.
+        workers: the processes and devices that share the work.
         group: as ``analysis.analyze`` takes it.
         choice: one of ``keeping.CHOICES``.
 
@@ -98,102 +101,135 @@ def evaluate_folder(
         TficError: there is no model or no data, or one of them is unusable.
     """
     keep_evaluation.check_choice(choice)
-    differs = ""
     folder = ModelFolder(settings.run.model_dir)
-    record = folder.known_manifest()
-    if spec is None:
-        _refuse_for_exported(settings, record)
-    elif changes := _changes(spec, settings, record):
-        differs = (
-            "not kept for reports, exports and predictions, which are of the model as it was "
-            f"trained: {'; '.join(changes)}."
-        )
-        if choice == keep_evaluation.ALWAYS:
-            raise ConfigError(f"keep_evaluation is yes, but the evaluation is {differs}")
+    manifest = folder.known_manifest()
+    differs = _why_not_stored(spec, settings, manifest, choice)
     names_own_set = settings.origin("eval_metadata") == "default"
-    settings = inherited(settings, record)
+    settings = inherited(settings, manifest)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
-    strategy = workers.strategy
-    replicas = strategy.num_replicas_in_sync
-    batch_size = -(-settings.data.batch_size // replicas) * replicas  # each has the same share
-    settings = settings.replace(batch_size=batch_size)
+    replicas = workers.strategy.num_replicas_in_sync
+    batch_size = -(-settings.data.batch_size // replicas) * replicas  # a multiple of the replicas
     exported = None if spec else ExportedModel(folder.saved_model).load()
-    spec = spec or ExportedSpec(exported, record.schema)  # type: ignore[arg-type]
+    context = make_context(
+        spec or ExportedSpec(exported, manifest.schema),  # type: ignore[arg-type]
+        settings.replace(batch_size=batch_size),
+        workers,
+    )
+    data = _read_data(context, manifest, names_own_set=names_own_set)
+    evaluation, predictions = _evaluate(context, data, manifest, exported)
+    if not workers.is_writer:
+        return FolderEvaluation(evaluation, predictions.step, predictions, None)
+
+    picture_folder = settings.evaluation.output_cm_folder
+    if picture_folder:
+        default_hooks.write_confusion_pictures(picture_folder, data.schema, evaluation)
+    predictions = _with_slices(predictions, data)
+    analysis = analyze(predictions, group)
+    evaluation = _with_measures(evaluation, analysis, data.schema)
+    line = evaluation_line(predictions.step, evaluation.num_examples, evaluation.metrics)
+    of_set = {"eval_metadata": list(settings.data.eval_metadata), "eval_data": predictions.data}
+    failure = None
     try:
-        data = run_data.read_data(spec, settings, cache_dir, record.schema, with_training=False)
+        folder.add_later_evaluation(line | of_set)
+        kept = differs or keep_evaluation.keep(folder, predictions, analysis, choice=choice)
     except DataError as error:
-        if not names_own_set or spec.has_own_input:
+        failure, kept = error, f"not kept: {error}"
+    return FolderEvaluation(
+        evaluation, predictions.step, predictions, analysis, data.notes, kept, failure
+    )
+
+
+def _why_not_stored(
+    spec: EstimatorSpec | None, settings: Settings, manifest: RunManifest, choice: str
+) -> str:
+    """A sentence why the evaluation is of another model than the trained one, or "".
+
+    Raises:
+        ConfigError: it is, but the evaluation of the trained model was asked for.
+    """
+    if spec is None:
+        _refuse_for_exported(settings, manifest)
+        return ""
+    changes = _changes(spec, settings, manifest)
+    if not changes:
+        return ""
+    differs = (
+        "not kept for reports, exports and predictions, which are of the model as it was "
+        f"trained: {'; '.join(changes)}."
+    )
+    if choice == keep_evaluation.ALWAYS:
+        raise ConfigError(f"keep_evaluation is yes, but the evaluation is {differs}")
+    return differs
+
+
+def _read_data(context: RunContext, manifest: RunManifest, *, names_own_set: bool) -> run_data.Data:
+    try:
+        return run_data.read_data(context, manifest.schema, with_training=False)
+    except DataError as error:
+        if not names_own_set or context.spec.has_own_input:
             raise
         raise DataError(
-            f"{error} {folder.path} names it so; give --eval_metadata if it is elsewhere now, or "
-            "start where the training was started."
+            f"{error} The manifest of {context.folder.path} names this evaluation set; give "
+            "--eval_metadata if it is elsewhere now, or start where the training was started."
         ) from error
+
+
+def _evaluate(
+    context: RunContext, data: run_data.Data, manifest: RunManifest, exported: ExportedModel | None
+) -> tuple[Evaluation, Predictions]:
+    """The metrics and predictions of the exported model, or of the spec's best checkpoint."""
     assert data.evaluation is not None
-    schema = _in_names_of_run(data.schema, record)
+    settings, workers = context.settings, context.workers
+    schema = _in_names_of_run(data.schema, manifest)
     forward: Forward
     if exported is not None:
         forward, step, regularisation = exported.forward, exported.step, 0.0
     else:
-        saved, _ = newest_weights(folder)
-        model = build.build_model(spec, settings, data.evaluation.image_shape, strategy)
+        saved, _ = newest_weights(context.folder)
+        model = build_model(context, data.evaluation.image_shape)
         assign_weights(model, saved)
-        forward = build.make_forward(model, schema, settings)
-        step, regularisation = saved.step, build.regularisation_of(model)
-    bad_images = _if_possible(default_hooks.BadImageList(folder, workers.rank))
+        forward = make_forward(model, schema, settings)
+        step, regularisation = saved.step, regularisation_of(model)
+    bad_images = _if_possible(default_hooks.BadImageList(context.folder, workers.rank))
     if workers.is_writer and data.left_out:
         bad_images(data.left_out)
-    feed = Feed(
-        data.evaluation,
-        strategy,
-        is_training=False,
-        skip_bad_images=settings.data.on_bad_image == "skip",
-        on_skip=bad_images,
-        rank=workers.rank,
-    )
-    keeper = Keeper(schema)
-    evaluate = build.make_evaluate(
-        feed,
+    store = PredictionStore(schema)
+    evaluate = make_evaluate(
+        DistributedBatches(
+            data.evaluation,
+            workers.strategy,
+            is_training=False,
+            skip_bad_images=settings.data.on_bad_image == "skip",
+            on_skip=bad_images,
+            rank=workers.rank,
+        ),
         workers,
         forward,
         schema,
-        metric_fn=functools.partial(own_metrics, spec, schema),
-        loss_fn=None if exported else build.make_losses(spec, schema, settings),
+        metric_fn=functools.partial(own_metrics, context.spec, schema),
+        loss_fn=None if exported else make_losses(context, schema),
         regularisation=lambda: regularisation,
-        keep=keeper,
+        store=store,
     )
     evaluation = evaluate()
     assert evaluation is not None
-    predictions = keeper.predictions(
+    predictions = store.predictions(
         step=step,
         data=data.evaluation.fingerprint,
-        locate=_locate(data.evaluation),
+        locate=data.evaluation.locate,
         exchange=workers.exchange if workers.count > 1 else None,
     )
-    if not workers.is_writer:
-        return FolderEvaluation(evaluation, step, predictions, None)
-    if settings.evaluation.output_cm_folder:
-        default_hooks.write_confusion_pictures(
-            settings.evaluation.output_cm_folder, data.schema, evaluation
-        )
-    if isinstance(data.evaluation, Pipeline):
-        assert isinstance(data.evaluation.source, Table)
-        columns = columns_beside(data.evaluation.source)
-        slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
-        predictions = dataclasses.replace(predictions, slices=slices)
-    analysis = analyze(predictions, group)
-    evaluation = _with_measures(evaluation, analysis, data.schema)
-    line = evaluation_line(step, evaluation.num_examples, evaluation.metrics)
-    names = list(settings.data.eval_metadata)
-    failure = None
-    try:
-        folder.add_later_evaluation(
-            line | {"eval_metadata": names, "eval_data": data.evaluation.fingerprint}
-        )
-        kept = differs or keep_evaluation.keep(folder, predictions, analysis, choice=choice)
-    except DataError as error:
-        failure, kept = error, f"not kept: {error}"
-    return FolderEvaluation(evaluation, step, predictions, analysis, data.notes, kept, failure)
+    return evaluation, predictions
+
+
+def _with_slices(predictions: Predictions, data: run_data.Data) -> Predictions:
+    """The predictions with the columns of the evaluation set beside its labels."""
+    if data.evaluation is None or data.evaluation.table is None:
+        return predictions
+    columns = columns_beside(data.evaluation.table)
+    slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
+    return dataclasses.replace(predictions, slices=slices)
 
 
 def _with_measures(evaluation: Evaluation, analysis: Analysis, schema: LabelSchema) -> Evaluation:
@@ -223,8 +259,8 @@ def _if_possible(write: Callable[[Any], None]) -> Callable[[Any], None]:
     return try_to_write
 
 
-def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunManifest) -> Settings:
-    """As ``inherited``, with the evaluation set that was evaluated last where none is given now.
+def settings_of_kept(folder: ModelFolder, settings: Settings, manifest: RunManifest) -> Settings:
+    """As ``inherited``; without an evaluation set the one that was evaluated last is used.
 
     Raises:
         ConfigError: there is none.
@@ -238,7 +274,7 @@ def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunManifes
         ]
         if names and kept.step == exported_step(folder.saved_model):
             settings = settings.replace(eval_metadata=names[-1])
-    settings = inherited(settings, record)
+    settings = inherited(settings, manifest)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
     return settings
@@ -247,21 +283,19 @@ def settings_of_kept(folder: ModelFolder, settings: Settings, record: RunManifes
 def kept_predictions(
     folder: ModelFolder,
     settings: Settings,
-    cache_dir: str,
     step: int,
     data: str,
     *,
     may_replace: bool,
 ) -> Predictions:
-    """What the exported model has said of the evaluation set; it is asked now if it has not been.
+    """The stored predictions of the exported model; it is evaluated now if there are none.
 
     Args:
         folder: of the run.
         settings: as ``evaluate_folder``.
-        cache_dir: as ``evaluate_folder``.
         step: of the exported model.
         data: fingerprint of the evaluation set.
-        may_replace: whether what is asked now takes the place of what was kept of another set.
+        may_replace: whether a new evaluation may replace the stored one of another set.
     """
     choice = keep_evaluation.AUTO
     if files.exists(folder.predictions):
@@ -271,57 +305,53 @@ def kept_predictions(
         if found.step == step and not may_replace:
             choice = keep_evaluation.NEVER
     alone = Workers(make_strategy("one_device"))
-    evaluated = evaluate_folder(None, settings, cache_dir, alone, choice=choice)
+    evaluated = evaluate_folder(None, settings, alone, choice=choice)
     log.warning("evaluated %d examples; %s", evaluated.evaluation.num_examples, evaluated.kept)
     return evaluated.predictions
 
 
-def _locate(source: Pipeline | GivenInput) -> Callable[[int], str]:
-    return source.source.locate if isinstance(source, Pipeline) else "example {}".format
-
-
-def _refuse_for_exported(settings: Settings, record: RunManifest) -> None:
-    """What an exported model has in itself cannot be chosen any more."""
-    for name in _set_otherwise(settings, record):
+def _refuse_for_exported(settings: Settings, manifest: RunManifest) -> None:
+    """Reject options that are fixed inside an exported model."""
+    for name in _set_otherwise(settings, manifest):
         raise ConfigError(
             f"{name} is {settings.values()[name]}, but the exported model was made with "
-            f"{record.settings[name]}. Remove it, or name the spec to evaluate a checkpoint."
+            f"{manifest.settings[name]}. Remove it, or name the spec to evaluate a checkpoint."
         )
 
 
-def _set_otherwise(settings: Settings, record: RunManifest) -> list[str]:
-    """Settings given now that decide what a model says, and were others in the training."""
-    fixed = ("image_size", "precision", "label_smoothing", "regression_loss", "huber_delta")
-    settings = png16_range.as_begun(settings, record)
+def _set_otherwise(settings: Settings, manifest: RunManifest) -> list[str]:
+    """Options given now that change predictions and had other values in the training."""
+    settings = png16_range.as_begun(settings, manifest)
     return [
         name
-        for name in (*fixed, "test_time_augmentation", "png16_range")
-        if settings.origin(name) != "default"
-        and settings.values()[name] != record.settings.get(name, OPTIONS[name].default)
+        for name, option in OPTIONS.items()
+        if option.is_exported
+        and settings.origin(name) != "default"
+        and settings.values()[name] != manifest.settings.get(name, option.default)
     ]
 
 
-def _changes(spec: EstimatorSpec, settings: Settings, record: RunManifest) -> list[str]:
-    """In what an evaluation of a spec is not one of the model as it was trained."""
+def _changes(spec: EstimatorSpec, settings: Settings, manifest: RunManifest) -> list[str]:
+    """How the spec and the settings differ from those of the training, in sentences."""
     changes = [
-        f"{name} is {settings.values()[name]}, was {record.settings[name]}"
-        for name in _set_otherwise(settings, record)
+        f"{name} is {settings.values()[name]}, was {manifest.settings[name]}"
+        for name in _set_otherwise(settings, manifest)
     ]
-    if source_digest(spec) != record.spec_source:
+    if source_digest(spec) != manifest.spec_source:
         changes.append(f"the source of {spec_name(spec)} has changed since the training")
     return changes
 
 
-def _in_names_of_run(schema: LabelSchema, record: RunManifest) -> LabelSchema:
+def _in_names_of_run(schema: LabelSchema, manifest: RunManifest) -> LabelSchema:
     """The schema of an evaluation with the class names of the run.
 
-    A model that knows its classes by number only may be evaluated with a file of their names.
+    A model whose classes have no names but numbers may be evaluated with a file of names.
 
     Raises:
         RunMismatchError: the classes have other names than in the run.
     """
     names = {}
-    for label in record.schema.labels_with_classes:
+    for label in manifest.schema.labels_with_classes:
         given = schema[label.name].class_names if label.name in schema.names else ()
         numbers = tuple(map(str, range(label.depth)))
         if label.class_names == numbers and len(given) == label.depth:
@@ -335,27 +365,16 @@ def _in_names_of_run(schema: LabelSchema, record: RunManifest) -> LabelSchema:
     return schema.with_vocabularies(names)
 
 
-_OF_TRAINING = (
-    *("input_mode", "stream_block", "gradient_accumulation_steps", "balanced_sampling"),
-    *("head_phase", "layer_decay", "freeze_batch_norm", "trainable_scopes"),
-    *("batch_norm_momentum", "mixup_alpha", "cutmix_alpha"),
-)
+def inherited(settings: Settings, manifest: RunManifest) -> Settings:
+    """The settings, with the run's values for options that change predictions and are not given.
 
-
-def inherited(settings: Settings, record: RunManifest) -> Settings:
-    """These settings, with the run's own for all that is not given now and decides the result.
-
-    How a training reads its examples and changes its variables does not.
+    Their declarations tell which these are (``Option.is_inherited``).
     """
-    settings = png16_range.as_begun(settings, record)
+    settings = png16_range.as_begun(settings, manifest)
     missing = {
-        name: record.settings[name]
-        for name in record.origins
-        if settings.origin(name) == "default"
-        and name in OPTIONS
-        and (OPTIONS[name].resume == "same" or name == "eval_metadata")
-        and OPTIONS[name].group not in ("optimizer", "schedule")
-        and name not in _OF_TRAINING
+        name: manifest.settings[name]
+        for name in manifest.origins
+        if settings.origin(name) == "default" and name in OPTIONS and OPTIONS[name].is_inherited
     }
     return settings.replace(**missing)
 

@@ -1,7 +1,7 @@
-"""The evaluator of a cluster: evaluates each checkpoint that the workers save, until the last one.
+"""The evaluator task of a cluster: evaluates each checkpoint that the workers save.
 
-It writes what is known of the model's quality (``metrics.jsonl``, the evaluation's TensorBoard
-curves, ``best/``); the workers write all the rest of the model folder.
+It writes ``metrics.jsonl``, the TensorBoard curves of evaluations and ``best/``; the workers write
+everything else in the model folder.
 """
 
 from __future__ import annotations
@@ -11,26 +11,22 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tf_image_classification.checkpoints.store import CheckpointStore, Saved
-from tf_image_classification.config import Settings
+from tf_image_classification.config import Settings, check_facts
 from tf_image_classification.distributed.cluster_spec import Cluster
-from tf_image_classification.distributed.devices import make_strategy
-from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import CheckpointError, ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.loop import Evaluation
-from tf_image_classification.hooks import Hook
+from tf_image_classification.hooks import EvaluationHook, EvaluationSummaryHook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files, signals
-from tf_image_classification.training.loop import length_asked
+from tf_image_classification.training.length import requested_length
 from tf_image_classification.workflows import export_saved_model, messages
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.setup import build, default_hooks, recipe, validate
 from tf_image_classification.workflows.setup.build import Assembly
-from tf_image_classification.workflows.setup.environment import cache_dir
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.pending_evaluations import is_asked_for, missed
 from tf_image_classification.workflows.setup.weights import assign_weights
 
@@ -41,26 +37,27 @@ log = logging.getLogger("tf_image_classification")
 
 
 def evaluate_continuously(
-    spec: EstimatorSpec, settings: Settings, cluster: Cluster, reporting_hooks: Sequence[Hook]
+    context: RunContext, cluster: Cluster, reporting_hooks: Sequence[EvaluationHook]
 ) -> TrainResult:
     """Evaluate the checkpoints of a cluster's workers as they are saved, then export the best one.
 
     Args:
-        spec: the user's spec.
-        settings: all settings.
+        context: the run, on this process alone.
         cluster: the cluster, of which this process is the evaluator task.
         reporting_hooks: hooks that the environment asks for.
     """
-    spec, settings, _ = recipe.settle(spec, settings, cache_dir(settings))
-    evaluates_apart(settings, cluster)
-    opened = validate.open_run(spec, settings, cache_dir(settings))
-    folder, data, settings = opened.folder, opened.data, opened.settings
-    parts = build.assemble(spec, settings, data, Workers(make_strategy("auto")), [])
+    context, _ = recipe.settle(context)
+    evaluates_apart(context.settings, cluster)
+    opened = validate.open_run(context)
+    context, data = opened.context, opened.data
+    spec, settings, folder = context.spec, context.settings, context.folder
+    parts = build.assemble(context, data, [])
     print(f"evaluates the checkpoints of {folder.path}")
     files.make_folder(folder.path)
-    record, best = default_hooks.evaluation_hooks(settings, folder)
-    # The record last: what it holds is not evaluated again, so the best one must be safe by then.
-    hooks = [*default_hooks.summary_hooks(settings), best, *reporting_hooks, record]
+    record, best = default_hooks.evaluation_hooks(context)
+    # The log last: its steps are not evaluated again, so the best checkpoint must be safe by then.
+    summaries = [EvaluationSummaryHook()] if settings.checkpoints.save_summary_steps else []
+    hooks = [*summaries, best, *reporting_hooks, record]
     evaluation = follow(parts, settings, data.schema, hooks)
     lines = folder.evaluations()
     if evaluation is not None:
@@ -74,18 +71,14 @@ def evaluate_continuously(
 
 
 def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
-    """Whether an evaluator task evaluates, and not the workers.
+    """Whether an evaluator task evaluates, rather than the workers.
 
     Raises:
-        ConfigError: that cannot be, or other settings have no effect with it.
+        ConfigError: the options contradict one another or the cluster.
     """
     choice = settings.evaluation.evaluator
     if cluster is None:
-        if settings.is_chosen("cluster_timeout_secs"):
-            raise ConfigError(
-                "cluster_timeout_secs has no effect: the environment describes no cluster. Remove "
-                "it."
-            )
+        check_facts(settings, {"cluster": "the environment describes no cluster"})
         if choice != "auto":
             raise ConfigError(
                 f"evaluator is {choice}, but the environment describes no cluster, so this "
@@ -96,8 +89,8 @@ def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
     is_apart = choice == "task" or (choice == "auto" and cluster.has_evaluator)
     if cluster.is_evaluator and not is_apart:
         raise ConfigError(
-            f"This process is the evaluator, but {cluster.origin} does not tell the workers that "
-            "there is one, so they evaluate as well. Add --evaluator task to the command of every "
+            f"This process is the evaluator, but {cluster.origin} lists no evaluator, so the "
+            "workers evaluate as well. Add --evaluator task to the command of every "
             "task."
         )
     if is_apart and not settings.data.eval_metadata:
@@ -112,51 +105,53 @@ def evaluates_apart(settings: Settings, cluster: Cluster | None) -> bool:
 
 
 class Evaluated:
-    """The run that is evaluated, as hooks see it.
+    """A checkpoint under evaluation, as hooks see it (``hooks.EvaluatedRun``).
 
     Attributes:
         settings: all settings.
         schema: the labels.
         model_dir: the model folder.
         step: steps of the checkpoint that is evaluated.
-        was_resumed: true: hooks look for what an evaluator before this one has left.
+        was_resumed: always true: hooks continue the state of an earlier evaluator.
     """
 
     was_resumed = True
 
-    def __init__(self, settings: Settings, schema: LabelSchema, hooks: Sequence[Hook]) -> None:
+    def __init__(
+        self, settings: Settings, schema: LabelSchema, hooks: Sequence[EvaluationHook]
+    ) -> None:
         self.settings = settings
         self.schema = schema
         self.model_dir = settings.run.model_dir
         self.step = -1
         self.saved: Saved | None = None
-        # What hooks ask of a training in progress.
-        self.wait_secs = self.step_secs = 0.0
         self._hooks = hooks
 
-    def save(self, folder: str, keep: int) -> str:
+    def save(self, folder: str = "", keep: int | None = None) -> str:
         """Copy the checkpoint to another folder."""
-        assert self.saved is not None
+        assert self.saved is not None and folder
         states = {f"{type(hook).__name__}/1": hook.state() for hook in self._hooks}
         notes = {**self.saved.notes, "hooks": {**self.saved.notes["hooks"], **states}}
-        return CheckpointStore(folder, keep).save(self.step, self.saved.tensors, notes)
+        return CheckpointStore(folder, -1 if keep is None else keep).save(
+            self.step, self.saved.tensors, notes
+        )
 
 
 def follow(
     parts: Assembly,
     settings: Settings,
     schema: LabelSchema,
-    hooks: Sequence[Hook],
+    hooks: Sequence[EvaluationHook],
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Evaluation | None:
-    """Evaluate each checkpoint of the folder in its order until the run is complete.
+    """Evaluate each checkpoint of the folder, oldest first, until the run is complete.
 
     Args:
         parts: the run, assembled as for a process by itself.
         settings: all settings.
         schema: the labels.
-        hooks: told of each evaluation.
+        hooks: called after each evaluation.
         sleep: waits; an argument so that tests need not.
 
     Returns:
@@ -169,7 +164,7 @@ def follow(
     evaluate = parts.evaluate_some(settings.evaluation.eval_freq)
     folder = ModelFolder(settings.run.model_dir)
     store = CheckpointStore(folder.checkpoints)
-    run: Any = Evaluated(settings, schema, hooks)
+    run = Evaluated(settings, schema, hooks)
     by_steps = settings.evaluation.eval_every_steps is not None  # then all that it asks for
     throttle_secs = 0.0 if by_steps else settings.evaluation.eval_throttle_secs
     done = {0, *(line["step"] for line in folder.evaluations())}
@@ -258,4 +253,4 @@ def _is_complete(store: CheckpointStore, done: set[int], settings: Settings) -> 
 
 def _is_last(saved: Saved, settings: Settings) -> bool:
     """Whether a checkpoint is the end of the run, and not of a shorter one that now goes on."""
-    return bool(saved.notes["is_complete"]) and saved.notes["asked"] == length_asked(settings)
+    return bool(saved.notes["is_complete"]) and saved.notes["asked"] == requested_length(settings)

@@ -1,6 +1,6 @@
 """The exported model of a folder with its evaluation: the input of a report.
 
-model = load_evaluated(ModelFolder("./models/pets"), settings, cache_dir)
+model = load_evaluated(ModelFolder("./models/pets"), settings)
 model.analysis.labels["pet"].score
 """
 
@@ -10,16 +10,17 @@ import dataclasses
 import logging
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import TficError
 from tf_image_classification.evaluation.analysis import Analysis, analyze
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.export.saved_model import ExportedModel
-from tf_image_classification.model_folder import ModelFolder, RunManifest
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.workflows import evaluate
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import make_context
 
 log = logging.getLogger("tf_image_classification")
 
@@ -47,26 +48,21 @@ class EvaluatedModel:
     @property
     def evaluation(self) -> Table:
         """The evaluation examples."""
-        assert isinstance(self.data.evaluation, Pipeline)
-        assert isinstance(self.data.evaluation.source, Table)
-        return self.data.evaluation.source
+        assert self.data.evaluation is not None and self.data.evaluation.table is not None
+        return self.data.evaluation.table
 
     @property
     def train(self) -> Table | None:
         """The training examples; None where they cannot be read, or only as a stream."""
-        source = getattr(self.data.train, "source", None)
-        return source if isinstance(source, Table) else None
+        return self.data.train.table if self.data.train is not None else None
 
 
-def load_evaluated(
-    folder: ModelFolder, settings: Settings, cache_dir: str, group: str = ""
-) -> EvaluatedModel:
+def load_evaluated(folder: ModelFolder, settings: Settings, group: str = "") -> EvaluatedModel:
     """The exported model of a folder; evaluates it unless its predictions are stored.
 
     Args:
         folder: the model folder.
         settings: with ``eval_metadata`` to evaluate on other examples than the run's own.
-        cache_dir: folder for indexes and unpacked records.
         group: column whose examples are resampled together, see ``analysis.analyze``.
 
     Raises:
@@ -75,10 +71,10 @@ def load_evaluated(
     manifest = folder.known_manifest()
     settings = evaluate.settings_of_kept(folder, settings, manifest)
     exported = ExportedModel(folder.saved_model).load()
-    data = _data(exported, manifest, settings, cache_dir)
+    data = _data(exported, manifest, settings)
     assert data.evaluation is not None
     predictions = evaluate.kept_predictions(
-        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint, may_replace=True
+        folder, settings, exported.step, data.evaluation.fingerprint, may_replace=True
     )
     return EvaluatedModel(
         manifest=manifest,
@@ -90,16 +86,14 @@ def load_evaluated(
     )
 
 
-def _data(
-    exported: ExportedModel, manifest: RunManifest, settings: Settings, cache_dir: str
-) -> run_data.Data:
+def _data(exported: ExportedModel, manifest: RunManifest, settings: Settings) -> run_data.Data:
     """The evaluation set, and the training set where it can still be read."""
     spec = evaluate.ExportedSpec(exported, manifest.schema)
     training = settings.data.train_metadata or tuple(manifest.settings["train_metadata"])
     if training:
         both = settings.replace(train_metadata=training)
         try:
-            return run_data.read_data(spec, both, cache_dir, manifest.schema)
+            return run_data.read_data(make_context(spec, both), manifest.schema)
         except TficError as error:
             log.warning("The training examples cannot be read: %s", error)
-    return run_data.read_data(spec, settings, cache_dir, manifest.schema, with_training=False)
+    return run_data.read_data(make_context(spec, settings), manifest.schema, with_training=False)

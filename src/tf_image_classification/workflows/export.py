@@ -1,20 +1,21 @@
-"""``tfic export``: a folder's model as files for other runtimes, each compared before it stays.
+"""``tfic export``: a run's model as a file for another runtime, verified before it is kept.
 
 exports/litert-int8/
     model.tflite        the model, with its description inside
     model.json          the same description: labels, input, preprocessing, calibration
-    labels.txt          class names, a line each, of a model with one label
-    parity.json         how far it is from what was evaluated
+    labels.txt          one class name per line, of a model with a single label
+    parity.json         differences from the evaluation's predictions
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,340 +23,212 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.table import Table
-from tf_image_classification.errors import (
-    ConfigError,
-    DataError,
-    ExportError,
-    ParityError,
-    brief,
-)
+from tf_image_classification.errors import ConfigError, DataError, ExportError, brief
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.evaluation.predictions import Predictions
-from tf_image_classification.export.formats import FORMATS, Format, load_file, write_file
-from tf_image_classification.export.output_module import INT8, NONE, Plan
-from tf_image_classification.export.plain_graph import half_precision, plain_dtype
+from tf_image_classification.export.description import describe
+from tf_image_classification.export.formats import FORMATS, load_file, write_file
+from tf_image_classification.export.frozen_graph import half_precision
+from tf_image_classification.export.inference_module import INT8, ExportPlan
+from tf_image_classification.export.request import KERAS, ExportRequest, check_verification
 from tf_image_classification.export.saved_model import ExportedModel, replace_folder
-from tf_image_classification.export.verify import Kept, Parity, compare
+from tf_image_classification.export.verify import Reference, Verification, verify_file
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.model_folder import ModelFolder, RunManifest
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.system import files
 from tf_image_classification.workflows import evaluate
-from tf_image_classification.workflows.export_keras import KERAS, backbone_spec_of, keras_format
+from tf_image_classification.workflows.export_keras import backbone_spec_of, keras_format
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import make_context
 
 log = logging.getLogger("tf_image_classification")
 
-NUM_EXAMPLES = 500
-TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
-"""Other runtimes compute in float32 what a model computes in half precision, which rounds more."""
-
-FEWEST_EXAMPLES = 100
-MOST_ACCURACY_LOST = 0.01
-_NUM_SAMPLES = 100
-_AT_ONCE = 32
+_MIN_EXAMPLES = 100  # fewer show little
+_NUM_REPRESENTATIVE = 100
+_BATCH_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class Shipped:
-    """One file that was written.
+class Exported:
+    """One exported file.
 
     Attributes:
         path: its folder.
-        parity: what the comparison gave.
+        verification: its differences from the evaluation.
     """
 
     path: str
-    parity: Parity
-
-
-@dataclasses.dataclass(frozen=True)
-class Wish:
-    """What is to be exported.
-
-    Attributes:
-        format: a name of ``FORMATS``, or "keras".
-        quantization: as ``formats.Plan``.
-        num_examples: evaluation examples to compare.
-        tolerance: largest difference as ``Parity``; of a file that is not quantised. None: that of
-            ``TOLERANCES`` for the precision that the model computes in.
-        max_accuracy_drop: most that a label may lose as ``Parity.lost``; of a quantised one.
-    """
-
-    format: str
-    quantization: str = NONE
-    num_examples: int = NUM_EXAMPLES
-    tolerance: float | None = None
-    max_accuracy_drop: float = MOST_ACCURACY_LOST
-
-
-def check(wish: Wish, spec: EstimatorSpec | None) -> None:
-    """See that a wish can be fulfilled, as far as can be told without the model.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    possible = FORMATS[wish.format].quantizations if wish.format in FORMATS else (NONE,)
-    if wish.quantization not in possible:
-        raise ConfigError(
-            f"{wish.format} with --quantize {wish.quantization} is not possible; it can be "
-            f"{', '.join(possible)}."
-        )
-    if wish.num_examples < 1:
-        raise ConfigError(f"examples is {wish.num_examples}, expected at least 1.")
-    if wish.format == KERAS and spec is None:
-        raise ConfigError("format keras writes the spec's own model. Name it: --spec file.py:Class")
+    verification: Verification
 
 
 def export_folder(
-    settings: Settings, wish: Wish, cache_dir: str, spec: EstimatorSpec | None = None
-) -> Shipped:
-    """Write the exported model of a folder in another format, compare, and keep it if it is alike.
+    settings: Settings, request: ExportRequest, spec: EstimatorSpec | None = None
+) -> Exported:
+    """Write a run's exported model in another format, and keep the file if it passes verification.
 
     Args:
-        settings: ``model_dir``, and ``eval_metadata`` if other images are to be compared.
-        wish: what to export.
-        cache_dir: folder for indexes and unpacked records.
+        settings: ``model_dir``, and ``eval_metadata`` to verify on other images than the run's.
+        request: what to export.
         spec: for "keras" the spec of the run, whose model is written.
 
     Raises:
-        ParityError: the file predicts something else; nothing of it stays.
-        ExportError: it cannot be written; names the operation that the format lacks.
-        TficError: there is no model, nothing to compare with, or a package is missing.
+        ParityError: the predictions differ too much; nothing is kept.
+        ExportError: the file cannot be written; names the operation that the format lacks.
+        TficError: the model, the evaluation examples or a package is missing.
     """
-    if wish.format == KERAS and spec is None:
+    if request.format == KERAS and spec is None:
         spec = backbone_spec_of(settings.run.model_dir)
-    check(wish, spec)
+    request.check(has_spec=spec is not None)
     folder = ModelFolder(settings.run.model_dir)
-    record = folder.known_manifest()
+    manifest = folder.known_manifest()
     if files.is_remote(folder.path):
         raise ConfigError(f"{folder.path} is remote. Copy it to this machine to export from it.")
-    settings = evaluate.settings_of_kept(folder, settings, record)
+    settings = evaluate.settings_of_kept(folder, settings, manifest)
     exported = ExportedModel(folder.saved_model).load()
-    kind = FORMATS.get(wish.format) or keras_format(spec, settings, folder, record)
-    data = _data(exported, record, settings, cache_dir, needs_training=wish.quantization == INT8)
-    assert data.evaluation is not None
+    kind = FORMATS.get(request.format) or keras_format(spec, settings, folder, manifest)
+    data = _read_data(exported, manifest, settings, request)
+    evaluated = _table_of(data.evaluation)
     predictions = evaluate.kept_predictions(
-        folder, settings, cache_dir, exported.step, data.evaluation.fingerprint, may_replace=False
+        folder, settings, exported.step, evaluated.fingerprint, may_replace=False
     )
     predictor = load_model(folder.path)  # with the calibration of that evaluation
-    assert isinstance(data.evaluation, Pipeline)
-    table = data.evaluation.source
-    assert isinstance(table, Table)
-    plan = Plan(
-        record.schema,
-        predictor.calibrations,
-        describe(record, exported, predictor, kind),
-        wish.quantization,
-        lambda: _samples(data, predictor),
+    calibrations = predictor.calibrations
+    plan = ExportPlan(
+        manifest.schema,
+        calibrations,
+        describe(manifest, exported, calibrations, kind),
+        request.quantization,
+        lambda: _representative_images(data, predictor),
     )
-    quantized = "" if wish.quantization == NONE else f"-{wish.quantization}"
-    path = files.join(folder.path, "exports", wish.format + quantized)
-
-    def write_and_compare(inner: str) -> tuple[Parity, Mapping[str, Any]]:
-        file = os.path.join(inner, kind.file_name)
-        chosen = _chosen(predictions, wish.num_examples)
-        kept = _kept(predictions, chosen, {} if wish.format == KERAS else predictor.calibrations)
-        description = write_file(kind, exported, plan, file)
-        batches = _batches(table, predictions.ids[chosen], kind, predictor)
-        parity = compare(load_file(kind, file), batches, kept, record.schema, file)
-        refuse_others(parity, wish, record.schema, half_precision(exported.loaded))
-        if parity.num_examples < min(FEWEST_EXAMPLES, wish.num_examples):
-            log.warning(_few_examples(parity, wish))
-        return parity, description
-
+    name = f"{request.format}-{request.quantization}" if request.is_quantised else request.format
+    path = files.join(folder.path, "exports", name)
     try:
-        return Shipped(path, _in_place(path, record.schema, write_and_compare))
+        with _replaced_folder(path) as new:
+            file = os.path.join(new, kind.file_name)
+            description = write_file(kind, exported, plan, file)
+            rows = _evenly_spaced(len(predictions), request.num_examples)
+            verification = verify_file(
+                load_file(kind, file),
+                _batches(evaluated, predictions.ids[rows], predictor, encoded=kind.takes_bytes),
+                _references(predictions, rows, {} if request.format == KERAS else calibrations),
+                manifest.schema,
+                file,
+            )
+            half = half_precision(exported.loaded)
+            check_verification(verification, request, manifest.schema, half)
+            _write_notes(new, manifest.schema, description, verification)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(
-            f"The {wish.format} file could not be written to {path}: {brief(error)}. What was "
+            f"The {request.format} file could not be written to {path}: {brief(error)}. What was "
             "there before is unchanged. When the cause is removed, run the same tfic export again."
         ) from error
+    if verification.num_examples < min(_MIN_EXAMPLES, request.num_examples):
+        log.warning(_few_examples(verification, request))
+    return Exported(path, verification)
 
 
-def _in_place(
-    path: str, schema: LabelSchema, write: Callable[[str], tuple[Parity, Mapping[str, Any]]]
-) -> Parity:
-    """Let ``write`` fill a new folder, and put that in its place with what is known about it."""
-    files.make_folder(os.path.dirname(path))
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=os.path.dirname(path)) as temporary:
-        inner = os.path.join(temporary, "export")
-        os.mkdir(inner)
-        parity, description = write(inner)
-        files.write_json(os.path.join(inner, "parity.json"), _finite(dataclasses.asdict(parity)))
-        files.write_json(os.path.join(inner, "model.json"), dict(description))
-        if len(schema.labels) == 1 and schema.labels[0].has_classes:
-            names = "".join(f"{name}\n" for name in schema.labels[0].named_classes())
-            files.write_bytes(os.path.join(inner, "labels.txt"), names.encode())
-        replace_folder(inner, path)
-    return parity
-
-
-def _few_examples(parity: Parity, wish: Wish) -> str:
-    text = f"The {wish.format} file was compared on {parity.num_examples} examples only"
-    if wish.quantization != NONE:
-        text += f": a loss of accuracy of {wish.max_accuracy_drop:g} would not show"
-    return f"{text}. --eval_metadata names a larger set; {FEWEST_EXAMPLES} or more say something."
-
-
-def refuse_others(parity: Parity, wish: Wish, schema: LabelSchema, half: str = "") -> None:
-    """See that a file predicts what was evaluated, as near as was wished.
-
-    Args:
-        parity: what the comparison gave.
-        wish: what was wished.
-        schema: the labels.
-        half: the half precision that the model computes in, or "".
-
-    Raises:
-        ParityError: it does not; names the label.
-    """
-    problem = ""
-    if not math.isfinite(parity.largest):
-        problem = "numbers that are not finite"
-    elif parity.contradictions:
-        problem = (
-            "calibrated probabilities that name another class than the probabilities in "
-            f"{parity.contradictions} of {parity.num_examples} examples"
-        )
-    if problem:
-        raise ParityError(f"The {wish.format} file gives {problem}. Nothing was kept.")
-    if wish.quantization == NONE:
-        tolerance = TOLERANCES[half or "float32"] if wish.tolerance is None else wish.tolerance
-        if not parity.largest <= tolerance:
-            what = (
-                f"a probability of label {parity.label!r}"
-                if schema[parity.label].has_classes
-                else f"a value of label {parity.label!r}, relative to their standard deviation"
-            )
-            raise ParityError(
-                f"The {wish.format} file differs from the evaluation by {parity.largest:.2g} in "
-                f"{what} ({parity.flipped} of {parity.num_examples} classes flipped), more than "
-                f"the tolerance of {tolerance:g}. Nothing was kept; --tolerance allows more."
-            )
-        return
-    for name, lost in parity.lost.items():
-        if not lost <= wish.max_accuracy_drop:
-            what = (
-                f"loses {lost:.4f} of the accuracy"
-                if schema[name].has_classes
-                else f"adds {lost:.4f} standard deviations to the mean absolute error"
-            )
-            raise ParityError(
-                f"The {wish.format} file with {wish.quantization} weights {what} of label "
-                f"{name!r}, more than --max_accuracy_drop {wish.max_accuracy_drop:g}. Nothing was "
-                "kept."
-            )
-
-
-def describe(
-    record: RunManifest, exported: ExportedModel, predictor: Predictor, kind: Format
-) -> dict[str, Any]:
-    """What a file says of itself, as plain values."""
-    spec = exported.image_spec
-    takes = (
-        {"name": "image_bytes", "dtype": "string", "shape": [None], "holds": "encoded images"}
-        if kind.takes_bytes
-        else {
-            "name": "images",
-            "dtype": spec.dtype.name if kind.name == KERAS else plain_dtype(spec.dtype).name,
-            "shape": [None, *spec.shape],
-            "holds": "preprocessed images, RGB, in the range that the preprocessing gives",
-        }
-    )
-    return {
-        "labels": record.schema.to_json(),
-        "input": takes,
-        "outputs": "NAME_probabilities and, where the model was judged, NAME_calibrated for labels "
-        "with classes; NAME for real values",
-        "preprocessing": {
-            "by": "tf_image_classification.load_model(model_dir).prepare(image)",
-            "spec": record.spec.rpartition("/")[2],  # not where it lies on this machine
-            "image_size": record.settings["image_size"],
-            "eval_crop": record.settings.get("eval_crop"),
-            "resize": "the middle part, antialiased bilinear"
-            if record.settings.get("backbone")
-            else "by the spec's get_preproc_fn",
-        },
-        "calibration": {n: c.to_json() for n, c in predictor.calibrations.items()},
-        "step": exported.step,
-        "train_data": record.train_data,
-        "eval_data": record.eval_data,
-    }
-
-
-def _data(
+def _read_data(
     exported: ExportedModel,
-    record: RunManifest,
+    manifest: RunManifest,
     settings: Settings,
-    cache_dir: str,
-    *,
-    needs_training: bool,
+    request: ExportRequest,
 ) -> run_data.Data:
+    needs_training = request.quantization == INT8
     if needs_training and not settings.data.train_metadata:
-        found = tuple(record.settings["train_metadata"])
-        settings = settings.replace(train_metadata=found)
-        if not found:
+        settings = settings.replace(train_metadata=tuple(manifest.settings["train_metadata"]))
+        if not settings.data.train_metadata:
             raise ConfigError("int8 is calibrated on training images. Give --train_metadata.")
-    spec = evaluate.ExportedSpec(exported, record.schema)
+    spec = evaluate.ExportedSpec(exported, manifest.schema)
     return run_data.read_data(
-        spec, settings, cache_dir, record.schema, with_training=needs_training
+        make_context(spec, settings), manifest.schema, with_training=needs_training
     )
 
 
-def _chosen(predictions: Predictions, count: int) -> npt.NDArray[np.int64]:
-    """Rows evenly over the set."""
-    return np.unique(np.linspace(0, len(predictions) - 1, min(count, len(predictions))).astype(int))
+def _table_of(examples: BatchSource | None) -> Table:
+    """The examples of a set by number."""
+    table = None if examples is None else examples.table
+    if table is None:
+        raise DataError("An export reads images by number: use input_mode indexed.")
+    return table
 
 
-def _kept(
+def _evenly_spaced(num_rows: int, count: int) -> npt.NDArray[np.int64]:
+    return np.unique(np.linspace(0, num_rows - 1, min(count, num_rows)).astype(int))
+
+
+def _references(
     predictions: Predictions,
     chosen: npt.NDArray[np.int64],
     calibrations: Mapping[str, Calibration],
-) -> dict[str, Kept]:
+) -> dict[str, Reference]:
     found = {}
     for label in predictions.schema:
         rows = predictions.labels[label.name].rows(chosen)
         output = rows.probabilities if label.has_classes else rows.predicted
         calibration = calibrations.get(label.name)
-        found[label.name] = Kept(
-            output,
-            rows.predicted,
-            rows.truth,
-            rows.known,
-            None if calibration is None else calibration.apply(output),
-        )
+        calibrated = None if calibration is None else calibration.apply(output)
+        found[label.name] = Reference(output, rows.predicted, rows.truth, rows.known, calibrated)
     return found
 
 
 def _batches(
-    table: Table, numbers: npt.NDArray[np.int64], kind: Format, predictor: Predictor
+    table: Table, numbers: npt.NDArray[np.int64], predictor: Predictor, *, encoded: bool
 ) -> Iterator[npt.NDArray[Any]]:
-    for start in range(0, len(numbers), _AT_ONCE):
-        data = table.fetch(tf.constant(numbers[start : start + _AT_ONCE], tf.int64)).numpy()
-        if kind.takes_bytes:
+    """Encoded or preprocessed images of examples."""
+    for start in range(0, len(numbers), _BATCH_SIZE):
+        data = table.fetch(tf.constant(numbers[start : start + _BATCH_SIZE], tf.int64)).numpy()
+        if encoded:
             yield data
         else:
             yield np.stack([predictor.prepare(one).numpy() for one in data.tolist()])
 
 
-def _samples(data: run_data.Data, predictor: Predictor) -> Iterator[npt.NDArray[Any]]:
-    """Training images evenly over the set, as the model takes them."""
-    assert isinstance(data.train, Pipeline)
-    source = data.train.source
-    if not isinstance(source, Table):
-        raise DataError("int8 is calibrated on images by number: use input_mode indexed.")
-    chosen = np.unique(np.linspace(0, source.num_examples - 1, _NUM_SAMPLES).astype(int))
-    for number in chosen:
-        image = source.fetch(tf.constant([number], tf.int64)).numpy()[0]
-        yield predictor.prepare(image).numpy()[None]
+def _representative_images(data: run_data.Data, predictor: Predictor) -> Iterator[npt.NDArray[Any]]:
+    """Preprocessed training images, [1, H, W, C] each, evenly over the set."""
+    table = _table_of(data.train)
+    numbers = _evenly_spaced(table.num_examples, _NUM_REPRESENTATIVE)
+    for images in _batches(table, numbers, predictor, encoded=False):
+        for image in images:
+            yield image[None]
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {
+@contextlib.contextmanager
+def _replaced_folder(path: str) -> Iterator[str]:
+    """A new folder that replaces the one at ``path`` when the block succeeds."""
+    parent = os.path.dirname(path)
+    files.make_folder(parent)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as temporary:
+        new = os.path.join(temporary, "export")
+        os.mkdir(new)
+        yield new
+        replace_folder(new, path)
+
+
+def _write_notes(
+    folder: str,
+    schema: LabelSchema,
+    description: Mapping[str, Any],
+    verification: Verification,
+) -> None:
+    """Write the files beside the model."""
+    numbers = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
+        for name, value in dataclasses.asdict(verification).items()
     }
+    files.write_json(os.path.join(folder, "parity.json"), numbers)
+    files.write_json(os.path.join(folder, "model.json"), dict(description))
+    if len(schema.labels) == 1 and schema.labels[0].has_classes:
+        names = "".join(f"{name}\n" for name in schema.labels[0].named_classes())
+        files.write_bytes(os.path.join(folder, "labels.txt"), names.encode())
+
+
+def _few_examples(verification: Verification, request: ExportRequest) -> str:
+    text = f"The {request.format} file was verified on {verification.num_examples} examples only"
+    if request.is_quantised:
+        text += f": a drop in accuracy of {request.max_accuracy_drop:g} would not show"
+    return f"{text}. Give --eval_metadata with {_MIN_EXAMPLES} examples or more."

@@ -1,4 +1,4 @@
-"""A folder's model as a ``.keras`` file: the spec's own layers, with the exported weights."""
+"""The ``.keras`` format: the spec's own layers with the exported weights."""
 
 from __future__ import annotations
 
@@ -13,47 +13,50 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
-from tf_image_classification.batches import probabilities_key
 from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.distributed.devices import make_strategy
+from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import CheckpointError, ExportError
 from tf_image_classification.estimator_specs import EstimatorSpec, logits_of, predictions_from
-from tf_image_classification.export.formats import Format, Run
-from tf_image_classification.export.output_module import NONE, Plan
+from tf_image_classification.export.formats import Format, InferenceFn, Outputs
+from tf_image_classification.export.inference_module import NONE, ExportPlan
+from tf_image_classification.export.request import KERAS
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
-from tf_image_classification.model_folder import ModelFolder, RunManifest
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.labels.outputs import exported_outputs
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.model import build_model
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
-KERAS = "keras"
-_READY = ("backbone", "dropout")  # what decides a ready network's layers
+_BACKBONE_OPTIONS = ("backbone", "dropout")  # those that decide the layers
 
 
 def backbone_spec_of(model_dir: str) -> BackboneSpec | None:
-    """The spec of a folder that was trained with ``--backbone``, from its record; else None."""
-    record = ModelFolder(model_dir).read_manifest()
-    if record is None or not record.settings.get("backbone"):
+    """The spec of a run with ``--backbone``, from its manifest; None for other runs."""
+    manifest = ModelFolder(model_dir).read_manifest()
+    if manifest is None or not manifest.settings.get("backbone"):
         return None
-    settings = make_settings({name: record.settings[name] for name in _READY})
-    return BackboneSpec(record.schema.labels, settings.backbone_spec)
+    settings = make_settings({name: manifest.settings[name] for name in _BACKBONE_OPTIONS})
+    return BackboneSpec(manifest.schema.labels, settings.backbone_spec)
 
 
 def keras_format(
-    spec: EstimatorSpec | None, settings: Settings, folder: ModelFolder, record: RunManifest
+    spec: EstimatorSpec | None, settings: Settings, folder: ModelFolder, manifest: RunManifest
 ) -> Format:
-    """The format "keras" of one folder.
+    """The format "keras" of one run.
 
     Args:
         spec: the spec of the run.
         settings: of the run.
-        folder: its folder.
-        record: what the folder knows about it.
+        folder: of the run.
+        manifest: of the run.
     """
     assert spec is not None
 
-    def write(exported: ExportedModel, plan: Plan, path: str) -> Mapping[str, Any]:
+    def write(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[str, Any]:
         saved, _ = newest_weights(folder)
         if saved.step != exported.step:
             raise CheckpointError(
@@ -61,26 +64,26 @@ def keras_format(
                 f"{saved.step}. Complete the run to export it anew."
             )
         height, width, channels = exported.image_spec.shape
-        strategy = make_strategy("one_device")
-        model = build.build_model(spec, settings, (height, width, channels), strategy)
+        context = make_context(spec, settings, Workers(make_strategy("one_device")))
+        model = build_model(context, (height, width, channels))
         assign_weights(model, saved)
         model.save(path)
         with zipfile.ZipFile(path, "a") as archive:  # Keras reads its own members only
             archive.writestr(ARCHIVE_MEMBER, json.dumps(dict(plan.description)))
         return plan.description
 
-    return file_format(write, record.schema)
+    return file_format(write, manifest.schema)
 
 
 def file_format(
-    write: Callable[[ExportedModel, Plan, str], Mapping[str, Any]], schema: LabelSchema
+    write: Callable[[ExportedModel, ExportPlan, str], Mapping[str, Any]], schema: LabelSchema
 ) -> Format:
-    """The format "keras" with what writes it."""
+    """The format "keras" with the function that writes it."""
     return Format(KERAS, "model.keras", False, (NONE,), write, lambda path: _load(path, schema))
 
 
-def _load(path: str, schema: LabelSchema) -> Run:
-    # Python code in it, of Lambda layers, is the spec's own, which has just been written.
+def _load(path: str, schema: LabelSchema) -> InferenceFn:
+    # Not in safe mode: the code of Lambda layers in this file is the spec's own.
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=False)
     except TypeError as error:
@@ -93,10 +96,10 @@ def _load(path: str, schema: LabelSchema) -> Run:
             "again. Nothing was kept."
         ) from error
 
-    def run(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    def infer(images: npt.NDArray[Any]) -> Outputs:
         logits = logits_of(schema, model, tf.cast(images, tf.float32), training=False)
         predictions = predictions_from(schema, logits)
-        keys = [probabilities_key(one.name) if one.has_classes else one.name for one in schema]
+        keys = [key for label in schema for key in exported_outputs(label, is_calibrated=False)]
         return {key: predictions[key].numpy() for key in keys}
 
-    return run
+    return infer

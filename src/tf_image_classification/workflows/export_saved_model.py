@@ -1,4 +1,4 @@
-"""Exporting the model of a finished run into its folder."""
+"""The SavedModel of a finished run, exported into its folder."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.config import FULL_RANGE, Settings, read_pixel_range
-from tf_image_classification.dataset.pipeline.pipeline import image_spec_of, preprocessed
+from tf_image_classification.dataset.pipeline.image_preprocessor import image_spec_of, preprocessed
 from tf_image_classification.errors import ExportError, SpecError, TficError, brief
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.export.saved_model import Servable, export_saved_model, exported_step
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.system import files, signals
-from tf_image_classification.workflows.setup import build, default_hooks
+from tf_image_classification.system import faults, files, signals
+from tf_image_classification.workflows.setup import default_hooks
+from tf_image_classification.workflows.setup.build import Assembly
+from tf_image_classification.workflows.setup.model import make_forward
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
 
@@ -29,11 +31,11 @@ def exports(spec: EstimatorSpec, settings: Settings) -> bool:
 def try_export(
     spec: EstimatorSpec, settings: Settings, schema: LabelSchema, model: keras.Model
 ) -> None:
-    """Export a model as a finished run will, into a folder that is removed again.
+    """Export a model as at the end of a run, into a folder that is removed again.
 
     Raises:
-        SpecError: it cannot be exported; says why.
-        ExportError: there is no room for it in the temporary folder.
+        SpecError: the model cannot be exported; gives the reason.
+        ExportError: the temporary folder is full.
     """
     with tempfile.TemporaryDirectory() as folder:
         export_untrained(os.path.join(folder, "saved_model"), spec, settings, schema, model)
@@ -42,7 +44,7 @@ def try_export(
 def export_untrained(
     path: str, spec: EstimatorSpec, settings: Settings, schema: LabelSchema, model: keras.Model
 ) -> None:
-    """Export a model that has not been trained, to see whether it can be.
+    """Export an untrained model, to test whether it can be exported.
 
     Raises:
         SpecError: as ``try_export``.
@@ -57,7 +59,7 @@ def export_untrained(
             f"The export cannot be tried in {os.path.dirname(path)}: {brief(error)}. Make room "
             "there, or set TMPDIR to another folder."
         ) from error
-    except Exception as error:  # of TensorFlow, Keras and layers, with kinds of their own
+    except Exception as error:  # of TensorFlow, Keras and any layer
         reason = brief(error)
         if "untracked" in reason:
             reason = (
@@ -90,10 +92,10 @@ def image_spec(spec: EstimatorSpec, settings: Settings) -> tf.TensorSpec:
 def servable(
     spec: EstimatorSpec, settings: Settings, schema: LabelSchema, model: keras.Model
 ) -> Servable:
-    """What a spec's exported model does: decode, preprocess for evaluation, compute."""
+    """The functions of a spec's exported model: evaluation preprocessing and logits."""
     return Servable(
         schema,
-        build.make_forward(model, schema, settings),
+        make_forward(model, schema, settings),
         preprocessing(spec, settings),
         image_spec(spec, settings),
         settings.data.max_image_pixels,
@@ -108,29 +110,25 @@ def export_run(
     model: keras.Model,
     folder: ModelFolder,
 ) -> str:
-    """Export the best checkpoint of a finished run, or its last state; says which.
+    """Export the best checkpoint of a finished run, or its last state; returns a line on it.
 
     The model has the exported weights afterwards.
 
     Raises:
-        ExportError: it cannot be written; the run is complete all the same.
+        ExportError: the SavedModel cannot be written; the run stays complete.
     """
     saved, which = newest_weights(folder)
     assign_weights(model, saved)
     try:
-        export_saved_model(
-            folder.saved_model,
-            model,
-            servable(spec, settings, schema, model),
-            step=saved.step,
-        )
+        parts = servable(spec, settings, schema, model)
+        export_saved_model(folder.saved_model, model, parts, step=saved.step)
         export_dir = settings.checkpoints.export_dir
         if export_dir:
             files.copy_folder(folder.saved_model, export_dir)
     except Exception as error:  # of TensorFlow, Keras, layers and file systems
         raise ExportError(
             f"The training is complete, but its model could not be exported to "
-            f"{folder.saved_model}: {files.system_problem(error).rstrip('.') or brief(error)}. "
+            f"{folder.saved_model}: {faults.system_problem(error).rstrip('.') or brief(error)}. "
             "When the cause is removed, start the same command again: it trains no more and "
             "exports."
         ) from error
@@ -144,11 +142,12 @@ def export_run(
 
 
 def export_at_the_end(
-    spec: EstimatorSpec, settings: Settings, parts: build.Assembly, folder: ModelFolder
+    spec: EstimatorSpec, settings: Settings, parts: Assembly, folder: ModelFolder
 ) -> ExportError | None:
-    """Export the model of a complete run, unless a signal comes or has come; says what is where.
+    """Export the model of a complete run and print its folder, unless a signal stops it.
 
-    An error is for later, so that the other workers end well.
+    Returns:
+        An error, for the caller to raise when the other workers have ended; or None.
     """
     with signals.stage(
         "before the model was exported. The training is complete and saved",
@@ -168,7 +167,7 @@ def export_at_the_end(
 
 
 def is_exported(folder: ModelFolder, settings: Settings) -> bool:
-    """Whether the exported model is that of the checkpoint which would be exported now."""
+    """Whether the exported model is that of the checkpoint to export."""
     step = newest_weights(folder)[0].step
     paths = filter(None, (folder.saved_model, settings.checkpoints.export_dir))
     return all(exported_step(path) == step for path in paths)

@@ -1,6 +1,6 @@
 """Find a learning rate with a range test: a few steps with a rate that grows exponentially.
 
-found = find_learning_rate(spec, settings, cache_dir)
+found = find_learning_rate(context)
 print(found.suggestion)
 """
 
@@ -13,13 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_image_classification.config import Settings
-from tf_image_classification.distributed.devices import make_strategy
-from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import ConfigError, NonFiniteLossError
-from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.context import RunContext
+from tf_image_classification.workflows.setup.model import start_from_checkpoint
 from tf_image_classification.workflows.setup.validate import open_run
 
 _SMOOTHING = 0.9  # of the losses, bias-corrected as in Adam
@@ -28,12 +26,12 @@ _DIVERGED = 4.0  # times the smallest loss
 
 @dataclasses.dataclass(frozen=True)
 class LearningRates:
-    """What learning rates did to the loss.
+    """The losses of a learning-rate range test.
 
     Attributes:
         rates: the rate of each step.
         losses: the loss of each step, smoothed.
-        suggestion: a tenth of the rate at which the loss is least.
+        suggestion: a tenth of the rate with the minimum loss.
     """
 
     rates: tuple[float, ...]
@@ -42,23 +40,19 @@ class LearningRates:
 
 
 def find_learning_rate(
-    spec: EstimatorSpec,
-    settings: Settings,
-    cache_dir: str,
+    context: RunContext,
     *,
     lowest: float = 1e-7,
     highest: float = 1.0,
     num_steps: int = 100,
 ) -> LearningRates:
-    """Train some steps with a rate that grows exponentially, and see when the loss stops falling.
+    """Train a few steps with an exponentially growing rate and find where the loss is minimal.
 
     The range test of Smith (arXiv 1506.01186), with fastai's suggestion ``minimum``: a tenth of
-    the rate at which the smoothed loss is least. Nothing is written.
+    the rate with the minimum smoothed loss. Nothing is written.
 
     Args:
-        spec: the spec.
-        settings: the settings of the training.
-        cache_dir: folder for indexes and unpacked records.
+        context: the training.
         lowest: first rate.
         highest: last rate, unless the loss leaves before.
         num_steps: steps from the first to the last.
@@ -66,18 +60,17 @@ def find_learning_rate(
     Raises:
         ConfigError: the loss was not finite from the beginning.
     """
-    workers = Workers(make_strategy(settings.run.strategy))
-    opened = open_run(spec, settings, cache_dir)
+    opened = open_run(context)
     schedule = keras.optimizers.schedules.ExponentialDecay(lowest, num_steps, highest / lowest)
-    parts = build.assemble(spec, settings, opened.data, workers, [], schedule=schedule)
-    if settings.model.checkpoint_path:
-        build.start_from_checkpoint(parts.state.model, settings, opened.data)
+    parts = build.assemble(opened.context, opened.data, [], schedule=schedule)
+    if context.settings.model.checkpoint_path:
+        start_from_checkpoint(opened.context.settings, parts.state.model, opened.data)
     rates: list[float] = []
     losses: list[float] = []
     average = 0.0
     for step in range(num_steps):
         try:
-            parts.run.time_steps(1)
+            parts.run.stepper.time_steps(1)
         except NonFiniteLossError:
             break
         average = _SMOOTHING * average + (1 - _SMOOTHING) * parts.run.mean_loss()
@@ -95,7 +88,7 @@ def find_learning_rate(
 
 
 def draw_learning_rates(found: LearningRates, path: str) -> None:
-    """Write the loss over the rate as a PNG, the suggestion marked."""
+    """Plot the loss over the learning rate as a PNG, with the suggestion marked."""
     # Late: matplotlib takes a second to load.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

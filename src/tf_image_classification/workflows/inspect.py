@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from tf_image_classification.config import DEFAULT_MAX_PIXELS
 from tf_image_classification.dataset.readers import LeftOut, Row, find_examples
 from tf_image_classification.dataset.readers.columns import typed_columns
 from tf_image_classification.dataset.readers.names import TRAIN as TRAIN_PART
@@ -37,7 +38,7 @@ def inspect(
     label: str = "",
     group: str = "",
     limits: Limits | None = None,
-    max_pixels: int = 100_000_000,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
     num_processes: int = 0,
     backbone: str = "",
     weights: str = "",

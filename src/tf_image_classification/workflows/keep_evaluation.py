@@ -1,4 +1,4 @@
-"""Which evaluation a model folder keeps: what reports show and predictions are calibrated by.
+"""The evaluation that a model folder stores: the basis of its reports and calibration.
 
 print(keep(folder, predictions, analysis, choice="auto"))
 """
@@ -19,17 +19,17 @@ from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 
 AUTO, ALWAYS, NEVER = CHOICES = ("auto", "yes", "no")
-"""Whether an evaluation becomes the folder's own; auto: unless a calibration would be lost."""
+"""Whether an evaluation is stored; auto: unless a calibration would be lost."""
 
-_FILES = "predictions.parquet, analysis.json and calibration.json"
+_FILES = "predictions.parquet, judgement.json and calibration.json"
 _USERS = "tfic predict, serve, export and report"
 
 
 def check_choice(choice: str) -> None:
-    """See that a choice is one.
+    """Check a value of ``keep_evaluation``.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not one of ``CHOICES``.
     """
     if choice not in CHOICES:
         raise ConfigError(f"keep_evaluation is {choice!r}, expected {', '.join(CHOICES)}.")
@@ -42,12 +42,12 @@ def keep(
     *,
     choice: str,
 ) -> str:
-    """Make an evaluation the folder's own, or not; says what is kept, replaced or too small.
+    """Store an evaluation in the folder, or not; returns a sentence with the reason.
 
     Args:
         folder: of the model.
         predictions: of the evaluation.
-        analysis: what follows from them.
+        analysis: of these predictions.
         choice: one of ``CHOICES``.
 
     Raises:
@@ -83,7 +83,7 @@ def keep(
 
 
 def _kept_before(folder: ModelFolder, step: int) -> dict[str, Any]:
-    """What the folder keeps of this model: examples, fingerprint, calibrations; {} if nothing."""
+    """Number of examples, fingerprint and calibrations of the stored evaluation; {} without one."""
     if not files.exists(folder.predictions):
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What a run prints before its first and after its last step."""
+"""The messages of a run: its summary, its evaluations and its end."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ import os
 import shlex
 import shutil
 import sys
-from typing import Any
 
 import numpy as np
 
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.table import Table
-from tf_image_classification.distributed.workers import Workers
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.evaluation.analysis import Analysis
 from tf_image_classification.evaluation.loop import Evaluation
-from tf_image_classification.export.verify import Parity
+from tf_image_classification.export.verify import Verification
 from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
 from tf_image_classification.report.content import calibration_text
-from tf_image_classification.training.loop import TrainingRun
+from tf_image_classification.training.run import TrainingRun
 from tf_image_classification.workflows.setup import batch_norm
 from tf_image_classification.workflows.setup.build import Assembly
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.run_data import Data
 
 _MOST_SLICES = 5
 _MOST_CLASSES = 20
 
 
-def announcement(parts: Assembly, data: Data, settings: Settings, workers: Workers) -> str:
-    """What the run is about to do, in a few lines."""
+def announcement(context: RunContext, parts: Assembly, data: Data) -> str:
+    """A summary of the run before its first step: data, classes, length, devices and model."""
+    settings, workers = context.settings, context.workers
     train, plan = data.train, parts.plan
     assert train is not None
     examples = "examples of its own input_fn"
@@ -45,16 +44,15 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
     if data.evaluation is not None and data.evaluation.num_examples is not None:
         lines.append(f"evaluation: {data.evaluation.num_examples} examples")
         lines += [_label_line(data, label, data.evaluation) for label in data.schema]
-    if isinstance(train, Pipeline) and not train.is_fused:
-        lines.append(
-            "preprocessing: the spec's own function, on images that are decoded as a whole"
-        )
+    pipeline = train.as_pipeline
+    if pipeline is not None and pipeline.preprocessor.bytes_preproc is None:
+        lines.append("preprocessing: the spec's own function, on fully decoded images")
     replicas = workers.strategy.num_replicas_in_sync
     if replicas > 1:
         where = f" in {workers.count} processes" if workers.count > 1 else ""
-        share = settings.data.batch_size // replicas
+        rows = settings.data.batch_size // replicas
         lines.append(
-            f"devices: {replicas}{where}, each computes {share} of the "
+            f"devices: {replicas}{where}, each computes {rows} of the "
             f"{settings.data.batch_size} examples"
         )
     model = parts.state.model
@@ -66,17 +64,16 @@ def announcement(parts: Assembly, data: Data, settings: Settings, workers: Worke
     return "\n".join(lines)
 
 
-def _label_line(data: Data, label: Label, of_set: Any) -> str:
-    """A label of a set: its kind, and the examples of each class."""
+def _label_line(data: Data, label: Label, of_set: BatchSource) -> str:
+    """The kind of a label and its examples per class in one set."""
     name = f"{label.name}: " if len(data.schema.labels) > 1 else ""
     return f"  {name}{label.describe()}{_class_counts(of_set, label)}"
 
 
-def _class_counts(of_set: Any, label: Label) -> str:
-    source = getattr(of_set, "source", None)
-    if not isinstance(source, Table):
+def _class_counts(of_set: BatchSource, label: Label) -> str:
+    if of_set.table is None:
         return ""
-    column = source.columns[label.name]
+    column = of_set.table.columns[label.name]
     missing = int((~column.present).sum())
     ending = f"; missing in {missing}" if missing else ""
     if not label.has_classes:
@@ -95,7 +92,7 @@ def _class_counts(of_set: Any, label: Label) -> str:
 
 
 def already_complete(run: TrainingRun) -> str:
-    """Why nothing is left to train, and how to go on."""
+    """A message that the run is complete, with the options that continue it."""
     done = f"{run.step} steps are done"
     if run.stop_reason:
         done = f"it stopped at step {run.step} of {run.train_steps} because {run.stop_reason}"
@@ -110,7 +107,7 @@ def _how_to_go_on(run: TrainingRun) -> str:
 
 
 def farewell(run: TrainingRun, settings: Settings) -> str:
-    """Where everything is, and what to do with it."""
+    """The paths of a run's results, with the commands that use them."""
     folder = ModelFolder(run.model_dir)
     lines = []
     if run.stop_reason:
@@ -135,7 +132,7 @@ def farewell(run: TrainingRun, settings: Settings) -> str:
 
 
 def _program(name: str) -> str:
-    """A command as it can be typed: with its folder where the shell would not find it."""
+    """A command as it can be typed; with its folder if it is not on PATH."""
     if shutil.which(name):
         return name
     path = os.path.join(os.path.dirname(sys.executable), name)
@@ -143,7 +140,7 @@ def _program(name: str) -> str:
 
 
 def evaluation_table(evaluation: Evaluation, step: int) -> str:
-    """The numbers of an evaluation, one a line."""
+    """The scalar metrics of an evaluation, one per line."""
     scalars = evaluation.scalars()
     width = max(len(name) for name in scalars)
     lines = [f"evaluation of step {step} on {evaluation.num_examples} examples"]
@@ -152,10 +149,10 @@ def evaluation_table(evaluation: Evaluation, step: int) -> str:
 
 
 def analysis_table(evaluation: Evaluation, step: int, analysis: Analysis) -> str:
-    """Every number of an evaluation once, label by label with intervals, and what follows.
+    """All metrics of an evaluation, label by label with confidence intervals.
 
-    Numbers that are not in the table of metrics, such as the loss and a spec's own, come first; one
-    that a spec gives under a name of the table, but works out otherwise, is marked as its own.
+    Metrics that are not in the table of metrics come first, e.g. the loss. A metric of the
+    spec with a name of the table but another value is marked as the spec's own.
     """
     shown = {
         (f"{name}/{key}" if len(analysis.schema.labels) > 1 else key): value.value
@@ -181,18 +178,19 @@ def analysis_table(evaluation: Evaluation, step: int, analysis: Analysis) -> str
     return "\n".join(lines)
 
 
-def parity_header() -> str:
-    """The head of the table that ``parity_line`` fills."""
+def verification_header() -> str:
+    """The head of the table that ``verification_line`` fills."""
     return (
-        f"{'format':<12} {'examples':>8} {'largest':>9} {'mean':>9} {'flipped':>7} "
-        f"{'accuracy':>18} {'ms':>7} {'MB':>7}"
+        f"{'format':<12} {'examples':>8} {'max difference':>14} {'mean difference':>15} "
+        f"{'changed predictions':>19} {'accuracy':>16} {'ms':>7} {'MB':>7}"
     )
 
 
-def parity_line(name: str, parity: Parity) -> str:
-    """An exported file's differences, its accuracy after the evaluation's, its latency and size."""
-    accuracies = f"{parity.accuracy_there:.4f} -> {parity.accuracy_here:.4f}"
+def verification_line(name: str, found: Verification) -> str:
+    """An exported file's differences, the evaluation's accuracy and its own, latency and size."""
+    accuracies = f"{found.reference_accuracy:.4f} -> {found.accuracy:.4f}"
     return (
-        f"{name:<12} {parity.num_examples:>8} {parity.largest:>9.2g} {parity.mean:>9.2g} "
-        f"{parity.flipped:>7} {accuracies:>18} {parity.milliseconds:>7.2f} {parity.megabytes:>7.2f}"
+        f"{name:<12} {found.num_examples:>8} {found.max_difference:>14.2g} "
+        f"{found.mean_difference:>15.2g} {found.num_changed:>19} {accuracies:>16} "
+        f"{found.milliseconds:>7.2f} {found.megabytes:>7.2f}"
     )

@@ -15,7 +15,11 @@ import tensorflow as tf
 from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import TficError
-from tf_image_classification.evaluation.intervals import SHARE, Interval, mean_with_interval
+from tf_image_classification.evaluation.intervals import (
+    FRACTION_BOUNDS,
+    Interval,
+    mean_with_interval,
+)
 from tf_image_classification.evaluation.label_errors import LabelErrors
 from tf_image_classification.inspection.findings import EVALUATION
 from tf_image_classification.labels import Label
@@ -79,7 +83,7 @@ def _train_accuracy(label: Label, model: EvaluatedModel) -> Interval | None:
             for one, value in zip(predictions, column.values[rows], strict=True)
             if not one.error
         ]
-    return mean_with_interval(is_right, bounds=SHARE) if is_right else None
+    return mean_with_interval(is_right, bounds=FRACTION_BOUNDS) if is_right else None
 
 
 def class_counts(label: Label, table: Table) -> list[int]:
@@ -118,7 +122,7 @@ def find_leakage(model: EvaluatedModel) -> Leakage:
     if model.train.num_examples + model.evaluation.num_examples > _MAX_COMPARED:
         return NOT_COMPARED
     try:
-        found = inspect(training[0], data.eval_metadata[0], max_pixels=10**8)
+        found = inspect(training[0], data.eval_metadata[0])
     except TficError as error:
         log.warning("Training and evaluation images are not compared: %s", error)
         return NOT_COMPARED

@@ -1,4 +1,4 @@
-"""What a run would do, with time and memory measured on a few of its steps, without doing it."""
+"""The plan of a run: settings, schedule, measured time and memory, without a training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import tensorflow as tf
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import Settings
 from tf_image_classification.config.command_line import settings_text
-from tf_image_classification.distributed.workers import Workers
-from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows import messages
 from tf_image_classification.workflows.setup import build, default_hooks
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.validate import open_run
 
 _MEASURED_STEPS = 6
@@ -25,32 +24,26 @@ _CURVE_COLUMNS = 60
 _CURVE_ROWS = 8
 
 
-def describe(spec: EstimatorSpec, settings: Settings, cache_dir: str, workers: Workers) -> str:
-    """The plan of a run, in text; nothing is written to the model folder.
-
-    Args:
-        spec: the user's spec.
-        settings: all settings.
-        cache_dir: folder for indexes and unpacked records.
-        workers: those that would train, and measure now.
+def describe(context: RunContext) -> str:
+    """The plan of a run as text, with measured times; nothing is written to the model folder.
 
     Raises:
-        TficError: what would also stop the run itself before its first step.
+        TficError: anything that would stop the run before its first step.
     """
-    opened = open_run(spec, settings, cache_dir, num_workers=workers.count)
-    data = opened.data
-    own_hooks = default_hooks.all_hooks(settings, data, opened.folder)
-    parts = build.assemble(spec, settings, data, workers, own_hooks)
+    opened = open_run(context)
+    context, data = opened.context, opened.data
+    settings, folder = context.settings, context.folder
+    parts = build.assemble(context, data, default_hooks.all_hooks(context, data))
     plan, batch_size = parts.plan, settings.data.batch_size
-    first_step = max(CheckpointStore(opened.folder.checkpoints).steps(), default=0)
+    first_step = max(CheckpointStore(folder.checkpoints).steps(), default=0)
     rates = [float(parts.schedule(step)) for step in _some_steps(plan.train_steps)]
-    secs = [parts.run.time_steps(1) for _ in range(_MEASURED_STEPS)]
+    secs = [parts.run.stepper.time_steps(1) for _ in range(_MEASURED_STEPS)]
     step_secs = statistics.median(secs[2:])  # the first ones trace and fill the input
     lines = [
         settings_text(settings),
         *opened.notes,
-        messages.announcement(parts, data, settings, workers),
-        _beginning(opened.folder, first_step, settings),
+        messages.announcement(context, parts, data),
+        _beginning(folder, first_step, settings),
         f"images seen: {plan.train_steps * batch_size:,}",
         "",
         "learning rate by step:",
@@ -73,10 +66,10 @@ def describe(spec: EstimatorSpec, settings: Settings, cache_dir: str, workers: W
 
 def _beginning(folder: ModelFolder, first_step: int, settings: Settings) -> str:
     if first_step:
-        return f"begins: at step {first_step}, from the newest checkpoint in {folder.checkpoints}"
+        return f"starts: at step {first_step}, from the newest checkpoint in {folder.checkpoints}"
     if settings.model.checkpoint_path:
-        return f"begins: with weights from {settings.model.checkpoint_path}"
-    return "begins: with initial weights"
+        return f"starts: with weights from {settings.model.checkpoint_path}"
+    return "starts: with initial weights"
 
 
 def _some_steps(train_steps: int) -> list[int]:
@@ -85,7 +78,7 @@ def _some_steps(train_steps: int) -> list[int]:
 
 
 def _curve(rates: list[float], train_steps: int) -> list[str]:
-    """A picture of the rates in characters, highest on top."""
+    """The learning rates as a plot of characters, the highest on top."""
     peak = max(rates) or 1.0
     heights = [round(rate / peak * (_CURVE_ROWS - 1)) for rate in rates]
     rows = []

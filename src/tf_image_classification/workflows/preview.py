@@ -1,4 +1,4 @@
-"""A sheet of training images as the model will see them: the example, and how it is augmented."""
+"""A contact sheet of training images, unaugmented and as augmented in each epoch."""
 
 from __future__ import annotations
 
@@ -9,71 +9,61 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.config import Settings
-from tf_image_classification.dataset.image.decode import decode_image
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.pipeline.sampler import BalancedOrder, Order
+from tf_image_classification.dataset.pipeline.sampler import Sampler
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.hooks.summaries import to_displayable
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import RunContext
 
 _INCHES = 1.6  # a picture's side
 
 
 def preview(
-    spec: EstimatorSpec,
-    settings: Settings,
-    cache_dir: str,
+    context: RunContext,
     path: str,
     *,
     num_examples: int = 8,
     num_epochs: int = 7,
 ) -> list[str]:
-    """Write a contact sheet as a PNG: the first examples of the run, and what each epoch makes.
+    """Write a contact sheet as a PNG: the first examples of the run, one per row.
 
-    The first picture of a row is what an evaluation would see; the others are the very images of
+    The first image of a row is preprocessed as for evaluation; the others are exactly the images of
     the first epochs of a training with these settings.
 
     Args:
-        spec: the spec.
-        settings: the settings of the training.
-        cache_dir: folder for indexes and unpacked records.
+        context: the training.
         path: where to write.
         num_examples: rows.
-        num_epochs: augmented pictures in a row.
+        num_epochs: augmented images in a row.
 
     Returns:
-        A name for each example that is shown.
+        The name of each example.
 
     Raises:
         ConfigError: there are no training examples that can be read by number.
         DataError: an example cannot be read.
     """
-    data = run_data.read_data(spec, settings, cache_dir)
-    training = data.train
-    if not isinstance(training, Pipeline) or not isinstance(training.source, Table):
+    data = run_data.read_data(context)
+    training = data.train.as_pipeline if data.train is not None else None
+    if training is None or training.table is None:
         raise ConfigError("preview needs --train_metadata, and input_mode indexed.")
-    table = training.source
-    plain = run_data.without_augmentation(data, spec)
-    order = training.order
+    table = training.table
+    plain = run_data.without_augmentation(data, context.spec)
+    sampler = training.reader.sampler
+    assert sampler is not None
     num_examples = min(num_examples, table.num_examples)
     rows, titles, names = [], [], []
     for position in range(num_examples):
-        number = int(order.numbers(tf.constant([position], tf.int64))[0])
+        number = int(sampler.example_numbers(tf.constant([position], tf.int64))[0])
         encoded = table.fetch(tf.constant([number], tf.int64))[0]
-        image = decode_image(
-            encoded,
-            max_pixels=training.max_image_pixels,
-            png16_range=training.png16_range,
-        )
-        pictures = [plain.preprocess(image, tf.constant(position, tf.int64))]
+        image = training.preprocessor.decode(encoded)
+        pictures = [plain.preprocessor.preprocess(image, tf.constant(position, tf.int64))]
         for epoch in range(num_epochs):
-            place = _position_of(order, number, position, epoch, table.num_examples)
-            pictures.append(training.preprocess(image, tf.constant(place, tf.int64)))
+            place = _position_of(sampler, number, position, epoch, table.num_examples)
+            pictures.append(training.preprocessor.preprocess(image, tf.constant(place, tf.int64)))
         rows.append([to_displayable(np.asarray(picture)[None])[0] for picture in pictures])
         titles.append(_labels(data.schema, table, number))
         names.append(table.locate(number))
@@ -82,11 +72,11 @@ def preview(
 
 
 def _position_of(
-    order: Order | BalancedOrder, number: int, position: int, epoch: int, num_examples: int
+    sampler: Sampler, number: int, position: int, epoch: int, num_examples: int
 ) -> int:
     """Where an example comes in an epoch; of one that does not, where it might."""
     positions = tf.range(num_examples, dtype=tf.int64) + epoch * num_examples
-    places = np.flatnonzero(order.numbers(positions).numpy() == number)
+    places = np.flatnonzero(sampler.example_numbers(positions).numpy() == number)
     return (int(places[0]) if len(places) else position) + epoch * num_examples
 
 

@@ -14,10 +14,10 @@ from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation.analysis import OfOneLabel
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
-from tf_image_classification.evaluation.predictions import OfLabel
+from tf_image_classification.evaluation.predictions import LabelPredictions
 from tf_image_classification.labels import SEPARATOR, Label
 from tf_image_classification.labels.schema import MULTILABEL
-from tf_image_classification.model_folder import ModelFolder, versions
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.pages.render import render
 from tf_image_classification.pages.tables import Table, count_cell, number_text
 from tf_image_classification.report import content
@@ -30,7 +30,8 @@ from tf_image_classification.report.content import (
     Report,
 )
 from tf_image_classification.report.error_analysis import diagnose
-from tf_image_classification.serving.pictures import heat_png, seen_image
+from tf_image_classification.run_manifest import versions
+from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
 from tf_image_classification.workflows.evaluated_model import EvaluatedModel, load_evaluated
 from tf_image_classification.workflows.model_measurements import (
@@ -51,7 +52,6 @@ _BATCH_SIZE = 32
 
 def write_report(
     settings: Settings,
-    cache_dir: str,
     *,
     group: str = "",
     output: str = "",
@@ -61,7 +61,6 @@ def write_report(
 
     Args:
         settings: ``model_dir``, and ``eval_metadata`` to evaluate on other examples.
-        cache_dir: folder for indexes and unpacked records.
         group: column whose examples are resampled together, see ``analysis.analyze``.
         output: path of the page; "": ``report.html`` in the model folder. The card lies beside it.
         is_inspected: whether training and evaluation images are compared to find leakage; at most
@@ -71,7 +70,7 @@ def write_report(
         TficError: the folder has no exported model, or there are no evaluation examples.
     """
     folder = ModelFolder(settings.run.model_dir)
-    model = load_evaluated(folder, settings, cache_dir, group)
+    model = load_evaluated(folder, settings, group)
     leakage = find_leakage(model) if is_inspected else content.NOT_COMPARED
     report = _report(folder, model, leakage)
     page = output or files.join(folder.path, "report.html")
@@ -187,7 +186,7 @@ def _matrix(found: OfOneLabel) -> list[list[int]] | None:
     return matrix
 
 
-def _label_errors(label: Label, of_label: OfLabel) -> tuple[LabelErrors | None, Array]:
+def _label_errors(label: Label, of_label: LabelPredictions) -> tuple[LabelErrors | None, Array]:
     """Likely wrong labels, None where they cannot be found; and the rows of the candidates."""
     nothing = np.zeros(0, np.int64)
     if not label.is_class:
@@ -208,7 +207,7 @@ class _GalleryRows(NamedTuple):
 
 
 def _gallery_rows(
-    label: Label, of_label: OfLabel, errors: LabelErrors | None, candidates: Array
+    label: Label, of_label: LabelPredictions, errors: LabelErrors | None, candidates: Array
 ) -> list[_GalleryRows]:
     """The galleries of a label."""
     known = of_label.known
@@ -241,7 +240,7 @@ def _gallery_rows(
     return [_GalleryRows(*one[:3], one[3][:_MAX_IN_GALLERY]) for one in found]
 
 
-def _confidence(of_label: OfLabel) -> Array:
+def _confidence(of_label: LabelPredictions) -> Array:
     """Probability of the predicted class; multilabel: of the least certain decision."""
     probabilities = of_label.probabilities.astype(np.float64)
     if of_label.predicted.ndim == 2:
@@ -320,7 +319,9 @@ def _data_uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _outcomes(number: int, label: Label, of_label: OfLabel, rows: Sequence[int]) -> list[Outcome]:
+def _outcomes(
+    number: int, label: Label, of_label: LabelPredictions, rows: Sequence[int]
+) -> list[Outcome]:
     """A label's values and predictions of some rows."""
     some = of_label.rows(np.array(rows, np.int64))
     actual, predicted = _texts(label, some.truth), _texts(label, some.predicted)

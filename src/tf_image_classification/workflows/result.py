@@ -11,7 +11,7 @@ from tf_image_classification.errors import did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult(Mapping[str, Any]):
-    """What a training or an evaluation gave; also a mapping from metric names to values.
+    """The result of a training or an evaluation; also a mapping from metric names to values.
 
     As a mapping it has the numbers, the arrays, and ``global_step``, the steps done.
 
@@ -19,7 +19,7 @@ class TrainResult(Mapping[str, Any]):
         model_dir: the model folder.
         step: steps done.
         metrics: the last evaluation's numbers by name; empty without evaluation.
-        arrays: its arrays by name, such as a confusion matrix that ``metric_ops`` gives.
+        arrays: its arrays by name, e.g. a confusion matrix that ``metric_ops`` gives.
 
     Example:
         >>> TrainResult("./models", 10, {"accuracy": 0.5})["accuracy"]

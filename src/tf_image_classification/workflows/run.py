@@ -16,12 +16,12 @@ from tf_image_classification.config import Settings, check_needs
 from tf_image_classification.distributed import cluster_spec
 from tf_image_classification.system import signals
 from tf_image_classification.workflows.result import TrainResult
-from tf_image_classification.workflows.setup.environment import cache_dir, join, prepare_tensorflow
+from tf_image_classification.workflows.setup.environment import join, prepare_tensorflow
 
 if TYPE_CHECKING:
     from tf_image_classification.distributed.cluster_spec import Cluster
     from tf_image_classification.estimator_specs import EstimatorSpec
-    from tf_image_classification.hooks import Hook
+    from tf_image_classification.hooks import EvaluationHook
 
 
 def run(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any] = ()) -> TrainResult:
@@ -49,9 +49,10 @@ def run(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any] = ()) -> T
         again="Start the same command again to train.",
     ):
         workers = join(settings)
+        from tf_image_classification.workflows.setup.context import make_context
         from tf_image_classification.workflows.train import train
 
-        return train(spec, settings, workers, hooks, _metric_file_hooks())
+        return train(make_context(spec, settings, workers), hooks, _metric_file_hooks())
 
 
 def evaluate(
@@ -78,9 +79,7 @@ def evaluate(
         from tf_image_classification.workflows import messages
         from tf_image_classification.workflows.evaluate import evaluate_folder
 
-        found = evaluate_folder(
-            spec, settings, cache_dir(settings), workers, group=group_column, choice=keep_evaluation
-        )
+        found = evaluate_folder(spec, settings, workers, group=group_column, choice=keep_evaluation)
     if found.analysis is not None:
         for note in found.notes:
             print(note)
@@ -105,9 +104,10 @@ def _plan(spec: EstimatorSpec, settings: Settings) -> TrainResult:
     workers = join(settings)
     from tf_image_classification.workflows import plan
     from tf_image_classification.workflows.setup import recipe
+    from tf_image_classification.workflows.setup.context import make_context
 
-    spec, settings, _ = recipe.settle(spec, settings, cache_dir(settings))
-    text = plan.describe(spec, settings, cache_dir(settings), workers)
+    context, _ = recipe.settle(make_context(spec, settings, workers))
+    text = plan.describe(context)
     if workers.is_writer:
         print(text)
     return TrainResult(settings.run.model_dir, 0, {})
@@ -121,9 +121,13 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: Cluster) -> TrainR
         "evaluated yet.",
     ):
         prepare_tensorflow(settings)
+        from tf_image_classification.distributed.devices import make_strategy
+        from tf_image_classification.distributed.workers import Workers
         from tf_image_classification.workflows.evaluate_continuously import evaluate_continuously
+        from tf_image_classification.workflows.setup.context import make_context
 
-        return evaluate_continuously(spec, settings, cluster, _metric_file_hooks())
+        alone = make_context(spec, settings, Workers(make_strategy("auto")))
+        return evaluate_continuously(alone, cluster, _metric_file_hooks())
 
 
 def _exit_early(settings: Settings) -> TrainResult:
@@ -143,7 +147,7 @@ def _with_own_evaluation(spec: EstimatorSpec, settings: Settings) -> Settings:
     return evaluation_split.with_own_evaluation(settings)
 
 
-def _metric_file_hooks() -> list[Hook]:
+def _metric_file_hooks() -> list[EvaluationHook]:
     """The hook that reports evaluations to a tuning service, if the environment names its file."""
     path = os.environ.get("CLOUD_ML_HP_METRIC_FILE", "")
     if not path:

@@ -1,4 +1,4 @@
-"""Searching for good settings: a study of trainings, each a run that resumes, with Optuna.
+"""Hyperparameter search with Optuna: each trial is a run that resumes.
 
 A trial is an ordinary run in a model folder of its own, so a study that is killed loses nothing:
 its unfinished trial goes on from its last checkpoint, with the settings it had.
@@ -33,7 +33,6 @@ from tf_image_classification.hooks.base import Hook, Run
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 from tf_image_classification.workflows.run import run
-from tf_image_classification.workflows.setup.environment import cache_dir
 
 if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
@@ -64,19 +63,21 @@ class TuneOptions:
 
 
 def check_space(space: Sequence[Parameter], settings: Settings) -> None:
-    """See that the settings can be varied as the space says.
+    """Check that a search space fits the settings.
 
     Raises:
         ConfigError: a setting is both fixed and varied, or no values of the space go together.
     """
     if not settings.data.eval_metadata:
-        raise ConfigError("There is nothing to judge a trial by. Give --eval_metadata.")
+        raise ConfigError("A trial needs an evaluation set for its score. Give --eval_metadata.")
     for parameter in space:
         name = ALIASES.get(parameter.name, parameter.name)
         if settings.origin(name) != "default":
             raise ConfigError(f"{name} is both in the space and given. Leave one of them out.")
         if OPTIONS[name].group == "run" and name != "seed":
-            raise ConfigError(f"{name} says how a run is made, and cannot be searched.")
+            raise ConfigError(
+                f"{name} is an option of the process, no hyperparameter. Take it out of the space."
+            )
 
 
 def sample(
@@ -113,9 +114,9 @@ def tune(
     """Search; the same call continues a study that was interrupted.
 
     Args:
-        spec: the classifier; None: the ready spec of each trial's ``backbone``.
-        settings: what is the same in all trials; ``seed`` also decides the search.
-        space: what is varied.
+        spec: the classifier; None: the backbone spec of each trial's ``backbone``.
+        settings: the fixed settings of all trials; ``seed`` also seeds the search.
+        space: the searched hyperparameters.
         options: how.
 
     Returns:
@@ -231,7 +232,7 @@ def _run_trial(
     metric: str,
     options: TuneOptions,
 ) -> None:
-    """Train once and tell the study what came out."""
+    """Train once and report the result to the study."""
     folder = files.join(options.study_dir, trial.user_attrs[_FOLDER])
     shown = ", ".join(f"{name} {value}" for name, value in values.items())
     print(f"trial {trial.user_attrs[_FOLDER]}: {shown}")
@@ -242,7 +243,7 @@ def _run_trial(
         from tf_image_classification.workflows.setup import backbone_spec
 
         settings = backbone_spec.backbone_settings(settings)
-        spec = backbone_spec.make_backbone_spec(settings, cache_dir(settings))
+        spec = backbone_spec.make_backbone_spec(settings)
     try:
         run(spec, settings, [hook])
     except NonFiniteLossError as error:
@@ -274,13 +275,13 @@ class PruningHook(Hook):
         self._metric = metric
 
     def begin(self, run: Run) -> None:
-        """Report what an interrupted process had evaluated."""
+        """Report the evaluations of an interrupted process."""
         for line in ModelFolder(run.model_dir).evaluations():
             if line[self._metric] is not None:
                 self._trial.report(line[self._metric], line["step"])
 
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
-        """Report, and ask for the end if the study says so."""
+        """Report the metric, and stop the run if the study prunes it."""
         value = evaluation.scalars()[self._metric]
         if not math.isfinite(value):
             return
@@ -311,7 +312,7 @@ def _pruner(optuna: Any, name: str) -> Any:
 
 
 def _sampler(optuna: Any, name: str, seed: int) -> Any:
-    """What chooses where nothing is queued, as the whole of a grid is."""
+    """The sampler of trials that are not queued; a grid is queued as a whole."""
     if name == "tpe":
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
     return optuna.samplers.RandomSampler(seed=seed)
@@ -362,7 +363,7 @@ def _check_same(
 
 
 def _put_back_unfinished(optuna: Any, study: Any) -> None:
-    """Let a trial whose process was ended begin again, in its folder and with its settings."""
+    """Queue a trial again whose process was killed, with its folder and settings."""
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         study.enqueue_trial(trial.params, user_attrs={_FOLDER: trial.user_attrs.get(_FOLDER, "")})
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -430,7 +431,7 @@ def _draw(optuna: Any, study: Any, options: TuneOptions) -> None:
     if len({tuple(trial.params.values()) for trial in complete}) > 1:
         pictures |= {"slice": charts.plot_slice, "importances": charts.plot_param_importances}
     for name, plot in pictures.items():
-        # Optuna cannot draw every study: importances need trials that differ in their values.
+        # Not every plot is possible: importances need trials with different values.
         with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError):
             warnings.simplefilter("ignore")
             plot(study)
@@ -438,12 +439,12 @@ def _draw(optuna: Any, study: Any, options: TuneOptions) -> None:
         pyplot.close("all")
 
 
-def table(study_dir: str, most: int = 10) -> str:
+def table(study_dir: str, max_rows: int = 10) -> str:
     """The trials of a study from the best one on, a line each."""
     lines = files.read_json_lines(files.join(study_dir, "trials.jsonl"))
     complete = sorted(filter(lambda line: line["rank"], lines), key=lambda line: line["rank"])
     shown = [f"{len(lines)} trials, {len(complete)} complete; the best ones:"]
-    for line in complete[:most]:
+    for line in complete[:max_rows]:
         values = ", ".join(f"{name} {value}" for name, value in line["settings"].items())
         shown.append(f"  {line['value']:.4f}  {line['folder']}  {values}")
     return "\n".join(shown)

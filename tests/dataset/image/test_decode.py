@@ -163,6 +163,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow_after(12)
 @pytest.mark.parametrize("name", FILES)
 def test_every_format_and_mode_gives_the_pixels_that_pillow_gives(name):
     data, tolerance = FILES[name]
@@ -417,6 +418,7 @@ def _turned_right(image):
 # Size ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize("name", FILES)
 def test_the_pixel_limit_is_exact(name):
     data, _ = FILES[name]
@@ -446,6 +448,7 @@ def forged_size(kind, width, height):
     return JPEG[:at] + struct.pack(">HH", height, width) + JPEG[at + 4 :]
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "bmp", "ppm"])
 def test_a_size_declared_too_large_is_refused_before_the_data_is_looked_at(kind):
     data = forged_size(kind, 20_000, 20_000)
@@ -460,6 +463,7 @@ def test_inside_tf_data_too_the_error_names_the_pixels():
         list(data.map(lambda d: decode_image(d, max_pixels=LIMIT)))
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("kind", ["png", "gif", "bmp", "ppm"])
 @pytest.mark.parametrize("size", [(0, HEIGHT), (WIDTH, 0), (0, 0)])
 def test_an_image_without_pixels_is_refused(kind, size):
@@ -473,6 +477,7 @@ def test_a_png_size_near_the_end_of_the_number_range_is_refused(size):
     assert_refused(forged_size("png", *size))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("size", [(-1, 5), (5, -(2**31)), (2**31 - 1, 1), (2**26, 1)])
 def test_a_bmp_size_near_the_end_of_the_number_range_is_refused(size):
     assert_refused(forged_size("bmp", *size))
@@ -532,6 +537,7 @@ _NO_IMAGES = {
 }
 
 
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize("data", _NO_IMAGES)
 def test_what_is_no_image_is_refused_and_named(data):
     assert image_format(data) == "unknown"
@@ -544,6 +550,7 @@ def test_no_bytes_are_refused():
     assert explain_bad_image(b"", max_pixels=LIMIT) == "0 bytes"
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("kind", PLAIN)
 def test_data_cut_short_is_refused_and_said_to_be(kind):
     data = PLAIN[kind]
@@ -575,6 +582,7 @@ _TOUGH = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     data=st.sampled_from(_TOUGH),
@@ -628,6 +636,7 @@ _NOT_AS_PILLOW = {
 }
 
 
+@pytest.mark.slow_after(12)
 @pytest.mark.parametrize("row", awkward_files())
 def test_awkward_files_do_what_is_sane(row):
     data = (AWKWARD / row["file"]).read_bytes()

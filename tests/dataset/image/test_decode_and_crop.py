@@ -9,7 +9,11 @@ from PIL import Image
 
 from tf_image_classification.dataset import augment
 from tf_image_classification.dataset.image.decode import decode_image
-from tf_image_classification.dataset.image.decode_and_crop import forms_of, read_part, resized_part
+from tf_image_classification.dataset.image.decode_and_crop import (
+    image_headers,
+    read_part,
+    resized_part,
+)
 from tf_image_classification.dataset.preprocessing import CHANGES, Preprocessing
 
 MOST = 10_000_000
@@ -36,16 +40,16 @@ def photograph(height, width, *, kind="JPEG", orientation=0, quality=90, subsamp
     return data.getvalue()
 
 
-def form_of(data):
-    return forms_of(tf.convert_to_tensor(data)[None])[0]
+def header_of(data):
+    return image_headers(tf.convert_to_tensor(data)[None])[0]
 
 
-def of_bytes(preproc, data, side, seed):
+def from_bytes(preproc, data, side, seed):
     """What the input and then the device make of an encoded image."""
-    image = preproc.of_bytes(data, side, side, seed, form=form_of(data), max_pixels=MOST)
-    if not preproc.num_draws:
+    image = preproc.from_bytes(data, side, side, seed, header=header_of(data), max_pixels=MOST)
+    if not preproc.num_random_parameters:
         return image
-    return preproc.on_device(image[None], preproc.draws(seed)[None])[0]
+    return preproc.on_device(image[None], preproc.random_parameters(seed)[None])[0]
 
 
 def in_dataset(function, data):
@@ -54,6 +58,7 @@ def in_dataset(function, data):
     return next(iter(dataset)).numpy()
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("subsampling", [0, 2])
 @pytest.mark.parametrize("size", [(375, 500), (97, 131)])
 def test_the_exact_part_is_that_of_the_whole_image_bit_for_bit(size, subsampling):
@@ -65,7 +70,9 @@ def test_the_exact_part_is_that_of_the_whole_image_bit_for_bit(size, subsampling
         def window(size):
             return augment.random_window(size, 96, 80, seed)
 
-        found = read_part(data, window, 96, 80, form=form_of(data), max_pixels=MOST, is_exact=True)
+        found = read_part(
+            data, window, 96, 80, header=header_of(data), max_pixels=MOST, is_exact=True
+        )
         return found, resized_part(image, *window(tf.shape(image)[:2]), 96, 80)
 
     for found, wanted in tf.data.Dataset.from_tensor_slices(seeds).map(both):
@@ -84,7 +91,7 @@ def test_the_fast_part_is_close_to_the_antialiased_one(size):
     for number in range(3):
         seed = tf.constant([1, number], tf.int64)
         whole = plain(decode_image(data, max_pixels=MOST), 160, 160, seed).numpy()
-        part = of_bytes(plain, data, 160, seed).numpy()
+        part = from_bytes(plain, data, 160, seed).numpy()
         assert part.dtype == np.uint8 and part.shape == (160, 160, 3)
         assert psnr(whole, part) > 24
 
@@ -95,23 +102,24 @@ def test_other_formats_give_what_decoding_the_whole_gives(kind):
     for is_training in (True, False):
         preproc = Preprocessing(is_training=is_training)
         whole = preproc(decode_image(data, max_pixels=MOST), 64, 64, SEED)
-        part = of_bytes(preproc, data, 64, SEED)
+        part = from_bytes(preproc, data, 64, SEED)
         np.testing.assert_array_equal(whole, part)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photograph_stays_upright(orientation):
     data = photograph(120, 200, orientation=orientation)
-    assert (form_of(data)[0] == -1) == (orientation == 1)
+    assert (header_of(data)[0] == -1) == (orientation == 1)
     preproc = Preprocessing(is_training=False, eval_crop=0.5)
     whole = preproc(decode_image(data, max_pixels=MOST), 48, 48)
-    part = in_dataset(lambda d: of_bytes(preproc, d, 48, SEED), data)
+    part = in_dataset(lambda d: from_bytes(preproc, d, 48, SEED), data)
     np.testing.assert_array_equal(whole, part)
 
 
 def part_of(data, window, side, most, is_exact):
-    form = form_of(data)
-    return read_part(data, window, side, side, form=form, max_pixels=most, is_exact=is_exact)
+    header = header_of(data)
+    return read_part(data, window, side, side, header=header, max_pixels=most, is_exact=is_exact)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PPM"])
@@ -136,14 +144,15 @@ def test_parts_at_the_edges_and_of_one_pixel_can_be_read(kind):
         part_of(data, window, 1, MOST, False)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("augmentation", CHANGES)
 def test_a_seed_decides_the_image(augmentation):
     data = photograph(120, 160)
     preproc = Preprocessing(is_training=True, augmentation=augmentation)
-    eager = of_bytes(preproc, data, 32, SEED).numpy()
-    traced = in_dataset(lambda d: of_bytes(preproc, d, 32, SEED), data)
+    eager = from_bytes(preproc, data, 32, SEED).numpy()
+    traced = in_dataset(lambda d: from_bytes(preproc, d, 32, SEED), data)
     assert np.abs(eager.astype(int) - traced).max() <= 1
-    other = of_bytes(preproc, data, 32, SEED + 1).numpy()
-    again = of_bytes(preproc, data, 32, SEED).numpy()
+    other = from_bytes(preproc, data, 32, SEED + 1).numpy()
+    again = from_bytes(preproc, data, 32, SEED).numpy()
     np.testing.assert_array_equal(eager, again)
     assert augmentation in ("none", "flip") or (eager != other).any()

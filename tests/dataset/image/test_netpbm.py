@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from dataset import tiny_sources
 from tf_image_classification.dataset.image import netpbm
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.pipeline.stream import read_stream
 from tf_image_classification.dataset.preprocessing import Preprocessing
 from tf_image_classification.dataset.table import SourceOptions, read_table
@@ -39,7 +39,7 @@ def pipeline(folder, kind, images, preproc, **changes):
     options = SourceOptions(option="train_metadata", cache_dir=str(folder))
     source = read_table([str(folder / kind)], SCHEMA, options).encode(SCHEMA)
     fields = {"batch_size": BATCH, "image_size": 8, "max_image_pixels": 10**6} | changes
-    return Pipeline(source=source, preproc=preproc, **fields)
+    return tiny_sources.pipeline(source, preproc=preproc, **fields)
 
 
 def own_preproc(image, width, height, seed):
@@ -56,6 +56,7 @@ SETS = {
 }
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     ("name", "preproc"),
     [
@@ -73,6 +74,7 @@ def test_a_set_of_raw_images_gives_the_batches_of_one_of_png(tmp_path, name, pre
             np.testing.assert_array_equal(ours.images[is_example], plain.images[is_example])
 
 
+@pytest.mark.slow
 def test_raw_images_of_a_stream_are_decoded_together(tmp_path, monkeypatch):
     together = []
     pixels = netpbm.pixels
@@ -88,7 +90,7 @@ def test_raw_images_of_a_stream_are_decoded_together(tmp_path, monkeypatch):
         files = [str(tmp_path / kind / "train-*")]
         stream = read_stream(files, SCHEMA, options, block=5, vocabularies={})
         limits = {"batch_size": BATCH, "image_size": 8, "max_image_pixels": 10**6}
-        batches = Pipeline(source=stream, preproc=own_preproc, **limits).training_batches(4)
+        batches = tiny_sources.pipeline(stream, preproc=own_preproc, **limits).training_batches(4)
         both.append(list(batches.take(4)))
         assert together, "the PPM files, which come first, were decoded one by one"
     for ours, plain in zip(*both, strict=True):
@@ -97,6 +99,7 @@ def test_raw_images_of_a_stream_are_decoded_together(tmp_path, monkeypatch):
     assert len(together) == 1, "PNG files are no raw images"
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("changes", [{}, {"max_image_pixels": 100}])
 def test_a_bad_image_among_raw_ones_is_found(tmp_path, changes):
     images = [picture(i) for i in range(COUNT)]

@@ -6,11 +6,13 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_image_classification.dataset.pipeline.sampler import BalancedOrder, Order
+from tf_image_classification.dataset.pipeline.sampler import BalancedSampler, EpochSampler
 
 
 def epochs(n, seed, count):
-    numbers = Order(n, seed, shuffle=True).numbers(tf.range(n * count, dtype=tf.int64))
+    numbers = EpochSampler(n, seed, shuffle=True).example_numbers(
+        tf.range(n * count, dtype=tf.int64)
+    )
     return numbers.numpy().reshape(count, n)
 
 
@@ -42,23 +44,26 @@ def test_a_batch_of_a_sorted_set_holds_its_classes_in_proportion():
 def test_epochs_and_seeds_differ_and_any_position_can_be_asked_alone():
     first, second = epochs(50, 0, 2)
     assert (first != second).any() and (first != epochs(50, 1, 1)[0]).any()
-    alone = Order(50, 0, shuffle=True).numbers(tf.constant([63, 7], tf.int64)).numpy()
+    alone = (
+        EpochSampler(50, 0, shuffle=True).example_numbers(tf.constant([63, 7], tf.int64)).numpy()
+    )
     assert alone.tolist() == [second[13], first[7]]
-    assert Order(5, 9, shuffle=False).numbers(tf.range(7, dtype=tf.int64)).numpy().tolist() == [
-        0, 1, 2, 3, 4, 0, 1,
-    ]  # fmt: skip
+    in_order = EpochSampler(5, 9, shuffle=False).example_numbers(tf.range(7, dtype=tf.int64))
+    assert in_order.numpy().tolist() == [0, 1, 2, 3, 4, 0, 1]
 
 
 def test_balanced_sampling_draws_every_class_equally_often():
     groups = np.array([0] * 50 + [1] * 7 + [-1] * 3 + [2] * 1)
-    order = BalancedOrder(groups, seed=4, shuffle=True)
-    numbers = order.numbers(tf.range(3 * 700, dtype=tf.int64)).numpy()
+    order = BalancedSampler(groups, seed=4, shuffle=True)
+    numbers = order.example_numbers(tf.range(3 * 700, dtype=tf.int64)).numpy()
     drawn = groups[numbers]
     assert (np.sort(drawn.reshape(-1, 3), axis=1) == [0, 1, 2]).all()
     of_one = numbers[drawn == 1]
     assert (np.sort(of_one.reshape(-1, 7), axis=1) == np.arange(50, 57)).all()
     assert len({tuple(turn) for turn in of_one.reshape(-1, 7)}) > 90
-    later = order.numbers(tf.range(500, 600, dtype=tf.int64)).numpy()
+    later = order.example_numbers(tf.range(500, 600, dtype=tf.int64)).numpy()
     assert (later == numbers[500:600]).all()
-    other = BalancedOrder(groups, seed=5, shuffle=True).numbers(tf.range(300, dtype=tf.int64))
+    other = BalancedSampler(groups, seed=5, shuffle=True).example_numbers(
+        tf.range(300, dtype=tf.int64)
+    )
     assert (other.numpy() != numbers[:300]).any()

@@ -53,6 +53,7 @@ def test_it_trains_and_every_known_label_is_evaluated_once(tmp_path):
     assert line["accuracy"] == 1.0
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
 @pytest.mark.parametrize("batch_size", [5, 7, 12])
 def test_no_row_is_lost_whatever_the_batch_size(tmp_path, strategy, batch_size):
@@ -63,6 +64,7 @@ def test_no_row_is_lost_whatever_the_batch_size(tmp_path, strategy, batch_size):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(tmp_path):
     one, two = (
         run(OwnInput(), tmp_path / strategy, "train", train_steps=9, strategy=strategy)
@@ -71,6 +73,7 @@ def test_two_devices_train_as_one(tmp_path):
     assert largest_difference(two, one) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_stopped_run_skips_to_its_batch(tmp_path):
     straight = run(OwnInput(), tmp_path / "straight", "train", train_steps=9)
     with pytest.raises(RunInterrupted):
@@ -110,6 +113,7 @@ class OneHotInput(OwnInput):
         )
 
 
+@pytest.mark.slow
 def test_one_hot_rows_train_and_evaluate_as_the_numbers_do(tmp_path):
     numbers = run(OwnInput(), tmp_path / "m", "train", "evaluation", train_steps=4)
     rows = run(OneHotInput(), tmp_path / "n", "train", "evaluation", train_steps=4)

@@ -24,6 +24,7 @@ from tf_image_classification.labels import Label
 from tf_image_classification.optim.param_groups import rate_factors
 from tf_image_classification.train_estimator import train
 from tf_image_classification.workflows.setup import backbone_spec, recipe
+from tf_image_classification.workflows.setup.context import make_context
 
 NETWORK, SIZE = "mobilenet_v1_025", 32
 
@@ -65,7 +66,7 @@ def settings_for(pictures, model_dir, **changes):
 
 def run(pictures, model_dir, **changes):
     settings = settings_for(pictures, model_dir, **changes)
-    result = train(backbone_spec.make_backbone_spec(settings, pictures["cache"]), settings)
+    result = train(backbone_spec.make_backbone_spec(settings), settings)
     return result, tiny_runs.last_checkpoint(model_dir)
 
 
@@ -99,6 +100,7 @@ def test_a_folder_and_a_checkpoint_are_enough(pictures, tmp_path, capsys, monkey
     assert keras.saving.load_model(path, compile=False).output_shape == (None, 3)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_ends_with_the_same_bits(pictures, tmp_path):
     fixed = {"learning_rate_decay_type": "fixed", "warmup_steps": 0}
     _, straight = run(pictures, tmp_path / "straight", **fixed)
@@ -111,6 +113,7 @@ def start_of(model_dir):
     return CheckpointStore(os.path.join(str(model_dir), "checkpoints"), -1).load(0).tensors
 
 
+@pytest.mark.slow
 def test_fitted_outputs_predict_before_the_first_step(pictures, tmp_path):
     result, end = run(
         pictures, tmp_path / "m", train_steps=1, learning_rate=0.0, eval_every_steps=1,
@@ -124,6 +127,7 @@ def test_fitted_outputs_predict_before_the_first_step(pictures, tmp_path):
     assert not np.array_equal(start["model/logits/kernel"], plain.tensors["model/logits/kernel"])
 
 
+@pytest.mark.slow
 def test_features_are_kept_for_the_range_of_values_that_they_were_made_with(pictures, tmp_path):
     def features(name, **changes):
         run(pictures, tmp_path / name, train_steps=1, **changes)
@@ -134,6 +138,7 @@ def test_features_are_kept_for_the_range_of_values_that_they_were_made_with(pict
     assert len(features("other", png16_range="0-4095") - before) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_outputs_are_fitted_to_features_of_lower_precision(pictures, tmp_path, precision):
     result, _ = run(pictures, tmp_path, train_steps=1, eval_every_steps=1, precision=precision)
@@ -150,6 +155,7 @@ def moved(model_dir, end):
     }
 
 
+@pytest.mark.slow
 def test_layers_near_the_image_change_less(pictures, tmp_path):
     sgd = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.0, "train_steps": 1,
            "gradient_clip_norm": 0.0, "warmup_steps": 0, "learning_rate_decay_type": "fixed",
@@ -173,6 +179,7 @@ def test_factors_fall_from_the_outputs_to_the_image():
     assert set(rate_factors(model, model.trainable_variables, 1.0)) == {1.0}
 
 
+@pytest.mark.slow
 def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
     names = ("conv1_bn/moving_mean", "conv1_bn/gamma")
     for freeze in (True, False):
@@ -182,6 +189,7 @@ def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
         assert far["conv1/kernel"] > 0
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
     "augmentation", ["none", "flip", "translate", "crop", "colour", "rand", "trivial"]
 )
@@ -252,9 +260,7 @@ def test_labels_are_told_from_a_csv(rows, expected, tmp_path):
         {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
          "model_dir": str(tmp_path / "m")}
     )  # fmt: skip
-    assert (
-        backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache")).class_dict == expected
-    )
+    assert backbone_spec.make_backbone_spec(settings).class_dict == expected
 
 
 def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
@@ -262,9 +268,7 @@ def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
     given = {"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
              "model_dir": str(tmp_path / "m"), "label_columns": ["age", "tags"],
              "label_kinds": ["age=ordinal", "tags=several"]}  # fmt: skip
-    assert backbone_spec.make_backbone_spec(
-        make_settings(given), str(tmp_path / "cache")
-    ).class_dict == [
+    assert backbone_spec.make_backbone_spec(make_settings(given)).class_dict == [
         of_classes("age", "0", "3", kind="ordinal"),
         of_classes("tags", "x", "y", kind="several"),
     ]
@@ -274,11 +278,10 @@ def test_label_columns_and_label_kinds_say_what_a_csv_cannot(tmp_path):
         ({"label_kinds": ["age=ordinary"]}, "of the form name=kind"),
     ):
         with pytest.raises(ConfigError, match=message):
-            backbone_spec.make_backbone_spec(
-                make_settings(given | changes), str(tmp_path / "cache")
-            )
+            backbone_spec.make_backbone_spec(make_settings(given | changes))
 
 
+@pytest.mark.slow
 def test_outputs_of_every_kind_are_fitted_before_the_first_step(pictures, tmp_path):
     rows = ["URIs,size,tags,height"]
     for number, name in enumerate(("blue", "green", "red")):
@@ -303,7 +306,7 @@ def test_labels_are_told_from_records(tmp_path):
     settings = make_settings(
         {"backbone": NETWORK, "train_metadata": [pattern], "model_dir": str(tmp_path / "m")}
     )
-    labels = backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache")).class_dict
+    labels = backbone_spec.make_backbone_spec(settings).class_dict
     assert labels == [of_classes("kind", "0", "1", "2")]
 
 
@@ -312,7 +315,7 @@ def test_a_source_with_one_class_is_refused(tmp_path):
     settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path / "t.csv")],
                               "model_dir": str(tmp_path / "m")})  # fmt: skip
     with pytest.raises(DataError, match=r"the same for all examples \(cat\)"):
-        backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache"))
+        backbone_spec.make_backbone_spec(settings)
 
 
 def test_a_folder_around_the_class_folders_is_refused(tmp_path):
@@ -320,7 +323,7 @@ def test_a_folder_around_the_class_folders_is_refused(tmp_path):
     settings = make_settings({"backbone": NETWORK, "train_metadata": [str(tmp_path)],
                               "model_dir": str(tmp_path / "m")})  # fmt: skip
     with pytest.raises(DataError, match=r"holds no images in its class folders \(pictures\)"):
-        backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache"))
+        backbone_spec.make_backbone_spec(settings)
 
 
 def test_the_recipe_counts_the_steps_of_the_batches_that_it_chooses():
@@ -349,6 +352,7 @@ def test_the_recipe_leaves_out_what_does_not_go_with_what_is_given(given):
     assert settled.model.head_phase is is_indexed
 
 
+@pytest.mark.slow
 def test_a_run_of_the_recipe_can_be_made_longer(pictures, tmp_path):
     changes = {"batch_size": 6, "train_steps": None, "eval_every_steps": 12}
     run(pictures, tmp_path, epochs=2.0, **changes)
@@ -391,8 +395,9 @@ def test_small_images_get_a_smaller_network_input_unless_it_is_given(pictures, t
         ({"recipe": "none"}, 224, "backbone"),
     ):
         settings = backbone_spec.backbone_settings(make_settings(given | changes))
-        spec = backbone_spec.make_backbone_spec(settings, str(tmp_path / "cache"))
-        _, settled, text = recipe.settle(spec, settings, pictures["cache"])
+        spec = backbone_spec.make_backbone_spec(settings)
+        context, text = recipe.settle(make_context(spec, settings))
+        settled = context.settings
         assert settled.data.image_size == size and settled.origin("image_size") == origin
         assert ("images of 36 pixels" in text) == (origin == "recipe")
         assert settled.origin("recipe") == ("argument" if "recipe" in changes else "backbone")
@@ -434,7 +439,7 @@ def test_weights_of_keras_that_cannot_be_had_are_an_error(monkeypatch):
 
     monkeypatch.setattr(keras.utils, "get_file", downloaded)
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", downloaded)
-    with pytest.raises(ConfigError, match="cannot be had from Keras: no network"):
+    with pytest.raises(ConfigError, match="cannot be downloaded by Keras: no network"):
         backbones.imagenet_values("efficientnet_b0")
     with pytest.raises(ConfigError, match="whose layout is TF-Slim's"):
         backbones.imagenet_values("resnet_v1_50")
@@ -443,6 +448,7 @@ def test_weights_of_keras_that_cannot_be_had_are_an_error(monkeypatch):
         load_values(model, {"a/b": np.zeros(3)}, "elsewhere")
 
 
+@pytest.mark.slow
 def test_preview_draws_examples_and_what_training_makes_of_them(pictures, tmp_path, capsys):
     from tf_image_classification.cli import preview as preview_verb
 
@@ -462,9 +468,7 @@ def test_the_learning_rate_is_found_where_the_loss_falls(tmp_path):
 
     records = tiny_runs.write_records(tmp_path)
     settings = tiny_runs.tiny_settings(tmp_path / "m", records, train_steps=200)
-    found = find_learning_rate.find_learning_rate(
-        tiny_runs.plain_spec(), settings, str(tmp_path / "cache")
-    )
+    found = find_learning_rate.find_learning_rate(make_context(tiny_runs.plain_spec(), settings))
     assert list(found.rates) == sorted(found.rates) and found.rates[0] == pytest.approx(1e-7)
     assert 1e-5 < found.suggestion < 1.0
     assert found.losses[np.searchsorted(found.rates, 1e-5)] > min(found.losses)
@@ -474,7 +478,7 @@ def test_the_learning_rate_is_found_where_the_loss_falls(tmp_path):
 
 
 def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
-    from tf_image_classification.training.loop import TrainingRun
+    from tf_image_classification.training.stepper import Stepper
     from tf_image_classification.workflows import find_batch_size
 
     records = tiny_runs.write_records(tmp_path)
@@ -486,10 +490,8 @@ def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
             raise tf.errors.ResourceExhaustedError(None, None, "no memory")
         return secs[self.batch_size]
 
-    monkeypatch.setattr(TrainingRun, "time_steps", time_steps)
-    found = find_batch_size.find_batch_size(
-        tiny_runs.plain_spec(), settings, str(tmp_path / "cache")
-    )
+    monkeypatch.setattr(Stepper, "time_steps", time_steps)
+    found = find_batch_size.find_batch_size(make_context(tiny_runs.plain_spec(), settings))
     assert found.largest == 64 and found.suggestion == 16
     assert found.images_per_second[8] == pytest.approx(100)
 

@@ -55,6 +55,7 @@ def test_averages_that_begin_elsewhere_or_stay_are_not_told():
         assert batch_norm.warning(each, 1) == ""
 
 
+@pytest.mark.slow
 def test_momentum_moves_the_averages_and_nothing_else(records, tmp_path, capsys):
     spec = TinySpec(noise=0.0)
     slow = run(spec, tmp_path / "slow", records, train_steps=3)
@@ -135,6 +136,7 @@ def pretrained(records, tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_short_run_after_a_warm_start_uses_its_own_statistics(
     records, pretrained, tmp_path, capsys
 ):

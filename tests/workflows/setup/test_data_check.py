@@ -28,6 +28,7 @@ class TwoClasses(tiny_runs.TinySpec):
         super().__init__(noise=0.0, batch_norm=False, depth=2)
 
 
+@pytest.mark.slow
 def test_inspect_refuses_an_evaluation_of_known_images(tmp_path):
     train = write_pictures(tmp_path / "train", range(20))
     leaky = write_pictures(
@@ -40,6 +41,7 @@ def test_inspect_refuses_an_evaluation_of_known_images(tmp_path):
     assert not (tmp_path / "m" / "data.json").exists()
 
 
+@pytest.mark.slow
 def test_a_few_known_images_are_told_and_all_is_counted(tmp_path, capsys):
     train = write_pictures(tmp_path / "train", range(20))
     nearly = write_pictures(
@@ -52,6 +54,7 @@ def test_a_few_known_images_are_told_and_all_is_counted(tmp_path, capsys):
     assert counts["eval"]["classes"]["kind"] == {"ant": 30, "bee": 31} and counts["leaked"] == 1
 
 
+@pytest.mark.slow
 def test_the_training_set_itself_may_be_evaluated_and_is_told(tmp_path, capsys):
     train = write_pictures(tmp_path / "train", range(10))
     tiny_runs.run(TwoClasses(), tmp_path / "m", train, train, train_steps=1)

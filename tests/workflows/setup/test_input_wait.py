@@ -11,6 +11,7 @@ from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.config import BackboneSettings
 from tf_image_classification.labels import Label
 from tf_image_classification.workflows.setup import input_wait, run_data
+from tf_image_classification.workflows.setup.context import make_context
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,10 @@ def records(tmp_path_factory):
 
 def pipeline_of(spec, records, tmp_path):
     settings = tiny_runs.tiny_settings(tmp_path / "m", records)
-    return run_data.read_data(spec, settings, settings.data.cache_dir).train
+    return run_data.read_data(make_context(spec, settings)).train
 
 
+@pytest.mark.slow
 def test_stages_are_timed_for_ready_and_for_own_preprocessing(records, tmp_path):
     small = pipeline_of(tiny_runs.plain_spec(), records, tmp_path)
     assert list(input_wait.time_stages(small)) == ["preprocessing"]  # decoded once, and kept

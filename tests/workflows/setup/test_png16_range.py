@@ -14,6 +14,7 @@ from tf_image_classification.cli import predict as predict_verb
 from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.errors import ConfigError, DataError, RunMismatchError
 from tf_image_classification.serving.predictor import load_model
+from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.validate import open_run
 
 CLASSES = ("ant", "bee")
@@ -69,9 +70,9 @@ def test_records_of_images_that_would_be_black_are_refused_too(tmp_path, input_m
     pattern, options = str(tmp_path / "train-*"), {"input_mode": input_mode, "train_steps": 1}
     settings = tiny_runs.tiny_settings(tmp_path / "m", pattern, **options)
     with pytest.raises(DataError, match=r"e.g. .*train-00000.* hold .* --png16_range 0-4095, or"):
-        open_run(TwoClasses(), settings, str(tmp_path / "cache"))
+        open_run(make_context(TwoClasses(), settings))
     settings = settings.replace(png16_range="0-4095")
-    assert open_run(TwoClasses(), settings, str(tmp_path / "cache")).notes == ()
+    assert open_run(make_context(TwoClasses(), settings)).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -88,14 +89,14 @@ def test_what_a_range_makes_of_the_values_is_told_before_the_first_step(
 ):
     train = write_deep(tmp_path / "train", range(10), most)
     settings = tiny_runs.tiny_settings(tmp_path / "m", train, train_steps=1, png16_range=given)
-    notes = " ".join(open_run(TwoClasses(), settings, str(tmp_path / "cache")).notes)
+    notes = " ".join(open_run(make_context(TwoClasses(), settings)).notes)
     assert re.search(note, notes) if note else "png16_range" not in notes
 
 
 def test_a_range_for_images_that_are_not_there_is_told(tmp_path):
     train = tiny_runs.write_records(tmp_path, "train", count=12)
     settings = tiny_runs.tiny_settings(tmp_path / "m", train, train_steps=1, png16_range="0-4095")
-    notes = " ".join(open_run(tiny_runs.plain_spec(), settings, str(tmp_path / "cache")).notes)
+    notes = " ".join(open_run(make_context(tiny_runs.plain_spec(), settings)).notes)
     assert "no 16-bit PNG was seen, so that png16_range 0-4095 has no effect" in notes
 
 
@@ -106,6 +107,7 @@ def test_measuring_what_is_not_there_is_refused(tmp_path):
         tiny_runs.run(spec, tmp_path / "m", train, train_steps=1, png16_range="measured")
 
 
+@pytest.mark.slow
 def test_a_measured_range_is_stored_and_holds_when_the_run_goes_on(twelve_bits, tmp_path):
     settings = json.loads((twelve_bits / "m" / "run.json").read_text())["settings"]
     assert settings["png16_range"] == "0-4095"
@@ -124,6 +126,7 @@ def test_evaluation_of_checkpoint_and_exported_model_use_the_stored_range(twelve
     assert found.metrics["accuracy" if "accuracy" in found.metrics else "kind/accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_predictions_and_exports_use_the_stored_range(twelve_bits, tmp_path):
     model = load_model(twelve_bits / "m")
     graph = tf.saved_model.load(str(twelve_bits / "m" / "saved_model"))

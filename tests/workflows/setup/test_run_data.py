@@ -20,7 +20,7 @@ def named(tmp_path):
 
 def test_numbers_are_refused_where_only_names_are_known(named, tmp_path):
     table, records, _names = named
-    with pytest.raises(LabelError, match="number 0, but the classes are known by the names"):
+    with pytest.raises(LabelError, match="number 0, which is none of the class names"):
         run(plain_spec(), tmp_path / "m", table, records, train_steps=1)
     run(plain_spec(), tmp_path / "m", table, train_steps=1)
     with pytest.raises(LabelError, match=r"record 0: .* Train with --labels FILE"):

@@ -38,6 +38,7 @@ def world(tmp_path_factory):
     return folder, records, str(folder / "eval.csv")
 
 
+@pytest.mark.slow
 def test_the_worst_slice_can_choose_the_checkpoint(world, tmp_path):
     _, records, csv = world
     options = {"slice_column": "light", "best_metric": "worst_slice_accuracy"}
@@ -86,6 +87,7 @@ def test_a_column_that_is_not_there_is_refused(world, tmp_path):
         run(plain_spec(), tmp_path / "n", records, train_steps=1, slice_column="light")
 
 
+@pytest.mark.slow
 def test_many_numbers_are_watched_by_quarters_as_the_report_shows_them(tmp_path):
     """Each by itself would be too few examples to watch."""
     random = np.random.RandomState(0)
@@ -107,6 +109,7 @@ def test_many_numbers_are_watched_by_quarters_as_the_report_shows_them(tmp_path)
     assert worst == pytest.approx(min(one["score"]["value"] for one in slices))
 
 
+@pytest.mark.slow
 def test_columns_are_joined_by_example_whatever_the_paths_look_like(world, tmp_path):
     """A parenthesis in a folder's name, a row twice, and records with features beside."""
     _, records, _ = world
@@ -140,9 +143,10 @@ def test_columns_are_joined_by_example_whatever_the_paths_look_like(world, tmp_p
 
 
 def test_worst_group_accuracy_merges_and_leaves_small_groups_out():
-    labels, predictions = [0, 1, 0, 1], [0, 0, 0, 1]
-    first = worst_group_accuracy(labels, predictions, [0, 0, 1, -1], 3, fewest=2)
-    second = worst_group_accuracy(labels, predictions, [1, 1, 1, 2], 3, fewest=2)
+    is_right = np.array([True, False, True, True])
+    first = worst_group_accuracy(is_right, np.array([0, 0, 1, -1]), 3, min_examples=2)
+    second = worst_group_accuracy(is_right, np.array([1, 1, 1, 2]), 3, min_examples=2)
     assert first.result() == 0.5
     assert first.merge(second).result() == 0.5
-    assert np.isnan(worst_group_accuracy([0], [0], [0], 1, fewest=2).result())
+    alone = worst_group_accuracy(is_right[:1], np.array([0]), 1, min_examples=2)
+    assert np.isnan(alone.result())

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import make_settings, train
+from tf_image_classification import make_settings, metrics, train
 from tf_image_classification.errors import SpecError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.labels import Label
-from tf_image_classification.metrics import streaming
 from tf_image_classification.workflows.setup.spec_check import check_spec, require_spec
 
 SETTINGS = make_settings({"image_size": 8})
@@ -54,7 +53,7 @@ class GoodSpec(EstimatorSpec):
         return self.model_fn
 
     def metric_ops(self, labels, predictions):
-        return {"accuracy": streaming.accuracy(labels["kind"], predictions["kind"])}
+        return {"accuracy": metrics.accuracy(labels["kind"], predictions["kind"])}
 
 
 def spec_with(**members):
@@ -253,7 +252,7 @@ def test_a_layer_that_keeps_its_seed_breaks_no_promise():
 
 def test_a_metric_cannot_have_a_name_of_the_record():
     def metric_ops(self, labels, predictions):
-        return {"step": streaming.accuracy(labels["kind"], predictions["kind"])}
+        return {"step": metrics.accuracy(labels["kind"], predictions["kind"])}
 
     assert "metric_ops names step" in broken(metric_ops=metric_ops)
 
@@ -399,12 +398,12 @@ def test_a_model_for_one_batch_size_may_be_trained_when_nothing_is_exported():
 
 
 def fails_on_nothing(self, labels, predictions):
-    return {"first": streaming.accuracy(labels["kind"][0:1], [int(predictions["kind"][0])])}
+    return {"first": metrics.accuracy(labels["kind"][0:1], [int(predictions["kind"][0])])}
 
 
 def other_names_on_nothing(self, labels, predictions):
     name = "accuracy" if len(labels["kind"]) else "nothing"
-    return {name: streaming.accuracy(labels["kind"], predictions["kind"])}
+    return {name: metrics.accuracy(labels["kind"], predictions["kind"])}
 
 
 @pytest.mark.parametrize(
@@ -442,6 +441,7 @@ def test_a_broken_promise_of_losses_or_metrics_is_named(members, expected):
 # --- the check itself ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_promises_of_a_kind_that_are_broken_are_told_at_once():
     found = check_spec(
         spec_with(

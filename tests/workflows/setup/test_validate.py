@@ -91,6 +91,7 @@ def test_a_metric_that_the_evaluation_set_cannot_give_is_refused_as_the_best_one
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_other_metrics_that_it_cannot_give_are_told_before_the_first_step(
     records, tmp_path, capsys
 ):
@@ -106,6 +107,7 @@ def test_other_metrics_that_it_cannot_give_are_told_before_the_first_step(
     assert "cannot be worked out" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_any_metric_of_the_table_can_choose_the_checkpoint(records, tmp_path):
     options = {"train_steps": 2, "eval_every_steps": 1, "best_metric": "balanced_accuracy"}
     run(plain_spec(), tmp_path / "m", records, records, **options)
@@ -132,6 +134,7 @@ def test_settings_of_classes_are_refused_without_classes(tmp_path):
     assert run(OnlyValues(), tmp_path / "m", values, train_steps=1).step == 1
 
 
+@pytest.mark.slow
 def test_features_of_records_are_refused_where_no_records_are_read(records, tmp_path):
     image = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
     (tmp_path / "a.png").write_bytes(image)

@@ -1,1 +1,1 @@
-"""Encoded images as TensorFlow operations: formats, orientation, cropping, damaged files."""
+"""Decoding of images with TensorFlow operations: formats, orientation, cropping, limits."""

@@ -1,10 +1,10 @@
-"""Encoded image in, upright RGB out, with TensorFlow operations only.
-
-Works eagerly, inside ``tf.data``, ``tf.map_fn`` and an exported SavedModel. TensorFlow's own
-decoders do the heavy work; what they leave out is here: size checked before memory is spent, EXIF
-orientation, WebP with alpha, first frames, BMP palettes, Netpbm.
+"""Decoding of any supported image to upright RGB, with TensorFlow operations only.
 
     image = decode_image(tf.io.read_file("cat.jpg"), max_pixels=100_000_000)
+
+Works eagerly, inside ``tf.data``, ``tf.map_fn`` and an exported SavedModel. This module adds to
+TensorFlow's decoders: the pixel limit, checked before memory is allocated, EXIF orientation, WebP
+with alpha, first frames, BMP palettes and Netpbm.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tf_image_classification.dataset.image.exif import (
     turned_upright,
 )
 
-_FORMAT_OF_FIRST_BYTE = np.zeros(256, np.int32)  # 0: unknown; else as in decode_image
+_FORMAT_OF_FIRST_BYTE = np.zeros(256, np.int32)  # 0: unknown; else a branch of decode_image
 _FORMAT_OF_FIRST_BYTE[np.frombuffer(b"\xff\x89GBRP", np.uint8)] = range(1, 7)
 
 TENSORFLOW_MAX_PIXELS = 2**27
@@ -52,9 +52,9 @@ def decode_image(
 ) -> tf.Tensor:
     """Decode one encoded image, upright.
 
-    Works eagerly and traced; the format is told from the bytes. Alpha is dropped; the first frame
-    of an animation is taken; a GIF frame smaller than its canvas, and what is transparent in a
-    GIF, is on black. Colour profiles are not applied.
+    Works eagerly and traced; the format is inferred from the bytes. Alpha is dropped; of an
+    animation the first frame is decoded; around a GIF frame smaller than its canvas, and where a
+    GIF is transparent, pixels are black. Colour profiles are not applied.
 
     The EXIF orientation is applied when the EXIF data begin in the first 4096 bytes of a JPEG,
     before the image data of a PNG, or anywhere in a WebP. Broken EXIF data and an orientation
@@ -63,8 +63,8 @@ def decode_image(
     Args:
         data: scalar string tensor, the file's bytes: JPEG, PNG, GIF, BMP (uncompressed; 1, 4, 8,
             24 or 32 bits a pixel), WebP or Netpbm (P5 and P6 with values up to 255).
-        max_pixels: greatest width times height, read from the header before anything is decoded;
-            above 134,217,728 TensorFlow's own limit counts.
+        max_pixels: maximum of width times height, checked in the header before decoding; at most
+            134,217,728, TensorFlow's own limit.
         png16_range: the values of a 16-bit PNG that become 0 and 255; others are clipped.
 
     Returns:
@@ -72,7 +72,7 @@ def decode_image(
 
     Raises:
         tf.errors.InvalidArgumentError: the bytes are not such an image, are damaged, or declare no
-            pixels or more than max_pixels; ``explain_bad_image`` says which.
+            pixels or more than max_pixels; ``explain_bad_image`` gives the reason.
 
     Example:
         >>> png = tf.io.encode_png(tf.zeros([2, 3, 1], tf.uint8))
@@ -103,9 +103,9 @@ def decode_image(
 
 @functools.cache
 def decoder(max_pixels: int, png16_range: PixelRange = FULL_RANGE) -> Any:
-    """``decode_image``, traced once a process: that takes seconds, and each dataset needs it.
+    """``decode_image`` as a traced function, cached per process, since tracing takes seconds.
 
-    It is one node of the graph that calls it, which costs nothing where it is not taken.
+    It is one node of the graph that calls it.
     """
     return tf.function(
         lambda data: decode_image(data, max_pixels=max_pixels, png16_range=png16_range),
@@ -118,7 +118,7 @@ def jpeg_size(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Height and width of a JPEG, int64 [2], from its header.
 
     Raises:
-        tf.errors.InvalidArgumentError: there is no such header, or it declares too many pixels.
+        tf.errors.InvalidArgumentError: the header is damaged, or declares too many pixels.
     """
     size = _jpeg_size(data)
     with tf.control_dependencies(
@@ -141,7 +141,7 @@ def _decode_jpeg(data: tf.Tensor, limit: int) -> tf.Tensor:
     # The accurate transform costs nothing measurable and gives the pixels that Pillow gives.
     image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
     return tf.cond(
-        may_have_exif(data),  # one cheap look spares most images the walk along the segments
+        may_have_exif(data),  # a cheap test; walking along the segments is slow
         lambda: call_apart(_upright_jpeg, image, data),
         lambda: image,
     )
@@ -187,7 +187,7 @@ def is_png16(data: tf.Tensor) -> tf.Tensor:
 
 
 def decode_png16(data: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
-    """The values of a 16-bit PNG as they are, uint16 [H, W, 3], not turned; in-graph.
+    """The unscaled values of a 16-bit PNG, uint16 [H, W, 3], as stored, not upright; in-graph.
 
     Raises:
         tf.errors.InvalidArgumentError: as ``decode_image``.
@@ -231,7 +231,7 @@ def _decode_webp(data: tf.Tensor, limit: int) -> tf.Tensor:
 
 
 def _webp_has_flag(data: tf.Tensor, flag: int) -> tf.Tensor:
-    """Whether the extended header, which only some files have, sets a flag."""
+    """Whether the file has an extended header that sets a flag."""
     head = bytes_at(data, 0, 21)
     return (head[15] == ord("X")) & (tf.bitwise.bitwise_and(head[20], flag) > 0)
 
@@ -263,7 +263,7 @@ def _webp_size(data: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_gif(data: tf.Tensor, limit: int) -> tf.Tensor:
-    """The first frame on its canvas; TensorFlow is shown no other, and told an offset of 0."""
+    """The first frame on its canvas; TensorFlow gets no other frame, and an offset of 0."""
     at, descriptor, size, steps = _gif_layout(data)
     data = within_limit(data, size, limit)
     end, _ = _after_sub_blocks(data, at + 11 + _color_table_bytes(descriptor[9]), steps)
@@ -285,7 +285,7 @@ def _gif_size(data: tf.Tensor) -> tf.Tensor:
 
 
 def _gif_layout(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Place and bytes of the first frame's descriptor, size of the canvas, steps left."""
+    """Offset and bytes of the first frame's descriptor, size of the canvas, steps left."""
     head = bytes_at(data, 0, 13)
     at, steps = tf.while_loop(
         lambda at, steps: (bytes_at(data, at, 1)[0] == ord("!")) & (steps > 0),
@@ -307,14 +307,14 @@ def _color_table_bytes(flags: tf.Tensor) -> tf.Tensor:
 def _after_sub_blocks(
     data: tf.Tensor, at: tf.Tensor, steps: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where a chain of length-prefixed blocks ends, and how many of the steps are left.
+    """End of a chain of length-prefixed blocks, and the number of steps left.
 
-    It ends with the data when it is cut short or takes too many steps.
+    The end of the data where the chain is cut short or takes too many steps.
     """
     size = tf.strings.length(data)
 
     def step(at: tf.Tensor, _: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        # Most blocks have the full 255 bytes: look at 16 at once, jump over those that have.
+        # Most blocks have the full 255 bytes: test 16 at once and skip those.
         lengths = bytes_at(data, at, 16 * 256)[::256]
         num_full = tf.reduce_sum(tf.math.cumprod(tf.cast(lengths == 255, tf.int32)))
         length = tf.where(num_full < 16, lengths[tf.minimum(num_full, 15)] + 1, 0)
@@ -332,11 +332,11 @@ def _after_sub_blocks(
 
 
 def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
-    """TensorFlow's decoder reads three bytes a pixel; it takes palette indices for grey values."""
+    """TensorFlow's decoder reads 24-bit images only, and takes palette indices for grey values."""
     data = within_limit(data, _bmp_size(data), limit)
     header = integers(data, 10, 6, tf.int32)
     pixels_at, header_bytes, width, height, bits, compression = tf.unstack(header)
-    bits //= 2**16  # below them stands the number of planes, always 1
+    bits //= 2**16  # the low 16 bits are the number of planes, always 1
     masks = integers(data, 54, 3, tf.int32)
     is_known = (compression == 0) & tf.reduce_any(bits == [1, 4, 8, 24, 32])
     is_known |= (compression == 3) & (bits == 32) & tf.reduce_all(masks == [0xFF0000, 0xFF00, 0xFF])
@@ -349,7 +349,7 @@ def _decode_bmp(data: tf.Tensor, limit: int) -> tf.Tensor:
     def read_rows() -> tf.Tensor:
         rows = tf.io.decode_raw(part_of(data, pixels_at, row_bytes * num_rows), tf.uint8)
         rows = tf.reshape(rows, [num_rows, row_bytes])
-        return rows[:, : (width * bits + 7) // 8]  # without the filling, which may be most of them
+        return rows[:, : (width * bits + 7) // 8]  # without the padding, which may be most of them
 
     def indexed() -> tf.Tensor:
         at = 14 + header_bytes
@@ -402,11 +402,11 @@ DECLARED_SIZES = {
     "webp": _webp_size,
     "ppm": _netpbm_size,
 }
-"""For each format: the declared height and width, int64 [2], read without decoding."""
+"""By format: reads the declared height and width, int64 [2], without decoding."""
 
 
 def is_turned(data: tf.Tensor, kind: str) -> tf.Tensor:
-    """Whether ``decode_image`` turns or mirrors an image of a format, as its EXIF data say.
+    """Whether the EXIF data of an image make ``decode_image`` turn or mirror it; scalar bool.
 
     In-graph; the formats are those of ``DECLARED_SIZES``.
     """

@@ -1,12 +1,11 @@
-"""A part of an encoded image at a size, without decoding what is not needed of it.
+"""Cropped and resized parts of encoded images, decoding only the pixels of the part.
 
-    forms = forms_of(data)
-    part = read_part(data[0], window, 224, 224, form=forms[0], max_pixels=10**8, is_exact=False)
+    headers = image_headers(data)
+    part = read_part(data[0], window, 224, 224, header=headers[0], max_pixels=10**8, is_exact=False)
 
-Of an upright JPEG only the rows and columns of the part are decoded, and a part that is more than
-twice as large as wanted is decoded at a half, a quarter or an eighth of its size, which the format
-gives nearly for free. Of raw pixels (Netpbm) only the part's rows are looked at. All other images
-are decoded as a whole.
+Of an upright JPEG only the rows and columns of the part are decoded; a part more than twice as
+large as the result is decoded at 1/2, 1/4 or 1/8 of its size, which JPEG allows at little cost. Of
+raw pixels (Netpbm) only the part's rows are read. All other images are decoded as a whole.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from tf_image_classification.dataset.image.decode import TENSORFLOW_MAX_PIXELS, 
 from tf_image_classification.dataset.image.exif import are_upright
 
 Window = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-"""An image's height and width, int32 [2], to a part's top left corner and size, int32 [2] each."""
+"""Height and width of an image, int32 [2], to corner and size of a part, int32 [2] each."""
 
-_MARGIN = 2  # pixels around a part that its colours are interpolated from
+_MARGIN = 2  # pixels around a part, for the interpolation of its colours
 _RATIOS = (1, 2, 4, 8)
 
 
@@ -35,7 +34,7 @@ def read_part(
     height: int,
     width: int,
     *,
-    form: tf.Tensor,
+    header: tf.Tensor,
     max_pixels: int,
     is_exact: bool,
     png16_range: PixelRange = FULL_RANGE,
@@ -44,13 +43,13 @@ def read_part(
 
     Args:
         data: scalar string, as ``decode_image`` takes it.
-        window: which part.
+        window: chooses the part.
         height: of the result, in pixels.
         width: of the result, in pixels.
-        form: int32 [4], what ``forms_of`` says of it.
+        header: int32 [4], the image's row of ``image_headers``.
         max_pixels: as ``decode_image`` takes it.
-        is_exact: whether the result is that of decoding the whole image and resizing the part with
-            antialiasing, bit for bit; else it is made in half the time, from neighbours two by two.
+        is_exact: True gives the same bits as decoding the whole image and resizing the part with
+            antialiasing; False takes half the time and interpolates between 2 x 2 neighbours.
         png16_range: as ``decode_image`` takes it.
 
     Returns:
@@ -74,17 +73,17 @@ def read_part(
         return resized_part(image, offset, crop, height, width, is_exact=is_exact)
 
     def raw() -> tf.Tensor:
-        size = form[1:3]
+        size = header[1:3]
         whole = within_limit(data, tf.cast(size, tf.int64), min(max_pixels, TENSORFLOW_MAX_PIXELS))
         offset, crop = window(size)
-        part = netpbm.part(whole, form, offset, crop)
+        part = netpbm.part(whole, header, offset, crop)
         return of_pixels(part, tf.zeros_like(offset), crop)
 
     def plain() -> tf.Tensor:
         image = decoder(max_pixels, png16_range)(data)
         return of_pixels(image, *window(tf.shape(image)[:2]))
 
-    return tf.switch_case(1 + tf.sign(form[0]), [jpeg, branch_apart(plain), branch_apart(raw)])
+    return tf.switch_case(1 + tf.sign(header[0]), [jpeg, branch_apart(plain), branch_apart(raw)])
 
 
 def resized_part(
@@ -104,8 +103,8 @@ def resized_part(
         crop: its size, int32 [2].
         height: of the result, in pixels.
         width: of the result, in pixels.
-        is_exact: else a part of less than twice the size is made from neighbours two by two,
-            in a fifth of the time.
+        is_exact: False interpolates a part of less than twice the size between 2 x 2 neighbours
+            without antialiasing, in a fifth of the time.
     """
     part = tf.slice(image, [offset[0], offset[1], 0], [crop[0], crop[1], -1])
 
@@ -119,14 +118,14 @@ def resized_part(
 
 
 def _from_neighbours(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """An image at another size, float32, each pixel from the four around it."""
+    """An image at another size, float32, interpolated between 2 x 2 neighbours."""
 
     def resized(image: tf.Tensor) -> tf.Tensor:
         return tf.raw_ops.ResizeBilinear(
             images=image[tf.newaxis], size=[height, width], half_pixel_centers=True
         )[0]
 
-    # TensorFlow reads floats twice as fast here as bytes, which pays for making them of few bytes.
+    # TensorFlow resizes floats twice as fast as bytes: worth a cast of small images.
     shape = tf.shape(image)
     return tf.cond(
         shape[0] * shape[1] < 2 * height * width,
@@ -138,10 +137,10 @@ def _from_neighbours(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
 def _fast_part(
     data: tf.Tensor, size: tf.Tensor, offset: tf.Tensor, crop: tf.Tensor, height: int, width: int
 ) -> tf.Tensor:
-    """The part, from an image of the smallest size that the format gives and that is enough."""
+    """The part, resized from the JPEG decoded at the smallest sufficient scale."""
     wanted = tf.constant([height, width], tf.float32)
-    room = tf.reduce_min(tf.cast(crop, tf.float32) / wanted)
-    choice = tf.reduce_sum(tf.cast(room >= tf.constant(_RATIOS[1:], tf.float32), tf.int32))
+    scale = tf.reduce_min(tf.cast(crop, tf.float32) / wanted)
+    choice = tf.reduce_sum(tf.cast(scale >= tf.constant(_RATIOS[1:], tf.float32), tf.int32))
 
     def at(ratio: int) -> Callable[[], tf.Tensor]:
         def read() -> tf.Tensor:
@@ -150,13 +149,13 @@ def _fast_part(
             image = _decode(data, start, end - start, ratio=ratio, dct_method="INTEGER_FAST")
             if ratio == 1:
                 return _from_neighbours(image, height, width)
-            # Where the middles of the first and last result pixels lie, in pixels of this image.
+            # The centers of the first and last result pixels, in pixels of this image.
             step = tf.cast(crop, tf.float32) / wanted
             first = (tf.cast(offset, tf.float32) + step / 2) / ratio - 0.5
             first -= tf.cast(start, tf.float32)
             last = first + step * (wanted - 1.0) / ratio
-            most = tf.cast(end - start - 1, tf.float32)
-            ends = tf.clip_by_value(tf.stack([first, last]), 0.0, most) / tf.maximum(most, 1.0)
+            edge = tf.cast(end - start - 1, tf.float32)
+            ends = tf.clip_by_value(tf.stack([first, last]), 0.0, edge) / tf.maximum(edge, 1.0)
             box = tf.reshape(ends, [1, 4])  # top, left, bottom, right
             return tf.image.crop_and_resize(image[None], box, [0], [height, width])[0]
 
@@ -178,19 +177,17 @@ def _decode(
     return tf.io.decode_and_crop_jpeg(data, window, channels=3, ratio=ratio, dct_method=dct_method)
 
 
-def forms_of(data: tf.Tensor) -> tf.Tensor:
-    """What ``read_part`` needs to know of some encoded images.
+def image_headers(data: tf.Tensor) -> tf.Tensor:
+    """The headers that ``read_part`` needs, read for a whole chunk at once, which is faster.
 
-    All at once, since asking one after the other takes as long as decoding them. A JPEG whose EXIF
-    data are in an unusual place, or broken, or that does not end where it should, is among those
-    that are decoded as a whole.
+    A JPEG is decoded as a whole where its EXIF data are broken or not at the beginning, or where
+    it does not end like a JPEG.
 
     Args:
         data: string [n].
 
     Returns:
-        int32 [n, 4]: begins with -1 for an upright JPEG; is the header of a Netpbm image, as
-        ``netpbm.headers`` gives it; 0 for all others.
+        int32 [n, 4]: -1 for an upright JPEG, ``netpbm.headers`` of a Netpbm image, else 0.
     """
     lengths = tf.strings.length(data)
     at_end = tf.maximum(lengths - 2, 0)

@@ -1,11 +1,11 @@
-"""Small files that would end the process or keep it busy for minutes, changed or refused.
+"""Guards against small files that would crash the decoder or keep it busy for minutes.
 
     data = with_alpha_flag(data)                 an animated WebP
     data = within_scan_limit(data, size)         a JPEG
     data = within_text_limit(data)               a PNG
 
-TensorFlow's decoders check the declared size of an image, and these three kinds of files hide the
-work or the memory elsewhere. All functions work in a graph, and cost next to nothing for others.
+TensorFlow's decoders check the declared size of an image; these files need time or memory for
+other reasons. All functions work in-graph, and cost next to nothing for ordinary files.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ import tensorflow as tf
 from tf_image_classification.dataset.image.byte_ops import asserted, bytes_at, part_of
 
 MAX_SCAN_PIXELS = 2**31
-"""Pixels times scans of a JPEG. A scan takes 2 ns a pixel however few bytes it has, so this is 5 s;
-an image of 12 megapixels may have 178 scans, and those that people have are made of ten."""
+"""Max pixels times scans of a JPEG: about 5 s at 2 ns per pixel and scan. An image of 12 megapixels
+may have 178 scans; ordinary progressive images have ten."""
 
 MAX_TEXT_CHUNKS = 16
-"""Compressed texts in a PNG. libpng unpacks each, up to 8 MB from 8 kB, and keeps it."""
+"""Max compressed texts in a PNG. libpng unpacks each, up to 8 MB from 8 kB, and keeps it."""
 
 _MAX_MARKERS = 1024
 _SCAN = b"\xff\xda\x00"  # start of scan, and the first byte of the length of its header
 _SCAN_HEADERS = (b"\x08\x01", b"\x0a\x02", b"\x0c\x03", b"\x0e\x04")  # length, number of components
-_LEAST_SCAN_BYTES = 10
+_MIN_SCAN_BYTES = 10
 _SHORT_PNG_BYTES = 2**14  # unpacks to 16 MB at most
 _BYTES = np.array([bytes([number]) for number in range(256)], object)  # dtype "S" would lose b"\0"
 
 
 def with_alpha_flag(data: tf.Tensor) -> tf.Tensor:
-    """An animated WebP whose header declares an alpha channel.
+    """The animated WebP with the alpha flag set in its header, scalar string.
 
-    TensorFlow allocates three bytes for each pixel of an animation that declares none, and then
-    copies four into them, beyond the end of the buffer.
+    Without the flag TensorFlow allocates three bytes per pixel and writes four, beyond the end of
+    the buffer.
     """
     flags = tf.bitwise.bitwise_or(tf.io.decode_raw(part_of(data, 20, 1), tf.uint8), 0x10)
     flag = tf.gather(_BYTES, tf.cast(flags[0], tf.int32))
@@ -43,14 +43,14 @@ def with_alpha_flag(data: tf.Tensor) -> tf.Tensor:
 
 
 def within_scan_limit(data: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """The JPEG, once it is known that its scans, one after the other, can be decoded soon.
+    """The JPEG, after a check that pixels times scans is within ``MAX_SCAN_PIXELS``.
 
     Args:
         data: scalar string.
         size: its height and width, int64 [2].
 
     Raises:
-        tf.errors.InvalidArgumentError: they cannot.
+        tf.errors.InvalidArgumentError: it is not.
     """
     pixels = tf.reduce_prod(size)
 
@@ -61,16 +61,16 @@ def within_scan_limit(data: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         with asserted(pixels * num_scans(data) <= MAX_SCAN_PIXELS, "JPEG of too many scans"):
             return tf.identity(data)
 
-    most_scans = tf.strings.length(data) // _LEAST_SCAN_BYTES + 1
+    most_scans = tf.strings.length(data) // _MIN_SCAN_BYTES + 1
     may_be_too_many = pixels * tf.cast(most_scans, tf.int64) > MAX_SCAN_PIXELS
     return tf.cond(may_be_too_many, checked, lambda: data)
 
 
 def _is_of_one_scan(data: tf.Tensor) -> tf.Tensor:
-    """Whether a JPEG is sequential with all components in its first scan, after which it ends.
+    """Whether a JPEG is sequential with all components in its first scan, and so its only one.
 
-    Only the markers before that scan are read, so that photographs, large as they are, are not
-    searched for more scans. Markers are skipped as libjpeg skips them.
+    Reads only the markers before that scan, so that large photographs are not searched for more.
+    Markers are skipped as libjpeg skips them.
     """
 
     def goes_on(at: tf.Tensor, frame: tf.Tensor, marker: tf.Tensor) -> tf.Tensor:
@@ -94,17 +94,17 @@ def _is_of_one_scan(data: tf.Tensor) -> tf.Tensor:
 
 
 def num_scans(data: tf.Tensor) -> tf.Tensor:
-    """Headers of scans in a JPEG, int64; the few of a thumbnail inside are counted too."""
+    """Number of scan headers in a JPEG, int64, including those of an embedded thumbnail."""
     after = tf.raw_ops.StringSplitV2(input=data[tf.newaxis], sep=_SCAN).values[1:]
     is_header = tf.strings.substr(after + b"\0\0", 0, 2)[:, tf.newaxis] == _SCAN_HEADERS
     return tf.math.count_nonzero(is_header)
 
 
 def within_text_limit(data: tf.Tensor) -> tf.Tensor:
-    """The PNG, once it is known that it has few compressed texts.
+    """The PNG, after a check that it has at most ``MAX_TEXT_CHUNKS`` compressed texts.
 
     Raises:
-        tf.errors.InvalidArgumentError: it has more than ``MAX_TEXT_CHUNKS``.
+        tf.errors.InvalidArgumentError: it has more.
     """
 
     def checked() -> tf.Tensor:
@@ -115,9 +115,9 @@ def within_text_limit(data: tf.Tensor) -> tf.Tensor:
 
 
 def num_text_chunks(data: tf.Tensor) -> tf.Tensor:
-    """Chunks of a PNG that may be compressed texts, int32.
+    """Number of chunks of a PNG that may be compressed texts, int32.
 
-    Told by the end of their names, zTXt and iTXt, which pixels have by chance once in 16 MB.
+    Counts the end of their names, zTXt and iTXt, which occurs in pixels by chance once in 16 MB.
     """
     parts = tf.raw_ops.StringSplitV2(input=data[tf.newaxis], sep=b"TXt").values
     return tf.maximum(tf.size(parts) - 1 - tf.strings.length(data) // 2**22, 0)

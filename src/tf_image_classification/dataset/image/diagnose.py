@@ -1,4 +1,4 @@
-"""What is wrong with an image that cannot be decoded, in words that can follow a file's name."""
+"""Explains why an image cannot be decoded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["explain_bad_image", "explain_failure", "image_format"]
 
 
 def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
-    """What is wrong with an image, or None when ``decode_image`` accepts it.
+    """The reason why ``decode_image`` refuses an image, or None where it accepts it.
 
     Args:
         data: the file's bytes.
@@ -43,7 +43,7 @@ def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
 
 
 def explain_failure(data: bytes, *, max_pixels: int) -> str:
-    """What is wrong with an image that ``decode_image`` has refused; as ``explain_bad_image``."""
+    """The reason why ``decode_image`` refused an image; as ``explain_bad_image``."""
     if not data:
         return "0 bytes"
     first_bytes = f"first bytes {data[:16]!r}"
@@ -76,7 +76,7 @@ def explain_failure(data: bytes, *, max_pixels: int) -> str:
 
 
 def _too_much_work(data: bytes, kind: str, num_pixels: int) -> str:
-    """Which of the limits of ``decode_guards`` a file exceeds, or ""."""
+    """The limit of ``decode_guards`` that a file exceeds, in words, or ""."""
     if kind == "jpeg" and num_pixels * (scans := int(num_scans(tf.constant(data)))) > (
         MAX_SCAN_PIXELS
     ):

@@ -1,8 +1,8 @@
-"""Which way up an image is, by the EXIF data in its file (CIPA DC-008, TIFF 6.0 section 8).
+"""EXIF orientation of images: reading it and turning upright (CIPA DC-008, TIFF 6.0 section 8).
 
     image = turned_upright(image, jpeg_exif(data))
 
-EXIF data that are broken, and an orientation other than 1 to 8, mean "as stored".
+Broken EXIF data and an orientation other than 1 to 8 mean "as stored".
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import tensorflow as tf
 from tf_image_classification.dataset.image.byte_ops import call_apart, integers, part_of
 
 _EXIF_SEARCHED_BYTES = 4096
-_EXIF_PLACES = np.arange(_EXIF_SEARCHED_BYTES - 4, dtype=np.int32).reshape(-1, 1, 4).T
-"""Places in the searched bytes: [4, 1, places / 4], those four apart beside each other."""
+_EXIF_OFFSETS = np.arange(_EXIF_SEARCHED_BYTES - 4, dtype=np.int32).reshape(-1, 1, 4).T
+"""Offsets in the searched bytes, int32 [4, 1, n / 4]: row i has i, i + 4, i + 8, ..."""
 
-_MOST_EXIF_ENTRIES = 64
+_MAX_EXIF_ENTRIES = 64
 _MAX_JPEG_STEPS = 1024
 _MAX_CHUNKS = 1024
 
@@ -24,26 +24,26 @@ _TURNS = np.array(
     [[0, 0, 0]] * 2 + [[0, 0, 1], [0, 1, 1], [0, 1, 0], [1, 0, 0], [1, 0, 1], [1, 1, 1], [1, 1, 0]],
     bool,
 )
-"""By orientation: whether rows become columns, then whether rows and whether columns turn over."""
+"""By orientation: transpose, then reverse rows, then reverse columns."""
 
 _EXIF_NAME = b"Exif\0\0"
 
 
 def turned_upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
-    """An image [h, w, C] turned and mirrored as its EXIF data, a scalar string, say."""
+    """The upright image [h, w, C], turned and mirrored by its EXIF data, a scalar string."""
     orientation = exif_orientation(exif)
 
     def turned() -> tf.Tensor:
         is_transposed, turns_rows, turns_columns = tf.unstack(tf.gather(_TURNS, orientation))
-        order = tf.where(is_transposed, [1, 0, 2], [0, 1, 2])
+        axes = tf.where(is_transposed, [1, 0, 2], [0, 1, 2])
         flips = tf.stack([turns_rows, turns_columns, False])
-        return tf.raw_ops.Reverse(tensor=tf.transpose(image, order), dims=flips)
+        return tf.raw_ops.Reverse(tensor=tf.transpose(image, axes), dims=flips)
 
     return tf.cond(orientation > 1, turned, lambda: image)
 
 
 def exif_orientation(exif: tf.Tensor) -> tf.Tensor:
-    """The orientation 1 to 8 in EXIF data, int32; 1 when there is none or it is broken."""
+    """The orientation in EXIF data, int32, 1 to 8; 1 where it is missing or broken."""
     has_name = tf.strings.substr(exif, 0, 6) == _EXIF_NAME  # always in JPEG, sometimes in WebP
     start = tf.where(has_name, 6, 0)
     tiff = tf.strings.substr(exif, start, tf.strings.length(exif) - start) + b"\0" * 8
@@ -58,7 +58,7 @@ def exif_orientation(exif: tf.Tensor) -> tf.Tensor:
 
 
 def _first_orientation(tiff: tf.Tensor, *, little: bool) -> tf.Tensor:
-    """The value of tag 274 in the first directory; 0 when it is not there."""
+    """The value of tag 274 (orientation) in the first directory; 0 without it."""
     size = tf.strings.length(tiff)
     at = tf.clip_by_value(integers(tiff, 4, 1, tf.int32, little=little)[0], 0, size - 2)
     num_entries = integers(tiff, at, 1, tf.uint16, little=little)[0]
@@ -73,7 +73,7 @@ def _first_orientation(tiff: tf.Tensor, *, little: bool) -> tf.Tensor:
 
 
 def find_chunk(data: tf.Tensor, first: int, name: str, *, last: str, is_png: bool) -> tf.Tensor:
-    """Content of the first chunk of a name; empty when the last, or the end, comes before it."""
+    """Content of the first chunk of a name before the chunk ``last``; empty without it."""
     name_at, length_at, around = (4, 0, 12) if is_png else (0, 4, 8)
 
     def content_bytes(at: tf.Tensor) -> tf.Tensor:
@@ -94,9 +94,9 @@ def find_chunk(data: tf.Tensor, first: int, name: str, *, last: str, is_png: boo
 
 
 def are_upright(data: tf.Tensor) -> tf.Tensor:
-    """Which encoded images, string [n], are surely not to be turned: bool [n].
+    """Whether encoded images, string [n], are certainly stored upright: bool [n].
 
-    No orientation but 1 is among their first bytes, in directories that lie in these as well.
+    True where the first 4096 bytes hold no EXIF data, or a complete directory with orientation 1.
     """
     start = _first_bytes(data)
     is_exif = _is_exif(start)
@@ -112,19 +112,19 @@ def _first_bytes(data: tf.Tensor) -> tf.Tensor:
 
 
 def _is_exif(start: tf.Tensor) -> tf.Tensor:
-    """Where the letters Exif stand in first bytes, uint8 [n, bytes]; as ``_EXIF_PLACES``, by n.
+    """Whether "Exif" begins at each offset of first bytes, uint8 [n, 4096]: bool [4, n, offsets].
 
-    Compared four bytes at once: a regular expression takes 0.8 ms an image, other orders of the
+    Compares four bytes at once: a regular expression takes 0.8 ms per image, other orders of the
     words 0.1 ms.
     """
     rows = tf.stack([start[:, i : i - 4] for i in range(4)])
-    words = tf.bitcast(tf.reshape(rows, [4, -1, _EXIF_PLACES.shape[2], 4]), tf.uint32)
+    words = tf.bitcast(tf.reshape(rows, [4, -1, _EXIF_OFFSETS.shape[2], 4]), tf.uint32)
     return tf.equal(words, int.from_bytes(b"Exif", "little"))
 
 
 def _have_no_other_orientation(start: tf.Tensor, is_exif: tf.Tensor) -> tf.Tensor:
-    """Read as ``exif_orientation`` does, for directories that lie in these bytes, of 64 entries."""
-    first = tf.reduce_min(tf.where(is_exif, _EXIF_PLACES, _EXIF_SEARCHED_BYTES), axis=[0, 2])
+    """As ``exif_orientation``, for directories of up to 64 entries within these bytes: bool [n]."""
+    first = tf.reduce_min(tf.where(is_exif, _EXIF_OFFSETS, _EXIF_SEARCHED_BYTES), axis=[0, 2])
     tiff = first + 6
     numbers = tf.cast(start, tf.int32)
 
@@ -139,23 +139,23 @@ def _have_no_other_orientation(start: tf.Tensor, is_exif: tf.Tensor) -> tf.Tenso
     low, high = (tf.where(is_little[:, 0], offset[:, i], offset[:, 1 - i]) for i in (0, 1))
     directory = tiff + low
     count = words_at(directory[:, None], is_little)[:, 0]
-    entries = directory[:, None] + 2 + 12 * tf.range(_MOST_EXIF_ENTRIES)
-    is_entry = tf.range(_MOST_EXIF_ENTRIES) < count[:, None]
+    entries = directory[:, None] + 2 + 12 * tf.range(_MAX_EXIF_ENTRIES)
+    is_entry = tf.range(_MAX_EXIF_ENTRIES) < count[:, None]
     is_orientation = is_entry & (words_at(entries, is_little) == 274)
     value = tf.where(is_orientation, words_at(entries + 8, is_little), 1)
     kind = tf.where(is_orientation, words_at(entries + 2, is_little), 3)
     is_usual = (high == 0) & (directory + 2 + 12 * count <= _EXIF_SEARCHED_BYTES)
-    is_usual &= (count <= _MOST_EXIF_ENTRIES) & tf.reduce_all((value == 1) & (kind == 3), axis=1)
+    is_usual &= (count <= _MAX_EXIF_ENTRIES) & tf.reduce_all((value == 1) & (kind == 3), axis=1)
     return is_usual | (first == _EXIF_SEARCHED_BYTES)
 
 
 def may_have_exif(data: tf.Tensor) -> tf.Tensor:
-    """Whether the letters Exif are among the first bytes of one image."""
+    """Whether "Exif" is among the first bytes of one image, scalar bool."""
     return tf.reduce_any(_is_exif(_first_bytes(data[tf.newaxis])))
 
 
 def jpeg_exif(data: tf.Tensor) -> tf.Tensor:
-    """Content of the first EXIF segment before the scan; empty when there is none."""
+    """Content of the first EXIF segment before the scan, scalar string; empty without one."""
     size = tf.strings.length(data)
 
     def is_other(at: tf.Tensor) -> tf.Tensor:

@@ -1,10 +1,10 @@
-"""Images that are decoded once and kept as pixels, where all of a set fit in little memory.
+"""A cache of decoded images in memory, for small sets of images of one size.
 
-    images = InMemory(table, max_pixels=10**8).images()      uint8 [N, h, w, 3], or None
+    images = DecodedCache(table, max_pixels=10**8).images()      uint8 [N, h, w, 3], or None
 
 Decoding a small image costs as much as the rest of its input, and the pixels of 60,000 digits fit
-in 141 MB. The images must have one size. Whether they are kept depends on nothing but the examples,
-so that a run is the same on every machine.
+in 141 MB. Whether images are kept depends on nothing but the examples, so that a run is the same
+on every machine.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.dataset.table import Table
 
-MOST_BYTES = 2**28
-"""What the pixels of a set may take in memory to be kept."""
+MAX_BYTES = 2**28
+"""Sets with more bytes of pixels are not kept in memory."""
 
 log = logging.getLogger("tf_image_classification")
 _CHUNK = 128
 
 
-class InMemory:
-    """The decoded images of a table, made when they are first asked for.
+class DecodedCache:
+    """The decoded images of a table, made at the first call of ``images``.
 
     Attributes:
         table: the examples.
@@ -59,7 +59,7 @@ class InMemory:
         count = self.table.num_examples
         try:
             first = decode(self.table.fetch(tf.constant([0], tf.int64))[0])
-            if count * int(tf.size(first)) > MOST_BYTES:
+            if count * int(tf.size(first)) > MAX_BYTES:
                 return None
             images = np.empty([count, *first.shape], np.uint8)
             chunks = tf.data.Dataset.range(count).batch(_CHUNK)

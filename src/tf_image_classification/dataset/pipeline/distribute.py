@@ -1,7 +1,7 @@
-"""A pipeline's batches on the devices of a strategy, and what happens to bad images.
+"""Batches on the devices of a strategy, and the handling of bad images.
 
-Decoding errors carry no file name. So when one comes up, the batch is worked out again from its
-position, its images are tried one by one, and the bad ones are named, or left out from there on.
+Decoding errors carry no file name. So after one, the batch is read again from its global example
+index, its images are decoded one by one, and the bad ones are named, or left out from there on.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_image_classification.dataset.pipeline.pipeline import BadImage, Pipeline, Share
-from tf_image_classification.dataset.pipeline.user_input import GivenInput
+from tf_image_classification.dataset.pipeline.bad_images import BadImage
+from tf_image_classification.dataset.pipeline.layout import Shard
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.errors import BadImageError, DataError
 
 
-class Feed:
-    """Batches for training or evaluation from one source.
+class DistributedBatches:
+    """The batches of one source for training or evaluation, distributed over replicas.
 
     Attributes:
-        pipeline: where they come from.
+        source: makes the batches.
         bad_images: the images that were left out so far, by their number.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline | GivenInput,
+        source: BatchSource,
         strategy: tf.distribute.Strategy,
         *,
         is_training: bool,
@@ -34,17 +35,17 @@ class Feed:
         on_skip: Callable[[Sequence[BadImage]], None] | None = None,
         rank: int = 0,
     ) -> None:
-        """Store what is needed; nothing is read.
+        """Store the arguments; nothing is read.
 
         Args:
-            pipeline: where batches come from.
-            strategy: whose devices get them.
-            is_training: whether the training order and preprocessing are used.
+            source: makes the batches.
+            strategy: its devices get them.
+            is_training: whether these are training batches.
             skip_bad_images: whether bad images are left out instead of ending the run.
             on_skip: called with all bad images whenever there is a new one.
-            rank: this process's number among those that share the work.
+            rank: this process's number among the workers.
         """
-        self.pipeline = pipeline
+        self.source = source
         self.bad_images: dict[int, BadImage] = {}
         self._strategy = strategy
         self._is_training = is_training
@@ -52,33 +53,33 @@ class Feed:
         self._on_skip = on_skip
         self._rank = rank
 
-    def start(self, position: int) -> Iterator[Any]:
-        """Endless per-replica training batches from a position on."""
+    def start(self, index: int) -> Iterator[Any]:
+        """Endless per-replica training batches from a global example index on."""
         return iter(
             self._distributed(
-                lambda share: self.pipeline.training_batches(
-                    position, excluded=self.bad_images, share=share
+                lambda shard: self.source.training_batches(
+                    index, excluded=self.bad_images, shard=shard
                 )
             )
         )
 
     def evaluation(self, max_batches: int = 0) -> Iterator[Any]:
-        """Per-replica batches of one pass; bad images come as padding or end it.
+        """Per-replica batches of one pass; bad images become placeholder rows or end it.
 
         Args:
-            max_batches: global batches at most; 0 means all.
+            max_batches: max global batches; 0 means all.
 
         Raises:
             DataError: an image is bad, and bad images are not skipped; names it.
         """
         done = 0
-        num_batches = self.pipeline.num_evaluation_batches(max_batches)
+        num_batches = self.source.num_evaluation_batches(max_batches)
         iterator = self._evaluation_from(done, max_batches)
         while num_batches is None or done < num_batches:
             try:
                 batch = next(iterator, None)
             except tf.errors.OpError as error:
-                self.explain_failure(done * self.pipeline.batch_size, error)
+                self.explain_failure(done * self.source.batch_size, error)
                 iterator = self._evaluation_from(done, max_batches)
                 continue
             if batch is None:
@@ -89,25 +90,25 @@ class Feed:
     def _evaluation_from(self, done: int, max_batches: int) -> Iterator[Any]:
         return iter(
             self._distributed(
-                lambda share: self.pipeline.evaluation_batches(
+                lambda shard: self.source.evaluation_batches(
                     first_batch=done,
                     max_batches=max_batches,
                     excluded=self.bad_images,
-                    share=share,
+                    shard=shard,
                 )
             )
         )
 
-    def _distributed(self, make: Callable[[Share], tf.data.Dataset]) -> Any:
+    def _distributed(self, make: Callable[[Shard], tf.data.Dataset]) -> Any:
         devices = self._strategy.extended.worker_devices
         replicas = self._strategy.num_replicas_in_sync
         if len(devices) == 1 and "CPU" in devices[0]:
-            return make(Share(replicas, self._rank))  # nothing to move: spares a copy a batch
+            return make(Shard(replicas, self._rank))  # nothing to move: spares a copy a batch
 
         def dataset(context: Any) -> tf.data.Dataset:
             local = replicas // context.num_input_pipelines
-            batches = make(Share(replicas, context.input_pipeline_id * local, local))
-            if self.pipeline.num_evaluation_batches() is None:
+            batches = make(Shard(replicas, context.input_pipeline_id * local, local))
+            if self.source.num_evaluation_batches() is None:
                 return batches
             # Without an end, workers need not ask one another before each batch whether it came;
             # one that has to begin anew because of a bad image would be alone with its question.
@@ -117,17 +118,17 @@ class Feed:
 
         return self._strategy.distribute_datasets_from_function(dataset)
 
-    def explain_failure(self, position: int, error: Exception) -> None:
+    def explain_failure(self, index: int, error: Exception) -> None:
         """After a failed batch: name its bad images, or leave them out from now on.
 
         Args:
-            position: where the batch begins.
-            error: what failed; raised again when no image is to blame.
+            index: global example index of the batch's first row.
+            error: the failure; raised again when no image of the batch is bad.
 
         Raises:
             DataError: bytes cannot be read, or an image is bad and bad images are not skipped.
         """
-        found = self.pipeline.find_bad_images(position, training=self._is_training)
+        found = self.source.find_bad_images(index, training=self._is_training)
         new = [bad for bad in found if bad.number not in self.bad_images]
         if not new:
             raise error
@@ -138,11 +139,11 @@ class Feed:
                 "leave bad images out; or repair or remove it, and add --allow_changes to resume."
             ) from error
         self.bad_images |= {bad.number: bad for bad in new}
-        if len(self.bad_images) == self.pipeline.num_examples:
+        if len(self.bad_images) == self.source.num_examples:
             raise DataError("Not one image can be decoded; see bad_images.jsonl.") from error
         if self._on_skip is not None:
             self._on_skip(list(self.bad_images.values()))
 
-    def name_examples(self, position: int) -> list[str]:
-        """Files or records of the examples of the batch at a position."""
-        return self.pipeline.names_at(position)
+    def name_examples(self, index: int) -> list[str]:
+        """Files or records of the examples of the training batch at a global example index."""
+        return self.source.names_at(index)

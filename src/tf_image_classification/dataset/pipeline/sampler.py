@@ -1,14 +1,17 @@
-"""Which example is seen when: a pure function of the seed and the position, with no state.
+"""Stateless samplers: pure functions from a global example index to an example number.
 
-Positions count all examples ever seen, over all epochs: position p belongs to epoch p // N. Each
-epoch is a permutation of its own, so no example is dropped or repeated within one.
+The global example index counts the examples that a run has seen, over all epochs: index i belongs
+to epoch i // N. Each epoch is a permutation of its own, so none drops or repeats an example.
 
-    Order(num_examples=60000, seed=0, shuffle=True).numbers(tf.range(64, dtype=tf.int64))
+>>> sampler = EpochSampler(num_examples=5, seed=0, shuffle=True)
+>>> sorted(sampler.example_numbers(tf.range(5, dtype=tf.int64)).numpy().tolist())
+[0, 1, 2, 3, 4]
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +22,23 @@ _ROUNDS = 12
 the first eight were 253 252 255 254 324 248 251 250. From 6 on nothing differed from chance."""
 
 
+class Sampler(Protocol):
+    """Decides which example has which global example index."""
+
+    def example_numbers(self, indices: tf.Tensor) -> tf.Tensor:
+        """The examples at some global example indices; works eagerly and in-graph.
+
+        Args:
+            indices: int64 [n], 0 or more.
+
+        Returns:
+            int64 [n], numbers of examples in their source.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
-class Order:
-    """The order of N things in each epoch.
+class EpochSampler:
+    """A permutation of all examples for each epoch.
 
     Attributes:
         num_examples: N, at least 1.
@@ -33,17 +50,10 @@ class Order:
     seed: int
     shuffle: bool
 
-    def numbers(self, positions: tf.Tensor) -> tf.Tensor:
-        """The examples at some positions; works eagerly and in-graph.
-
-        Args:
-            positions: int64 [n], 0 or more.
-
-        Returns:
-            int64 [n], 0..N-1.
-        """
+    def example_numbers(self, indices: tf.Tensor) -> tf.Tensor:
+        """The examples at some global example indices; as ``Sampler.example_numbers``."""
         count = tf.constant(self.num_examples, tf.int64)
-        return permuted(positions % count, count, self._seeds(positions // count), self.shuffle)
+        return permuted(indices % count, count, self._seeds(indices // count), self.shuffle)
 
     def _seeds(self, epochs: tf.Tensor) -> tf.Tensor:
         epochs = tf.cast(epochs, tf.uint32)
@@ -51,14 +61,14 @@ class Order:
         return tf.stack([constant + self.seed, constant, epochs], axis=-1)
 
 
-class BalancedOrder:
-    """An order in which each of C groups of examples is drawn equally often.
+class BalancedSampler:
+    """Samples each of C groups of examples equally often.
 
-    Of C positions that follow one another from a multiple of C on, each group has one. A group's
+    Each run of C indices that begins at a multiple of C has one example of each group. A group's
     examples come in permutations of it, one after the other, so that small groups repeat.
 
     Attributes:
-        seed: as in ``Order``.
+        seed: as in ``EpochSampler``.
         shuffle: False keeps the order of groups and of examples in them.
     """
 
@@ -66,9 +76,9 @@ class BalancedOrder:
         """Sort the examples into their groups.
 
         Args:
-            groups: each example's group, int64 [N]; -1 for one that is never drawn.
-            seed: as in ``Order``.
-            shuffle: as in ``Order``.
+            groups: each example's group, int64 [N]; -1 for one that is never sampled.
+            seed: as in ``EpochSampler``.
+            shuffle: as in ``EpochSampler``.
         """
         self.seed, self.shuffle = seed, shuffle
         _, counts = np.unique(groups[groups >= 0], return_counts=True)
@@ -77,12 +87,12 @@ class BalancedOrder:
             self._counts = tf.constant(counts, tf.int64)
             self._starts = tf.constant(np.cumsum([0, *counts[:-1]]), tf.int64)
 
-    def numbers(self, positions: tf.Tensor) -> tf.Tensor:
-        """The examples at some positions; arguments and result as those of ``Order.numbers``."""
+    def example_numbers(self, indices: tf.Tensor) -> tf.Tensor:
+        """The examples at some global example indices; as ``Sampler.example_numbers``."""
         num_groups = tf.size(self._counts, tf.int64)
-        turns = positions // num_groups
+        turns = indices // num_groups
         groups = permuted(
-            positions % num_groups, num_groups, self._seeds(1, turns, turns), self.shuffle
+            indices % num_groups, num_groups, self._seeds(1, turns, turns), self.shuffle
         )
         counts = tf.gather(self._counts, groups)
         seeds = self._seeds(2, turns // counts, groups)
@@ -90,7 +100,7 @@ class BalancedOrder:
         return tf.gather(self._members, tf.gather(self._starts, groups) + places)
 
     def _seeds(self, purpose: int, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-        # Added to the seed, which leaves the second number 0 to the order of whole epochs.
+        # Added to the seed, which leaves the second number 0 to the permutations of epochs.
         mixed = (tf.constant(self.seed, tf.int64) + second * 7919 * (purpose - 1)) % 2**31
         numbers = [mixed, tf.zeros_like(first) + purpose, first]
         return tf.cast(tf.stack(numbers, axis=-1), tf.uint32)
@@ -99,7 +109,7 @@ class BalancedOrder:
 def permuted(
     indices: tf.Tensor, count: tf.Tensor, seeds: tf.Tensor, shuffle: bool = True
 ) -> tf.Tensor:
-    """Where indices go in a permutation of 0..count-1.
+    """The places of indices in a permutation of 0..count-1.
 
     Args:
         indices: int64 [n].

@@ -1,18 +1,16 @@
-"""TFRecord files read in sequence with bounded memory, for sets too large for random access.
+"""An iterable source: TFRecord files read in sequence, for sets too large for random access.
 
-An epoch takes the files in an order of its own. Its examples are divided among **lanes**, which
-read their own part of the files, shuffle it within blocks and give the same rows of every batch.
-How many lanes there are follows from the data and the batch size, never from the workers: these
-share out the lanes, so each reads its own part of the bytes and all see the same batches.
-Everything follows from the seed, the epoch and the block, so a run continues exactly, by skipping
-to its blocks.
+Each epoch permutes the files. Its examples are divided among **lanes**: each lane reads its own
+part of the files, shuffles it within blocks, and fills the same rows of every batch. The number of
+lanes follows from the data and the batch size, never from the number of workers: each worker reads
+the lanes of its rows, so the global batch is the same for any number of them. All randomness
+follows from the seed, the epoch and the block, so a run resumes exactly, by skipping to its blocks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,29 +18,29 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset import examples, tfrecord
-from tf_image_classification.dataset.pipeline.sampler import Order, permuted
+from tf_image_classification.dataset.pipeline.sampler import EpochSampler, permuted
+from tf_image_classification.dataset.pipeline.stream_labels import label_values
 from tf_image_classification.dataset.readers import find_source
 from tf_image_classification.dataset.readers.names import TRAIN, part_role
 from tf_image_classification.dataset.readers.record_files import check_images, columns_of
 from tf_image_classification.dataset.table import SourceOptions
 from tf_image_classification.errors import DataError
-from tf_image_classification.labels import SEPARATOR, Label, LabelSchema, encode
+from tf_image_classification.labels import LabelSchema, encode
 
-_FILES_A_LANE = 4
-_MOST_LANES = 64
+_MIN_FILES_PER_LANE = 4
+_MAX_LANES = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Lanes:
-    """Which positions belong to which lane: consecutive rows of every batch.
+    """Assigns the rows of every batch to lanes, consecutive rows to one lane.
 
-    A lane starts in the middle of a file and has to skip to its part of it, so there are some files
-    for each.
+    A lane that begins in the middle of a file skips to its part, so each lane has a few files.
 
     Attributes:
         num_examples: examples in an epoch.
         batch_size: examples in a global batch.
-        num_files: files that the examples lie in.
+        num_files: files of the examples.
     """
 
     num_examples: int
@@ -52,24 +50,24 @@ class Lanes:
     @property
     def count(self) -> int:
         """Number of lanes, a divisor of the batch size."""
-        most = max(1, min(_MOST_LANES, self.num_files // _FILES_A_LANE))
-        return next(count for count in range(most, 0, -1) if self.batch_size % count == 0)
+        limit = max(1, min(_MAX_LANES, self.num_files // _MIN_FILES_PER_LANE))
+        return next(count for count in range(limit, 0, -1) if self.batch_size % count == 0)
 
     @property
     def width(self) -> int:
-        """Rows of a batch that a lane gives."""
+        """Rows of a batch that a lane fills."""
         return self.batch_size // self.count
 
-    def before(self, position: Any) -> tf.Tensor:
-        """Examples that each lane has given before a position: int64 [count]."""
-        position = tf.convert_to_tensor(position, tf.int64)
+    def before(self, index: Any) -> tf.Tensor:
+        """Examples of each lane before a global example index: int64 [count]."""
+        index = tf.convert_to_tensor(index, tf.int64)
         lanes = tf.range(self.count, dtype=tf.int64)
-        of_this_batch = position % self.batch_size - lanes * self.width
-        whole_batches = position // self.batch_size
+        of_this_batch = index % self.batch_size - lanes * self.width
+        whole_batches = index // self.batch_size
         return whole_batches * self.width + tf.clip_by_value(of_this_batch, 0, self.width)
 
     def part(self, epoch: tf.Tensor, lane: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where a lane's examples of an epoch begin and end among all examples of the epoch."""
+        """Begin and end of a lane's examples among all examples of an epoch, int64 scalars."""
         start = epoch * self.num_examples
         counts = self.before(start + self.num_examples) - self.before(start)
         ends = tf.cumsum(counts)
@@ -82,13 +80,13 @@ class Stream:
 
     Attributes:
         num_examples: exact number of examples.
-        locate: what to call an example in a message.
+        locate: number of an example to its name in messages, its file and record.
         fingerprint: hexadecimal digest of the content.
         block: examples that are held and shuffled together.
         paths: the files.
-        compressions: how each file is compressed.
+        compressions: "", "GZIP" or "ZLIB" of each file.
         counts: examples in each file.
-        features: where the parts of an example lie.
+        features: names of the features of image and labels.
         schema: the labels, class labels with their vocabularies.
     """
 
@@ -105,28 +103,28 @@ class Stream:
     def batches(
         self, start: int, seed: int | None, batch_size: int, rows: range
     ) -> tf.data.Dataset:
-        """Endless parts of global batches from a position on.
+        """Endless parts of global batches.
 
         Args:
-            start: examples seen before, over all epochs; a multiple of the batch size.
+            start: global example index, a multiple of the batch size.
             seed: decides the order; None keeps the order of the files within each lane.
             batch_size: examples in a global batch.
-            rows: the rows of each batch that are wanted; other lanes' files are not read.
+            rows: rows of each batch to read; only the files of their lanes are read.
 
         Returns:
-            Dataset of (numbers, encoded images, labels, present), as the fields of ``Encoded``,
-            each with a part's rows.
+            Dataset of (numbers, encoded images, labels, mask), as the fields of ``EncodedChunk``,
+            each with the rows of one batch.
         """
         return self._serialized(start, seed, batch_size, rows).map(self._parse)
 
     def first_images(self, count: int) -> tf.Tensor:
-        """Encoded images of the first records, string, at most so many; runs eagerly."""
+        """Encoded images of the first records, string, at most count; runs eagerly."""
         file = np.flatnonzero(self.counts)[0]
         records = tf.data.TFRecordDataset(self.paths[file], self.compressions[file])
         return self.features.parse(next(iter(records.batch(count))))[0]
 
     def check_labels(self, start: int, seed: int | None, batch_size: int) -> None:
-        """Check the labels of the batch at a position one by one; runs eagerly, after a failure.
+        """Check the labels of one batch record by record; runs eagerly, after a failure.
 
         Raises:
             DataError: a record is unreadable or a label is wrong; names file and record.
@@ -147,7 +145,7 @@ class Stream:
     def _serialized(
         self, start: int, seed: int | None, batch_size: int, rows: range
     ) -> tf.data.Dataset:
-        """Endless (numbers, serialized) of some rows of each batch from a position on."""
+        """Endless (numbers, serialized) of some rows of each batch."""
         lanes = Lanes(self.num_examples, batch_size, len(self.paths))
         width = lanes.width
         parts = []
@@ -160,7 +158,7 @@ class Stream:
         return tf.data.Dataset.zip(tuple(parts)).map(_joined)
 
     def _lane(self, lane: int, lanes: Lanes, start: int, seed: int | None) -> tf.data.Dataset:
-        """Endless (number, serialized) of a lane from a position on."""
+        """Endless (number, serialized) of a lane."""
         block = max(1, self.block // lanes.count)
         first_epoch = (start + lane * lanes.width) // self.num_examples
         offset = (lanes.before(start) - lanes.before(first_epoch * self.num_examples))[lane]
@@ -181,19 +179,19 @@ class Stream:
     def _records(
         self, epoch: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, seed: int | None
     ) -> tf.data.Dataset:
-        """(number, serialized) of some of an epoch's records, in the epoch's order of files."""
-        files = Order(len(self.paths), seed or 0, seed is not None)
-        positions = tf.range(len(self.paths), dtype=tf.int64)
-        order = files.numbers(epoch * len(self.paths) + positions)
+        """(number, serialized) of the records begin to end of an epoch, files permuted."""
+        files = EpochSampler(len(self.paths), seed or 0, seed is not None)
+        places = tf.range(len(self.paths), dtype=tf.int64)
+        file_order = files.example_numbers(epoch * len(self.paths) + places)
         counts = tf.constant(self.counts, tf.int64)
-        ends = tf.cumsum(tf.gather(counts, order))
+        ends = tf.cumsum(tf.gather(counts, file_order))
         first_numbers = tf.constant([0, *itertools.accumulate(self.counts)][:-1], tf.int64)
         paths = tf.constant(self.paths)
         compressions = tf.constant(self.compressions)
 
-        def file_records(position: tf.Tensor) -> tf.data.Dataset:
-            file = order[position]
-            before = ends[position] - counts[file]
+        def file_records(place: tf.Tensor) -> tf.data.Dataset:
+            file = file_order[place]
+            before = ends[place] - counts[file]
             inside = tf.clip_by_value(begin - before, 0, counts[file])
             records = tf.data.TFRecordDataset(paths[file], compression_type=compressions[file])
             return records.skip(inside).enumerate(first_numbers[file] + inside)
@@ -204,10 +202,10 @@ class Stream:
 
     def _parse(self, numbers: tf.Tensor, serialized: tf.Tensor) -> tuple[Any, ...]:
         images, raw = self.features.parse(serialized)
-        labels, present = {}, {}
+        labels, mask = {}, {}
         for label in self.schema:
-            labels[label.name], present[label.name] = _encode(label, raw[label.name])
-        return numbers, images, labels, present
+            labels[label.name], mask[label.name] = label_values(label, raw[label.name])
+        return numbers, images, labels, mask
 
 
 def _joined(*parts: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -221,108 +219,10 @@ def _shuffled(
     if seed is None:
         return block
     count = tf.size(block[0], out_type=tf.int64)
-    # The second seed tells a block's permutation from an epoch's, whose second seed is 0.
+    # A second seed other than 0, which is that of an epoch's permutation.
     seeds = tf.stack([tf.constant(seed, tf.int64), number + 1, epoch])
-    order = permuted(tf.range(count), count, tf.cast(seeds, tf.uint32))
-    return tf.gather(block[0], order), tf.gather(block[1], order)
-
-
-def _encode(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """A label's values [n, ...] and whether they are present [n], from its ragged raw values."""
-    if label.value_shape:
-        return _encode_several(label, raw)
-    one_value = tf.debugging.assert_less(
-        raw.row_lengths(),
-        tf.constant(2, raw.row_splits.dtype),
-        f"Label {label.name!r} has several values.",
-    )
-    with tf.control_dependencies([one_value]):
-        lengths = raw.row_lengths()
-    if raw.dtype == tf.string:
-        texts = raw[:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0]
-        missing = tf.constant(sorted(label.missing_texts))
-        present = (lengths > 0) & tf.reduce_all(texts[:, None] != missing, axis=1)
-        if not label.has_classes:
-            values = tf.strings.to_number(tf.where(present, texts, "0"), tf.float32)
-            return _finite(label, values, present)
-        values = tf.where(present, _class_numbers(label).lookup(tf.strings.strip(texts)), 0)
-    else:
-        numbers = raw[:, :1].to_tensor(default_value=0, shape=[None, 1])[:, 0]
-        present = (lengths > 0) & ~examples.is_marker(label, numbers)
-        numbers = tf.where(present, numbers, tf.zeros_like(numbers))
-        if not label.has_classes:
-            return _finite(label, tf.cast(numbers, tf.float32), present)
-        values = tf.cast(numbers, tf.int64)
-        tf.debugging.assert_equal(
-            tf.cast(values, tf.float64),
-            tf.cast(numbers, tf.float64),
-            f"Label {label.name!r} is not a whole number.",
-        )
-        if label.are_collected:  # the classes are called by their numbers
-            found = _class_numbers(label).lookup(tf.strings.as_string(values))
-            values = tf.where(present, found, 0)
-    in_range = (values >= 0) & (values < label.depth)
-    with tf.control_dependencies(
-        [
-            tf.debugging.Assert(
-                tf.reduce_all(in_range),
-                [f"Label {label.name!r} is not one of its {label.depth} classes.", values],
-            )
-        ]
-    ):
-        return tf.identity(values), present
-
-
-def _class_numbers(label: Label) -> tf.lookup.StaticHashTable:
-    """Class names to int64 numbers; -1 for what is none."""
-    numbers = {name: i for i, name in enumerate(label.named_classes())}
-    # A graph cannot compose letters, so both ways to write them are known.
-    numbers |= {unicodedata.normalize("NFD", name): i for name, i in numbers.items()}
-    table = tf.lookup.KeyValueTensorInitializer(
-        tf.constant(list(numbers)), tf.constant(list(numbers.values()), tf.int64)
-    )
-    return tf.lookup.StaticHashTable(table, default_value=-1)
-
-
-def _encode_several(label: Label, raw: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Values [n, depth] of 0 and 1."""
-    lengths = raw.row_lengths()
-    present = lengths > 0
-    if raw.dtype == tf.string:
-        texts = raw[:, :1].to_tensor(default_value="", shape=[None, 1])[:, 0]
-        missing = tf.constant(sorted(label.missing_texts))
-        present &= tf.reduce_all(texts[:, None] != missing, axis=1)
-        names = tf.strings.split(tf.where(present, texts, ""), SEPARATOR)
-        names = tf.ragged.map_flat_values(tf.strings.strip, names)
-        numbers = tf.ragged.boolean_mask(names, names != "")
-        numbers = tf.ragged.map_flat_values(_class_numbers(label).lookup, numbers)
-        is_valid = tf.reduce_all(numbers.flat_values >= 0)
-        dense = numbers.to_tensor(default_value=-1)
-        values = tf.reduce_sum(tf.one_hot(dense, label.depth), axis=1)
-        values = tf.minimum(values, 1.0)  # a class named twice
-    else:
-        dense = raw.to_tensor(default_value=0, shape=[None, label.depth])
-        values = tf.cast(dense, tf.float32)
-        is_valid = tf.reduce_all((values == 0.0) | (values == 1.0))
-        is_valid &= tf.reduce_all(~present | (lengths == label.depth))
-    check = tf.debugging.Assert(
-        is_valid,
-        [f"Label {label.name!r} does not name some of its {label.depth} classes.", raw.flat_values],
-    )
-    with tf.control_dependencies([check]):
-        return tf.identity(values), present
-
-
-def _finite(label: Label, values: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Real values, checked and without the marker."""
-    present &= ~examples.is_marker(label, values)
-    values = tf.where(present, values, tf.zeros_like(values))
-    check = tf.debugging.Assert(
-        tf.reduce_all(tf.math.is_finite(values)),
-        [f"Label {label.name!r} is not a finite number.", values],
-    )
-    with tf.control_dependencies([check]):
-        return tf.identity(values), present
+    places = permuted(tf.range(count), count, tf.cast(seeds, tf.uint32))
+    return tf.gather(block[0], places), tf.gather(block[1], places)
 
 
 def read_stream(
@@ -339,10 +239,10 @@ def read_stream(
     Args:
         patterns: paths or patterns of TFRecord files.
         schema: the labels to read.
-        options: how to read.
+        options: how the source is read.
         block: examples that are held and shuffled together.
-        vocabularies: class names by label, needed where records hold them as text.
-        collected: labels whose class names are those that occur in the records.
+        vocabularies: class names by label, needed where records hold labels as texts.
+        collected: labels whose class names were collected from the records.
 
     Raises:
         DataError: the source is not TFRecord files, or a text label has no vocabulary.
@@ -373,7 +273,7 @@ def read_stream(
         elif features.dtypes[label.name] == tf.string:
             raise DataError(
                 f"Label {label.name!r} is text in the records; streaming needs its class names "
-                "beforehand. Give them, a line each, in a file with --labels."
+                "beforehand. Give a file of them, one per line, with --labels."
             )
         else:
             fixed[label.name] = tuple(str(i) for i in range(label.depth))
@@ -392,7 +292,7 @@ def read_stream(
 
 
 def _record_files(patterns: Sequence[str], option: str) -> list[str]:
-    """The TFRecord files that patterns name; of a divided set those for training."""
+    """The TFRecord files that match patterns; of a divided set those for training."""
     source = find_source(patterns, option)
     if source.kind != "tfrecord":
         raise DataError(

@@ -1,46 +1,35 @@
-"""Batches that a spec's own ``input_fn`` gives, and the base class's ``input_fn`` itself."""
+"""Batches of a spec's own ``input_fn``, checked and padded."""
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import hashlib
-import math
-import shutil
-import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from tf_image_classification.batches import PADDING_ID, Batch
 from tf_image_classification.dataset.examples import is_marker
-from tf_image_classification.dataset.pipeline.pipeline import (
-    WHOLE,
-    BadImage,
-    Pipeline,
-    Preproc,
-    Share,
-    where_known,
-)
-from tf_image_classification.dataset.readers import source_kind
-from tf_image_classification.dataset.table import SourceOptions, Table, read_table
+from tf_image_classification.dataset.pipeline.bad_images import BadImage
+from tf_image_classification.dataset.pipeline.layout import WHOLE, Shard
+from tf_image_classification.dataset.pipeline.pipeline import masked
 from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.labels import Label, LabelSchema
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GivenInput:
-    """Batches from a user's function, in the form and with the methods of ``Pipeline``.
+class UserInput:
+    """The batches of a spec's own ``input_fn``; a ``BatchSource``.
 
-    Continuing at a position means skipping that many batches, which is exact when the function
-    gives the same batches each time.
+    Resuming skips the batches that were seen, which is exact when the function gives the same
+    batches each time.
 
     Attributes:
-        make: returns a dataset of (images, labels), labels one tensor or a dictionary by name.
+        make: returns a dataset of (images, labels), labels a tensor or a dictionary by name.
         schema: the labels.
         batch_size: rows of a batch; smaller ones are padded.
-        source_names: what the user named as examples, for the record.
+        source_names: the user's names of the examples, for the run manifest.
     """
 
     make: Callable[[], tf.data.Dataset]
@@ -50,12 +39,12 @@ class GivenInput:
 
     @property
     def num_examples(self) -> int | None:
-        """Not known: the batches are the user's own."""
+        """None: only the user's function can count them."""
         return None
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal digest of the names of the examples, all that is known of them."""
+        """Hexadecimal digest of ``source_names``: the examples themselves are unknown."""
         return hashlib.sha256("\0".join(self.source_names).encode()).hexdigest()
 
     @property
@@ -75,11 +64,27 @@ class GivenInput:
             raise SpecError(f"input_fn yields images of shape {shape}, expected [batch, H, W, C].")
         return int(shape[1]), int(shape[2]), int(shape[3])
 
+    @property
+    def table(self) -> None:
+        """None: examples cannot be read by number."""
+
+    @property
+    def as_pipeline(self) -> None:
+        """None: the batches are the user's own."""
+
+    @property
+    def on_device(self) -> None:
+        """None: images are augmented by the user's function."""
+
+    def locate(self, number: int) -> str:
+        """A name for an example in a message: its number."""
+        return f"example {number}"
+
     def training_batches(
-        self, position: int, *, excluded: Collection[int] = (), share: Share = WHOLE
+        self, start: int, *, excluded: Collection[int] = (), shard: Shard = WHOLE
     ) -> tf.data.Dataset:
-        """Endless batches from a position on; as ``Pipeline.training_batches``."""
-        return self._batches(self.make().repeat(), position // self.batch_size, share)
+        """Endless batches; as ``BatchSource.training_batches``."""
+        return self._batches(self.make().repeat(), start // self.batch_size, shard)
 
     def num_evaluation_batches(self, max_batches: int = 0) -> None:
         """None: only the user's function knows."""
@@ -90,43 +95,42 @@ class GivenInput:
         first_batch: int = 0,
         max_batches: int = 0,
         excluded: Collection[int] = (),
-        share: Share = WHOLE,
+        shard: Shard = WHOLE,
     ) -> tf.data.Dataset:
-        """One pass; as ``Pipeline.evaluation_batches``."""
+        """One pass; as ``BatchSource.evaluation_batches``."""
         batches = self.make().take(max_batches) if max_batches else self.make()
-        return self._batches(batches, first_batch, share)
+        return self._batches(batches, first_batch, shard)
 
-    def find_bad_images(self, position: int, *, training: bool) -> list[BadImage]:
-        """Nothing to leave out: what the user's function does with bad images is its own.
+    def find_bad_images(self, start: int, *, training: bool) -> list[BadImage]:
+        """An empty list: the user's function handles bad images.
 
         Raises:
-            DataError: the batch at the position cannot be had; says what is wrong with it.
+            DataError: the function fails to give the batch; names the reason.
         """
         if training:
-            batches = self.training_batches(position)
+            batches = self.training_batches(start)
         else:
-            batches = self.evaluation_batches(first_batch=position // self.batch_size)
+            batches = self.evaluation_batches(first_batch=start // self.batch_size)
         try:
             next(iter(batches), None)
         except tf.errors.OpError as error:
             reason = error.message.partition("\n")[0]
-            raise DataError(f"{self.names_at(position)[0]}: {reason}") from error
+            raise DataError(f"{self.names_at(start)[0]}: {reason}") from error
         return []
 
-    def names_at(self, position: int) -> list[str]:
-        """What can be said of the examples of the batch at a position."""
-        return [f"batch {position // self.batch_size} of the spec's own input_fn"]
+    def names_at(self, start: int) -> list[str]:
+        """A name for the batch that begins at a global example index."""
+        return [f"batch {start // self.batch_size} of the spec's own input_fn"]
 
-    def _batches(self, batches: tf.data.Dataset, skipped: int, share: Share) -> tf.data.Dataset:
-        rows = share.rows(self.batch_size)
+    def _batches(self, batches: tf.data.Dataset, skipped: int, shard: Shard) -> tf.data.Dataset:
+        rows, size = shard.rows(self.batch_size), shard.slice_size(self.batch_size)
         padded = batches.skip(skipped).enumerate(skipped).map(self._padded)
 
         def own_slices(batch: Batch) -> tf.data.Dataset:
-            first, end = share.first * rows, (share.first + share.count) * rows
-            own = tf.nest.map_structure(
-                lambda t: tf.reshape(t[first:end], [share.count, rows, *t.shape[1:]]), batch
+            slices = tf.nest.map_structure(
+                lambda t: tf.reshape(t[rows.start : rows.stop], [-1, size, *t.shape[1:]]), batch
             )
-            return tf.data.Dataset.from_tensor_slices(own)
+            return tf.data.Dataset.from_tensor_slices(slices)
 
         return padded.flat_map(own_slices).prefetch(tf.data.AUTOTUNE)
 
@@ -140,17 +144,17 @@ class GivenInput:
         )
         with tf.control_dependencies([fits]):
             is_row = tf.range(self.batch_size) < num_rows
-        labels, present = {}, {}
+        labels, mask = {}, {}
         for label in self.schema:
             if label.name not in given:
                 raise SpecError(f"input_fn yields no label {label.name!r}, only {sorted(given)}.")
             values, known = _values(label, tf.convert_to_tensor(given[label.name]))
-            values, known = self._pad(values, num_rows), self._pad(known, num_rows)
-            labels[label.name], present[label.name] = values, known & is_row
+            labels[label.name] = self._pad(values, num_rows)
+            mask[label.name] = self._pad(known, num_rows) & is_row
         first = tf.cast(number, tf.int64) * self.batch_size
         ids = first + tf.range(self.batch_size, dtype=tf.int64)
         ids = tf.where(is_row, ids, tf.constant(PADDING_ID, tf.int64))
-        return Batch(self._pad(images, num_rows), labels, present, ids)
+        return Batch(self._pad(images, num_rows), labels, mask, ids)
 
     def _pad(self, value: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
         missing = [[0, self.batch_size - num_rows]] + [[0, 0]] * (value.shape.rank - 1)
@@ -158,14 +162,14 @@ class GivenInput:
 
 
 def _values(label: Label, given: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A label's numbers as the framework keeps them, and where they are known."""
+    """A label's numbers as in ``Batch.labels``, and the mask [B] of rows that have it."""
     if label.one_hot_rows and given.shape.rank == 2 and given.shape[1] == label.depth:
         return _numbers_of_rows(label, given)
-    return _known(label, _column(label, given))
+    return _checked(label, _column(label, given))
 
 
 def _numbers_of_rows(label: Label, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Class numbers of one-hot rows [B, depth]; a row of zeros is a missing label."""
+    """Class numbers of one-hot rows [B, depth], and the mask, False for a row of zeros."""
     is_one = rows == tf.ones([], rows.dtype)
     is_valid = tf.reduce_all(is_one | (rows == tf.zeros([], rows.dtype)))
     count = tf.reduce_sum(tf.cast(is_one, tf.int32), axis=1)
@@ -182,7 +186,7 @@ def _column(label: Label, values: tf.Tensor) -> tf.Tensor:
     """A label's numbers [B, ...], from a tensor of that shape or [B, 1].
 
     Raises:
-        SpecError: the tensor has more than one number an example, such as one-hot rows, or texts.
+        SpecError: the tensor has several numbers per example, e.g. one-hot rows, or holds texts.
     """
     if label.value_shape and values.shape.rank == 2 and values.shape[1] == label.depth:
         return values
@@ -199,12 +203,12 @@ def _column(label: Label, values: tf.Tensor) -> tf.Tensor:
     return tf.reshape(values, [-1])
 
 
-def _known(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A label's numbers in their dtype, checked, and where they are not the marker for missing."""
-    known = ~is_marker(label, values)
-    if label.value_shape:  # a row that is the marker throughout is missing
-        known = tf.reduce_any(known, axis=1)
-    values = where_known(known, values, 0)
+def _checked(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A label's numbers in their dtype, checked, and the mask without the marker for missing."""
+    mask = ~is_marker(label, values)
+    if label.value_shape:  # missing where the whole row is the marker
+        mask = tf.reduce_any(mask, axis=1)
+    values = masked(values, mask, 0)
     if label.value_shape:
         numbers = tf.cast(values, tf.float32)
         is_valid = (numbers == 0.0) | (numbers == 1.0)
@@ -224,77 +228,4 @@ def _known(label: Label, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         summarize=-1,
     )
     with tf.control_dependencies([check]):
-        return tf.identity(numbers), known
-
-
-def plain_input_fn(
-    patterns: Sequence[str],
-    schema: LabelSchema,
-    *,
-    batch_size: int,
-    is_tfrecord: bool,
-    epochs: int | None,
-    image_size: int,
-    preproc: Preproc,
-) -> Callable[[], tf.data.Dataset]:
-    """What ``EstimatorSpec.input_fn`` returns; class names are those of the source itself.
-
-    Raises:
-        DataError: the source is not what ``is_tfrecord`` says, or is unusable; or it lacks labels
-            and no number is declared that can stand for them.
-    """
-    kind = source_kind(patterns, "metadata")
-    if is_tfrecord != (kind == "tfrecord"):
-        raise DataError(f"is_tfrecord is {is_tfrecord}, but {', '.join(patterns)} is a {kind}.")
-    cache_dir = tempfile.mkdtemp(prefix="tfic-")
-    # Batches may be read as long as the process lives, whoever still holds the function.
-    atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
-    raw = read_table(patterns, schema, SourceOptions(option="metadata", cache_dir=cache_dir))
-    vocabularies = {
-        label.name: label.class_names or raw.vocabulary(label)
-        for label in schema.labels_with_classes
-    }
-    table = raw.encode(schema.with_vocabularies(vocabularies))
-    markers = {label.name: _marker(label, table, patterns) for label in schema}
-    pipeline = Pipeline(
-        source=table,
-        preproc=preproc,
-        batch_size=batch_size,
-        image_size=image_size,
-        max_image_pixels=100_000_000,
-    )
-
-    def marked(batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        labels = {
-            name: where_known(batch.present[name], values, markers[name])
-            for name, values in batch.labels.items()
-        }
-        return batch.images, labels
-
-    def input_fn() -> tf.data.Dataset:
-        batches = pipeline.training_batches(0)
-        if epochs is None:
-            return batches.map(marked)
-        total = raw.num_examples * epochs
-
-        def without_rest(number: tf.Tensor, batch: Batch) -> Any:
-            rows = tf.minimum(total - number * batch_size, batch_size)
-            return tf.nest.map_structure(lambda part: part[:rows], marked(batch))
-
-        return batches.take(math.ceil(total / batch_size)).enumerate().map(without_rest)
-
-    return input_fn
-
-
-def _marker(label: Label, table: Table, patterns: Sequence[str]) -> float:
-    """The number that stands for a missing label in what an ``input_fn`` yields; 0 if none is."""
-    if table.columns[label.name].present.all():
-        return 0.0
-    marker = label.missing_number
-    if marker is None or (label.has_classes and not marker.is_integer()):
-        raise DataError(
-            f"{', '.join(patterns)}: label {label.name!r} is missing in some examples. Batches of "
-            f"an input_fn mark these with a number; declare it: Label({label.name!r}, ..., "
-            "missing=-1)."
-        )
-    return marker
+        return tf.identity(numbers), mask

@@ -1,11 +1,11 @@
-"""Every kind of source as one listing of examples; one reader a kind of source.
+"""Readers: every kind of source as one listing of examples.
 
     listing = find_examples(["pets"], option="SOURCE")
     listing.row(0).place.read()
 
-A reader finds examples and names what it leaves out; it decodes nothing. Training, evaluation,
-conversion, inspection and prediction all read a source through ``find_examples``, so that each of
-them sees the same examples.
+A reader lists the examples of one kind of source, and skipped files with reasons; it decodes
+nothing. Training, evaluation, conversion, inspection and inference all call ``find_examples``, so
+they see the same examples.
 """
 
 from tf_image_classification.dataset.readers.find import (

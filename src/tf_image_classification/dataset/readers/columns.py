@@ -1,4 +1,4 @@
-"""Of which type a column is: all its values decide, so that every example has the same.
+"""The types of columns; all values of a column decide, so that every example has the same.
 
 typed(["3", "", "4"], are_cells=True)        # [3, "", 4]
 """
@@ -20,7 +20,7 @@ def typed_columns(listing: Listing, texts: Collection[str] = ()) -> dict[str, Se
 
     Args:
         listing: the examples.
-        texts: columns whose cells stay texts, such as the classes.
+        texts: columns whose cells stay texts, e.g. the classes.
     """
     return {
         name: typed(values, are_cells=name in listing.texts, stay_texts=name in texts)
@@ -32,13 +32,12 @@ def typed(values: Sequence[Value], *, are_cells: bool, stay_texts: bool = False)
     """Values as whole numbers, real numbers or texts; tuples stay as they are.
 
     Cells are whole numbers if each is one as Python writes it, within int64, and real numbers if
-    each is a number; an empty cell says nothing. Numbers beside texts become texts.
+    each is a number; empty cells do not count. Numbers beside texts become texts.
 
     Args:
-        values: of a whole column, "" where unknown.
-        are_cells: whether they come from a file that has nothing but texts, so that a text may
-            mean a number.
-        stay_texts: whether cells stay texts all the same.
+        values: of a whole column, "" if unknown.
+        are_cells: whether they come from a file of texts, where a text may mean a number.
+        stay_texts: whether cells stay texts nevertheless.
 
     Example:
         >>> typed(["3", "", "2.5"], are_cells=True)
@@ -54,7 +53,7 @@ def typed(values: Sequence[Value], *, are_cells: bool, stay_texts: bool = False)
 
 
 def whole_number(text: str) -> int | None:
-    """The number that a text is, if it is one as Python writes it and within int64.
+    """The whole number in a text as Python writes it, if it is within int64; else None.
 
     Example:
         >>> whole_number("-12"), whole_number("012"), whole_number("1.0")
@@ -73,7 +72,7 @@ def _type_of(given: Iterable[Value], are_cells: bool, stay_texts: bool) -> type:
     if texts and (not are_cells or stay_texts):
         return str
     if not values or any(isinstance(value, int) and value not in _INT64 for value in numbers):
-        return str  # which a record cannot hold as a number
+        return str  # a record cannot hold it as a number
     are_whole = [whole_number(text) is not None for text in texts]
     if not all(w or _REAL.fullmatch(t) for w, t in zip(are_whole, texts, strict=True)):
         return str

@@ -1,64 +1,53 @@
-"""CSV files: a row an image, with its path and what is known of it."""
+"""CSV files: a row an image, with its path and its values in the other columns."""
 
 from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tf_image_classification.dataset.readers import names
-from tf_image_classification.dataset.readers.csv_text import (
-    URI_COLUMN,
-    CsvTable,
-    parts_of,
-    read_table,
-)
+from tf_image_classification.dataset.readers.csv_images import ImagePaths, Looked
+from tf_image_classification.dataset.readers.csv_text import CsvTable, parts_of, read_table
+from tf_image_classification.dataset.readers.kinds import CSV, ReadOptions, Source
 from tf_image_classification.dataset.readers.listing import LeftOut, Listing, Places
 from tf_image_classification.labels import Value
-from tf_image_classification.system import files
 
 
-def read_csvs(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:
+def read(source: Source, options: ReadOptions) -> Listing:
     """The images that CSV files name, in order, with all columns as texts.
-
-    Args:
-        paths: the files.
-        parts: by path the part of the data set that it holds, if the paths are such parts.
 
     Raises:
         DataError: a file is no CSV, or has no column of images; names file and line.
     """
-    tables = [read_table(path) for path in paths]
+    tables = [read_table(path) for path in source.paths]
     found = _Found(dict.fromkeys(name for table in tables for name in table.columns))
-    for number, table in enumerate(tables):
-        found.add_table(table, parts[number] if parts else "")
-    return found.listing([table.path for table in tables])
+    for table, (_, part) in zip(tables, source.paths_with_parts(), strict=True):
+        found.add_table(table, part)
+    return found.listing(source.paths)
 
 
 def images_of_csv(path: str) -> Iterator[tuple[str, str, str]]:
-    """Each row's line, the path of its image, and what is wrong with the row, or "".
+    """Each row's line, the path of its image, and the problem with the row, or "".
 
-    For those who take no labels: a missing image is not looked for.
+    For inference, which needs no labels. A missing image is no problem of the row: reading it is.
 
     Raises:
-        DataError: as ``read_csvs``.
+        DataError: as ``read``.
     """
     table = read_table(path)
-    folder = _folder_of(path)
-    for line, row in table.rows:
-        problem = _why_malformed(table, row)
-        image = "" if problem else _image_path(folder, row[table.image])
-        yield f"{path} line {line}", image, problem
-
-
-def _folder_of(path: str) -> str:
-    folder = path.rpartition("/")[0] if files.is_remote(path) else ""
-    return folder or os.path.dirname(path)
+    paths = ImagePaths(path)
+    rows = [(line, row, _why_malformed(table, row)) for line, row in table.rows]
+    uris = [row[table.image] for _, row, problem in rows if not problem]
+    if any(not paths.look(uri).problem for uri in uris):
+        found: Iterator[str] = map(paths.path_of, uris)
+    else:
+        found = (looked.path for looked in paths.look_in_folders(uris))
+    for line, _, problem in rows:
+        yield f"{path} line {line}", "" if problem else next(found), problem
 
 
 class _Found:
@@ -77,22 +66,18 @@ class _Found:
     def add_table(self, table: CsvTable, part: str) -> None:
         self._starts.append(len(self._uris))
         splits = self._splits_of(table)
-        folder = _folder_of(table.path)
-        there = _Remote()
+        problems = [_why_malformed(table, row) for _, row in table.rows]
+        looked = iter(_look_at_images(table, problems))
         for number, (line, row) in enumerate(table.rows):
-            where = f"{table.path} line {line}"
-            problem = _why_malformed(table, row)
+            path, num_bytes, problem = (
+                ("", 0, problems[number]) if problems[number] else next(looked)
+            )
             if problem:
-                self._left_out.append(LeftOut(where, problem, is_damaged=True))
+                self._left_out.append(
+                    LeftOut(f"{table.path} line {line}", problem, is_damaged=True)
+                )
                 continue
-            uri = row[table.image]
-            path = _image_path(folder, uri)
-            num_bytes, problem = there.look(path) if files.is_remote(path) else _look(path)
-            if problem:
-                advice = f"{problem} {uri!r}. {_ADVICE}"
-                self._left_out.append(LeftOut(where, advice, is_damaged=True))
-                continue
-            self._uris.append(uri)
+            self._uris.append(row[table.image])
             self._paths.append(path)
             self._sizes.append(num_bytes)
             self._lines.append(line)
@@ -116,7 +101,7 @@ class _Found:
 
         columns = {name: _without_zeros(values) for name, values in self._columns.items()}
         return Listing(
-            "csv",
+            CSV,
             uris,
             Places("file", self._paths, np.array(self._sizes, np.int64)),
             columns,
@@ -137,7 +122,7 @@ def parts_in_table(path: str) -> list[str]:
 
 
 def _split_column(table: CsvTable) -> tuple[str, list[str]]:
-    """The column that names parts of the data set, and by row its part; "" and nothing without."""
+    """The column of the parts of the data set and the part of each row; "" and [] without one."""
     for name in table.columns:
         splits = parts_of(table, name)
         if splits is not None:
@@ -145,11 +130,15 @@ def _split_column(table: CsvTable) -> tuple[str, list[str]]:
     return "", []
 
 
-_ADVICE = (
-    "Correct the path (relative paths start at the CSV's own folder, or else at the working "
-    f"directory), or remove the row; if this is a header, its image column must be called "
-    f"{URI_COLUMN}."
-)
+def _look_at_images(table: CsvTable, problems: Sequence[str]) -> list[Looked]:
+    """The images of the rows without a problem.
+
+    Only if none of them lies where its cell names it, they are searched for by their names.
+    """
+    paths = ImagePaths(table.path)
+    uris = [row[table.image] for (_, row), bad in zip(table.rows, problems, strict=True) if not bad]
+    looked = [paths.look(uri) for uri in uris]
+    return looked if any(not each.problem for each in looked) else paths.look_in_folders(uris)
 
 
 def _why_malformed(table: CsvTable, row: list[str]) -> str:
@@ -164,54 +153,8 @@ def _why_malformed(table: CsvTable, row: list[str]) -> str:
     return "" if row[table.image] else f"names no image: {shown!r}. Complete or remove the row."
 
 
-def _image_path(folder: str, uri: str) -> str:
-    """Where a CSV's image lies: relative paths start at the CSV's folder.
-
-    Those of the framework's older CSVs start at the working directory; they are taken from there
-    when the CSV's folder has no such file. So are names that were written on another system, with
-    backslashes or with letters composed otherwise.
-    """
-    uri = os.path.expanduser(uri.removeprefix("file://"))
-    path = files.join(folder, uri)
-    if files.is_remote(path) or os.path.exists(path):
-        return path
-    spellings = [
-        unicodedata.normalize(form, name)
-        for name in (uri, uri.replace("\\", "/"))
-        for form in ("NFC", "NFD")
-    ]
-    for other in (uri, *(files.join(folder, spelling) for spelling in spellings)):
-        if os.path.exists(other):
-            return other
-    return path
-
-
-def _look(path: str) -> tuple[int, str]:
-    """The size of a local file, and what is wrong with it."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return 0, "there is no file"
-    return found.st_size, "this is a folder, not an image:" if stat.S_ISDIR(found.st_mode) else ""
-
-
-class _Remote:
-    """Which remote files are there, with one listing for each folder."""
-
-    def __init__(self) -> None:
-        self._listed: dict[str, set[str]] = {}
-
-    def look(self, path: str) -> tuple[int, str]:
-        """0, since the size of a remote file is not known, and what is wrong with it."""
-        folder, _, name = path.rpartition("/")
-        if folder not in self._listed:
-            names_there = files.list_folder(folder, with_hidden=True, missing_ok=True)
-            self._listed[folder] = set(names_there)
-        return 0, "" if name in self._listed[folder] else "there is no file"
-
-
 def _without_zeros(values: list[Value]) -> list[Value]:
-    """Whole numbers as such: pandas writes 1.0 where a column of 1 and 2 has an empty cell."""
+    """Whole numbers without ".0", which pandas writes if a column of 1 and 2 has an empty cell."""
     known = {str(value) for value in values} - {""}
     if not all(re.fullmatch(r"-?\d+(\.0+)?", text) for text in known):
         return values

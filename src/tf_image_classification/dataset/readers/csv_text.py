@@ -1,10 +1,10 @@
-"""The rows of a CSV file, however it is written: its delimiter, its header, the column of images.
+"""The rows of a CSV file of any dialect: its delimiter, its header, and the column of images.
 
     table = read_table("train.csv")
     table.columns["class"], table.image, table.rows
 
-Read are files with a header or without one, delimited by commas, tabs, semicolons, bars or spaces,
-with or without the index column that pandas writes.
+Files may have a header or none, commas, tabs, semicolons, bars or spaces as delimiters, and the
+index column that pandas writes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ _IMAGE_COLUMNS = frozenset(
         *("img", "imgpath", "imgfile", "imgname", "photo", "picture", "pic", "gcsuri"),
     }
 )
+_ID_COLUMNS = frozenset({"id", "imageid", "imgid", "photoid", "pictureid", "fileid", "idcode"})
+"""Columns that may name images without an ending, if no other column names any."""
+
 _INDEX = re.compile(r"|Unnamed: \d+|index|level_0")
 _UNIT_SEPARATOR = "\x1f"  # which no path holds
 _SAMPLED = 200  # rows that decide delimiter and header
@@ -49,8 +52,8 @@ class CsvTable:
 
     Attributes:
         path: the file.
-        columns: by name the place of each column that is neither the image's nor a mere index.
-        image: place of the column that names the images.
+        columns: by name, the index of each column but those of the images and of pandas.
+        image: index of the column that names the images.
         num_cells: cells that each row must have.
         has_header: whether its first row names the columns.
         rows: number of the first line and cells of each row, without the header.
@@ -68,20 +71,20 @@ def read_table(path: str) -> CsvTable:
     """The rows and columns of a CSV.
 
     Raises:
-        DataError: it is no text, is empty, names a column twice, or no column names images.
+        DataError: it is not UTF-8, is empty, names a column twice, or no column names images.
     """
     text = _text(path)
     delimiter = _delimiter(text, path)
     rows = [(line, _stripped(row)) for line, row in _numbered(text, path, delimiter) if any(row)]
     if not rows:
-        raise DataError(f"{path} is empty. Expected a row an image: path,label.")
+        raise DataError(f"{path} is empty. Expected one row per image: path,label.")
     width = _usual_width([row for _, row in rows])
     sample = [row for _, row in rows[1:_SAMPLED] if len(row) == width]
     header = rows[0][1]
     if not _is_header(header, sample):
         return _without_header(path, rows, width)
     if len(rows) == 1:
-        raise DataError(f"{path} names no examples, only a header. Expected a row an image.")
+        raise DataError(f"{path} names no examples, only a header. Expected one row per image.")
     return _with_header(path, header, rows[1:], sample)
 
 
@@ -102,8 +105,8 @@ def _text(path: str) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(
-            f"{path} line {line} holds a NUL byte, which no text has. Save the file as UTF-8, or "
-            "correct the line."
+            f"{path} line {line} holds a NUL byte, which text cannot hold. Save the file as "
+            "UTF-8, or correct the line."
         )
     return text
 
@@ -130,7 +133,7 @@ def _stripped(row: list[str]) -> list[str]:
 
 
 def _delimiter(text: str, path: str) -> str:
-    """The delimiter under which there is a column of images, and most rows have as many cells.
+    """The delimiter that gives a column of images, and most rows the same number of cells.
 
     Spaces delimit only where nothing else can, and where lines are not mere paths with spaces.
     """
@@ -146,7 +149,7 @@ def _delimiter(text: str, path: str) -> str:
         try:
             rows = list(itertools.islice((row for _, row in _numbered(text, path, mark)), _SAMPLED))
         except DataError:
-            continue  # told for the delimiter that is chosen
+            continue  # raised for the delimiter that is chosen
         width = _usual_width(rows)
         if width < 2:
             continue
@@ -160,7 +163,7 @@ def _delimiter(text: str, path: str) -> str:
 
 
 def _usual_width(rows: Sequence[Sequence[str]]) -> int:
-    """The cells that most rows have; of those with labels, where most of a table's rows lack one.
+    """The number of cells of most rows; of the rows with labels, if most rows of a table lack one.
 
     Lines of several cells are a table under a header that names the images, or if each begins with
     the name of an image and ends in something else; in a list, the delimiter is part of a path.
@@ -182,7 +185,7 @@ def _has_image_column(header: Sequence[str]) -> bool:
 
 
 def _image_places(rows: Sequence[Sequence[str]]) -> list[int]:
-    """The columns whose cells mostly end like the names of images."""
+    """The indexes of columns most of whose cells end like names of images."""
     return [
         place
         for place, cells in enumerate(zip(*rows, strict=False))
@@ -206,7 +209,7 @@ def _is_header(first: Sequence[str], sample: Sequence[Sequence[str]]) -> bool:
         return False
     if any(_word(cell) in _IMAGE_COLUMNS for cell in first):
         return True
-    return bool(_image_places(sample))
+    return bool(_image_places(sample)) or (len(first) > 1 and _word(first[0]) in _ID_COLUMNS)
 
 
 def _with_header(
@@ -233,7 +236,7 @@ def _with_header(
             continue  # pandas's index, or the empty column after a last delimiter
         if not name:
             raise DataError(
-                f"{path}: column {place + 1} has no name in the header and holds values such as "
+                f"{path}: column {place + 1} has no name in the header and holds values, e.g. "
                 f"{next(filter(None, cells))!r}. Name it or remove it."
             )
         columns[LABEL if name == LABEL_COLUMN else name] = place
@@ -248,7 +251,8 @@ def _image_column(path: str, header: Sequence[str], sample: Sequence[Sequence[st
         return header.index(URI_COLUMN)
     called_so = [i for i, name in enumerate(header) if _word(name) in _IMAGE_COLUMNS]
     with_images = _image_places(sample)
-    for candidates in (sorted({*called_so} & {*with_images}), with_images, called_so):
+    ids = [i for i, name in enumerate(header) if _word(name) in _ID_COLUMNS]
+    for candidates in (sorted({*called_so} & {*with_images}), with_images, called_so, ids[:1]):
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
@@ -257,9 +261,26 @@ def _image_column(path: str, header: Sequence[str], sample: Sequence[Sequence[st
                 f"{path}: columns {shown} may both name the images. Rename the one that does to "
                 f"{URI_COLUMN}."
             )
-    raise DataError(  # unreachable for a header that _is_header has told
-        f"{path}: no column names images, only {', '.join(header)}. Call it {URI_COLUMN}."
+    raise DataError(_without_images(path, header))
+
+
+def _without_images(path: str, header: Sequence[str]) -> str:
+    shown = ", ".join(header[:5]) + (", ..." if len(header) > 5 else "")
+    return (
+        f"{path}: no column names images, only {shown}. Expected a column of paths; call it "
+        f"{URI_COLUMN}. Write pixels that are columns as image files first."
     )
+
+
+def _are_names(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a first row looks like a header: texts, above a column of numbers."""
+    if any(map(_is_number, first)):
+        return False
+    return any(all(map(_is_number, cells)) for cells in zip(*rows[1:], strict=False))
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"-?\d*\.?\d+", cell) is not None
 
 
 def _is_counted(cells: Sequence[str]) -> bool:
@@ -291,6 +312,8 @@ def _without_header(path: str, rows: Sequence[tuple[int, list[str]]], width: int
         ):
             columns["split"] = place
         elif LABEL in columns:
+            if _are_names(rows[0][1], alike):
+                raise DataError(_without_images(path, rows[0][1]))
             raise DataError(
                 f"{path} line {rows[0][0]} has {len(rows[0][1])} cells, expected path,label: "
                 f"{','.join(rows[0][1])[:100]!r}. Put a name with a comma in double quotes, or "
@@ -305,7 +328,7 @@ _OF_CLOUD = ("unassigned",)  # a part that Google Cloud's import files know
 
 
 def parts_of(table: CsvTable, name: str) -> list[str] | None:
-    """By row the part of the data set that a column names, or None if it names none.
+    """The part of the data set of each row, from a column; None if the column names no parts.
 
     Args:
         table: the rows.

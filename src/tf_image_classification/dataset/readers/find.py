@@ -1,43 +1,55 @@
-"""Finding the examples that paths and patterns name, whatever kind of source they are.
+"""Finds the examples of any kind of source by its paths or patterns.
 
     listing = find_examples(["records/train-*"], option="train_metadata", cache_dir="cache")
 
-A source may be divided into parts: a folder with ``train`` and ``val`` below it, files whose names
-say so, or a column of a CSV. ``PATH:PART`` names one of them.
+A source may be divided into parts: by folders called ``train`` and ``val``, by names of files, or
+by a column of a CSV. ``PATH:PART`` names one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Sequence
 
 from tf_image_classification.dataset.readers import names
-from tf_image_classification.dataset.readers.csv_files import parts_in_table, read_csvs
-from tf_image_classification.dataset.readers.folders import read_folders
-from tf_image_classification.dataset.readers.listing import Listing
-from tf_image_classification.dataset.readers.parquet_files import read_parquets
-from tf_image_classification.dataset.readers.pixel_files import read_cifar, read_idx
-from tf_image_classification.dataset.readers.sources import (
+from tf_image_classification.dataset.readers.csv_files import parts_in_table
+from tf_image_classification.dataset.readers.kinds import (
     CIFAR,
     CSV,
+    EXPECTED,
     FOLDER,
     IDX,
     PARQUET,
     TAR,
     TFDS,
     TFRECORD,
+    Reader,
+    ReadOptions,
     Source,
-    find_source,
-    read_descriptions,
 )
-from tf_image_classification.dataset.readers.tar_files import read_tars
+from tf_image_classification.dataset.readers.listing import Listing
+from tf_image_classification.dataset.readers.shard_checks import check_counts
+from tf_image_classification.dataset.readers.sources import find_source
 from tf_image_classification.errors import DataError, counted, did_you_mean
 from tf_image_classification.system import files
+
+_MODULES = {
+    FOLDER: "folders",
+    CSV: "csv_files",
+    TFRECORD: "record_files",
+    TAR: "tar_files",
+    PARQUET: "parquet_files",
+    IDX: "idx_files",
+    CIFAR: "cifar_files",
+    TFDS: "tfds",
+}
+"""By kind the module of its reader; imported when needed, since some need TensorFlow."""
 
 
 def find_examples(
     patterns: Sequence[str], *, option: str, cache_dir: str = "", image_feature: str = ""
 ) -> Listing:
-    """The examples of a source, and what of it is left out.
+    """The examples of a source, with skipped files and rows.
 
     Args:
         patterns: folders of class folders; CSV files; TFRecord, tar or Parquet files; a folder of
@@ -53,9 +65,9 @@ def find_examples(
     """
     plain, wanted = _without_parts(patterns)
     source = find_source(plain, option)
-    listing = _read(source, cache_dir, image_feature)
+    listing = _read(source, ReadOptions(cache_dir, image_feature))
     if source.kind == TFRECORD:
-        _check_counts(listing, option)
+        check_counts(listing, option)
     if not len(listing):
         raise DataError(_why_nothing(plain, listing))
     return of_part(listing, wanted, ", ".join(plain)) if wanted else listing
@@ -76,10 +88,10 @@ def of_part(listing: Listing, part: str, source: str) -> Listing:
     Args:
         listing: all examples.
         part: its name in the source, or its role: "train", "eval" or "test".
-        source: what to call it in a message.
+        source: its name, for messages.
 
     Raises:
-        DataError: there is no such part, or several have the role.
+        DataError: there is no such part, or two or more have the role.
     """
     parts = listing.parts
     chosen = [p for p in parts if p == part] or [p for p in parts if names.part_role(p) == part]
@@ -90,17 +102,17 @@ def of_part(listing: Listing, part: str, source: str) -> Listing:
 
 
 def for_role(listing: Listing, role: str, source: str) -> Listing:
-    """The examples that serve a role; all of them where the source is not divided.
+    """The examples for training or for evaluation; all of them if the source is not divided.
 
     An evaluation takes the validation part, or else the test part.
 
     Args:
         listing: all examples.
         role: "train" or "eval".
-        source: what to call it in a message.
+        source: its name, for messages.
 
     Raises:
-        DataError: no part has the role, or several have it.
+        DataError: no part has the role, or two or more have it.
     """
     if len(listing.parts) < 2:
         return listing
@@ -124,7 +136,7 @@ def has_evaluation_part(patterns: Sequence[str], option: str) -> bool:
     if source.kind == CSV and not parts:
         parts = [part for path in source.paths for part in parts_in_table(path)]
     elif source.kind in (IDX, CIFAR, TFDS):
-        parts = _read(source, "", "").parts
+        parts = _read(source, ReadOptions()).parts
     return len({names.part_role(part) for part in parts} - {""}) > 1
 
 
@@ -132,7 +144,7 @@ def _without_parts(patterns: Sequence[str]) -> tuple[list[str], str]:
     """Patterns without ``:PART`` after them, and the part.
 
     Raises:
-        DataError: several parts are named.
+        DataError: different parts are named.
     """
     plain, wanted = [], set()
     for pattern in patterns:
@@ -149,50 +161,9 @@ def _without_parts(patterns: Sequence[str]) -> tuple[list[str], str]:
     return plain, wanted.pop() if wanted else ""
 
 
-def _read(source: Source, cache_dir: str, image_feature: str) -> Listing:
-    if source.kind == TFRECORD:
-        from tf_image_classification.dataset.readers.record_files import (
-            read_records,
-        )
-
-        return read_records(
-            source.paths, source.parts, cache_dir=cache_dir, image_feature=image_feature
-        )
-    if source.kind == TFDS:
-        from tf_image_classification.dataset.readers.tfds import read_tfds  # late: TensorFlow
-
-        return read_tfds(source.paths)
-    if source.kind in (IDX, CIFAR):
-        if len(source.paths) > 1:
-            raise DataError(f"Expected one folder of {source.kind} files, not {len(source.paths)}.")
-        return {IDX: read_idx, CIFAR: read_cifar}[source.kind](source.paths[0])
-    readers: dict[str, Callable[[Sequence[str], Sequence[str]], Listing]] = {
-        FOLDER: read_folders,
-        CSV: read_csvs,
-        TAR: read_tars,
-        PARQUET: read_parquets,
-    }
-    return readers[source.kind](source.paths, source.parts)
-
-
-def _check_counts(listing: Listing, option: str) -> None:
-    """Refuse records that are not as many as the ``dataset.json`` beside them says.
-
-    Raises:
-        DataError: there are more or fewer.
-    """
-    of_path = dict(zip(listing.places.paths, listing.num_rows, strict=True))
-    for folder in {path.rpartition("/")[0] for path in of_path}:
-        for told in read_descriptions(folder):
-            for part, promised in told.num_examples.items():
-                shards = [files.join(folder, n) for n in told.paths if n.startswith(f"{part}-")]
-                found = sum(of_path.get(shard, 0) for shard in shards)
-                if shards and of_path.keys() >= {*shards} and found != promised:
-                    raise DataError(
-                        f"{option}: {told.path} promises {promised} images in {part}, but its "
-                        f"{len(shards)} files hold {found}. Bring back the files that were "
-                        "converted, or convert the source again."
-                    )
+def _read(source: Source, options: ReadOptions) -> Listing:
+    read: Reader = importlib.import_module(f"{__package__}.{_MODULES[source.kind]}").read
+    return read(source, options)
 
 
 def _why_nothing(patterns: Sequence[str], listing: Listing) -> str:
@@ -200,8 +171,5 @@ def _why_nothing(patterns: Sequence[str], listing: Listing) -> str:
     if not listing.left_out:
         return f"{source} holds no images."
     count = counted(len(listing.left_out), "file or row is", "files or rows are")
-    return (
-        f"{source} gives no images: {count} left out, such as "
-        f"{str((listing.damaged or list(listing.left_out))[0]).rstrip('.')}. Expected a folder of "
-        "images for each class, a CSV or records."
-    )
+    first = str((listing.damaged or list(listing.left_out))[0]).rstrip(".")
+    return f"{source} gives no images: {count} skipped, e.g. {first}. {EXPECTED[listing.kind]}"

@@ -1,7 +1,7 @@
 """Class folders: the name of a folder is the class of all images below it.
 
-A link is followed, but no image is read twice under one class: links back into the source are
-left out and named.
+Links are followed, but no image is read twice under one class: links back into the source are
+skipped.
 """
 
 from __future__ import annotations
@@ -12,33 +12,35 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tf_image_classification.dataset.readers import names
+from tf_image_classification.dataset.readers.kinds import (
+    FOLDER,
+    ReadOptions,
+    Source,
+    advice_for,
+)
 from tf_image_classification.dataset.readers.listing import LABEL, LeftOut, Listing, Places
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, counted
 from tf_image_classification.system import files
 
 
-def read_folders(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:
+def read(source: Source, options: ReadOptions) -> Listing:
     """The images of class folders, in order of their paths.
-
-    Args:
-        paths: folders that hold a folder for each class.
-        parts: by path the part of the data set that it holds, if the paths are such parts.
 
     Raises:
         DataError: a folder has no class folders, or these hold no images.
     """
     found = _Found()
-    for number, path in enumerate(paths):
+    for path, part in source.paths_with_parts():
         before = len(found.paths)
-        prefix = f"{os.path.basename(path.rstrip('/'))}/" if parts else ""
-        found.add_folder(path, prefix, parts[number] if parts else "")
+        prefix = f"{os.path.basename(path.rstrip('/'))}/" if source.parts else ""
+        found.add_folder(path, prefix, part)
         if len(found.paths) == before:
             raise DataError(_without_images(path, found.left_out))
     return found.listing()
 
 
 class _Found:
-    """Images and what is left out, gathered folder by folder."""
+    """Gathers images and skipped files folder by folder."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -72,7 +74,7 @@ class _Found:
     def listing(self) -> Listing:
         paths = self.paths
         return Listing(
-            "folder",
+            FOLDER,
             self._names,
             Places("file", paths, np.array(self._sizes, np.int64)),
             {LABEL: self._classes},
@@ -92,7 +94,7 @@ class _Walk:
         self._left_out = left_out
 
     def why_not(self, folder: files.Entry) -> str:
-        """Why a folder is not gone into, or ""."""
+        """Why a folder is not entered, or ""."""
         if folder.is_link:
             target = f"{os.path.realpath(folder.path)}/"
             if target.startswith(self._real_root) or self._real_root.startswith(target):
@@ -105,7 +107,7 @@ class _Walk:
         return self._below(class_folder, own, set())
 
     def _below(self, folder: str, own: str, seen: set[str]) -> Iterator[tuple[str, int]]:
-        """As ``images_below``; own is the class's real folder, seen what links have led to."""
+        """As ``images_below``; own is the class's real folder, seen are the targets of links."""
         for entry in files.scan_folder(folder):
             reason = self._why_left_out(entry, own, seen)
             if reason:
@@ -117,7 +119,7 @@ class _Walk:
             else:
                 try:
                     yield entry.path, os.stat(entry.path).st_size
-                except OSError as error:  # such as a link to a file that is gone
+                except OSError as error:  # e.g. a link to a file that is gone
                     why = f"cannot be read: {error.strerror or error}"
                     self._left_out.append(LeftOut(entry.path, why, is_damaged=True))
 
@@ -130,13 +132,13 @@ class _Walk:
             return reason
         real = os.path.realpath(entry.path)
         if real in seen or (not entry.is_folder and real.startswith(own)):
-            return "a link to what the class has under another name"
+            return "a link to a file or folder that the class has under another name"
         seen.add(real)
         return ""
 
 
 def why_system(name: str) -> str:
-    """Why a file or folder is none of the user's, or ""."""
+    """Why a file or folder is not one of the user's, or ""."""
     if name.startswith("."):
         return "hidden"
     return "a file or folder of the operating system" if files.is_junk(name) else ""
@@ -152,18 +154,26 @@ def _why_beside(name: str) -> str:
 
 
 def _without_images(path: str, left_out: Sequence[LeftOut]) -> str:
-    """Why a folder is no source of examples, and what one looks like."""
-    inside = [name for name in files.list_folder(path) if files.is_folder(files.join(path, name))]
+    """The message for a folder that is no source of examples."""
+    there = files.list_folder(path)
+    inside = [name for name in there if files.is_folder(files.join(path, name))]
+    example = files.join(path, "cat", "1.jpg")
     if inside:
         found = f"holds no images in its class folders ({', '.join(inside[:5])})"
     else:
         found = "has no class folders"
-    tables = [n for n in files.list_folder(path) if n.lower().endswith((".csv", ".tsv"))]
-    if tables and not inside:
-        found += f". Name its table instead: {files.join(path, tables[0])}"
-    elif left_out:
-        found += f"; {len(left_out)} files or folders are left out, such as {left_out[0]}"
-    return (
-        f"{path} {found}. Expected a folder of images for each class, such as "
-        f"{files.join(path, 'cat', '1.jpg')}."
-    )
+        tables = [name for name in there if name.lower().endswith((".csv", ".tsv"))]
+        if tables:
+            return f"{path} {found}. Name its table instead: {files.join(path, tables[0])}."
+        foreign = next(filter(advice_for, there), "")
+        if foreign:
+            return f"{path} {found}, but {foreign}, which is not read. {advice_for(foreign)}"
+        if any(map(names.is_image_name, there)):
+            return (
+                f"{path} {found}: its images have no class. Expected a folder of images for each "
+                f"class, e.g. {example}; or write a CSV of images and labels, and name it."
+            )
+    if left_out:
+        count = counted(len(left_out), "file or folder is", "files or folders are")
+        found += f"; {count} skipped, e.g. {left_out[0]}"
+    return f"{path} {found}. Expected a folder of images for each class, e.g. {example}."

@@ -1,4 +1,4 @@
-"""The examples of a source: what each is called, where its bytes lie, what is known of it.
+"""The examples of a source: their names, the locations of their bytes, and their columns.
 
 listing.columns["label"][3]         # "cat"
 listing.row(3).place.read()         # encoded bytes, in any process
@@ -33,7 +33,7 @@ _GZIP = b"\x1f\x8b"
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where an image's bytes, or its pixels, lie; small, and understood by every process.
+    """The location of an image's bytes or pixels; small, and valid in every process.
 
     Attributes:
         kind: "file": a whole file; "bytes": a part of one; "record": the image feature of a
@@ -41,8 +41,8 @@ class Place:
             cell of a Parquet file.
         path: the file, local or remote.
         offset: first byte of the part, in the file once it is unpacked; for a cell its row.
-        length: bytes of the part, or of the whole file; 0 where they are not known.
-        shape: of raw pixels, as they lie there: (H, W), or (3, H, W).
+        length: bytes of the part, or of the whole file; 0 if unknown.
+        shape: of raw pixels in the file: (H, W), or (3, H, W).
         name: of the image's feature or column.
     """
 
@@ -106,11 +106,11 @@ class Row:
     """One example of a listing, for those who take examples one by one.
 
     Attributes:
-        key: what it is called, the same wherever the source lies; decides split and order.
-        place: where its image lies.
-        columns: what is known of it, by name; an absent or empty one is not known.
-        split: the part of the data set that the source itself puts it into, or "".
-        where: what to call it in a message.
+        key: its name, the same wherever the source lies; decides its part in a split.
+        place: the location of its image.
+        columns: its values by column; an absent or empty one is unknown.
+        split: the part of the data set that the source assigns it to, or "".
+        where: its file, with line, record or member, for messages.
     """
 
     key: str
@@ -122,12 +122,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """A file or row of a source that is no example.
+    """A skipped file or row of a source, with the reason.
 
     Attributes:
         where: its file, line, record or member; bytes of a name that are not UTF-8 are escaped.
-        reason: why it is left out.
-        is_damaged: whether it should have been an example, such as a row whose image is missing.
+        reason: why it is skipped.
+        is_damaged: whether it should have been an example, e.g. a row whose image is missing.
     """
 
     where: str
@@ -143,11 +143,11 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Where the images of a listing lie, by example number.
+    """The locations of the images of a listing, by example number.
 
     Attributes:
         kind: as in ``Place``.
-        paths: the files; for kind "file" one an example, else the different ones.
+        paths: the files; for kind "file" one for each example, else each file once.
         file_numbers: int32 [N], which of the paths holds an example; empty for kind "file".
         offsets: int64 [N]; empty for kind "file".
         lengths: int64 [N].
@@ -201,18 +201,18 @@ class Listing:
     """The examples of a source, in its order.
 
     Attributes:
-        kind: kind of the source, such as "folder" or "csv".
-        names: what the examples are called, the same wherever the source lies; empty where the
-            source has no names for them, and their content identifies them.
-        places: where their images lie.
-        columns: by name a value an example, "" where it is unknown.
-        locate: what to call an example in a message: its file, with line, record or member.
-        splits: by example the part of the data set that the source puts it into, or "".
-        left_out: what of the source is no example, with reasons.
+        kind: kind of the source, e.g. "folder" or "csv".
+        names: names of the examples, the same wherever the source lies; empty if the source has
+            none, and their content identifies them.
+        places: the locations of their images.
+        columns: by name, the value of each example, "" if unknown.
+        locate: gives an example's file, with line, record or member, for messages.
+        splits: by example, the part of the data set that the source assigns it to, or "".
+        left_out: skipped files and rows, with reasons.
         declared: by label, classes that the source names, with or without examples.
-        texts: columns whose numbers stand there as text, as all cells of a CSV do.
-        num_rows: by file number its rows, with those that are left out, where they are counted.
-        content: by file number a hexadecimal digest of the file's content, "" if it was not read.
+        texts: columns whose numbers are stored as text, as all cells of a CSV are.
+        num_rows: by file number, its rows including skipped ones, if they are counted.
+        content: by file number, a hexadecimal digest of the file's content, "" if it was not read.
     """
 
     kind: str
@@ -232,16 +232,16 @@ class Listing:
 
     @property
     def damaged(self) -> list[LeftOut]:
-        """What should have been examples and cannot be."""
+        """Skipped files and rows that should have been examples."""
         return [each for each in self.left_out if each.is_damaged]
 
     @property
     def parts(self) -> list[str]:
-        """The parts that the source divides itself into, in order of appearance."""
+        """The parts that the source is divided into, in order of appearance."""
         return list(dict.fromkeys(filter(None, self.splits)))
 
     def key(self, i: int) -> str:
-        """What identifies an example: its name in the source, or else a digest of its content.
+        """The identifier of an example: its name in the source, or else a digest of its content.
 
         Raises:
             OSError: its content cannot be read; and ``DataError``.
@@ -261,7 +261,7 @@ class Listing:
         return map(self.row, range(len(self)))
 
     def select(self, numbers: Sequence[int]) -> Listing:
-        """Some of the examples, with all that is left out."""
+        """Some of the examples, with all skipped files and rows."""
         chosen = np.asarray(numbers, np.int64)
         locate, numbers = self.locate, chosen.tolist()
         return dataclasses.replace(
@@ -283,7 +283,7 @@ def unpacked(path: str) -> memoryview:
 
 
 def _stamp(path: str) -> tuple[int, int]:
-    """Changes with a local file, whose old content must not be taken for the new one's."""
+    """Changes with a local file, so that no content of an older version is used."""
     return (0, 0) if files.is_remote(path) else files.size_and_time(path)
 
 
@@ -306,7 +306,7 @@ def _unpacked(path: str, stamp: tuple[int, int]) -> memoryview:
 
 @functools.lru_cache(maxsize=2)
 def _records(path: str, stamp: tuple[int, int]) -> memoryview:
-    """The same for TFRecords, which may also be compressed by ZLIB."""
+    """As ``_unpacked``, for TFRecords, which may also be compressed by ZLIB."""
     from tf_image_classification.dataset import tfrecord  # late: TensorFlow
 
     kind = tfrecord.compression(path)

@@ -1,4 +1,4 @@
-"""What names of files, folders and columns mean: images, parts of a data set, system files.
+"""Meanings of names: images, parts of a data set, image formats that are not read.
 
 is_image_name("cats/1.JPG")      # True
 part_role("validation")          # "eval"
@@ -6,10 +6,8 @@ part_role("validation")          # "eval"
 
 from __future__ import annotations
 
-import collections
 import re
 import unicodedata
-from collections.abc import Iterable
 
 from tf_image_classification.dataset.file_kinds import kind_of
 
@@ -17,7 +15,7 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     *(".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".ppm", ".pgm"),
 )
-"""Endings of files that are taken for images; hidden and system files never are."""
+"""Endings of image files; hidden and system files are never images."""
 
 TRAIN, EVAL, TEST = "train", "eval", "test"
 """Roles of the parts of a data set: training, evaluation while training, final test."""
@@ -29,20 +27,24 @@ _ROLES = {
 }
 
 PART_COLUMNS = ("split", "part", "subset", "partition", "set", "phase", "data_set", "dataset")
-"""Columns that may say which part of a data set an example belongs to."""
+"""Columns that may hold the part of the data set that an example belongs to."""
 
 
 def clean(text: str) -> str:
-    """A name without surrounding spaces and in Unicode's composed form (NFC).
+    r"""A name without surrounding spaces and in Unicode's composed form (NFC).
 
     File systems and programs write the same letters composed or decomposed; both are one name.
+
+    Example:
+        >>> clean(" cafe\u0301 ") == "caf\u00e9"
+        True
     """
     text = text.strip()
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is taken for an image by its ending."""
+    """Whether a file's ending is that of an image."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
@@ -58,7 +60,7 @@ def foreign_format(name: str) -> str:
 
 
 def why_no_image(name: str) -> str:
-    """Why a file is not taken for an image, by its name; "" if it is.
+    """Why a file is not read as an image, by its name; "" if it is.
 
     Example:
         >>> why_no_image("scan.psd")
@@ -85,7 +87,7 @@ def part_role(name: str) -> str:
 
 
 def part_of_file_name(name: str) -> str:
-    """The part that a file's name says it belongs to, in lower case, or "".
+    """The part of the data set in a file's name, in lower case, or "".
 
     Example:
         >>> part_of_file_name("mnist-train.tfrecord-00000-of-00001")
@@ -95,24 +97,3 @@ def part_of_file_name(name: str) -> str:
     """
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word in _ROLES]
     return words[0] if len(words) == 1 else ""
-
-
-def missing_shards(names: Iterable[str]) -> list[str]:
-    """Names of shards that others promise (``x-00003-of-00005``) and that are not among them.
-
-    Example:
-        >>> missing_shards(["a-0-of-3.tfrecord", "a-2-of-3.tfrecord", "labels.txt"])
-        ['a-1-of-3.tfrecord']
-    """
-    groups: dict[tuple[str, str, str], list[str]] = collections.defaultdict(list)
-    for name in names:
-        match = re.fullmatch(r"(.*?)(\d+)-of-(\d+)(?!.*-of-\d)(.*)", name)
-        if match is not None:
-            groups[match[1], match[3], match[4]].append(match[2])
-    missing = []
-    for (start, count, end), found in groups.items():
-        first = int(max(map(int, found)) == int(count))  # some programs count from 1
-        width = len(found[0])
-        promised = {f"{number:0{width}d}" for number in range(first, first + int(count))}
-        missing += [f"{start}{number}-of-{count}{end}" for number in promised - set(found)]
-    return sorted(missing)

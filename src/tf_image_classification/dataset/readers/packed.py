@@ -1,12 +1,13 @@
-"""Gathers the examples of files that hold many images each, for the readers of such files."""
+"""Gathers the examples of files that hold many images each, for their readers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tf_image_classification.dataset.readers.kinds import Source
 from tf_image_classification.dataset.readers.listing import (
     LABEL,
     LeftOut,
@@ -19,10 +20,10 @@ from tf_image_classification.labels import Value
 
 
 class Packed:
-    """Examples that lie in parts of files, gathered one by one.
+    """Builds the listing of examples that are parts of files.
 
     Attributes:
-        left_out: what of the files is no example; readers add to it.
+        left_out: skipped parts of the files; readers add to it.
     """
 
     def __init__(self) -> None:
@@ -56,7 +57,7 @@ class Packed:
             shape: of raw pixels, as in ``Place``.
             image: name of the image's feature or column.
             content: hexadecimal digest of the file's content, if it was read.
-            num_rows: rows of the file, with those that are left out, if they are counted.
+            num_rows: rows of the file including skipped ones, if they are counted.
         """
         self._files.append(path)
         self._shapes.append(shape)
@@ -74,14 +75,14 @@ class Packed:
         name: str = "",
         split: str = "",
     ) -> None:
-        """One example.
+        """Add one example of the file that was begun last.
 
         Args:
             offset: first byte of its part of the file, or its row.
             length: bytes of the part.
-            columns: what is known of it; None is not known.
-            where: what to call it in a message, after the file: "record 3".
-            name: what it is called wherever the file lies, or "".
+            columns: its values by column; None is unknown.
+            where: its location in the file, for messages: " record 3".
+            name: its name, the same wherever the file lies, or "".
             split: the part of the data set that it belongs to, or "".
         """
         count = len(self._numbers)
@@ -98,7 +99,7 @@ class Packed:
         self._wheres.append(where)
 
     def listing(self, kind: str, place_kind: str, *, texts: Collection[str] = ()) -> Listing:
-        """All that was gathered.
+        """The listing of all examples that were added.
 
         Args:
             kind: of the source.
@@ -141,7 +142,7 @@ def columns_with_label(
     """The columns, with the one that is called "labels" called "label".
 
     Raises:
-        DataError: there are both.
+        DataError: both exist.
     """
     if LABEL in columns and "labels" in columns:
         raise DataError(
@@ -160,14 +161,19 @@ def _plain(value: Any) -> Value:
     return result
 
 
-def each_file(paths: Sequence[str], parts: Sequence[str], read: Callable[[str, str], None]) -> None:
-    """Read files one by one, each with the part of the data set that it holds, or ""."""
-    for number, path in enumerate(paths):
-        read(path, parts[number] if parts else "")
+def only_folder(source: Source) -> str:
+    """The folder of a source that is one folder.
+
+    Raises:
+        DataError: it has two or more.
+    """
+    if len(source.paths) > 1:
+        raise DataError(f"Expected one folder of {source.kind} files, not {len(source.paths)}.")
+    return source.paths[0]
 
 
 def damaged(path: str, what: str, error: Exception) -> DataError:
-    """The error for a file that cannot be read as what its name says."""
+    """The error for a file that cannot be read as the kind that its name announces."""
     return DataError(
         f"{path} cannot be read as {what} ({error}): it is cut short, damaged or something else. "
         "Copy or write it again."

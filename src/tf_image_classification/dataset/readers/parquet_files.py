@@ -8,25 +8,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_image_classification.dataset.readers.kinds import (
+    EXPECTED,
+    PARQUET,
+    ReadOptions,
+    Source,
+)
 from tf_image_classification.dataset.readers.listing import LABEL, LeftOut, Listing
-from tf_image_classification.dataset.readers.packed import Packed, damaged, each_file
+from tf_image_classification.dataset.readers.packed import Packed, damaged
 from tf_image_classification.errors import DataError
 from tf_image_classification.system import files
 
 
-def read_parquets(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:
+def read(source: Source, options: ReadOptions) -> Listing:
     """The images of Parquet files; class numbers become the names that Hugging Face's schema gives.
-
-    Args:
-        paths: the files.
-        parts: by path the part of the data set that it holds, if the paths are such parts.
 
     Raises:
         DataError: a file is no Parquet file, or has no column of images.
     """
     found = Packed()
-    each_file(paths, parts, lambda path, part: _read_parquet(path, part, found))
-    return found.listing("parquet", "cell")
+    for path, part in source.paths_with_parts():
+        _read_parquet(path, part, found)
+    return found.listing(PARQUET, "cell")
 
 
 def _read_parquet(path: str, part: str, found: Packed) -> None:
@@ -42,7 +45,8 @@ def _read_parquet(path: str, part: str, found: Packed) -> None:
         raise damaged(path, "a Parquet file", error) from error
     image = next((f.name for f in table.schema if _holds_images(pa, f.type)), None)
     if image is None:
-        raise DataError(f"{path} has no column of images: bytes, or a struct with bytes.")
+        columns = ", ".join(table.schema.names[:9])
+        raise DataError(f"{path} has no column of images, only {columns}. {EXPECTED[PARQUET]}")
     scalars = [f.name for f in table.schema if _holds_scalars(pa, f.type)]
     for name in (LABEL, "labels"):
         if name in table.schema.names and name not in scalars:
@@ -67,7 +71,7 @@ def _read_parquet(path: str, part: str, found: Packed) -> None:
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """By column the class names that the datasets library of Hugging Face has stored."""
+    """By column, the class names that Hugging Face's datasets library has stored."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return {

@@ -1,4 +1,4 @@
-"""TFRecord files of ``tf.train.Example``: an image each, every other feature is a column."""
+"""TFRecord files of ``tf.train.Example``: one image per record, every other feature a column."""
 
 from __future__ import annotations
 
@@ -11,34 +11,26 @@ from typing import Any
 
 from tf_image_classification.dataset import tfrecord
 from tf_image_classification.dataset.examples import IMAGE_FEATURES, features_of
+from tf_image_classification.dataset.readers.kinds import TFRECORD, ReadOptions, Source
 from tf_image_classification.dataset.readers.listing import LeftOut, Listing
-from tf_image_classification.dataset.readers.packed import Packed, each_file
+from tf_image_classification.dataset.readers.packed import Packed
 from tf_image_classification.errors import BadRecordError, DataError
 from tf_image_classification.labels import SEPARATOR, Value
 from tf_image_classification.system import files
 
 URI_FEATURE = "image_uri"
-_FORM = 1  # of what the cache holds; another number makes it anew
+_CACHE_VERSION = 1  # another number reads the records again
 
 
-def read_records(
-    paths: Sequence[str], parts: Sequence[str] = (), *, cache_dir: str = "", image_feature: str = ""
-) -> Listing:
-    """The examples of TFRecord files, in order.
-
-    Args:
-        paths: the files; plain, or compressed by GZIP or ZLIB.
-        parts: by path the part of the data set that it holds, if the paths are such parts.
-        cache_dir: folder that keeps indexes, so that each file is read only once; "": none is kept.
-        image_feature: name of the image's feature, or "" to find it.
+def read(source: Source, options: ReadOptions) -> Listing:
+    """The examples of TFRecord files, in order; plain files, or compressed by GZIP or ZLIB.
 
     Raises:
         DataError: a file is damaged or holds something else; names file and record.
     """
     found = Packed()
-
-    def read(path: str, part: str) -> None:
-        scanned = _scan(path, cache_dir, image_feature)
+    for path, part in source.paths_with_parts():
+        scanned = _scan(path, options)
         found.begin(
             path, image=scanned.image, content=scanned.content, num_rows=scanned.num_records
         )
@@ -48,9 +40,7 @@ def read_records(
             LeftOut(f"{path} record {number}", reason, is_damaged=True)
             for number, reason in scanned.left_out
         ]
-
-    each_file(paths, parts, read)
-    return found.listing("tfrecord", "record")
+    return found.listing(TFRECORD, "record")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +52,7 @@ class _Scanned:
         content: digest of the file's records.
         num_records: records of the file.
         examples: number, offset, length, name and columns of each.
-        left_out: number and reason of each record that is no example.
+        left_out: number and reason of each skipped record.
     """
 
     image: str
@@ -72,14 +62,15 @@ class _Scanned:
     left_out: Sequence[tuple[int, str]]
 
 
-def _scan(path: str, cache_dir: str, image_feature: str) -> _Scanned:
+def _scan(path: str, options: ReadOptions) -> _Scanned:
+    cache_dir, image_feature = options.cache_dir, options.image_feature
     if cache_dir:
         index = tfrecord.index_file(path, cache_dir)
         content = index.fingerprint
-        key = repr((_FORM, content, image_feature)).encode()
+        key = repr((_CACHE_VERSION, content, image_feature)).encode()
         kept = os.path.join(cache_dir, f"columns-{hashlib.sha256(key).hexdigest()[:24]}.json")
         if not os.path.exists(kept):
-            reader = tfrecord.RecordReader([index])
+            reader = index.reader()
             records = (data for i in range(len(index.offsets)) for data in reader.read([i]))
             files.write_bytes(kept, json.dumps(_read(records, path, image_feature)).encode())
         read = files.read_json(kept)
@@ -115,7 +106,7 @@ def _columns(columns: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _read(records: Iterable[bytes], path: str, image_feature: str) -> dict[str, Any]:
-    """What records hold beside their images, as plain values.
+    """The examples of records without their images, as values for JSON.
 
     Raises:
         DataError: the image feature that is named is in no record; and as ``features_of``.
@@ -141,7 +132,7 @@ def _read(records: Iterable[bytes], path: str, image_feature: str) -> dict[str, 
 
 
 def columns_of(features: Mapping[str, Any], image: str = "") -> dict[str, Value]:
-    """What an example's features hold beside its image and its name."""
+    """The features of an example as columns, without its image and its name."""
     columns = {n: _value(f) for n, f in features.items() if n not in (image, URI_FEATURE)}
     return {name: value for name, value in columns.items() if value is not None}
 
@@ -152,7 +143,7 @@ def check_images(
     """Refuse records that do not hold one image each.
 
     Raises:
-        BadRecordError: one does not; names it.
+        BadRecordError: a record holds none or more than one; names it.
     """
     for i, features in enumerate(records):
         images = features[image].bytes_list.value if image in features else []
@@ -163,7 +154,9 @@ def check_images(
 
 def _why_no_image(image: str, count: int, is_there: bool) -> str:
     if count > 1:
-        return f"its feature {image!r} holds {count} images, expected one. Write a record an image."
+        return (
+            f"its feature {image!r} holds {count} images, expected one. Write one record per image."
+        )
     if is_there:
         return f"its feature {image!r} holds no image. Write the record again or remove it."
     expected = image or ", ".join(IMAGE_FEATURES)
@@ -171,10 +164,10 @@ def _why_no_image(image: str, count: int, is_there: bool) -> str:
 
 
 def _value(feature: Any) -> Value | None:
-    """A feature's value; several texts are the classes of one label, several numbers a tuple."""
+    """A feature's value; two texts or more are joined classes, two numbers or more a tuple."""
     if feature.bytes_list.value:
         texts = [text.decode("utf-8", "surrogateescape") for text in feature.bytes_list.value]
-        # Empty texts stand for none of the classes; of a label with one class it is unknown.
+        # An empty text is no class of a multilabel; a single-label is then unknown.
         return SEPARATOR.join(texts) or SEPARATOR
     values = [*feature.int64_list.value, *feature.float_list.value]
     if len(values) == 1:

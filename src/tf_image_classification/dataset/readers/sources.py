@@ -5,42 +5,40 @@ find_source(["pets"], "train_metadata")   # Source("folder", ["pets/train", "pet
 
 from __future__ import annotations
 
-import dataclasses
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tf_image_classification.dataset.readers import names
-from tf_image_classification.dataset.readers.csv_text import SUFFIXES
-from tf_image_classification.dataset.readers.pixel_files import has_cifar, has_idx
-from tf_image_classification.errors import DataError
+from tf_image_classification.dataset.readers.kinds import (
+    CIFAR,
+    CSV,
+    FOLDER,
+    IDX,
+    PARQUET,
+    TAR,
+    TFDS,
+    TFRECORD,
+    Source,
+    advice_for,
+    kind_of_name,
+)
+from tf_image_classification.dataset.readers.shard_checks import check_shards
+from tf_image_classification.errors import DataError, counted
 from tf_image_classification.system import files
 
-FOLDER, CSV, TFRECORD, TAR, PARQUET, IDX, CIFAR, TFDS = (
-    *("folder", "csv", "tfrecord", "tar", "parquet", "idx", "cifar", "tfds"),
-)
 _TFDS_PREFIX = "tfds:"
-_TARS = (".tar", ".tar.gz", ".tgz")
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What patterns name.
-
-    Attributes:
-        kind: kind of source, such as FOLDER.
-        paths: its files or folders.
-        parts: by path the part of the data set that it holds; empty where the paths say nothing.
-        root: the folder that holds the parts, if one path named them all; else "".
-    """
-
-    kind: str
-    paths: Sequence[str]
-    parts: Sequence[str] = ()
-    root: str = ""
+_OF_IMAGES = frozenset({"image", "images", "img", "imgs", "jpegimages"})
+_OF_ANNOTATIONS = frozenset({"annotations", "annotation", "labels", "masks", "segmentations"})
 
 
 def find_source(patterns: Sequence[str], option: str) -> Source:
-    """The files or folders that patterns name, and of which kind they are.
+    """The files or folders that patterns name, and their kind.
+
+    Args:
+        patterns: paths, or patterns with ``*``, ``?``, ``[...]``, ``{000..012}`` or ``{a,b}``; or
+            ``tfds:NAME``.
+        option: the setting that names them, for messages.
 
     Raises:
         DataError: nothing is named, shards are missing, or things of different kinds are named.
@@ -51,7 +49,12 @@ def find_source(patterns: Sequence[str], option: str) -> Source:
         )
     if any(pattern.startswith(_TFDS_PREFIX) for pattern in patterns):
         return Source(TFDS, [pattern.removeprefix(_TFDS_PREFIX) for pattern in patterns])
-    paths = files.expand_patterns(patterns, option=option)
+    expanded = [
+        each
+        for pattern in patterns
+        for each in (expand_braces(pattern) if _has_braces(pattern) else [pattern])
+    ]
+    paths = files.expand_patterns(expanded, option=option)
     found = [_source_at(path) for path in paths]
     kinds = {source.kind for source in found}
     if len(kinds) > 1:
@@ -62,8 +65,34 @@ def find_source(patterns: Sequence[str], option: str) -> Source:
         [part for source in found for part in source.parts],
         found[0].root if len(found) == 1 else "",
     )
-    _check_shards(whole, option)
+    check_shards(whole, option)
     return whole
+
+
+def _has_braces(pattern: str) -> bool:
+    return "{" in pattern and not files.exists(os.path.expanduser(pattern))
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """The patterns that braces stand for, as in a shell and in WebDataset's names of shards.
+
+    Example:
+        >>> expand_braces("set-{08..10}.tar")
+        ['set-08.tar', 'set-09.tar', 'set-10.tar']
+        >>> expand_braces("{a,b}.csv")
+        ['a.csv', 'b.csv']
+    """
+    match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
+    if match is None:
+        return [pattern]
+    first, last, words = match.groups()
+    choices = (
+        [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+        if words is None
+        else words.split(",")
+    )
+    start, end = pattern[: match.start()], pattern[match.end() :]
+    return [each for choice in choices for each in expand_braces(f"{start}{choice}{end}")]
 
 
 def _source_at(path: str) -> Source:
@@ -73,23 +102,18 @@ def _source_at(path: str) -> Source:
     inside = [entry for entry in files.scan_folder(path) if not _is_system(entry.name)]
     names_inside = [entry.name for entry in inside if not entry.is_folder]
     folders = [entry.name for entry in inside if entry.is_folder]
-    if has_idx(names_inside):
-        return Source(IDX, [path])
-    if has_cifar(names_inside):
-        return Source(CIFAR, [path])
+    of_kind: dict[str, list[str]] = {}
+    for name in names_inside:
+        of_kind.setdefault(kind_of_name(name), []).append(name)
+    for kind in (IDX, CIFAR):
+        if kind in of_kind:
+            return Source(kind, [path])
     if folders:
         return _source_of_folders(path, folders, names_inside)
-    for kind, is_of_kind in (
-        (TFRECORD, lambda name: ".tfrecord" in name.lower()),
-        (PARQUET, lambda name: name.lower().endswith(".parquet")),
-        (TAR, lambda name: name.lower().endswith(_TARS)),
-    ):
-        chosen = [name for name in names_inside if is_of_kind(name)]
-        if chosen:  # labels.txt and the like may lie beside them
-            return _source_of_files(kind, path, chosen)
-    tables = [
-        n for n in names_inside if n.lower().endswith(SUFFIXES) and names.part_of_file_name(n)
-    ]
+    for kind in (TFRECORD, PARQUET, TAR):
+        if kind in of_kind:  # labels.txt and the like may lie beside them
+            return _source_of_files(kind, path, of_kind[kind])
+    tables = list(filter(names.part_of_file_name, of_kind.get(CSV, ())))
     if len(tables) > 1:
         return _source_of_files(CSV, path, tables)
     sharded = [name for name in names_inside if re.search(r"-\d+-of-\d+", name)]
@@ -110,9 +134,11 @@ def _source_of_folders(path: str, folders: Sequence[str], beside: Sequence[str])
     if not is_divided:
         if len(folders) == 1 and not of_parts:
             _refuse_wrapped(path, folders[0])
+        _refuse_annotated(path, folders)
         _refuse_parts_inside(path, folders)
-        tables = [name for name in beside if name.lower().endswith(SUFFIXES)]
-        of_tables = [name for name in tables if names.part_of_file_name(name)]
+        of_tables = [
+            name for name in beside if kind_of_name(name) == CSV and names.part_of_file_name(name)
+        ]
         if len(of_tables) > 1 and not _has_class_folders(path, folders):
             return _source_of_files(CSV, path, of_tables)
         return Source(FOLDER, [path])
@@ -126,7 +152,7 @@ def _source_of_folders(path: str, folders: Sequence[str], beside: Sequence[str])
         evaluation = next(n for n in of_parts if names.part_role(n) != names.TRAIN)
         raise DataError(
             f"{path} holds {' and '.join(of_parts)}, parts of a data set, but also "
-            f"{', '.join(also[:3])}, so it may mean different things. Name what is meant, such as "
+            f"{', '.join(also[:3])}, so it may mean different things. Name what is meant, e.g. "
             f"--train_metadata {train} --eval_metadata {files.join(path, evaluation)}."
         )
     inner = [_source_at(files.join(path, name)) for name in of_parts]
@@ -142,18 +168,41 @@ def _source_of_folders(path: str, folders: Sequence[str], beside: Sequence[str])
 
 
 def _has_class_folders(path: str, folders: Sequence[str]) -> bool:
-    """Whether several folders hold images, or folders: one of images may be what tables name."""
+    """Whether two folders or more hold files; a single one may hold the images of tables."""
     return sum(1 for name in folders if files.list_folder(files.join(path, name))) > 1
 
 
 def _refuse_wrapped(path: str, folder: str) -> None:
-    """Say so where the data set lies one folder deeper, as unpacked archives have it."""
+    """Refuse a folder whose data set lies one folder deeper, as in unpacked archives."""
     inner = files.join(path, folder)
-    inside = [e.name for e in files.scan_folder(inner) if e.is_folder and not _is_system(e.name)]
-    if len(inside) > 1:
+    inside = [entry for entry in files.scan_folder(inner) if not _is_system(entry.name)]
+    folders = [entry.name for entry in inside if entry.is_folder]
+    packed = [
+        entry.name for entry in inside if kind_of_name(entry.name) in (TFRECORD, PARQUET, TAR)
+    ]
+    for found, what in ((folders, "folder"), (packed, "file")):
+        if len(found) > (found is folders):
+            raise DataError(
+                f"{path} holds only the folder {folder}, which holds {counted(len(found), what)} "
+                f"({', '.join(found[:3])}{', ...' if len(found) > 3 else ''}). Name {inner}."
+            )
+
+
+def _refuse_annotated(path: str, folders: Sequence[str]) -> None:
+    """Refuse sets for detection and segmentation, whose folders are no classes."""
+    annotations = [name for name in folders if name.lower() in _OF_ANNOTATIONS]
+    if not annotations:
+        return
+    of_images = [name for name in folders if name.lower() in _OF_IMAGES]
+    inside = files.list_folder(files.join(path, annotations[0]))
+    are_texts = inside and all(name.lower().endswith((".json", ".xml", ".txt")) for name in inside)
+    if of_images or are_texts:
+        others = [name for name in folders if name not in annotations]
         raise DataError(
-            f"{path} holds only the folder {folder}, which holds {len(inside)} folders "
-            f"({', '.join(inside[:3])}{', ...' if len(inside) > 3 else ''}). Name {inner} instead."
+            f"{path} holds {', '.join([*annotations[:1], *others[:2]])}, as data sets for "
+            "detection or segmentation do: boxes or masks, no class for each image. Expected a "
+            "folder of images for each class, or a CSV with a header of URIs and label: write one "
+            f"from the files in {annotations[0]}."
         )
 
 
@@ -176,7 +225,7 @@ def _source_of_files(kind: str, folder: str, found: Sequence[str]) -> Source:
     if are_parts and not all(parts):
         known = ", ".join(sorted(set(filter(None, parts))))
         raise DataError(
-            f"{folder}: the names of some files say which part of the data set they hold "
+            f"{folder}: the names of some files name the part of the data set that they hold "
             f"({known}), but not that of {found[parts.index('')]}. Rename it, or name the files "
             "with a pattern."
         )
@@ -185,29 +234,23 @@ def _source_of_files(kind: str, folder: str, found: Sequence[str]) -> Source:
 
 
 def _kind_of_file(path: str) -> str:
-    lower = path.lower()
-    if lower.endswith(_TARS):
-        return TAR
-    if lower.endswith(".parquet"):
-        return PARQUET
-    if ".tfrecord" in lower:
-        return TFRECORD
-    if lower.endswith(SUFFIXES):
-        return CSV
+    folder, _, name = path.rpartition("/")
+    kind = kind_of_name(name)
+    if kind == IDX or (kind == CIFAR and not _is_record_file(path)):
+        raise DataError(
+            f"{path} is one file of {kind.upper()} data. Name the folder that holds all of them: "
+            f"{folder or '.'}."
+        )
+    if kind:
+        return TFRECORD if kind == CIFAR else kind
     if names.is_image_name(path):
         raise DataError(
             f"{path} is a single image. Name the folder that holds a folder for each class, or a "
             "CSV of images."
         )
-    advice = {
-        (".zip", ".7z", ".rar"): "Unpack it and name the folder",
-        (".xlsx", ".xls", ".ods"): "Save it as CSV",
-        (".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml"): "Write a CSV of images and labels",
-        (".npz", ".npy", ".mat", ".h5", ".hdf5", ".pkl"): "Write the images as files or records",
-    }
-    for endings, what in advice.items():
-        if lower.endswith(endings):
-            raise DataError(f"{path} cannot be read as a source of examples. {what}.")
+    advice = advice_for(name)
+    if advice:
+        raise DataError(f"{path} cannot be read as a source of examples. {advice}")
     return TFRECORD  # by its content, which its reader checks
 
 
@@ -219,71 +262,3 @@ def _is_record_file(path: str) -> bool:
     except DataError:
         return False
     return True
-
-
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """What ``dataset.json`` says of the records beside it.
-
-    Attributes:
-        path: the file.
-        paths: names of the records' files.
-        num_examples: by part its number of examples.
-    """
-
-    path: str
-    paths: Sequence[str]
-    num_examples: Mapping[str, int]
-
-
-def read_descriptions(folder: str) -> list[Description]:
-    """What the files ``dataset.json`` of a folder promise, as ``tfic convert`` has written them."""
-    found = []
-    for name in files.list_folder(folder or ".", missing_ok=True):
-        if not re.fullmatch(r"dataset.*\.json", name):
-            continue
-        path = files.join(folder, name)
-        try:
-            told = files.read_json(path)
-            found.append(Description(path, list(told["paths"]), dict(told["num_examples"])))
-        except (KeyError, TypeError, ValueError):
-            continue  # of another program
-    return found
-
-
-def _group(shard: str) -> str:
-    """What the names of the shards of one set have in common."""
-    return re.sub(r"\d+-of-", "-of-", shard)
-
-
-def _check_shards(source: Source, option: str) -> None:
-    """Refuse sets of shards of which some are gone.
-
-    Those that are there and were not named may be left out on purpose.
-
-    Raises:
-        DataError: files that the names of others promise are not there.
-    """
-    if source.kind not in (TFRECORD, TAR, PARQUET):
-        return
-    of_folder: dict[str, list[str]] = {}
-    for path in source.paths:
-        folder, _, name = path.rpartition("/")
-        of_folder.setdefault(folder, []).append(name)
-    for folder, found in of_folder.items():
-        groups = {_group(name) for name in found}
-        told = [d.paths for d in read_descriptions(folder)]
-        promised = [name for paths in told for name in paths if _group(name) in groups]
-        if not promised and not names.missing_shards(found):
-            continue
-        there = files.list_folder(folder or ".")
-        # A conversion writes no shard whose images are all refused, and lists those it has written.
-        missing = {*promised} - {*there} if promised else names.missing_shards(there)
-        gone = sorted(name for name in missing if _group(name) in groups)
-        if gone:
-            more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
-            raise DataError(
-                f"{option}: {len(gone)} of the shards in {folder or '.'} are missing: "
-                f"{', '.join(gone[:3])}{more}. Bring them back; to go on without them, rename the "
-                "others so that their names promise no more files."
-            )

@@ -1,47 +1,40 @@
-"""Tar files in WebDataset's convention: members of one key are one example."""
+"""Tar files in WebDataset's convention: members of one key form one example."""
 
 from __future__ import annotations
 
 import json
 import tarfile
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 from tf_image_classification.dataset.readers import names
 from tf_image_classification.dataset.readers.columns import whole_number
+from tf_image_classification.dataset.readers.kinds import TAR, ReadOptions, Source
 from tf_image_classification.dataset.readers.listing import (
     LABEL,
     LeftOut,
     Listing,
     unpacked_stream,
 )
-from tf_image_classification.dataset.readers.packed import Packed, damaged, each_file
+from tf_image_classification.dataset.readers.packed import Packed, damaged
 from tf_image_classification.errors import DataError
 
 _TEXTS = ("cls", "txt", "json")
 
 
-def read_tars(paths: Sequence[str], parts: Sequence[str] = ()) -> Listing:
+def read(source: Source, options: ReadOptions) -> Listing:
     """The images of tar files, with classes (``.cls``), texts (``.txt``) and columns (``.json``).
 
-    Args:
-        paths: the files, plain or compressed by GZIP.
-        parts: by path the part of the data set that it holds, if the paths are such parts.
-
     Raises:
-        DataError: a file is no tar file, or what it says of an image cannot be read.
+        DataError: a file is no tar file, or a class or column of an image cannot be read.
     """
     found = Packed()
-
-    def read(path: str, part: str) -> None:
+    for path, part in source.paths_with_parts():
         try:
             _read_tar(path, part, found)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise damaged(path, "a tar file", error) from error
-
-    each_file(paths, parts, read)
-    return found.listing("tar", "bytes", texts=("text",))
+    return found.listing(TAR, "bytes", texts=("text",))
 
 
 def _read_tar(path: str, part: str, found: Packed) -> None:
@@ -67,7 +60,7 @@ def _read_tar(path: str, part: str, found: Packed) -> None:
                     found.left_out.append(LeftOut(where, _why_not(base)))
                     continue
                 data = tar.extractfile(content).read()  # type: ignore[union-attr]
-                columns.setdefault(key, {}).update(_said_of_image(ending, data, where))
+                columns.setdefault(key, {}).update(_columns_of_member(ending, data, where))
             elif key in images:
                 reason = f"its key has an image already, {images[key][0]}"
                 found.left_out.append(LeftOut(where, reason, is_damaged=True))
@@ -95,21 +88,21 @@ def _why_not(name: str) -> str:
     return "neither image, class nor JSON" if "not the name" in reason else reason
 
 
-def _said_of_image(ending: str, data: bytes, where: str) -> dict[str, Any]:
-    """What a member of a tar file says of the image of its key."""
+def _columns_of_member(ending: str, data: bytes, where: str) -> dict[str, Any]:
+    """The columns that a member of a tar file adds to the image of its key."""
     try:
         text = data.decode().strip()
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     if ending == "json":
-        return _said_in_json(text, where)
+        return _columns_of_json(text, where)
     if ending == "txt":
         return {"text": text}
     number = whole_number(text)
     return {LABEL: text if number is None else number}
 
 
-def _said_in_json(text: str, where: str) -> dict[str, Any]:
+def _columns_of_json(text: str, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:

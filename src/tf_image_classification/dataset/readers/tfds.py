@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
+from tf_image_classification.dataset.readers import record_files
+from tf_image_classification.dataset.readers.kinds import TFDS, TFRECORD, ReadOptions, Source
 from tf_image_classification.dataset.readers.listing import LABEL, Listing
-from tf_image_classification.dataset.readers.record_files import read_records
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.labels import Value
 
 
-def read_tfds(data_sets: Sequence[str]) -> Listing:
+def read(source: Source, options: ReadOptions) -> Listing:
     """The examples of one data set.
 
     Raises:
         ConfigError: TensorFlow Datasets is not installed.
-        DataError: several data sets are named.
+        DataError: two data sets are named.
     """
-    if len(data_sets) != 1:
-        raise DataError(f"Expected one data set, not {', '.join(data_sets)}.")
-    name = data_sets[0]
+    if len(source.paths) != 1:
+        raise DataError(f"Expected one data set, not {', '.join(source.paths)}.")
+    name = source.paths[0]
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -32,12 +32,15 @@ def read_tfds(data_sets: Sequence[str]) -> Listing:
     named = [
         (str(path), split) for split, info in builder.info.splits.items() for path in info.filepaths
     ]
-    listing = read_records([path for path, _ in named], [split for _, split in named])
+    listing = record_files.read(
+        Source(TFRECORD, [path for path, _ in named], [split for _, split in named]), options
+    )
     class_names = getattr(builder.info.features.get(LABEL), "names", None)
+    listing = dataclasses.replace(listing, kind=TFDS)
     if not class_names or LABEL not in listing.columns:
-        return dataclasses.replace(listing, kind="tfds")
+        return listing
     labels: list[Value] = [
         class_names[value] if isinstance(value, int) else value for value in listing.columns[LABEL]
     ]
     columns = {**listing.columns, LABEL: labels}
-    return dataclasses.replace(listing, kind="tfds", columns=columns)
+    return dataclasses.replace(listing, columns=columns)

@@ -13,15 +13,16 @@ from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels import Label
 from tf_image_classification.labels.schema import KINDS, kind_named
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import Sources
+from tf_image_classification.workflows.setup.run_data import given_class_names
 
 _FROM_SCRATCH = "none"
 
 
 def backbone_settings(settings: Settings) -> Settings:
-    """The settings of a run without a spec: pretrained, at the network's own size, by recipe.
+    """The settings of a run without a spec: pretrained weights, the network's image size, a recipe.
 
-    What was given stays. ``checkpoint_path none`` starts from scratch.
+    Options that the user gave stay. ``checkpoint_path none`` trains from scratch.
 
     Raises:
         ConfigError: there is no such backbone.
@@ -36,32 +37,30 @@ def backbone_settings(settings: Settings) -> Settings:
     return settings.with_choices(choices, "backbone")
 
 
-def make_backbone_spec(settings: Settings, cache_dir: str) -> BackboneSpec:
-    """The spec for a run without one; its labels are those of the model folder, or of the data.
+def make_backbone_spec(settings: Settings, sources: Sources | None = None) -> BackboneSpec:
+    """The spec of a run without one, with the labels of the model folder or of the data.
 
     Args:
         settings: all settings.
-        cache_dir: folder for indexes and unpacked records.
+        sources: sources that are found already, and gets those that are found here.
 
     Raises:
         ConfigError: there are no training examples to take labels from.
-        DataError: they have no labels that can be told by themselves.
+        DataError: labels cannot be inferred from them.
     """
-    return BackboneSpec(_labels(settings, cache_dir), settings.backbone_spec)
+    return BackboneSpec(_labels(settings, sources or Sources()), settings.backbone_spec)
 
 
-def _labels(settings: Settings, cache_dir: str) -> list[Label]:
-    record = ModelFolder(settings.run.model_dir).read_manifest()
-    if record is not None:
-        return list(record.schema.labels)
+def _labels(settings: Settings, sources: Sources) -> list[Label]:
+    manifest = ModelFolder(settings.run.model_dir).read_manifest()
+    if manifest is not None:
+        return list(manifest.schema.labels)
     if not settings.data.train_metadata:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
-    listing, _ = run_data.read_listing(
-        settings.data.train_metadata, "train_metadata", settings, cache_dir
-    )
+    listing, _ = sources.find(settings.data.train_metadata, "train_metadata", settings)
     return find_labels(
         listing,
-        depths={name: len(names) for name, names in run_data.given_class_names(settings).items()},
+        depths={name: len(names) for name, names in given_class_names(settings).items()},
         columns=settings.backbone_spec.label_columns,
         kinds=_kinds(settings.backbone_spec.label_kinds),
     )

@@ -1,4 +1,4 @@
-"""What the settings ask of a model's batch normalisation, and whether its averages will be fit.
+"""Batch normalisation of a run: frozen or not, its momentum, and whether its averages converge.
 
 print(set_up(model, settings, train_steps=80, has_warm_start=True))
 print(warning(model, train_steps=80))
@@ -24,7 +24,7 @@ _LONGEST = 0.9
 def set_up(
     model: keras.Model, settings: Settings, *, train_steps: int, has_warm_start: bool
 ) -> str:
-    """Let the model's batch normalisation work as the settings say; a sentence on what was chosen.
+    """Apply the settings to the model's batch normalisation; returns a note on the chosen momentum.
 
     Averages that come with weights belong to other images and other weights. Where the run is too
     short for a layer's momentum to replace them, evaluations would normalise by them to a good
@@ -44,7 +44,7 @@ def set_up(
     momentum = settings.model.batch_norm_momentum
     for option in ("sync_batch_norm", "freeze_batch_norm", "batch_norm_momentum"):
         is_asked = values[option] is not None and values[option] is not False
-        if is_asked and not layers and settings.origin(option) != "recipe":
+        if is_asked and not layers and settings.is_chosen(option):
             raise ConfigError(
                 f"{option} has no effect: the model has no keras.layers.BatchNormalization. "
                 "Remove it."
@@ -78,25 +78,25 @@ def _fitting_momentum(updates: int) -> float:
 
 
 def warning(model: keras.Model, train_steps: int, updates_a_step: int = 1) -> str:
-    """That averages will still be initial values to a good part, and what to do; else nothing.
+    """A warning that the moving averages will still be dominated by initial values, or "".
 
     Training uses each batch's own mean and variance, evaluations their moving averages, which begin
-    as 0 and 1 and keep a share ``momentum`` of that at each update: a model that is right in
+    as 0 and 1 and keep the fraction ``momentum`` of that at each update: a model that is right in
     training can be no better than chance in evaluations.
 
     Args:
-        model: as it begins.
+        model: before its first step.
         train_steps: of the whole run.
         updates_a_step: parts that a batch is computed in.
     """
     momentum = max((each.momentum for each in _layers(model) if _is_initial(each)), default=0.0)
-    share = momentum ** (train_steps * updates_a_step)
-    if share <= _MOST_INITIAL:
+    fraction = momentum ** (train_steps * updates_a_step)
+    if fraction <= _MOST_INITIAL:
         return ""
     enough = math.ceil(math.log(_MOST_INITIAL) / math.log(momentum) / updates_a_step)
     return (
         "WARNING: evaluations will be worse than the model. They take the moving averages of batch "
-        f"normalisation, of which {share:.0%} will be initial values after {train_steps} steps "
+        f"normalisation, of which {fraction:.0%} will be initial values after {train_steps} steps "
         f"with momentum {momentum:g}. Use --batch_norm_momentum "
         f"{_fitting_momentum(train_steps * updates_a_step):g}, or {enough} steps."
     )

@@ -1,4 +1,4 @@
-"""What would waste a run and is told of its images in seconds; ``tfic inspect`` tells the rest."""
+"""Cheap pre-flight checks of the data: class counts, leakage, black 16-bit PNGs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError
 from tf_image_classification.workflows.setup.png16_range import check_png16
@@ -20,7 +20,7 @@ MOST_LEAKED = 0.05
 """Share of the evaluation images that may be in the training set before the run is refused."""
 
 _SAME_SET = (
-    "The evaluation set is the training set: its figures say nothing about new images. Give other "
+    "The evaluation set is the training set: its metrics do not measure generalization. Give other "
     "examples to --eval_metadata for that."
 )
 _MOST_COMPARED = 20_000  # images whose length another one has
@@ -29,7 +29,7 @@ _AT_ONCE = 64
 
 @dataclasses.dataclass(frozen=True)
 class DataCheck:
-    """What was found.
+    """The result of the pre-flight checks.
 
     Attributes:
         counts: by name, for the model folder.
@@ -44,11 +44,10 @@ def check_data(data: Data) -> DataCheck:
     """Count the classes, and look for evaluation images that are in the training set too.
 
     Only images in local files of their own are compared, byte for byte. The training set itself
-    may be evaluated; that is only told. 16-bit PNGs are looked at too.
+    may be evaluated; that is a note, not an error. 16-bit PNGs are checked too.
 
     Raises:
-        DataError: so many are, of another set, that the figures would say nothing; or 16-bit PNGs
-            would be black.
+        DataError: too many images of another set are duplicates; or 16-bit PNGs would be black.
     """
     sources = {"train": _table(data.train), "eval": _table(data.evaluation)}
     counts: dict[str, Any] = {
@@ -71,25 +70,25 @@ def check_data(data: Data) -> DataCheck:
         return DataCheck(counts, notes)
     text = (
         f"{len(leaked)} of {evaluation.num_examples} evaluation images are in the training set "
-        f"too, byte for byte, such as {evaluation.locate(leaked[0])}"
+        f"too, byte for byte, e.g. {evaluation.locate(leaked[0])}"
     )
     if len(leaked) > MOST_LEAKED * evaluation.num_examples:
         raise DataError(
-            f"{text}. The figures would be too good. Remove them from one of the sets (tfic "
+            f"{text}. The metrics would be too good. Remove them from one of the sets (tfic "
             "inspect lists them), or add --noinspect to go on."
         )
     return DataCheck(counts, (*notes, f"{text}. Remove them from one of the sets."))
 
 
 def _check_png16(data: Data) -> tuple[str, ...]:
-    inputs = {"train_metadata": data.train, "eval_metadata": data.evaluation}
-    found = (check_png16(i, option) for option, i in inputs.items() if isinstance(i, Pipeline))
+    sources = {"train_metadata": data.train, "eval_metadata": data.evaluation}
+    pipelines = {option: s.as_pipeline for option, s in sources.items() if s is not None}
+    found = (check_png16(p, option) for option, p in pipelines.items() if p is not None)
     return tuple(note for notes in found for note in notes)
 
 
-def _table(given: Any) -> Table | None:
-    source = getattr(given, "source", None)
-    return source if isinstance(source, Table) else None
+def _table(source: BatchSource | None) -> Table | None:
+    return source.table if source is not None else None
 
 
 def _class_counts(data: Data, table: Table) -> dict[str, dict[str, int]]:
@@ -102,7 +101,7 @@ def _class_counts(data: Data, table: Table) -> dict[str, dict[str, int]]:
 
 
 def _leaked(train: Table, evaluation: Table) -> list[int] | None:
-    """Numbers of evaluation images whose bytes a training image has; None where nobody can tell."""
+    """Indices of evaluation images that are byte-identical to a training image; None if unknown."""
     if not (len(train.sizes) and len(evaluation.sizes)):
         return None
     shared = np.intersect1d(train.sizes, evaluation.sizes)

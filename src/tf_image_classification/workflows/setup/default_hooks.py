@@ -1,4 +1,4 @@
-"""The hooks that every run has, and when they act, from the settings."""
+"""The default hooks of a run and their triggers, from the settings."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import keras
 
 from tf_image_classification import hooks
 from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.readers import LeftOut
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.hooks import Every, Hook, Run
+from tf_image_classification.hooks import EvaluatedRun, EvaluationHook, Every, Hook, Run
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.metrics.confusion import draw_confusion_matrix
-from tf_image_classification.metrics.streaming import higher_is_better
+from tf_image_classification.metrics.metric_direction import higher_is_better
 from tf_image_classification.model_folder import ModelFolder, evaluation_line
 from tf_image_classification.system import files
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.input_wait import InputWaitHook
 
 if TYPE_CHECKING:
-    from tf_image_classification.dataset.pipeline.pipeline import BadImage
+    from tf_image_classification.dataset.pipeline.bad_images import BadImage
     from tf_image_classification.workflows.setup.run_data import Data
 
 
@@ -30,30 +30,29 @@ _MOST_LINES = 5  # for bad images that are found together
 
 
 def all_hooks(
-    settings: Settings,
+    context: RunContext,
     data: Data,
-    folder: ModelFolder,
     own: Sequence[Any] = (),
     *,
     is_evaluated_apart: bool = False,
 ) -> list[Hook]:
-    """The hooks of a training in the order in which they are called; ``own`` may hold callbacks.
+    """The hooks of a training in calling sequence; ``own`` may hold Keras callbacks.
 
     With an evaluator task a checkpoint is saved wherever an evaluation is wanted.
 
-    Saving comes last, after the caller's own hooks, so that a checkpoint holds what they remember
-    of the step, and what they did before the first one.
+    Saving comes last, after the caller's own hooks, so that a checkpoint holds their state.
     """
+    settings = context.settings
     found: list[Hook] = [hooks.NonFiniteLossHook()]
     if settings.run.progress:
         found.append(hooks.ProgressHook())
-    if isinstance(data.train, Pipeline):
-        found.append(InputWaitHook(data.train))
+    if data.train is not None and data.train.as_pipeline is not None:
+        found.append(InputWaitHook(data.train.as_pipeline))
     found += summary_hooks(settings)
     every = settings.checkpoints.save_summary_steps
     found += [hooks.tracker_hook(t, Every(steps=every)) for t in settings.checkpoints.trackers]
     if data.evaluation is not None:
-        record, best = evaluation_hooks(settings, folder)
+        record, best = evaluation_hooks(context)
         patience = settings.training.early_stopping_patience
         stopping = [hooks.EarlyStoppingHook(*best_metric(settings), patience)] if patience else []
         found += [record, *stopping, best]
@@ -64,14 +63,15 @@ def all_hooks(
 
 
 def summary_hooks(settings: Settings) -> list[Hook]:
-    """What writes the TensorBoard logs, if they are wanted."""
+    """The hook that writes TensorBoard logs, unless they are switched off."""
     steps = settings.checkpoints.save_summary_steps
     return [hooks.SummaryHook(Every(steps=steps))] if steps else []
 
 
-def evaluation_hooks(settings: Settings, folder: ModelFolder) -> tuple[Hook, Hook]:
-    """What records an evaluation, and what keeps the best checkpoint."""
-    record = EvaluationRecordHook(folder, settings.evaluation.output_cm_folder)
+def evaluation_hooks(context: RunContext) -> tuple[EvaluationHook, EvaluationHook]:
+    """The hook that records evaluations, and the one that keeps the best checkpoint."""
+    settings = context.settings
+    record = EvaluationRecordHook(context.folder, settings.evaluation.output_cm_folder)
     return record, hooks.BestCheckpointHook(*best_metric(settings))
 
 
@@ -130,15 +130,15 @@ def best_metric(settings: Settings) -> tuple[str, bool]:
     The default is the loss: every evaluation has it, whatever metrics the spec gives.
 
     Raises:
-        ConfigError: the direction of a metric cannot be told from its name.
+        ConfigError: the direction of a metric cannot be inferred from its name.
     """
     name = settings.evaluation.best_metric or "loss"
     mode = settings.evaluation.best_mode
     return name, higher_is_better(name) if mode == "auto" else mode == "max"
 
 
-class EvaluationRecordHook(Hook):
-    """Writes every evaluation as a line of ``metrics.jsonl``, and confusion matrices as pictures.
+class EvaluationRecordHook(EvaluationHook):
+    """Appends every evaluation to ``metrics.jsonl`` and draws confusion matrices.
 
     Attributes:
         folder: the model folder.
@@ -149,12 +149,12 @@ class EvaluationRecordHook(Hook):
         self.folder = folder
         self.picture_folder = picture_folder
 
-    def begin(self, run: Any) -> None:
-        """See that the folder for pictures can be written, before a training is spent on them."""
+    def begin(self, run: EvaluatedRun) -> None:
+        """Create the folder for confusion matrices; fails before the training if it cannot."""
         if self.picture_folder:
             files.make_folder(self.picture_folder)
 
-    def after_evaluation(self, run: Any, evaluation: Any) -> None:
+    def after_evaluation(self, run: EvaluatedRun, evaluation: Any) -> None:
         """Write them."""
         line = evaluation_line(run.step, evaluation.num_examples, evaluation.metrics)
         self.folder.write_evaluations([*self.folder.evaluations(), line])
@@ -174,11 +174,11 @@ def write_confusion_pictures(folder: str, schema: LabelSchema, evaluation: Any) 
 
 
 class BadImageList:
-    """Keeps the list of skipped images in the model folder.
+    """The list of skipped images in the model folder.
 
     Attributes:
         folder: the model folder.
-        rank: the number of the worker that finds them; each has a list of its own.
+        rank: of the worker that found them; each worker has its own list.
     """
 
     def __init__(self, folder: ModelFolder, rank: int = 0) -> None:
@@ -187,7 +187,7 @@ class BadImageList:
         self._found: dict[str, str] = {}
 
     def __call__(self, bad_images: Sequence[BadImage | LeftOut]) -> None:
-        """Take note of these images."""
+        """Add these images."""
         new = {bad.where: bad.reason for bad in bad_images if bad.where not in self._found}
         self._found |= new
         known = {line["where"]: line["reason"] for line in self.folder.read_bad_images(self.rank)}

@@ -1,4 +1,4 @@
-"""What a process needs before it computes: TensorFlow, the other workers, a folder for caches."""
+"""The environment of a process: TensorFlow, the other workers, the cache folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tf_image_classification import keras_settings
 from tf_image_classification.config import Settings
 from tf_image_classification.distributed import cluster_spec
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.system import files
+from tf_image_classification.system import faults
 
 if TYPE_CHECKING:
     from tf_image_classification.distributed.workers import Workers
@@ -39,15 +39,15 @@ def join(settings: Settings) -> Workers:
 
 
 def prepare_tensorflow(settings: Settings) -> None:
-    """Import TensorFlow and make it as exact as the settings say; check that Keras fits.
+    """Import TensorFlow, set its determinism, and check how Keras is configured.
 
     Raises:
-        ConfigError: TensorFlow is not installed, or Keras is set to what this package cannot use.
+        ConfigError: TensorFlow is not installed, or Keras is configured incompatibly.
         DataError: there is no room for temporary files, which TensorFlow needs to read functions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    files.check_temporary()
-    files.allow_open_files()
+    faults.check_temporary()
+    faults.allow_open_files()
     try:
         import tensorflow as tf
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A training set that has a part for evaluation: its own evaluation set, where none is given.
+"""The evaluation split of a divided training set, used if no evaluation set is given.
 
 settings = with_own_evaluation(settings)      # --train_metadata pets, with pets/train and pets/val
 """
@@ -12,7 +12,7 @@ ORIGIN = "train_metadata"
 
 
 def with_own_evaluation(settings: Settings) -> Settings:
-    """The settings, with the evaluation part of the training set where no evaluation set is given.
+    """The settings, with the training set's evaluation split if no evaluation set is given.
 
     Raises:
         DataError: the training set cannot be found, or is divided ambiguously.

@@ -1,4 +1,4 @@
-"""Fitting a network's outputs to its features before the whole of it is trained.
+"""Head initialisation: the output layers are fitted to a network's features before fine-tuning.
 
 Kumar et al. (arXiv 2202.10054) show why: outputs that start at random spoil the features that a
 warm start has brought. The features of the training images are computed once and kept.
@@ -17,17 +17,15 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.batches import outputs_of
-from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.distribute import Feed
-from tf_image_classification.dataset.table import Table
-from tf_image_classification.distributed.workers import Workers
+from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec, source_digest
+from tf_image_classification.estimator_specs import source_digest
 from tf_image_classification.export.layer_calls import watched_layers
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.run_data import Data
 
 _OUTPUTS = "logits"
@@ -36,15 +34,8 @@ _FOLDS = 3
 _MOST_EXAMPLES_TO_CHOOSE = 5_000
 
 
-def fit_outputs(
-    spec: EstimatorSpec,
-    settings: Settings,
-    data: Data,
-    model: keras.Model,
-    workers: Workers,
-    cache_dir: str,
-) -> str:
-    """Set the output layers of a model by regression on its features; says what was done.
+def fit_outputs(context: RunContext, data: Data, model: keras.Model) -> str:
+    """Fit the output layers of a model by regression on its features; returns a summary.
 
     The first worker computes and fits; all take its numbers, so that they start alike. Class labels
     get a multinomial logistic regression whose strength is chosen by cross-validation, several
@@ -52,25 +43,22 @@ def fit_outputs(
     regression; missing labels are left out.
 
     Args:
-        spec: the spec, whose preprocessing for evaluation is used.
-        settings: the settings.
+        context: the run; images are preprocessed as for evaluation, features are cached.
         data: the examples.
         model: the model with the weights of its warm start.
-        workers: those that train together.
-        cache_dir: where the features are kept.
 
     Raises:
         ConfigError: the model has no linear outputs called ``logits`` on one set of features, or
             the examples cannot be read by number.
     """
+    workers = context.workers
     layers = output_layers(model, data.schema.names)
-    source = getattr(data.train, "source", None)
-    if not isinstance(source, Table):
+    if data.train is None or data.train.table is None:
         raise ConfigError("head_phase needs examples by number: use input_mode indexed.")
     weights = [np.zeros(v.shape) for layer in layers.values() for v in layer.weights]
     text = ""
     if workers.is_writer:
-        features, columns = _features(spec, settings, data, model, layers, cache_dir)
+        features, columns = _features(context, data, model, layers)
         weights, scores = [], []
         for label in data.schema:
             known = columns[f"present:{label.name}"]
@@ -108,15 +96,11 @@ def output_layers(model: keras.Model, names: tuple[str, ...]) -> dict[str, keras
 
 
 def _features(
-    spec: EstimatorSpec,
-    settings: Settings,
-    data: Data,
-    model: keras.Model,
-    layers: dict[str, keras.layers.Dense],
-    cache_dir: str,
+    context: RunContext, data: Data, model: keras.Model, layers: dict[str, keras.layers.Dense]
 ) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
     """The features [n, D] of all training images, and their labels with whether they are known."""
     assert data.train is not None
+    spec, settings = context.spec, context.settings
     digest = hashlib.sha256()
     of_outputs = {id(variable) for layer in layers.values() for variable in layer.variables}
     for variable in model.variables:
@@ -127,11 +111,11 @@ def _features(
     preprocessing = (source_digest(spec), own, how)
     made_from = (data.train.fingerprint, preprocessing, settings.model.precision)
     digest.update(repr(made_from).encode())
-    path = os.path.join(cache_dir, f"features-{digest.hexdigest()[:24]}.npz")
+    path = os.path.join(context.cache_dir, f"features-{digest.hexdigest()[:24]}.npz")
     if not os.path.exists(path):
-        files.make_folder(cache_dir)
+        files.make_folder(context.cache_dir)
         buffer = io.BytesIO()
-        np.savez(buffer, **_computed(spec, settings, data, model, layers))  # type: ignore[arg-type]
+        np.savez(buffer, **_computed(context, data, model, layers))  # type: ignore[arg-type]
         files.write_bytes(path, buffer.getvalue())
     with np.load(path, allow_pickle=False) as saved:
         columns = {name: saved[name] for name in saved.files}
@@ -141,7 +125,7 @@ def _features(
 def _features_of(
     model: keras.Model, layers: dict[str, keras.layers.Dense], images: tf.Tensor
 ) -> tf.Tensor:
-    """What the output layers take [B, D], of images [B, H, W, C]; traced.
+    """The input features [B, D] of the output layers, for images [B, H, W, C]; traced.
 
     Raises:
         ConfigError: each takes something else.
@@ -157,18 +141,14 @@ def _features_of(
 
 
 def _computed(
-    spec: EstimatorSpec,
-    settings: Settings,
-    data: Data,
-    model: keras.Model,
-    layers: dict[str, keras.layers.Dense],
+    context: RunContext, data: Data, model: keras.Model, layers: dict[str, keras.layers.Dense]
 ) -> dict[str, npt.NDArray[Any]]:
-    pipeline = run_data.without_augmentation(data, spec)
-    feed = Feed(
+    pipeline = run_data.without_augmentation(data, context.spec)
+    feed = DistributedBatches(
         pipeline,
         tf.distribute.OneDeviceStrategy("CPU:0"),  # only for reading
         is_training=False,
-        skip_bad_images=settings.data.on_bad_image == "skip",
+        skip_bad_images=context.settings.data.on_bad_image == "skip",
     )
 
     def forward(images: tf.Tensor) -> tf.Tensor:
@@ -190,7 +170,7 @@ def _computed(
 def _regression(
     label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
-    """Kernel [D, outputs], bias [outputs] and, in words, how well they do."""
+    """Kernel [D, outputs], bias [outputs] and a description of the fit."""
     mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     scaled = ((features - mean) / deviation).astype(np.float64)
     if label.has_softmax:
@@ -246,7 +226,7 @@ def _decisions(
     kernel, bias = np.zeros([features.shape[1], num_outputs]), np.zeros(num_outputs)
     right, asked = 0, 0
     for i in range(num_outputs):
-        # A threshold is asked of those that reach the class below it.
+        # A threshold is fitted on the examples that reach the class below it.
         rows = np.ones(len(values), bool) if label.value_shape else values >= i
         is_true = values[rows, i] > 0 if label.value_shape else values[rows] > i
         if len(set(is_true.tolist())) < 2:
@@ -258,7 +238,7 @@ def _decisions(
         right += int((fitted.predict(features[rows]) == is_true).sum())
         asked += len(is_true)
     share = right / asked if asked else float("nan")
-    return kernel, bias, f"{share:.1%} of the training's decisions right"
+    return kernel, bias, f"{share:.1%} of the training decisions correct"
 
 
 def _real_values(

@@ -1,4 +1,4 @@
-"""Says when the training waits for its input, where the time goes, and what to do about it."""
+"""A warning when the input pipeline is the bottleneck, with its stages and a remedy."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from tf_image_classification.dataset.image.decode import decoder
-from tf_image_classification.dataset.image.decode_and_crop import forms_of
+from tf_image_classification.dataset.image.decode_and_crop import image_headers
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.table import Table
 from tf_image_classification.hooks.base import Hook, Run
 
 log = logging.getLogger(__name__)
 
 MOST = 0.10
-"""Share of the steps' time spent waiting above which the run says so."""
+"""Fraction of the steps' time spent waiting for input above which a warning is logged."""
 
 _AFTER_SECS, _AFTER_STEPS = 20.0, 50
 _NUM_IMAGES = 64
@@ -52,7 +50,7 @@ class InputWaitHook(Hook):
         self._start = (run.step, run.wait_secs, run.step_secs)
 
     def after_step(self, run: Run) -> None:
-        """Look once, when there is enough to tell from."""
+        """Check once, after enough steps."""
         step, wait_secs, step_secs = self._start
         if step_secs == 0.0:
             self._start = (run.step, run.wait_secs, run.step_secs)
@@ -61,38 +59,38 @@ class InputWaitHook(Hook):
         if self._is_done or passed < _AFTER_SECS or run.step - step < _AFTER_STEPS:
             return
         self._is_done = True
-        share = (run.wait_secs - wait_secs) / passed
-        if share > MOST:
+        fraction = (run.wait_secs - wait_secs) / passed
+        if fraction > MOST:
             log.warning(
                 "%.0f %% of the steps' time is spent waiting for input: %s",
-                100 * share,
+                100 * fraction,
                 explain(time_stages(self.pipeline)),
             )
 
 
 def time_stages(pipeline: Pipeline, num_images: int = _NUM_IMAGES) -> dict[str, float]:
     """Seconds an image takes by stage, on one core; of a table's first examples."""
-    table = pipeline.source
-    if not isinstance(table, Table):
+    table, preprocessor = pipeline.table, pipeline.preprocessor
+    if table is None:
         return {}
     numbers = tf.range(min(num_images, table.num_examples), dtype=tf.int64)
     count = len(numbers)
     position = tf.constant(0, tf.int64)
-    kept = pipeline.memory.images() if pipeline.memory else None
+    kept = pipeline.reader.cached_images()
     if kept is not None:
-        change = tf.function(lambda image: pipeline.preprocess(image, position))
+        change = tf.function(lambda image: preprocessor.preprocess(image, position))
         return {"preprocessing": _secs(change, kept[:count]) / count}
     began = time.monotonic()
     data = table.fetch(numbers)
     read_secs = time.monotonic() - began
-    decode = decoder(pipeline.max_image_pixels, pipeline.png16_range)
-    if pipeline.is_fused:
+    decode = preprocessor.decode
+    if preprocessor.bytes_preproc:
         whole = tf.function(
-            lambda d: pipeline.before_device(d, position, forms_of(d[tf.newaxis])[0])
+            lambda d: preprocessor.before_device(d, position, image_headers(d[tf.newaxis])[0])
         )
         return {"reading": read_secs / count, "decoding": _secs(whole, data) / count}
     decode_secs = _secs(decode, data)
-    both = tf.function(lambda d: pipeline.preprocess(decode(d), position))
+    both = tf.function(lambda d: preprocessor.preprocess(decode(d), position))
     return {
         "reading": read_secs / count,
         "decoding": decode_secs / count,
@@ -109,10 +107,12 @@ def _secs(function: Callable[[tf.Tensor], tf.Tensor], data: tf.Tensor) -> float:
 
 
 def explain(secs: Mapping[str, float]) -> str:
-    """The stages with their shares, and what to do about the longest."""
+    """The stages with their fractions of the time, and a remedy for the longest."""
     if not secs:
         return "its files are read in sequence; see where their time goes with a profile."
     total = sum(secs.values())
-    shares = ", ".join(f"{name} {value / total:.0%}" for name, value in secs.items())
+    fractions = ", ".join(f"{name} {value / total:.0%}" for name, value in secs.items())
     longest = max(secs, key=lambda name: secs[name])
-    return f"{shares} ({1 / total:.0f} images/s on one core). To change that, {_ADVICE[longest]}."
+    return (
+        f"{fractions} ({1 / total:.0f} images/s on one core). To change that, {_ADVICE[longest]}."
+    )

@@ -1,7 +1,7 @@
-"""Which metrics the evaluation examples can give at all, known before the first step.
+"""Finds metrics that the evaluation set cannot give, before the first step.
 
 An area under a curve needs examples of two classes, whatever the model predicts. So the metrics are
-worked out of the true labels with made-up logits: one that is NaN for all of them always will be.
+computed from the true labels and synthetic logits: one that is NaN for all of these always will be.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from tf_image_classification.batches import Batch, evenly_spaced
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec, own_metrics
+from tf_image_classification.estimator_specs import own_metrics
 from tf_image_classification.evaluation.loop import Slices, evaluate_batches
 from tf_image_classification.hooks.checkpoints import scalar_metric
 from tf_image_classification.labels import Label, LabelSchema, example_values
 from tf_image_classification.labels.schema import MULTILABEL, THRESHOLDS
 from tf_image_classification.metrics.definitions import find_metric
-from tf_image_classification.workflows.setup import build
+from tf_image_classification.workflows.setup.context import RunContext
+from tf_image_classification.workflows.setup.losses import make_losses
 from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.slices import watched_slices
 
@@ -34,16 +35,17 @@ _TRIED_FIRST = 2_000
 _MOST_NAMED = 5
 
 
-def check_metrics(spec: EstimatorSpec, settings: Settings, data: Data) -> tuple[str, ...]:
-    """What the user should know of the metrics of this run's evaluations, in sentences.
+def check_metrics(context: RunContext, data: Data) -> tuple[str, ...]:
+    """Notes on metrics that the evaluation set cannot give, in sentences.
 
     Raises:
-        ConfigError: ``best_metric`` is no metric, no number, or can never be one on these examples.
+        ConfigError: ``best_metric`` is unknown, not a scalar, or always NaN on these examples.
     """
+    settings = context.settings
     best = settings.evaluation.best_metric or "loss"
-    table = getattr(data.evaluation, "source", None)
-    if not isinstance(table, Table):
-        found = _worked_out(spec, settings, data.schema, _made_up_rows(data.schema), "random")
+    table = data.evaluation.table if data.evaluation is not None else None
+    if table is None:
+        found = _worked_out(context, data.schema, _made_up_rows(data.schema), "random")
         scalar_metric(found, best)
         return ()
     rows = _evaluated_rows(settings, table)
@@ -55,7 +57,7 @@ def check_metrics(spec: EstimatorSpec, settings: Settings, data: Data) -> tuple[
             name: (column.values[chosen], column.present[chosen])
             for name, column in table.columns.items()
         }
-        found = _worked_out(spec, settings, data.schema, (chosen, columns), trial, slices)
+        found = _worked_out(context, data.schema, (chosen, columns), trial, slices)
         scalar_metric(found, best)
         missing = {name for name, value in found.scalars().items() if np.isnan(value)} - {"loss"}
         unknown = missing if unknown is None else unknown & missing
@@ -83,13 +85,13 @@ def _reason(name: str, which: str) -> str:
 
 
 def _evaluated_rows(settings: Settings, table: Table) -> Array:
-    """Numbers of the examples that an evaluation sees."""
+    """Indices of the examples that an evaluation covers."""
     most = settings.evaluation.eval_freq * settings.data.batch_size
     return np.arange(min(table.num_examples, most) if most else table.num_examples)
 
 
 def _described(settings: Settings, schema: LabelSchema, table: Table, rows: Array) -> str:
-    """The examples that are evaluated, with the classes that they have."""
+    """A description of the evaluated examples and their classes."""
     first = "first " if len(rows) < table.num_examples else ""
     text = f"the {first}{len(rows)} evaluation examples"
     for label in schema.class_labels:
@@ -101,7 +103,7 @@ def _described(settings: Settings, schema: LabelSchema, table: Table, rows: Arra
 
 
 def _absent(schema: LabelSchema, table: Table, rows: Array) -> str:
-    """The classes that some example of the set has, but none of these rows."""
+    """Classes of the set that none of these rows has."""
     texts = []
     for label in schema.class_labels:
         everything = _classes(label, table, np.arange(table.num_examples))
@@ -119,7 +121,7 @@ def _classes(label: Label, table: Table, rows: Array) -> Array:
 
 
 Rows = tuple[Array, dict[str, tuple[Array, Array]]]
-"""Numbers of examples, and by label their values and whether they are known."""
+"""Indices of examples; by label their values and mask."""
 
 
 def _made_up_rows(schema: LabelSchema) -> Rows:
@@ -129,8 +131,7 @@ def _made_up_rows(schema: LabelSchema) -> Rows:
 
 
 def _worked_out(
-    spec: EstimatorSpec,
-    settings: Settings,
+    context: RunContext,
     schema: LabelSchema,
     rows: Rows,
     trial: str,
@@ -160,10 +161,10 @@ def _worked_out(
     return evaluate_batches(
         batches(),
         schema,
-        metric_fn=functools.partial(own_metrics, spec, schema),
-        loss_fn=build.make_losses(spec, schema, settings),
+        metric_fn=functools.partial(own_metrics, context.spec, schema),
+        loss_fn=make_losses(context, schema),
         slices=slices,
-        also=(settings.evaluation.best_metric,),
+        also=(context.settings.evaluation.best_metric,),
     )
 
 

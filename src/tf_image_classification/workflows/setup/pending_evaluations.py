@@ -1,4 +1,4 @@
-"""Checkpoints that an evaluator task still has to evaluate, so that the workers keep them."""
+"""Checkpoints that an evaluator task has yet to evaluate, which the workers keep until then."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tf_image_classification.model_folder import ModelFolder
 
 log = logging.getLogger("tf_image_classification")
 
-MOST_OWED = 20
-"""Checkpoints that are kept for an evaluator beyond ``keep_checkpoint_max``."""
+MAX_PENDING = 20
+"""Maximum number of checkpoints kept for an evaluator beyond ``keep_checkpoint_max``."""
 
 
 def is_asked_for(step: int, settings: Settings) -> bool:
-    """Whether ``eval_every_steps`` asks for an evaluation at the end of the call of this step.
+    """Whether ``eval_every_steps`` schedules an evaluation at the end of this call of steps.
 
     A call of several steps may pass a multiple; it is evaluated at its end.
     """
@@ -38,8 +38,8 @@ def missed(evaluated: Collection[int], until: int, settings: Settings) -> list[i
     ]
 
 
-class Owed:
-    """What the workers keep for an evaluator that evaluates by steps.
+class PendingEvaluations:
+    """Chooses the checkpoints that workers keep for an evaluator task.
 
     Attributes:
         folder: the model folder.
@@ -52,15 +52,15 @@ class Owed:
         self._given_up: set[int] = set()
 
     def __call__(self, steps: Sequence[int]) -> list[int]:
-        """Those of the steps whose checkpoints must stay: the newest, if they are too many."""
+        """The steps whose checkpoints must stay; at most ``MAX_PENDING``, the newest."""
         evaluated = {line["step"] for line in self.folder.evaluations()}
-        owed = [s for s in steps if is_asked_for(s, self.settings) and s not in evaluated]
-        for step in set(owed[:-MOST_OWED]) - self._given_up:
+        pending = [s for s in steps if is_asked_for(s, self.settings) and s not in evaluated]
+        for step in set(pending[:-MAX_PENDING]) - self._given_up:
             self._given_up.add(step)
             log.warning(
                 "The checkpoint of step %d will not be evaluated: %d others wait for the evaluator "
-                "task, which is the most that are kept. Start it again, or look at its log.",
+                "task, the maximum that is kept. Start it again, or look at its log.",
                 step,
-                MOST_OWED,
+                MAX_PENDING,
             )
-        return owed[-MOST_OWED:]
+        return pending[-MAX_PENDING:]

@@ -1,7 +1,7 @@
-"""Which values of 16-bit PNGs a run takes for black and white: declared, measured, or as begun.
+"""The values of 16-bit PNGs that a run maps to black and white: declared, measured, or inherited.
 
-settings = as_begun(settings, record)                     before the data are read
-settings = settled(settings, data.train)                  afterwards: numbers for "measured"
+settings = as_begun(settings, manifest)                   # before the data are read
+settings = settled(settings, data.train.png16_range)      # afterwards: numbers for "measured"
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.dataset.png16_values import values_of_some, values_of_table
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError, DataError
-from tf_image_classification.model_folder import RunManifest
+from tf_image_classification.run_manifest import RunManifest
 
 _NUM_LOOKED_AT = 32
 _measured: dict[str, PixelRange] = {}
 """By the fingerprint of a training set, so that a command that reads it twice measures it once."""
 
 
-def as_begun(settings: Settings, record: RunManifest | None) -> Settings:
+def as_begun(settings: Settings, manifest: RunManifest | None) -> Settings:
     """The settings, with the range that the folder's run began with in place of "measured"."""
-    begun = record.settings.get("png16_range", MEASURED) if record else MEASURED
+    begun = manifest.settings.get("png16_range", MEASURED) if manifest else MEASURED
     if settings.data.png16_range != MEASURED or begun == MEASURED:
         return settings
     return settings.replace(png16_range=begun)
@@ -43,16 +43,16 @@ def settled(settings: Settings, png16_range: PixelRange) -> Settings:
     return settings.replace(png16_range=pixel_range_text(png16_range))
 
 
-def range_for(settings: Settings, training: object) -> PixelRange:
-    """The range that the settings name, or that the training images have.
+def range_for(settings: Settings, training: Table | None) -> PixelRange:
+    """The range of the settings, or of the training images.
 
     Raises:
-        ConfigError: it is to be measured, and there are no 16-bit PNGs to measure.
+        ConfigError: it must be measured, but no 16-bit PNG was found.
     """
     declared = read_pixel_range(settings.data.png16_range)
     if declared is not None:
         return declared
-    if not isinstance(training, Table):
+    if training is None:
         raise ConfigError(
             "png16_range is measured, but no training images are read here. Give the range, e.g. "
             "--png16_range 0-4095."
@@ -69,20 +69,22 @@ def range_for(settings: Settings, training: object) -> PixelRange:
 
 
 def check_png16(pipeline: Pipeline, option: str) -> tuple[str, ...]:
-    """Refuse 16-bit PNGs that are black, or nearly, with the range; looks at some of the images.
+    """Reject 16-bit PNGs that the range makes (nearly) black; checks a sample of the images.
 
     Args:
         pipeline: their input.
         option: the setting that names them, for messages.
 
     Returns:
-        What the user should know otherwise, in sentences.
+        Notes otherwise, in sentences.
 
     Raises:
-        DataError: all that were looked at are.
+        DataError: the whole sample is.
     """
-    source, png16_range = pipeline.source, pipeline.png16_range
-    values = values_of_some(source, _NUM_LOOKED_AT, max_pixels=pipeline.max_image_pixels)
+    png16_range = pipeline.preprocessor.png16_range
+    values = values_of_some(
+        pipeline.reader, _NUM_LOOKED_AT, max_pixels=pipeline.preprocessor.max_image_pixels
+    )
     if values is None and png16_range != FULL_RANGE:
         given = pixel_range_text(png16_range)
         return (f"{option}: no 16-bit PNG was seen, so that png16_range {given} has no effect.",)
@@ -90,7 +92,9 @@ def check_png16(pipeline: Pipeline, option: str) -> tuple[str, ...]:
         return ()
     lowest, highest = values.lowest, values.highest
     levels = num_levels(lowest, highest, png16_range)
-    found = f"{option}: 16-bit PNGs, e.g. {source.locate(values.first)}, hold {lowest} to {highest}"
+    found = (
+        f"{option}: 16-bit PNGs, e.g. {pipeline.locate(values.first)}, hold {lowest} to {highest}"
+    )
     low, high = range_of_values(lowest, highest)
     given = pixel_range_text(png16_range)
     if levels < FEWEST_LEVELS:

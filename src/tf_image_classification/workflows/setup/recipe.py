@@ -1,4 +1,4 @@
-"""Settings for those who do not want to choose: from the data and what the model starts from.
+"""Hyperparameters from a built-in recipe; any flag overrides it.
 
 choices = choose(Facts(num_images=300, can_be_smoothed=True, has_warm_start=True))
 print(describe(choices))
@@ -15,14 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
-from tf_image_classification.config import Settings
-from tf_image_classification.dataset.image.decode import decode_image
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.model_folder import ModelFolder, RunManifest
+from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.workflows.setup import run_data
+from tf_image_classification.workflows.setup.context import RunContext
 
 ORIGIN = "recipe"
 _SMALL = 20_000  # images; below this BiT calls a data set small
@@ -32,14 +28,14 @@ _LOOKED_AT = 32  # images
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What the choices depend on.
+    """The facts that the choices depend on.
 
     Attributes:
         num_images: training images.
         can_be_smoothed: whether label smoothing changes the loss.
         has_warm_start: whether the model starts from a checkpoint.
-        is_backbone_spec: whether a ready network is trained, with ready augmentation.
-        is_indexed: whether the examples can be read by number, as ``head_phase`` does.
+        is_backbone_spec: whether the spec is the built-in one, with built-in augmentation.
+        is_indexed: whether the examples have random access, which ``head_phase`` needs.
         batch_size: examples in a batch where it is given, or None.
         batch_parts: parts that a batch is computed in.
         train_steps: steps of the run where they are given, or None.
@@ -74,19 +70,18 @@ class Choice:
     reason: str
 
 
-def settle(
-    spec: EstimatorSpec, settings: Settings, cache_dir: str
-) -> tuple[EstimatorSpec, Settings, str]:
-    """Spec and settings with the recipe's choices where nothing was given, and a text of them.
+def settle(context: RunContext) -> tuple[RunContext, str]:
+    """The run with the recipe's choice for every option that the user did not set, and a summary.
 
     Raises:
         ConfigError: the number of training images is not known.
         DataError: the examples cannot be read.
     """
+    spec, settings = context.spec, context.settings
     if settings.backbone_spec.recipe == "none":
-        return spec, settings, ""
-    record = ModelFolder(settings.run.model_dir).read_manifest()
-    data = run_data.read_data(spec, settings, cache_dir, record.schema if record else None)
+        return context, ""
+    manifest = context.folder.read_manifest()
+    data = run_data.read_data(context, manifest.schema if manifest else None)
     num_images = data.train.num_examples if data.train is not None else None
     if num_images is None:
         raise ConfigError(
@@ -106,35 +101,38 @@ def settle(
         image_side=_usual_side(data) if settings.origin("image_size") == "backbone" else None,
     )
     choices = choose(facts)
-    if record is not None:
-        choices = _as_begun(choices, record)
+    if manifest is not None:
+        choices = _as_begun(choices, manifest)
     values = {c.name: c.value for c in choices}
     settled = settings.with_choices(values, ORIGIN, over=("backbone",))
     if isinstance(spec, BackboneSpec):
         spec = BackboneSpec(spec.class_dict, settled.backbone_spec)
-    return spec, settled, describe([c for c in choices if settled.origin(c.name) == ORIGIN])
+    chosen = [c for c in choices if settled.origin(c.name) == ORIGIN]
+    return context.replace(spec=spec, settings=settled), describe(chosen)
 
 
 def _usual_side(data: run_data.Data) -> int | None:
     """The median of the shorter sides of some training images, in pixels; None: unknown."""
-    pipeline = data.train
-    if not isinstance(pipeline, Pipeline) or not isinstance(pipeline.source, Table):
+    pipeline = data.train.as_pipeline if data.train is not None else None
+    if pipeline is None or pipeline.table is None:
         return None
-    table = pipeline.source
+    table = pipeline.table
     numbers = np.linspace(0, table.num_examples - 1, min(_LOOKED_AT, table.num_examples))
     sides = []
     for encoded in table.fetch(tf.constant(numbers.astype(np.int64))):
-        with contextlib.suppress(tf.errors.InvalidArgumentError):  # told when the training reads it
-            shape = decode_image(encoded, max_pixels=pipeline.max_image_pixels).shape
+        with contextlib.suppress(
+            tf.errors.InvalidArgumentError
+        ):  # reported when the training reads it
+            shape = pipeline.preprocessor.decode(encoded).shape
             sides.append(min(shape[:2]))
     return int(np.median(sides)) if sides else None
 
 
-def _as_begun(choices: list[Choice], record: RunManifest) -> list[Choice]:
-    """What a run began with stays when another length is asked of it."""
-    kept = {name for name, origin in record.origins.items() if origin == ORIGIN}
+def _as_begun(choices: list[Choice], manifest: RunManifest) -> list[Choice]:
+    """Keep the choices that a run began with when only its length changes."""
+    kept = {name for name, origin in manifest.origins.items() if origin == ORIGIN}
     return [
-        Choice(c.name, record.settings[c.name], "as the run began") if c.name in kept else c
+        Choice(c.name, manifest.settings[c.name], "as the run began") if c.name in kept else c
         for c in choices
     ]
 
@@ -211,9 +209,9 @@ def _averaging(steps: int) -> list[Choice]:
     return [Choice("moving_average_decay", decay, "over a twentieth of the run (torchvision)")]
 
 
-def _over_a_twentieth(steps: int, most: float) -> float:
+def _over_a_twentieth(steps: int, maximum: float) -> float:
     """The decay of a moving average over a twentieth of so many steps, within bounds."""
-    return round(max(0.9, min(most, 1 - 20 / steps)), 4)
+    return round(max(0.9, min(maximum, 1 - 20 / steps)), 4)
 
 
 def _of_classes(facts: Facts) -> list[Choice]:

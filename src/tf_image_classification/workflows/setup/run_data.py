@@ -1,63 +1,57 @@
-"""Finding, indexing and checking the examples of a run, and fixing its vocabularies."""
+"""The data of a run: its examples found, indexed and checked, its vocabularies fixed."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tf_image_classification.config import FULL_RANGE, PixelRange, Settings
-from tf_image_classification.dataset.pipeline.decoded_cache import InMemory
+from tf_image_classification.dataset.pipeline.decoded_cache import DecodedCache
+from tf_image_classification.dataset.pipeline.example_readers import IndexedReader, StreamingReader
+from tf_image_classification.dataset.pipeline.image_preprocessor import ImagePreprocessor
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
-from tf_image_classification.dataset.pipeline.stream import read_stream
-from tf_image_classification.dataset.pipeline.user_input import GivenInput
-from tf_image_classification.dataset.readers import LeftOut, Listing, find_examples, for_role
-from tf_image_classification.dataset.readers.names import EVAL, TEST, TRAIN, part_role
+from tf_image_classification.dataset.pipeline.protocols import BatchSource, ExampleReader
+from tf_image_classification.dataset.pipeline.stream import Stream, read_stream
+from tf_image_classification.dataset.pipeline.user_input import UserInput
+from tf_image_classification.dataset.readers import LeftOut
 from tf_image_classification.dataset.table import RawTable, SourceOptions, Table, table_of
 from tf_image_classification.errors import ConfigError, DataError, LabelError, did_you_mean
 from tf_image_classification.estimator_specs import EstimatorSpec, schema_of
 from tf_image_classification.labels import LabelSchema, read_class_names
 from tf_image_classification.system import files
+from tf_image_classification.workflows.setup.context import RunContext
+from tf_image_classification.workflows.setup.environment import cache_dir
 from tf_image_classification.workflows.setup.png16_range import range_for
-
-Input = Pipeline | GivenInput
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a run reads.
+    """The examples of a run.
 
     Attributes:
         schema: the labels with their vocabularies.
         train: the training examples, or None.
         evaluation: the evaluation examples, or None.
-        notes: what the user should know of the data, in sentences.
-        left_out: rows of both sets that should have been examples and were left out.
+        notes: notes on the data, in sentences.
+        left_out: skipped rows of both sets, with reasons.
     """
 
     schema: LabelSchema
-    train: Input | None
-    evaluation: Input | None
+    train: BatchSource | None
+    evaluation: BatchSource | None
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 
 def read_data(
-    spec: EstimatorSpec,
-    settings: Settings,
-    cache_dir: str,
-    stored: LabelSchema | None = None,
-    *,
-    with_training: bool = True,
+    context: RunContext, stored: LabelSchema | None = None, *, with_training: bool = True
 ) -> Data:
     """Find, index and check all examples, and fix the vocabularies.
 
     Args:
-        spec: the user's spec.
-        settings: all settings.
-        cache_dir: folder for indexes and unpacked records.
+        context: the run.
         stored: the schema of the model folder, whose vocabularies then hold.
         with_training: whether the training examples are read too.
 
@@ -65,6 +59,7 @@ def read_data(
         DataError: something about the data is wrong; names the file, line or record.
         SpecError: class_dict is inconsistent, or does not fit the class names.
     """
+    spec, settings = context.spec, context.settings
     schema = schema_of(spec)
     train_metadata = settings.data.train_metadata if with_training else ()
     vocabularies, collected = _known_vocabularies(schema, settings, stored)
@@ -77,25 +72,27 @@ def read_data(
         )
     notes: list[str] = []
     left_out: list[LeftOut] = []
-    train: Input | None = None
+    train: BatchSource | None = None
     raw_eval = None
     png16_range = FULL_RANGE
     if settings.data.eval_metadata:
-        raw_eval = _read(settings.data.eval_metadata, "eval_metadata", schema, settings, cache_dir)
+        raw_eval = _read(context, "eval_metadata", schema)
     if train_metadata and settings.data.input_mode == "streaming":
         stream = read_stream(
             train_metadata,
             schema,
-            _options("train_metadata", settings, cache_dir),
+            _options("train_metadata", settings),
             block=settings.data.stream_block,
             vocabularies=vocabularies,
             collected=collected,
         )
         schema = stream.schema
-        png16_range = range_for(settings, stream)
-        train = _pipeline(spec, stream, settings, png16_range, is_training=True)
+        png16_range = range_for(settings, None)
+        train = _pipeline(
+            spec, _streaming(stream, settings), settings, png16_range, is_training=True
+        )
     elif train_metadata:
-        raw = _read(train_metadata, "train_metadata", schema, settings, cache_dir)
+        raw = _read(context, "train_metadata", schema)
         for label in schema.labels_with_classes:
             if label.name not in vocabularies:
                 vocabularies[label.name] = raw.vocabulary(label)
@@ -104,7 +101,8 @@ def read_data(
         schema = schema.with_vocabularies(vocabularies, collected=collected)
         table = _encoded(raw, schema, stored)
         png16_range = range_for(settings, table)
-        train = _pipeline(spec, table, settings, png16_range, is_training=True)
+        reader = _indexed(table, settings, png16_range, is_training=True)
+        train = _pipeline(spec, reader, settings, png16_range, is_training=True)
         notes += raw.notes
         left_out += raw.table.left_out
     elif raw_eval is not None:
@@ -114,7 +112,8 @@ def read_data(
         table = _encoded(raw_eval, schema, stored)
         if train is None:
             png16_range = range_for(settings, None)
-        evaluation = _pipeline(spec, table, settings, png16_range, is_training=False)
+        reader = _indexed(table, settings, png16_range, is_training=False)
+        evaluation = _pipeline(spec, reader, settings, png16_range, is_training=False)
         notes += raw_eval.notes
         left_out += raw_eval.table.left_out
     return Data(schema, train, evaluation, tuple(notes), tuple(left_out))
@@ -135,7 +134,7 @@ def _encoded(raw: RawTable, schema: LabelSchema, stored: LabelSchema | None) -> 
 def _known_vocabularies(
     schema: LabelSchema, settings: Settings, stored: LabelSchema | None
 ) -> tuple[dict[str, Sequence[str]], set[str]]:
-    """Class names by label as far as they are known, and labels whose names had been collected."""
+    """The known class names by label, and the labels whose names were collected from data."""
     vocabularies: dict[str, Sequence[str]] = {}
     collected: set[str] = set()
     for label in (*(stored.labels_with_classes if stored else ()), *schema.labels_with_classes):
@@ -174,7 +173,7 @@ def given_class_names(settings: Settings) -> dict[str, tuple[str, ...]]:
     return given
 
 
-def _options(option: str, settings: Settings, cache_dir: str) -> SourceOptions:
+def _options(option: str, settings: Settings) -> SourceOptions:
     pairs = {}
     for entry in settings.data.label_features:
         name, equals, feature = entry.partition("=")
@@ -183,92 +182,77 @@ def _options(option: str, settings: Settings, cache_dir: str) -> SourceOptions:
         pairs[name] = feature
     return SourceOptions(
         option=option,
-        cache_dir=cache_dir,
+        cache_dir=cache_dir(settings),
         image_feature=settings.data.image_feature,
         label_features=pairs,
         skips_damaged=settings.data.on_bad_image == "skip",
     )
 
 
-def _read(
-    patterns: Sequence[str], option: str, schema: LabelSchema, settings: Settings, cache_dir: str
-) -> RawTable:
-    listing, note = read_listing(patterns, option, settings, cache_dir)
-    raw = table_of(listing, schema, _options(option, settings, cache_dir))
+def _read(context: RunContext, option: str, schema: LabelSchema) -> RawTable:
+    settings = context.settings
+    patterns = getattr(settings.data, option)
+    listing, note = context.sources.find(patterns, option, settings)
+    raw = table_of(listing, schema, _options(option, settings))
     if not note:
         return raw
     return dataclasses.replace(raw, table=dataclasses.replace(raw.table, notes=(note, *raw.notes)))
 
 
-def read_listing(
-    patterns: Sequence[str], option: str, settings: Settings, cache_dir: str
-) -> tuple[Listing, str]:
-    """The examples that patterns name, and a sentence on which part is read of a divided source.
-
-    Raises:
-        DataError: as ``find_examples`` and ``for_role``.
-    """
-    whole = find_examples(
-        patterns,
-        option=option,
-        cache_dir=cache_dir,
-        image_feature=settings.data.image_feature,
-    )
-    source = ", ".join(patterns)
-    chosen = for_role(whole, TRAIN if option == "train_metadata" else EVAL, f"--{option} {source}")
-    if len(whole.parts) < 2:
-        return chosen, ""
-    note = f"{option}: the part {chosen.parts[0]} of {source}"
-    others = [part for part in whole.parts if part not in chosen.parts]
-    if option == "eval_metadata":
-        unused = [part for part in others if part_role(part) == TEST]
-        note += "".join(f"; --eval_metadata {source}:{part} evaluates {part}" for part in unused)
-    return chosen, note
+def _streaming(stream: Stream, settings: Settings) -> StreamingReader:
+    if settings.training.balanced_sampling:
+        raise ConfigError("balanced_sampling needs random access: use input_mode indexed.")
+    return StreamingReader(stream, seed=settings.run.seed, shuffle=not settings.run.debug)
 
 
-def _pipeline(
-    spec: EstimatorSpec,
-    source: Any,
-    settings: Settings,
-    png16_range: PixelRange,
-    *,
-    is_training: bool,
-) -> Pipeline:
+def _indexed(
+    table: Table, settings: Settings, png16_range: PixelRange, *, is_training: bool
+) -> IndexedReader:
     service = settings.data.data_service if is_training else ""
-    if service and isinstance(source, Table) and not source.fetches_in_parallel:
+    if service and not table.fetches_in_parallel:
         raise ConfigError(
             "data_service cannot read TFRecord files by random access, which happens in this "
             "process. Add --input_mode streaming, or name the images by a CSV file or a folder."
         )
     balanced_by = settings.training.balanced_sampling if is_training else ""
     if balanced_by:
-        _check_balanced(source, balanced_by)
-    return Pipeline(
-        source=source,
-        preproc=spec.get_preproc_fn(is_training),
-        batch_size=settings.data.batch_size,
-        image_size=settings.data.image_size,
-        max_image_pixels=settings.data.max_image_pixels,
+        _check_balanced(table, balanced_by)
+    limit = settings.data.max_image_pixels
+    cache = None if service else DecodedCache(table, max_pixels=limit, png16_range=png16_range)
+    return IndexedReader(
+        table,
         seed=settings.run.seed,
         shuffle=not settings.run.debug,
         balanced_by=balanced_by,
-        data_service=service,
-        memory=_memory(source, settings, png16_range) if not service else None,
-        png16_range=png16_range,
+        cache=cache,
     )
 
 
-def _memory(source: Any, settings: Settings, png16_range: PixelRange) -> InMemory | None:
-    if not isinstance(source, Table):
-        return None
-    return InMemory(source, max_pixels=settings.data.max_image_pixels, png16_range=png16_range)
+def _pipeline(
+    spec: EstimatorSpec,
+    reader: ExampleReader,
+    settings: Settings,
+    png16_range: PixelRange,
+    *,
+    is_training: bool,
+) -> Pipeline:
+    return Pipeline(
+        reader=reader,
+        preprocessor=ImagePreprocessor(
+            preproc=spec.get_preproc_fn(is_training),
+            image_size=settings.data.image_size,
+            max_image_pixels=settings.data.max_image_pixels,
+            seed=settings.run.seed,
+            png16_range=png16_range,
+        ),
+        batch_size=settings.data.batch_size,
+        data_service=settings.data.data_service if is_training else "",
+    )
 
 
-def _check_balanced(source: Any, label: str) -> None:
-    """Refuse balanced sampling by what has no classes, or of what cannot be drawn by number."""
-    if not isinstance(source, Table):
-        raise ConfigError("balanced_sampling draws examples by number: use input_mode indexed.")
-    columns = [name for name, c in source.columns.items() if c.values.dtype == np.int64]
+def _check_balanced(table: Table, label: str) -> None:
+    """Refuse balanced sampling by a label without classes."""
+    columns = [name for name, c in table.columns.items() if c.values.dtype == np.int64]
     if label not in columns:
         raise ConfigError(
             f"balanced_sampling {label!r} is no class label. {did_you_mean(label, columns)}"
@@ -276,14 +260,17 @@ def _check_balanced(source: Any, label: str) -> None:
 
 
 def without_augmentation(data: Data, spec: EstimatorSpec) -> Pipeline:
-    """The training examples as an evaluation would read them."""
-    assert isinstance(data.train, Pipeline)
-    return dataclasses.replace(data.train, preproc=spec.get_preproc_fn(False), data_service="")
+    """The training examples, preprocessed as for evaluation."""
+    pipeline = data.train.as_pipeline if data.train is not None else None
+    assert pipeline is not None
+    preproc = spec.get_preproc_fn(False)
+    preprocessor = dataclasses.replace(pipeline.preprocessor, preproc=preproc)
+    return dataclasses.replace(pipeline, preprocessor=preprocessor, data_service="")
 
 
 def _own_input(
     spec: EstimatorSpec, schema: LabelSchema, settings: Settings, is_training: bool
-) -> GivenInput | None:
+) -> UserInput | None:
     names = settings.data.train_metadata if is_training else settings.data.eval_metadata
     if not names:
         return None
@@ -296,6 +283,6 @@ def _own_input(
         image_size=settings.data.image_size,
         preproc_fn=spec.get_preproc_fn(is_training),
     )
-    return GivenInput(
+    return UserInput(
         make=make, schema=schema, batch_size=settings.data.batch_size, source_names=names
     )

@@ -1,4 +1,4 @@
-"""Whether the model folder is one folder that every worker sees."""
+"""Checks that all workers see the same model folder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _NUM_BITS = 48  # of the token, which travels as a float64
 
 
 def check_shared(path: str, workers: Workers) -> None:
-    """See that all workers have the same model folder; all of them must come here.
+    """Check that all workers see the same model folder; a collective call.
 
     The first worker writes a file with a random name, which the others look for. Only the first one
     writes a model folder, so folders of their own would not be noticed before the run is resumed.
 
     Raises:
-        RunMismatchError: some do not see the file; names them.
+        RunMismatchError: names the workers that do not see the file.
     """
     if workers.count == 1:
         return

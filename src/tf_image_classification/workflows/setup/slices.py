@@ -1,4 +1,4 @@
-"""The columns of an evaluation set beside its labels, by whose values examples are told apart."""
+"""Slices of the evaluation set: the examples grouped by the values of a column."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tf_image_classification.evaluation.analysis import few_values
 from tf_image_classification.evaluation.loop import Slices
 from tf_image_classification.workflows.setup.run_data import Data
 
-_LONGEST = 200  # characters; longer texts are no values to compare by
+_LONGEST = 200  # characters; longer texts are no categories
 
 
 def columns_beside(table: Table) -> dict[str, list[str]]:
-    """By column name a text for each example, "" where there is none."""
+    """The columns beside the labels: a text per example, "" if missing."""
     return {
         name: texts
         for name, texts in sorted(attribute_texts(table).items())
@@ -24,9 +24,9 @@ def columns_beside(table: Table) -> dict[str, list[str]]:
 
 
 def watched_slices(settings: Settings, data: Data) -> Slices | None:
-    """The parts of the evaluation set by the values of ``slice_column``, or None without it.
+    """The slices of the evaluation set by ``slice_column``, or None without it.
 
-    They are those that a report shows: many numbers by the quarters that they lie in.
+    They are those of a report: numbers with many values are grouped by quartile.
 
     Raises:
         ConfigError: there is no such column, or no class label.
@@ -35,13 +35,13 @@ def watched_slices(settings: Settings, data: Data) -> Slices | None:
     if not column:
         return None
     labels = data.schema.class_labels
-    source = getattr(data.evaluation, "source", None)
-    if not labels or not isinstance(source, Table):
-        raise ConfigError("slice_column needs a class label, and examples that are read by number.")
+    source = data.evaluation.table if data.evaluation is not None else None
+    if not labels or source is None:
+        raise ConfigError("slice_column needs a class label, and input_mode indexed.")
     columns = columns_beside(source)
     if column in data.schema.names:
         raise ConfigError(
-            f"slice_column: {column!r} is a label of the model, and slices are columns beside the "
+            f"slice_column: {column!r} is a label of the model, but slices are columns other than "
             "labels. Name the labels: --label_columns."
         )
     if column not in columns:

@@ -20,8 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification import keras_settings, tf1_code
-from tf_image_classification.batches import outputs_of, prediction_keys
+from tf_image_classification.batches import outputs_of
 from tf_image_classification.config import Settings, make_settings
+from tf_image_classification.dataset.pipeline.image_preprocessor import bytes_preproc_of
 from tf_image_classification.errors import SpecError, TficError, brief
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
@@ -35,8 +36,10 @@ from tf_image_classification.estimator_specs import (
     spec_name,
     split_logits,
 )
+from tf_image_classification.evaluation.loop import RESERVED_METRIC_NAMES
 from tf_image_classification.labels import LabelSchema, example_values
-from tf_image_classification.metrics import streaming
+from tf_image_classification.labels.outputs import prediction_keys
+from tf_image_classification.metrics.merging import merge_all
 
 _SIZES = ((37, 53), (64, 64), (201, 17), (1, 1))  # height and width of synthetic images
 _NUM_EXAMPLES = len(_SIZES)
@@ -62,7 +65,7 @@ _UNSEEDED_OPS = frozenset(
 
 
 def check_spec(spec: EstimatorSpec, settings: Settings | None = None) -> list[str]:
-    """One sentence for each promise of the contract that a spec breaks.
+    """Validate an EstimatorSpec; returns a sentence for each violation of its contract.
 
     Builds a model of its own, from the settings' seed and in their precision. Random states of
     Python and NumPy, TensorFlow's seed and the precision policy are afterwards as before; the
@@ -73,14 +76,10 @@ def check_spec(spec: EstimatorSpec, settings: Settings | None = None) -> list[st
         settings: settings of the run it is for; the defaults when not given.
 
     Returns:
-        The broken promises; empty when all is well.
+        The violations; empty if there are none.
 
     Raises:
-        ConfigError: the program has set Keras to what this package cannot use.
-
-    Example:
-        >>> check_spec(DigitsSpec())
-        []
+        ConfigError: the program configured Keras incompatibly.
     """
     settings = settings or make_settings()
     keras_settings.require_formats()
@@ -107,7 +106,7 @@ def _broken_promises(spec: EstimatorSpec, settings: Settings, schema: LabelSchem
     if broken:
         return broken
     # Ours gives bytes in training and the same range as float32 in evaluation.
-    is_ours = hasattr(spec.get_preproc_fn(True), "of_bytes")
+    is_ours = bytes_preproc_of(spec.get_preproc_fn(True)) is not None
     same_dtype = is_ours or images[True].dtype == images[False].dtype
     if images[True].shape != images[False].shape or not same_dtype:
         return [
@@ -127,7 +126,7 @@ def require_spec(spec: EstimatorSpec, settings: Settings) -> None:
     """Check a spec before a training.
 
     Raises:
-        SpecError: it breaks promises; one line each.
+        SpecError: it violates the contract; one line per violation.
     """
     broken = check_spec(spec, settings)
     if not broken:
@@ -142,7 +141,7 @@ def require_spec(spec: EstimatorSpec, settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Inside the block Python, NumPy and TensorFlow draw from a seed; afterwards as before."""
+    """Seed Python, NumPy and TensorFlow inside the block; restore their states afterwards."""
     before = random.getstate(), np.random.get_state(), _tensorflow_seed()
     random.seed(seed)
     np.random.seed(seed)
@@ -163,7 +162,7 @@ def _tensorflow_seed() -> int | None:
 
 
 def _brief(error: Exception) -> str:
-    """What happened, in one line, and the line of the user's code where it did."""
+    """The error in one line, with the line of the user's code that raised it."""
     place = _place(error)
     return f"{brief(error)} ({place})" if place else brief(error)
 
@@ -316,7 +315,7 @@ def _not_logits(label: str, activation: str) -> str:
 
 
 def _guarded(method: str, check: Callable[[], Iterator[str]]) -> Iterator[str]:
-    """What a check of one method finds; that it fails is found too."""
+    """The violations that a check finds; its failure is one of them."""
     try:
         yield from check()
     except TficError as error:
@@ -498,10 +497,10 @@ def _check_metrics(
         kind = type(metrics).__name__
         yield f"metric_ops gives a {kind}, expected a dictionary by name, or None."
         return
-    reserved = sorted(streaming.RESERVED_NAMES & set(metrics))
+    reserved = sorted(RESERVED_METRIC_NAMES & set(metrics))
     if reserved:
         yield f"metric_ops names {', '.join(reserved)}, which every evaluation has anyway."
-    streaming.merge_all([metrics])  # says what is no streaming metric
+    merge_all([metrics])  # raises for what is no streaming metric
     empty = {
         key: value[:0]
         for label in schema
@@ -511,7 +510,7 @@ def _check_metrics(
     try:
         none = {name: value[:0] for name, value in labels.items()}
         of_none = own_metrics(spec, schema, none, empty)
-        streaming.merge_all([metrics, of_none or {}])
+        merge_all([metrics, of_none or {}])
     except TficError as error:
         yield f"metric_ops for a batch without a known label: {error}"
     except Exception as error:

@@ -1,13 +1,13 @@
-"""Opening a run: all that can be wrong with it is found here, before anything is written.
+"""Checks of a run before its first step: data, spec, settings and model folder.
 
-opened = open_run(spec, settings, cache_dir)
+opened = open_run(context)
 opened.data.train.num_examples
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import Batch
-from tf_image_classification.config import Settings
-from tf_image_classification.dataset.pipeline.pipeline import Pipeline
+from tf_image_classification.config import Settings, check_facts
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import (
@@ -25,68 +25,60 @@ from tf_image_classification.estimator_specs import (
     source_digest,
     spec_name,
 )
-from tf_image_classification.evaluation.loop import (
-    MOST_CLASSES_IN_A_MATRIX,
-)
+from tf_image_classification.evaluation.loop import MAX_CLASSES_OF_MATRIX
 from tf_image_classification.labels import LabelSchema, example_values
-from tf_image_classification.model_folder import ModelFolder, RunManifest, make_manifest
+from tf_image_classification.run_manifest import RunManifest, make_manifest
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import png16_range, run_data
+from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.data_check import DataCheck, check_data
 from tf_image_classification.workflows.setup.metric_check import check_metrics
-from tf_image_classification.workflows.setup.run_data import Data, Input
+from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.spec_check import require_spec
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenedRun:
-    """A run of which all is known and nothing is done.
+    """A run that was checked and has not started.
 
     Attributes:
-        folder: its model folder.
+        context: the run, with settings that had to be measured as numbers.
         data: its examples.
         train: its training examples.
-        settings: all settings, with those that were measured as numbers.
-        record: what makes it what it is.
-        notes: what the user should know of its beginnings, in sentences.
-        counts: what a look at the data has counted, for the model folder.
+        manifest: spec, data and settings that identify the run, for its model folder.
+        notes: notes for the user, in sentences.
+        counts: examples, classes and duplicates that the data check counted, for the model folder.
     """
 
-    folder: ModelFolder
+    context: RunContext
     data: Data
-    train: Input
-    settings: Settings
-    record: RunManifest
+    train: BatchSource
+    manifest: RunManifest
     notes: tuple[str, ...]
     counts: Mapping[str, Any]
 
 
-def open_run(
-    spec: EstimatorSpec, settings: Settings, cache_dir: str, *, num_workers: int = 1
-) -> OpenedRun:
-    """Read and check data, spec, settings and model folder.
-
-    Args:
-        spec: the user's spec.
-        settings: all settings.
-        cache_dir: folder for indexes and unpacked records, the only one that is written to.
-        num_workers: processes that train together.
+def open_run(context: RunContext) -> OpenedRun:
+    """Read and check data, spec, settings and model folder; writes nothing but caches.
 
     Raises:
-        TficError: whatever would stop the run, or keep a setting from having an effect.
+        TficError: anything that would stop the run, or keep an option from taking effect.
     """
-    if num_workers > 1:
-        _check_for_several_workers(settings)
-    folder = ModelFolder(settings.run.model_dir)
+    if context.workers.count > 1:
+        _check_for_several_workers(context.settings)
+    folder = context.folder
     files.check_writable(folder.path)
     before = folder.read_manifest()
-    settings = png16_range.as_begun(settings, before)
-    data = run_data.read_data(spec, settings, cache_dir, before.schema if before else None)
+    context = context.replace(settings=png16_range.as_begun(context.settings, before))
+    data = run_data.read_data(context, before.schema if before else None)
     if data.train is None:
         raise ConfigError("There is nothing to train on. Give --train_metadata.")
-    if isinstance(data.train, Pipeline):
-        settings = png16_range.settled(settings, data.train.png16_range)
-    record = make_manifest(
+    pipeline = data.train.as_pipeline
+    if pipeline is not None:
+        measured = png16_range.settled(context.settings, pipeline.preprocessor.png16_range)
+        context = context.replace(settings=measured)
+    spec, settings = context.spec, context.settings
+    manifest = make_manifest(
         spec=spec_name(spec),
         spec_source=source_digest(spec),
         schema=data.schema,
@@ -95,16 +87,16 @@ def open_run(
         eval_data=data.evaluation.fingerprint if data.evaluation is not None else "",
         settings=settings,
     )
-    changes = folder.check_same_run(record, allow_changes=settings.run.allow_changes)
+    changes = folder.check_same_run(manifest, allow_changes=settings.run.allow_changes)
     notes = tuple(f"allowed change: {change}" for change in changes)
     checked = check_data(data) if settings.data.inspect else DataCheck({})
     require_spec(spec, settings)
     _check_effects(spec, settings, data.schema)
     _check_channels(settings, data.train.image_shape)
     if data.evaluation is not None:
-        notes += check_metrics(spec, settings, data)
+        notes += check_metrics(context, data)
     notes += checked.notes
-    return OpenedRun(folder, data, data.train, settings, record, notes, checked.counts)
+    return OpenedRun(context, data, data.train, manifest, notes, checked.counts)
 
 
 def _check_for_several_workers(settings: Settings) -> None:
@@ -117,52 +109,35 @@ def _check_for_several_workers(settings: Settings) -> None:
 
 
 def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema) -> None:
-    """Refuse settings that were given and have no effect with this spec and these examples."""
-
-    def refuse(names: Iterable[str], reason: str) -> None:
-        for name in names:
-            if settings.origin(name) != "default":
-                raise ConfigError(
-                    f"{name} ({settings.origin(name)}) has no effect: {reason}. Remove it."
-                )
-
+    """Reject settings that were given and have no effect with this spec and these examples."""
+    lacking: dict[str, str] = {}
     if not isinstance(spec, BackboneSpec):
-        names = ("backbone", "augmentation", "dropout", "eval_crop")
-        refuse(names, "the spec has its own network and preprocessing")
+        lacking["backbone_spec"] = "the spec has its own network and preprocessing"
     if spec.has_own_input:
-        how = ("input_mode", "stream_block", "image_feature", "label_features", "on_bad_image")
-        refuse(
-            (*how, "max_image_pixels", "png16_range", "debug", "data_service", "balanced_sampling"),
-            "the spec's own input_fn decides that",
-        )
-        refuse(("inspect",), "the images of the spec's own input_fn are not looked at beforehand")
-        exports = ("export_saved_model",) if settings.checkpoints.export_saved_model else ()
-        refuse(
-            (*exports, "export_dir"),
-            "the preprocessing in the spec's own input_fn is not known, so nothing is exported",
+        lacking["package_input"] = (
+            "the spec's own input_fn reads and preprocesses the images, which are neither checked "
+            "nor exported"
         )
     elif "tfrecord" not in _kinds_of_sources(settings):
-        refuse(("image_feature",), "no TFRecord files are read")
+        lacking["tfrecords"] = "no TFRecord files are read"
     batch, logits = _made_up_batch(schema)
     if own_losses(spec, schema, batch.labels, logits) is not None:
-        own = ("label_smoothing", "regression_loss", "huber_delta")
-        refuse(own, "the spec has its own losses")
+        lacking["package_losses"] = "the spec has its own losses"
     if all(label.has_classes for label in schema):
-        refuse(("regression_loss", "huber_delta"), "class_dict has no real-valued label")
+        lacking["regression_label"] = "class_dict has no regression label"
     if not any(label.can_be_smoothed for label in schema):
-        refuse(("label_smoothing",), "class_dict has no label whose loss can be smoothed")
+        lacking["smoothable_label"] = "class_dict has no label whose loss can be smoothed"
     if not schema.class_labels:
-        of_classes = ("output_cm_folder", "class_weights")
-        refuse(of_classes, "class_dict has no class label")
-    elif all(label.depth > MOST_CLASSES_IN_A_MATRIX for label in schema.class_labels):
-        refuse(
-            ("output_cm_folder",),
-            f"confusion matrices are made for up to {MOST_CLASSES_IN_A_MATRIX} classes",
+        lacking["class_label"] = "class_dict has no class label"
+    elif all(label.depth > MAX_CLASSES_OF_MATRIX for label in schema.class_labels):
+        lacking["drawable_matrix"] = (
+            f"confusion matrices are drawn for up to {MAX_CLASSES_OF_MATRIX} classes"
         )
+    check_facts(settings, lacking)
 
 
 def _check_channels(settings: Settings, image_shape: tuple[int, int, int]) -> None:
-    """Refuse what changes height and width where the preprocessing puts the channels first."""
+    """Reject options that need channels-last images if the preprocessing puts channels first."""
     if image_shape[2] in (1, 3, 4) or image_shape[0] not in (1, 3, 4):
         return
     for name in ("test_time_augmentation", "cutmix_alpha"):

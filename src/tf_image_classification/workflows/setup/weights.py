@@ -1,4 +1,4 @@
-"""The weights of a folder's checkpoints, and a model that gets them.
+"""The weights of a model folder: its best or newest checkpoint, loaded into a model.
 
 saved, which = newest_weights(folder)   # "best" or "last"
 assign_weights(model, saved)
@@ -23,7 +23,7 @@ def newest_weights(folder: ModelFolder) -> tuple[Saved, str]:
     """The best checkpoint of a folder, or else its last one; and "best" or "last".
 
     Raises:
-        CheckpointError: there is none that can be read.
+        CheckpointError: no checkpoint can be read.
     """
     for which, path in (("best", folder.best), ("last", folder.checkpoints)):
         try:
@@ -37,10 +37,10 @@ def newest_weights(folder: ModelFolder) -> tuple[Saved, str]:
 
 
 def assign_weights(model: keras.Model, saved: Saved) -> None:
-    """Give a model the weights that a checkpoint would be evaluated with: averages, if it has them.
+    """Load the weights for evaluation into a model: moving averages if the checkpoint has them.
 
     Raises:
-        CheckpointError: the checkpoint is of another model.
+        CheckpointError: the checkpoint does not fit the model.
     """
     for variable in model_variables(model):
         value = saved.tensors.get(

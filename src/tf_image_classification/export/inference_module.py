@@ -1,0 +1,131 @@
+"""The inference graph of an exported file: images to probabilities and regression values.
+
+module = InferenceModule(exported, ExportPlan(schema, calibrations, description))
+module.classify(images)         outputs by name, see ``signature``
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.evaluation.calibration import MULTILABEL_LIMITS, Calibration
+from tf_image_classification.export.saved_model import ExportedModel
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels.outputs import (
+    calibrated_key,
+    class_names_key,
+    logits_key,
+    probabilities_key,
+)
+
+NONE, DYNAMIC, INT8, FLOAT16 = QUANTIZATIONS = ("none", "dynamic", "int8", "float16")
+
+SCOPE = "tfic_outputs"
+"""Part of the names of all operations after the logits, which stay float in a quantised file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportPlan:
+    """Contents of an exported file besides the weights.
+
+    Attributes:
+        schema: the labels.
+        calibrations: by label name.
+        description: plain values that are stored in the file.
+        quantization: one of ``QUANTIZATIONS``.
+        representative_images: preprocessed training images, [1, H, W, C] each; for ``int8`` only.
+    """
+
+    schema: LabelSchema
+    calibrations: Mapping[str, Calibration]
+    description: Mapping[str, Any]
+    quantization: str = NONE
+    representative_images: Callable[[], Iterable[npt.NDArray[np.float32]]] = tuple
+
+
+def outputs_from(plan: ExportPlan, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The numeric outputs of a file by name; works traced and eagerly.
+
+    Args:
+        plan: of the file.
+        logits: as ``estimator_specs.split_logits`` gives them.
+    """
+    with tf.name_scope(SCOPE):
+        return _with_calibrated(plan, predictions_from(plan.schema, logits))
+
+
+def _with_calibrated(
+    plan: ExportPlan, predictions: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    found = {}
+    for label in plan.schema:
+        if not label.has_classes:
+            found[label.name] = predictions[label.name]
+            continue
+        key = probabilities_key(label.name)
+        found[key] = predictions[key]
+        calibration = plan.calibrations.get(label.name)
+        if calibration is not None:
+            found[calibrated_key(label.name)] = (
+                _tempered_logits(predictions[logits_key(label.name)], calibration)
+                if calibration.is_multilabel
+                else _tempered(predictions[key], calibration)
+            )
+    return found
+
+
+def _tempered(probabilities: tf.Tensor, calibration: Calibration) -> tf.Tensor:
+    """As ``calibration.tempered``, in float32."""
+    exact = tf.clip_by_value(probabilities, 1e-12, 1.0)
+    return tf.nn.softmax(tf.math.log(exact) / calibration.temperature)
+
+
+def _tempered_logits(logits: tf.Tensor, calibration: Calibration) -> tf.Tensor:
+    """The same of a multilabel label; from logits, as runtimes round small probabilities."""
+    low, high = (math.log(p) - math.log1p(-p) for p in MULTILABEL_LIMITS)
+    return tf.sigmoid(tf.clip_by_value(logits, low, high) / calibration.temperature)
+
+
+class InferenceModule(tf.Module):
+    """The functions that a SavedModel exports and the converters take.
+
+    Attributes:
+        classify: preprocessed images to numeric outputs by name.
+        classify_one: the same of a single image; None where ``classify`` serves as well.
+        serve: encoded images to the same outputs and class names.
+        describe: () to the description, as JSON.
+    """
+
+    def __init__(self, exported: ExportedModel, plan: ExportPlan) -> None:
+        super().__init__()
+        self.model = exported.loaded
+        self.description = tf.constant(json.dumps(plan.description))
+        shape, dtype = exported.image_spec.shape, exported.image_spec.dtype
+        self.classify = tf.function(
+            lambda images: outputs_from(plan, exported.forward(images, False)),
+            input_signature=[tf.TensorSpec([None, *shape], dtype, "images")],
+        )
+        self.classify_one = None
+        if exported.is_traced_for_one:
+            self.classify_one = tf.function(
+                lambda images: outputs_from(plan, exported.forward_one(images)),
+                input_signature=[tf.TensorSpec([1, *shape], dtype, "images")],
+            )
+
+        def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            predictions = exported.loaded.serve(image_bytes)
+            names = [class_names_key(label) for label in plan.schema.labels_with_classes]
+            return _with_calibrated(plan, predictions) | {k: predictions[k] for k in names}
+
+        encoded = tf.TensorSpec([None], tf.string, "image_bytes")
+        self.serve = tf.function(serve, input_signature=[encoded])
+        self.describe = tf.function(lambda: self.description, input_signature=[])

@@ -1,0 +1,110 @@
+"""The run context: what every part of a run needs, fixed before the first example is read.
+
+context = make_context(spec, settings, workers)
+context = recipe.settle(context)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tf_image_classification.config import Settings
+from tf_image_classification.dataset.readers import Listing, find_examples, for_role
+from tf_image_classification.dataset.readers.names import EVAL, TEST, TRAIN, part_role
+from tf_image_classification.distributed.devices import make_strategy
+from tf_image_classification.distributed.workers import Workers
+from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.workflows.setup.environment import cache_dir
+
+
+class Sources:
+    """Finds the examples of each source once, however many parts of a run ask for them."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[object, ...], Listing] = {}
+
+    def find(self, patterns: Sequence[str], option: str, settings: Settings) -> tuple[Listing, str]:
+        """The examples that patterns name, and a note on the part read of a divided source.
+
+        Args:
+            patterns: files, folders or patterns.
+            option: the option that gave them, "train_metadata" or "eval_metadata".
+            settings: all settings.
+
+        Raises:
+            DataError: as ``find_examples`` and ``for_role``.
+        """
+        feature, folder = settings.data.image_feature, cache_dir(settings)
+        key = (*patterns, feature, folder)
+        if key not in self._found:
+            self._found[key] = find_examples(
+                patterns, option=option, cache_dir=folder, image_feature=feature
+            )
+        whole = self._found[key]
+        source = ", ".join(patterns)
+        role = TRAIN if option == "train_metadata" else EVAL
+        chosen = for_role(whole, role, f"--{option} {source}")
+        if len(whole.parts) < 2:
+            return chosen, ""
+        note = f"{option}: the part {chosen.parts[0]} of {source}"
+        others = [part for part in whole.parts if part not in chosen.parts]
+        if option == "eval_metadata":
+            unused = [part for part in others if part_role(part) == TEST]
+            note += "".join(
+                f"; --eval_metadata {source}:{part} evaluates {part}" for part in unused
+            )
+        return chosen, note
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+    """The spec, the settings and the machinery of a run; passed on in one piece.
+
+    Attributes:
+        spec: the classifier.
+        settings: all settings; ``recipe.settle`` and ``open_run`` return contexts with more of
+            them decided.
+        workers: the processes and devices that share the work.
+        sources: the examples found so far, so that no source is listed twice.
+    """
+
+    spec: EstimatorSpec
+    settings: Settings
+    workers: Workers
+    sources: Sources = dataclasses.field(default_factory=Sources)
+
+    @property
+    def folder(self) -> ModelFolder:
+        """The model folder."""
+        return ModelFolder(self.settings.run.model_dir)
+
+    @property
+    def cache_dir(self) -> str:
+        """The folder for indexes, unpacked records and features."""
+        return cache_dir(self.settings)
+
+    def replace(
+        self, *, spec: EstimatorSpec | None = None, settings: Settings | None = None
+    ) -> RunContext:
+        """The same run with another spec or other settings; sources stay found."""
+        return dataclasses.replace(self, spec=spec or self.spec, settings=settings or self.settings)
+
+
+def make_context(
+    spec: EstimatorSpec,
+    settings: Settings,
+    workers: Workers | None = None,
+    sources: Sources | None = None,
+) -> RunContext:
+    """The context of a run.
+
+    Args:
+        spec: the classifier.
+        settings: all settings.
+        workers: None: this process alone, on the devices that ``strategy`` names.
+        sources: sources that were found before, by the same settings.
+    """
+    workers = workers or Workers(make_strategy(settings.run.strategy))
+    return RunContext(spec, settings, workers, sources or Sources())
