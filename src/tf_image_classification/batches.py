@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -46,3 +49,13 @@ def outputs_of(model: Callable[..., Any], images: tf.Tensor, *, training: bool) 
     if isinstance(structure, Mapping) and len(structure) == 1:
         return model(dict.fromkeys(structure, images), training=training)
     return model(images, training=training)
+
+
+def evenly_spaced(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Indices of at most ``most`` of ``count`` examples: the first, the last, and between them.
+
+    Example:
+        >>> evenly_spaced(10, 4).tolist()
+        [0, 3, 6, 9]
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.evaluation.calibration import (
     Bin,
     Calibration,
@@ -203,7 +204,7 @@ def _of_label(
     for coverage in _COVERAGES:
         at = int(np.searchsorted(coverages, coverage - 1e-9))
         rows.append((float(limits[at]), float(coverages[at]), float(risks[at])))
-    some = np.unique(np.linspace(0, len(coverages) - 1, _CURVE_POINTS).astype(int))
+    some = evenly_spaced(len(coverages), _CURVE_POINTS)
     curve = [(float(coverages[i]), float(risks[i])) for i in some]
     return OfOneLabel(measures, name, calibrated, rows, curve, slices)
 

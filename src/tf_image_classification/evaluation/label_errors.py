@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation.calibration import best_temperature, tempered
 
@@ -137,7 +138,7 @@ class _Fit:
 
 def _fit(labels: Array, probabilities: Array) -> _Fit:
     count, num_classes = probabilities.shape
-    some = np.unique(np.linspace(0, count - 1, max(2, _MAX_FITTED // num_classes)).astype(int))
+    some = evenly_spaced(count, max(2, _MAX_FITTED // num_classes))
 
     def of_labels(temperature: float, rows: Array) -> Array:
         return tempered(probabilities[rows], temperature)[np.arange(len(rows)), labels[rows]]

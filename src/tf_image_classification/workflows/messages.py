@@ -16,7 +16,7 @@ from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.export.verify import Verification
 from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
-from tf_image_classification.report.html import calibration_text
+from tf_image_classification.report.content import calibration_text
 from tf_image_classification.training.run import TrainingRun
 from tf_image_classification.workflows.setup import batch_norm
 from tf_image_classification.workflows.setup.build import Assembly

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import Batch
+from tf_image_classification.batches import Batch, evenly_spaced
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
@@ -50,7 +50,7 @@ def check_metrics(context: RunContext, data: Data) -> tuple[str, ...]:
         return ()
     rows = _evaluated_rows(settings, table)
     slices = watched_slices(settings, data)
-    some = rows[np.unique(np.linspace(0, len(rows) - 1, _TRIED_FIRST).astype(int))]
+    some = rows[evenly_spaced(len(rows), _TRIED_FIRST)]
     unknown: set[str] | None = None
     for chosen, trial in ((some, "random"), (rows, "random"), (rows, "truth"), (rows, "nothing")):
         columns = {
