@@ -122,7 +122,7 @@ def test_what_a_folder_leaves_out_is_told(tmp_path):
     assert (
         "skipped 1 file or row" in beside and "stray.jpg: lies beside the class folders" in beside
     )
-    assert contradictions.startswith("2 images are there twice with contradicting labels: ")
+    assert contradictions.startswith("2 images occur twice with contradicting labels: ")
     assert "1.jpg (cat) and " in contradictions and "2.jpg (dog)" in contradictions
 
 
