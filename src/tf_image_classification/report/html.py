@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification.evaluation.analysis import (
-    FEWEST_TO_CALIBRATE,
+    MIN_TO_CALIBRATE,
     Calibrated,
-    OfOneLabel,
+    LabelAnalysis,
 )
 from tf_image_classification.evaluation.calibration import Bin
 from tf_image_classification.evaluation.intervals import Interval
@@ -52,7 +52,7 @@ def interval_json(interval: Interval) -> dict[str, float | int | str | None]:
     return {**known, "count": interval.count, "note": interval.note}
 
 
-def calibration_json(found: OfOneLabel) -> dict[str, Any] | None:
+def calibration_json(found: LabelAnalysis) -> dict[str, Any] | None:
     """Text and charts of calibration, rejection and sets; None where nothing was fitted."""
     if found.calibrated is None:
         return None
@@ -86,7 +86,7 @@ def _points(bins: Sequence[Bin]) -> list[tuple[float, float]]:
 def calibration_text(one: Calibrated | None) -> str:
     """What calibration does, in a sentence or two; None: of too few examples."""
     if one is None:
-        return f"too few examples (at least {FEWEST_TO_CALIBRATE} in two halves)."
+        return f"too few examples (at least {MIN_TO_CALIBRATE} in two halves)."
     fitted = one.calibration
     if fitted.temperature == 1:
         text = (

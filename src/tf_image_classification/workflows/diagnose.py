@@ -74,7 +74,7 @@ def _train_score(label: Label, known: KnownModel) -> Interval | None:
         return None
     chosen = np.unique(np.linspace(0, table.num_examples - 1, _NUM_TRAIN).astype(int))
     column = table.columns[label.name]
-    chosen = chosen[column.present[chosen]]
+    chosen = chosen[column.mask[chosen]]
     right = []
     for start in range(0, len(chosen), _AT_ONCE):
         rows = chosen[start : start + _AT_ONCE]
@@ -93,7 +93,7 @@ def class_counts(label: Label, table: Table | None) -> list[int] | None:
     if table is None:
         return None
     column = table.columns[label.name]
-    values = column.values[column.present]
+    values = column.values[column.mask]
     if label.kind == MULTILABEL:
         return [int(count) for count in values.sum(axis=0)]
     return [int(count) for count in np.bincount(values.astype(int), minlength=label.depth)]

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.evaluation.analysis import OfOneLabel
+from tf_image_classification.evaluation.analysis import LabelAnalysis
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
 from tf_image_classification.evaluation.predictions import LabelPredictions
 from tf_image_classification.labels import SEPARATOR, Label
@@ -157,7 +157,7 @@ def _label_content(label: Label, known: KnownModel, num_leaked: int | None) -> d
     }
 
 
-def _per_class(found: OfOneLabel) -> list[dict[str, Any]]:
+def _per_class(found: LabelAnalysis) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
@@ -168,7 +168,7 @@ def _per_class(found: OfOneLabel) -> list[dict[str, Any]]:
     ]
 
 
-def _matrix(found: OfOneLabel) -> list[list[int]] | None:
+def _matrix(found: LabelAnalysis) -> list[list[int]] | None:
     confusion = found.measures.confusion
     return None if confusion is None or len(confusion) > 200 else confusion.tolist()
 
@@ -187,7 +187,7 @@ def _examples(label: Label, of_label: LabelPredictions) -> dict[str, list[Any]]:
 
     truth = [
         value if is_known else None
-        for value, is_known in zip(plain(of_label.truth), of_label.known, strict=True)
+        for value, is_known in zip(plain(of_label.truth), of_label.mask, strict=True)
     ]
     confidence: list[float | None] = [None] * len(truth)
     if label.has_classes:
@@ -208,7 +208,7 @@ def _label_errors(label: Label, of_label: LabelPredictions) -> tuple[LabelErrors
     """What is known of wrong labels, or None; and the rows of the candidates."""
     if not label.is_class:
         return None, np.zeros(0, np.int64)
-    rows = np.flatnonzero(of_label.known)
+    rows = np.flatnonzero(of_label.mask)
     try:
         found = label_errors(of_label.truth[rows], of_label.probabilities[rows])
     except ConfigError:
@@ -219,7 +219,7 @@ def _label_errors(label: Label, of_label: LabelPredictions) -> tuple[LabelErrors
 def _galleries(
     label: Label, of_label: LabelPredictions, errors: LabelErrors | None, candidates: Array
 ) -> dict[str, dict[str, Any]]:
-    known = of_label.known
+    known = of_label.mask
     if not label.has_classes:
         wrong = np.where(known, np.abs(of_label.predicted - of_label.truth), -1.0)
         worst = [int(i) for i in np.argsort(-wrong) if wrong[i] > 0]
@@ -260,11 +260,11 @@ def _chosen(known: KnownModel, labels: Sequence[Mapping[str, Any]]) -> list[int]
             found |= dict.fromkeys(gallery["indices"])
     of_classes = [known.predictions.labels[one["name"]] for one in labels if one["classes"]]
     for of_label in of_classes:
-        found |= dict.fromkeys(np.flatnonzero(of_label.known & ~of_label.is_right).tolist())
+        found |= dict.fromkeys(np.flatnonzero(of_label.mask & ~of_label.is_right).tolist())
     for of_label in of_classes:
         if of_label.truth.ndim == 1:
             for k in np.unique(of_label.truth):
-                mine = np.flatnonzero(of_label.known & (of_label.truth == k))
+                mine = np.flatnonzero(of_label.mask & (of_label.truth == k))
                 found |= dict.fromkeys(mine[:_SHOWN_OF_A_CLASS].tolist())
     found |= dict.fromkeys(range(min(len(known.predictions), _MOST_PICTURES)))
     return list(found)[:_MOST_PICTURES]
