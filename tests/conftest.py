@@ -10,7 +10,6 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import hypothesis
 import pytest
-import tensorflow as tf
 
 # Programs that tests start inherit these; a shell's background job and nohup leave them ignored.
 for number, handler in (
@@ -24,20 +23,34 @@ for number, handler in (
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
-# Here and not in a fixture: a test module may make a tensor while it is collected, and afterwards
-# the devices cannot be changed any more.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-tf.config.experimental.enable_op_determinism()
 
-_LONGEST = "test_several_workers"
+def pytest_configure(config):
+    """Not in the process that only hands the tests to the workers of xdist: that saves seconds."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        prepare_tensorflow()
+
+
+def prepare_tensorflow():
+    """Two CPU devices and deterministic operations.
+
+    Not in a fixture: a test module may make a tensor while it is collected, and afterwards the
+    devices cannot be changed any more.
+    """
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    tf.config.experimental.enable_op_determinism()
+
+
+_LONGEST = ("test_several_workers", "test_kill_and_resume", "test_train_estimator")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Choose the tests of ``make test``, of ``make test-slow`` or all; the longest module first."""
-    items.sort(key=lambda item: item.path.stem != _LONGEST)  # started last, it would end alone
+    """Choose the tests of ``make test``, ``make test-slow`` or all; the longest modules first."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)  # started last, they end alone
     _mark_cases(items)
     if os.environ.get("TFIC_ALL_TESTS"):
         return
@@ -78,6 +91,8 @@ def pytest_runtest_protocol(item, nextitem):
     That takes as long as all else that these short runs do. Tests as_installed have it, processes
     that tests start, and make test-all.
     """
+    import tensorflow as tf
+
     is_on = os.environ.get("TFIC_ALL_TESTS") or item.get_closest_marker("as_installed")
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not is_on})
     return (yield)

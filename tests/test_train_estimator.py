@@ -27,7 +27,15 @@ from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup import default_hooks, run_data
 from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
-from tiny_runs import TinySpec, evaluations, last_checkpoint, plain_spec, run, tiny_settings
+from tiny_runs import (
+    StopAt,
+    TinySpec,
+    evaluations,
+    last_checkpoint,
+    plain_spec,
+    run,
+    tiny_settings,
+)
 from tiny_runs import write_records as write_tiny_records
 
 
@@ -37,9 +45,22 @@ def records(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def baseline(records, tmp_path_factory):
+def baseline_folder(records, tmp_path_factory):
+    """A run of four steps."""
     folder = tmp_path_factory.mktemp("baseline") / "model"
-    return run(plain_spec(), folder, records, records, train_steps=4)
+    run(plain_spec(), folder, records, records, train_steps=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def baseline(baseline_folder):
+    return last_checkpoint(baseline_folder)
+
+
+@pytest.fixture
+def trained(baseline_folder, tmp_path):
+    """A copy of its folder."""
+    return shutil.copytree(baseline_folder, tmp_path / "model")
 
 
 def steps_of(folder):
@@ -54,7 +75,7 @@ def are_equal(a, b):
     return all(np.array_equal(value, weights(b)[name]) for name, value in weights(a).items())
 
 
-@pytest.mark.slow_after(3)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -120,43 +141,37 @@ def test_a_finished_run_leaves_a_folder_that_describes_itself(records, tmp_path)
         assert os.listdir(path)
 
 
-def test_evaluate_uses_the_whole_set_and_trains_nothing(records, tmp_path):
-    before = run(plain_spec(), tmp_path / "model", records, records, train_steps=3)
-    settings = tiny_settings(tmp_path / "model", records, records, evaluate=True, eval_freq=1)
+def test_evaluate_uses_the_whole_set_and_trains_nothing(records, baseline, trained):
+    settings = tiny_settings(trained, records, records, evaluate=True, eval_freq=1)
     result = train_estimator.train(plain_spec(), settings)
-    assert result.step == 3
-    assert result.metrics["loss"] == pytest.approx(evaluations(tmp_path / "model")[-1]["loss"])
-    assert are_equal(before, last_checkpoint(tmp_path / "model"))
+    assert result.step == 4
+    assert result.metrics["loss"] == pytest.approx(evaluations(trained)[-1]["loss"])
+    assert are_equal(baseline, last_checkpoint(trained))
 
 
-@pytest.mark.slow
-def test_a_later_evaluation_is_kept_with_its_data(records, tmp_path):
-    run(plain_spec(), tmp_path / "model", records, records, train_steps=2)
+def test_a_later_evaluation_is_kept_with_its_data(records, trained, tmp_path):
     other = write_tiny_records(tmp_path / "other", seed=3, count=25)
     for data in (other, records):
-        train_estimator.evaluate(plain_spec(), tiny_settings(tmp_path / "model", records, data))
-    lines = read_json_lines(str(tmp_path / "model" / "evaluations.jsonl"))
+        train_estimator.evaluate(plain_spec(), tiny_settings(trained, records, data))
+    lines = read_json_lines(str(trained / "evaluations.jsonl"))
     assert [line["num_examples"] for line in lines] == [25, 40]
     assert [line["eval_metadata"] for line in lines] == [[other], [records]]
     assert lines[0]["eval_data"] != lines[1]["eval_data"]
-    assert len(evaluations(tmp_path / "model")) == 1
+    assert len(evaluations(trained)) == 1
 
 
 @pytest.mark.slow_after(1)
-@pytest.mark.parametrize("batch_size", [1, 5, 7])
-def test_every_example_is_evaluated_once_on_any_number_of_devices(records, tmp_path, batch_size):
-    run(plain_spec(), tmp_path / "model", records, train_steps=2)
+@pytest.mark.parametrize("batch_size", [7, 5, 1])
+def test_every_example_is_evaluated_once_on_any_number_of_devices(records, trained, batch_size):
     found = [
         train_estimator.evaluate(
             plain_spec(),
-            tiny_settings(
-                tmp_path / "model", records, records, strategy=strategy, batch_size=batch_size
-            ),
+            tiny_settings(trained, records, records, strategy=strategy, batch_size=batch_size),
         ).metrics
         for strategy in ("one_device", "mirrored")
     ]
     assert found[1] == pytest.approx(found[0], rel=1e-5)
-    lines = read_json_lines(str(tmp_path / "model" / "evaluations.jsonl"))
+    lines = read_json_lines(str(trained / "evaluations.jsonl"))
     assert [line["num_examples"] for line in lines] == [40, 40]
 
 
@@ -264,12 +279,11 @@ def test_deterministic_switches_exact_operations_on(monkeypatch):
     assert called
 
 
-def test_another_setting_needs_leave_to_resume(records, tmp_path, capsys):
-    run(plain_spec(), tmp_path / "model", records, train_steps=2)
+def test_another_setting_needs_leave_to_resume(records, trained, capsys):
     with pytest.raises(RunMismatchError, match=r"learning_rate: 0\.01 there, 0\.5 now"):
-        run(plain_spec(), tmp_path / "model", records, train_steps=4, learning_rate=0.5)
-    changed = {"train_steps": 4, "learning_rate": 0.5, "allow_changes": True}
-    assert run(plain_spec(), tmp_path / "model", records, **changed).step == 4
+        run(plain_spec(), trained, records, records, train_steps=5, learning_rate=0.5)
+    changed = {"train_steps": 5, "learning_rate": 0.5, "allow_changes": True}
+    assert run(plain_spec(), trained, records, records, **changed).step == 5
     assert "allowed change: learning_rate" in capsys.readouterr().out
 
 
@@ -323,6 +337,7 @@ def pictures(tmp_path):
     return str(tmp_path / "train.csv")
 
 
+@pytest.mark.slow
 def test_a_bad_image_ends_the_run_or_is_skipped_and_listed(pictures, tmp_path):
     with pytest.raises(BadImageError, match=r"train\.csv line 6 .*4\.png"):
         run(plain_spec(), tmp_path / "fail", pictures, train_steps=3)
@@ -429,6 +444,7 @@ def test_no_progress_ends_the_run_early(records, tmp_path):
     assert saved.step == 3
 
 
+@pytest.mark.slow
 def test_checkpoints_come_when_asked_and_so_many_stay(records, tmp_path):
     run(
         plain_spec(), tmp_path / "two", records, train_steps=6, save_checkpoints_steps=2,
@@ -461,6 +477,18 @@ def test_export_can_be_left_out(records, tmp_path):
     assert not (tmp_path / "model" / "saved_model").exists()
 
 
+def test_evaluations_are_planned_by_steps_or_by_the_clock():
+    def planned(**given):
+        settings = make_settings({"eval_metadata": ("some",), **given})
+        every = default_hooks.when_to_evaluate(settings)
+        return every.steps, every.secs
+
+    assert planned(eval_every_steps=2) == (2, 0.0)
+    assert planned(eval_throttle_secs=0.0) == (0, 1e-9)  # at every step
+    assert planned(eval_throttle_secs=60.0) == (0, 60.0)
+
+
+@pytest.mark.slow
 def test_evaluations_come_by_steps_or_by_the_clock(records, tmp_path):
     seen = Steps()
     common = {"train_steps": 5, "hooks": [seen]}
@@ -493,12 +521,20 @@ def test_the_best_checkpoint_is_chosen_by_metric_and_mode(records, tmp_path):
         best_step("wrong", best_metric="acuracy", best_mode="max")
 
 
-@pytest.mark.slow
-def test_a_second_start_says_that_the_run_is_complete(records, tmp_path, capsys):
-    run(plain_spec(), tmp_path / "model", records, train_steps=2)
-    run(plain_spec(), tmp_path / "model", records, train_steps=2)
+def test_a_second_start_says_that_the_run_is_complete(records, trained, capsys):
+    assert run(plain_spec(), trained, records, records, train_steps=4).step == 4
     assert "complete" in capsys.readouterr().out
-    assert run(plain_spec(), tmp_path / "model", records, train_steps=4).step == 4
+    assert run(plain_spec(), trained, records, records, train_steps=5).step == 5
+
+
+def test_a_signal_ends_a_program_with_the_status_that_asks_for_a_restart(records, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended, train_estimator.ends_the_process():
+        run(plain_spec(), tmp_path / "model", records, train_steps=9, hooks=[StopAt(2)])
+    assert ended.value.code == 75
+    said = capsys.readouterr().err
+    assert "Stopped by SIGTERM at step 2 of 9" in said
+    assert "Start the same command again to resume." in said
+    assert steps_of(tmp_path / "model")[-1] == 2
 
 
 def test_errors_end_a_program_with_a_message_and_a_status(capsys):

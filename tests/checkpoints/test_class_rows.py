@@ -78,7 +78,7 @@ def test_rows_are_loaded_by_name_and_new_classes_start_fresh(
     assert "norm/gamma" in " ".join(report["loaded"])  # the body is loaded whatever the classes
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [OLD, ("0", "1", "2")])
 def test_the_same_names_and_none_are_loaded_by_number(first, records, tmp_path, names):
     run(spec(names), tmp_path / "m", records, checkpoint_path=str(first), train_steps=1)
@@ -129,7 +129,7 @@ def schema_of(*names):
     return LabelSchema((Label("kind", depth=len(names), class_names=names),))
 
 
-@pytest.mark.slow_after(2)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("text", ["b\na\nc\n", "0:b\n1:a\n2:c\n"])
 @pytest.mark.filterwarnings("ignore:You are saving your model")
 @pytest.mark.parametrize("form", [".h5", ".weights.h5", ".keras"])
@@ -157,6 +157,7 @@ def test_the_output_is_found_behind_a_named_input_and_beside_states_of_random_la
     assert "watched tensor" not in caplog.text  # the state of dropout has two whole numbers
 
 
+@pytest.mark.slow
 def test_names_of_something_else_beside_a_file_do_not_count(tmp_path):
     source, path = small(3), str(tmp_path / "model.weights.h5")
     source.save_weights(path)

@@ -151,7 +151,7 @@ def words_of_keras_2(layer, word):
     return "depthwise_kernel" if layer.startswith("depthwise") and word == "kernel" else word
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0, 1, 2, 7])
 def test_the_numbers_of_layers_do_not_matter(shift, tmp_path):
     source = shaken(small(names=False))
@@ -163,7 +163,7 @@ def test_the_numbers_of_layers_do_not_matter(shift, tmp_path):
     np.testing.assert_array_equal(features(target, 24), features(source, 24))
 
 
-@pytest.mark.slow_after(2)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("style", ["keras 1", "second graph", "inside a model", "in a scope"])
 def test_weights_are_found_by_their_layers_however_they_are_called(style, tmp_path):
     source = shaken(small(names=True))
@@ -258,7 +258,7 @@ def with_trunk(*, flat):
     return keras.Model(images, L.Dense(5, name="logits")(x), name="whole")
 
 
-@pytest.mark.slow_after(2)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("is_named", [True, False])
 @pytest.mark.parametrize("form", [".weights.h5", ".keras"])
 @pytest.mark.parametrize("flat", [True, False])

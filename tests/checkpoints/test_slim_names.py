@@ -141,6 +141,7 @@ def test_moving_averages_are_taken_when_asked_for(tmp_path):
         warm_start(target, path, with_averages=True)
 
 
+@pytest.mark.slow
 def test_scopes_may_have_old_names(tmp_path):
     path, _ = write_as_slim(fresh("mobilenet_v1_025", 32, 5, seed=1), tmp_path / "m.ckpt")
     target = fresh("mobilenet_v1_025", 32, 5, seed=2)
@@ -153,7 +154,7 @@ def test_scopes_may_have_old_names(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("made", "wanted"), [("vgg19", "vgg16"), ("vgg16", "mobilenet_v1_025")])
 def test_a_checkpoint_of_another_network_is_refused(made, wanted, tmp_path):
     path, _ = write_as_slim(fresh(made, 32, 5, seed=1), tmp_path / "m.ckpt")
@@ -205,6 +206,7 @@ def test_published_checkpoints_predict_what_they_are_known_to(
     assert abs((found == truth).mean() - top1) <= 0.03
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_oldest_form_of_a_checkpoint_gives_the_same_tensors():
     folder = os.path.join(CHECKPOINTS, "mobilenet_v1_0.25_128")

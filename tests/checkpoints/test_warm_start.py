@@ -54,6 +54,7 @@ def save_as(form, model, folder):
     return path
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
     "form", ["tensorflow", "object graph", "saved model", ".weights.h5", ".h5", ".keras"]
 )

@@ -484,7 +484,7 @@ def test_a_missing_client_names_the_extra(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ((), "Which command shall the job run"),
+        ((), "missing: COMMAND"),
         (("python", "missing.py"), "There is no script 'missing.py'"),
         (("bash", "run.sh"), "Expected python SCRIPT.py"),
     ],

@@ -43,7 +43,7 @@ RARER = {
     *("lists of one", "tuple of one", "dictionary of one"),
 }
 """Models that make test-all checks only."""
-COMMON = ("sequential", "functional", "subclassed", "list of outputs")
+COMMON = ("functional", "subclassed", "list of outputs")
 """Models that make test checks."""
 STEPS, KILLED_AT = 3, 2
 
@@ -224,6 +224,7 @@ def test_each_is_trained_killed_resumed_evaluated_exported_and_reported(name, se
 
 
 if __name__ == "__main__":
-    import conftest  # noqa: F401 - the same devices and determinism
+    import conftest
 
+    conftest.prepare_tensorflow()
     trained(sys.argv[1], sys.argv[2], sys.argv[3:], hooks=[KillAt()])

@@ -56,6 +56,7 @@ def awkward_images():
     yield "XMP", saved(rgb, "JPEG", xmp=xmp)
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(("what", "data"), list(awkward_images()))
 def test_what_is_encoded_anew_has_the_pixels_that_the_training_sees(what, data):
     options = ImageOptions(format="png", apply_exif=True)

@@ -251,7 +251,7 @@ def test_batches_from_a_position_are_those_of_a_straight_run(source, step):
     assert_same(taken(pipeline(source).training_batches(4 * step), 4), straight[step:])
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [4])
 def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
     whole = taken(pipeline(source).training_batches(0), 5)
@@ -266,7 +266,7 @@ def test_the_slices_of_the_workers_make_the_global_batch(source, workers):
         np.testing.assert_array_equal(np.concatenate([p.images for p in parts]), batch.images)
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_worker_reads_only_its_own_files_of_a_stream(tmp_path, shuffle):
     records = [example(i, image_bytes=png(i % 25), kind=float(i % 3)) for i in range(32)]
@@ -293,6 +293,7 @@ def table(tmp_path_factory):
     return raw.encode(SCHEMA.with_vocabularies({"kind": ("0", "1", "2")}))
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 13, 16])
 def test_an_evaluation_sees_every_example_once_in_order(table, batch_size):
     batches = list(pipeline(table, batch_size=batch_size).evaluation_batches())
@@ -369,7 +370,7 @@ def test_a_bad_image_is_named_by_file_or_record(damaged):
         list(make_feed(damaged, skips=False).evaluation())
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 def test_skipped_images_are_counted_once_and_the_rest_is_unchanged(damaged):
     seen = []
     feed = make_feed(damaged, skips=True, seen=seen.append)

@@ -144,6 +144,7 @@ def test_one_process_acts_on_its_votes_at_once_and_several_one_call_later():
     assert several.decide(Votes(), sums[2]) == Votes()
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [

@@ -169,6 +169,7 @@ def judged(of_label, label=KIND):
     return analyze(predictions(of_label, label=label)).labels[label.name].calibrated
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("count", [60, 400])
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 1.5, 4.0])
 def test_calibration_never_makes_the_other_half_worse(count, sharpness):

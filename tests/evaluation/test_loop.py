@@ -116,6 +116,7 @@ def losses_of(**changes):
     return lambda labels, logits: label_losses(SCHEMA, settings, labels, logits)
 
 
+@pytest.mark.slow_after(5)
 @pytest.mark.parametrize("batch_size", range(1, NUM_EXAMPLES + 4))
 def test_each_example_counts_once_whatever_the_batch_size(examples, batch_size):
     found = evaluate_batches(
@@ -358,7 +359,6 @@ def forward(folder, pixels):
     return logits, penalty
 
 
-@pytest.mark.slow
 def test_several_labels_with_weights_and_missing_values_train_and_evaluate(world):
     folder, _, (pixels, labels, known), result = world
     assert result.step == 4
@@ -460,6 +460,7 @@ def test_a_specs_own_losses_take_the_place_of_the_default(world):
     assert result.metrics["loss"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_vocabulary_of_the_folder_holds_and_an_unknown_class_names_file_and_line(tmp_path):
     class Pets(ThreeTasks):
         class_dict = (Label("kind", depth=3),)

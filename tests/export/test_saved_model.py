@@ -94,6 +94,7 @@ def assert_predictions_of_evaluation(spec, settings, path, images):
     assert found["kind_class_name"].tolist() == [NAMES[i].encode() for i in found["kind"]]
 
 
+@pytest.mark.slow
 def test_encoded_images_give_the_predictions_of_the_evaluation(world):
     assert_predictions_of_evaluation(Watched(), *world)
 
@@ -143,6 +144,7 @@ def test_images_of_any_form_and_size_may_share_a_batch(world):
         )
 
 
+@pytest.mark.slow
 def test_bytes_that_are_no_image_are_refused(world):
     with pytest.raises(tf.errors.InvalidArgumentError):
         served(world[1], [b"no image"])
@@ -171,6 +173,7 @@ def test_a_process_with_nothing_but_tensorflow_can_serve(world, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_exported_model_knows_its_step(world):
     _, path, _ = world
     assert exported_step(path) == ExportedModel(path).load().step == 3

@@ -127,6 +127,7 @@ def test_rows_whose_image_is_missing_are_a_warning_and_come_first(tmp_path, caps
 # 16-bit PNGs ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("most", "named"), [(255, "0-255"), (4095, "0-4095")])
 def test_sixteen_bits_that_hold_fewer_are_an_error_that_names_the_range(tmp_path, most, named):
     found = inspect(write_deep(tmp_path / "d", range(10), most), num_processes=1)
@@ -155,7 +156,7 @@ def test_a_black_image_among_those_that_use_their_bits_is_no_error(tmp_path):
 # What is no set of images --------------------------------------------------------------------
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--eval"]])
 def test_a_model_folder_is_named_as_one(clean, tmp_path, capsys, options):  # noqa: F811
     import tiny_runs

@@ -66,7 +66,7 @@ def originals():
     return facts_of(photographs())
 
 
-@pytest.mark.slow_after(5)
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("change", CHANGES)
 def test_pictures_that_were_changed_are_found_and_no_others(change, originals):
     changed = facts_of([CHANGES[change](image) for image in photographs()])

@@ -94,6 +94,7 @@ def test_batches_equal_the_keras_metric_over_everything(name, n, cuts, is_weight
     np.testing.assert_allclose(found, whole.result(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("name", CASES)
 def test_without_any_example_the_result_is_nan(name):
     make, keys = CASES[name]

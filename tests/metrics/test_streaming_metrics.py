@@ -174,7 +174,7 @@ for name in ("mean_absolute_error", "mean_squared_error", "root_mean_squared_err
 sampled = settings(deadline=None, max_examples=25)
 
 
-@pytest.mark.slow_after(10)
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize("name", CASES)
 @sampled
 @given(columns=examples(), random=st.randoms(use_true_random=False))
@@ -191,7 +191,7 @@ def test_any_split_and_order_equals_the_formula_on_the_whole(name, columns, rand
     assert isinstance(found, float) or found.shape == np.shape(expected)
 
 
-@pytest.mark.slow_after(8)
+@pytest.mark.slow_after(5)
 @pytest.mark.parametrize("name", [n for n in CASES if not n.startswith(("mean", "root", "log"))])
 @sampled
 @given(columns=examples(), random=st.randoms(use_true_random=False))
@@ -334,7 +334,7 @@ def call(name, labels, predictions, weights=None):
 FUNCTIONS = sorted(set(metrics.__all__) - {"StreamingMetric", "bind"})
 
 
-@pytest.mark.slow_after(6)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_symbolic_tensor_is_refused(name):
     labels, predictions = two_columns(name)
@@ -372,7 +372,7 @@ def test_a_name_is_taken_as_tf_metrics_took_it(name):
     assert named.kind == plain.kind
 
 
-@pytest.mark.slow_after(8)
+@pytest.mark.slow_after(5)
 @pytest.mark.parametrize(
     "name", [n for n in CASES if n.partition(" ")[0] not in ("mean", "auc") and "error" not in n]
 )

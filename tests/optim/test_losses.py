@@ -127,6 +127,7 @@ def test_parts_with_the_batchs_counts_add_up_to_the_batch(seed, cuts):
     assert sum(parts) == pytest.approx(loss_of(slice(None)), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize("regression_loss", ["mean_squared", "huber"])
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e38])
 @pytest.mark.parametrize("traced", [False, True])

@@ -90,7 +90,7 @@ def test_the_default_decays_are_those_that_the_help_promises():
         assert info.default_weight_decay == promised.get(info.name, 0.0)
 
 
-@pytest.mark.slow_after(4)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_acts_where_it_applies_and_nowhere_else(name):
     declared = {o.name for o in OPTIONS.values() if o.group == "optimizer" and o.applies}
@@ -101,7 +101,7 @@ def test_every_option_acts_where_it_applies_and_nowhere_else(name):
         assert acts == (name in OPTIONS[option].applies[1]), option
 
 
-@pytest.mark.slow_after(4)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_weight_decay_acts_and_is_the_default_when_not_given(name):
     default = find_optimizer(name).default_weight_decay
@@ -109,6 +109,7 @@ def test_weight_decay_acts_and_is_the_default_when_not_given(name):
     assert not same(trained(name), trained(name, weight_decay=0.3))
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_weight_decay_takes_its_share_of_kernels_and_leaves_the_rest_alone(name):
     free = trained(name, steps=1, weight_decay=0.0)
@@ -123,6 +124,7 @@ def test_weight_decay_takes_its_share_of_kernels_and_leaves_the_rest_alone(name)
             assert not np.array_equal(a, b)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("penalties", [(0.0, 0.0), (0.02, 0.0), (3.0, 0.1)])
 def test_ftrl_from_zero_at_a_constant_rate_is_that_of_keras(penalties):
     l1, l2 = penalties
@@ -219,7 +221,7 @@ def state_after(strategy, name, precision, steps=2):
     return state
 
 
-@pytest.mark.slow_after(4)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_already_summed_give_on_two_replicas_the_step_of_one_device(name):
     precisions = ["float32", "mixed_float16"] if name in ("momentum", "muon") else ["float32"]
@@ -248,7 +250,7 @@ def test_a_plain_keras_optimizer_would_sum_them_again():
     assert variable.numpy() == -2.0  # once Keras stops summing, our mixin can go
 
 
-@pytest.mark.slow_after(4)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_slots_kept_by_path_and_put_into_a_fresh_optimizer_continue_to_the_same_bits(
     name,
@@ -286,6 +288,7 @@ def test_slots_kept_by_path_and_put_into_a_fresh_optimizer_continue_to_the_same_
     assert int(fresh.iterations) == 6
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_settings_give_the_same_bits(name):
     assert same(trained(name), trained(name))

@@ -84,7 +84,7 @@ def export(settings, name, quantization="none"):
     return export_folder(settings, request, spec)
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FORMATS, "keras"])
 def test_every_kind_of_label_is_in_every_format(settings, name):
     found = export(settings, name).verification

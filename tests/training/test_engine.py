@@ -156,7 +156,9 @@ def test_a_batch_that_does_not_split_names_the_nearest_that_do(records, tmp_path
     ("changes", "number"),
     [
         ({}, signal.SIGTERM),
-        ({"input_mode": "streaming", "stream_block": 7}, signal.SIGINT),
+        pytest.param(
+            {"input_mode": "streaming", "stream_block": 7}, signal.SIGINT, marks=pytest.mark.slow
+        ),
         pytest.param(
             {"moving_average_decay": 0.9, "optimizer": "momentum"},
             signal.SIGTERM,

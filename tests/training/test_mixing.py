@@ -66,7 +66,7 @@ def records(tmp_path_factory):
 MIXING = {"mixup_alpha": 0.5, "cutmix_alpha": 1.0, "batch_size": 8, "train_steps": 4}
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"gradient_accumulation_steps": 4}, {"strategy": "mirrored"}])
 def test_parts_and_devices_mix_alike(records, tmp_path, changes):
     whole = tiny_runs.run(tiny_runs.plain_spec(), tmp_path / "a", records, **MIXING)

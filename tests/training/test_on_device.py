@@ -34,7 +34,7 @@ def records(tmp_path_factory):
 HOW = {"batch_size": 8, "train_steps": 4}
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"gradient_accumulation_steps": 4}, {"strategy": "mirrored"}])
 def test_parts_and_devices_change_alike(records, tmp_path, changes):
     whole = tiny_runs.run(Coloured(), tmp_path / "a", records, **HOW)

@@ -280,6 +280,7 @@ def test_curves_are_gathered_before_they_go_to_a_bucket(gcs, tmp_path):
     assert 1 <= sum("tensorboard/train/events" in path for path in posts) <= 3
 
 
+@pytest.mark.slow
 def test_a_bucket_is_searched_like_a_disk(gcs, tmp_path):
     for name in ("a.png", "one/b.png", "one/two/c.png", "one/.hidden/d.png", "one/e.txt"):
         gcs.put("bucket", f"tree/{name}", tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)).numpy())

@@ -51,7 +51,7 @@ def test_a_disk_too_full_for_the_logs_ends_the_run_with_a_message(command):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_ends_with_the_status_that_asks_for_a_restart(command, number, tmp_path):
     with subprocess.Popen(

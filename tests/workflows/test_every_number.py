@@ -35,6 +35,7 @@ from tf_image_classification.workflows.report import write_report
 from tf_image_classification.workflows.setup import default_hooks
 from workflows.test_label_kinds import MixedSpec
 
+pytestmark = pytest.mark.slow
 SIZE, COUNT = 8, 120
 EPS = np.finfo(np.float32).eps
 KINDS = tuple(f"k{i}" for i in range(7))
@@ -559,7 +560,9 @@ def test_predictions_are_those_of_the_evaluation(run):
             p = np.array(run.columns[f"{label.name}_probabilities"][i], np.float32)
             np.testing.assert_allclose(found.probabilities, p, atol=0.01)
             temperature = stored[label.name]["temperature"]
-            q = tempered(np.array([found.probabilities]), temperature, label.kind == "multilabel")[0]
+            q = tempered(np.array([found.probabilities]), temperature, label.kind == "multilabel")[
+                0
+            ]
             np.testing.assert_allclose(sure.labels[label.name].probabilities, q, atol=1e-6)
 
 

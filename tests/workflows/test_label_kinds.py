@@ -131,7 +131,7 @@ def test_records_and_a_csv_of_the_same_labels_train_to_the_same_bits(csv, tmp_pa
         assert np.isfinite(streamed.tensors["model/tags/kernel"]).all()
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", ["thresholds", "expectation", "distribution"])
 def test_every_kind_is_learned_and_measured(csv, tmp_path, coding):
     train(

@@ -61,7 +61,7 @@ def test_nothing_of_it_comes_from_the_network(report):
     assert "<\\/script" not in report_html({"x": "</script>"}).split('id="data">')[1][:40]
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(1100, False), (390, True)])
 def test_it_can_be_used_in_a_browser(report, width, dark):
     page_path, content, _ = report

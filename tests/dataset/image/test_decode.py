@@ -163,7 +163,7 @@ FILES = {
 }
 
 
-@pytest.mark.slow_after(12)
+@pytest.mark.slow_after(8)
 @pytest.mark.parametrize("name", FILES)
 def test_every_format_and_mode_gives_the_pixels_that_pillow_gives(name):
     data, tolerance = FILES[name]
@@ -418,7 +418,7 @@ def _turned_right(image):
 # Size ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow_after(6)
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("name", FILES)
 def test_the_pixel_limit_is_exact(name):
     data, _ = FILES[name]
@@ -484,12 +484,14 @@ def test_a_bmp_size_near_the_end_of_the_number_range_is_refused(size):
     assert_refused(forged_size("bmp", *size), max_pixels=2**40)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("size", [(99_999_999, 99_999_999), (2**31, 1), (2**26, 1)])
 def test_a_ppm_size_near_the_end_of_the_number_range_is_refused(size):
     assert_refused(forged_size("ppm", *size))
     assert_refused(forged_size("ppm", *size), max_pixels=2**40)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
     "start",
     [
@@ -537,7 +539,7 @@ _NO_IMAGES = {
 }
 
 
-@pytest.mark.slow_after(6)
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("data", _NO_IMAGES)
 def test_what_is_no_image_is_refused_and_named(data):
     assert image_format(data) == "unknown"
@@ -636,7 +638,7 @@ _NOT_AS_PILLOW = {
 }
 
 
-@pytest.mark.slow_after(12)
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize("row", awkward_files())
 def test_awkward_files_do_what_is_sane(row):
     data = (AWKWARD / row["file"]).read_bytes()

@@ -83,6 +83,7 @@ def psnr(a, b):
     return 10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("size", [(375, 500), (750, 1000), (1500, 2000)])
 def test_the_fast_part_is_close_to_the_antialiased_one(size):
     """Of a hard picture: full of edges and grain, which each way of reducing treats differently."""
@@ -96,6 +97,7 @@ def test_the_fast_part_is_close_to_the_antialiased_one(size):
         assert psnr(whole, part) > 24
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "WEBP", "PPM", "PGM"])
 def test_other_formats_give_what_decoding_the_whole_gives(kind):
     data = photograph(90, 120, kind=kind)
@@ -106,7 +108,7 @@ def test_other_formats_give_what_decoding_the_whole_gives(kind):
         np.testing.assert_array_equal(whole, part)
 
 
-@pytest.mark.slow_after(3)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photograph_stays_upright(orientation):
     data = photograph(120, 200, orientation=orientation)
@@ -144,7 +146,7 @@ def test_parts_at_the_edges_and_of_one_pixel_can_be_read(kind):
         part_of(data, window, 1, MOST, False)
 
 
-@pytest.mark.slow_after(3)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("augmentation", CHANGES)
 def test_a_seed_decides_the_image(augmentation):
     data = photograph(120, 160)

@@ -56,7 +56,7 @@ SETS = {
 }
 
 
-@pytest.mark.slow_after(2)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("name", "preproc"),
     [
@@ -99,7 +99,7 @@ def test_raw_images_of_a_stream_are_decoded_together(tmp_path, monkeypatch):
     assert len(together) == 1, "PNG files are no raw images"
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"max_image_pixels": 100}])
 def test_a_bad_image_among_raw_ones_is_found(tmp_path, changes):
     images = [picture(i) for i in range(COUNT)]

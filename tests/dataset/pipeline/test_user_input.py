@@ -53,7 +53,7 @@ def test_it_trains_and_every_known_label_is_evaluated_once(tmp_path):
     assert line["accuracy"] == 1.0
 
 
-@pytest.mark.slow_after(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
 @pytest.mark.parametrize("batch_size", [5, 7, 12])
 def test_no_row_is_lost_whatever_the_batch_size(tmp_path, strategy, batch_size):
@@ -85,6 +85,7 @@ def with_labels(change):
     return lambda images, labels: (images, {"kind": change(labels["kind"])})
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     ("change", "error", "expected"),
     [

@@ -70,6 +70,20 @@ def run(pictures, model_dir, **changes):
     return result, tiny_runs.last_checkpoint(model_dir)
 
 
+def test_the_verb_trains_a_network_by_its_name(pictures, tmp_path, capsys):
+    line = f"--backbone {NETWORK} --train_metadata {pictures['train']} --image_size {SIZE} "
+    line += f"--checkpoint_path {pictures['from']} --model_dir {tmp_path} --train_steps 1 "
+    line += f"--cache_dir {pictures['cache']} --noprogress --nohead_phase --noexport_saved_model"
+    assert train_verb.main(line.split()) == 0
+    printed = capsys.readouterr().out
+    assert "recipe auto chooses:\n" in printed and "135 variables loaded" in printed
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["labels"][0]["class_names"] == ["blue", "green", "red"]
+    assert record["origins"]["train_steps"] == "flag"
+    assert tiny_runs.last_checkpoint(tmp_path).step == 1
+
+
+@pytest.mark.slow
 def test_a_folder_and_a_checkpoint_are_enough(pictures, tmp_path, capsys, monkeypatch):
     line = f"--backbone {NETWORK} --train_metadata {pictures['train']} --eval_metadata "
     line += f"{pictures['eval']} --checkpoint_path {pictures['from']} --image_size {SIZE} "
@@ -189,7 +203,7 @@ def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
         assert far["conv1/kernel"] > 0
 
 
-@pytest.mark.slow_after(3)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     "augmentation", ["none", "flip", "translate", "crop", "colour", "rand", "trivial"]
 )

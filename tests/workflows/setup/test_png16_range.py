@@ -60,6 +60,7 @@ def test_images_that_would_be_black_are_refused_before_the_first_step(tmp_path, 
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("input_mode", ["indexed", "streaming"])
 def test_records_of_images_that_would_be_black_are_refused_too(tmp_path, input_mode):
     examples = (

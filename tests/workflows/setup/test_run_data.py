@@ -27,6 +27,7 @@ def test_numbers_are_refused_where_only_names_are_known(named, tmp_path):
         train_estimator.evaluate(plain_spec(), tiny_settings(tmp_path / "m", table, records))
 
 
+@pytest.mark.slow
 def test_numbers_are_lines_of_the_labels_file(named, tmp_path):
     table, records, names = named
     run(plain_spec(), tmp_path / "m", table, records, train_steps=1, labels=(names,))
@@ -34,6 +35,7 @@ def test_numbers_are_lines_of_the_labels_file(named, tmp_path):
     assert result.step == 1
 
 
+@pytest.mark.slow
 def test_a_class_of_another_run_in_the_folder_is_told(named, tmp_path):
     table, records, _names = named
     run(plain_spec(), tmp_path / "m", records, train_steps=1)

@@ -520,6 +520,7 @@ def test_an_inconsistent_class_dict_is_found_before_any_data_is_read(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_training_ends_before_its_first_step_when_a_promise_is_broken(tmp_path):
     (tmp_path / "train").mkdir()
     for name in "abc":

@@ -48,7 +48,7 @@ class OnlyValues(TinySpec):
 @pytest.mark.parametrize(
     ("spec", "changes", "expected"),
     [
-        (plain_spec(), {"regression_loss": "huber"}, "no real-valued label"),
+        (plain_spec(), {"regression_loss": "huber"}, "no regression label"),
         (OwnLoss(), {"label_smoothing": 0.1}, "the spec has its own losses"),
         (plain_spec(), {"best_metric": "acuracy"}, "Did you mean accuracy"),
         (plain_spec(), {"best_metric": "top_5_accuracy"}, "no metric 'top_5_accuracy'"),
@@ -118,6 +118,7 @@ def test_any_metric_of_the_table_can_choose_the_checkpoint(records, tmp_path):
         run(plain_spec(), tmp_path / "o", records, records, **options | {"best_metric": "within_1"})
 
 
+@pytest.mark.slow
 def test_a_part_of_the_evaluation_set_that_lacks_classes_is_told(tmp_path, records, capsys):
     in_order = write_records(tmp_path, "sorted", labels=lambda i, _: {"kind": float(i // 14)})
     run(plain_spec(), tmp_path / "m", records, in_order, train_steps=1, eval_freq=2)
