@@ -43,7 +43,7 @@ def classes_of(column, label):
     if not label.value_shape:
         return [
             label.class_names[value] if given else ""
-            for value, given in zip(column.values, column.present, strict=True)
+            for value, given in zip(column.values, column.mask, strict=True)
         ]
     return [
         "|".join(name for name, is_on in zip(label.class_names, row, strict=True) if is_on)

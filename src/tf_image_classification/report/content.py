@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.evaluation.analysis import (
-    FEWEST_TO_CALIBRATE,
+    MIN_TO_CALIBRATE,
     Calibrated,
-    OfOneLabel,
+    LabelAnalysis,
 )
 from tf_image_classification.evaluation.calibration import Bin
 from tf_image_classification.evaluation.intervals import Interval
@@ -215,7 +215,7 @@ def score_cell(interval: Interval) -> Number:
     return interval_cell(interval.value, interval.low, interval.high, interval.note)
 
 
-def metrics_table(found: OfOneLabel) -> Table:
+def metrics_table(found: LabelAnalysis) -> Table:
     """All metrics of a label."""
     rows: list[list[Cell]] = [
         [name.replace("_", " "), score_cell(interval)]
@@ -224,7 +224,7 @@ def metrics_table(found: OfOneLabel) -> Table:
     return Table("with 95 % confidence intervals", ["metric", "value"], rows)
 
 
-def per_class_table(found: OfOneLabel) -> Table:
+def per_class_table(found: LabelAnalysis) -> Table:
     """Metrics by class."""
     of_classes = found.measures.of_classes
     names = list(next(iter(of_classes.values()), {}))
@@ -240,7 +240,7 @@ def per_class_table(found: OfOneLabel) -> Table:
     return Table("with 95 % confidence intervals", columns, rows)
 
 
-def slices_table(found: OfOneLabel) -> Table:
+def slices_table(found: LabelAnalysis) -> Table:
     """A label's main metric by slice, the worst first."""
     name = found.score_name.replace("_", " ")
     rows: list[list[Cell]] = [
@@ -259,7 +259,7 @@ def confused_pairs(
     return [(i, j, count) for (i, j), count in counts.most_common(_MAX_PAIRS)]
 
 
-def calibration_content(found: OfOneLabel) -> CalibrationContent | None:
+def calibration_content(found: LabelAnalysis) -> CalibrationContent | None:
     """Calibration and selective prediction; None where nothing was fitted."""
     one = found.calibrated
     if one is None:
@@ -300,7 +300,7 @@ def _points(bins: Sequence[Bin]) -> list[tuple[float, float]]:
 def calibration_text(one: Calibrated | None) -> str:
     """The effect of a calibration in a sentence or two; None: of too few examples."""
     if one is None:
-        return f"too few examples (at least {FEWEST_TO_CALIBRATE} in two halves)."
+        return f"too few examples (at least {MIN_TO_CALIBRATE} in two halves)."
     fitted = one.calibration
     if fitted.temperature == 1:
         text = (

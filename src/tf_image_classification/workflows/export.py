@@ -172,7 +172,7 @@ def _references(
         output = rows.probabilities if label.has_classes else rows.predicted
         calibration = calibrations.get(label.name)
         calibrated = None if calibration is None else calibration.apply(output)
-        found[label.name] = Reference(output, rows.predicted, rows.truth, rows.known, calibrated)
+        found[label.name] = Reference(output, rows.predicted, rows.truth, rows.mask, calibrated)
     return found
 
 

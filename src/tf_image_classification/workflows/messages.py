@@ -74,11 +74,11 @@ def _class_counts(of_set: BatchSource, label: Label) -> str:
     if of_set.table is None:
         return ""
     column = of_set.table.columns[label.name]
-    missing = int((~column.present).sum())
+    missing = int((~column.mask).sum())
     ending = f"; missing in {missing}" if missing else ""
     if not label.has_classes:
         return ending
-    known = column.values[column.present]
+    known = column.values[column.mask]
     counts = np.bincount(known, minlength=label.depth) if label.is_class else known.sum(axis=0)
     named = dict(zip(label.named_classes(), counts.astype(np.int64).tolist(), strict=True))
     absent = [name for name, count in named.items() if not count]

@@ -73,7 +73,7 @@ def _train_accuracy(label: Label, model: EvaluatedModel) -> Interval | None:
         return None
     column = table.columns[label.name]
     chosen = evenly_spaced(table.num_examples, _NUM_TRAIN)
-    chosen = chosen[column.present[chosen]]
+    chosen = chosen[column.mask[chosen]]
     is_right = []
     for start in range(0, len(chosen), _BATCH_SIZE):
         rows = chosen[start : start + _BATCH_SIZE]
@@ -89,7 +89,7 @@ def _train_accuracy(label: Label, model: EvaluatedModel) -> Interval | None:
 def class_counts(label: Label, table: Table) -> list[int]:
     """Examples by class; a multilabel example counts for each of its classes."""
     column = table.columns[label.name]
-    values = column.values[column.present]
+    values = column.values[column.mask]
     if label.kind == MULTILABEL:
         return [int(count) for count in values.sum(axis=0)]
     return [int(count) for count in np.bincount(values.astype(int), minlength=label.depth)]

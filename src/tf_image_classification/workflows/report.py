@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.evaluation.analysis import OfOneLabel
+from tf_image_classification.evaluation.analysis import LabelAnalysis
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
 from tf_image_classification.evaluation.predictions import LabelPredictions
 from tf_image_classification.labels import SEPARATOR, Label
+from tf_image_classification.labels.outputs import confidence_of
 from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.pages.render import render
@@ -154,7 +155,7 @@ def _label_content(
     found = model.analysis.labels[label.name]
     of_label = model.predictions.labels[label.name]
     matrix = _matrix(found)
-    known = of_label.known
+    known = of_label.mask
     return LabelContent(
         name=label.name,
         classes=label.named_classes(),
@@ -178,7 +179,7 @@ def _label_content(
     )
 
 
-def _matrix(found: OfOneLabel) -> list[list[int]] | None:
+def _matrix(found: LabelAnalysis) -> list[list[int]] | None:
     confusion = found.measures.confusion
     if confusion is None or len(confusion) > _MAX_CLASSES_OF_MATRIX:
         return None
@@ -191,7 +192,7 @@ def _label_errors(label: Label, of_label: LabelPredictions) -> tuple[LabelErrors
     nothing = np.zeros(0, np.int64)
     if not label.is_class:
         return None, nothing
-    rows = np.flatnonzero(of_label.known)
+    rows = np.flatnonzero(of_label.mask)
     try:
         found = label_errors(of_label.truth[rows], of_label.probabilities[rows])
     except ConfigError:  # cleanlab is not installed
@@ -210,14 +211,14 @@ def _gallery_rows(
     label: Label, of_label: LabelPredictions, errors: LabelErrors | None, candidates: Array
 ) -> list[_GalleryRows]:
     """The galleries of a label."""
-    known = of_label.known
+    known = of_label.mask
     if not label.has_classes:
         error = np.where(known, np.abs(of_label.predicted - of_label.truth), -1.0)
         worst = [int(i) for i in np.argsort(-error) if error[i] > 0]
         found = [("worst", "Largest errors", "Largest absolute errors first.", worst)]
     else:
         wrong = np.flatnonzero(known & ~of_label.is_right)
-        confidence = _confidence(of_label)
+        confidence = confidence_of(of_label.predicted, of_label.probabilities)
         surest = wrong[np.argsort(-confidence[wrong], kind="stable")].tolist()
         if label.kind == MULTILABEL:
             text = "Errors in any class, most confident first."
@@ -240,15 +241,6 @@ def _gallery_rows(
     return [_GalleryRows(*one[:3], one[3][:_MAX_IN_GALLERY]) for one in found]
 
 
-def _confidence(of_label: LabelPredictions) -> Array:
-    """Probability of the predicted class; multilabel: of the least certain decision."""
-    probabilities = of_label.probabilities.astype(np.float64)
-    if of_label.predicted.ndim == 2:
-        sure = np.where(of_label.predicted > 0, probabilities, 1 - probabilities)
-        return np.asarray(sure.min(axis=1))
-    return np.asarray(np.take_along_axis(probabilities, of_label.predicted[:, None], axis=1)[:, 0])
-
-
 def _shown_rows(
     model: EvaluatedModel,
     labels: Sequence[Label],
@@ -261,11 +253,11 @@ def _shown_rows(
             found |= dict.fromkeys(gallery.rows)
     with_classes = [model.predictions.labels[label.name] for label in labels if label.has_classes]
     for of_label in with_classes:
-        found |= dict.fromkeys(np.flatnonzero(of_label.known & ~of_label.is_right).tolist())
+        found |= dict.fromkeys(np.flatnonzero(of_label.mask & ~of_label.is_right).tolist())
     for of_label in with_classes:
         if of_label.truth.ndim == 1:
             for k in np.unique(of_label.truth):
-                of_class = np.flatnonzero(of_label.known & (of_label.truth == k))
+                of_class = np.flatnonzero(of_label.mask & (of_label.truth == k))
                 found |= dict.fromkeys(of_class[:_NUM_OF_EACH_CLASS].tolist())
     found |= dict.fromkeys(range(min(len(model.predictions), _MAX_EXAMPLES)))
     return list(found)[:_MAX_EXAMPLES]
@@ -327,15 +319,17 @@ def _outcomes(
     actual, predicted = _texts(label, some.truth), _texts(label, some.predicted)
     is_right, confidence = some.is_right, [""] * len(rows)
     if label.has_classes:
-        confidence = [f"{100 * value:.0f} %" for value in _confidence(some)]
+        confidence = [
+            f"{100 * value:.0f} %" for value in confidence_of(some.predicted, some.probabilities)
+        ]
     return [
         Outcome(
-            actual=actual[i] if some.known[i] else "unknown",
+            actual=actual[i] if some.mask[i] else "unknown",
             predicted=predicted[i],
             confidence=confidence[i],
-            is_right=bool(is_right[i]) if label.has_classes and some.known[i] else None,
+            is_right=bool(is_right[i]) if label.has_classes and some.mask[i] else None,
             pair=f"{number}:{some.truth[i]},{some.predicted[i]}"
-            if label.is_class and some.known[i]
+            if label.is_class and some.mask[i]
             else "",
         )
         for i in range(len(rows))

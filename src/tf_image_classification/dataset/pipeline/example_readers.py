@@ -83,7 +83,7 @@ class IndexedReader:
         if not self.balanced_by:
             return EpochSampler(self.table.num_examples, self.seed, self.shuffle)
         column = self.table.columns[self.balanced_by]
-        groups = np.where(column.present, column.values, -1)
+        groups = np.where(column.mask, column.values, -1)
         return BalancedSampler(groups, self.seed, self.shuffle)
 
     def cached_images(self) -> tf.Tensor | None:
@@ -95,7 +95,7 @@ class IndexedReader:
         table, sampler, cached = self.table, self.sampler, self.cached_images()
         with tf.device("CPU:0"):  # as tensors here; a graph with millions of constants is slow
             columns = {
-                name: (tf.constant(column.values), tf.constant(column.present))
+                name: (tf.constant(column.values), tf.constant(column.mask))
                 for name, column in table.columns.items()
             }
 

@@ -54,7 +54,7 @@ def check_metrics(context: RunContext, data: Data) -> tuple[str, ...]:
     unknown: set[str] | None = None
     for chosen, trial in ((some, "random"), (rows, "random"), (rows, "truth"), (rows, "nothing")):
         columns = {
-            name: (column.values[chosen], column.present[chosen])
+            name: (column.values[chosen], column.mask[chosen])
             for name, column in table.columns.items()
         }
         found = _worked_out(context, data.schema, (chosen, columns), trial, slices)
@@ -117,7 +117,7 @@ def _absent(schema: LabelSchema, table: Table, rows: Array) -> str:
 
 def _classes(label: Label, table: Table, rows: Array) -> Array:
     column = table.columns[label.name]
-    return np.unique(column.values[rows][column.present[rows]])
+    return np.unique(column.values[rows][column.mask[rows]])
 
 
 Rows = tuple[Array, dict[str, tuple[Array, Array]]]
