@@ -56,17 +56,17 @@ TOGETHER = {
         {"export_dir": "e", "export_saved_model": False}, "no effect without export_saved_model",
     ),
     "tensorboard_dir": (
-        {"tensorboard_dir": "t", "save_summary_steps": 0}, "no effect with save_summary_steps 0",
+        {"tensorboard_dir": "t", "save_summary_steps": 0}, "no effect without save_summary_steps",
     ),
     "checkpoint_averages": (
-        {"checkpoint_averages": True, "checkpoint_path": "imagenet"}, "bring no moving averages",
+        {"checkpoint_averages": True, "checkpoint_path": "imagenet"}, "contain no moving averages",
     ),
     "test_time_augmentation": (
         {"test_time_augmentation": "flip", "export_saved_model": False},
         "no effect without evaluations and without an exported",
     ),
     "class_weights": (
-        {"class_weights": "balanced", "balanced_sampling": "kind"}, "together twice",
+        {"class_weights": "balanced", "balanced_sampling": "kind"}, "class imbalance twice",
     ),
 }  # fmt: skip
 for name, needed, value in (
@@ -156,7 +156,7 @@ IN_A_RUN = [
     ("backbone", "mobilenet_v1", plain_spec, "records", "the spec has its own network"),
     ("label_smoothing", 0.1, OwnLoss, "records", "the spec has its own losses"),
     ("label_smoothing", 0.1, OnlyValue, "values", "no label whose loss can be smoothed"),
-    ("regression_loss", "huber", plain_spec, "records", "no real-valued label"),
+    ("regression_loss", "huber", plain_spec, "records", "no regression label"),
     ("class_weights", "balanced", OnlyValue, "values", "no class label"),
     ("output_cm_folder", "cm", OnlyValue, "values", "no class label"),
     ("slice_column", "a", OnlyValue, "values", "needs a class label"),

@@ -209,7 +209,7 @@ class ModelFolder:
                 f"{self.path} belongs to another run:\n  "
                 + "\n  ".join(differences)
                 + "\nUse another model_dir for a new run, repeat the settings to resume, or add "
-                "--allow_changes to go on with these differences."
+                "--allow_changes to resume with these differences."
             )
         return differences
 

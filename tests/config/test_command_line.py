@@ -30,7 +30,7 @@ def test_a_switch_that_is_turned_off_takes_no_value(argument):
 @pytest.mark.parametrize("name", ["progress", "print_config"])
 @pytest.mark.parametrize("value", ["maybe", "", "a(b"])
 def test_a_switch_is_true_or_false(name, value):
-    expected = f"{name} is {value!r}, expected true or false."
+    expected = f"--{name} is {value!r}, expected true or false."
     assert refused(f"--{name}={value}") == expected
 
 

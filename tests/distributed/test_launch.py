@@ -190,18 +190,18 @@ def test_a_command_that_does_not_exist_is_named():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers", "2"], "Which command"),
-        (["--workers", "0", "--", "true"], "--workers must be 1 or more"),
-        (["--workers", "1", "--max_restarts", "-1", "--", "true"], "0 or more"),
-        (["--workers", "1", "--grace_secs", "-5", "--", "true"], "0 or more"),
-        (["--workers", "1", "--grace_secs", "nan", "--", "true"], "0 or more"),
-        (["--workers", "1", "--kill_secs", "-1", "--", "true"], "0 or more"),
+        (["--workers", "2"], "missing: COMMAND"),
+        (["--workers", "0", "--", "true"], "--workers is 0, expected a whole number of at least 1"),
+        (["--workers", "1", "--max_restarts", "-1", "--", "true"], "of at least 0"),
+        (["--workers", "1", "--grace_secs", "-5", "--", "true"], "of at least 0"),
+        (["--workers", "1", "--grace_secs", "nan", "--", "true"], "expected a finite number"),
+        (["--workers", "1", "--kill_secs", "-1", "--", "true"], "of at least 0"),
     ],
 )
 def test_the_verb_refuses_what_makes_no_sense(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
         launch_verb.main(arguments)
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
 

@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from hooks.fake_run import FakeEvaluation, FakeRun, walk
-from tf_image_classification.hooks import Every, Hook, Run
+from tf_image_classification.hooks import EvaluatedRun, Every, Hook, Run
+from tf_image_classification.training.run import TrainingRun
 
 
 def due_steps(every, steps):
@@ -55,12 +56,24 @@ def test_a_hook_may_leave_out_every_method():
     assert hook.state() == {}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [n for n, member in vars(Run).items() if inspect.isfunction(member) and not n.startswith("_")],
-)
-def test_the_running_training_offers_what_hooks_are_promised(name):
-    from tf_image_classification.training.run import TrainingRun
+PROMISED = {
+    name: inspect.signature(member).parameters
+    for protocol in (EvaluatedRun, Run)
+    for name, member in vars(protocol).items()
+    if inspect.isfunction(member) and not name.startswith("_")
+}
 
-    promised = inspect.signature(getattr(Run, name)).parameters
-    assert list(inspect.signature(getattr(TrainingRun, name)).parameters) == list(promised)
+
+@pytest.mark.parametrize("name", PROMISED)
+@pytest.mark.parametrize("kind", [TrainingRun, FakeRun])
+def test_runs_have_the_methods_that_hooks_are_promised(kind, name):
+    assert list(inspect.signature(getattr(kind, name)).parameters) == list(PROMISED[name])
+
+
+def test_a_hook_may_use_the_earlier_name_of_its_rate_fraction():
+    class Half(Hook):
+        def rate_share(self, path):
+            return lambda step: 0.5
+
+    assert Half().rate_fraction("dense/kernel")(3) == 0.5
+    assert Hook().rate_fraction("dense/kernel") is None

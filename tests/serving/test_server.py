@@ -667,18 +667,24 @@ def test_a_port_that_is_given_goes_before_that_of_the_environment(started, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--port", "99999"), "--port is 99999, expected a port"),
-        (("--port", "-1"), "--port is -1, expected a port"),
-        (("--max_body_mb", "nan"), "--max_body_mb is nan, expected a number above 0"),
+        (("--port", "99999"), "--port is 99999, expected a whole number from 0 to 65535"),
+        (("--port", "-1"), "--port is -1, expected a whole number"),
+        (("--max_body_mb", "nan"), "--max_body_mb is nan, expected a finite number"),
         (("--timeout_secs", "inf"), "--timeout_secs is inf"),
-        (("--max_wait_ms", "-1"), "--max_wait_ms is -1, expected at least 0"),
-        (("--max_image_pixels", "0"), "--max_image_pixels is 0, expected at least 1"),
+        (("--max_wait_ms", "-1"), "--max_wait_ms is -1.0, expected a number of at least 0"),
+        (
+            ("--max_image_pixels", "0"),
+            "--max_image_pixels is 0, expected a whole number of at least 1",
+        ),
         (("--max_batch_size", "0"), "--max_batch_size is 0"),
         (("--token_file", "no/such"), "--token_file no/such cannot be read"),
-        (("--header_timeout_secs", "0"), "--header_timeout_secs is 0, expected a number above 0"),
-        (("--max_connections", "0"), "--max_connections is 0, expected at least 1"),
+        (("--header_timeout_secs", "0"), "--header_timeout_secs is 0.0, expected a number above 0"),
+        (
+            ("--max_connections", "0"),
+            "--max_connections is 0, expected a whole number of at least 1",
+        ),
         (("--max_request_pixels", "10"), "less than --max_image_pixels 50000000"),
-        (("--name", "a/b"), "'a/b' cannot stand in an address"),
+        (("--name", "a/b"), "'a/b' cannot be part of an address"),
     ],
 )
 def test_a_value_that_no_server_can_have_is_refused(started, arguments, message, capsys):

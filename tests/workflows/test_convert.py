@@ -396,9 +396,9 @@ def test_old_flags_for_the_cloud_go_to_beam():
     assert words[:2] == ["gs://b/list.csv", "gs://b/records"]
     assert {"dataflow", "--project=p", "--num_workers=10"} <= set(words)
     assert "--temp_location=gs://b/records/temp" in words
-    with pytest.raises(ConfigError, match="--cloud only"):
+    with pytest.raises(ConfigError, match="no effect without --cloud"):
         convert_verb.of_the_first_version([*old[:6], "--job_name", "j"])
-    with pytest.raises(ConfigError, match="beginning of the records' names"):
+    with pytest.raises(ConfigError, match="prefix of the records' names"):
         convert_verb.of_the_first_version([*old[:5], "records/"])
     assert convert_verb.of_the_first_version(["a", "b"]) == ["a", "b"]
 

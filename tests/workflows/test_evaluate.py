@@ -107,7 +107,7 @@ def test_a_flag_says_whether_an_evaluation_becomes_the_folders_own(run, capsys):
     assert count_kept(run) == 6 and load_model(run.model_dir).calibrations == {}
     with pytest.raises(SystemExit):
         evaluate_verb.main([*line, "--keep_evaluation", "never"])
-    assert "keep_evaluation is 'never', expected auto, yes, no" in capsys.readouterr().err
+    assert "keep_evaluation is 'never', expected one of auto, yes, no" in capsys.readouterr().err
 
 
 def test_the_first_evaluation_is_kept_however_small_and_says_so(run, capsys):

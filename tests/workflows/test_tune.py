@@ -292,16 +292,16 @@ def test_the_verb_tunes_a_ready_network_and_goes_on_after_ctrl_c(tmp_path, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--space is missing"),
-        (["--space", "s", "--trials", "inf"], "--trials is 'inf', expected a number above 0"),
+        ([], "missing: --space, --trials"),
+        (["--space", "s", "--trials", "inf"], "--trials is 'inf', expected a whole number"),
         (["--space", "s", "--trials", "nan"], "--trials is 'nan'"),
-        (["--space", "s", "--trials", "1", "--timeout_secs", "inf"], "--timeout_secs is 'inf'"),
+        (["--space", "s", "--trials", "1", "--timeout_secs", "inf"], "--timeout_secs is inf"),
         (["--space", "{space}", "--trials", "1"], "Give either a spec or a backbone"),
         (
             ["--space", "{space}", "--trials", "1", "--spec", "a:B", "--backbone", "resnet50"],
             "Give either a spec or a backbone",
         ),
-        (["--spec", "a:B", "--space", "s", "--trials", "0"], "--trials is '0'"),
+        (["--spec", "a:B", "--space", "s", "--trials", "0"], "--trials is 0"),
         (
             ["--spec", "a:B", "--space", "s", "--trials", "1", "--sampler", "tpf"],
             "Did you mean tpe",

@@ -34,7 +34,7 @@ ARCHIVE_MEMBER = "tf_image_classification.json"
 
 _INNER = ("checkpoints", "best", "saved_model", "variables")  # folders of a model folder
 _NEW = -1
-_MOST_SHOWN = 10
+_MAX_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,8 +237,8 @@ def _is_numbered(names: Sequence[str]) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_SHOWN
-    return ", ".join(names[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_SHOWN
+    return ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _output_variables(
@@ -281,5 +281,5 @@ def _is_of_row(gradient: tf.Tensor | None, row: int) -> bool:
 
 def _shape_of_images(model: keras.Model) -> tuple[int, ...] | None:
     shape = getattr(model, "input_shape", None) if model.inputs else None
-    known = isinstance(shape, tuple) and all(isinstance(size, int) for size in shape[1:])
-    return tuple(shape[1:]) if known and shape else None
+    is_static = isinstance(shape, tuple) and all(isinstance(size, int) for size in shape[1:])
+    return tuple(shape[1:]) if is_static and shape else None

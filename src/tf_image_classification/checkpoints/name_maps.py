@@ -1,7 +1,7 @@
 r"""Variable names of TF-Slim checkpoints for our networks (``slim_names.tsv``); no TensorFlow.
 
-A map is a table of rows, each from layers of ours to their scope in a checkpoint. Further maps can
-be registered:
+A map is a table of rows, each from layers of a network to their scope in a checkpoint. Further maps
+can be registered:
 
     register(NameMap("my_net", (Row(r"block(\d+)_conv", r"MyNet/block_\1/conv"),)))
 """
@@ -36,7 +36,7 @@ SEED_STATE = "seed_generator_state"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    r"""Layers of ours and their scope in a checkpoint.
+    r"""Layers of a network and their scope in a checkpoint.
 
     Attributes:
         layer: regular expression for the layer's name.
@@ -171,11 +171,11 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
 def _slim_map(lines: Sequence[_Line], network: str) -> NameMap:
     """The map of one network in ``slim_names.tsv``."""
     rows, only_with = [], ""
-    for layer, scope, options in _expanded(lines, network):
-        if layer == "only_with":
+    for ours, scope, options in _expanded(lines, network):
+        if ours == "only_with":
             only_with = scope
             continue
-        layer = layer or _below_root(scope).replace("/", "_")
+        layer = ours or _below_root(scope).replace("/", "_")
         chosen = {k: v for option in options for k, v in _OPTIONS.get(option, {}).items()}
         rows.append(Row(layer, scope, **chosen))
         if "batch_norm" in options:

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from tf_image_classification.config import (
     ALIASES,
@@ -60,22 +60,23 @@ class Verb(Generic[_Arguments]):
     rewrite: Callable[[Sequence[str]], Sequence[str]] | None = None
 
     def __call__(self, arguments: Sequence[str]) -> int:
-        """Parse and run; returns 2 when the command line cannot be understood.
+        """Parse and run; returns the exit status.
 
         Raises:
-            SystemExit: the run ends with an error or by a signal; with its status.
+            SystemExit: with status 2: the command line cannot be understood; else the run ends
+                with an error or by a signal.
         """
         try:
             parsed = self.parse(arguments)
         except UsageError as error:
-            return self._print_usage_error(error)
+            self._exit(error)
         if parsed is None:
             return 0
         with ends_the_process():
             try:
                 return self.run(*parsed)
             except UsageError as error:
-                return self._print_usage_error(error)
+                self._exit(error)
 
     def parse(self, arguments: Sequence[str]) -> tuple[_Arguments, Settings] | None:
         """The verb's arguments and the settings; None if help or the settings were printed.
@@ -109,7 +110,7 @@ class Verb(Generic[_Arguments]):
         try:
             check_applies(own, {**defaults, **given}, dict.fromkeys(given, "flag"))
         except ConfigError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(f"--{error}") from error
         passed_on = {self.passes_on: tuple(line.unknown)} if self.passes_on else {}
         return self.arguments(**given, **passed_on), settings
 
@@ -160,12 +161,12 @@ class Verb(Generic[_Arguments]):
         hint = "; a file for --config may contain settings of other verbs" if is_there else ""
         return f"{flag} has no effect in tfic {self.name}. Remove it{hint}."
 
-    def _print_usage_error(self, error: UsageError) -> int:
+    def _exit(self, error: UsageError) -> NoReturn:
+        """Print a usage error with what helps to correct it, and exit with its status."""
         text = str(error)
         example = f" Example: {self.example}." if text.startswith("missing: ") else ""
-        hint = "" if "--help" in text else f" See tfic {self.name} --help."
-        print(f"tfic {self.name}: {text}{example}{hint}", file=sys.stderr)
-        return 2
+        print(f"tfic {self.name}: {text}{example} See tfic {self.name} --help.", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
 
 
 def verb(

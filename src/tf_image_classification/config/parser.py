@@ -75,7 +75,7 @@ class Line:
             try:
                 found[name] = options[name].read(next(iter(given.values())))
             except ConfigError as error:
-                raise UsageError(str(error)) from error
+                raise UsageError(f"--{error}") from error
         return found
 
 

@@ -194,6 +194,7 @@ def _list(kind: str, tasks: Any, origin: str) -> tuple[str, ...]:
 def _checked(
     given: Mapping[str, tuple[str, ...]], task: Any, names: Mapping[str, str], origin: str
 ) -> Cluster:
+    """The cluster of addresses by kind of task, or an error that names the contradiction."""
     cluster: dict[str, tuple[str, ...]] = {}
     for name, addresses in given.items():
         kind = names.get(name, name)
@@ -205,14 +206,28 @@ def _checked(
     if this.kind == "ps" or cluster.get("ps"):
         raise ConfigError(f"{origin}: {_NO_PARAMETER_SERVERS}")
     has_evaluator = bool(cluster.pop(EVALUATOR, ()))
+    _check_addresses(cluster, origin)
+    found = Cluster(members_of(cluster), this, has_evaluator, origin)
+    if found.is_evaluator and this.index:
+        raise ConfigError(f"{origin}: this is evaluator {this.index}, expected 0, the only one.")
+    if not found.is_evaluator and this not in found.workers:
+        known = ", ".join(f"{task.kind} {task.index}" for task in found.workers) or "nobody"
+        raise ConfigError(
+            f"{origin}: this process is {this.kind} {this.index}, but cluster names {known}."
+        )
+    return found
+
+
+def _check_addresses(cluster: Mapping[str, tuple[str, ...]], origin: str) -> None:
+    """Check the kinds and addresses of the tasks that train."""
     for kind, addresses in cluster.items():
         if kind not in (CHIEF, WORKER):
             raise ConfigError(
                 f"{origin}: found tasks of the kind {kind!r}, expected chief, worker or evaluator."
             )
         for address in addresses:
-            host, colon, port = address.rpartition(":")
-            if not host or not colon or not port.isdigit():
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdigit():
                 raise ConfigError(
                     f"{origin}: {kind} {address!r} is no address, expected host:port."
                 )
@@ -222,18 +237,6 @@ def _checked(
     repeated = sorted({address for address in every if every.count(address) > 1})
     if repeated:
         raise ConfigError(f"{origin}: {repeated[0]} is the address of more than one task.")
-    found = Cluster(members_of(cluster), this, has_evaluator, origin)
-    if found.is_evaluator:
-        if this.index:
-            raise ConfigError(
-                f"{origin}: this is evaluator {this.index}, expected 0, the only evaluator."
-            )
-    elif this not in found.workers:
-        known = ", ".join(f"{task.kind} {task.index}" for task in found.workers) or "nobody"
-        raise ConfigError(
-            f"{origin}: this process is {this.kind} {this.index}, but cluster names {known}."
-        )
-    return found
 
 
 def _task(task: Any, names: Mapping[str, str], origin: str) -> Task:

@@ -190,18 +190,23 @@ def launch(
         for group in groups:
             group.send(signal.SIGKILL)
         raise
-    if name and any(process.status() for group in groups for process in group.processes):
+    return _report(groups, was_stopped=bool(name))
+
+
+def _report(groups: Sequence[_Group], *, was_stopped: bool) -> int:
+    """Print how the tasks ended; returns the exit status."""
+    if was_stopped and any(process.status() for group in groups for process in group.processes):
         say("[launch] every task has ended. Start the same command again to resume.")
         return RunInterrupted.exit_code
-    failed = [group.failed[0] for group in groups if group.failed]
-    if not failed:
+    failed = next((group.failed[0] for group in groups if group.failed), None)
+    if failed is None:
         return 0
-    say(f"[launch] failed: {failed[0].ending()}. Its last lines were:")
-    for line in failed[0].last_lines:
+    say(f"[launch] failed: {failed.ending()}. Its last lines were:")
+    for line in failed.last_lines:
         say(f"[launch]   {line}")
-    if failed[0].exit_status() == RunInterrupted.exit_code:
+    if failed.exit_status() == RunInterrupted.exit_code:
         say("[launch] Start the same command again to resume.")
-    return failed[0].exit_status()
+    return failed.exit_status()
 
 
 def _free_ports(count: int) -> list[int]:

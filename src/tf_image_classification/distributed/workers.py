@@ -138,7 +138,7 @@ class Workers:
             return
         name = f"{lost} ({self.cluster.address(lost)})" if lost else "another worker"
         raise WorkerLostError(
-            f"Lost {name}: it has ended or cannot be reached; its log says why. Start the same "
+            f"Lost {name}: it has ended or cannot be reached; look at its log. Start the same "
             "command again on every worker to resume from the newest checkpoint."
         ) from error
 

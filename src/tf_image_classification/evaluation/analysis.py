@@ -37,13 +37,13 @@ from tf_image_classification.evaluation.predictions import LabelPredictions, Pre
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.outputs import confidence_of
 from tf_image_classification.labels.schema import MULTILABEL
+from tf_image_classification.metrics.class_metrics import MIN_IN_A_GROUP
 from tf_image_classification.metrics.definitions import metrics_of
 
 Array = npt.NDArray[Any]
 FEWEST_TO_CALIBRATE = 40
 """Labelled examples that a calibration needs, about half of them to fit it; min 20 per half."""
 
-_MIN_IN_A_SLICE = 5
 _MAX_SLICES = 50
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 _CURVE_POINTS = 200
@@ -231,7 +231,7 @@ def _slices(
             continue  # values that identify examples, e.g. paths, are no slices
         for name, count in zip(names.tolist(), counts.tolist(), strict=True):
             rows = known & (of_column == name)
-            if name and count >= _MIN_IN_A_SLICE:
+            if name and count >= MIN_IN_A_GROUP:
                 score = mean_with_interval(
                     values[rows], None if groups is None else groups[rows], bounds=bounds
                 )

@@ -10,7 +10,7 @@ import keras
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.hooks.base import Hook, Run
 
-# Callbacks that would decide what a setting decides, and need an optimizer inside the model.
+# Callbacks that a setting replaces; they need an optimizer inside the model.
 _REPLACED = {
     keras.callbacks.BackupAndRestore: "save_checkpoints_steps or --save_checkpoints_secs",
     keras.callbacks.LearningRateScheduler: "learning_rate_decay_type",
@@ -101,7 +101,7 @@ class KerasCallbackHook(Hook):
 
 
 class IteratorInitializerHook(Hook):
-    """Calls a function once before the first step, to prepare what an own ``input_fn`` needs.
+    """Calls a function once before the first step, e.g. to prepare an own ``input_fn``.
 
     Attributes:
         iterator_initializer_func: the function, called with the run; may be set later. None, as in

@@ -21,7 +21,7 @@ from tf_image_classification.model_folder import tensorboard_folder
 from tf_image_classification.system import files
 
 _MAX_IMAGES = 8
-# A bucket takes the whole file anew whenever points are added to it, so they are gathered.
+# In a bucket every flush uploads the whole file, so points are gathered.
 _REMOTE_SECS = 120.0
 _REMOTE_QUEUE = 10_000
 

@@ -30,6 +30,9 @@ MIN_PROBABILITY = float(np.finfo(np.float32).eps)
 """Every log loss clips probabilities from below at this value, as scikit-learn does with float32,
 so that one example contributes at most 15.9."""
 
+MIN_IN_A_GROUP = 5
+"""Smaller groups of examples, e.g. slices, have no accuracy of their own."""
+
 
 def accuracy(
     labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
@@ -232,7 +235,7 @@ def confusion_matrix(
 
 
 def worst_group_accuracy(
-    is_right: Array, groups: Array, num_groups: int, *, min_examples: int = 5
+    is_right: Array, groups: Array, num_groups: int, *, min_examples: int = MIN_IN_A_GROUP
 ) -> StreamingMetric:
     """The lowest accuracy of a group of examples, 0..1.
 

@@ -21,7 +21,7 @@ _REMEDIES = {
     errno.EPERM: _REFUSED,
     errno.EMFILE: _OPEN_FILES,
     errno.ENFILE: _OPEN_FILES,
-    errno.ENOENT: "Correct the path, or put back what was removed.",
+    errno.ENOENT: "Correct the path, or restore the removed file.",
     errno.EISDIR: "A folder has the name of a file: remove or rename it.",
     errno.EIO: "Check the disk and its connection.",
     errno.ESTALE: "Check the disk and its connection.",

@@ -44,7 +44,7 @@ def is_remote(path: str) -> bool:
 
 
 def join(folder: str, *parts: str) -> str:
-    """One path from its parts; an absolute or gs:// part replaces what came before it.
+    """One path from its parts; an absolute or gs:// part replaces all before it.
 
     In a bucket ``.`` and ``..`` are resolved, because object names have no such parts.
 

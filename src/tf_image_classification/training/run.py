@@ -1,4 +1,4 @@
-"""A training in progress: what hooks see of it, and what its checkpoints hold."""
+"""``TrainingRun``: a training in progress, as hooks see it and as checkpoints hold it."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class TrainingRun:
         self.state.restore(tensors)
         self.stepper.step, self.stepper.next_example = int(notes["step"]), int(notes["position"])
         self.was_resumed = True
-        # A run that stopped before its last step goes on when another length is requested.
+        # A run that stopped early continues when another length is requested.
         is_same_length = notes["asked"] == requested_length(self.settings)
         self.stop_reason = str(notes["stopped"]) if is_same_length else ""
         self.evaluated_step = int(notes["evaluated_step"])

@@ -82,9 +82,9 @@ class StepFunction:
         """
         self._seed_random_layers()
         # Summed in one collective: between machines each one costs a round trip.
-        known = [tf.reduce_sum(tf.cast(known, tf.float32)) for known in batch.present.values()]
-        *known, votes = self._sum([*known, tf.identity(votes)])  # on this replica's device
-        counts = dict(zip(batch.present, known, strict=True))
+        sums = [tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in batch.present.values()]
+        *sums, votes = self._sum([*sums, tf.identity(votes)])  # on this replica's device
+        counts = dict(zip(batch.present, sums, strict=True))
         loss, gradients = self._gradients(batch, counts)
         loss, *gradients = self._sum([loss, *gradients])
         gradients, norm = self._clipped(gradients)
@@ -195,14 +195,14 @@ class StepFunction:
             return part.images, None
         num_pairs = part.images.shape[0] // 2
         num_parts = self.num_replicas * self.settings.gradient_accumulation_steps
-        draws = mixup.random_parameters(
+        parameters = mixup.random_parameters(
             num_pairs * num_parts,
             tf.stack([tf.constant(self.seed, tf.int64), self.state.step]),
             mixup_alpha=self.settings.mixup_alpha,
             cutmix_alpha=self.settings.cutmix_alpha,
         )
         first = tf.cast(number, tf.int32) * num_pairs
-        mine = mixup.PairParameters(*(values[first : first + num_pairs] for values in draws))
+        mine = mixup.PairParameters(*(values[first : first + num_pairs] for values in parameters))
         mine = tf.nest.map_structure(lambda t: tf.ensure_shape(t, [num_pairs, *t.shape[1:]]), mine)
         return mixup.mix(part.images, part.ids, mine)
 
@@ -215,8 +215,8 @@ class StepFunction:
         others = self.losses({n: mixup.swapped(v) for n, v in part.labels.items()}, logits)
         mixed = {}
         for name, loss in own.items():  # without a label of the partner, the own loss remains
-            known = mixup.swapped(part.present[name])
-            mixed[name] = tf.where(known, weight * loss + (1.0 - weight) * others[name], loss)
+            mask = mixup.swapped(part.present[name])
+            mixed[name] = tf.where(mask, weight * loss + (1.0 - weight) * others[name], loss)
         return mixed
 
     def _clipped(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:

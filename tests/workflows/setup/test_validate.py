@@ -48,7 +48,7 @@ class OnlyValues(TinySpec):
 @pytest.mark.parametrize(
     ("spec", "changes", "expected"),
     [
-        (plain_spec(), {"regression_loss": "huber"}, "no real-valued label"),
+        (plain_spec(), {"regression_loss": "huber"}, "no regression label"),
         (OwnLoss(), {"label_smoothing": 0.1}, "the spec has its own losses"),
         (plain_spec(), {"best_metric": "acuracy"}, "Did you mean accuracy"),
         (plain_spec(), {"best_metric": "top_5_accuracy"}, "no metric 'top_5_accuracy'"),

@@ -155,13 +155,7 @@ class StreamingReader:
         """The stream."""
         return self.stream
 
-    @property
-    def table(self) -> None:
-        """None: examples cannot be read by number."""
-
-    @property
-    def sampler(self) -> None:
-        """None: the order is that of files and blocks."""
+    table = sampler = None  # examples cannot be read by number
 
     @property
     def in_file_order(self) -> StreamingReader:

@@ -37,10 +37,7 @@ class UserInput:
     batch_size: int
     source_names: tuple[str, ...]
 
-    @property
-    def num_examples(self) -> int | None:
-        """None: only the user's function can count them."""
-        return None
+    num_examples = table = as_pipeline = on_device = None  # as of ``BatchSource``
 
     @property
     def fingerprint(self) -> str:
@@ -63,18 +60,6 @@ class UserInput:
         if shape.rank != 4 or not shape[1:].is_fully_defined():
             raise SpecError(f"input_fn yields images of shape {shape}, expected [batch, H, W, C].")
         return int(shape[1]), int(shape[2]), int(shape[3])
-
-    @property
-    def table(self) -> None:
-        """None: examples cannot be read by number."""
-
-    @property
-    def as_pipeline(self) -> None:
-        """None: the batches are the user's own."""
-
-    @property
-    def on_device(self) -> None:
-        """None: images are augmented by the user's function."""
 
     def locate(self, number: int) -> str:
         """A name for an example in a message: its number."""
