@@ -63,7 +63,9 @@ def test_each_format_predicts_what_was_evaluated(shipped_run, name):
     with open(os.path.join(exported.path, "labels.txt"), encoding="utf-8") as stream:
         assert stream.read().split() == list(NAMES)
     with open(os.path.join(exported.path, "parity.json"), encoding="utf-8") as stream:
-        assert json.load(stream)["num_examples"] == 90
+        numbers = json.load(stream)
+    assert numbers["num_examples"] == 90 and numbers["flipped"] == 0
+    assert {"largest", "mean", "accuracy_there", "accuracy_here", "lost"} < set(numbers)
     with open(os.path.join(exported.path, "model.json"), encoding="utf-8") as stream:
         assert json.load(stream)["labels"]
 

@@ -53,7 +53,7 @@ class Arguments:
     required=("model_dir",),
 )
 def main(given: Arguments, settings: Settings) -> int:
-    """Serve until told to stop; returns the exit status."""
+    """Serve until a signal stops the server; returns the exit status."""
     if 0 < given.max_request_pixels < given.max_image_pixels:
         raise UsageError(
             f"--max_request_pixels is {given.max_request_pixels}, less than --max_image_pixels "

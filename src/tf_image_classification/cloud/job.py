@@ -33,7 +33,7 @@ class CloudJob:
     image: str = declare("", "Container image with the application (tfic submit docker).")
     executor_image: str = declare("", "Prebuilt image on which the application's package runs.")
     machine_type: str = declare("n1-standard-8", "Machine of each worker.")
-    accelerator_type: str = declare("", "Accelerator, such as NVIDIA_TESLA_T4; empty: none.")
+    accelerator_type: str = declare("", "Accelerator, e.g. NVIDIA_TESLA_T4; empty: none.")
     accelerator_count: int = declare(1, "Accelerators of each worker.", minimum=1)
     workers: int = declare(1, "Machines that train together.", minimum=1)
     evaluator: bool = declare(False, "One more machine evaluates every checkpoint.")

@@ -148,7 +148,7 @@ def check_arguments(application: Application, *, allowed: Sequence[str] = ()) ->
     if secret is not None and ARGUMENTS not in allowed:
         raise ConfigError(
             f"Argument {secret.line} of the command holds {secret.kind}, and whoever sees the job "
-            "can read it. Give it to the machines in another way, such as their account or a "
+            "can read it. Give it to the machines in another way, e.g. by their account or a "
             f"secret of the cluster. If it is not a secret, add --allow_secret {ARGUMENTS}."
         )
     if secret is None and ARGUMENTS in allowed:

@@ -1,1 +1,1 @@
-"""Shipping a model: export, and using what was exported."""
+"""Inference with exported models: predictions of files and an HTTP server."""

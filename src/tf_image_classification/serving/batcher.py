@@ -57,7 +57,7 @@ class Batcher:
         limits: Limits,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """Store what is needed; ``start`` begins.
+        """Store the settings; ``start`` begins.
 
         Args:
             answers: images to an answer each; called in a thread, one call at a time.

@@ -39,7 +39,7 @@ class InferenceQueue:
         max_request_pixels: int,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """Store what is needed; ``start`` begins.
+        """Store the settings; ``start`` begins.
 
         Args:
             model: the model.

@@ -51,6 +51,16 @@ log = logging.getLogger("tf_image_classification")
 _MIN_EXAMPLES = 100  # fewer show little
 _NUM_REPRESENTATIVE = 100
 _BATCH_SIZE = 32
+_PARITY_KEYS = {
+    "max_difference": "largest",
+    "mean_difference": "mean",
+    "num_changed": "flipped",
+    "num_contradictions": "contradictions",
+    "reference_accuracy": "accuracy_there",
+    "accuracy": "accuracy_here",
+    "losses": "lost",
+}
+"""Keys in parity.json, where other programs read them, by field of ``Verification``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +227,9 @@ def _write_notes(
 ) -> None:
     """Write the files beside the model."""
     numbers = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        _PARITY_KEYS.get(name, name): (
+            None if isinstance(value, float) and not math.isfinite(value) else value
+        )
         for name, value in dataclasses.asdict(verification).items()
     }
     files.write_json(os.path.join(folder, "parity.json"), numbers)
