@@ -2,7 +2,7 @@
 
 >>> chart = line_chart([("", [(0, 1.0), (10, 0.5)])], x="step", y="loss")
 >>> chart.lines[0].path
-'M56.0 12.0L408.0 200.0'
+'M56.0 12.0L408.0 168.7'
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def line_chart(
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers in a range, at most five."""
+    """Round numbers in a range, about five."""
     step = _step(low, high)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [step * i for i in range(first, last + 1)]

@@ -4,7 +4,7 @@
 
 A page holds its style sheet, its script and its images. All values are escaped, and the content
 security policy of a page allows only its own script and no network, so a hostile class name or
-file name stays text. Markdown is not escaped as HTML; its templates use the filter ``cell``.
+file name stays text. Markdown is not escaped as HTML; its templates use the filter ``plain``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["shorten"] = shorten
-    environment.filters["cell"] = _markdown_cell
+    environment.filters["plain"] = plain_markdown
     return environment
 
 
@@ -72,9 +72,10 @@ def _source(name: str) -> str:
 
 def _without_controls(value: Any) -> Any:
     """A text with its control characters written out, also those that change its direction."""
-    if type(value) is not str:
+    if not isinstance(value, str):
         return value
-    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
+    text = _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
+    return Markup(text) if isinstance(value, Markup) else text
 
 
 def shorten(text: str, longest: int = 40) -> str:
@@ -90,6 +91,11 @@ def shorten(text: str, longest: int = 40) -> str:
     return f"{text[: longest - 1 - end]}…{text[-end:]}"
 
 
-def _markdown_cell(text: str) -> str:
-    """A text as it can stand in a cell of a Markdown table."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "\\<")
+def plain_markdown(text: str) -> str:
+    """A text for one line or table cell of a Markdown document, without markup.
+
+    Example:
+        >>> plain_markdown("a|b <i>")
+        'a\\\\|b \\\\<i>'
+    """
+    return re.sub(r"([\\|<`])", r"\\\1", " ".join(text.split()))

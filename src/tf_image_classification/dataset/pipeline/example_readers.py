@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.dataset.pipeline.decoded_cache import DecodedCache
 from tf_image_classification.dataset.pipeline.layout import BatchLayout
 from tf_image_classification.dataset.pipeline.sampler import (
@@ -128,8 +129,7 @@ class IndexedReader:
 
     def sample_images(self, count: int) -> Iterator[tuple[int, bytes]]:
         """Number and encoded image of some examples, evenly over the table; runs eagerly."""
-        ends = np.linspace(0, self.table.num_examples - 1, min(count, self.table.num_examples))
-        numbers = np.unique(ends.astype(np.int64))
+        numbers = evenly_spaced(self.table.num_examples, count)
         for start in range(0, len(numbers), _AT_ONCE):
             some = numbers[start : start + _AT_ONCE]
             data = self.table.fetch(tf.constant(some)).numpy().tolist()
