@@ -92,10 +92,10 @@ def shorten(text: str, longest: int = 40) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """A text for one line or table cell of a Markdown document, without markup.
+    r"""A text for one line or table cell of a Markdown document, without markup.
 
     Example:
         >>> plain_markdown("a|b <i>")
-        'a\\\\|b \\\\<i>'
+        'a\\|b \\<i>'
     """
     return re.sub(r"([\\|<`])", r"\\\1", " ".join(text.split()))
