@@ -2,7 +2,7 @@
 
     python benchmarks/inspect_images.py [--images FOLDER]
 
-``tfic inspect`` spends its time in ``inspection.image_stats.measure_image``, in a process a core. Both are
+``tfic inspect`` spends its time in ``measure_image``, in one process per core. Both are
 timed here in turns, in one process; the ratio is of their medians. Without ``--images`` the
 photographs are made from the two that scikit-learn brings along.
 """
