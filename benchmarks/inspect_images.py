@@ -2,7 +2,7 @@
 
     python benchmarks/inspect_images.py [--images FOLDER]
 
-``tfic inspect`` spends its time in ``inspection.facts.look_at``, in a process a core. Both are
+``tfic inspect`` spends its time in ``measure_image``, in one process per core. Both are
 timed here in turns, in one process; the ratio is of their medians. Without ``--images`` the
 photographs are made from the two that scikit-learn brings along.
 """
@@ -28,7 +28,7 @@ def main():
 
     from tf_image_classification.dataset.image.decode import decoder
     from tf_image_classification.dataset.readers import Place, Row
-    from tf_image_classification.inspection.image_stats import look_at
+    from tf_image_classification.inspection.image_stats import measure_image
 
     decode = decoder(100_000_000)
     with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +42,7 @@ def main():
             images.append(tf.constant(data))
         works = {
             "decoding": lambda: [decode(image).numpy() for image in images],
-            "decoding and looking": lambda: [look_at(row) for row in rows],
+            "decoding and looking": lambda: [measure_image(row) for row in rows],
         }
         secs = {name: [] for name in works}
         for _ in range(ROUNDS):

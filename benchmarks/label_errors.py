@@ -134,11 +134,11 @@ def on_trashnet(folder, weights):
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     from tf_image_classification.dataset.readers import find_examples
-    from tf_image_classification.inspection.features import features_of
+    from tf_image_classification.inspection.features import extract_features
 
     listing = find_examples([folder], option="--trashnet")
     images = [types.SimpleNamespace(problem="", place=place) for place in listing.places]
-    features = features_of(images, "mobilenet_v1", weights)
+    features = extract_features(images, "mobilenet_v1", weights)
     features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
     _, truth = np.unique(listing.columns["label"], return_inverse=True)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from tf_image_classification.dataset.readers import Row, find_examples
-from tf_image_classification.inspection.image_stats import look_at, picture_of
+from tf_image_classification.inspection.image_stats import decode_measured, measure_image
 from tf_image_classification.inspection.same_pictures import same_pictures
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -81,7 +81,9 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--digits", default="")
     given = parser.parse_args()
-    originals = [look_at(row) for row in find_examples([given.folder], option="FOLDER").rows()]
+    originals = [
+        measure_image(row) for row in find_examples([given.folder], option="FOLDER").rows()
+    ]
     originals = [facts for facts in originals if not facts.problem]
     count = len(originals)
     own = same_pictures(originals)
@@ -91,8 +93,8 @@ def main():
         quality = 30 if "quality" in name else 75
         changed = []
         for facts in originals:
-            image = change(Image.fromarray(picture_of(facts)))
-            changed.append(look_at(Row("", Kept(image, quality), {})))
+            image = change(Image.fromarray(decode_measured(facts)))
+            changed.append(measure_image(Row("", Kept(image, quality), {})))
         groups = same_pictures([*originals, *changed])
         found = sum(any(i + count in group for group in groups if i in group) for i in range(count))
         pictures = [{first_of.get(i % count, i % count) for i in group} for group in groups]
@@ -100,7 +102,7 @@ def main():
         print(f"{name:<24} found {found / count:6.1%}   false groups {false}", flush=True)
     if given.digits:
         rows = list(find_examples([given.digits], option="--digits").rows())[:NUM_DIGITS]
-        facts = [look_at(row) for row in rows]
+        facts = [measure_image(row) for row in rows]
         print(f"{len(facts)} digits: {len(same_pictures(facts))} groups")
 
 
