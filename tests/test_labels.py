@@ -96,7 +96,7 @@ def test_texts_become_the_numbers_of_their_lines():
     label = Label("pet", depth=3, class_names=("emu", "cat", "dog"))
     column = encode(label, ["dog", "", "emu"], line)
     assert column.values.tolist() == [2, 0, 0] and column.values.dtype == np.int64
-    assert column.present.tolist() == [True, False, True]
+    assert column.mask.tolist() == [True, False, True]
 
 
 def test_an_unknown_class_names_its_line_and_the_nearest_class():
@@ -110,14 +110,14 @@ def test_minus_one_is_no_class_unless_it_is_declared_as_the_marker():
         encode(Label("a", depth=2), ["-1"], line)
     for marker in (-1, -1.0, "-1"):
         column = encode(Label("a", depth=2, missing=marker), ["-1", "1"], line)
-        assert column.present.tolist() == [False, True] and column.values.tolist() == [0, 1]
+        assert column.mask.tolist() == [False, True] and column.values.tolist() == [0, 1]
 
 
 def test_real_values_are_read_and_a_wrong_one_names_its_line():
     label = Label("age", one_hot=False, missing=-1)
     column = encode(label, ["1.5", "", "-1", "-1.00", "2e3"], line)
     assert column.values.tolist() == [1.5, 0, 0, 0, 2000] and column.values.dtype == np.float32
-    assert column.present.tolist() == [True, False, False, False, True]
+    assert column.mask.tolist() == [True, False, False, False, True]
     for wrong in ("old", "nan", "inf", "1e39"):
         with pytest.raises(LabelError, match=f"line 2: label 'age' is '{wrong}'"):
             encode(label, ["3", wrong], line)
@@ -129,7 +129,7 @@ def test_real_values_are_read_and_a_wrong_one_names_its_line():
 def test_class_numbers_of_records_keep_their_value():
     column = numbers(Label("a", depth=3), [2.0, 0.0, 7.0], [True, True, False])
     assert column.values.tolist() == [2, 0, 0] and column.values.dtype == np.int64
-    assert column.present.tolist() == [True, True, False]
+    assert column.mask.tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("wrong", [-1.0, 3.0, 0.5, math.nan, math.inf, 1e300])
@@ -151,12 +151,12 @@ def test_a_declared_marker_is_missing_as_records_hold_it(marker, is_class):
     label = Label("a", depth=3, one_hot=is_class, missing=marker)
     held = float(np.float32(float(marker)))  # records hold float32
     column = numbers(label, [held, 2.0])
-    assert column.present.tolist() == [False, True] and column.values.tolist() == [0, 2]
+    assert column.mask.tolist() == [False, True] and column.values.tolist() == [0, 2]
 
 
 def test_a_marker_that_is_a_word_says_nothing_of_numbers():
     column = numbers(Label("a", depth=3, missing="unknown"), [0.0, 2.0])
-    assert column.present.all()
+    assert column.mask.all()
 
 
 # Schemas

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -23,18 +26,17 @@ class Batch(NamedTuple):
         images: [B, H, W, C] in the dtype and range of the preprocessing.
         labels: by label name, int64 [B] class numbers, float32 [B] values, or for multilabel
             float32 [B, D] of 0 and 1; 0 where missing.
-        present: by label name, bool [B], the mask of labelled examples: False where the label is
+        mask: by label name, bool [B], the mask of labelled examples: False where the label is
             missing or the row is a placeholder.
         ids: int64 [B], the example's index in its table, or PADDING_ID.
-        draws: float32 [B, n], random parameters of the augmentations on the device; () without
-            any.
+        random_parameters: float32 [B, n], of the augmentations on the device; () without any.
     """
 
     images: tf.Tensor
     labels: Mapping[str, tf.Tensor]
-    present: Mapping[str, tf.Tensor]
+    mask: Mapping[str, tf.Tensor]
     ids: tf.Tensor
-    draws: Any = ()
+    random_parameters: Any = ()
 
 
 def outputs_of(model: Callable[..., Any], images: tf.Tensor, *, training: bool) -> Any:
@@ -46,3 +48,13 @@ def outputs_of(model: Callable[..., Any], images: tf.Tensor, *, training: bool) 
     if isinstance(structure, Mapping) and len(structure) == 1:
         return model(dict.fromkeys(structure, images), training=training)
     return model(images, training=training)
+
+
+def evenly_spaced(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Indices of at most ``most`` of ``count`` examples: the first, the last, and between them.
+
+    Example:
+        >>> evenly_spaced(10, 4).tolist()
+        [0, 3, 6, 9]
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))

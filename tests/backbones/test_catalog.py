@@ -68,7 +68,7 @@ def test_every_network_has_its_facts():
         assert 40 < backbone.top1 < 90
 
 
-@pytest.mark.slow_after(4)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_network_scales_its_pixels_as_keras_does(name):
     backbone = backbones.find(name)

@@ -336,7 +336,7 @@ def test_flags_of_a_command_after_two_dashes_are_its_own(here, monkeypatch, caps
 
     commands = []
     monkeypatch.setattr(launch, "launch", lambda command, **how: commands.append([*command]) or 0)
-    own = ["python", "x.py", "--my-flag", "~/a"]
+    own = ["python", "x.py", "--my-flag", "~/a", "b,c"]
     assert type_in("launch", "--max-restarts", "1", "--workers", "2", "--", *own) == 0
     assert type_in("launch", "--workers", "2", *own) == 0
     assert commands == [own, own]

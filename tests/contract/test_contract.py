@@ -246,7 +246,6 @@ def test_dictionaries_of_2018_give_one_hot_rows_and_labels_give_numbers(tmp_path
 
         def metric_ops(self, labels, predictions):
             seen["metric_ops"] = labels["kind"]
-            return None
 
         def losses(self, labels, logits):
             seen["losses"] = labels["kind"].shape[1:]
@@ -354,7 +353,7 @@ def test_the_base_class_yields_image_batches_and_label_batches(tmp_path, is_tfre
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The contract's command line, then the same again for more steps; both outputs."""
+    """The home of the contract's command line after it ran for 6 steps, and what it printed."""
     home = tmp_path_factory.mktemp("home")
     (home / "myEstimator.py").write_text(SCRIPT)
     records = home / "tfrecords_path"
@@ -372,37 +371,38 @@ def trained(tmp_path_factory):
         shape_and_slices=[""] * 3,
         tensors=list(pretrained.values()),
     )
+    return home, output_of_the_script(home, steps=6, checkpoint="checkpoint_path")
+
+
+@pytest.fixture(scope="module")
+def restarted(trained):
+    """The same after it was started again for 9 steps, the pretrained checkpoint gone."""
+    home, _ = trained
+    for path in (home / "checkpoint_path").iterdir():
+        path.unlink()
+    return home, output_of_the_script(home, steps=9, checkpoint="warm_start_ckpt")
+
+
+def output_of_the_script(home, *, steps, checkpoint):
     line = (
-        "--batch_size 2 --train_steps {steps} --train_metadata tfrecords_path/train* "
+        f"--batch_size 2 --train_steps {steps} --train_metadata tfrecords_path/train* "
         "--eval_metadata tfrecords_path/eval* "
-        "--{checkpoint} checkpoint_path/pretrained_ckpt.ckpt --model_dir ./models "
+        f"--{checkpoint} checkpoint_path/pretrained_ckpt.ckpt --model_dir ./models "
         "--eval_freq 10 --eval_throttle_secs 30 --learning_rate 0.00001 --image_size 8 "
         "--keep_checkpoint_max -1"
     )
-    cache = home / "cache"
-    (first,) = finished(
-        run_script(
-            "myEstimator.py", line.format(steps=6, checkpoint="checkpoint_path"), home, cache
-        )
-    )
-    for path in (home / "checkpoint_path").iterdir():
-        path.unlink()
-    (again,) = finished(
-        run_script(
-            "myEstimator.py", line.format(steps=9, checkpoint="warm_start_ckpt"), home, cache
-        )
-    )
-    return home, first, again
+    (output,) = finished(run_script("myEstimator.py", line, home, home / "cache"))
+    return output
 
 
 def test_the_script_uses_every_file_that_the_shell_expanded(trained):
-    _, first, _ = trained
+    _, first = trained
     assert "train: 24 examples, 6 steps of 2" in first
     assert "evaluation: 26 examples" in first
 
 
 def test_the_script_starts_from_the_named_checkpoint(trained):
-    home, first, _ = trained
+    home, first = trained
     assert "2 variables loaded" in first
     report = json.loads((home / "models" / "warm_start.json").read_text())
     assert sorted(report["loaded"]) == ["logits/bias", "logits/kernel"]
@@ -412,32 +412,38 @@ def test_the_script_starts_from_the_named_checkpoint(trained):
     np.testing.assert_array_equal(begun["model/logits/kernel"], 0.25)
 
 
-def test_steps_are_counted_over_restarts_and_the_checkpoint_is_not_loaded_again(trained):
-    home, _, again = trained
+def test_one_evaluation_takes_eval_freq_batches(trained):
+    _, first = trained
+    assert "evaluation of step 6 on 20 examples" in first
+
+
+def test_the_script_leaves_checkpoints_summaries_and_an_exported_model(trained):
+    home, first = trained
+    folder = home / "models"
+    assert list((folder / "tensorboard" / "eval").glob("events*"))
+    assert (folder / "saved_model" / "saved_model.pb").exists()
+    assert "tensorboard --logdir ./models/tensorboard" in first
+    served = tf.saved_model.load(str(folder / "saved_model"))
+    data = [tf.io.encode_png(np.zeros([5, 4, 3], np.uint8)).numpy()]
+    assert served.serve(tf.constant(data))["class_id_probabilities"].shape == [1, 10]
+
+
+@pytest.mark.slow
+def test_steps_are_counted_over_restarts_and_the_checkpoint_is_not_loaded_again(restarted):
+    home, again = restarted
     assert "resumed at step 6, from" in again
     assert sorted(weights(home / "models")) == [0, 6, 9]
     final = weights(home / "models")[9]
     assert np.abs(final["model/logits/bias"] - np.arange(10)).max() < 1e-3  # 9 steps of 1e-5
 
 
-def test_one_evaluation_takes_eval_freq_batches_and_every_one_is_kept(trained):
-    home, first, again = trained
+@pytest.mark.slow
+def test_every_evaluation_is_kept(restarted):
+    home, again = restarted
     lines = [json.loads(x) for x in (home / "models" / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["num_examples"]) for line in lines] == [(6, 20), (9, 20)]
-    assert "evaluation of step 6 on 20 examples" in first
     assert "evaluation of step 9 on 20 examples" in again
     assert all(0 <= line["accuracy"] <= 1 for line in lines)
-
-
-def test_the_script_leaves_checkpoints_summaries_and_an_exported_model(trained):
-    home, _, again = trained
-    folder = home / "models"
-    assert list((folder / "tensorboard" / "eval").glob("events*"))
-    assert (folder / "saved_model" / "saved_model.pb").exists()
-    assert "tensorboard --logdir ./models/tensorboard" in again
-    served = tf.saved_model.load(str(folder / "saved_model"))
-    data = [tf.io.encode_png(np.zeros([5, 4, 3], np.uint8)).numpy()]
-    assert served.serve(tf.constant(data))["class_id_probabilities"].shape == [1, 10]
 
 
 # --- the old framework's own data ------------------------------------------------------------

@@ -43,7 +43,7 @@ RARER = {
     *("lists of one", "tuple of one", "dictionary of one"),
 }
 """Models that make test-all checks only."""
-COMMON = ("functional", "subclassed", "list of outputs")
+COMMON = ("subclassed", "list of outputs")
 """Models that make test checks."""
 STEPS, KILLED_AT = 3, 2
 

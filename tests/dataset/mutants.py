@@ -468,7 +468,7 @@ def _decoded(data, doors):
 
     from tf_image_classification.dataset.image.diagnose import explain_bad_image
     from tf_image_classification.dataset.readers import Row
-    from tf_image_classification.inspection.image_stats import look_at
+    from tf_image_classification.inspection.image_stats import measure_image
 
     found, before = {}, _new_peak_kib()
     for door, read in doors.items():
@@ -481,7 +481,7 @@ def _decoded(data, doors):
             if door == "decode":
                 found["shape"] = array.shape
     found["reason"] = explain_bad_image(data, max_pixels=LIMIT)
-    found["problem"] = look_at(Row("", _InMemory(data), {}), LIMIT).problem
+    found["problem"] = measure_image(Row("", _InMemory(data), {}), LIMIT).problem
     found["peak_kib"] = _new_peak_kib() - before
     return found
 

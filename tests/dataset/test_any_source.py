@@ -283,7 +283,7 @@ def examples_of_a_training(listing, path, folder):
     if not label.is_class:
         return images, [None] * len(images)
     names = np.array([*label.class_names, ""])
-    numbers = np.where(column.present, column.values, -1)
+    numbers = np.where(column.mask, column.values, -1)
     return images, names[numbers].tolist()
 
 

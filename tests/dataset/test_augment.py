@@ -46,7 +46,8 @@ def test_the_seed_alone_decides(name):
 def test_every_change_of_trivial_augment_keeps_shape_and_range(name, channels):
     change = augment._CHANGES[name]
     image = IMAGE[..., :channels]
-    for amount in {change.most, 0.3 * change.most, -change.most if change.has_sign else 0.0}:
+    largest = change.max_amount
+    for amount in {largest, 0.3 * largest, -largest if change.has_sign else 0.0}:
         found = change.make(image, tf.constant(amount, tf.float32)).numpy()
         assert found.shape == image.shape and np.isfinite(found).all()
         assert found.min() >= 0 and found.max() <= 255.5

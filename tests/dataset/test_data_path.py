@@ -122,7 +122,7 @@ def test_what_a_folder_leaves_out_is_told(tmp_path):
     assert (
         "skipped 1 file or row" in beside and "stray.jpg: lies beside the class folders" in beside
     )
-    assert contradictions.startswith("2 images are there twice with contradicting labels: ")
+    assert contradictions.startswith("2 images occur twice with contradicting labels: ")
     assert "1.jpg (cat) and " in contradictions and "2.jpg (dog)" in contradictions
 
 
@@ -199,9 +199,9 @@ def test_a_missing_label_is_marked_and_never_a_class(tmp_path):
         example(2, image_bytes=png(2), age=1.0),
     ]
     table = read_table(write(tmp_path / "r", records), schema, options(tmp_path)).encode(schema)
-    assert table.columns["kind"].present.tolist() == [False, True, False]
+    assert table.columns["kind"].mask.tolist() == [False, True, False]
     assert table.columns["kind"].values.tolist() == [0, 2, 0]
-    assert table.columns["age"].present.tolist() == [True, False, True]
+    assert table.columns["age"].mask.tolist() == [True, False, True]
 
 
 @given(st.integers(1, 300), st.integers(0, 2**31 - 1), st.integers(0, 10**6))
@@ -300,7 +300,7 @@ def test_an_evaluation_sees_every_example_once_in_order(table, batch_size):
     ids = np.concatenate([batch.ids.numpy() for batch in batches])
     assert ids[:COUNT].tolist() == list(range(COUNT))
     assert (ids[COUNT:] == -1).all()
-    present = np.concatenate([batch.present["kind"].numpy() for batch in batches])
+    present = np.concatenate([batch.mask["kind"].numpy() for batch in batches])
     assert present.tolist() == (ids >= 0).tolist()
 
 

@@ -467,4 +467,4 @@ def test_an_empty_text_in_a_record_is_none_of_several_classes(tmp_path, kind, pr
     schema = LabelSchema((Label("pet", depth=2, kind=kind, class_names=("cat", "dog")),))
     options = SourceOptions(option="o", cache_dir=str(tmp_path / "cache"))
     column = read_table([path], schema, options).encode(schema).columns["pet"]
-    assert column.present.tolist() == present and column.values.tolist() == values
+    assert column.mask.tolist() == present and column.values.tolist() == values

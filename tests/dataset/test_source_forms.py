@@ -9,6 +9,7 @@ import sys
 import pytest
 import tensorflow as tf
 
+import tiny_runs
 from dataset.source_forms import FORMS, REFUSED
 from fake_gcs import FakeGcs
 from tf_image_classification.dataset.image.decode import decode_image
@@ -42,7 +43,7 @@ def classes_of(column, label):
     if not label.value_shape:
         return [
             label.class_names[value] if given else ""
-            for value, given in zip(column.values, column.present, strict=True)
+            for value, given in zip(column.values, column.mask, strict=True)
         ]
     return [
         "|".join(name for name, is_on in zip(label.class_names, row, strict=True) if is_on)
@@ -50,9 +51,14 @@ def classes_of(column, label):
     ]
 
 
-@pytest.mark.slow_after(40)
+ONE_OF_A_KIND = [
+    "class folders", "CSV of the contract", "records of TF-Slim", "WebDataset, folder of parts",
+    "Parquet of Hugging Face", "MNIST", "CIFAR-10", "table of Kaggle: ids, images in a folder",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FORMS)
-def test_a_form_gives_its_examples_to_every_command(tmp_path, name):
+def test_a_form_gives_its_examples_to_training_and_inference(tmp_path, name):
     form = FORMS[name]
     (tmp_path / "source").mkdir()
     path = os.path.normpath(tmp_path / "source" / form.write(tmp_path / "source"))
@@ -69,18 +75,25 @@ def test_a_form_gives_its_examples_to_every_command(tmp_path, name):
     if len(listing.parts) > 1:
         sizes = [len(for_role(listing, role, path)) for role in ("train", "eval")]
         assert min(sizes) > 0 and sum(sizes) <= len(listing)
-    # inspect
-    assert [facts.where for facts in inspect(path, num_processes=1).facts] == [
-        listing.locate(i) for i in range(len(listing))
-    ]
-    # predict
     contents = [found.content() for found in find_images([path])]
     encoded = [
         tf.io.read_file(found).numpy() if isinstance(found, str) else found for found in contents
     ]
     numbers = [number_of(found) if isinstance(found, bytes) else found.flat[0] for found in encoded]
     assert sorted(numbers) == sorted(pictures)
-    # convert
+
+
+@pytest.mark.slow_after(3)
+@pytest.mark.parametrize("name", ONE_OF_A_KIND)
+def test_a_form_is_inspected_and_converted(tmp_path, name):
+    form = FORMS[name]
+    (tmp_path / "source").mkdir()
+    path = os.path.normpath(tmp_path / "source" / form.write(tmp_path / "source"))
+    pictures = [number for number, _ in form.examples]
+    listing = find_examples([path], option="SOURCE")
+    assert [facts.where for facts in inspect(path, num_processes=1).facts] == [
+        listing.locate(i) for i in range(len(listing))
+    ]
     summary = convert(path, str(tmp_path / "out"), ConvertOptions(num_processes=1, shuffle=False))
     assert sum(summary.num_examples.values()) == len(pictures)
     records = find_examples(summary.paths, option="SOURCE")
@@ -88,7 +101,18 @@ def test_a_form_gives_its_examples_to_every_command(tmp_path, name):
     assert sorted(read) == sorted(pictures)
 
 
-@pytest.mark.slow_after(40)
+@pytest.mark.slow_after(1)
+@pytest.mark.parametrize("name", ONE_OF_A_KIND)
+def test_a_form_is_trained_on_and_evaluated(tmp_path, name):
+    (tmp_path / "source").mkdir()
+    path = os.path.normpath(tmp_path / "source" / FORMS[name].write(tmp_path / "source"))
+    tiny_runs.run(
+        tiny_runs.plain_spec(depth=2), tmp_path / "model", path, path, batch_size=2, train_steps=2
+    )
+    (evaluation,) = tiny_runs.evaluations(tmp_path / "model")
+    assert evaluation["step"] == 2
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_form_that_cannot_be_trained_on_is_refused_with_what_to_do(tmp_path, name):
     write, message = REFUSED[name]
@@ -114,6 +138,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_forms_in_a_bucket_have_the_same_fingerprints(tmp_path):
     local, remote = {}, {}
     with FakeGcs("bucket") as gcs:

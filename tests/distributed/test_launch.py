@@ -107,7 +107,7 @@ def test_a_task_that_hangs_gets_sigterm_and_then_sigkill_and_it_is_said(tmp_path
     assert output.count("[worker 0] asked") == 1
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_lets_a_task_save_also_behind_a_shell_script(number, tmp_path):
     """The shell passes no signal on to the program."""

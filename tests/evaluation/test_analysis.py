@@ -111,7 +111,7 @@ def test_a_class_that_is_only_predicted_counts_as_in_scikit_learn():
 
     several = Label("marks", depth=3, kind="several", class_names=("a", "b", "c"))
     chosen = np.eye(3, dtype=np.int64)[truth % 3]
-    marks = stored(chosen * [1, 1, 0], kept.known, chosen, chosen.astype(np.float32))
+    marks = stored(chosen * [1, 1, 0], kept.mask, chosen, chosen.astype(np.float32))
     assert measure(several, marks).overall["macro_f1"].value == pytest.approx(
         sk.f1_score(marks.truth, marks.predicted, **average)
     )
@@ -273,7 +273,7 @@ def test_slices_come_worst_first_and_numbers_by_quarters():
         "name": [f"n{i}" for i in range(400)],
         "weight": [f"{i}" for i in range(400)],
     }
-    worse = stored(found.truth, found.known, predicted, found.probabilities)
+    worse = stored(found.truth, found.mask, predicted, found.probabilities)
     shown = analyze(predictions(worse, slices)).labels["kind"].slices
     assert (shown[0].column, shown[0].value, shown[0].score.value) == ("light", "night", 0.0)
     assert {s.column for s in shown} == {"light", "weight"}
@@ -432,7 +432,7 @@ def test_predictions_survive_the_file(tmp_path):
     assert (after.step, after.data, after.slices) == (3, "data", before.slices)
     for name, of_label in before.labels.items():
         found = after.labels[name]
-        np.testing.assert_array_equal(found.known, known)
+        np.testing.assert_array_equal(found.mask, known)
         np.testing.assert_array_equal(found.truth[known], of_label.truth[known])
         np.testing.assert_array_equal(found.predicted, of_label.predicted)
         np.testing.assert_array_equal(found.probabilities, of_label.probabilities)

@@ -18,7 +18,7 @@ def changed(found, rows, right):
     """The same with some rows predicted right or wrong."""
     predicted = found.predicted.copy()
     predicted[rows] = found.truth[rows] if right else (found.truth[rows] + 1) % 6
-    return stored(found.truth, found.known, predicted, found.probabilities)
+    return stored(found.truth, found.mask, predicted, found.probabilities)
 
 
 def test_better_worse_and_cannot_tell():
@@ -72,7 +72,7 @@ def test_only_common_examples_count_and_truths_must_agree():
     others = Predictions(part.schema, part.ids, ["x"] * 20, part.labels, 1, "")
     with pytest.raises(DataError, match="in common"):
         compare(all_of_them, others)
-    moved = stored((found.truth + 1) % 6, found.known, found.predicted, found.probabilities)
+    moved = stored((found.truth + 1) % 6, found.mask, found.predicted, found.probabilities)
     with pytest.raises(DataError, match="different truths"):
         compare(all_of_them, predictions(moved))
 

@@ -117,7 +117,7 @@ def test_age_alone_is_trained_and_measured_by_slice(tmp_path):
         "thresholds", "--image_size", "32", "--batch_size", "16", "--card", str(card),
     )  # fmt: skip
     assert "185 faces of 60 people" in printed
-    assert "5 images are there twice with contradicting labels" in printed
+    assert "5 images occur twice with contradicting labels" in printed
     assert "label age: 101 classes, ordinal (thresholds)" in printed and "gender/" not in printed
     text = card.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text

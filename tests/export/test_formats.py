@@ -80,7 +80,7 @@ def test_keras_needs_the_spec_and_then_is_the_same(shipped_run):
     assert model.output_shape == (None, 3)
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "quantization"),
     [(n, q) for n, kind in FORMATS.items() for q in kind.quantizations if q != "none"],

@@ -1,4 +1,4 @@
-"""What frozen features tell: outliers, wrong labels, how well classes can be told apart."""
+"""Findings from frozen features: outliers, label errors, separability of the classes."""
 
 import numpy as np
 import pytest
@@ -7,19 +7,21 @@ from tf_image_classification import backbones
 from tf_image_classification.cli import inspect as inspect_verb
 from tf_image_classification.dataset.readers import Place
 from tf_image_classification.errors import CheckpointError
-from tf_image_classification.inspection.features import features_of, judge_features
+from tf_image_classification.inspection.features import extract_features, feature_findings
 from tf_image_classification.inspection.findings import Inspection
-from tf_image_classification.inspection.image_stats import Facts
+from tf_image_classification.inspection.image_stats import ImageStats
 from tf_image_classification.workflows.inspect import inspect
 from workflows.test_inspect import kinds, picture, saved
 
 
 def set_of(labels):
-    facts = [
-        Facts(str(i), f"{i}.jpg", {"label": name}, Place("file", ""), problem="" if name else "cut")
+    images = [
+        ImageStats(
+            str(i), f"{i}.jpg", {"label": name}, Place("file", ""), problem="" if name else "cut"
+        )
         for i, name in enumerate(labels)
     ]
-    return Inspection(facts, ["train"] * len(facts), ["label"])
+    return Inspection(images, ["train"] * len(images), ["label"])
 
 
 def test_wrong_labels_and_outliers_are_found():
@@ -31,19 +33,20 @@ def test_wrong_labels_and_outliers_are_found():
     labels[3], labels[50] = "bee", "cat"
     features[100] = 0
     features[100, 7] = 40.0  # where nothing else is
-    found = set_of([*labels, ""]).with_findings(judge_features(set_of([*labels, ""]), features))
+    found = set_of([*labels, ""]).with_findings(feature_findings(set_of([*labels, ""]), features))
     wrong = {i for [i] in kinds(found)["label_errors"].members}
     assert {3, 50} <= wrong <= {3, 50, 100}
     assert kinds(found)["outliers"].members == [[100]]
     assert "%" in kinds(found)["separability"].text
 
 
-def test_nothing_is_said_of_too_little():
+def test_few_images_have_no_findings():
     few = set_of(["ant", "bee"] * 4)
-    assert list(judge_features(few, np.zeros([8, 4], np.float32))) == []
+    assert list(feature_findings(few, np.zeros([8, 4], np.float32))) == []
     one_class = set_of(["ant"] * 30)
     features = np.random.default_rng(1).normal(size=[30, 4]).astype(np.float32)
-    assert "label_errors" not in kinds(one_class.with_findings(judge_features(one_class, features)))
+    found = one_class.with_findings(feature_findings(one_class, features))
+    assert "label_errors" not in kinds(found)
 
 
 @pytest.mark.slow
@@ -58,10 +61,11 @@ def test_features_come_from_the_named_weights(tmp_path):
     weights = str(tmp_path / "m.weights.h5")
     model.save_weights(weights)
     plain = inspect(str(tmp_path / "set"))
-    features = features_of(plain.facts, "mobilenet_v1_025", weights)
-    broken = [bool(facts.problem) for facts in plain.facts]
+    given = plain.images, "mobilenet_v1_025", weights
+    features = extract_features(*given)
+    broken = [bool(image.problem) for image in plain.images]
     assert features.shape[0] == 13 and (np.abs(features).sum(axis=1) == 0).tolist() == broken
-    np.testing.assert_array_equal(features, features_of(plain.facts, "mobilenet_v1_025", weights))
+    np.testing.assert_array_equal(features, extract_features(*given))
     with pytest.raises(CheckpointError):
         inspect(str(tmp_path / "set"), backbone="mobilenet_v1_025", weights=str(tmp_path / "none"))
 
@@ -81,24 +85,24 @@ def test_planted_outliers_come_first_though_most_features_hardly_vary():
     features[planted, :8] = 0.4
     for place, number in enumerate(planted):  # each unlike the others too
         features[number, 10 + place : 14 + place] = 3.0
-    found = {f.kind: f for f in judge_features(set_of(["ant"] * 245), features)}
+    found = {f.kind: f for f in feature_findings(set_of(["ant"] * 245), features)}
     members = [i for [i] in found["outliers"].members]
     assert sorted(members[:3]) == planted and len(members) <= 4
     assert "unlike all others" in found["outliers"].text
 
 
-def test_each_label_is_judged_by_the_features():
+def test_each_label_is_checked_by_the_features():
     random = np.random.default_rng(0)
     kind, shape = np.repeat([0, 1], 40), np.tile([0, 1], 40)
     features = random.normal(0, 0.3, [80, 6]).astype(np.float32)
     features[:, 0] += 5 * kind
     features[:, 1] += 5 * shape
-    facts = [
-        Facts(str(i), "", {"kind": f"k{k}", "shape": f"s{s}"}, Place("file", ""))
+    images = [
+        ImageStats(str(i), "", {"kind": f"k{k}", "shape": f"s{s}"}, Place("file", ""))
         for i, (k, s) in enumerate(zip(kind, shape, strict=True))
     ]
-    inspection = Inspection(facts, ["train"] * 80, ["kind", "shape"])
-    found = inspection.with_findings(judge_features(inspection, features)).findings
+    inspection = Inspection(images, ["train"] * 80, ["kind", "shape"])
+    found = inspection.with_findings(feature_findings(inspection, features)).findings
     told = {f.label: f.text for f in found if f.kind == "separability"}
     assert told["kind"].startswith("kind: ") and told["shape"].startswith("shape: ")
     assert all("100.0%" in text for text in told.values())

@@ -1,4 +1,4 @@
-"""What inspect says of labels, of what it leaves out, of 16-bit PNGs and of model folders."""
+"""Findings on labels, files left out, 16-bit PNGs and model folders."""
 
 import json
 import re
@@ -34,28 +34,28 @@ def two_labels(tmp_path):
     return tmp_path / "t.csv"
 
 
-def test_all_label_columns_are_judged_and_named(two_labels, capsys):
+def test_all_label_columns_are_checked_and_named(two_labels, capsys):
     line = [str(two_labels), "--page", "", "--processes", "1"]
     assert inspect_verb.main(line) == 1
     printed = capsys.readouterr().out
-    assert "label colour: 2 classes: blue 12, red 13" in printed
-    assert "label shape: 2 classes: round 12, square 13" in printed
+    assert "colour: 2 classes: blue 12, red 13" in printed
+    assert "shape: 2 classes: round 12, square 13" in printed
     assert re.search(r"error: conflicts: shape: 1 picture has different labels, 1 of", printed)
     assert "conflicts: colour" not in printed
-    assert "column score is not judged: real values" in printed
-    assert "column person is not judged: nearly each example has its own value" in printed
-    assert "column source is not judged: the same for all examples" in printed
+    assert "column score is skipped: real values" in printed
+    assert "column person is skipped: nearly every example has its own value" in printed
+    assert "column source is skipped: the same for all examples" in printed
 
 
-def test_chosen_label_columns_are_judged_and_no_others(two_labels):
+def test_chosen_label_columns_are_checked_and_no_others(two_labels):
     found = inspect(str(two_labels), label="colour", num_processes=1)
     assert found.labels == ["colour"] and "conflicts" not in kinds(found)
-    assert found.not_judged["shape"] == "not asked for"
+    assert found.skipped_columns["shape"] == "not in --label"
     both = inspect(str(two_labels), label="shape,colour", num_processes=1)
     assert both.labels == ["shape", "colour"] and kinds(both)["conflicts"].label == "shape"
     stored = as_json(both)
     assert stored["labels"]["shape"] == {"round": {"train": 12}, "square": {"train": 13}}
-    assert json.loads(json.dumps(stored))["columns_not_judged"]["score"] == "not asked for"
+    assert json.loads(json.dumps(stored))["columns_not_judged"]["score"] == "not in --label"
 
 
 def test_the_clean_table_keeps_all_labels_under_their_names(two_labels, tmp_path):
@@ -97,7 +97,7 @@ def test_what_is_left_out_is_named_with_its_reason_on_screen_and_page(clean, tmp
     line += ["--json", str(tmp_path / "v.json")]
     assert inspect_verb.main(line) == 0
     printed = capsys.readouterr().out
-    formats = "warning: other_formats: 13 files of image formats that are not read: 12 TIFF, 1 HEIC"
+    formats = "warning: other_formats: 13 files in unsupported image formats: 12 TIFF, 1 HEIC"
     assert formats in printed and "magick mogrify -format png *.tif" in printed
     assert "note: left_out: 14 files or rows are left out: TIFF is not read (12)" in printed
     assert f"  {folder}/IMG_1.HEIC: HEIC is not read: convert it" in printed
@@ -136,7 +136,7 @@ def test_sixteen_bits_that_hold_fewer_are_an_error_that_names_the_range(tmp_path
     assert re.search(r"values \d to \d+, of 65535", error.text)
     assert f"--png16_range measured, or {named}." in error.text
     assert "one_colour" not in kinds(found)  # they are looked at as they are meant
-    assert max(facts.brightness for facts in found.facts) > 100
+    assert max(image.brightness for image in found.images) > 100
 
 
 def test_sixteen_bits_that_are_used_are_a_note(tmp_path):
@@ -150,7 +150,7 @@ def test_a_black_image_among_those_that_use_their_bits_is_no_error(tmp_path):
     (tmp_path / "d" / "ant" / "dark.png").write_bytes(tf.io.encode_png(dark).numpy())
     found = inspect(folder, num_processes=1)
     assert "narrow_16_bits" not in kinds(found)
-    assert [found.facts[i].key for [i] in kinds(found)["one_colour"].members] == ["ant/dark.png"]
+    assert [found.images[i].key for [i] in kinds(found)["one_colour"].members] == ["ant/dark.png"]
 
 
 # What is no set of images --------------------------------------------------------------------

@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 from changed_pictures import balanced, curve
 from tf_image_classification.dataset.readers import Place, Row
 from tf_image_classification.inspection.duplicates import connected, equal_pairs
-from tf_image_classification.inspection.image_stats import look_at
+from tf_image_classification.inspection.image_stats import measure_image
 from tf_image_classification.inspection.same_pictures import same_pictures
 from tf_image_classification.workflows.inspect import inspect
 from workflows.test_inspect import clean, kinds, picture, saved  # noqa: F401
@@ -46,8 +46,8 @@ CHANGES = {
 }
 
 
-def facts_of(images):
-    facts = []
+def stats_of(images):
+    stats = []
     for image in images:
         data = saved(image, quality=80)
 
@@ -57,19 +57,19 @@ def facts_of(images):
             def read(self, data=data):
                 return data
 
-        facts.append(look_at(Row("", Kept(), {})))
-    return facts
+        stats.append(measure_image(Row("", Kept(), {})))
+    return stats
 
 
 @pytest.fixture(scope="module")
 def originals():
-    return facts_of(photographs())
+    return stats_of(photographs())
 
 
 @pytest.mark.slow_after(3)
 @pytest.mark.parametrize("change", CHANGES)
 def test_pictures_that_were_changed_are_found_and_no_others(change, originals):
-    changed = facts_of([CHANGES[change](image) for image in photographs()])
+    changed = stats_of([CHANGES[change](image) for image in photographs()])
     count = len(originals)
     groups = same_pictures([*originals, *changed])
     expected = {(i, i + count) for i in range(count)}
@@ -88,7 +88,7 @@ def test_digits_of_one_class_are_not_one_picture():
         lean = Image.fromarray(pixels).rotate(float(random.uniform(-25, 25)))
         digits.append(lean.convert("RGB"))
     different = {image.tobytes() for image in digits}
-    assert sum(map(len, same_pictures(facts_of(digits)))) <= 2 * (60 - len(different)) + 6
+    assert sum(map(len, same_pictures(stats_of(digits)))) <= 2 * (60 - len(different)) + 6
 
 
 def test_two_labels_on_images_with_equal_pixels_are_found_whatever_their_format(clean):  # noqa: F811
@@ -100,7 +100,7 @@ def test_two_labels_on_images_with_equal_pixels_are_found_whatever_their_format(
     (clean / "train" / "bee" / "small.bmp").write_bytes(saved(shown, "BMP"))
     found = inspect(str(clean / "train"), num_processes=1)
     conflicts = kinds(found)["conflicts"]
-    names = [sorted(found.facts[i].key for i in group) for group in conflicts.members]
+    names = [sorted(found.images[i].key for i in group) for group in conflicts.members]
     assert names == [["ant/flat.png", "bee/flat.bmp"], ["ant/small.png", "bee/small.bmp"]]
     assert "2 pictures have different labels, 2 of them with equal pixels" in conflicts.text
     one_colour = kinds(found)["one_colour"]
@@ -114,8 +114,9 @@ def test_copies_are_counted_by_picture_and_not_by_pair(clean):  # noqa: F811
         (clean / "train" / "ant" / f"again{i}.jpg").write_bytes(saved(brighter))
     found = inspect(str(clean / "train"), num_processes=1)
     assert [len(group) for group in kinds(found)["duplicates"].members] == [5]
-    assert "1 picture is more than once in one set, 0 of them" in kinds(found)["duplicates"].text
-    assert "4 images too many" in kinds(found)["duplicates"].text
+    text = kinds(found)["duplicates"].text
+    assert "1 picture occurs more than once in one set, 0 of them" in text
+    assert "4 redundant images" in text
 
 
 def test_pairs_that_meet_are_one_group():
@@ -133,5 +134,5 @@ def test_an_image_of_nearly_one_colour_is_one_and_a_faint_picture_is_not(tmp_pat
         data = io.BytesIO()
         Image.fromarray(pixels.astype(np.uint8)).save(data, "PNG")
         (tmp_path / name).write_bytes(data.getvalue())
-        facts = look_at(Row(name, Place("file", str(tmp_path / name)), {}))
-        assert ("one colour" in facts.traits) == (name == "flat"), name
+        stats = measure_image(Row(name, Place("file", str(tmp_path / name)), {}))
+        assert ("one colour" in stats.traits) == (name == "flat"), name

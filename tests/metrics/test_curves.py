@@ -35,6 +35,7 @@ probabilities = st.one_of(
 )
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("curve", EXACT)
 @settings(deadline=None, max_examples=100)
 @given(rows=st.lists(st.tuples(st.booleans(), probabilities, st.sampled_from([0.5, 1.0, 3.0]))))

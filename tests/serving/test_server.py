@@ -608,6 +608,8 @@ def test_the_page_shows_the_classes_and_where_the_model_looks(client, shipped_ru
         assert page.inner_text("#labels h2").startswith("kind: ")
         assert page.locator("#labels table tr").count() == 3
         assert page.is_visible("#heat")
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.uncheck("#show")
         assert not page.is_visible("#heat")
         (tmp_path / "no.png").write_bytes(b"no image")

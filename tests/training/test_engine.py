@@ -306,7 +306,7 @@ def test_frozen_variables_keep_their_bits(records, tmp_path):
     assert not np.array_equal(first["model/logits/kernel"], last["model/logits/kernel"])
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_gradient_that_must_not_pass_is_limited(records, tmp_path, precision):
     common = {
@@ -363,7 +363,7 @@ class WithoutGradient(TinySpec):
         return {"kind": norm + 1.0}
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "step"), [("float32", 1), ("mixed_float16", 16)])
 def test_a_gradient_that_is_never_finite_ends_the_run(records, tmp_path, precision, step):
     spec = WithoutGradient(noise=0.0, batch_norm=False)

@@ -274,7 +274,7 @@ def test_a_killed_conversion_keeps_its_finished_shards(pictures, tmp_path):
 def test_images_without_class_folders_are_refused_with_what_is_expected(tmp_path):
     (tmp_path / "one.png").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"no class folders; 1 files .*one\.png: lies beside .* a folder of"
+        DataError, match=r"no class folders: its images have no class.* a folder of"
     ):
         convert(str(tmp_path), str(tmp_path / "out"), ConvertOptions(**ONE))
 
@@ -332,7 +332,7 @@ def test_a_part_without_images_is_an_error(pictures, tmp_path):
 def test_another_source_does_not_replace_the_records_of_the_first(pictures, tmp_path):
     convert(str(pictures), str(tmp_path / "out"), ConvertOptions(**ONE))
     (tmp_path / "t.csv").write_text("pictures/bee/1.png,bee\n")
-    with pytest.raises(DataError, match=r"was made of .*pictures, not of .*t\.csv"):
+    with pytest.raises(DataError, match=r"holds the conversion of .*pictures, not of .*t\.csv"):
         convert(str(tmp_path / "t.csv"), str(tmp_path / "out"), ConvertOptions(**ONE))
 
 

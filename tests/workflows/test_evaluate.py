@@ -81,7 +81,7 @@ def test_a_small_evaluation_does_not_take_the_folders_calibration(run, capsys, c
     evaluate(None, given(run, few))
     printed = capsys.readouterr().out
     assert "evaluation of step 8 on 6 examples" in printed
-    assert "not kept: label kind has 6 known examples, too few to calibrate" in printed
+    assert "not kept: label kind has 6 labelled examples, too few to calibrate" in printed
     assert "still use the evaluation of 90 examples. --keep_evaluation yes" in printed
     assert contents(run) == before and load_model(run.model_dir).calibrations == calibrated
     lines = pathlib.Path(run.model_dir, "evaluations.jsonl").read_text().splitlines()

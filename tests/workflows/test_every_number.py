@@ -46,8 +46,8 @@ LABELS = (
     Label("size", depth=4, kind="ordinal"),
     Label("age", depth=12, kind="ordinal", coding="expectation"),
     Label("year", depth=5, kind="ordinal", coding="distribution"),
-    Label("tags", depth=4, kind="several", class_names=TAGS),
-    Label("weight", kind="value", weight=0.01),
+    Label("tags", depth=4, kind="multilabel", class_names=TAGS),
+    Label("weight", kind="regression", weight=0.01),
 )
 
 
@@ -160,10 +160,10 @@ def rows_of(run, label):
     truth, predicted = (
         [run.columns[label.name + end][i] for i in known] for end in ("", "_predicted")
     )
-    if label.kind == "value":
+    if label.kind == "regression":
         return np.array(truth), np.array(predicted), None, np.array(known)
     names = list(label.named_classes())
-    if label.kind == "several":
+    if label.kind == "multilabel":
         truth, predicted = (
             np.array([[int(n in text.split("|")) for n in names] for text in texts])
             for texts in (truth, predicted)
@@ -176,8 +176,8 @@ def rows_of(run, label):
 
 def reference(label, truth, predicted, p):
     """Every metric of a label by name; those of classes as arrays."""
-    errors = np.abs(predicted.astype(float) - truth) if label.kind != "several" else None
-    if label.kind == "value":
+    errors = np.abs(predicted.astype(float) - truth) if label.kind != "multilabel" else None
+    if label.kind == "regression":
         return {
             "mean_absolute_error": sk.mean_absolute_error(truth, predicted),
             "root_mean_squared_error": sk.root_mean_squared_error(truth, predicted),
@@ -185,7 +185,7 @@ def reference(label, truth, predicted, p):
             "r2": sk.r2_score(truth, predicted),
         }
     classes = range(label.depth)
-    is_class = truth if label.kind == "several" else np.eye(label.depth, dtype=int)[truth]
+    is_class = truth if label.kind == "multilabel" else np.eye(label.depth, dtype=int)[truth]
     pair = {"y_true": truth, "y_pred": predicted}
     occurs = [k for k in classes if is_class[:, k].any() or _is(label, predicted, k).any()]
     present = [k for k in classes if is_class[:, k].any()]
@@ -212,7 +212,7 @@ def reference(label, truth, predicted, p):
         "auc": areas,
         "average_precision": averages,
     }
-    if label.kind == "several":
+    if label.kind == "multilabel":
         each = np.clip(p.astype(float), EPS, 1 - EPS)
         return found | {
             "exact_match": sk.accuracy_score(truth, predicted),
@@ -250,7 +250,7 @@ def reference(label, truth, predicted, p):
 
 
 def _is(label, values, k):
-    return values[:, k] == 1 if label.kind == "several" else values == k
+    return values[:, k] == 1 if label.kind == "multilabel" else values == k
 
 
 def same(value, expected, tolerance=1e-9):
@@ -359,7 +359,7 @@ def test_slices(run):
     for name, (label, truth, predicted, _, known) in references(run).items():
         values = (
             np.abs(predicted - truth)
-            if label.kind == "value"
+            if label.kind == "regression"
             else (truth == predicted).reshape(len(truth), -1).all(axis=1)
         )
         slices = run.json("judgement.json")["labels"][name]["slices"]
@@ -375,7 +375,7 @@ def test_slices(run):
 
 
 def halves(run, known):
-    """Which of the known examples fit the calibration, as a hash of their numbers says."""
+    """Which of the labelled examples fit the calibration, as a hash of their numbers says."""
     ids = np.array(run.columns["id"])[known]
     return np.array([zlib.crc32(str(i).encode()) % 2 == 0 for i in ids])
 
@@ -404,10 +404,10 @@ def test_calibration_and_choices(run):
     stored = run.json("calibration.json")["labels"]
     for name, (label, truth, predicted, p, known) in references(run).items():
         judged = run.json("judgement.json")["labels"][name]
-        if label.kind == "value":
+        if label.kind == "regression":
             assert judged["calibrated"] is None and name not in stored
             continue
-        several = label.kind == "several"
+        several = label.kind == "multilabel"
         fits, said = halves(run, known), judged["calibrated"]
         fitted = said["calibration"]
         assert stored[name] == fitted
@@ -554,13 +554,15 @@ def test_predictions_are_those_of_the_evaluation(run):
         for one, sure, i in zip(said, calibrated, rows, strict=True):
             kept = run.columns[f"{label.name}_predicted"][i]
             found = one.labels[label.name]
-            if label.kind == "value":
+            if label.kind == "regression":
                 assert found.value == pytest.approx(kept, abs=0.02)  # bfloat16 in other batches
                 continue
             p = np.array(run.columns[f"{label.name}_probabilities"][i], np.float32)
             np.testing.assert_allclose(found.probabilities, p, atol=0.01)
             temperature = stored[label.name]["temperature"]
-            q = tempered(np.array([found.probabilities]), temperature, label.kind == "several")[0]
+            q = tempered(np.array([found.probabilities]), temperature, label.kind == "multilabel")[
+                0
+            ]
             np.testing.assert_allclose(sure.labels[label.name].probabilities, q, atol=1e-6)
 
 
@@ -584,11 +586,11 @@ def test_a_comparison(run, tmp_path, capsys):
     judged = run.json("judgement.json")["labels"]
     for name, (label, truth, a, _, _) in references(run).items():
         _, _, b, _, _ = references(both)[name]
-        if label.kind == "value":
+        if label.kind == "regression":
             scores = -np.abs(a - truth), -np.abs(b - truth)
         else:
             scores = [(x == truth).reshape(len(truth), -1).all(axis=1) * 1.0 for x in (a, b)]
-        sign = -1 if label.kind == "value" else 1
+        sign = -1 if label.kind == "regression" else 1
         one = said[name]
         assert one["a"]["value"] == judged[name]["measures"]["overall"][one["score_name"]]["value"]
         assert one["b"]["value"] == pytest.approx(sign * scores[1].mean())
@@ -628,7 +630,7 @@ def test_two_workers_have_the_numbers_of_one(run):
             for label in LABELS:
                 one = kept.labels[label.name]
                 labels[label.name] = tf.constant(one.truth[part])
-                known[label.name] = tf.constant(one.known[part])
+                known[label.name] = tf.constant(one.mask[part])
                 logits[label.name] = tf.constant(made_up[label.name][part], tf.float32)
             yield Batch(tf.zeros([len(part), 1, 1, 1]), labels, known, tf.constant(part)), logits
 

@@ -15,7 +15,7 @@ from tf_image_classification.cli import inspect as inspect_verb
 from tf_image_classification.dataset.readers import Place, Row
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.inspection import duplicates
-from tf_image_classification.inspection.image_stats import look_at
+from tf_image_classification.inspection.image_stats import measure_image
 from tf_image_classification.inspection.page import page
 from tf_image_classification.workflows.inspect import as_json, inspect, write_clean_csv
 
@@ -62,7 +62,7 @@ def kinds(inspection):
     return {finding.kind: finding for finding in inspection.findings}
 
 
-def test_nothing_is_said_of_a_clean_set(clean):
+def test_a_clean_set_has_no_findings(clean):
     found = inspect(str(clean / "train"), str(clean / "eval"), num_processes=1)
     assert found.findings == () and found.worst == ""
     assert found.classes("label") == {
@@ -103,7 +103,7 @@ def test_planted_faults_are_found_by_their_kind(clean):
     found = inspect(str(clean / "train"), str(clean / "eval"), num_processes=2)
     by_kind = kinds(found)
     names = {
-        kind: [[os.path.basename(found.facts[i].key) for i in group] for group in finding.members]
+        kind: [[os.path.basename(found.images[i].key) for i in group] for group in finding.members]
         for kind, finding in by_kind.items()
     }
     assert names["broken"] == [["cut.jpg"]] and "cut short" in by_kind["broken"].text
@@ -125,7 +125,7 @@ def test_planted_faults_are_found_by_their_kind(clean):
     assert errors == sorted(errors, key=("error", "warning", "note").index)
 
 
-def test_all_copies_of_a_picture_are_judged_together(clean):
+def test_all_copies_of_a_picture_form_one_group(clean):
     """Also those that are not beside each other, and those that are only near to a copy."""
     train, other = clean / "train", clean / "eval"
     copy = (train / "ant" / "0.jpg").read_bytes()
@@ -143,10 +143,10 @@ def test_all_copies_of_a_picture_are_judged_together(clean):
     assert "leak" not in kinds(again)
     alone = inspect(str(train), num_processes=1)
     (members,) = kinds(alone)["conflicts"].members
-    assert sorted(alone.facts[i].key for i in members) == ["ant/0.jpg", "ant/z.jpg", "bee/z.jpg"]
+    assert sorted(alone.images[i].key for i in members) == ["ant/0.jpg", "ant/z.jpg", "bee/z.jpg"]
 
 
-def test_people_in_both_sets_and_a_drift_are_told(clean):
+def test_people_in_both_sets_and_a_drift_are_found(clean):
     lines = {"train": ["URIs,labels,person"], "eval": ["URIs,labels,person"]}
     for part, offset in (("train", 0), ("eval", 12)):
         for number, name in enumerate(("bee", "ant")):
@@ -171,7 +171,7 @@ def test_numbers_that_are_too_small_are_refused(clean, named):
 
 
 @pytest.mark.parametrize("named", [{"group": "persn"}, {"label": "labl"}])
-def test_a_column_that_is_not_there_is_told_before_an_image_is_read(clean, named, monkeypatch):
+def test_a_missing_column_is_reported_before_an_image_is_read(clean, named, monkeypatch):
     (clean / "t.csv").write_text("URIs,labels,person\ntrain/bee/1.jpg,bee,p\n")
     monkeypatch.setattr(Place, "read", None)
     with pytest.raises(ConfigError, match=r"persn.*Did you mean person|labl: no such column"):
@@ -192,12 +192,12 @@ def test_pages_csv_and_json_hold_what_was_found(clean, tmp_path, capsys):
     assert (
         "error: broken: 1 image cannot be decoded" in printed and "clean.csv: 29 images" in printed
     )
-    verdict = json.loads((out / "v.json").read_text())
-    assert verdict["worst"] == "error" and verdict["num_images"] == 32
-    assert {finding["kind"] for finding in verdict["findings"]} == {"broken", "conflicts"}
+    stored = json.loads((out / "v.json").read_text())
+    assert stored["worst"] == "error" and stored["num_images"] == 32
+    assert {finding["kind"] for finding in stored["findings"]} == {"broken", "conflicts"}
     text = (out / "p.html").read_text()
     assert text.count("data:image/jpeg;base64,") == 2 and "conflict &lt;b&gt;.jpg" in text
-    assert not re.search(r"https?://|<script|src=\"(?!data:)", text)
+    assert not re.search(r"https?://|src=\"(?!data:)", text) and text.count("<script") == 1
     after = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in clean.rglob("*.jpg")}
     assert before == after  # nothing of the source is changed
     rows = (out / "clean.csv").read_text().splitlines()
@@ -217,7 +217,7 @@ def test_a_csv_of_images_inside_another_file_is_refused_before_the_pass(
     line = [str(tmp_path / "a.tar"), "--write_csv", str(tmp_path / "c.csv"), "--processes", "1"]
     with pytest.raises(SystemExit):
         inspect_verb.main(line)
-    assert re.search(r"--write_csv .*a\.tar: 1\.jpg is none", capsys.readouterr().err)
+    assert re.search(r"--write_csv .*a\.tar: 1\.jpg is not a file", capsys.readouterr().err)
 
 
 def test_the_verb_ends_with_0_when_there_is_no_error(clean, tmp_path, capsys):
@@ -239,16 +239,16 @@ def test_pairs_are_those_of_comparing_all_with_all():
 
 
 def test_many_alike_hashes_stay_within_the_limit(monkeypatch):
-    monkeypatch.setattr(duplicates, "_MOST_CANDIDATES", 1000)
+    monkeypatch.setattr(duplicates, "_MAX_CANDIDATES", 1000)
     pairs = duplicates.near_pairs(np.zeros(500, np.uint64), None)
     assert 500 <= len(pairs) <= 1500
 
 
-def test_a_picture_with_raw_pixels_has_facts(tmp_path):
+def test_an_image_of_raw_pixels_has_statistics(tmp_path):
     (tmp_path / "raw").write_bytes(bytes(range(200)))
     row = Row("raw/0", Place("pixels", str(tmp_path / "raw"), 0, 200, (10, 20)), {})
-    facts = look_at(row)
-    assert (facts.width, facts.height) == (20, 10) and facts.brightness == pytest.approx(99.5)
+    stats = measure_image(row)
+    assert (stats.width, stats.height) == (20, 10) and stats.brightness == pytest.approx(99.5)
 
 
 @pytest.mark.slow
@@ -269,7 +269,7 @@ def test_every_awkward_image_is_told_by_its_kind():
         for line in (DATA / "awkward_images" / "TABLE.tsv").read_text().splitlines()[1:]
     ]
     found = inspect(str(DATA / "awkward_images"), num_processes=1)
-    problems = {f.key: f.problem for f in found.facts}
+    problems = {f.key: f.problem for f in found.images}
     refused = {os.path.basename(each.where) for each in found.left_out}
     for file, _, _, what, sane, *_ in rows:
         name = os.path.basename(file)
@@ -277,7 +277,7 @@ def test_every_awkward_image_is_told_by_its_kind():
             assert problems.get(file) or name in refused, (file, what)
         elif sane.startswith("decode;") or sane == "decode":
             assert problems.get(file) == "", (file, problems.get(file))
-    traits = {os.path.basename(f.key): f.traits for f in found.facts}
+    traits = {os.path.basename(f.key): f.traits for f in found.images}
     assert "animated" in traits["iss634.gif"] and "animated" in traits["iss634.apng"]
     assert "CMYK" in traits["pil_sample_cmyk.jpg"] and "16 bits" in traits["i_trns.png"]
     assert "turned by EXIF" in traits["hopper_orientation_6.jpg"]
@@ -294,9 +294,9 @@ def test_digits_that_were_encoded_again_are_found_in_the_test_set_of_mnist(monke
 
     rows = [row for path in mini for row in find_rows(path)[0]]
     others = [row for row in find_rows(str(DATA / "mnist"))[0] if row.split == "test"]
-    facts = [look_at(row) for row in (*rows, *others)]
-    hashes = np.array([f.hashes for f in facts], np.uint64)
-    smalls = np.stack([np.frombuffer(f.small, np.uint8) for f in facts])
+    images = [measure_image(row) for row in (*rows, *others)]
+    hashes = np.array([f.hashes for f in images], np.uint64)
+    smalls = np.stack([np.frombuffer(f.small, np.uint8) for f in images])
     pairs = [p for p in duplicates.near_pairs(hashes, smalls).tolist() if p[0] < 600 <= p[1]]
     assert len({a for a, _ in pairs}) == len(pairs) == 82
 

@@ -24,6 +24,7 @@ class Arguments:
     "presets are\nnamed hub:PRESET (pip install 'tf_image_classification[hub]').",
     example="tfic backbones resnet",
     positions=("words",),
+    is_listing=True,
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Print the list; returns 1 when nothing fits."""

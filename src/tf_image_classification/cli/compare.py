@@ -19,6 +19,7 @@ class Arguments:
     model_dirs: tuple[str, ...] = declare(
         (),
         "The two evaluated model folders A and B, or their predictions.parquet.",
+        separator="",
         is_required=True,
         aliases=("model_dir",),
     )

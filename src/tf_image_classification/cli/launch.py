@@ -13,7 +13,9 @@ from tf_image_classification.distributed.launch import launch
 class Arguments:
     """The arguments of ``tfic launch``."""
 
-    command: tuple[str, ...] = declare((), "Command of each task, after --.", is_required=True)
+    command: tuple[str, ...] = declare(
+        (), "Command of each task, after --.", separator="", is_required=True
+    )
     workers: int = declare(0, "Processes that train together.", is_required=True, minimum=1)
     evaluator: bool = declare(False, "Start one more process that evaluates.")
     max_restarts: int = declare(0, "Maximum restarts after a failure.", minimum=0)

@@ -20,6 +20,7 @@ class Arguments:
         (),
         "Images, folders, patterns, .csv or .tfrecord files; - reads one path per line from "
         "standard input.",
+        separator="",
         is_required=True,
     )
     output: str = declare(

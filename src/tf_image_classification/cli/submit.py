@@ -22,7 +22,9 @@ class Arguments:
         choices=("vertex", "kubernetes", "docker"),
         is_required=True,
     )
-    command: tuple[str, ...] = declare((), "Command of each machine, after --.", is_required=True)
+    command: tuple[str, ...] = declare(
+        (), "Command of each machine, after --.", separator="", is_required=True
+    )
     config: str = declare(
         "", "Description of the job in YAML.", applies=("platform", ("vertex", "kubernetes"))
     )
@@ -46,6 +48,7 @@ class Arguments:
         (),
         "Send this file although it seems to contain a key or a token; 'arguments' stands for the "
         "command.",
+        separator="",
     )
 
 

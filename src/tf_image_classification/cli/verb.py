@@ -7,6 +7,7 @@ def main(given: Arguments, settings: Settings) -> int: ...
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -46,6 +47,7 @@ class Verb(Generic[_Arguments]):
         rest: name of the argument that takes a command after ``--``.
         passes_on: name of the argument that takes unknown flags, or "".
         rewrite: translates command lines of an earlier version, or None.
+        is_listing: whether it only prints, so that all its errors are those of standard output.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Verb(Generic[_Arguments]):
     rest: str = ""
     passes_on: str = ""
     rewrite: Callable[[Sequence[str]], Sequence[str]] | None = None
+    is_listing: bool = False
 
     def __call__(self, arguments: Sequence[str]) -> int:
         """Parse and run; returns the exit status.
@@ -72,7 +75,7 @@ class Verb(Generic[_Arguments]):
             self._exit(error)
         if parsed is None:
             return 0
-        with ends_the_process():
+        with contextlib.nullcontext() if self.is_listing else ends_the_process():
             try:
                 return self.run(*parsed)
             except UsageError as error:

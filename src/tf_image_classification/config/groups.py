@@ -111,11 +111,13 @@ class DataSettings:
         (),
         "Training set: TFRecord files or patterns, CSV files, or a folder with one folder per "
         "class; local or gs://.",
+        separator="",
         verbs=(*_OF_IMAGES, "export"),
     )
     eval_metadata: tuple[str, ...] = declare(
         (),
         "Evaluation set, in the forms of train_metadata.",
+        separator="",
         verbs=(*_OF_A_RUN, "evaluate", "export", "report"),
         inherited=True,
     )

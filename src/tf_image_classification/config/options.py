@@ -33,6 +33,8 @@ class Option:
         kind: bool, int, float, str or tuple (of strings).
         default: value when nothing is given; None means "not set".
         help: effect, unit, and the meaning of 0 or None.
+        separator: separates the values in one text of a list; "": a text is one value, e.g. the
+            name of a file, which may contain commas.
         choices: allowed values, or empty.
         minimum: smallest allowed number, or None.
         maximum: largest allowed number, or None.
@@ -57,6 +59,7 @@ class Option:
     kind: type
     default: Any
     help: str
+    separator: str = ","
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
@@ -125,13 +128,10 @@ class Option:
         return self.check(text)
 
     def split(self, text: str) -> tuple[str, ...]:
-        """The values that one text of a list stands for: separated by commas, but for file names.
-
-        Patterns of files stay whole, because names of files may hold commas.
-        """
-        if self.name.endswith(("metadata", "paths", "model_dirs")):
+        """The values in one text of a list."""
+        if not self.separator:
             return (text,)
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return tuple(part.strip() for part in text.split(self.separator) if part.strip())
 
     def _converted(self, value: Any) -> Any:
         if self.kind is tuple and isinstance(value, str):

@@ -44,10 +44,11 @@ def column_of(
         >>> column_of("pet", ["category", "age"], is_only=True, given={"pet": "species"})
         ''
     """
-    wanted = (given or {}).get(label, label)
+    given = given or {}
+    wanted = given.get(label, label)
     if wanted in columns:
         return wanted
-    if wanted is not label or not is_only or label in (given or {}):
+    if label in given or not is_only:
         return ""
     return next((name for name in COMMON_LABELS if name in columns), "")
 

@@ -147,7 +147,7 @@ class RawTable:
         columns = {}
         for label in schema:
             columns[label.name] = encode(label, self.raw[label.name], self.locate)
-            if not columns[label.name].present.any():
+            if not columns[label.name].mask.any():
                 raise LabelError(
                     f"None of {self.num_examples} examples has label {label.name!r}. "
                     "Correct its name in class_dict, or its marker for missing labels."

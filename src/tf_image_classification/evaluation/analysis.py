@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.evaluation.calibration import (
     Bin,
     Calibration,
@@ -41,7 +42,7 @@ from tf_image_classification.metrics.class_metrics import MIN_IN_A_GROUP
 from tf_image_classification.metrics.definitions import metrics_of
 
 Array = npt.NDArray[Any]
-FEWEST_TO_CALIBRATE = 40
+MIN_TO_CALIBRATE = 40
 """Labelled examples that a calibration needs, about half of them to fit it; min 20 per half."""
 
 _MAX_SLICES = 50
@@ -97,7 +98,7 @@ class Slice:
 
 
 @dataclasses.dataclass(frozen=True)
-class OfOneLabel:
+class LabelAnalysis:
     """The analysis of one label.
 
     Attributes:
@@ -139,7 +140,7 @@ class Analysis:
     data: str
     num_examples: int
     group: str
-    labels: Mapping[str, OfOneLabel]
+    labels: Mapping[str, LabelAnalysis]
     schema: LabelSchema
 
     def to_json(self) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def analyze(predictions: Predictions, group: str = "") -> Analysis:
     labels = {}
     for label in predictions.schema:
         of_label = predictions.labels[label.name]
-        if of_label.known.any():
+        if of_label.mask.any():
             labels[label.name] = _of_label(label, predictions, is_first_half, groups)
     return Analysis(
         predictions.step, predictions.data, len(predictions), group, labels, predictions.schema
@@ -181,18 +182,18 @@ def analyze(predictions: Predictions, group: str = "") -> Analysis:
 
 def _of_label(
     label: Label, predictions: Predictions, is_first_half: Array, groups: Array | None
-) -> OfOneLabel:
+) -> LabelAnalysis:
     of_label = predictions.labels[label.name]
     measures = measure(label, of_label, groups)
     name, values = main_score(label, of_label)
     bounds = FRACTION_BOUNDS if label.has_classes else None
-    slices = _slices(predictions, of_label.known, values, groups, bounds)
+    slices = _slices(predictions, of_label.mask, values, groups, bounds)
     slices.sort(key=lambda s: s.score.value if label.has_classes else -s.score.value)
     if not label.has_classes:
-        return OfOneLabel(measures, name, None, (), (), slices)
+        return LabelAnalysis(measures, name, None, (), (), slices)
     calibrated = _calibrated(label, of_label, is_first_half, groups)
     if label.kind == MULTILABEL:
-        return OfOneLabel(measures, name, calibrated, (), (), slices)
+        return LabelAnalysis(measures, name, calibrated, (), (), slices)
     found = of_label.labelled()
     probabilities = found.probabilities
     if calibrated is not None:
@@ -203,9 +204,9 @@ def _of_label(
     for coverage in _COVERAGES:
         at = int(np.searchsorted(coverages, coverage - 1e-9))
         rows.append((float(limits[at]), float(coverages[at]), float(risks[at])))
-    some = np.unique(np.linspace(0, len(coverages) - 1, _CURVE_POINTS).astype(int))
+    some = evenly_spaced(len(coverages), _CURVE_POINTS)
     curve = [(float(coverages[i]), float(risks[i])) for i in some]
-    return OfOneLabel(measures, name, calibrated, rows, curve, slices)
+    return LabelAnalysis(measures, name, calibrated, rows, curve, slices)
 
 
 def main_score(label: Label, of_label: LabelPredictions) -> tuple[str, Array]:
@@ -256,8 +257,8 @@ def few_values(texts: Array) -> Array:
 def _calibrated(
     label: Label, of_label: LabelPredictions, is_first_half: Array, groups: Array | None
 ) -> Calibrated | None:
-    fitting, rest = of_label.known & is_first_half, of_label.known & ~is_first_half
-    if min(fitting.sum(), rest.sum()) < FEWEST_TO_CALIBRATE / 2:
+    fitting, rest = of_label.mask & is_first_half, of_label.mask & ~is_first_half
+    if min(fitting.sum(), rest.sum()) < MIN_TO_CALIBRATE / 2:
         return None
     is_multilabel = label.kind == MULTILABEL
     given = of_label.truth[fitting], of_label.probabilities[fitting]

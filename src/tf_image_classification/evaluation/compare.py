@@ -110,7 +110,7 @@ def _of_label(
     if (other.kind, other.class_names) != (label.kind, label.class_names):
         raise DataError(f"Label {label.name!r} has other classes in the two models.")
     one, two = a.labels[label.name].rows(rows[0]), b.labels[label.name].rows(rows[1])
-    known = one.known & two.known
+    known = one.mask & two.mask
     if not known.any():
         raise DataError(f"No example that both models have has label {label.name!r}.")
     if not np.array_equal(one.truth[known], two.truth[known]):

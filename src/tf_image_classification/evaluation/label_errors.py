@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation.calibration import best_temperature, tempered
 
@@ -93,16 +94,16 @@ def label_errors(labels: npt.NDArray[np.int64], probabilities: Array) -> LabelEr
             "Finding wrong labels needs cleanlab. Install it with: "
             "pip install 'tf_image_classification[quality]'."
         ) from error
-    present, places = np.unique(labels, return_inverse=True)
+    occurring, places = np.unique(labels, return_inverse=True)
     count = len(labels)
-    if len(present) < 2:
+    if len(occurring) < 2:
         return LabelErrors(np.zeros(0, np.int64), 0, None, count)
-    of_present = np.asarray(probabilities, np.float64)[:, present]
-    of_present = of_present / np.maximum(of_present.sum(axis=1, keepdims=True), 1e-12)
+    of_occurring = np.asarray(probabilities, np.float64)[:, occurring]
+    of_occurring = of_occurring / np.maximum(of_occurring.sum(axis=1, keepdims=True), 1e-12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on classes with one example, which it never flags
-        is_candidate = np.asarray(find_label_issues(places, of_present, n_jobs=1), bool)
-    fitted = _fit(places, of_present)
+        is_candidate = np.asarray(find_label_issues(places, of_occurring, n_jobs=1), bool)
+    fitted = _fit(places, of_occurring)
     is_likely = fitted.is_wrong > 0.5
     is_candidate |= is_likely
     candidates = np.flatnonzero(is_candidate)
@@ -137,7 +138,7 @@ class _Fit:
 
 def _fit(labels: Array, probabilities: Array) -> _Fit:
     count, num_classes = probabilities.shape
-    some = np.unique(np.linspace(0, count - 1, max(2, _MAX_FITTED // num_classes)).astype(int))
+    some = evenly_spaced(count, max(2, _MAX_FITTED // num_classes))
 
     def of_labels(temperature: float, rows: Array) -> Array:
         return tempered(probabilities[rows], temperature)[np.arange(len(rows)), labels[rows]]

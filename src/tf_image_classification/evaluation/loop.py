@@ -295,7 +295,7 @@ def _labelled(
     """Labels and predictions of the labelled rows, label by label."""
     labels, found = {}, {}
     for label in schema:
-        mask = batch.present[label.name]
+        mask = batch.mask[label.name]
         labels[label.name] = tf.boolean_mask(batch.labels[label.name], mask)
         for key in prediction_keys(label.name):
             if key in predictions:
@@ -305,6 +305,6 @@ def _labelled(
 
 def _losses(loss_fn: LossFn, batch: Batch, logits: Tensors) -> Metrics:
     return {
-        _LOSS + name: regression_metrics.mean(tf.boolean_mask(values, batch.present[name]))
+        _LOSS + name: regression_metrics.mean(tf.boolean_mask(values, batch.mask[name]))
         for name, values in loss_fn(batch.labels, logits).items()
     }

@@ -82,7 +82,7 @@ def measure(label: Label, of_label: LabelPredictions, groups: Array | None = Non
     rows = of_label.labelled()
     if not len(rows.truth):
         return Measures({}, {})
-    sample = _Sample(label, rows, None if groups is None else np.asarray(groups)[of_label.known])
+    sample = _Sample(label, rows, None if groups is None else np.asarray(groups)[of_label.mask])
     by_class = {m.name: sample.by_class(m) for m in metrics_of(label, by_class=True)}
     overall = {m.name: sample.overall(m, by_class.get(m.mean_of)) for m in metrics_of(label)}
     of_classes = {

@@ -44,10 +44,10 @@ class LabelPredictions(LabelRows):
     ``truth`` is 0 where it is unknown; ``probabilities`` are float32.
 
     Attributes:
-        known: bool [n], the mask of labelled examples.
+        mask: bool [n], True for labelled examples.
     """
 
-    known: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.bool_]
 
     def rows(self, which: Array) -> LabelPredictions:
         """Those of some examples, by mask or indices."""
@@ -55,7 +55,7 @@ class LabelPredictions(LabelRows):
 
     def labelled(self) -> LabelPredictions:
         """Those of the labelled examples."""
-        return self.rows(self.known)
+        return self.rows(self.mask)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ class PredictionStore:
         for label in self.schema:
             name = label.name
             part[f"truth:{name}"] = batch.labels[name].numpy()
-            part[f"known:{name}"] = batch.present[name].numpy()
+            part[f"mask:{name}"] = batch.mask[name].numpy()
             part[f"predicted:{name}"] = predictions[name].numpy()
             if label.has_classes:
                 key = probabilities_key(name)
@@ -146,7 +146,7 @@ class PredictionStore:
     def labelled_ids(self, name: str) -> npt.NDArray[np.int64]:
         """The indices in the evaluation set of the examples in ``labelled``."""
         columns = self._columns()
-        return np.asarray(columns["ids"][columns[f"known:{name}"]], np.int64)
+        return np.asarray(columns["ids"][columns[f"mask:{name}"]], np.int64)
 
     def predictions(
         self,
@@ -185,13 +185,13 @@ class PredictionStore:
 
 def _of_label(label: Label, columns: Mapping[str, Array]) -> LabelPredictions:
     kind = np.int64 if label.has_classes else np.float64
-    truth, known = columns[f"truth:{label.name}"].astype(kind), columns[f"known:{label.name}"]
+    truth, mask = columns[f"truth:{label.name}"].astype(kind), columns[f"mask:{label.name}"]
     probabilities = columns.get(f"probabilities:{label.name}", np.zeros([len(truth), 0]))
     return LabelPredictions(
         truth=truth,
         predicted=columns[f"predicted:{label.name}"].astype(kind),
         probabilities=probabilities.astype(np.float32),
-        known=known.astype(bool),
+        mask=mask.astype(bool),
     )
 
 
@@ -205,7 +205,7 @@ def write_predictions(path: str, predictions: Predictions) -> None:
         of_label = predictions.labels[label.name]
         columns[label.name] = [
             value if known else None
-            for value, known in zip(_names(label, of_label.truth), of_label.known, strict=True)
+            for value, known in zip(_names(label, of_label.truth), of_label.mask, strict=True)
         ]
         columns[f"{label.name}_predicted"] = _names(label, of_label.predicted)
         if label.has_classes:
@@ -215,7 +215,7 @@ def write_predictions(path: str, predictions: Predictions) -> None:
             )
             columns[f"{label.name}_correct"] = [
                 bool(right) if known else None
-                for right, known in zip(of_label.is_right, of_label.known, strict=True)
+                for right, known in zip(of_label.is_right, of_label.mask, strict=True)
             ]
     columns |= {_SLICE + name: list(values) for name, values in predictions.slices.items()}
     metadata = {
@@ -264,7 +264,7 @@ def read_predictions(path: str) -> Predictions:
             truth=_numbers(label, texts),
             predicted=_numbers(label, table[f"{label.name}_predicted"].to_pylist()),
             probabilities=probabilities,
-            known=np.array([text is not None for text in texts], bool),
+            mask=np.array([text is not None for text in texts], bool),
         )
     slices = {
         name.removeprefix(_SLICE): table[name].to_pylist()

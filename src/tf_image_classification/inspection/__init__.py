@@ -1,1 +1,1 @@
-"""What images and labels are, before they cost a day: ``facts`` looks, ``verdict`` judges."""
+"""Checks of images and labels before a training: statistics, duplicates, leakage, label errors."""

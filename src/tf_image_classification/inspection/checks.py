@@ -1,6 +1,6 @@
-"""What is wrong, odd or worth knowing about a set of images, from the facts of each.
+"""Checks of a set of images and their labels, from the statistics of each image.
 
-inspection = run_checks(facts, sets, labels=["label"])
+inspection = check_images(images, sets, labels=["label"])
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tf_image_classification.inspection.findings import (
     Finding,
     Inspection,
 )
-from tf_image_classification.inspection.image_stats import Facts
+from tf_image_classification.inspection.image_stats import ImageStats
 from tf_image_classification.inspection.same_pictures import same_picture_findings
 
 
@@ -33,12 +33,12 @@ class Limits:
     """Thresholds of the findings.
 
     Attributes:
-        fewest: examples of a class.
-        imbalance: times that the largest class is larger than the smallest.
-        small_side: pixels of the shorter side below which an image is small.
-        aspect: longer side over the shorter.
-        drift: difference of two sets' means, in standard deviations.
-        detail: fraction of the resolution that is used below which an image was enlarged.
+        fewest: min training images of a class.
+        imbalance: max ratio of the largest class to the smallest.
+        small_side: min length of the shorter side, in pixels.
+        aspect: max ratio of the longer side to the shorter.
+        drift: max difference of the means of two sets, in standard deviations.
+        detail: min fraction of the resolution used; below it an image was upscaled.
     """
 
     fewest: int = 10
@@ -49,28 +49,28 @@ class Limits:
     detail: float = 0.58
 
 
-def run_checks(
-    facts: Sequence[Facts],
+def check_images(
+    images: Sequence[ImageStats],
     sets: Sequence[str],
     *,
     labels: Sequence[str],
     group: str = "",
     limits: Limits | None = None,
     left_out: Sequence[LeftOut] = (),
-    not_judged: Mapping[str, str] | None = None,
+    skipped_columns: Mapping[str, str] | None = None,
 ) -> Inspection:
-    """Everything that can be found.
+    """All findings on a set of images.
 
     Args:
-        facts: of all images.
-        sets: "train" or "eval" for each.
+        images: statistics of all images.
+        sets: "train" or "eval", by image.
         labels: columns of classes.
-        group: column whose values must not be in both sets, or "".
+        group: column whose values must not occur in both sets, or "".
         limits: thresholds of the findings.
         left_out: as in ``Inspection``.
-        not_judged: as in ``Inspection``.
+        skipped_columns: as in ``Inspection``.
     """
-    start = Inspection(facts, sets, labels, (), left_out, not_judged or {})
+    start = Inspection(images, sets, labels, (), left_out, skipped_columns or {})
     limits = limits or Limits()
     found = [
         *_problems(start),
@@ -87,14 +87,14 @@ def run_checks(
     return start.with_findings(found)
 
 
-def _where(inspection: Inspection, holds: Callable[[Facts], bool]) -> list[list[int]]:
-    return [[i] for i, facts in enumerate(inspection.facts) if holds(facts)]
+def _where(inspection: Inspection, holds: Callable[[ImageStats], bool]) -> list[list[int]]:
+    return [[i] for i, image in enumerate(inspection.images) if holds(image)]
 
 
 def _problems(inspection: Inspection) -> Iterable[Finding]:
     broken = _where(inspection, lambda f: bool(f.problem))
     if broken:
-        first = inspection.facts[broken[0][0]]
+        first = inspection.images[broken[0][0]]
         yield Finding(
             "broken",
             ERROR,
@@ -105,7 +105,7 @@ def _problems(inspection: Inspection) -> Iterable[Finding]:
 
 
 def _left_out(inspection: Inspection) -> Iterable[Finding]:
-    """Files and rows that are no images; images of formats that are not read are told apart."""
+    """Files and rows that are not images; unsupported image formats have their own finding."""
     if not inspection.left_out:
         return
     kinds = [kind_of(b"", each.where) for each in inspection.left_out]
@@ -116,7 +116,7 @@ def _left_out(inspection: Inspection) -> Iterable[Finding]:
         yield Finding(
             "other_formats",
             WARNING,
-            f"{counted(len(others), 'file')} of image formats that are not read: "
+            f"{counted(len(others), 'file')} in unsupported image formats: "
             f"{', '.join(f'{count} {name}' for name, count in counts)}. {counts[0][0]}: {advice}.",
         )
     reasons = collections.Counter(each.reason.partition(":")[0] for each in inspection.left_out)
@@ -132,13 +132,13 @@ def _left_out(inspection: Inspection) -> Iterable[Finding]:
 
 
 _TRAITS = {
-    "one colour": (WARNING, "of one colour: nothing can be learned from them"),
-    "flat end": (WARNING, "that end in rows of one colour, as files do that were cut short"),
-    "wrong ending": (WARNING, "with a file name extension of another format"),
-    "animated": (NOTE, "that are animated; the first frame is used"),
+    "one colour": (WARNING, "of one colour, which have no information"),
+    "flat end": (WARNING, "ending in rows of one colour, typical of truncated files"),
+    "wrong ending": (WARNING, "whose file name extension is of another format"),
+    "animated": (NOTE, "with animation; the first frame is used"),
     "CMYK": (NOTE, "in CMYK colours"),
-    "transparent": (NOTE, "that are partly transparent; transparency is dropped"),
-    "turned by EXIF": (NOTE, "that are rotated or mirrored as their EXIF orientation says"),
+    "transparent": (NOTE, "with transparency, which is dropped"),
+    "turned by EXIF": (NOTE, "rotated or mirrored by their EXIF orientation"),
 }
 
 
@@ -151,11 +151,11 @@ def _traits(inspection: Inspection) -> Iterable[Finding]:
 
 
 def _png16(inspection: Inspection) -> Iterable[Finding]:
-    """16-bit PNGs, and whether the values that all of them hold would be nearly black."""
+    """16-bit PNGs; an error if scaling to 8 bits would make them nearly black."""
     members = _where(inspection, lambda f: bool(f.png16))
     if not members:
         return
-    values = [inspection.facts[i].png16 for [i] in members]
+    values = [inspection.images[i].png16 for [i] in members]
     lowest, highest = min(v[0] for v in values), max(v[1] for v in values)
     text = f"{counted(len(members), 'PNG')} of 16 bits a channel; values {lowest} to {highest}"
     low, high = range_of_values(lowest, highest)
@@ -164,7 +164,7 @@ def _png16(inspection: Inspection) -> Iterable[Finding]:
         yield Finding(
             "narrow_16_bits",
             ERROR,
-            f"{text}, of 65535. As 16-bit values they become {levels} of the values 0 to 255: "
+            f"{text}, of 65535. Scaled to 8 bits they would have {levels} distinct values and be "
             f"nearly black. Train with --png16_range measured, or {low}-{high}.",
             members,
         )
@@ -173,15 +173,15 @@ def _png16(inspection: Inspection) -> Iterable[Finding]:
 
 
 def _names(inspection: Inspection) -> Iterable[Finding]:
-    def is_awkward(facts: Facts) -> bool:
-        return any(mark in facts.key for mark in ",\"'|;\n\t") or not facts.key.isascii()
+    def is_awkward(image: ImageStats) -> bool:
+        return any(mark in image.key for mark in ",\"'|;\n\t") or not image.key.isascii()
 
     members = _where(inspection, is_awkward)
     if members:
         yield Finding(
             "awkward_names",
             NOTE,
-            f"{counted(len(members), 'name')} with commas, quotes or letters outside ASCII, which "
+            f"{counted(len(members), 'name')} with commas, quotes or non-ASCII letters, which "
             "other programs may misread.",
             members,
         )
@@ -189,7 +189,7 @@ def _names(inspection: Inspection) -> Iterable[Finding]:
 
 def _sizes(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
     small = _where(inspection, lambda f: 0 < min(f.width, f.height) < limits.small_side)
-    usable = sum(not f.problem for f in inspection.facts)
+    usable = sum(not f.problem for f in inspection.images)
     if small and len(small) < usable / 2:
         text = f"{counted(len(small), 'image')} with a side below {limits.small_side} pixels."
         yield Finding("small", WARNING, text, small)
@@ -210,8 +210,8 @@ def _sizes(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
         yield Finding(
             "enlarged",
             NOTE,
-            f"{counted(len(enlarged), 'image')} with less detail than their size can hold: "
-            "enlarged, or out of focus.",
+            f"{counted(len(enlarged), 'image')} with less detail than their resolution allows: "
+            "upscaled or out of focus.",
             enlarged,
         )
 
@@ -222,7 +222,7 @@ def _classes(inspection: Inspection, label: str, limits: Limits) -> Iterable[Fin
         return
     of_train = {name: count.get(TRAIN, 0) for name, count in counts.items()}
     if len(counts) == 1:
-        text = f"All images are of one class, {next(iter(counts))}."
+        text = f"All images have the same class, {next(iter(counts))}."
         yield Finding("one_class", ERROR, text, label=label)
     few = {name: n for name, n in of_train.items() if 0 < n < limits.fewest}
     if few:
@@ -240,8 +240,8 @@ def _classes(inspection: Inspection, label: str, limits: Limits) -> Iterable[Fin
         yield Finding(
             "imbalance",
             WARNING,
-            f"The largest class has {max(present) / min(present):.0f} times the images of the "
-            "smallest. Consider --class_weights balanced or --balanced_sampling.",
+            f"Class imbalance: the largest class has {max(present) / min(present):.0f} times the "
+            "images of the smallest. Consider --class_weights balanced or --balanced_sampling.",
             label=label,
         )
     if EVALUATION in inspection.sets:
@@ -252,8 +252,8 @@ def _classes(inspection: Inspection, label: str, limits: Limits) -> Iterable[Fin
                 yield Finding(
                     f"absent_in_{name}",
                     ERROR if name == TRAIN else WARNING,
-                    f"{counted(len(absent), 'class is', 'classes are')} in the {other} set only: "
-                    f"{', '.join(absent[:5])}{more}.",
+                    f"{counted(len(absent), 'class occurs', 'classes occur')} in the {other} set "
+                    f"only: {', '.join(absent[:5])}{more}.",
                     label=label,
                 )
 
@@ -262,8 +262,8 @@ def _groups(inspection: Inspection, group: str) -> Iterable[Finding]:
     if not group:
         return
     of_set: dict[str, set[str]] = collections.defaultdict(set)
-    for facts, name in zip(inspection.facts, inspection.sets, strict=True):
-        value = str(facts.columns.get(group, ""))
+    for image, name in zip(inspection.images, inspection.sets, strict=True):
+        value = str(image.columns.get(group, ""))
         if value:
             of_set[name].add(value)
     both = sorted(of_set[TRAIN] & of_set[EVALUATION])
@@ -272,11 +272,11 @@ def _groups(inspection: Inspection, group: str) -> Iterable[Finding]:
             "group_leak",
             ERROR,
             f"{counted(len(both), 'value')} of {group} in both sets, e.g. {', '.join(both[:3])}: "
-            "the metrics would be too good. Split with tfic convert --group_column.",
+            "the metrics would be too optimistic. Split with tfic convert --group_column.",
         )
 
 
-_MEASURES: Mapping[str, Callable[[Facts], float]] = {
+_MEASURES: Mapping[str, Callable[[ImageStats], float]] = {
     "brightness": lambda f: f.brightness,
     "contrast": lambda f: f.contrast,
     "sharpness": lambda f: f.sharpness,
@@ -292,7 +292,7 @@ def _drift(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
             measure: np.array(
                 [
                     function(f)
-                    for f, s in zip(inspection.facts, inspection.sets, strict=True)
+                    for f, s in zip(inspection.images, inspection.sets, strict=True)
                     if s == name and not f.problem
                 ]
             )
@@ -316,6 +316,6 @@ def _drift(inspection: Inspection, limits: Limits) -> Iterable[Finding]:
         yield Finding(
             "drift",
             WARNING,
-            "The evaluation images differ from the training images, in standard deviations: "
+            f"Distribution shift from training to evaluation images, in standard deviations: "
             f"{shown}.",
         )

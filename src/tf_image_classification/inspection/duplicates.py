@@ -1,10 +1,10 @@
-"""Pairs of pictures that are nearly the same, in bounded memory, and groups of equal things.
+"""Near-duplicate pairs of images in bounded memory, and connected groups.
 
     pairs = near_pairs(hashes, smalls)      # int64 [P, 2]
     groups = connected(len(hashes), pairs)  # [[3, 8, 21], ...]
 
-Candidates share one of five parts of a hash, so that every pair that differs in at most four of
-63 bits is a candidate; a comparison of small pictures decides.
+Candidates share one of five parts of a hash, so every pair that differs in at most four of 63 bits
+is a candidate. A comparison of small images decides.
 """
 
 from __future__ import annotations
@@ -15,32 +15,35 @@ import numpy as np
 import numpy.typing as npt
 
 _PARTS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 11))  # first bit, bits
-_MOST_BITS = 10
-_MOST_CANDIDATES = 400_000_000  # of one part; where there were more, the largest groups are cut
+_MAX_BITS = 10
+_MAX_CANDIDATES = 400_000_000  # of one part; beyond, the largest groups are cut
 _PAIRS_AT_ONCE = 2_000_000
 _COMPARED_AT_ONCE = 20_000
 
 # Differences are root mean squares over the pixels. Chosen on photographs and digits, see
 # benchmarks/near_duplicates.py.
-_MOST_DIFFERENCE = 5.0  # of grey values, 0-255, at half of the size
-_MOST_COARSE, _MOST_FINE = 0.25, 0.15  # of matched values, in standard deviations; half, full size
-_LEAST_CONTRAST = 4.0  # flat pictures are all alike
-_LEAST_SHADED = 0.25  # of the pixels: what is white or black elsewhere is alike for many pictures
+_MAX_DIFFERENCE = 5.0  # of grey values, 0-255, at half of the size
+_MAX_COARSE, _MAX_FINE = (
+    0.25,
+    0.15,
+)  # of matched values, in standard deviations; at half and full size
+_MIN_CONTRAST = 4.0  # flat images are all alike
+_MIN_SHADED = 0.25  # of the pixels; white and black are alike in many images
 _WHITE, _BLACK = 251, 4
 
 
 def near_pairs(
     hashes: npt.NDArray[np.uint64], smalls: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.int64]:
-    """Pairs of pictures that look the same, also where one was exposed or coloured otherwise.
+    """Pairs of images that look the same, also with another exposure or colour.
 
     Args:
-        hashes: uint64 [N] or [N, H], perceptual hashes; one of them makes two candidates.
-        smalls: uint8 [N, side * side], small pictures in grey, of an even side; None: the hashes
-            alone decide.
+        hashes: uint64 [N] or [N, H], perceptual hashes; any of them can make a candidate.
+        smalls: uint8 [N, side * side], small grey images with an even side; None: only the hashes
+            decide.
 
     Returns:
-        int64 [P, 2], the lower number first, sorted.
+        int64 [P, 2], lower number first, sorted.
     """
     pictures = _Pictures(smalls) if smalls is not None else None
     numbers = np.arange(len(hashes)) if pictures is None else pictures.with_content
@@ -63,14 +66,14 @@ def near_pairs(
 
 
 def _different(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Each pair once, the lower number first, sorted."""
+    """Distinct pairs, lower number first, sorted."""
     ordered = np.sort(pairs, axis=1)
     count = int(ordered[:, 1].max(initial=0)) + 1
     return np.stack(np.divmod(np.unique(ordered[:, 0] * count + ordered[:, 1]), count), axis=1)
 
 
 def _candidates(hashes: npt.NDArray[np.uint64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Pairs that share a part of their hash and differ in few bits of the whole, piece by piece."""
+    """Pairs that share a part of their hash and differ in few bits overall, in pieces."""
     for shift, bits in _PARTS:
         keys = ((hashes >> np.uint64(shift)) & np.uint64(2**bits - 1)).astype(np.uint16)
         order = np.argsort(keys, kind="stable")
@@ -86,28 +89,28 @@ def _candidates(hashes: npt.NDArray[np.uint64]) -> Iterator[npt.NDArray[np.int64
                 some = members[at : at + _PAIRS_AT_ONCE]
                 first, second = order[some], order[some + distance]
                 differing = np.bitwise_count(hashes[first] ^ hashes[second])
-                yield np.stack([first, second], axis=1)[differing <= _MOST_BITS]
+                yield np.stack([first, second], axis=1)[differing <= _MAX_BITS]
 
 
 def _most_neighbours(sizes: npt.NDArray[np.int64]) -> int:
-    """With how many of its group each member is compared, so that pairs stay within the limit."""
+    """Number of neighbours to compare each member with, so that the pairs stay within the limit."""
     members = np.bincount(sizes, weights=sizes) if len(sizes) else np.zeros(1)
     # Those that have a neighbour at a distance, by distance; their running sum counts the pairs.
     groups = np.cumsum((members / np.maximum(np.arange(len(members)), 1))[::-1])[::-1]
     with_neighbour = np.cumsum(groups[::-1])[::-1]
     pairs = np.cumsum(np.append(with_neighbour[2:], 0))
-    return int(np.searchsorted(pairs, _MOST_CANDIDATES)) + 1 if len(pairs) > 1 else 1
+    return int(np.searchsorted(pairs, _MAX_CANDIDATES)) + 1 if len(pairs) > 1 else 1
 
 
 class _Pictures:
-    """Small pictures, compared without regard to how bright and how contrasting they are.
+    """Small images, compared independently of brightness and contrast.
 
     Attributes:
-        with_content: numbers of those that are not of nearly one grey.
+        with_content: indices of the images that are not of nearly one grey.
 
-    One picture's values are put in the places of the other's in order of size. What is left of a
-    difference then is no matter of exposure. Of two directions the better one counts: what was
-    exposed so long that its whites are all alike can be made of the other, but not the reverse.
+    Histogram matching replaces the values of one image by those of the other, in order of size, so
+    the remaining difference is not a matter of exposure. The better of the two directions counts:
+    an overexposed image can be made from the other, but not the reverse.
     """
 
     def __init__(self, smalls: npt.NDArray[np.uint8]) -> None:
@@ -126,12 +129,12 @@ class _Pictures:
             self._coarse[some] = coarse
             self._order[some] = _order_of(coarse)
             is_shaded = (coarse > _BLACK) & (coarse < _WHITE)
-            self._can_be_matched[some] = is_shaded.mean(axis=1) >= _LEAST_SHADED
-            has_content[some] = coarse.std(axis=1, dtype=np.float32) >= _LEAST_CONTRAST
+            self._can_be_matched[some] = is_shaded.mean(axis=1) >= _MIN_SHADED
+            has_content[some] = coarse.std(axis=1, dtype=np.float32) >= _MIN_CONTRAST
         self.with_content = np.flatnonzero(has_content)
 
     def are_alike(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which of some pairs look the same, bool [P]."""
+        """Whether the images of each pair look the same, bool [P]."""
         parts = range(0, len(pairs), _COMPARED_AT_ONCE)
         found = [self._are_alike(pairs[at : at + _COMPARED_AT_ONCE]) for at in parts]
         return np.concatenate([np.zeros(0, bool), *found])
@@ -139,20 +142,20 @@ class _Pictures:
     def _are_alike(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         first, second = pairs[:, 0], pairs[:, 1]
         difference = self._coarse[first].astype(np.float32) - self._coarse[second]
-        is_alike: npt.NDArray[np.bool_] = np.mean(difference**2, axis=1) <= _MOST_DIFFERENCE**2
+        is_alike: npt.NDArray[np.bool_] = np.mean(difference**2, axis=1) <= _MAX_DIFFERENCE**2
         can_be_matched = self._can_be_matched[first] & self._can_be_matched[second]
         rest = np.flatnonzero(~is_alike & can_be_matched)
         a, b = self._coarse[first[rest]], self._coarse[second[rest]]
         matched = _matched_difference(a, b, self._order[first[rest]], self._order[second[rest]])
-        rest = rest[matched <= _MOST_COARSE]
+        rest = rest[matched <= _MAX_COARSE]
         a, b = self._fine[first[rest]], self._fine[second[rest]]
         matched = _matched_difference(a, b, _order_of(a), _order_of(b))
-        is_alike[rest[matched <= _MOST_FINE]] = True
+        is_alike[rest[matched <= _MAX_FINE]] = True
         return is_alike
 
 
 def _order_of(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
-    """Places of the pixels of each picture, from dark to bright."""
+    """Indices of the pixels of each image, from dark to bright."""
     return np.argsort(pictures, axis=1, kind="stable").astype(np.uint16)
 
 
@@ -162,7 +165,7 @@ def _matched_difference(
     order_of_a: npt.NDArray[np.uint16],
     order_of_b: npt.NDArray[np.uint16],
 ) -> npt.NDArray[np.float32]:
-    """Of pictures [P, D] the difference after one has the other's values, float32 [P]."""
+    """Difference of images [P, D] after histogram matching, float32 [P]."""
     a_sorted = np.take_along_axis(a, order_of_a, axis=1)
     b_sorted = np.take_along_axis(b, order_of_b, axis=1)
 
@@ -172,7 +175,7 @@ def _matched_difference(
         made = np.empty_like(target)
         np.put_along_axis(made, order, values, axis=1)
         squares = np.square(made.astype(np.float32) - target).mean(axis=1)
-        spread = np.maximum(target.std(axis=1, dtype=np.float32), _LEAST_CONTRAST)
+        spread = np.maximum(target.std(axis=1, dtype=np.float32), _MIN_CONTRAST)
         result: npt.NDArray[np.float32] = np.sqrt(squares) / spread
         return result
 
@@ -180,14 +183,14 @@ def _matched_difference(
 
 
 def equal_pairs(keys: Iterable[Hashable]) -> list[tuple[int, int]]:
-    """Each number whose key is that of an earlier one, with the first such; not those of None."""
+    """Pairs of the first index with a key and each later one; keys of None are skipped."""
     first: dict[Hashable, int] = {}
     found = [(first.setdefault(key, i), i) for i, key in enumerate(keys) if key is not None]
     return [(a, b) for a, b in found if a != b]
 
 
 def connected(count: int, pairs: Iterable[Sequence[int]]) -> list[list[int]]:
-    """Groups of two and more numbers below a count that pairs connect, in order of their first."""
+    """Connected components with two or more members of the indices below a count."""
     leader = list(range(count))
 
     def leader_of(i: int) -> int:

@@ -1,4 +1,4 @@
-"""What an inspection is: the facts of each image, its set and labels, and what was found.
+"""The result of an inspection: statistics of each image, its set and labels, and findings.
 
 inspection.worst               # "error", "warning", "note" or ""
 inspection.classes("label")    # {"ant": {"train": 15, "eval": 5}, ...}
@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from tf_image_classification.dataset.readers import LeftOut
-from tf_image_classification.inspection.image_stats import Facts
+from tf_image_classification.inspection.image_stats import ImageStats
 from tf_image_classification.labels import split_classes
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -20,14 +20,14 @@ TRAIN, EVALUATION = "train", "eval"
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One problem, or one thing worth knowing.
+    """One problem, or one remark.
 
     Attributes:
-        kind: a name for programs, e.g. "leak".
-        severity: "error": the run would be wasted or its metrics wrong; "warning"; "note".
-        text: a sentence with the counts, and what to do.
-        members: the images, each group together: their numbers in the facts of all sets.
-        label: the label whose classes it is about, or "".
+        kind: machine-readable name, e.g. "leak".
+        severity: "error": a training would be wasted or its metrics wrong; "warning"; "note".
+        text: the counts, and what to do.
+        members: groups of images, as indices into ``Inspection.images``.
+        label: the label it concerns, or "".
     """
 
     kind: str
@@ -39,23 +39,23 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """Facts and findings.
+    """Images and findings.
 
     Attributes:
-        facts: of all images, the training set's first.
-        sets: for each image "train" or "eval".
-        labels: columns whose classes were judged.
+        images: statistics of all images, training set first.
+        sets: "train" or "eval", by image.
+        labels: columns whose classes were checked.
         findings: the worst first.
-        left_out: files and rows of the sources that are no images, with reasons.
-        not_judged: columns that were not taken for classes, with reasons.
+        left_out: files and rows that are not images, with reasons.
+        skipped_columns: columns that are not labels, with reasons.
     """
 
-    facts: Sequence[Facts]
+    images: Sequence[ImageStats]
     sets: Sequence[str]
     labels: Sequence[str]
     findings: Sequence[Finding] = ()
     left_out: Sequence[LeftOut] = ()
-    not_judged: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    skipped_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def worst(self) -> str:
@@ -64,7 +64,7 @@ class Inspection:
         return next((s for s in SEVERITIES if s in found), "")
 
     def with_findings(self, findings: Iterable[Finding]) -> Inspection:
-        """The same with further findings, the worst first; each names its label if it needs to."""
+        """A copy with further findings, worst first; of several labels each text names its own."""
         named = [
             dataclasses.replace(f, text=f"{f.label}: {f.text}")
             if f.label and len(self.labels) > 1
@@ -75,16 +75,16 @@ class Inspection:
         return dataclasses.replace(self, findings=tuple(found))
 
     def classes(self, label: str) -> dict[str, dict[str, int]]:
-        """By class of a label its usable images in each set; of several joined classes each."""
+        """Usable images by class and set; a multilabel image counts for each of its classes."""
         counts: dict[str, dict[str, int]] = {}
         none = dict.fromkeys(dict.fromkeys(self.sets), 0)
-        for facts, name in zip(self.facts, self.sets, strict=True):
-            for value in () if facts.problem else split_classes(class_of(facts, label)):
+        for image, name in zip(self.images, self.sets, strict=True):
+            for value in () if image.problem else split_classes(class_of(image, label)):
                 counts.setdefault(value, dict(none))[name] += 1
         return dict(sorted(counts.items()))
 
 
-def class_of(facts: Facts, label: str) -> str:
-    """An image's class as a text, or ""; whole numbers without decimals."""
-    value = facts.columns.get(label, "")
+def class_of(image: ImageStats, label: str) -> str:
+    """Class of an image as a text, or ""; whole numbers without decimals."""
+    value = image.columns.get(label, "")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

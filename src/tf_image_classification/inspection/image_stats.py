@@ -1,7 +1,7 @@
-"""What can be measured on one image by itself; the same in any process.
+"""Statistics of one image, computed in any process.
 
-facts = look_at(row)
-facts.problem, facts.width, facts.brightness
+stats = measure_image(row)
+stats.problem, stats.width, stats.brightness
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from tf_image_classification.dataset.readers import Place, Row, Value
 from tf_image_classification.errors import TficError
 
 SMALL_SIDE = 32
-"""Side of the small picture that pairs are compared by, in pixels."""
+"""Side of the small image used to compare pairs, in pixels."""
 
 _HASH_KEPT = 8  # frequencies in each direction
-_MOST_FLAT = 3  # of 0-255, between the values of a channel: what JPEG makes of one colour
-_MOST_SAMPLED = 192  # pixels of the longer side that statistics look at
+_MAX_FLAT = 3  # of 0-255: range of a channel of one colour after JPEG compression
+_MAX_SAMPLED = 192  # pixels of the longer side that statistics use
 _SPECTRUM_SIDE = 160
-_LEAST_LEVEL = 0.03  # of the power that a photograph would have at a frequency
-_TAIL_SHARE = 0.04  # of the rows: a flat end that long is not by chance
+_MIN_LEVEL = 0.03  # of the power that a photograph would have at a frequency
+_MIN_TAIL = 0.04  # of the rows: a flat end that long is not by chance
 _ENDINGS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".jpg", ".jpeg", ".mpo"),
@@ -51,32 +51,31 @@ _ENDINGS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
-    """One image.
+class ImageStats:
+    """Statistics of one image; 0 where it cannot be decoded.
 
     Attributes:
-        key: what it is called.
+        key: its name.
         where: its file, line or record.
-        columns: what the source says of it.
-        place: where its bytes lie.
+        columns: its values in the source's columns.
+        place: location of its bytes.
         problem: why it cannot be used, or "".
-        format: as Pillow calls it, or "".
-        traits: what is unusual of it, such as "animated"; see ``verdict``.
-        width: in pixels, upright; 0 where unknown, and so are the others.
+        format: Pillow's name of the format, or "".
+        traits: unusual properties, e.g. "animated"; see ``checks``.
+        width: in pixels, upright.
         height: in pixels.
         num_bytes: of the file.
         digest: SHA-256 of the bytes, hexadecimal.
         pixels: CRC-32C of the decoded pixels.
-        png16: smallest and largest value of a 16-bit PNG; () for all others.
-        hashes: two numbers of 64 bits that similar pictures nearly share; the second one also
-            where they were exposed differently.
-        small: the picture in grey, SMALL_SIDE x SMALL_SIDE bytes.
+        png16: min and max value of a 16-bit PNG; () for all others.
+        hashes: two perceptual hashes of 64 bits; the second one is robust to exposure.
+        small: the image in grey, SMALL_SIDE x SMALL_SIDE bytes.
         brightness: mean of the grey values, 0-255.
-        contrast: their standard deviation.
-        sharpness: logarithm of the variance of their second differences.
+        contrast: standard deviation of the grey values.
+        sharpness: logarithm of the variance of the second differences.
         saturation: mean distance of the colours from grey, 0-255.
-        detail: share of the picture's resolution that holds anything, 0-1: about a half for a
-            photograph that was enlarged threefold.
+        detail: fraction of the resolution with content, 0-1: about 0.5 for a photograph that was
+            upscaled by 3.
     """
 
     key: str
@@ -101,12 +100,12 @@ class Facts:
     detail: float = 1.0
 
 
-def look_at(row: Row, max_pixels: int = DEFAULT_MAX_PIXELS) -> Facts:
-    """Everything about one image; what cannot be decoded has a problem, never an error."""
+def measure_image(row: Row, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageStats:
+    """Statistics of one image; one that cannot be decoded has a ``problem`` and raises nothing."""
     from tf_image_classification.dataset.image.decode import decode_png16, decoder
     from tf_image_classification.dataset.image.diagnose import explain_failure, image_format
 
-    start = Facts(row.key, row.where or row.key, row.columns, row.place)
+    start = ImageStats(row.key, row.where or row.key, row.columns, row.place)
     try:
         data = row.place.read()
     except (OSError, TficError, ValueError) as error:
@@ -136,22 +135,24 @@ def look_at(row: Row, max_pixels: int = DEFAULT_MAX_PIXELS) -> Facts:
         traits, png16 = (*traits, "16 bits"), (int(values.min()), int(values.max()))
         start = dataclasses.replace(start, traits=traits, png16=png16)
         if _shown_range(png16[1]) != FULL_RANGE:
-            image = picture_of(start, max_pixels)
+            image = decode_measured(start, max_pixels)
     found = _measured(start, image)
     if name in ("JPEG", "MPO") and _has_flat_end(image):
         found = dataclasses.replace(found, traits=(*found.traits, "flat end"))
     return found
 
 
-def picture_of(facts: Facts, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """The pixels of a usable image as they were looked at, uint8 [H, W, 3]; read again."""
+def decode_measured(
+    stats: ImageStats, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
+    """Pixels of a usable image as they were measured, uint8 [H, W, 3]; the file is read again."""
     from tf_image_classification.dataset.image.decode import decode_image
 
-    assert facts.place is not None and not facts.problem
-    data = facts.place.read()
+    assert stats.place is not None and not stats.problem
+    data = stats.place.read()
     if not isinstance(data, bytes):
         return _coloured(data)
-    png16_range = _shown_range(facts.png16[1]) if facts.png16 else FULL_RANGE
+    png16_range = _shown_range(stats.png16[1]) if stats.png16 else FULL_RANGE
     image: npt.NDArray[np.uint8] = decode_image(
         data, max_pixels=max_pixels, png16_range=png16_range
     ).numpy()
@@ -163,22 +164,22 @@ def _coloured(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _shown_range(highest: int) -> PixelRange:
-    """The range for one 16-bit PNG: that of its bits where they are so few that it were black.
+    """The range for one 16-bit PNG: its own where it would be nearly black otherwise.
 
-    So an image of a camera of 12 bits is compared with others, and shown, as it looks.
+    So an image of a 12-bit camera is compared and shown as it looks.
     """
     is_black = num_levels(0, highest) < FEWEST_LEVELS
     return range_of_values(0, highest) if is_black and highest else FULL_RANGE
 
 
 def _header(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """The format's name and what is unusual, told without decoding pixels."""
+    """Name of the format and unusual properties, without decoding pixels."""
     from PIL import Image
 
     traits = []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large images and broken EXIF data
+            warnings.simplefilter("ignore")  # about large images and broken EXIF data
             with Image.open(io.BytesIO(data)) as image:
                 if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                     traits.append("animated")
@@ -193,16 +194,16 @@ def _header(data: bytes) -> tuple[str, tuple[str, ...]]:
         return "", ()
 
 
-def _measured(facts: Facts, image: npt.NDArray[np.uint8]) -> Facts:
+def _measured(stats: ImageStats, image: npt.NDArray[np.uint8]) -> ImageStats:
     from PIL import Image
 
     height, width = image.shape[:2]
-    step = max(1, -(-max(height, width) // _MOST_SAMPLED))
+    step = max(1, -(-max(height, width) // _MAX_SAMPLED))
     pixels = np.ascontiguousarray(image).view("V3")  # copied three bytes at once
     sampled = pixels[::step, ::step].copy().view(np.uint8)
     in_grey = Image.fromarray(sampled).convert("L")
     grey = np.asarray(in_grey, np.float32)
-    every = 2 if min(grey.shape) >= 64 else 1  # a quarter of many tells their mean as well
+    every = 2 if min(grey.shape) >= 64 else 1  # of many, a quarter has nearly the same mean
     fewer = np.ascontiguousarray(grey[::every, ::every])
     rows, columns = np.diff(grey[:, ::every], 2, axis=0), np.diff(grey[::every], 2, axis=1)
     num_second = rows.size + columns.size
@@ -210,10 +211,10 @@ def _measured(facts: Facts, image: npt.NDArray[np.uint8]) -> Facts:
     small = np.asarray(in_grey.resize((SMALL_SIDE, SMALL_SIDE), Image.Resampling.BOX))
     colours = sampled[:: 2 * every, :: 2 * every].astype(np.float32)
     contrast = float(fewer.std())
-    if contrast <= _MOST_FLAT and _is_of_one_colour(image):
-        facts = dataclasses.replace(facts, traits=(*facts.traits, "one colour"))
+    if contrast <= _MAX_FLAT and _is_of_one_colour(image):
+        stats = dataclasses.replace(stats, traits=(*stats.traits, "one colour"))
     return dataclasses.replace(
-        facts,
+        stats,
         width=int(width),
         height=int(height),
         pixels=google_crc32c.value(image.tobytes()),
@@ -229,11 +230,11 @@ def _measured(facts: Facts, image: npt.NDArray[np.uint8]) -> Facts:
 
 def _is_of_one_colour(image: npt.NDArray[np.uint8]) -> bool:
     ranges = np.ptp(image.reshape(-1, image.shape[-1]), axis=0)
-    return bool((ranges <= _MOST_FLAT).all())
+    return bool((ranges <= _MAX_FLAT).all())
 
 
 def _equalised(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """A grey picture with each value replaced by the fraction of pixels that are darker."""
+    """A grey image with each value replaced by the fraction of darker pixels."""
     counts = np.bincount(grey.ravel(), minlength=256)
     darker: npt.NDArray[np.float64] = (np.cumsum(counts) - counts / 2) / grey.size
     return darker[grey]
@@ -244,29 +245,29 @@ def _perceptual_hash(grey: npt.NDArray[Any]) -> int:
     from scipy.fft import dctn
 
     low = np.asarray(dctn(grey.astype(np.float32), norm="ortho"))[:_HASH_KEPT, :_HASH_KEPT].ravel()
-    middle = len(low) // 2 - 1  # of all but the first, which is the brightness
-    bits = low > np.partition(low[1:], middle)[middle]
+    median = len(low) // 2 - 1  # of all but the first, which is the brightness
+    bits = low > np.partition(low[1:], median)[median]
     bits[0] = False
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def _has_flat_end(image: npt.NDArray[np.uint8]) -> bool:
-    """Whether the last rows are of one colour throughout, as where a file breaks off.
+    """Whether the last rows have a single colour, as in a truncated file.
 
-    White, black and pictures that are flat everywhere do not count.
+    White, black and images that are flat everywhere do not count.
     """
     last = image[-1, -1]
     if (image[-1] != last).any():  # nearly always
         return False
-    least = max(8, math.ceil(_TAIL_SHARE * len(image)))
+    num_rows = max(8, math.ceil(_MIN_TAIL * len(image)))
     is_plain = bool(last.min() > 245 or last.max() < 10)
-    if is_plain or len(image) <= least or (image[-least:] != last).any():
+    if is_plain or len(image) <= num_rows or (image[-num_rows:] != last).any():
         return False
-    return bool((image[:-least] != last).any())
+    return bool((image[:-num_rows] != last).any())
 
 
 def _detail(image: npt.NDArray[np.uint8]) -> float:
-    """How much of the resolution is used: up to where the spectrum of the middle has energy."""
+    """Fraction of the resolution used: up to where the spectrum of the centre has energy."""
     height, width = image.shape[:2]
     side = min(_SPECTRUM_SIDE, height, width)
     if side < 64:
@@ -280,13 +281,13 @@ def _detail(image: npt.NDArray[np.uint8]) -> float:
     spectrum = rfft2(part)
     power = spectrum.real**2 + spectrum.imag**2
     bands, counts, edges = _bands(side)
-    # Of photographs the power falls with the square of the frequency; what was enlarged, or is out
-    # of focus, falls off much faster beyond what it holds.
+    # The power of photographs falls with the square of the frequency; that of upscaled or blurred
+    # images falls off much faster beyond their own resolution.
     level = np.bincount(bands, power.ravel(), 34)[1:33] / counts * edges[1:] ** 2
     usual = np.median(level[2:8])
     if usual <= 0:
         return 1.0
-    return float(edges[1:][level >= _LEAST_LEVEL * usual].max() / 0.5)
+    return float(edges[1:][level >= _MIN_LEVEL * usual].max() / 0.5)
 
 
 @functools.lru_cache(maxsize=16)
@@ -296,7 +297,7 @@ def _window(side: int) -> npt.NDArray[np.float32]:
 
 @functools.lru_cache(maxsize=16)
 def _bands(side: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Of a spectrum the band of each frequency, how many each band has, and the bands' edges."""
+    """Band of each frequency of a spectrum, number of frequencies by band, and the bands' edges."""
     edges = np.linspace(0, 0.5, 33)
     rows = np.abs(np.fft.fftfreq(side))[:, None]
     bands = np.digitize(np.hypot(rows, np.fft.rfftfreq(side)[None, :]).ravel(), edges)

@@ -1,6 +1,6 @@
-"""Which columns of a source hold classes, so that all of them are judged and no others.
+"""The columns of a source that hold classes.
 
-chosen, not_judged = label_columns(listing, wanted="", group="person")
+chosen, skipped = label_columns(listing, wanted="", group="person")
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.labels import Value
 from tf_image_classification.labels.schema import REGRESSION
 
-_MOST_DIFFERENT = 0.5  # of the values of a column of classes, where several columns may be labels
-_FEWEST_TO_COMPARE = 20
+_MAX_DIFFERENT = 0.5  # fraction of distinct values in a column of classes
+_MIN_TO_COMPARE = 20
 _OF_TABLES = ("csv", "folder")
 
 
 def label_columns(listing: Listing, wanted: str, group: str) -> tuple[list[str], dict[str, str]]:
-    """The columns whose classes are judged, and why the others are not.
+    """The columns whose classes are checked, and the reason for each of the others.
 
-    Without a choice these are the columns that a training would take for labels, but for those
-    whose values are hardly classes. Sources other than folders and tables hold measures of their
-    images beside the label: of their numbers only the one called like a label is taken.
+    By default these are the columns that a training would use as labels, without those whose values
+    are unlikely to be classes. In sources other than folders and tables a column of numbers counts
+    only if its name is that of a label.
 
     Args:
         listing: the examples.
-        wanted: columns that were asked for, separated by commas, or "".
-        group: column whose values must not be in both sets; no label.
+        wanted: columns to check, separated by commas, or "".
+        group: column whose values must not occur in both sets; not a label.
 
     Raises:
-        ConfigError: there is no such column.
+        ConfigError: a wanted column does not exist.
     """
     if wanted:
         chosen = [name.strip() for name in wanted.split(",") if name.strip()]
@@ -43,27 +43,27 @@ def label_columns(listing: Listing, wanted: str, group: str) -> tuple[list[str],
                     f"--label {name}: no such column. {did_you_mean(name, listing.columns)}"
                 )
         others = [name for name in listing.columns if name not in chosen]
-        return chosen, dict.fromkeys(others, "not asked for")
+        return chosen, dict.fromkeys(others, "not in --label")
     certain = class_column(listing)
     candidates = {name: listing.columns[name] for name in listing.columns if name != group}
     is_only = len(candidates) == 1
-    chosen, not_judged = [], dict.fromkeys([group] if group else [], "groups examples")
+    chosen, skipped = [], dict.fromkeys([group] if group else [], "group column")
     for name, values in candidates.items():
         reason = "" if name == certain or is_only else _why_no_classes(listing, name, values)
         if reason:
-            not_judged[name] = reason
+            skipped[name] = reason
         else:
             chosen.append(name)
-    return chosen, not_judged
+    return chosen, skipped
 
 
 def _why_no_classes(listing: Listing, name: str, values: Sequence[Value]) -> str:
-    """Why a column is no label with classes, or ""."""
+    """The reason why a column does not hold classes, or ""."""
     kinds = typed(values, are_cells=name in listing.texts)
     given = [value for value in kinds if value != ""]
     different = set(given)
     if any(isinstance(value, tuple) for value in different):
-        return "several numbers an example"
+        return "several numbers per example"
     if len(different) < 2:
         return "the same for all examples"
     if kind_of(different) == REGRESSION:
@@ -71,9 +71,9 @@ def _why_no_classes(listing: Listing, name: str, values: Sequence[Value]) -> str
     if listing.kind not in _OF_TABLES and not any(isinstance(v, str) for v in different):
         return "numbers"
     if _are_nearly_all_different(given, different):
-        return "nearly each example has its own value"
+        return "nearly every example has its own value"
     return ""
 
 
 def _are_nearly_all_different(given: Collection[Value], different: Collection[Value]) -> bool:
-    return len(given) >= _FEWEST_TO_COMPARE and len(different) > _MOST_DIFFERENT * len(given)
+    return len(given) >= _MIN_TO_COMPARE and len(different) > _MAX_DIFFERENT * len(given)

@@ -1,10 +1,10 @@
-"""Images of one picture: under different labels, in both sets, several times in one set.
+"""Duplicates and near duplicates: with different labels, in both sets, or in one set.
 
-    groups = same_pictures(facts)          # [[3, 8, 21], ...]
+    groups = same_pictures(images)         # [[3, 8, 21], ...]
     findings = same_picture_findings(inspection)
 
-Images are of one picture if their bytes or their decoded pixels are equal, or if they look the same
-after they were encoded, resized, exposed or coloured again.
+Images show the same picture if their decoded pixels are equal, or if they differ only by encoding,
+size, exposure or colour.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from tf_image_classification.inspection.findings import (
     Inspection,
     class_of,
 )
-from tf_image_classification.inspection.image_stats import Facts
+from tf_image_classification.inspection.image_stats import ImageStats
 
 
-def same_pictures(facts: Sequence[Facts]) -> list[list[int]]:
-    """Groups of two and more images of one picture, each image in one group at most."""
-    keys = pixel_keys(facts)
+def same_pictures(images: Sequence[ImageStats]) -> list[list[int]]:
+    """Groups of two or more images of the same picture; the groups are disjoint."""
+    keys = pixel_keys(images)
     pairs = equal_pairs(keys)
     repeated = {i for _, i in pairs}
-    firsts = [i for i, f in enumerate(facts) if keys[i] is not None and f.small]
+    firsts = [i for i, image in enumerate(images) if keys[i] is not None and image.small]
     firsts = [i for i in firsts if i not in repeated]
     if firsts:
-        hashes = np.array([facts[i].hashes for i in firsts], np.uint64)
-        smalls = np.stack([np.frombuffer(facts[i].small, np.uint8) for i in firsts])
+        hashes = np.array([images[i].hashes for i in firsts], np.uint64)
+        smalls = np.stack([np.frombuffer(images[i].small, np.uint8) for i in firsts])
         pairs += np.array(firsts)[near_pairs(hashes, smalls)].tolist()
-    return connected(len(facts), pairs)
+    return connected(len(images), pairs)
 
 
-def pixel_keys(facts: Sequence[Facts]) -> list[tuple[int, int, int, bytes] | None]:
-    """What images with the same pixels have in common; None for one that cannot be used."""
-    return [None if f.problem else (f.width, f.height, f.pixels, f.small) for f in facts]
+def pixel_keys(images: Sequence[ImageStats]) -> list[tuple[int, int, int, bytes] | None]:
+    """Keys that are equal for images with equal pixels; None for broken images."""
+    return [None if f.problem else (f.width, f.height, f.pixels, f.small) for f in images]
 
 
 def same_picture_findings(inspection: Inspection) -> Iterable[Finding]:
-    """What is wrong with images of one picture."""
-    groups = same_pictures(inspection.facts)
-    keys = pixel_keys(inspection.facts)
+    """Label conflicts, leakage and duplicates among images of the same picture."""
+    groups = same_pictures(inspection.images)
+    keys = pixel_keys(inspection.images)
     in_conflict: set[int] = set()
     for label in inspection.labels:
         for finding in _conflicts(inspection, label, groups, keys):
@@ -69,10 +69,10 @@ def same_picture_findings(inspection: Inspection) -> Iterable[Finding]:
         yield Finding(
             "duplicates",
             WARNING,
-            f"{counted(len(inside), 'picture is', 'pictures are')} more than once in one set, "
-            f"{_num_equal(inside, keys)} of them with equal pixels: {counted(more, 'image')} too "
-            "many. In a training set they count double; in an evaluation set they make intervals "
-            "too narrow.",
+            f"{counted(len(inside), 'picture occurs', 'pictures occur')} more than once in one "
+            f"set, {_num_equal(inside, keys)} of them with equal pixels: "
+            f"{counted(more, 'redundant image')}. In a training set they count double; in an "
+            "evaluation set they make confidence intervals too narrow.",
             inside,
         )
 
@@ -80,7 +80,7 @@ def same_picture_findings(inspection: Inspection) -> Iterable[Finding]:
 def _conflicts(
     inspection: Inspection, label: str, groups: Sequence[list[int]], keys: Sequence[object]
 ) -> Iterable[Finding]:
-    classes = [class_of(facts, label) for facts in inspection.facts]
+    classes = [class_of(image, label) for image in inspection.images]
     labelled = ([i for i in group if classes[i]] for group in groups)
     found = [members for members in labelled if len({classes[i] for i in members}) > 1]
     if not found:
@@ -88,12 +88,12 @@ def _conflicts(
     num_equal = sum(_has_equal(members, keys, classes) for members in found)
     a = found[0][0]
     b = next(i for i in found[0] if classes[i] != classes[a])
-    facts = inspection.facts
+    images = inspection.images
     yield Finding(
         "conflicts",
         ERROR,
         f"{counted(len(found), 'picture has', 'pictures have')} different labels, {num_equal} of "
-        f"them with equal pixels, e.g. {facts[a].where} ({classes[a]}) and {facts[b].where} "
+        f"them with equal pixels, e.g. {images[a].where} ({classes[a]}) and {images[b].where} "
         f"({classes[b]}). Correct the labels, or remove all but one.",
         found,
         label,
@@ -115,13 +115,14 @@ def _leaks(
         "leak",
         ERROR,
         f"{len(leaked)} of {count} evaluation images are in the training set too, {num_equal} of "
-        "them with equal pixels: the metrics would be too good. Remove them from one of the sets.",
+        "them with equal pixels: the metrics would be too optimistic. Remove them from one "
+        "of the sets.",
         found,
     )
 
 
 def _has_equal(members: Sequence[int], keys: Sequence[object], classes: Sequence[str]) -> bool:
-    """Whether some members with equal pixels are of different classes."""
+    """Whether members with equal pixels have different classes."""
     of_key: dict[object, str] = {}
     return any(of_key.setdefault(keys[i], classes[i]) != classes[i] for i in members)
 

@@ -1,4 +1,4 @@
-"""The inspection as lines of text."""
+"""The inspection as text."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _MOST_CLASSES, _MOST_LEFT_OUT = 20, 10
 
 
 def summary(found: Inspection) -> Iterator[str]:
-    """Counts, labels, findings, and what is left out, a line each."""
-    yield counted(len(found.facts), "image")
+    """Lines with the counts, the classes of each label, the findings, and the files left out."""
+    yield counted(len(found.images), "image")
     for label in found.labels:
         counts = {name: sum(of_set.values()) for name, of_set in found.classes(label).items()}
         shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:_MOST_CLASSES])
         more = ", ..." if len(counts) > _MOST_CLASSES else ""
-        yield f"label {label}: {counted(len(counts), 'class', 'classes')}: {shown}{more}"
+        yield f"{label}: {counted(len(counts), 'class', 'classes')}: {shown}{more}"
     if not found.labels:
-        yield "no label: no column of classes was found; name one with --label"
-    for name, reason in found.not_judged.items():
-        yield f"column {name} is not judged: {reason}"
+        yield "no label column found; name one with --label"
+    for name, reason in found.skipped_columns.items():
+        yield f"column {name} is skipped: {reason}"
     for finding in found.findings:
         yield f"{finding.severity}: {finding.kind}: {finding.text}"
         if finding.kind == "left_out":

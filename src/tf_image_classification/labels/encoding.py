@@ -4,7 +4,7 @@ A class has one number everywhere: its index in the vocabulary, which is fixed a
 
 >>> pet = Label("pet", depth=2, class_names=("cat", "dog"))
 >>> encode(pet, ["dog", "", "cat"], "row {}".format)
-Column(values=array([1, 0, 0]), present=array([ True, False,  True]))
+Column(values=array([1, 0, 0]), mask=array([ True, False,  True]))
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Column:
     Attributes:
         values: int64 [N] class numbers, float32 [N] real values, or for multilabel float32 [N,
             depth] of 0 and 1; 0 where the label is missing.
-        present: bool [N], the mask: False where the label is missing.
+        mask: bool [N], False where the label is missing.
     """
 
     values: npt.NDArray[Any]
-    present: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.bool_]
 
 
 Value = str | int | float | tuple[float, ...]
@@ -181,12 +181,12 @@ def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str
         LabelError: a class is not in the vocabulary, or a text is not a number; with its location.
     """
     missing = label.missing_texts
-    present = np.array([text not in missing for text in texts], dtype=bool)
+    mask = np.array([text not in missing for text in texts], dtype=bool)
     if not label.has_classes:
         values = np.zeros(len(texts), np.float32)
-        for i in np.flatnonzero(present).tolist():
+        for i in np.flatnonzero(mask).tolist():
             values[i] = _real_value(label, texts[i], locate, int(i))
-        return _without_marker(label, Column(values, present))
+        return _without_marker(label, Column(values, mask))
     numbers = {name: i for i, name in enumerate(label.named_classes())}
 
     def number_of(name: str, i: int) -> int:
@@ -200,13 +200,13 @@ def encode_texts(label: Label, texts: Sequence[str], locate: Callable[[int], str
 
     if label.kind == MULTILABEL:
         rows = np.zeros([len(texts), label.depth], np.float32)
-        for i in np.flatnonzero(present).tolist():
+        for i in np.flatnonzero(mask).tolist():
             rows[i, [number_of(name, i) for name in split_classes(texts[i])]] = 1.0
-        return Column(rows, present)
+        return Column(rows, mask)
     ids = np.zeros(len(texts), np.int64)
-    for i in np.flatnonzero(present).tolist():
+    for i in np.flatnonzero(mask).tolist():
         ids[i] = number_of(texts[i], i)
-    return Column(ids, present)
+    return Column(ids, mask)
 
 
 def _real_value(label: Label, text: str, locate: Callable[[int], str], i: int) -> float:
@@ -242,18 +242,18 @@ def encode_numbers(
     if label.kind == MULTILABEL:
         return _multilabel_numbers(label, numbers, given, locate)
     column = _without_marker(label, Column(numbers, given))
-    present = column.present
-    if label.are_collected and label.is_class and present.any():
+    mask = column.mask
+    if label.are_collected and label.is_class and mask.any():
         return _numbers_by_name(label, column, locate)
     if not label.is_class:
-        wrong = present & ~(np.abs(numbers) <= _LARGEST_VALUE)
-        values = np.where(present & ~wrong, numbers, 0).astype(np.float32)
+        wrong = mask & ~(np.abs(numbers) <= _LARGEST_VALUE)
+        values = np.where(mask & ~wrong, numbers, 0).astype(np.float32)
         expected = "a finite float32 number"
     else:
         # NaN and numbers beyond int64 become -1, which is no class.
         holds = np.abs(numbers) < 2.0**62
-        values = np.where(present, np.where(holds, numbers, -1), 0).astype(np.int64)
-        wrong = present & ((values != numbers) | (values < 0) | (values >= label.depth))
+        values = np.where(mask, np.where(holds, numbers, -1), 0).astype(np.int64)
+        wrong = mask & ((values != numbers) | (values < 0) | (values >= label.depth))
         expected = f"a whole number from 0 to {label.depth - 1}"
     if wrong.any():
         i = int(np.flatnonzero(wrong)[0])
@@ -263,14 +263,14 @@ def encode_numbers(
             f"{numbers[i]:g} marks a missing label, declare it: "
             f"Label({label.name!r}, ..., missing={numbers[i]:g})."
         )
-    return Column(values, present)
+    return Column(values, mask)
 
 
 def _numbers_by_name(label: Label, column: Column, locate: Callable[[int], str]) -> Column:
     """Class numbers where the class names are the numbers in the training set."""
     names = {name: i for i, name in enumerate(label.class_names)}
     ids = np.zeros(len(column.values), np.int64)
-    for i in np.flatnonzero(column.present).tolist():
+    for i in np.flatnonzero(column.mask).tolist():
         number = float(column.values[i])
         name = number_name(number)
         if name not in names:
@@ -281,7 +281,7 @@ def _numbers_by_name(label: Label, column: Column, locate: Callable[[int], str])
                 "file of all class names in the order of their numbers, or correct the label."
             )
         ids[i] = names[name]
-    return Column(ids, column.present)
+    return Column(ids, column.mask)
 
 
 def _multilabel_numbers(
@@ -307,8 +307,8 @@ def _without_marker(label: Label, column: Column) -> Column:
     is_marker = (column.values == marker) | (column.values == float(np.float32(marker)))
     if math.isnan(marker):
         is_marker = np.isnan(column.values)
-    present = column.present & ~is_marker
-    return Column(np.where(present, column.values, 0).astype(column.values.dtype), present)
+    mask = column.mask & ~is_marker
+    return Column(np.where(mask, column.values, 0).astype(column.values.dtype), mask)
 
 
 def read_class_names(text: str, path: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The loss of each label and their sum.
 
-    logits = known_logits(schema, logits, present)
+    logits = known_logits(schema, logits, mask)
     per_example = label_losses(schema, settings.training, labels, logits)
-    loss = total_loss(schema, per_example, present, counts)
+    loss = total_loss(schema, per_example, mask, counts)
 
 B is the number of rows of one replica, or of one accumulation part of its batch. All arithmetic is
 in float32. Works eagerly and traced.
@@ -21,7 +21,7 @@ from tf_image_classification.labels.schema import DISTRIBUTION, MULTILABEL, THRE
 Tensors = Mapping[str, tf.Tensor]
 
 
-def known_logits(schema: LabelSchema, logits: Tensors, present: Tensors) -> dict[str, tf.Tensor]:
+def known_logits(schema: LabelSchema, logits: Tensors, mask: Tensors) -> dict[str, tf.Tensor]:
     """Logits with 0 where the label is missing, so that these rows affect no loss or gradient.
 
     Masking the loss alone would propagate a NaN: 0 times NaN is NaN in the gradient.
@@ -29,7 +29,7 @@ def known_logits(schema: LabelSchema, logits: Tensors, present: Tensors) -> dict
     Args:
         schema: the labels.
         logits: by name, float32 [B, ...] in each label's ``logits_shape``.
-        present: by name, the mask of labelled rows, bool [B].
+        mask: by name, the mask of labelled rows, bool [B].
 
     Example:
         >>> schema = LabelSchema((Label("size", kind="regression"),))
@@ -39,7 +39,7 @@ def known_logits(schema: LabelSchema, logits: Tensors, present: Tensors) -> dict
     """
     return {
         label.name: tf.where(
-            present[label.name][:, tf.newaxis] if label.has_classes else present[label.name],
+            mask[label.name][:, tf.newaxis] if label.has_classes else mask[label.name],
             logits[label.name],
             0.0,
         )
@@ -86,7 +86,7 @@ def label_losses(
 def total_loss(
     schema: LabelSchema,
     per_example: Tensors,
-    present: Tensors,
+    mask: Tensors,
     counts: Tensors,
     log_variances: Tensors | None = None,
 ) -> tf.Tensor:
@@ -102,7 +102,7 @@ def total_loss(
     Args:
         schema: the labels, with their weights.
         per_example: by name, float32 [B], from ``label_losses``.
-        present: by name, the mask of labelled rows, bool [B].
+        mask: by name, the mask of labelled rows, bool [B].
         counts: by name, scalar number of labelled examples in the global batch; a label with 0 of
             them contributes 0.
         log_variances: by name, scalar s where the weights are learned.
@@ -116,7 +116,7 @@ def total_loss(
         if log_variances:
             s = log_variances[label.name]
             loss = tf.exp(-s) * loss + s / 2
-        loss = tf.where(present[label.name], loss, 0.0)
+        loss = tf.where(mask[label.name], loss, 0.0)
         count = tf.maximum(tf.cast(counts[label.name], tf.float32), 1.0)
         total += label.weight * tf.reduce_sum(loss) / count
     return total

@@ -1,1 +1,1 @@
-"""The report of a model: its page, its charts, and the diagnosis of its errors."""
+"""The report of a model: its tables and charts, and the analysis of its errors."""

@@ -15,7 +15,6 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
-import importlib.resources
 import logging
 import secrets
 import time
@@ -30,6 +29,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from tf_image_classification.errors import BadImageError
+from tf_image_classification.pages.render import render
 from tf_image_classification.serving.batcher import Limits
 from tf_image_classification.serving.connections import ConnectionLimits
 from tf_image_classification.serving.inference_queue import InferenceQueue
@@ -218,8 +218,7 @@ class _Routes:
 
     async def page(self) -> HTMLResponse:
         """The page to drop an image on."""
-        files = importlib.resources.files("tf_image_classification.serving")
-        return HTMLResponse((files / "page.html").read_text(encoding="utf-8"))
+        return HTMLResponse(render("serving.html", script="serving.js"))
 
     async def predict(self, request: Request) -> JSONResponse:
         """Predictions for the images of a request."""
@@ -251,6 +250,7 @@ class _Routes:
                 "name": one.name if one.probability is not None else f"{one.value:.4g}",
                 "top": [{"name": c, "probability": p} for c, p in one.top],
                 "set": one.conformal_set,
+                "coverage": self._model.calibrations[name].coverage if one.conformal_set else None,
                 "heat": _data_uri(heat_png(heat[name][0])) if name in heat else None,
             }
             for name, one in predictions.items()

@@ -82,9 +82,9 @@ class StepFunction:
         """
         self._seed_random_layers()
         # Summed in one collective: between machines each one costs a round trip.
-        sums = [tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in batch.present.values()]
+        sums = [tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in batch.mask.values()]
         *sums, votes = self._sum([*sums, tf.identity(votes)])  # on this replica's device
-        counts = dict(zip(batch.present, sums, strict=True))
+        counts = dict(zip(batch.mask, sums, strict=True))
         loss, gradients = self._gradients(batch, counts)
         loss, *gradients = self._sum([loss, *gradients])
         gradients, norm = self._clipped(gradients)
@@ -101,7 +101,7 @@ class StepFunction:
         """A batch after augmentation on the device, before mixing."""
         if self.on_device is None:
             return batch
-        return batch._replace(images=self.on_device(batch.images, batch.draws))
+        return batch._replace(images=self.on_device(batch.images, batch.random_parameters))
 
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         """The optimizer's update, scaled by each variable's fraction of the learning rate.
@@ -165,10 +165,10 @@ class StepFunction:
         state = self.state
         images, weight = self._mixed(part, number)
         with tf.GradientTape() as tape:
-            logits = known_logits(self.schema, self.forward(images, True), part.present)
+            logits = known_logits(self.schema, self.forward(images, True), part.mask)
             per_example = self._mixed_losses(part, logits, weight)
             uncertainty = {name: v.value for name, v in state.log_variances.items()}
-            loss = total_loss(self.schema, per_example, part.present, counts, uncertainty)
+            loss = total_loss(self.schema, per_example, part.mask, counts, uncertainty)
             if state.model.losses:
                 num_parts = self.num_replicas * self.settings.gradient_accumulation_steps
                 regularisation = tf.add_n([tf.cast(x, tf.float32) for x in state.model.losses])
@@ -215,7 +215,7 @@ class StepFunction:
         others = self.losses({n: mixup.swapped(v) for n, v in part.labels.items()}, logits)
         mixed = {}
         for name, loss in own.items():  # without a label of the partner, the own loss remains
-            mask = mixup.swapped(part.present[name])
+            mask = mixup.swapped(part.mask[name])
             mixed[name] = tf.where(mask, weight * loss + (1.0 - weight) * others[name], loss)
         return mixed
 

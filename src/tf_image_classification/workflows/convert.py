@@ -86,7 +86,8 @@ class ConvertOptions:
                 raise ConfigError(f"--{name} is {number}, expected {least} or more.")
         if self.num_processes and self.runner != "pool":
             raise ConfigError(
-                f"--processes needs --runner pool, not {self.runner}. Leave one of them out."
+                f"--processes is {self.num_processes}, but --runner {self.runner} starts no pool. "
+                "Leave one of them out."
             )
 
 

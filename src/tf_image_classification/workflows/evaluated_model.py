@@ -1,7 +1,7 @@
-"""A folder's model with what it said of the evaluation examples: what a report is made from.
+"""The exported model of a folder with its evaluation: the input of a report.
 
-known = know(ModelFolder("./models/pets"), settings)
-known.analysis.labels["pet"].score
+model = load_evaluated(ModelFolder("./models/pets"), settings)
+model.analysis.labels["pet"].score
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ log = logging.getLogger("tf_image_classification")
 
 
 @dataclasses.dataclass(frozen=True)
-class KnownModel:
-    """A model and what is known of it.
+class EvaluatedModel:
+    """An exported model with its data and its evaluation.
 
     Attributes:
-        record: of the run that made it.
-        settings: those of the run, but for what was given since.
+        manifest: of the run that trained it.
+        settings: those of the run, overridden by those given since.
         data: evaluation examples, and the training examples where they can still be read.
-        predictor: of the exported model.
-        predictions: what it said of the evaluation examples.
-        analysis: what follows from them.
+        predictor: runs the exported model.
+        predictions: for the evaluation examples.
+        analysis: of the predictions.
     """
 
-    record: RunManifest
+    manifest: RunManifest
     settings: Settings
     data: run_data.Data
     predictor: Predictor
@@ -48,47 +48,52 @@ class KnownModel:
     @property
     def evaluation(self) -> Table:
         """The evaluation examples."""
-        assert self.data.evaluation is not None
-        assert self.data.evaluation.table is not None
+        assert self.data.evaluation is not None and self.data.evaluation.table is not None
         return self.data.evaluation.table
 
     @property
     def train(self) -> Table | None:
-        """The training examples; None where they cannot be read, or not by number."""
+        """The training examples; None where they cannot be read, or only as a stream."""
         return self.data.train.table if self.data.train is not None else None
 
 
-def know(folder: ModelFolder, settings: Settings, group: str = "") -> KnownModel:
-    """What is known of a folder's model; evaluates it where that was not done yet.
+def load_evaluated(folder: ModelFolder, settings: Settings, group: str = "") -> EvaluatedModel:
+    """The exported model of a folder; evaluates it unless its predictions are stored.
 
     Args:
-        folder: the model's.
-        settings: with ``eval_metadata`` where other examples are wanted.
-        group: as ``analysis.analyze`` takes it.
+        folder: the model folder.
+        settings: with ``eval_metadata`` to evaluate on other examples than the run's own.
+        group: column whose examples are resampled together, see ``analysis.analyze``.
 
     Raises:
-        TficError: there is no model or nothing to evaluate it on.
+        TficError: the folder has no exported model, or there are no evaluation examples.
     """
-    record = folder.known_manifest()
-    settings = evaluate.settings_of_kept(folder, settings, record)
+    manifest = folder.known_manifest()
+    settings = evaluate.settings_of_kept(folder, settings, manifest)
     exported = ExportedModel(folder.saved_model).load()
-    data = _data(exported, record, settings)
+    data = _data(exported, manifest, settings)
     assert data.evaluation is not None
     predictions = evaluate.kept_predictions(
         folder, settings, exported.step, data.evaluation.fingerprint, may_replace=True
     )
-    predictor = load_model(folder.path)
-    return KnownModel(record, settings, data, predictor, predictions, analyze(predictions, group))
+    return EvaluatedModel(
+        manifest=manifest,
+        settings=settings,
+        data=data,
+        predictor=load_model(folder.path),
+        predictions=predictions,
+        analysis=analyze(predictions, group),
+    )
 
 
-def _data(exported: ExportedModel, record: RunManifest, settings: Settings) -> run_data.Data:
-    """The evaluation set, with the training set where it can still be read."""
-    spec = evaluate.ExportedSpec(exported, record.schema)
-    training = settings.data.train_metadata or tuple(record.settings["train_metadata"])
+def _data(exported: ExportedModel, manifest: RunManifest, settings: Settings) -> run_data.Data:
+    """The evaluation set, and the training set where it can still be read."""
+    spec = evaluate.ExportedSpec(exported, manifest.schema)
+    training = settings.data.train_metadata or tuple(manifest.settings["train_metadata"])
     if training:
         both = settings.replace(train_metadata=training)
         try:
-            return run_data.read_data(make_context(spec, both), record.schema)
+            return run_data.read_data(make_context(spec, both), manifest.schema)
         except TficError as error:
-            log.warning("The training examples are left out: %s", error)
-    return run_data.read_data(make_context(spec, settings), record.schema, with_training=False)
+            log.warning("The training examples cannot be read: %s", error)
+    return run_data.read_data(make_context(spec, settings), manifest.schema, with_training=False)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.table import Table
@@ -121,7 +122,7 @@ def export_folder(
         with _replaced_folder(path) as new:
             file = os.path.join(new, kind.file_name)
             description = write_file(kind, exported, plan, file)
-            rows = _evenly_spaced(len(predictions), request.num_examples)
+            rows = evenly_spaced(len(predictions), request.num_examples)
             verification = verify_file(
                 load_file(kind, file),
                 _batches(evaluated, predictions.ids[rows], predictor, encoded=kind.takes_bytes),
@@ -167,10 +168,6 @@ def _table_of(examples: BatchSource | None) -> Table:
     return table
 
 
-def _evenly_spaced(num_rows: int, count: int) -> npt.NDArray[np.int64]:
-    return np.unique(np.linspace(0, num_rows - 1, min(count, num_rows)).astype(int))
-
-
 def _references(
     predictions: Predictions,
     chosen: npt.NDArray[np.int64],
@@ -182,7 +179,7 @@ def _references(
         output = rows.probabilities if label.has_classes else rows.predicted
         calibration = calibrations.get(label.name)
         calibrated = None if calibration is None else calibration.apply(output)
-        found[label.name] = Reference(output, rows.predicted, rows.truth, rows.known, calibrated)
+        found[label.name] = Reference(output, rows.predicted, rows.truth, rows.mask, calibrated)
     return found
 
 
@@ -201,7 +198,7 @@ def _batches(
 def _representative_images(data: run_data.Data, predictor: Predictor) -> Iterator[npt.NDArray[Any]]:
     """Preprocessed training images, [1, H, W, C] each, evenly over the set."""
     table = _table_of(data.train)
-    numbers = _evenly_spaced(table.num_examples, _NUM_REPRESENTATIVE)
+    numbers = evenly_spaced(table.num_examples, _NUM_REPRESENTATIVE)
     for images in _batches(table, numbers, predictor, encoded=False):
         for image in images:
             yield image[None]

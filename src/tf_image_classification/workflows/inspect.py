@@ -1,4 +1,4 @@
-"""``inspect``: one pass over the images of a source, and every finding about them.
+"""``tfic inspect``: one pass over the images of a source, and all findings.
 
 inspection = inspect("train.csv", "eval.csv")
 inspection.worst        # "error", "warning", "note" or ""
@@ -18,17 +18,17 @@ from tf_image_classification.dataset.readers.columns import typed_columns
 from tf_image_classification.dataset.readers.names import TRAIN as TRAIN_PART
 from tf_image_classification.dataset.readers.names import part_role
 from tf_image_classification.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from tf_image_classification.inspection.checks import Limits, run_checks
-from tf_image_classification.inspection.features import features_of, judge_features
+from tf_image_classification.inspection.checks import Limits, check_images
+from tf_image_classification.inspection.features import extract_features, feature_findings
 from tf_image_classification.inspection.findings import EVALUATION, TRAIN, Inspection, class_of
-from tf_image_classification.inspection.image_stats import Facts, look_at
+from tf_image_classification.inspection.image_stats import ImageStats, measure_image
 from tf_image_classification.inspection.label_columns import label_columns
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 from tf_image_classification.system.process_pool import process_pool
 
-_AT_ONCE = 32  # images that a process takes at a time
-_FEWEST_FOR_A_POOL = 256
+_CHUNK = 32  # images that a process takes at a time
+_MIN_FOR_POOL = 256
 
 
 def inspect(
@@ -45,28 +45,26 @@ def inspect(
     for_clean_csv: bool = False,
     on_images: Callable[[int, int], None] = lambda done, count: None,
 ) -> Inspection:
-    """Look at every image of a source, and of another one beside it.
+    """Findings on the images and labels of a source, and of its evaluation set.
 
     Args:
-        source: as ``tfic convert`` takes it; nothing of it is changed.
-        evaluation: a second source, for what must not be in both; where it is "" and the source has
-            parts of its own, these.
-        label: columns of classes, separated by commas; "": all that are found, see
-            ``label_columns``.
-        group: column whose values must not be in both sets, e.g. a person.
+        source: any source that ``tfic convert`` reads; it is not changed.
+        evaluation: source of the evaluation set; "": the evaluation split of ``source``, if it has
+            one.
+        label: columns of classes, separated by commas; "": those found by ``label_columns``.
+        group: column whose values must not occur in both sets, e.g. a person.
         limits: thresholds of the findings.
-        max_pixels: larger images are broken.
-        num_processes: 0: one a core.
-        backbone: network whose frozen features find outliers and likely wrong labels, or "".
-        weights: its weights: a file, or ``imagenet``.
-        for_clean_csv: whether ``write_clean_csv`` is to follow, for which each training image must
-            be a file of its own.
-        on_images: called with how many images were looked at, and how many there are.
+        max_pixels: larger images count as broken.
+        num_processes: 0: one per core.
+        backbone: name of a backbone whose features find outliers and likely label errors, or "".
+        weights: weights of the backbone: a file, or ``imagenet``.
+        for_clean_csv: check that each training image is a file, as ``write_clean_csv`` needs.
+        on_images: called with the number of images processed and their total.
 
     Raises:
         DataError: a source is missing, empty, malformed, or a model folder.
-        ConfigError: a number is too small, there is no such column, or a CSV could not name the
-            images.
+        ConfigError: a number is too small, a column does not exist, or a training image is not a
+            file and ``for_clean_csv`` is set.
     """
     for name, number, least in (
         ("processes", num_processes, 0),
@@ -74,7 +72,7 @@ def inspect(
     ):
         if number < least:
             raise ConfigError(f"--{name} is {number}, expected {least} or more.")
-    rows, left_out, labels, not_judged = _rows_of(source, "SOURCE", label, group)
+    rows, left_out, labels, skipped_columns = _rows_of(source, "SOURCE", label, group)
     sets = [TRAIN if part_role(row.split) in ("", TRAIN_PART) else EVALUATION for row in rows]
     if evaluation:
         others, also_left_out, _, _ = _rows_of(evaluation, "--eval", label, group)
@@ -82,57 +80,55 @@ def inspect(
         rows, left_out = [*rows, *others], [*left_out, *also_left_out]
     columns = {name for row in rows for name in row.columns}
     if group and group not in columns:
-        raise ConfigError(
-            f"--group_column {group}: no image has such a column. {did_you_mean(group, columns)}"
-        )
+        raise ConfigError(f"--group_column {group}: no such column. {did_you_mean(group, columns)}")
     if for_clean_csv:
         _check_files(rows, sets)
-    facts = []
-    for one in _looked_at(rows, max_pixels, num_processes):
-        facts.append(one)
-        on_images(len(facts), len(rows))
-    found = run_checks(
-        facts,
+    images = []
+    for image in _measured(rows, max_pixels, num_processes):
+        images.append(image)
+        on_images(len(images), len(rows))
+    found = check_images(
+        images,
         sets,
         labels=labels,
         group=group,
         limits=limits,
         left_out=left_out,
-        not_judged=not_judged,
+        skipped_columns=skipped_columns,
     )
     if backbone:
-        features = features_of(facts, backbone, weights, max_pixels=max_pixels)
-        found = found.with_findings(judge_features(found, features))
+        features = extract_features(images, backbone, weights, max_pixels=max_pixels)
+        found = found.with_findings(feature_findings(found, features))
     return found
 
 
 def _rows_of(
     source: str, option: str, label: str, group: str
 ) -> tuple[list[Row], list[LeftOut], list[str], dict[str, str]]:
-    """The images of a source, what is left out, columns of classes, and the others with reasons."""
+    """Images of a source, files left out, label columns, and skipped columns with reasons."""
     _refuse_model_folder(source, option)
     listing = find_examples([source], option=option)
-    labels, not_judged = label_columns(listing, label, group)
+    labels, skipped_columns = label_columns(listing, label, group)
     columns = typed_columns(listing, texts=labels)
     rows = dataclasses.replace(listing, columns=columns).rows()
-    return list(rows), list(listing.left_out), labels, not_judged
+    return list(rows), list(listing.left_out), labels, skipped_columns
 
 
 def _refuse_model_folder(source: str, option: str) -> None:
-    """A model folder holds folders too, and would be told to hold no images.
+    """Reject a model folder, which would be reported as a folder without images.
 
     Raises:
-        DataError: it is one.
+        DataError: the source is a model folder.
     """
     if not files.is_folder(source):
         return
     try:
-        record = ModelFolder(source).read_manifest()
+        manifest = ModelFolder(source).read_manifest()
     except CheckpointError:
         return
-    if record is None:
+    if manifest is None:
         return
-    trained_on = " ".join(map(str, record.settings.get("train_metadata") or ()))
+    trained_on = " ".join(map(str, manifest.settings.get("train_metadata") or ()))
     images = f" Its training images: tfic inspect {trained_on}." if trained_on else ""
     raise DataError(
         f"{option} {source} is a model folder (it holds run.json), not images.{images} "
@@ -140,36 +136,36 @@ def _refuse_model_folder(source: str, option: str) -> None:
     )
 
 
-def _check_files(rows: Sequence[Row | Facts], sets: Sequence[str]) -> None:
+def _check_files(rows: Sequence[Row | ImageStats], sets: Sequence[str]) -> None:
     for row, name in zip(rows, sets, strict=True):
         if name == TRAIN and (row.place is None or row.place.kind != "file"):
             raise ConfigError(
-                f"--write_csv names files of images, and {row.where or row.key} is none. Leave it "
-                "out, or inspect a folder or a CSV of images."
+                f"--write_csv needs image files; {row.where or row.key} is not a file. Remove "
+                "--write_csv, or inspect a folder or a CSV of images."
             )
 
 
-def _looked_at(rows: Sequence[Row], max_pixels: int, num_processes: int) -> Iterator[Facts]:
-    look = functools.partial(look_at, max_pixels=max_pixels)
+def _measured(rows: Sequence[Row], max_pixels: int, num_processes: int) -> Iterator[ImageStats]:
+    measure = functools.partial(measure_image, max_pixels=max_pixels)
     processes = num_processes or os.cpu_count() or 1
-    if processes == 1 or len(rows) < _FEWEST_FOR_A_POOL:
-        yield from map(look, rows)
+    if processes == 1 or len(rows) < _MIN_FOR_POOL:
+        yield from map(measure, rows)
         return
     with process_pool(processes) as pool:
-        yield from pool.map_in_order(look, rows, at_once=_AT_ONCE)
+        yield from pool.map_in_order(measure, rows, at_once=_CHUNK)
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:
-    """Findings and counts as plain values."""
-    facts = inspection.facts
+    """Findings and counts as JSON values."""
+    images = inspection.images
     return {
         "worst": inspection.worst,
-        "num_images": len(facts),
+        "num_images": len(images),
         "labels": {label: inspection.classes(label) for label in inspection.labels},
-        "columns_not_judged": dict(inspection.not_judged),
+        "columns_not_judged": dict(inspection.skipped_columns),
         "findings": [
             dataclasses.asdict(finding)
-            | {"members": [[facts[i].where for i in group] for group in finding.members]}
+            | {"members": [[images[i].where for i in group] for group in finding.members]}
             for finding in inspection.findings
         ],
         "left_out": [dataclasses.asdict(each) for each in inspection.left_out],
@@ -177,18 +173,18 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
 
 
 def write_clean_csv(path: str, inspection: Inspection) -> int:
-    """A CSV of the training images without those that errors are about; returns how many it has.
+    """Write a CSV of the training images without errors; returns their number.
 
-    Of broken files and of pictures under different labels none is kept; of those in both sets the
-    evaluation keeps its own.
+    Left out are broken images, images with conflicting labels, and images that are also in the
+    evaluation set.
 
     Raises:
-        ConfigError: a training image is no file of its own.
+        ConfigError: a training image is not a file.
     """
     import csv
     import io
 
-    _check_files(inspection.facts, inspection.sets)
+    _check_files(inspection.images, inspection.sets)
     out = {
         i
         for finding in inspection.findings
@@ -198,19 +194,20 @@ def write_clean_csv(path: str, inspection: Inspection) -> int:
     }
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = sorted({name for facts in inspection.facts for name in facts.columns})
+    columns = sorted({name for image in inspection.images for name in image.columns})
     labels = list(inspection.labels)
     others = [name for name in columns if name not in labels]
-    # The only label has the name that training and the old programs expect.
+    # A single label gets the column name that training and older programs expect.
     writer.writerow(["URIs", *(["labels"] if len(labels) == 1 else labels), *others])
     count = 0
-    for i, (facts, name) in enumerate(zip(inspection.facts, inspection.sets, strict=True)):
+    for i, (image, name) in enumerate(zip(inspection.images, inspection.sets, strict=True)):
         if i in out or name != TRAIN:
             continue
-        own = [class_of(facts, label) for label in labels]
-        image = facts.place.path  # type: ignore[union-attr]  # as _check_files has seen
-        uri = image if files.is_remote(image) else os.path.abspath(image)
-        writer.writerow([uri, *own, *(facts.columns.get(column, "") for column in others)])
+        own = [class_of(image, label) for label in labels]
+        uri = image.place.path  # type: ignore[union-attr]  # checked by _check_files
+        if not files.is_remote(uri):
+            uri = os.path.abspath(uri)
+        writer.writerow([uri, *own, *(image.columns.get(column, "") for column in others)])
         count += 1
     files.write_bytes(path, text.getvalue().encode())
     return count

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_image_classification.errors import ConfigError, DataError
-from tf_image_classification.evaluation.analysis import FEWEST_TO_CALIBRATE, Analysis
+from tf_image_classification.evaluation.analysis import MIN_TO_CALIBRATE, Analysis
 from tf_image_classification.evaluation.predictions import (
     Predictions,
     read_predictions,
@@ -108,11 +108,11 @@ def _stays(before: Mapping[str, Any]) -> str:
 def _uncalibrated(predictions: Predictions, analysis: Analysis) -> str:
     """Which labels have too few examples to be calibrated, or ""."""
     few = [
-        f"label {label.name} has {int(predictions.labels[label.name].known.sum())} known examples"
+        f"label {label.name} has {int(predictions.labels[label.name].mask.sum())} labelled examples"
         for label in predictions.schema
         if label.has_classes
         and (label.name not in analysis.labels or analysis.labels[label.name].calibrated is None)
     ]
     if not few:
         return ""
-    return f"{', '.join(few)}, too few to calibrate (at least {FEWEST_TO_CALIBRATE} in two halves)"
+    return f"{', '.join(few)}, too few to calibrate (at least {MIN_TO_CALIBRATE} in two halves)"

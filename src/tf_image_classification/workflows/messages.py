@@ -16,7 +16,7 @@ from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.export.verify import Verification
 from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
-from tf_image_classification.report.html import calibration_text
+from tf_image_classification.report.content import calibration_text
 from tf_image_classification.training.run import TrainingRun
 from tf_image_classification.workflows.setup import batch_norm
 from tf_image_classification.workflows.setup.build import Assembly
@@ -74,11 +74,11 @@ def _class_counts(of_set: BatchSource, label: Label) -> str:
     if of_set.table is None:
         return ""
     column = of_set.table.columns[label.name]
-    missing = int((~column.present).sum())
+    missing = int((~column.mask).sum())
     ending = f"; missing in {missing}" if missing else ""
     if not label.has_classes:
         return ending
-    known = column.values[column.present]
+    known = column.values[column.mask]
     counts = np.bincount(known, minlength=label.depth) if label.is_class else known.sum(axis=0)
     named = dict(zip(label.named_classes(), counts.astype(np.int64).tolist(), strict=True))
     absent = [name for name, count in named.items() if not count]

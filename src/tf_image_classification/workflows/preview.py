@@ -84,7 +84,7 @@ def _labels(schema: LabelSchema, table: Table, number: int) -> str:
     texts = []
     for label in schema:
         column = table.columns[label.name]
-        if not column.present[number]:
+        if not column.mask[number]:
             texts.append(f"no {label.name}")
         elif label.value_shape:
             has = column.values[number] > 0

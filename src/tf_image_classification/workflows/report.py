@@ -1,10 +1,10 @@
-"""``tfic report``: gathers what is known of a folder's model, its mistakes and its data."""
+"""``tfic report``: one HTML page about the exported model of a folder, and its model card."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,38 +12,43 @@ import tensorflow as tf
 
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.evaluation.analysis import OfOneLabel
+from tf_image_classification.evaluation.analysis import LabelAnalysis
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
 from tf_image_classification.evaluation.predictions import LabelPredictions
 from tf_image_classification.labels import SEPARATOR, Label
-from tf_image_classification.labels.schema import MULTILABEL, REGRESSION
+from tf_image_classification.labels.outputs import confidence_of
+from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.report.html import (
-    calibration_json,
-    curves,
-    interval_json,
-    model_card,
-    report_html,
+from tf_image_classification.pages.render import render
+from tf_image_classification.pages.tables import Table, count_cell, number_text
+from tf_image_classification.report import content
+from tf_image_classification.report.content import (
+    Example,
+    Gallery,
+    LabelContent,
+    Leakage,
+    Outcome,
+    Report,
 )
+from tf_image_classification.report.error_analysis import diagnose
 from tf_image_classification.run_manifest import versions
 from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
-from tf_image_classification.workflows.diagnose import (
-    NOT_COMPARED,
+from tf_image_classification.workflows.evaluated_model import EvaluatedModel, load_evaluated
+from tf_image_classification.workflows.model_measurements import (
     class_counts,
-    find_leaks,
-    measured_limits,
+    find_leakage,
+    measure_model,
 )
-from tf_image_classification.workflows.evaluated_model import KnownModel, know
 
 Array = npt.NDArray[Any]
 
-_MOST_PICTURES, _MOST_BYTES = 2_000, 12_000_000
-_MOST_HEATED, _MOST_IN_A_GALLERY = 200, 96
-_SHOWN_OF_A_CLASS = 10
-_SIDE = 112
-_AT_ONCE = 32
-_DIGITS = 4
+_MAX_EXAMPLES, _MAX_BYTES = 2_000, 12_000_000
+_MAX_HEATED, _MAX_IN_GALLERY = 200, 96
+_MAX_CLASSES_OF_MATRIX = 200
+_NUM_OF_EACH_CLASS = 10
+_SIDE = 112  # of an image, in pixels
+_BATCH_SIZE = 32
 
 
 def write_report(
@@ -56,251 +61,295 @@ def write_report(
     """Write the page and the model card; returns their paths.
 
     Args:
-        settings: ``model_dir``, and ``eval_metadata`` where other images are wanted.
-        group: as ``analysis.analyze`` takes it.
-        output: of the page; "": ``report.html`` in the folder, and the card beside it.
-        is_inspected: whether near duplicates between training and evaluation are looked for, among
-            at most 20,000 images.
+        settings: ``model_dir``, and ``eval_metadata`` to evaluate on other examples.
+        group: column whose examples are resampled together, see ``analysis.analyze``.
+        output: path of the page; "": ``report.html`` in the model folder. The card lies beside it.
+        is_inspected: whether training and evaluation images are compared to find leakage; at most
+            20,000 images.
 
     Raises:
-        TficError: there is no model or nothing to evaluate it on.
+        TficError: the folder has no exported model, or there are no evaluation examples.
     """
     folder = ModelFolder(settings.run.model_dir)
-    known = know(folder, settings, group)
-    leaks, num_leaked = find_leaks(known) if is_inspected else (NOT_COMPARED, None)
-    content = _content(folder, known, leaks, num_leaked)
+    model = load_evaluated(folder, settings, group)
+    leakage = find_leakage(model) if is_inspected else content.NOT_COMPARED
+    report = _report(folder, model, leakage)
     page = output or files.join(folder.path, "report.html")
     beside = page.rpartition("/")[0]
     if beside:
         files.make_folder(beside)
     card = files.join(beside, "model_card.md") if beside else "model_card.md"
-    files.write_bytes(page, report_html(content).encode())
-    files.write_bytes(card, model_card(content).encode())
+    files.write_bytes(page, render("report.html", report=report).encode())
+    files.write_bytes(card, render("model_card.md", report=report).encode())
     return page, card
 
 
-def _content(
-    folder: ModelFolder, known: KnownModel, leaks: Mapping[str, Any], num_leaked: int | None
-) -> dict[str, Any]:
-    labels = [
-        _label_content(label, known, num_leaked)
-        for label in known.record.schema
-        if label.name in known.analysis.labels
-    ]
-    chosen = _chosen(known, labels)
-    thumbs = _thumbs(known, chosen)
-    name = folder.path.rstrip("/").rpartition("/")[2]
-    values, origins = known.record.settings, known.record.origins
-    of_step = f"step {known.predictions.step}"
-    group = f", drawn by {known.analysis.group}" if known.analysis.group else ""
-    return {
-        "title": f"Report of {name}",
-        "lead": f"The exported model of {of_step} on {len(known.predictions)} examples{group}.",
-        "summary": [
-            ["model folder", folder.path],
-            ["spec", known.record.spec.rpartition("/")[2]],
-            ["training examples", str(known.record.num_train_examples or "unknown")],
-            ["evaluation", " ".join(known.settings.data.eval_metadata)],
-            ["labels", ", ".join(f"{one.name} ({one.describe()})" for one in known.record.schema)],
-            ["heat maps", _heat_text(known, thumbs)],
-            ["versions", ", ".join(f"{k} {v}" for k, v in versions().items())],
-        ],
-        "curves": curves(folder.evaluations()),
-        "labels": labels,
-        "uris": list(known.predictions.uris),
-        "thumbs": thumbs,
-        "has_heat": any("heat" in one for one in thumbs.values()),
-        "leaks": dict(leaks),
-        "counts": [_counts(label, known) for label in known.record.schema if label.has_classes],
-        "settings": [
-            [key, " ".join(map(str, value)) if isinstance(value, list) else str(value),
-             origins.get(key, "default")]
-            for key, value in sorted(values.items())
-        ],
-    }  # fmt: skip
-
-
-def _heat_text(known: KnownModel, thumbs: Mapping[int, Mapping[str, Any]]) -> str:
-    """Of how many pictures the page shows where the model looks, or why of none."""
-    count = sum("heat" in one for one in thumbs.values())
-    if count:
-        return f"Grad-CAM, of {count} pictures"
-    reason = known.predictor.no_heat_maps or "the exported model has no function for them"
-    return f"none: {reason}"
-
-
-def _label_content(label: Label, known: KnownModel, num_leaked: int | None) -> dict[str, Any]:
-    found = known.analysis.labels[label.name]
-    of_label = known.predictions.labels[label.name]
-    errors, candidates = _label_errors(label, of_label)
-    return {
-        "name": label.name,
-        "kind": label.kind,
-        "classes": list(label.named_classes()),
-        "score_name": found.score_name.replace("_", " "),
-        "score": interval_json(found.score),
-        "measures": [[n, interval_json(v)] for n, v in found.measures.overall.items()],
-        "per_class": _per_class(found),
-        "confusion": _matrix(found),
-        "calibration": calibration_json(found),
-        "rejecting": [list(row) for row in found.rejecting],
-        "slices": [
-            {"column": s.column, "value": s.value, "score": interval_json(s.score)}
-            for s in found.slices
-        ],
-        "limits": [
-            [limit.title, limit.state, limit.text]
-            for limit in measured_limits(label, known, errors, num_leaked)
-        ],
-        "examples": _examples(label, of_label),
-        "galleries": _galleries(label, of_label, errors, candidates),
+def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Report:
+    manifest, predictions = model.manifest, model.predictions
+    labels = [label for label in manifest.schema if label.name in model.analysis.labels]
+    errors = {label.name: _label_errors(label, predictions.labels[label.name]) for label in labels}
+    chosen = {
+        label.name: _gallery_rows(label, predictions.labels[label.name], *errors[label.name])
+        for label in labels
     }
+    examples = _examples(model, labels, _shown_rows(model, labels, chosen))
+    name = folder.path.rstrip("/").rpartition("/")[2]
+    group = f", resampled by {model.analysis.group}" if model.analysis.group else ""
+    shown = sorted(examples.values(), key=lambda example: example.is_right)
+    return Report(
+        title=f"Report of {name}",
+        lead=f"Exported model of step {predictions.step}, evaluated on {len(predictions)} "
+        f"examples{group}.",
+        step=predictions.step,
+        num_examples=len(predictions),
+        num_train_examples=f"{manifest.num_train_examples:,}"
+        if manifest.num_train_examples
+        else "unknown",
+        summary=[
+            ("model folder", folder.path),
+            ("spec", manifest.spec.rpartition("/")[2]),
+            ("evaluation set", " ".join(model.settings.data.eval_metadata)),
+            ("labels", ", ".join(f"{one.name} ({one.describe()})" for one in manifest.schema)),
+            ("class activation maps", _heat_text(model, shown)),
+            ("versions", ", ".join(f"{k} {v}" for k, v in versions().items())),
+        ],
+        curves=content.learning_curves(folder.evaluations()),
+        labels=[
+            _label_content(label, model, examples, chosen[label.name], errors[label.name][0],
+                           leakage.count)
+            for label in labels
+        ],
+        examples=shown,
+        examples_text=f"{len(shown)} of {len(predictions)} evaluation examples, errors first. "
+        "predictions.parquet in the model folder has all of them.",
+        leakage=leakage,
+        counts=[_counts_table(label, model) for label in manifest.schema if label.has_classes],
+        settings=Table(
+            "of the run",
+            ["setting", "value", "source"],
+            [
+                [key, " ".join(map(str, value)) if isinstance(value, list) else str(value),
+                 manifest.origins.get(key, "default")]
+                for key, value in sorted(manifest.settings.items())
+            ],
+        ),
+    )  # fmt: skip
 
 
-def _per_class(found: OfOneLabel) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "count": next((one.count for one in scores.values()), 0),
-            "scores": {key: interval_json(one) for key, one in scores.items()},
-        }
-        for name, scores in found.measures.of_classes.items()
-    ]
+def _heat_text(model: EvaluatedModel, examples: Sequence[Example]) -> str:
+    """For how many examples the page has a class activation map, or why it has none."""
+    count = sum(bool(example.heat) for example in examples)
+    if count:
+        return f"Grad-CAM for {count} examples"
+    return f"none: {model.predictor.no_heat_maps or 'the exported model has no function for them'}"
 
 
-def _matrix(found: OfOneLabel) -> list[list[int]] | None:
+def _label_content(
+    label: Label,
+    model: EvaluatedModel,
+    examples: Mapping[int, Example],
+    galleries: Sequence[_GalleryRows],
+    errors: LabelErrors | None,
+    num_leaked: int | None,
+) -> LabelContent:
+    found = model.analysis.labels[label.name]
+    of_label = model.predictions.labels[label.name]
+    matrix = _matrix(found)
+    known = of_label.mask
+    return LabelContent(
+        name=label.name,
+        classes=label.named_classes(),
+        score_name=found.score_name.replace("_", " "),
+        score=content.score_cell(found.score),
+        metrics=content.metrics_table(found),
+        per_class=content.per_class_table(found),
+        confusion=matrix,
+        confused_pairs=content.confused_pairs(of_label.truth[known], of_label.predicted[known])
+        if label.is_class and matrix is None
+        else (),
+        galleries=[
+            Gallery(one.key, one.title, one.text, [examples[i] for i in one.rows if i in examples])
+            for one in galleries
+        ],
+        calibration=content.calibration_content(found),
+        slices=content.slices_table(found),
+        findings=diagnose(measure_model(label, model, errors, num_leaked))
+        if label.is_class
+        else (),
+    )
+
+
+def _matrix(found: LabelAnalysis) -> list[list[int]] | None:
     confusion = found.measures.confusion
-    return None if confusion is None or len(confusion) > 200 else confusion.tolist()
-
-
-def _examples(label: Label, of_label: LabelPredictions) -> dict[str, list[Any]]:
-    """What the page needs of every example."""
-
-    def plain(values: Array) -> list[Any]:
-        if label.kind == MULTILABEL:
-            names = np.array(label.named_classes(), object)
-            return [SEPARATOR.join(names[row > 0]) for row in values]
-        return [
-            round(value, _DIGITS) if label.kind == REGRESSION else value
-            for value in values.tolist()
-        ]
-
-    truth = [
-        value if is_known else None
-        for value, is_known in zip(plain(of_label.truth), of_label.known, strict=True)
-    ]
-    confidence: list[float | None] = [None] * len(truth)
-    if label.has_classes:
-        confidence = np.round(_confidence(of_label), _DIGITS).tolist()
-    return {"truth": truth, "predicted": plain(of_label.predicted), "confidence": confidence}
-
-
-def _confidence(of_label: LabelPredictions) -> Array:
-    """Of the predicted class; of several classes that of the least sure decision."""
-    probabilities = of_label.probabilities.astype(np.float64)
-    if of_label.predicted.ndim == 2:
-        sure = np.where(of_label.predicted > 0, probabilities, 1 - probabilities)
-        return np.asarray(sure.min(axis=1))
-    return np.asarray(np.take_along_axis(probabilities, of_label.predicted[:, None], axis=1)[:, 0])
+    if confusion is None or len(confusion) > _MAX_CLASSES_OF_MATRIX:
+        return None
+    matrix: list[list[int]] = confusion.tolist()
+    return matrix
 
 
 def _label_errors(label: Label, of_label: LabelPredictions) -> tuple[LabelErrors | None, Array]:
-    """What is known of wrong labels, or None; and the rows of the candidates."""
+    """Likely wrong labels, None where they cannot be found; and the rows of the candidates."""
+    nothing = np.zeros(0, np.int64)
     if not label.is_class:
-        return None, np.zeros(0, np.int64)
-    rows = np.flatnonzero(of_label.known)
+        return None, nothing
+    rows = np.flatnonzero(of_label.mask)
     try:
         found = label_errors(of_label.truth[rows], of_label.probabilities[rows])
-    except ConfigError:
-        return None, np.zeros(0, np.int64)
+    except ConfigError:  # cleanlab is not installed
+        return None, nothing
     return found, rows[found.candidates]
 
 
-def _galleries(
+class _GalleryRows(NamedTuple):
+    key: str
+    title: str
+    text: str
+    rows: Sequence[int]
+
+
+def _gallery_rows(
     label: Label, of_label: LabelPredictions, errors: LabelErrors | None, candidates: Array
-) -> dict[str, dict[str, Any]]:
-    known = of_label.known
+) -> list[_GalleryRows]:
+    """The galleries of a label."""
+    known = of_label.mask
     if not label.has_classes:
-        wrong = np.where(known, np.abs(of_label.predicted - of_label.truth), -1.0)
-        worst = [int(i) for i in np.argsort(-wrong) if wrong[i] > 0]
-        return {"worst": _gallery("largest errors", "The values that are furthest off.", worst)}
-    mistakes = np.flatnonzero(known & ~of_label.is_right)
-    confidence = _confidence(of_label)
-    if label.kind == MULTILABEL:
-        order = mistakes[np.argsort(-confidence[mistakes])].tolist()
-        text = "Mistakes in any class, those first of which the model was surest."
-        return {"worst": _gallery("worst mistakes", text, order)}
-    of_truth = np.take_along_axis(of_label.probabilities, of_label.truth[:, None], axis=1)[:, 0]
-    worst = mistakes[np.argsort(of_truth[mistakes], kind="stable")].tolist()
-    surest = mistakes[np.argsort(-confidence[mistakes], kind="stable")].tolist()
-    found = {
-        "worst": _gallery(
-            "worst mistakes", "What the true class was least likely for, by the model.", worst
-        ),
-        "surest": _gallery(
-            "most confident mistakes", "Wrong, and sure of it: look here for new kinds.", surest
-        ),
-    }
+        error = np.where(known, np.abs(of_label.predicted - of_label.truth), -1.0)
+        worst = [int(i) for i in np.argsort(-error) if error[i] > 0]
+        found = [("worst", "Largest errors", "Largest absolute errors first.", worst)]
+    else:
+        wrong = np.flatnonzero(known & ~of_label.is_right)
+        confidence = confidence_of(of_label.predicted, of_label.probabilities)
+        surest = wrong[np.argsort(-confidence[wrong], kind="stable")].tolist()
+        if label.kind == MULTILABEL:
+            text = "Errors in any class, most confident first."
+            found = [("worst", "Worst errors", text, surest)]
+        else:
+            rows = np.arange(len(known))
+            of_truth = of_label.probabilities[rows, of_label.truth]
+            worst = wrong[np.argsort(of_truth[wrong], kind="stable")].tolist()
+            found = [
+                ("worst", "Worst errors", "Lowest probability of the actual class first.", worst),
+                (
+                    "surest",
+                    "Most confident errors",
+                    "Often mislabelled or unseen classes.",
+                    surest,
+                ),
+            ]
     if errors is not None:
-        found["errors"] = _gallery(
-            "candidates for wrong labels", errors.text(), candidates.tolist()
-        )
-    return found
+        found.append(("errors", "Possible label errors", errors.text(), candidates.tolist()))
+    return [_GalleryRows(*one[:3], one[3][:_MAX_IN_GALLERY]) for one in found]
 
 
-def _gallery(title: str, text: str, indices: Sequence[int]) -> dict[str, Any]:
-    return {"title": title, "text": text, "indices": list(indices[:_MOST_IN_A_GALLERY])}
-
-
-def _chosen(known: KnownModel, labels: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Rows whose pictures are shown: galleries, then mistakes, some of each class, then others."""
+def _shown_rows(
+    model: EvaluatedModel,
+    labels: Sequence[Label],
+    galleries: Mapping[str, Sequence[_GalleryRows]],
+) -> list[int]:
+    """Rows of the examples shown: galleries, then errors, some of each class, then others."""
     found: dict[int, None] = {}
-    for content in labels:
-        for gallery in content["galleries"].values():
-            found |= dict.fromkeys(gallery["indices"])
-    of_classes = [known.predictions.labels[one["name"]] for one in labels if one["classes"]]
-    for of_label in of_classes:
-        found |= dict.fromkeys(np.flatnonzero(of_label.known & ~of_label.is_right).tolist())
-    for of_label in of_classes:
+    for of_galleries in galleries.values():
+        for gallery in of_galleries:
+            found |= dict.fromkeys(gallery.rows)
+    with_classes = [model.predictions.labels[label.name] for label in labels if label.has_classes]
+    for of_label in with_classes:
+        found |= dict.fromkeys(np.flatnonzero(of_label.mask & ~of_label.is_right).tolist())
+    for of_label in with_classes:
         if of_label.truth.ndim == 1:
             for k in np.unique(of_label.truth):
-                mine = np.flatnonzero(of_label.known & (of_label.truth == k))
-                found |= dict.fromkeys(mine[:_SHOWN_OF_A_CLASS].tolist())
-    found |= dict.fromkeys(range(min(len(known.predictions), _MOST_PICTURES)))
-    return list(found)[:_MOST_PICTURES]
+                of_class = np.flatnonzero(of_label.mask & (of_label.truth == k))
+                found |= dict.fromkeys(of_class[:_NUM_OF_EACH_CLASS].tolist())
+    found |= dict.fromkeys(range(min(len(model.predictions), _MAX_EXAMPLES)))
+    return list(found)[:_MAX_EXAMPLES]
 
 
-def _thumbs(known: KnownModel, chosen: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Small pictures as the model sees them, and where it looks in the first of them."""
-    found: dict[int, dict[str, Any]] = {}
+def _examples(
+    model: EvaluatedModel, labels: Sequence[Label], rows: Sequence[int]
+) -> dict[int, Example]:
+    """The examples of some rows, the first ones with their images and class activation maps."""
+    outcomes = {
+        label.name: _outcomes(number, label, model.predictions.labels[label.name], rows)
+        for number, label in enumerate(labels)
+    }
+    found: dict[int, Example] = {}
     size = 0
-    for start in range(0, len(chosen), _AT_ONCE):
-        rows = list(chosen[start : start + _AT_ONCE])
-        numbers = tf.constant(known.predictions.ids[rows], tf.int64)
-        images = []
-        for data in known.evaluation.fetch(numbers).numpy().tolist():
-            images.append(known.predictor.prepare(data))
-        heat: dict[str, Any] = {}
-        if start < _MOST_HEATED:
-            heat = known.predictor.explain(tf.stack(images))
-        for i, row in enumerate(rows):
-            picture = seen_image(images[i].numpy(), side=_SIDE)
-            one: dict[str, Any] = {"image": base64.b64encode(picture).decode()}
-            if heat:
-                one["heat"] = {
-                    name: base64.b64encode(heat_png(maps[i])).decode()
-                    for name, maps in heat.items()
-                }
-            size += len(one["image"]) + sum(map(len, one.get("heat", {}).values()))
-            found[row] = one
-        if size > _MOST_BYTES:
-            break
+    for start in range(0, len(rows), _BATCH_SIZE):
+        batch = rows[start : start + _BATCH_SIZE]
+        images: list[str] = [""] * len(batch)
+        heat: list[dict[str, str]] = [{}] * len(batch)
+        if size <= _MAX_BYTES:
+            images, heat = _images(model, batch, is_heated=start < _MAX_HEATED)
+            size += sum(map(len, images)) + sum(len(one) for h in heat for one in h.values())
+        for i, row in enumerate(batch):
+            found[row] = Example(
+                uri=model.predictions.uris[row],
+                image=images[i],
+                heat=heat[i],
+                outcomes={name: of_label[start + i] for name, of_label in outcomes.items()},
+            )
     return found
 
 
-def _counts(label: Label, known: KnownModel) -> dict[str, Any]:
-    train = class_counts(label, known.train) or [None] * label.depth  # type: ignore[list-item]
-    evaluation = class_counts(label, known.evaluation)
-    assert evaluation is not None
-    rows = [list(row) for row in zip(label.named_classes(), train, evaluation, strict=True)]
-    return {"caption": f"examples by {label.name}", "rows": rows}
+def _images(
+    model: EvaluatedModel, rows: Sequence[int], *, is_heated: bool
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Small images as the model sees them, and class activation maps by label, as data URIs."""
+    ids = tf.constant(model.predictions.ids[list(rows)], tf.int64)
+    encoded = model.evaluation.fetch(ids).numpy().tolist()
+    images = [model.predictor.prepare(data) for data in encoded]
+    heat = model.predictor.explain(tf.stack(images)) if is_heated else {}
+    return (
+        [_data_uri("jpeg", seen_image(image.numpy(), side=_SIDE)) for image in images],
+        [
+            {name: _data_uri("png", heat_png(maps[i])) for name, maps in heat.items()}
+            for i in range(len(images))
+        ],
+    )
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _outcomes(
+    number: int, label: Label, of_label: LabelPredictions, rows: Sequence[int]
+) -> list[Outcome]:
+    """A label's values and predictions of some rows."""
+    some = of_label.rows(np.array(rows, np.int64))
+    actual, predicted = _texts(label, some.truth), _texts(label, some.predicted)
+    is_right, confidence = some.is_right, [""] * len(rows)
+    if label.has_classes:
+        confidence = [
+            f"{100 * value:.0f} %" for value in confidence_of(some.predicted, some.probabilities)
+        ]
+    return [
+        Outcome(
+            actual=actual[i] if some.mask[i] else "unknown",
+            predicted=predicted[i],
+            confidence=confidence[i],
+            is_right=bool(is_right[i]) if label.has_classes and some.mask[i] else None,
+            pair=f"{number}:{some.truth[i]},{some.predicted[i]}"
+            if label.is_class and some.mask[i]
+            else "",
+        )
+        for i in range(len(rows))
+    ]
+
+
+def _texts(label: Label, values: Array) -> list[str]:
+    names = np.array(label.named_classes(), object)
+    if label.kind == MULTILABEL:
+        return [SEPARATOR.join(names[row > 0]) or "none" for row in values]
+    if label.has_classes:
+        return list(names[values])
+    return [number_text(value) for value in values.tolist()]
+
+
+def _counts_table(label: Label, model: EvaluatedModel) -> Table:
+    train = [None] * label.depth if model.train is None else class_counts(label, model.train)
+    rows = zip(label.named_classes(), train, class_counts(label, model.evaluation), strict=True)
+    return Table(
+        f"Examples by {label.name}",
+        ["class", "training", "evaluation"],
+        [[name, count_cell(a), count_cell(b)] for name, a, b in rows],
+    )

@@ -37,8 +37,6 @@ from tf_image_classification.workflows.run import run
 if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
 
-SAMPLERS = ("tpe", "random", "grid")
-PRUNERS = ("none", "median", "hyperband")
 
 _FOLDER, _REASON, _SUPERSEDED = "folder", "reason", "superseded"
 

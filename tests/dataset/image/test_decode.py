@@ -195,6 +195,7 @@ def test_eager_tf_data_and_map_fn_give_the_same():
         np.testing.assert_array_equal(pair, [expected, expected])
 
 
+@pytest.mark.slow
 def test_an_exported_model_decodes_as_the_eager_call(tmp_path, traced_decode):
     module = tf.Module()
     module.decode = traced_decode
@@ -243,6 +244,7 @@ def test_a_gif_frame_too_large_is_refused_although_the_canvas_is_small():
     assert_refused(data, "65535 x 65535 = 4,294,836,225 pixels, more than max_image_pixels")
 
 
+@pytest.mark.slow
 def test_a_gif_of_countless_blocks_is_refused_and_not_walked_to_its_end():
     header, body = _gif_parts()
     rest = gif_frame(0, 0, WIDTH, HEIGHT, body) + b";"

@@ -56,7 +56,7 @@ SETS = {
 }
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "preproc"),
     [

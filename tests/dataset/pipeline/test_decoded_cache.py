@@ -61,7 +61,7 @@ def test_same_batches(tmp_path, fused):
     assert len(calls) == 2  # the first image, and the traced reading of all
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", ["none", "flip", "colour"])
 @pytest.mark.parametrize("keeps", [False, True])
 def test_input_and_device_together_make_the_image_of_its_index(tmp_path, augmentation, keeps):
@@ -72,7 +72,7 @@ def test_input_and_device_together_make_the_image_of_its_index(tmp_path, augment
     batch = next(iter(images.training_batches(COUNT)))
     seen = batch.images
     if images.on_device:
-        seen = images.on_device(batch.images, batch.draws)
+        seen = images.on_device(batch.images, batch.random_parameters)
         assert (seen.numpy() != batch.images.numpy()).any()
     for row, number in enumerate(batch.ids.numpy()):
         encoded = table.fetch(tf.constant([number]))[0]

@@ -24,15 +24,20 @@ def pipeline_of(spec, records, tmp_path):
     return run_data.read_data(make_context(spec, settings)).train
 
 
+def without_cache(pipeline):
+    reader = dataclasses.replace(pipeline.reader, cache=None)
+    return dataclasses.replace(pipeline, reader=reader)
+
+
 @pytest.mark.slow
 def test_stages_are_timed_for_ready_and_for_own_preprocessing(records, tmp_path):
     small = pipeline_of(tiny_runs.plain_spec(), records, tmp_path)
     assert list(input_wait.time_stages(small)) == ["preprocessing"]  # decoded once, and kept
-    own = input_wait.time_stages(dataclasses.replace(small, memory=None))
+    own = input_wait.time_stages(without_cache(small))
     assert list(own) == ["reading", "decoding", "preprocessing"]
     spec = BackboneSpec([Label("kind", depth=3)], BackboneSettings(backbone="mobilenet_v1_025"))
     ready = pipeline_of(spec, records, tmp_path)
-    fused = input_wait.time_stages(dataclasses.replace(ready, memory=None))
+    fused = input_wait.time_stages(without_cache(ready))
     assert list(fused) == ["reading", "decoding"]
     assert all(secs >= 0 for secs in (*own.values(), *fused.values()))
 

@@ -70,7 +70,7 @@ def test_a_column_of_a_set_without_columns_is_refused_in_a_whole_sentence(tmp_pa
     options = SourceOptions(option="eval_metadata", cache_dir=str(tmp_path))
     table = read_table([str(tmp_path)], schema, options).encode(schema)
     settings = make_settings({"eval_metadata": [str(tmp_path)], "slice_column": "light"})
-    data = SimpleNamespace(schema=schema, evaluation=SimpleNamespace(source=table))
+    data = SimpleNamespace(schema=schema, evaluation=SimpleNamespace(table=table))
     with pytest.raises(ConfigError, match=r"has no column 'light'\. There are none\.$"):
         watched_slices(settings, data)
 

@@ -61,7 +61,7 @@ def default_input_fn(
 
     def marked(batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         labels = {
-            name: masked(values, batch.present[name], markers[name])
+            name: masked(values, batch.mask[name], markers[name])
             for name, values in batch.labels.items()
         }
         return batch.images, labels
@@ -83,7 +83,7 @@ def default_input_fn(
 
 def _marker(label: Label, table: Table, patterns: Sequence[str]) -> float:
     """The number of a missing label in the batches of an ``input_fn``; 0 if none is missing."""
-    if table.columns[label.name].present.all():
+    if table.columns[label.name].mask.all():
         return 0.0
     marker = label.missing_number
     if marker is None or (label.has_classes and not marker.is_integer()):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.dataset.pipeline.decoded_cache import DecodedCache
 from tf_image_classification.dataset.pipeline.layout import BatchLayout
 from tf_image_classification.dataset.pipeline.sampler import (
@@ -83,7 +84,7 @@ class IndexedReader:
         if not self.balanced_by:
             return EpochSampler(self.table.num_examples, self.seed, self.shuffle)
         column = self.table.columns[self.balanced_by]
-        groups = np.where(column.present, column.values, -1)
+        groups = np.where(column.mask, column.values, -1)
         return BalancedSampler(groups, self.seed, self.shuffle)
 
     def cached_images(self) -> tf.Tensor | None:
@@ -95,7 +96,7 @@ class IndexedReader:
         table, sampler, cached = self.table, self.sampler, self.cached_images()
         with tf.device("CPU:0"):  # as tensors here; a graph with millions of constants is slow
             columns = {
-                name: (tf.constant(column.values), tf.constant(column.present))
+                name: (tf.constant(column.values), tf.constant(column.mask))
                 for name, column in table.columns.items()
             }
 
@@ -128,8 +129,7 @@ class IndexedReader:
 
     def sample_images(self, count: int) -> Iterator[tuple[int, bytes]]:
         """Number and encoded image of some examples, evenly over the table; runs eagerly."""
-        ends = np.linspace(0, self.table.num_examples - 1, min(count, self.table.num_examples))
-        numbers = np.unique(ends.astype(np.int64))
+        numbers = evenly_spaced(self.table.num_examples, count)
         for start in range(0, len(numbers), _AT_ONCE):
             some = numbers[start : start + _AT_ONCE]
             data = self.table.fetch(tf.constant(some)).numpy().tolist()

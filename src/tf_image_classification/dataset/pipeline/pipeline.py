@@ -171,9 +171,9 @@ class Pipeline:
             return Batch(
                 images=images,
                 labels={name: masked(value, mask[name], 0) for name, value in chunk.labels.items()},
-                present=mask,
+                mask=mask,
                 ids=tf.where(is_example, chunk.numbers, tf.constant(PADDING_ID, tf.int64)),
-                draws=parameters,
+                random_parameters=parameters,
             )
 
         chunks = reader.chunks(start, layout).map(batch_of, **PARALLEL)

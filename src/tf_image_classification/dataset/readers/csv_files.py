@@ -1,4 +1,4 @@
-"""CSV files: a row an image, with its path and its values in the other columns."""
+"""CSV files: one row per image, with its path and its values in the other columns."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def images_of_csv(path: str) -> Iterator[tuple[str, str, str]]:
 
 
 class _Found:
-    """The examples of several tables, gathered row by row."""
+    """Gathers the examples of tables row by row."""
 
     def __init__(self, columns: dict[str, None]) -> None:
         self._uris: list[str] = []

@@ -123,7 +123,7 @@ class ImagePaths:
 
 
 def _look_at_local(path: str) -> tuple[str, int]:
-    """What is wrong with a local file, or "", and its size in bytes."""
+    """The problem with a local file, or "", and its size in bytes."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):

@@ -153,11 +153,11 @@ def _delimiter(text: str, path: str) -> str:
         width = _usual_width(rows)
         if width < 2:
             continue
-        alike = [_stripped(row) for row in rows if len(row) == width]
+        regular = [_stripped(row) for row in rows if len(row) == width]
         scores[mark] = (
             _has_image_column(rows[0]),
-            bool(_image_places(alike)),
-            len(alike) / len(rows),
+            bool(_image_places(regular)),
+            len(regular) / len(rows),
         )
     return max(scores, key=lambda mark: scores[mark]) if scores else marks[0]
 
@@ -165,8 +165,8 @@ def _delimiter(text: str, path: str) -> str:
 def _usual_width(rows: Sequence[Sequence[str]]) -> int:
     """The number of cells of most rows; of the rows with labels, if most rows of a table lack one.
 
-    Lines of several cells are a table under a header that names the images, or if each begins with
-    the name of an image and ends in something else; in a list, the delimiter is part of a path.
+    Lines of two cells or more are a table if a header names the images, or if each begins with the
+    name of an image and ends in something else; in a list, the delimiter is part of a path.
     """
     counts = collections.Counter(map(len, rows))
     width = max(counts, key=lambda width: (counts[width], width > 1, -width), default=0)
@@ -180,7 +180,7 @@ def _usual_width(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _has_image_column(header: Sequence[str]) -> bool:
-    """Whether one of several cells is a usual name of the column of images."""
+    """Whether one of two cells or more is a usual name of the column of images."""
     return len(header) > 1 and any(_word(cell) in _IMAGE_COLUMNS for cell in header)
 
 
@@ -293,18 +293,18 @@ def _is_counted(cells: Sequence[str]) -> bool:
 
 
 def _without_header(path: str, rows: Sequence[tuple[int, list[str]]], width: int) -> CsvTable:
-    alike = [row for _, row in rows if len(row) == width]
+    regular = [row for _, row in rows if len(row) == width]
     places = list(range(width))
-    while len(places) > 2 and not any(row[places[-1]] for row in alike):
+    while len(places) > 2 and not any(row[places[-1]] for row in regular):
         places.pop()  # the empty column after a last delimiter
     num_cells = len(places)
-    images = _image_places(alike)
+    images = _image_places(regular)
     image = images[0] if images else 0
-    if len(places) > 2 and _is_counted([row[0] for row in alike]) and image:
+    if len(places) > 2 and _is_counted([row[0] for row in regular]) and image:
         places.remove(0)
     columns = {}
     for place in places:
-        cells = [row[place] for row in alike]
+        cells = [row[place] for row in regular]
         if place == image:
             continue
         if len(places) > 2 and all(
@@ -312,7 +312,7 @@ def _without_header(path: str, rows: Sequence[tuple[int, list[str]]], width: int
         ):
             columns["split"] = place
         elif LABEL in columns:
-            if _are_names(rows[0][1], alike):
+            if _are_names(rows[0][1], regular):
                 raise DataError(_without_images(path, rows[0][1]))
             raise DataError(
                 f"{path} line {rows[0][0]} has {len(rows[0][1])} cells, expected path,label: "

@@ -96,7 +96,7 @@ class Reader(Protocol):
     """Lists the examples of one kind of source; each module of a kind has one, called ``read``."""
 
     def __call__(self, source: Source, options: ReadOptions) -> Listing:
-        """The examples in a fixed order, and what is skipped, with reasons; decodes nothing.
+        """The examples in a fixed order, and skipped files and rows with reasons; decodes nothing.
 
         Raises:
             DataError: a file cannot be read as its kind; names it.

@@ -49,7 +49,7 @@ def is_image_name(name: str) -> bool:
 
 
 def foreign_format(name: str) -> str:
-    """The format of an image file that is not read, such as "HEIC", by its ending; else "".
+    """The format of an image file that is not read, e.g. "HEIC", by its ending; else "".
 
     Example:
         >>> foreign_format("IMG_0001.HEIC")

@@ -152,7 +152,7 @@ def _source_of_folders(path: str, folders: Sequence[str], beside: Sequence[str])
         evaluation = next(n for n in of_parts if names.part_role(n) != names.TRAIN)
         raise DataError(
             f"{path} holds {' and '.join(of_parts)}, parts of a data set, but also "
-            f"{', '.join(also[:3])}, so it may mean different things. Name what is meant, e.g. "
+            f"{', '.join(also[:3])}, so it may mean different things. Name the parts, e.g. "
             f"--train_metadata {train} --eval_metadata {files.join(path, evaluation)}."
         )
     inner = [_source_at(files.join(path, name)) for name in of_parts]

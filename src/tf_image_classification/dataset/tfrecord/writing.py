@@ -45,7 +45,7 @@ def write_shards(
         files.join(folder, f"{name}-{i:05d}-of-{num_shards:05d}.tfrecord.gz")
         for i in range(num_shards)
     ]
-    # Hidden names, so that no pattern such as train* finds what a killed process left behind.
+    # Hidden names, so that no pattern, e.g. train*, finds the unfinished files of a killed process.
     temporary = [
         files.join(folder, f".{name}-{i:05d}.{uuid.uuid4().hex}") for i in range(num_shards)
     ]

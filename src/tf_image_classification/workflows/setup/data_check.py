@@ -95,7 +95,7 @@ def _class_counts(data: Data, table: Table) -> dict[str, dict[str, int]]:
     found = {}
     for label in data.schema.class_labels:
         column = table.columns[label.name]
-        each = np.bincount(column.values[column.present], minlength=label.depth)
+        each = np.bincount(column.values[column.mask], minlength=label.depth)
         found[label.name] = dict(zip(label.named_classes(), each.tolist(), strict=True))
     return found
 

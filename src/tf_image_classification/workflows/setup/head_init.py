@@ -161,7 +161,7 @@ def _computed(
         is_example = batch.ids.numpy() >= 0
         row = {"features": traced(batch.images).numpy()}
         row |= {f"values:{name}": value.numpy() for name, value in batch.labels.items()}
-        row |= {f"present:{name}": value.numpy() for name, value in batch.present.items()}
+        row |= {f"present:{name}": value.numpy() for name, value in batch.mask.items()}
         for name, value in row.items():
             parts.setdefault(name, []).append(value[is_example])
     return {name: np.concatenate(values) for name, values in parts.items()}

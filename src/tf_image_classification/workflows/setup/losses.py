@@ -60,7 +60,7 @@ def balanced_weights(train: BatchSource, schema: LabelSchema) -> dict[str, npt.N
     weights = {}
     for label in schema.class_labels:
         column = train.table.columns[label.name]
-        counts = np.bincount(column.values[column.present], minlength=label.depth)
+        counts = np.bincount(column.values[column.mask], minlength=label.depth)
         num_present = max(1, int((counts > 0).sum()))
         weights[label.name] = (counts.sum() / (num_present * np.maximum(counts, 1))).astype("f4")
     return weights

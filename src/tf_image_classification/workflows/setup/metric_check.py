@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.batches import Batch
+from tf_image_classification.batches import Batch, evenly_spaced
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError
@@ -50,11 +50,11 @@ def check_metrics(context: RunContext, data: Data) -> tuple[str, ...]:
         return ()
     rows = _evaluated_rows(settings, table)
     slices = watched_slices(settings, data)
-    some = rows[np.unique(np.linspace(0, len(rows) - 1, _TRIED_FIRST).astype(int))]
+    some = rows[evenly_spaced(len(rows), _TRIED_FIRST)]
     unknown: set[str] | None = None
     for chosen, trial in ((some, "random"), (rows, "random"), (rows, "truth"), (rows, "nothing")):
         columns = {
-            name: (column.values[chosen], column.present[chosen])
+            name: (column.values[chosen], column.mask[chosen])
             for name, column in table.columns.items()
         }
         found = _worked_out(context, data.schema, (chosen, columns), trial, slices)
@@ -117,7 +117,7 @@ def _absent(schema: LabelSchema, table: Table, rows: Array) -> str:
 
 def _classes(label: Label, table: Table, rows: Array) -> Array:
     column = table.columns[label.name]
-    return np.unique(column.values[rows][column.present[rows]])
+    return np.unique(column.values[rows][column.mask[rows]])
 
 
 Rows = tuple[Array, dict[str, tuple[Array, Array]]]

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.workflows.setup import run_data
@@ -117,9 +118,9 @@ def _usual_side(data: run_data.Data) -> int | None:
     if pipeline is None or pipeline.table is None:
         return None
     table = pipeline.table
-    numbers = np.linspace(0, table.num_examples - 1, min(_LOOKED_AT, table.num_examples))
+    numbers = evenly_spaced(table.num_examples, _LOOKED_AT)
     sides = []
-    for encoded in table.fetch(tf.constant(numbers.astype(np.int64))):
+    for encoded in table.fetch(tf.constant(numbers)):
         with contextlib.suppress(
             tf.errors.InvalidArgumentError
         ):  # reported when the training reads it
