@@ -230,7 +230,7 @@ def test_resume_begins_an_output_that_is_not_there_and_refuses_one_without_its_r
     os.remove(tmp_path / "out.csv.json")
     assert predict(folder, "--output", output, "--resume") == 1
     assert "cannot be continued: " in capsys.readouterr().err
-    assert predict(folder, "--resume") == 1
+    assert predict(folder, "--resume") == 2
     assert "--resume continues a file" in capsys.readouterr().err
 
 
