@@ -26,7 +26,7 @@ WORK = {
     "serve": ("serving.predictor:load_model", "{dir} --port 0"),
     "tune": (
         "workflows.tune:_optuna",
-        "TRAINING --space {dir}/space.yml --trials 2 --study_dir {dir}",
+        "TRIAL --eval_metadata {dir}/train-* --space {dir}/space.yml --trials 2 --study_dir {dir}",
     ),
     "convert": ("workflows.convert:convert", "{dir} {dir}/out"),
     "inspect": ("workflows.inspect:inspect", "{dir}"),
