@@ -267,7 +267,7 @@ def test_dictionaries_of_2018_give_one_hot_rows_and_labels_give_numbers(tmp_path
 
 
 def test_rows_that_a_label_cannot_have_are_refused():
-    with pytest.raises(SpecError, match="one_hot_rows, which a several label does not have"):
+    with pytest.raises(SpecError, match="one_hot_rows, which a multilabel label does not have"):
         Label("tags", depth=3, kind="several", one_hot_rows=True)
 
 
