@@ -71,6 +71,17 @@ def test_a_clean_set_has_no_findings(clean):
     }
 
 
+def test_a_divided_set_is_compared_by_its_splits(clean):
+    whole = inspect(str(clean))
+    for evaluation in (str(clean), f"{clean}:eval", str(clean / "eval")):
+        found = inspect(str(clean), evaluation)
+        assert kinds(found) == {} and sorted(found.sets) == sorted(whole.sets)
+    copy = (clean / "train" / "bee" / "0.jpg").read_bytes()
+    (clean / "eval" / "bee" / "copy.jpg").write_bytes(copy)
+    [leak] = [f for f in inspect(str(clean), str(clean)).findings if f.kind == "leak"]
+    assert [len(group) for group in leak.members] == [2]
+
+
 def test_planted_faults_are_found_by_their_kind(clean):
     bee, other = clean / "train" / "bee", clean / "eval" / "ant"
     (bee / "cut.jpg").write_bytes(saved(picture(900))[:900])

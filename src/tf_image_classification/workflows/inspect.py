@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tf_image_classification.config import DEFAULT_MAX_PIXELS
-from tf_image_classification.dataset.readers import LeftOut, Row, find_examples
+from tf_image_classification.dataset.readers import LeftOut, Row, find_examples, for_role
 from tf_image_classification.dataset.readers.columns import typed_columns
+from tf_image_classification.dataset.readers.names import EVAL as EVAL_PART
 from tf_image_classification.dataset.readers.names import TRAIN as TRAIN_PART
 from tf_image_classification.dataset.readers.names import part_role
 from tf_image_classification.errors import CheckpointError, ConfigError, DataError, did_you_mean
@@ -48,7 +49,8 @@ def inspect(
     """Findings on the images and labels of a source, and of its evaluation set.
 
     Args:
-        source: any source that ``tfic convert`` reads; it is not changed.
+        source: any source that ``tfic convert`` reads; it is not changed. With ``evaluation``
+            only the training split of a divided source is inspected.
         evaluation: source of the evaluation set; "": the evaluation split of ``source``, if it has
             one.
         label: columns of classes, separated by commas; "": those found by ``label_columns``.
@@ -72,10 +74,11 @@ def inspect(
     ):
         if number < least:
             raise ConfigError(f"--{name} is {number}, expected {least} or more.")
-    rows, left_out, labels, skipped_columns = _rows_of(source, "SOURCE", label, group)
+    role = TRAIN_PART if evaluation else ""
+    rows, left_out, labels, skipped_columns = _rows_of(source, "SOURCE", role, label, group)
     sets = [TRAIN if part_role(row.split) in ("", TRAIN_PART) else EVALUATION for row in rows]
     if evaluation:
-        others, also_left_out, _, _ = _rows_of(evaluation, "--eval", label, group)
+        others, also_left_out, _, _ = _rows_of(evaluation, "--eval", EVAL_PART, label, group)
         sets = [TRAIN] * len(rows) + [EVALUATION] * len(others)
         rows, left_out = [*rows, *others], [*left_out, *also_left_out]
     columns = {name for row in rows for name in row.columns}
@@ -103,11 +106,16 @@ def inspect(
 
 
 def _rows_of(
-    source: str, option: str, label: str, group: str
+    source: str, option: str, role: str, label: str, group: str
 ) -> tuple[list[Row], list[LeftOut], list[str], dict[str, str]]:
-    """Images of a source, files left out, label columns, and skipped columns with reasons."""
+    """Images of a source, files left out, label columns, and skipped columns with reasons.
+
+    With a role, a divided source gives the split of that role.
+    """
     _refuse_model_folder(source, option)
     listing = find_examples([source], option=option)
+    if role:
+        listing = for_role(listing, role, f"{option} {source}")
     labels, skipped_columns = label_columns(listing, label, group)
     columns = typed_columns(listing, texts=labels)
     rows = dataclasses.replace(listing, columns=columns).rows()

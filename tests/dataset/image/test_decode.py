@@ -17,7 +17,7 @@ from tf_image_classification.dataset.image.decode import decode_image, decoder
 from tf_image_classification.dataset.image.diagnose import explain_bad_image, image_format
 
 LIMIT = 1_000_000
-AWKWARD = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "awkward_images"
+AWKWARD = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "awkward_images"
 WIDTH, HEIGHT = 45, 31
 
 
