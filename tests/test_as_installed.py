@@ -33,12 +33,12 @@ def with_a_constant_product():
 @pytest.mark.as_installed
 def test_graphs_are_optimized_and_intervals_have_all_their_draws():
     assert "AddV2" in with_a_constant_product() and "Mul" not in with_a_constant_product()
-    assert measures._NUM_DRAWS == 200
+    assert measures._NUM_RESAMPLES == 200
 
 
 def test_other_tests_have_neither():
     assert ("Mul" in with_a_constant_product()) != bool(os.environ.get("TFIC_ALL_TESTS"))
-    assert measures._NUM_DRAWS == 20
+    assert measures._NUM_RESAMPLES == 20
 
 
 @pytest.mark.as_installed

@@ -145,14 +145,13 @@ def test_flags_that_do_nothing_in_a_trial_are_refused_and_not_in_its_help(verb, 
 
 
 def test_a_trial_does_not_look_at_the_model_folder_of_another_run(tmp_path, monkeypatch, capsys):
-    from tf_image_classification.model_folder import ModelFolder
     from tf_image_classification.workflows import find_batch_size
 
     found = find_batch_size.BatchSizes({8: 1.0}, 8, 8)
-    records = []
+    manifests = []
 
-    def find(_, settings, __):
-        records.append(ModelFolder(settings.run.model_dir).read_manifest())
+    def find(context):
+        manifests.append(context.folder.read_manifest())
         return found
 
     monkeypatch.setattr(find_batch_size, "find_batch_size", find)
@@ -163,7 +162,7 @@ def test_a_trial_does_not_look_at_the_model_folder_of_another_run(tmp_path, monk
     (tmp_path / "models" / "run.json").write_text("the record of another run")
     line = "find-batch-size --backbone mobilenet_v2 --checkpoint_path none --train_metadata pets"
     assert main.main(line.split()) == 0
-    assert records == [None] and "--batch_size 8" in capsys.readouterr().out
+    assert manifests == [None] and "--batch_size 8" in capsys.readouterr().out
 
 
 def test_nobody_minds_a_reader_that_has_enough():

@@ -249,7 +249,7 @@ def through_every_door(source, folder):
         for found, label in zip(again, source.expected, strict=True):
             assert is_same_class(str(found), label)
     inspected = inspect(source.path, num_processes=1)
-    assert [facts.where for facts in inspected.facts] == [
+    assert [image.where for image in inspected.images] == [
         listing.locate(i) for i in range(len(listing))
     ]
     assert len(inspected.left_out) == len(listing.left_out)

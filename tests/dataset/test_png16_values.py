@@ -74,7 +74,7 @@ def test_the_range_of_measured_values_is_that_of_their_bits(values, expected):
 
 @pytest.mark.parametrize("text", ["", "4095", "0-", "9-9", "10-3", "0-65536", "0 - 255", "auto"])
 def test_what_is_no_range_is_refused_with_an_example(text):
-    with pytest.raises(ConfigError, match=r"png16_range is .*such as 0-4095"):
+    with pytest.raises(ConfigError, match=r"png16_range is .*e.g. 0-4095"):
         read_pixel_range(text)
     with pytest.raises(ConfigError, match="png16_range"):
         make_settings({"png16_range": text})

@@ -91,7 +91,7 @@ def test_a_form_is_inspected_and_converted(tmp_path, name):
     path = os.path.normpath(tmp_path / "source" / form.write(tmp_path / "source"))
     pictures = [number for number, _ in form.examples]
     listing = find_examples([path], option="SOURCE")
-    assert [facts.where for facts in inspect(path, num_processes=1).facts] == [
+    assert [image.where for image in inspect(path, num_processes=1).images] == [
         listing.locate(i) for i in range(len(listing))
     ]
     summary = convert(path, str(tmp_path / "out"), ConvertOptions(num_processes=1, shuffle=False))

@@ -34,7 +34,7 @@ def test_closed_streams_change_no_status_and_leave_no_traceback(closed, words, s
 def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path):
     """Otherwise what a library prints is written into the first file that is opened."""
     program = (
-        "import os; from tf_image_classification import streams; streams.prepare(); "
+        "import os; from tf_image_classification.system import streams; streams.prepare(); "
         f"f = open({str(tmp_path / 'data')!r}, 'wb'); os.write(1, b'log'); os.write(2, b'log'); "
         "print('text'); f.write(b'data'); f.close()"
     )

@@ -115,7 +115,9 @@ def test_the_first_evaluation_is_kept_however_small_and_says_so(run, capsys):
         pathlib.Path(run.model_dir, name).unlink()
     evaluate(None, given(run, write_records(run.folder, "few", count=6, seed=3)))
     printed = capsys.readouterr().out
-    assert "hold this evaluation of 6 examples. Not calibrated: label kind has 6 known" in printed
+    assert (
+        "hold this evaluation of 6 examples. Not calibrated: label kind has 6 labelled" in printed
+    )
     assert count_kept(run) == 6 and load_model(run.model_dir).calibrations == {}
 
 

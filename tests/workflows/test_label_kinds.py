@@ -203,7 +203,7 @@ def test_balanced_sampling_reaches_the_training_and_resumes(csv, tmp_path):
     [
         ({"balanced_sampling": "tags"}, "is no class label"),
         ({"balanced_sampling": "sides"}, "side"),
-        ({"balanced_sampling": "side", "class_weights": "balanced"}, "together twice"),
+        ({"balanced_sampling": "side", "class_weights": "balanced"}, "class imbalance twice"),
     ],
 )
 def test_balanced_sampling_of_what_has_no_classes_is_refused(csv, tmp_path, changes, message):

@@ -36,17 +36,17 @@ from tf_image_classification.workflows.setup import run_data
 PROGRAM = signal_program.__file__
 ROOT = "tf_image_classification"
 MOMENTS = {
-    "reading": f"{ROOT}.runs.reading:read_data",
-    "checking": f"{ROOT}.runs.opening:require_spec",
-    "building": f"{ROOT}.runs.assembly:build_model",
+    "reading": f"{ROOT}.workflows.setup.run_data:read_data",
+    "checking": f"{ROOT}.workflows.setup.validate:require_spec",
+    "building": f"{ROOT}.workflows.setup.build:build_model",
     "record": f"{ROOT}.model_folder:ModelFolder.write_manifest",
     "save": f"{ROOT}.checkpoints.store:_flush_to_disk",
     "tracing": f"{ROOT}.training.step:StepFunction.__call__",
     "step": f"{ROOT}.hooks.summaries:SummaryHook.after_step",
-    "evaluation": f"{ROOT}.runs.assembly:sum_batches",
+    "evaluation": f"{ROOT}.workflows.setup.evaluator:sum_batches",
     "last save": f"{ROOT}.hooks.checkpoints:CheckpointHook.end",
-    "export": f"{ROOT}.serving.export:heat_maps_of",
-    "moving the export": f"{ROOT}.serving.export:replace_folder",
+    "export": f"{ROOT}.export.saved_model:heat_maps_of",
+    "moving the export": f"{ROOT}.export.saved_model:replace_folder",
 }
 STEPS = 9
 """All moments come in one run of as many steps, also after it was resumed from a later one."""

@@ -168,7 +168,7 @@ def test_another_study_in_the_folder_is_refused(data, tmp_path):
         (
             (Parameter("model_dir", choices=("a",)),),
             {"eval_metadata": ("x",)},
-            "cannot be searched",
+            "no hyperparameter",
         ),
     ],
 )
