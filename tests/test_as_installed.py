@@ -41,6 +41,7 @@ def test_other_tests_have_neither():
     assert measures._NUM_RESAMPLES == 20
 
 
+@pytest.mark.slow
 @pytest.mark.as_installed
 def test_a_stopped_run_ends_with_the_same_bits_and_is_evaluated(tmp_path):
     records = tiny_runs.write_records(tmp_path)

@@ -287,7 +287,7 @@ def examples_of_a_training(listing, path, folder):
     return images, names[numbers].tolist()
 
 
-@pytest.mark.slow_after(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
 @given(given_rows=rows, data=st.data())
 @settings(deadline=None, max_examples=3)

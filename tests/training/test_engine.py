@@ -77,7 +77,7 @@ def test_two_devices_train_as_one(records, tmp_path, changes):
         assert largest_difference(two, one, beginning="average/") < 1e-5
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"strategy": "mirrored"}, {"gradient_accumulation_steps": 3}])
 def test_unevenly_missing_labels_weigh_the_same_in_any_split(unevenly_known, tmp_path, changes):
     spec = plain_spec(weights=(1.0, 0.3))

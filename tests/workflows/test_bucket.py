@@ -148,7 +148,7 @@ def test_what_passes_is_tried_again(gcs, tmp_path):
     assert newest(gcs, tmp_path / "model", "model").step == 2
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [401, 403])
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_denied_access_ends_the_run_at_once(gcs, tmp_path, code, method):

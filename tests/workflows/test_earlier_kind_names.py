@@ -25,6 +25,7 @@ def with_earlier_names(text):
     return text.replace('"is_multilabel"', '"is_several"')
 
 
+@pytest.mark.slow
 def test_an_earlier_folder_is_evaluated_resumed_and_reported(csv, tmp_path):
     model_dir = tmp_path / "model"
     tiny_runs.run(MixedSpec(), model_dir, csv, csv, train_steps=4, export_saved_model=True)

@@ -37,7 +37,7 @@ def pipeline(table, **changes):
     return tiny_sources.pipeline(table, **(fields | changes))
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True])
 def test_same_batches(tmp_path, fused):
     how = {"preproc": Preprocessing(is_training=True, augmentation="translate")} if fused else {}

@@ -120,7 +120,7 @@ def test_a_measured_range_is_stored_and_holds_when_the_run_goes_on(twelve_bits, 
         tiny_runs.run(TwoClasses(), twelve_bits / "m", *parts, train_steps=20, **options)
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [None, TwoClasses()])
 def test_evaluation_of_checkpoint_and_exported_model_use_the_stored_range(twelve_bits, spec):
     parts = str(twelve_bits / "train"), str(twelve_bits / "eval")
