@@ -16,11 +16,11 @@ from tf_image_classification.config import Settings
 def main(given: specs.SpecArguments, settings: Settings) -> int:
     """Try batch sizes; returns the exit status."""
     with specs.no_model_folder(settings) as trial:
-        spec, trial = specs.spec_and_settings(given.spec, trial)
+        spec, trial, sources = specs.spec_and_settings(given.spec, trial)
         from tf_image_classification.workflows import find_batch_size  # late: it needs TensorFlow
         from tf_image_classification.workflows.setup.context import make_context
 
-        found = find_batch_size.find_batch_size(make_context(spec, trial))
+        found = find_batch_size.find_batch_size(make_context(spec, trial, sources=sources))
     for size, speed in found.images_per_second.items():
         print(f"batch size {size:>5}: {speed:8.1f} images/s")
     print(f"--batch_size {found.suggestion} (largest tried: {found.largest})")

@@ -27,10 +27,10 @@ def main(given: Arguments, settings: Settings) -> int:
     """Try rates; returns the exit status."""
     check_output("output", given.output)
     with specs.no_model_folder(settings) as trial:
-        spec, trial = specs.spec_and_settings(given.spec, trial)
+        spec, trial, sources = specs.spec_and_settings(given.spec, trial)
         from tf_image_classification.workflows import find_learning_rate  # late: for TensorFlow
 
-        found = find_learning_rate.find_learning_rate(specs.settled(spec, trial))
+        found = find_learning_rate.find_learning_rate(specs.settled(spec, trial, sources))
         find_learning_rate.draw_learning_rates(found, given.output)
     print(f"tried {len(found.rates)} rates from {found.rates[0]:.2g} to {found.rates[-1]:.2g}")
     print(f"--learning_rate {found.suggestion:g}")

@@ -26,10 +26,12 @@ class Arguments(specs.SpecArguments):
 def main(given: Arguments, settings: Settings) -> int:
     """Write the sheet; returns the exit status."""
     check_output("output", given.output)
-    spec, settings = specs.spec_and_settings(given.spec, settings)
+    spec, settings, sources = specs.spec_and_settings(given.spec, settings)
     from tf_image_classification.workflows.preview import preview  # late: it needs TensorFlow
 
-    for row, name in enumerate(preview(specs.settled(spec, settings), given.output), start=1):
+    for row, name in enumerate(
+        preview(specs.settled(spec, settings, sources), given.output), start=1
+    ):
         print(f"row {row}: {name}")
     print(f"wrote {given.output}")
     return 0

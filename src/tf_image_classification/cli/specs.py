@@ -14,7 +14,7 @@ from tf_image_classification.workflows.setup.environment import prepare_tensorfl
 
 if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
-    from tf_image_classification.workflows.setup.context import RunContext
+    from tf_image_classification.workflows.setup.context import RunContext, Sources
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,10 @@ def load(reference: str, settings: Settings) -> EstimatorSpec:
     return load_spec(reference)
 
 
-def spec_and_settings(reference: str, settings: Settings) -> tuple[EstimatorSpec, Settings]:
-    """The named spec, or the backbone spec, with the settings of its run.
+def spec_and_settings(
+    reference: str, settings: Settings
+) -> tuple[EstimatorSpec, Settings, Sources]:
+    """The named spec, or the backbone spec, with the settings of its run and the sources found.
 
     Raises:
         UsageError: neither spec nor backbone is given, or both are.
@@ -62,21 +64,23 @@ def spec_and_settings(reference: str, settings: Settings) -> tuple[EstimatorSpec
         DataError: the labels of the backbone spec cannot be inferred from the data.
     """
     require_one(reference, bool(settings.backbone_spec.backbone))
-    if reference:
-        return load(reference, settings), settings
     prepare_tensorflow(settings)
     from tf_image_classification.workflows.setup import backbone_spec
+    from tf_image_classification.workflows.setup.context import Sources
 
+    sources = Sources()
+    if reference:
+        return load(reference, settings), settings, sources
     settings = backbone_spec.backbone_settings(settings)
-    return backbone_spec.make_backbone_spec(settings), settings
+    return backbone_spec.make_backbone_spec(settings, sources), settings, sources
 
 
-def settled(spec: EstimatorSpec, settings: Settings) -> RunContext:
+def settled(spec: EstimatorSpec, settings: Settings, sources: Sources) -> RunContext:
     """The run of a trial, with the choices of the recipe."""
     from tf_image_classification.workflows.setup import recipe  # late: it needs TensorFlow
     from tf_image_classification.workflows.setup.context import make_context
 
-    context, _ = recipe.settle(make_context(spec, settings))
+    context, _ = recipe.settle(make_context(spec, settings, sources=sources))
     return context
 
 

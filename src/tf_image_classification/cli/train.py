@@ -16,8 +16,8 @@ from tf_image_classification.config import Settings
 )
 def main(given: specs.SpecArguments, settings: Settings) -> int:
     """Train; returns the exit status."""
-    spec, settings = specs.spec_and_settings(given.spec, settings)
-    from tf_image_classification import train_estimator  # late: help is instant without it
+    spec, settings, sources = specs.spec_and_settings(given.spec, settings)
+    from tf_image_classification.workflows.run import run  # late: help is instant without it
 
-    train_estimator.train(spec, settings)
+    run(spec, settings, sources=sources)
     return 0

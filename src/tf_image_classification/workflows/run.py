@@ -22,15 +22,22 @@ if TYPE_CHECKING:
     from tf_image_classification.distributed.cluster_spec import Cluster
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.hooks import EvaluationHook
+    from tf_image_classification.workflows.setup.context import Sources
 
 
-def run(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any] = ()) -> TrainResult:
+def run(
+    spec: EstimatorSpec,
+    settings: Settings,
+    hooks: Sequence[Any] = (),
+    sources: Sources | None = None,
+) -> TrainResult:
     """Train, evaluate or plan, depending on the settings.
 
     Args:
         spec: the user's spec.
         settings: all settings.
         hooks: hooks and Keras callbacks of the program.
+        sources: sources that were found before, e.g. for the labels of a backbone spec.
 
     Raises:
         TficError: something is wrong; before the first step if it can be known then.
@@ -43,7 +50,7 @@ def run(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any] = ()) -> T
     if cluster is not None and cluster.is_evaluator:
         return _exit_early(settings) if settings.run.plan else _follow(spec, settings, cluster)
     if settings.run.plan:
-        return _plan(spec, settings)
+        return _plan(spec, settings, sources)
     with signals.resumable(
         "before the first step. Nothing was lost",
         again="Start the same command again to train.",
@@ -52,7 +59,7 @@ def run(spec: EstimatorSpec, settings: Settings, hooks: Sequence[Any] = ()) -> T
         from tf_image_classification.workflows.setup.context import make_context
         from tf_image_classification.workflows.train import train
 
-        return train(make_context(spec, settings, workers), hooks, _metric_file_hooks())
+        return train(make_context(spec, settings, workers, sources), hooks, _metric_file_hooks())
 
 
 def evaluate(
@@ -99,14 +106,14 @@ def is_evaluator_task() -> bool:
     return cluster is not None and cluster.is_evaluator
 
 
-def _plan(spec: EstimatorSpec, settings: Settings) -> TrainResult:
+def _plan(spec: EstimatorSpec, settings: Settings, sources: Sources | None) -> TrainResult:
     """Print what a training would do, its time and its memory."""
     workers = join(settings)
     from tf_image_classification.workflows import plan
     from tf_image_classification.workflows.setup import recipe
     from tf_image_classification.workflows.setup.context import make_context
 
-    context, _ = recipe.settle(make_context(spec, settings, workers))
+    context, _ = recipe.settle(make_context(spec, settings, workers, sources))
     text = plan.describe(context)
     if workers.is_writer:
         print(text)

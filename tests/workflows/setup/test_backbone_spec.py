@@ -23,7 +23,7 @@ from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.labels import Label
 from tf_image_classification.optim.param_groups import rate_factors
 from tf_image_classification.train_estimator import train
-from tf_image_classification.workflows.setup import backbone_spec, recipe
+from tf_image_classification.workflows.setup import backbone_spec, context, recipe, run_data
 from tf_image_classification.workflows.setup.context import make_context
 
 NETWORK, SIZE = "mobilenet_v1_025", 32
@@ -68,6 +68,22 @@ def run(pictures, model_dir, **changes):
     settings = settings_for(pictures, model_dir, **changes)
     result = train(backbone_spec.make_backbone_spec(settings), settings)
     return result, tiny_runs.last_checkpoint(model_dir)
+
+
+def test_each_source_is_found_once_in_a_run(pictures, tmp_path, monkeypatch):
+    found = []
+    find = context.find_examples
+    monkeypatch.setattr(
+        context,
+        "find_examples",
+        lambda patterns, **more: found.append(patterns) or find(patterns, **more),
+    )
+    settings, sources = settings_for(pictures, tmp_path, recipe="auto"), context.Sources()
+    spec = backbone_spec.make_backbone_spec(settings, sources)
+    settled, _ = recipe.settle(make_context(spec, settings, sources=sources))
+    data = run_data.read_data(settled)
+    assert data.train.num_examples == 36 and data.evaluation.num_examples == 15
+    assert sorted(map(tuple, found)) == sorted([(pictures["train"],), (pictures["eval"],)])
 
 
 def test_the_verb_trains_a_network_by_its_name(pictures, tmp_path, capsys):
@@ -410,8 +426,8 @@ def test_small_images_get_a_smaller_network_input_unless_it_is_given(pictures, t
     ):
         settings = backbone_spec.backbone_settings(make_settings(given | changes))
         spec = backbone_spec.make_backbone_spec(settings)
-        context, text = recipe.settle(make_context(spec, settings))
-        settled = context.settings
+        chosen, text = recipe.settle(make_context(spec, settings))
+        settled = chosen.settings
         assert settled.data.image_size == size and settled.origin("image_size") == origin
         assert ("images of 36 pixels" in text) == (origin == "recipe")
         assert settled.origin("recipe") == ("argument" if "recipe" in changes else "backbone")
