@@ -37,7 +37,7 @@ def test_the_root_of_a_divided_set_trains_on_one_part_and_evaluates_another(pets
     run(plain_spec(), tmp_path / "m", str(pets), train_steps=2, best_metric="accuracy",
         export_saved_model=True)  # fmt: skip
     printed = capsys.readouterr().out
-    assert "train_metadata: the part train of" in printed
+    assert "train_metadata: split train of" in printed
     assert f"--eval_metadata {pets}:test evaluates test" in printed
     assert "3 classes: ant 8, bee 8, cow 8" in printed
     assert "3 classes: ant 3, bee 3, cow 0; NO example of cow" in printed

@@ -26,7 +26,7 @@ class Sources:
         self._found: dict[tuple[object, ...], Listing] = {}
 
     def find(self, patterns: Sequence[str], option: str, settings: Settings) -> tuple[Listing, str]:
-        """The examples that patterns name, and a note on the part read of a divided source.
+        """The examples that patterns name, and a note on the split used of a divided source.
 
         Args:
             patterns: files, folders or patterns.
@@ -48,7 +48,7 @@ class Sources:
         chosen = for_role(whole, role, f"--{option} {source}")
         if len(whole.parts) < 2:
             return chosen, ""
-        note = f"{option}: the part {chosen.parts[0]} of {source}"
+        note = f"{option}: split {chosen.parts[0]} of {source}"
         others = [part for part in whole.parts if part not in chosen.parts]
         if option == "eval_metadata":
             unused = [part for part in others if part_role(part) == TEST]

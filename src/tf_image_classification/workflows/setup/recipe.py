@@ -148,23 +148,29 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
     epochs = float(round(min(20.0, max(3.0, 20 * math.sqrt(500 / n)))))
     steps = _steps(facts, batch, epochs)
     choices = [
-        Choice("batch_size", batch, "ten steps an epoch or more"),
+        Choice("batch_size", batch, "at least ten steps per epoch"),
         Choice(
-            "epochs", epochs, "20 up to 500 images, then falling with their root (AutoGluon: 20)"
+            "epochs",
+            epochs,
+            "20 up to 500 images, then decreasing with their square root (AutoGluon: 20)",
         ),
         Choice("optimizer", "adamw", "AutoGluon, LightlyTrain"),
         Choice(
-            "learning_rate", round(5e-4 * math.sqrt(batch / 32), 6), "grows with the batch's root"
+            "learning_rate",
+            round(5e-4 * math.sqrt(batch / 32), 6),
+            "scaled with the square root of the batch size",
         ),
         Choice("weight_decay", 1e-3, "AutoGluon"),
         Choice("learning_rate_decay_type", "cosine", "AutoGluon, big_vision"),
-        Choice("warmup_steps", steps // 10, "a tenth of the run (AutoGluon)"),
+        Choice("warmup_steps", steps // 10, "10 % of the run (AutoGluon)"),
         Choice("gradient_clip_norm", 1.0, "AutoGluon, big_vision"),
-        Choice("layer_decay", 0.9, "layers near the image change less (AutoGluon, fastai)"),
+        Choice("layer_decay", 0.9, "smaller updates in early layers (AutoGluon, fastai)"),
         *_averaging(steps),
     ]
     if facts.is_backbone_spec and facts.is_indexed:
-        choices.append(Choice("head_phase", True, "outputs first (fastai; arXiv 2202.10054)"))
+        choices.append(
+            Choice("head_phase", True, "head before backbone (fastai; arXiv 2202.10054)")
+        )
     if n < _SMALL:
         choices.append(Choice("freeze_batch_norm", True, "too few images for new statistics"))
     return choices + _of_classes(facts) + _of_backbones(facts)
@@ -175,16 +181,20 @@ def _from_scratch(facts: Facts) -> list[Choice]:
     epochs = 60.0 if n < 5_000 else 30.0 if n < 100_000 else 15.0
     steps = _steps(facts, batch, epochs)
     return [
-        Choice("batch_size", batch, "ten steps an epoch or more"),
-        Choice("epochs", epochs, "small sets need more passes"),
+        Choice("batch_size", batch, "at least ten steps per epoch"),
+        Choice("epochs", epochs, "small sets need more epochs"),
         Choice("optimizer", "adamw", "works without tuning"),
         Choice(
-            "learning_rate", round(1e-3 * math.sqrt(batch / 64), 6), "grows with the batch's root"
+            "learning_rate",
+            round(1e-3 * math.sqrt(batch / 64), 6),
+            "scaled with the square root of the batch size",
         ),
         Choice("learning_rate_decay_type", "one_cycle", "fastai, airbench"),
         Choice("gradient_clip_norm", 1.0, "big_vision"),
         *_averaging(steps),
-        Choice("batch_norm_momentum", _over_a_twentieth(steps, 0.99), "as the weights' average"),
+        Choice(
+            "batch_norm_momentum", _over_a_twentieth(steps, 0.99), "as for the averaged weights"
+        ),
         *_of_classes(facts),
         *_of_backbones(facts),
     ]
@@ -207,7 +217,7 @@ def _steps(facts: Facts, batch: int, chosen_epochs: float) -> int:
 
 def _averaging(steps: int) -> list[Choice]:
     decay = _over_a_twentieth(steps, 0.9999)
-    return [Choice("moving_average_decay", decay, "over a twentieth of the run (torchvision)")]
+    return [Choice("moving_average_decay", decay, "averages over 5 % of the run (torchvision)")]
 
 
 def _over_a_twentieth(steps: int, maximum: float) -> float:
@@ -224,9 +234,7 @@ def _of_classes(facts: Facts) -> list[Choice]:
 def _of_backbones(facts: Facts) -> list[Choice]:
     if not facts.is_backbone_spec:
         return []
-    choices = [
-        Choice("augmentation", "colour", "random parts, mirroring and colours (LightlyTrain)")
-    ]
+    choices = [Choice("augmentation", "colour", "random crop, flip and colour (LightlyTrain)")]
     if facts.image_side is not None and facts.image_side < _SMALL_SIDE:
         size = 128 if facts.has_warm_start else max(64, 32 * math.ceil(facts.image_side / 32))
         reason = f"images of {facts.image_side} pixels (BiT-HyperRule: 128 below 96)"
