@@ -30,8 +30,8 @@ from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.metrics import confusion
 from tf_image_classification.metrics.definitions import METRICS, metrics_of
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.workflows import report as report_workflow
 from tf_image_classification.workflows.export import export_folder
-from tf_image_classification.workflows.report import write_report
 from tf_image_classification.workflows.setup import default_hooks
 from workflows.test_label_kinds import MixedSpec
 
@@ -102,7 +102,7 @@ class Run:
     matrices: dict
     columns: dict
     card: str
-    page: dict
+    report: object
 
     def json(self, name):
         with open(f"{self.settings.run.model_dir}/{name}", encoding="utf-8") as stream:
@@ -142,13 +142,19 @@ def run(tmp_path_factory):
         trained, printed[:] = "\n".join(printed), []
         evaluate(None, settings.replace(output_cm_folder=str(folder / "cm")))
         evaluated = "\n".join(printed)
-    page, card = write_report(settings, is_inspected=False)
+    with capture.context() as patch:
+        made = report_workflow._report
+        contents = []
+        patch.setattr(
+            report_workflow, "_report", lambda *a: contents.append(made(*a)) or contents[-1]
+        )
+        page, card = report_workflow.write_report(settings, is_inspected=False)
     with open(page, encoding="utf-8") as stream:
-        data = json.loads(re.search(r'id="data">(.*?)</script>', stream.read(), re.DOTALL)[1])
+        assert contents[0].labels[0].score.text in stream.read()
     with open(card, encoding="utf-8") as stream:
         card = stream.read()
     columns = parquet.read_table(ModelFolder(settings.run.model_dir).predictions).to_pydict()
-    return Run(folder, settings, trained, evaluated, matrices, columns, card, data)
+    return Run(folder, settings, trained, evaluated, matrices, columns, card, contents[0])
 
 
 # --- what scikit-learn and numpy say ------------------------------------------------------------
@@ -368,8 +374,8 @@ def test_slices(run):
             chosen = light[known] == value
             assert of_light[value]["value"] == pytest.approx(values[chosen].mean())
             assert of_light[value]["count"] == chosen.sum()
-        [shown] = [one for one in run.page["labels"] if one["name"] == name]
-        assert [one["score"]["value"] for one in shown["slices"]] == [
+        [shown] = [one for one in run.report.labels if one.name == name]
+        assert [score.value for _, _, score in shown.slices.rows] == [
             one["score"]["value"] for one in slices
         ]
 
@@ -485,45 +491,45 @@ def test_calibration_and_choices(run):
 
 @pytest.mark.slow
 def test_the_page_and_the_card(run):
-    for shown in run.page["labels"]:
-        label, truth, predicted, p, known = references(run)[shown["name"]]
+    for shown in run.report.labels:
+        label, truth, predicted, p, known = references(run)[shown.name]
         expected = reference(label, truth, predicted, p)
-        assert [key for key, _ in shown["measures"]] == [m.name for m in metrics_of(label)]
+        names = [metric.name.replace("_", " ") for metric in metrics_of(label)]
+        assert [name for name, _ in shown.metrics.rows] == names
         section = run.card.split(f"## {label.name}\n")[1].split("\n## ")[0]
-        for key, one in shown["measures"]:
-            assert same(one["value"], expected[key]), (label.name, key)
-            written = re.search(rf"\| {key.replace('_', ' ')} \| (-?[\d.]+)", section)[1]
-            assert written == f"{expected[key]:.3f}"
-        for k, row in enumerate(shown["per_class"]):
-            assert row["count"] == _is(label, truth, k).sum()
-            assert all(same(one["value"], expected[key][k]) for key, one in row["scores"].items())
+        for metric, (name, cell) in zip(metrics_of(label), shown.metrics.rows, strict=True):
+            assert same(cell.value, expected[metric.name]), (label.name, name)
+            written = re.search(rf"\| {name} \| (-?[\d.]+)", section)[1]
+            assert written == f"{expected[metric.name]:.3f}"
+        keys = [title.replace(" ", "_") for title in shown.per_class.columns[2:]]
+        for k, (_, count, *scores) in enumerate(shown.per_class.rows):
+            assert count.value == _is(label, truth, k).sum()
+            for key, cell in zip(keys, scores, strict=True):
+                assert same(cell.value, expected[key][k])
         judged = run.json("judgement.json")["labels"][label.name]
-        assert shown["confusion"] == judged["measures"]["confusion"]
-        assert shown["rejecting"] == judged["rejecting"]
-        assert shown["score"]["value"] == pytest.approx(expected[judged["score_name"]])
+        assert shown.confusion == judged["measures"]["confusion"]
+        assert shown.score.value == pytest.approx(expected[judged["score_name"]])
         if label.is_class:
-            given = p[np.arange(len(p)), predicted]
-            confidence = np.array(shown["examples"]["confidence"])[known]
-            np.testing.assert_allclose(confidence, given, atol=6e-5)
-            mistakes = known[truth != predicted]
-            assert set(shown["galleries"]["worst"]["indices"]) <= set(mistakes.tolist())
-    [kind] = [one for one in run.page["labels"] if one["name"] == "kind"]
-    limits = {title: text for title, _, text in kind["limits"]}
+            wrong = {run.columns["uri"][i] for i in known[truth != predicted]}
+            worst = next(one for one in shown.galleries if one.key == "worst")
+            assert worst.examples and {example.uri for example in worst.examples} <= wrong
+    [kind] = [one for one in run.report.labels if one.name == "kind"]
+    findings = {finding.title.lower(): finding.text for finding in kind.findings}
     _, truth, predicted, *_ = references(run)["kind"]
     present = np.unique(truth)
     balanced = sk.recall_score(truth, predicted, labels=present, average="macro")
     chance = 1 / len(present)
-    assert f"{balanced:.3f} [" in limits["no better than chance"]
-    assert f"{chance:.3f} would be by guessing" in limits["no better than chance"]
+    assert f"{balanced:.3f} [" in findings["no better than chance"]
+    assert f"(chance level {chance:.3f})" in findings["no better than chance"]
     learned = np.genfromtxt(run.folder / "a.csv", str, delimiter=",", skip_header=1)
     known = learned[learned[:, 1] != ""]
     said = load_model(run.settings.run.model_dir).predict(
         [str(run.folder / n) for n in known[:, 0]]
     )
     right = np.mean([one.labels["kind"].name for one in said] == known[:, 1])
-    assert f"{right:.1%} of {len(known)} training examples are right" in limits["underfitting"]
-    counts = {one["caption"]: one["rows"] for one in run.page["counts"]}
-    of_kind = {row[0]: row[2] for row in counts["examples by kind"]}
+    assert f"{right:.1%} on {len(known)} sampled examples" in findings["underfitting"]
+    [counts] = [table for table in run.report.counts if "kind" in table.caption]
+    of_kind = {name: evaluated.value for name, _, evaluated in counts.rows}
     _, truth, *_ = references(run)["kind"]
     assert of_kind == {name: int((truth == k).sum()) for k, name in enumerate(KINDS)}
 
