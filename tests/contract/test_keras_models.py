@@ -166,7 +166,7 @@ def all_the_way(name, sets, folder, kill):
     page, _ = report.write_report(settings, is_inspected=False)
     with open(page, encoding="utf-8") as stream:
         text = stream.read()
-    assert (f"none: {case.no_heat}" if case.no_heat else "Grad-CAM, of 12 pictures") in text
+    assert (f"none: {case.no_heat}" if case.no_heat else "Grad-CAM for 12 examples") in text
     heat = load_model(str(folder / "straight")).explain
     spec = export_saved_model.image_spec(CaseSpec(name), settings_of(name))
     assert bool(case.no_heat) == (heat(tf.zeros([1, *spec.shape], spec.dtype)) == {})

@@ -110,7 +110,7 @@ def test_records_need_the_streaming_mode(service, tmp_path):
     ("changes", "message"),
     [
         ({"deterministic": True}, "Add --nodeterministic to accept that"),
-        ({"on_bad_image": "skip"}, "needs to know which example failed"),
+        ({"on_bad_image": "skip"}, "needs the index of the bad example"),
         ({"data_service": "host:1"}, "expected grpc://host:port"),
     ],
 )

@@ -211,7 +211,9 @@ def test_calibrated_outputs_are_compared_too(shipped_run, monkeypatch):
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 5.0])
 def test_files_calibrate_as_the_evaluation_does_however_sure_a_model_is(kind, temperature):
     schema = LabelSchema((Label("kind", depth=3, kind=kind, class_names=NAMES),))
-    calibration = Calibration(temperature, (0.5,) * 3, is_multilabel=kind == "several")
+    calibration = Calibration(
+        temperature, (0.5,) * 3, is_multilabel=kind in ("several", "multilabel")
+    )
     logits = np.random.default_rng(0).normal(0, 15, [300, 3]).astype(np.float32)
     plan = inference_module.ExportPlan(schema, {"kind": calibration}, {})
     outputs = inference_module.outputs_from(plan, {"kind": tf.constant(logits)})

@@ -112,7 +112,7 @@ def test_outputs_after_the_logits_of_an_int8_file_stay_float(settings, name):
     for label in LABELS[:-1]:
         probabilities = outputs[f"{label.name}_probabilities"]
         calibrated = outputs[f"{label.name}_calibrated"]
-        if label.kind == "several":
+        if label.kind == "multilabel":
             assert ((probabilities >= 0.5) == (calibrated >= 0.5)).all()
         else:
             np.testing.assert_array_equal(probabilities.argmax(1), calibrated.argmax(1))

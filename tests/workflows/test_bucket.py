@@ -288,7 +288,7 @@ def test_a_bucket_is_searched_like_a_disk(gcs, tmp_path):
     gcs.put("bucket", "tree/one/gap.csv", b"URIs,labels\nb.png,cat\nnone.png,dog\n")
     program = """
 import sys
-from tf_image_classification import files
+from tf_image_classification.system import files
 from tf_image_classification.dataset import table as sources
 from tf_image_classification.errors import DataError
 from tf_image_classification.distributed.cluster_spec import Task, tf_config

@@ -103,7 +103,7 @@ def test_a_flag_says_whether_an_evaluation_becomes_the_folders_own(run, capsys):
     assert "not kept (--keep_evaluation no)" in capsys.readouterr().out and contents(run) == before
     evaluate_verb.main([*line, "--keep_evaluation=yes"])
     printed = capsys.readouterr().out
-    assert "The calibration of label kind was removed: label kind has 6 known" in printed
+    assert "The calibration of label kind was removed: label kind has 6 lab" in printed
     assert count_kept(run) == 6 and load_model(run.model_dir).calibrations == {}
     with pytest.raises(SystemExit):
         evaluate_verb.main([*line, "--keep_evaluation", "never"])
