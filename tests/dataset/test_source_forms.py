@@ -138,7 +138,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_forms_in_a_bucket_have_the_same_fingerprints(tmp_path):
     local, remote = {}, {}
     with FakeGcs("bucket") as gcs:

@@ -63,7 +63,7 @@ def test_a_tiny_run(shipped_run):
     assert_one_answer(found, verifications)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_digits(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLE)
     from train_mnist import MnistSpec

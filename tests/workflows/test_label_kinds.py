@@ -113,7 +113,7 @@ def train(spec, model_dir, source, **changes):
     return tiny_runs.run(spec, model_dir, source, source, **{"train_steps": 4} | changes)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_records_and_a_csv_of_the_same_labels_train_to_the_same_bits(csv, tmp_path):
     from_csv = train(MixedSpec(), tmp_path / "csv", csv)
     for tags_as_text in (False, True):

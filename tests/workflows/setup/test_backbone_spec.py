@@ -157,7 +157,7 @@ def test_fitted_outputs_predict_before_the_first_step(pictures, tmp_path):
     assert not np.array_equal(start["model/logits/kernel"], plain.tensors["model/logits/kernel"])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_features_are_kept_for_the_range_of_values_that_they_were_made_with(pictures, tmp_path):
     def features(name, **changes):
         run(pictures, tmp_path / name, train_steps=1, **changes)
@@ -382,7 +382,7 @@ def test_the_recipe_leaves_out_what_does_not_go_with_what_is_given(given):
     assert settled.model.head_phase is is_indexed
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_of_the_recipe_can_be_made_longer(pictures, tmp_path):
     changes = {"batch_size": 6, "train_steps": None, "eval_every_steps": 12}
     run(pictures, tmp_path, epochs=2.0, **changes)
