@@ -120,7 +120,7 @@ def test_a_policy_that_a_model_fn_sets_is_refused():
     assert keras.config.dtype_policy().name == "float32"
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["environment", "file"])
 def test_another_backend_is_refused_before_keras_is_imported(how, tmp_path):
     home = tmp_path / "keras"

@@ -75,7 +75,7 @@ def are_equal(a, b):
     return all(np.array_equal(value, weights(b)[name]) for name, value in weights(a).items())
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -104,6 +104,7 @@ def test_a_setting_changes_the_trained_weights(records, baseline, tmp_path, chan
     assert not are_equal(baseline, changed)
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_bits(records, baseline, tmp_path):
     assert are_equal(
         baseline, run(plain_spec(), tmp_path / "model", records, records, train_steps=4)
@@ -350,6 +351,7 @@ def test_a_bad_image_ends_the_run_or_is_skipped_and_listed(pictures, tmp_path):
     assert evaluations(tmp_path / "skip")[-1]["num_examples"] == 8
 
 
+@pytest.mark.slow
 def test_an_image_with_too_many_pixels_is_bad(records, tmp_path):
     with pytest.raises(BadImageError, match="pixels"):
         run(plain_spec(), tmp_path / "model", records, train_steps=1, max_image_pixels=63)

@@ -46,7 +46,7 @@ def kernel(folder, step=None):
     return store.load(store.steps()[0] if step is None else step).tensors["model/logits/kernel"]
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "sources", "text", "strategy"),
     [

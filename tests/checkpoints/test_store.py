@@ -111,7 +111,7 @@ def ended(records, tmp_path_factory):
     return folder, last
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_one_falls_back_and_ends_with_the_same_bits(
     records, ended, tmp_path, damage, caplog

@@ -223,7 +223,7 @@ def test_old_dictionaries_and_labels_mean_the_same():
     assert schema.labels == (Label("class_id", depth=10), Label("age", depth=1, one_hot=False))
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entry", "shape"),
     [

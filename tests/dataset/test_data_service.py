@@ -61,7 +61,7 @@ def batches_of(settings):
     )
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["csv", "streaming"])
 def test_two_machines_make_every_batch_once(service, images, tmp_path, mode):
     if mode == "streaming":

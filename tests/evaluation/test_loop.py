@@ -359,6 +359,7 @@ def forward(folder, pixels):
     return logits, penalty
 
 
+@pytest.mark.slow
 def test_several_labels_with_weights_and_missing_values_train_and_evaluate(world):
     folder, _, (pixels, labels, known), result = world
     assert result.step == 4

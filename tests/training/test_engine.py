@@ -343,7 +343,7 @@ class Overflowing(TinySpec):
         return {"kind": 1e4 * tf.reduce_sum(logits["kind"], axis=1)}
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [{"gradient_clip_value": 1.0}, {"gradient_clip_norm": 1.0}, {}])
 def test_a_step_that_overflows_is_left_out_whatever_the_limit(records, tmp_path, limit):
     spec = Overflowing()

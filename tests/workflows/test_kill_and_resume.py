@@ -14,14 +14,14 @@ from tf_image_classification.checkpoints.store import CheckpointStore
 SERVER = kill_server.__file__
 
 
-@pytest.mark.parametrize(
-    "places", [["rename"], pytest.param(kill_server.ALL_PLACES, marks=pytest.mark.slow)]
-)
-def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path, places):
+@pytest.mark.slow
+def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path):
     tiny_runs.write_records(tmp_path)
     tiny_runs.write_records(tmp_path, "eval", count=16, seed=1)
     done = subprocess.run(
-        [sys.executable, SERVER, str(tmp_path), *places], capture_output=True, text=True
+        [sys.executable, SERVER, str(tmp_path), *kill_server.ALL_PLACES],
+        capture_output=True,
+        text=True,
     )
     print(done.stdout, done.stderr[-2000:])
     if done.returncode:

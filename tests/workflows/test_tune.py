@@ -212,6 +212,7 @@ def test_a_study_in_which_every_trial_fails_says_why(data, tmp_path):
     assert [trial["state"] for trial in trials_of(tmp_path)] == ["fail", "fail"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_any_name_holds_a_study_and_a_damaged_one_is_told(data, tmp_path):
     folder = tmp_path / "a study? 100% #1 ä"
     study = (tiny_runs.plain_spec(), settings(data, train_steps=2, eval_every_steps=2), RATES)

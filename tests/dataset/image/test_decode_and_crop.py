@@ -146,7 +146,7 @@ def test_parts_at_the_edges_and_of_one_pixel_can_be_read(kind):
         part_of(data, window, 1, MOST, False)
 
 
-@pytest.mark.slow_after(2)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("augmentation", CHANGES)
 def test_a_seed_decides_the_image(augmentation):
     data = photograph(120, 160)
