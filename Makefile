@@ -1,5 +1,5 @@
 # make demo    train the digits example in an environment of its own
-# make test    run the tests there, in five minutes on two cores
+# make test    run the tests there, in about six minutes on two cores
 # make check   lint, formatting and types
 # make docs    write the tables of flags and metrics into README.md and docs/evaluate.md
 

@@ -197,7 +197,7 @@ def test_a_bucket_that_fails_for_good_leaves_the_last_checkpoint(gcs, tmp_path):
     assert newest(gcs, tmp_path / "model", "model").step == 4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_checkpoint_that_the_bucket_refuses_is_not_taken_for_a_damaged_one(gcs, tmp_path):
     ended = run(gcs, arguments(tmp_path, "--plain", train_steps=8))
     assert ended.returncode == 0, ended.stderr

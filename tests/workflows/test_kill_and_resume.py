@@ -15,11 +15,16 @@ SERVER = kill_server.__file__
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize(
+    "places",
+    [["rename"], pytest.param(kill_server.ALL_PLACES, marks=pytest.mark.exhaustive)],
+    ids=["rename", "all"],
+)
+def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path, places):
     tiny_runs.write_records(tmp_path)
     tiny_runs.write_records(tmp_path, "eval", count=16, seed=1)
     done = subprocess.run(
-        [sys.executable, SERVER, str(tmp_path), *kill_server.ALL_PLACES],
+        [sys.executable, SERVER, str(tmp_path), *places],
         capture_output=True,
         text=True,
     )

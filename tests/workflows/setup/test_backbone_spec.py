@@ -130,7 +130,7 @@ def test_a_folder_and_a_checkpoint_are_enough(pictures, tmp_path, capsys, monkey
     assert keras.saving.load_model(path, compile=False).output_shape == (None, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_goes_on_ends_with_the_same_bits(pictures, tmp_path):
     fixed = {"learning_rate_decay_type": "fixed", "warmup_steps": 0}
     _, straight = run(pictures, tmp_path / "straight", **fixed)
@@ -209,7 +209,7 @@ def test_factors_fall_from_the_outputs_to_the_image():
     assert set(rate_factors(model, model.trainable_variables, 1.0)) == {1.0}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
     names = ("conv1_bn/moving_mean", "conv1_bn/gamma")
     for freeze in (True, False):
