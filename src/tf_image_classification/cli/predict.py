@@ -7,6 +7,7 @@ import os
 
 from tf_image_classification.cli.verb import check_output, verb
 from tf_image_classification.config import Settings, declare
+from tf_image_classification.config.parser import is_model_folder
 from tf_image_classification.errors import ConfigError, UsageError
 from tf_image_classification.system import files, streams
 from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
@@ -62,8 +63,8 @@ def main(given: Arguments, settings: Settings) -> int:
 def _check(given: Arguments, model_dir: str) -> None:
     """Reject a command line that cannot work, before TensorFlow is imported."""
     output = given.output
-    if not _is_model_folder(model_dir):
-        folder = next(filter(_is_model_folder, given.paths), "")
+    if not is_model_folder(model_dir):
+        folder = next(filter(is_model_folder, given.paths), "")
         if folder:
             raise UsageError(
                 f"{folder} is the model folder. Write it first: tfic predict {folder} "
@@ -85,8 +86,4 @@ def _check(given: Arguments, model_dir: str) -> None:
             raise UsageError(f"--output {output} is one of the inputs. Choose another name.")
         check_output("output", output)
     if "-" in given.paths and streams.was_closed("stdin"):
-        raise ConfigError("Standard input is closed, so - names no images. Pipe a path a line.")
-
-
-def _is_model_folder(path: str) -> bool:
-    return not files.is_remote(path) and os.path.isfile(os.path.join(path, "run.json"))
+        raise ConfigError("Standard input is closed, so - names no images. Pipe one path per line.")

@@ -256,7 +256,7 @@ class _Reader:
             if not is_list or flag in (*self.positions, self.rest):
                 continue
             is_wanted = self.options[name].is_required
-            if is_wanted or (name == "model_dir" and _is_model_folder(word)):
+            if is_wanted or (name == "model_dir" and is_model_folder(word)):
                 pairs[i] = (name, word)
                 return
 
@@ -281,7 +281,7 @@ class _Reader:
                 word.endswith(_WEIGHTS),
                 f"For weights write --checkpoint_path {word}.",
             ),
-            ("model_dir", _is_model_folder(word), f"For a model folder write --model_dir {word}."),
+            ("model_dir", is_model_folder(word), f"For a model folder write --model_dir {word}."),
         )
         for option, fits, advice in kinds:
             if fits and option in {*self.names} - {*self.positions}:
@@ -292,5 +292,6 @@ class _Reader:
 _SPEC = r"[\w./\\-]+:[A-Za-z_]\w*"
 
 
-def _is_model_folder(path: str) -> bool:
+def is_model_folder(path: str) -> bool:
+    """Whether a local path is a model folder; used before TensorFlow is imported."""
     return "://" not in path and os.path.isfile(os.path.join(path, "run.json"))
