@@ -41,13 +41,15 @@ class Batch(NamedTuple):
 
 def outputs_of(model: Callable[..., Any], images: tf.Tensor, *, training: bool) -> Any:
     """A model's outputs for images [B, H, W, C], for any name of its input."""
+    from tf_image_classification.system.autograph import converted  # late: TensorFlow
+
     try:
         structure = model.input  # type: ignore[attr-defined]
     except (AttributeError, ValueError):  # a class of its own, or a Sequential
         structure = None
     if isinstance(structure, Mapping) and len(structure) == 1:
-        return model(dict.fromkeys(structure, images), training=training)
-    return model(images, training=training)
+        images = dict.fromkeys(structure, images)
+    return converted(model)(images, training=training)
 
 
 def evenly_spaced(count: int, most: int) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_image_classification.dataset.image.decode import decode_png16, is_png16
 from tf_image_classification.dataset.pipeline.protocols import ExampleReader
 from tf_image_classification.dataset.table import Table
+from tf_image_classification.system.autograph import unconverted
 
 _AT_ONCE = 8
 
@@ -42,7 +43,8 @@ def values_of_table(table: Table, *, max_pixels: int) -> Png16Values | None:
     numbers = tf.data.Dataset.range(table.num_examples).batch(_AT_ONCE)
     images = numbers.map(lambda some: (some, table.fetch(some)), num_parallel_calls=parallel)
     ends = images.unbatch().map(
-        lambda number, data: (number, _ends(data, max_pixels)), num_parallel_calls=tf.data.AUTOTUNE
+        unconverted(lambda number, data: (number, _ends(data, max_pixels))),
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
     rows = ends.ignore_errors().as_numpy_iterator()
     return _merged((int(number), *row.tolist()) for number, row in rows)
@@ -50,7 +52,7 @@ def values_of_table(table: Table, *, max_pixels: int) -> Png16Values | None:
 
 def values_of_some(reader: ExampleReader, count: int, *, max_pixels: int) -> Png16Values | None:
     """The values of the 16-bit PNGs among some images of a source; None without one."""
-    decode = tf.function(lambda data: _ends(data, max_pixels))
+    decode = tf.function(unconverted(lambda data: _ends(data, max_pixels)))
 
     def rows() -> Iterator[tuple[int, ...]]:
         for number, data in reader.sample_images(count):

@@ -22,6 +22,7 @@ from tf_image_classification.distributed.cluster_spec import Cluster, Task
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.rendezvous import wait_for_workers
 from tf_image_classification.errors import ConfigError, RunMismatchError, WorkerLostError
+from tf_image_classification.system.autograph import unconverted
 
 _TASK = re.compile(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)")
 _LOST = (
@@ -95,7 +96,7 @@ class Workers:
             mine = tf.where(is_first, rows, tf.zeros_like(rows))
             return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
 
-        return tf.function(lambda rows: self.strategy.run(replica, args=(rows,)))
+        return tf.function(unconverted(lambda rows: self.strategy.run(replica, args=(rows,))))
 
     def wait_for_all(self) -> None:
         """Return when every worker has called it.

@@ -185,7 +185,9 @@ def own_losses(
     logits: Mapping[str, tf.Tensor],
 ) -> Mapping[str, tf.Tensor] | None:
     """The result of a spec's ``losses`` for labels as class numbers."""
-    return spec.losses(_in_form_of_spec(schema, labels), logits)
+    from tf_image_classification.system.autograph import converted  # late: TensorFlow
+
+    return converted(spec.losses)(_in_form_of_spec(schema, labels), logits)
 
 
 def _in_form_of_spec(schema: LabelSchema, labels: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

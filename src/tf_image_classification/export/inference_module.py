@@ -26,6 +26,7 @@ from tf_image_classification.labels.outputs import (
     logits_key,
     probabilities_key,
 )
+from tf_image_classification.system.autograph import unconverted
 
 NONE, DYNAMIC, INT8, FLOAT16 = QUANTIZATIONS = ("none", "dynamic", "int8", "float16")
 
@@ -111,13 +112,13 @@ class InferenceModule(tf.Module):
         self.description = tf.constant(json.dumps(plan.description))
         shape, dtype = exported.image_spec.shape, exported.image_spec.dtype
         self.classify = tf.function(
-            lambda images: outputs_from(plan, exported.forward(images, False)),
+            unconverted(lambda images: outputs_from(plan, exported.forward(images, False))),
             input_signature=[tf.TensorSpec([None, *shape], dtype, "images")],
         )
         self.classify_one = None
         if exported.is_traced_for_one:
             self.classify_one = tf.function(
-                lambda images: outputs_from(plan, exported.forward_one(images)),
+                unconverted(lambda images: outputs_from(plan, exported.forward_one(images))),
                 input_signature=[tf.TensorSpec([1, *shape], dtype, "images")],
             )
 
@@ -127,5 +128,5 @@ class InferenceModule(tf.Module):
             return _with_calibrated(plan, predictions) | {k: predictions[k] for k in names}
 
         encoded = tf.TensorSpec([None], tf.string, "image_bytes")
-        self.serve = tf.function(serve, input_signature=[encoded])
+        self.serve = tf.function(unconverted(serve), input_signature=[encoded])
         self.describe = tf.function(lambda: self.description, input_signature=[])

@@ -28,6 +28,7 @@ from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.labels.outputs import class_names_key
 from tf_image_classification.system import files, signals
+from tf_image_classification.system.autograph import unconverted
 
 log = logging.getLogger("tf_image_classification")
 
@@ -93,7 +94,7 @@ def _archive(
     schema, image_spec = servable.schema, servable.image_spec
     images_spec = tf.TensorSpec([None, *image_spec.shape], image_spec.dtype, "images")
     classify = tf.function(
-        lambda images: servable.forward(images, False), input_signature=[images_spec]
+        unconverted(lambda images: servable.forward(images, False)), input_signature=[images_spec]
     )
 
     def serve(image_bytes: tf.Tensor) -> dict[str, Any]:
@@ -118,15 +119,17 @@ def _archive(
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serve", serve, [tf.TensorSpec([None], tf.string, "image_bytes")])
+    archive.add_endpoint(
+        "serve", unconverted(serve), [tf.TensorSpec([None], tf.string, "image_bytes")]
+    )
     image = tf.TensorSpec([None, None, 3], tf.uint8, "image")
-    archive.add_endpoint("preprocess", servable.preprocess, [image])
+    archive.add_endpoint("preprocess", unconverted(servable.preprocess), [image])
     graph = classify.get_concrete_function().graph.as_graph_def()
     archive.add_endpoint("classify", classify)
     if any(node.op == _RECURRENT for node in graph.node):
         one = tf.TensorSpec([1, *image_spec.shape], image_spec.dtype, "images")
         archive.add_endpoint("classify_one", lambda images: servable.forward(images, False), [one])
-    explain = tf.function(heat_maps_of(model, schema), input_signature=[images_spec])
+    explain = tf.function(unconverted(heat_maps_of(model, schema)), input_signature=[images_spec])
     try:
         explain.get_concrete_function()
     except Exception as error:  # of any layer's gradient: the model is exported without heat maps

@@ -28,6 +28,7 @@ from tf_image_classification.inspection.findings import (
     class_of,
 )
 from tf_image_classification.inspection.image_stats import ImageStats, decode_measured
+from tf_image_classification.system.autograph import unconverted
 
 _FOLDS = 5
 _BATCH_SIZE = 32
@@ -69,7 +70,9 @@ def extract_features(
     else:
         warm_start(model, weights)
     prepare = Preprocessing(is_training=False)
-    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    forward = tf.function(
+        unconverted(lambda images: model(images, training=False)), reduce_retracing=True
+    )
     found: npt.NDArray[np.float32] = np.zeros([len(images), model.output_shape[-1]], np.float32)
     usable = [i for i, each in enumerate(images) if not each.problem and each.place is not None]
     for start in range(0, len(usable), _BATCH_SIZE):

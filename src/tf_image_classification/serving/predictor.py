@@ -45,6 +45,7 @@ from tf_image_classification.serving.label_predictions import (
     label_predictions,
 )
 from tf_image_classification.system import files
+from tf_image_classification.system.autograph import unconverted
 
 Image = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8]
 """A path, local or gs://; an encoded image; or pixels, uint8 [h, w, 3] or [h, w]."""
@@ -119,11 +120,11 @@ class Predictor:
         self._exported = exported
         decode = decoder(max_pixels, png16_range)
         self._prepare_bytes = tf.function(
-            lambda data: exported.preproc(decode(data), 0, 0),
+            unconverted(lambda data: exported.preproc(decode(data), 0, 0)),
             input_signature=[tf.TensorSpec([], tf.string)],
         )
         self._prepare_pixels = tf.function(
-            lambda image: exported.preproc(image, 0, 0),
+            unconverted(lambda image: exported.preproc(image, 0, 0)),
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
         )
 

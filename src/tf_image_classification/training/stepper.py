@@ -12,6 +12,7 @@ from tf_image_classification.batches import Batch
 from tf_image_classification.distributed.consensus import Votes
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import NonFiniteLossError
+from tf_image_classification.system.autograph import unconverted
 from tf_image_classification.training.state import TrainState
 from tf_image_classification.training.step import StepFunction, StepOutput
 
@@ -170,4 +171,4 @@ def _compiled(
         output: StepOutput = tf.while_loop(lambda i, _: i < num_steps, another, begun)[1]
         return output
 
-    return tf.function(step), tf.function(steps)
+    return tf.function(unconverted(step)), tf.function(unconverted(steps))

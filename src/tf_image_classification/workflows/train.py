@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.hooks import Hook
@@ -59,7 +60,7 @@ def train(
     for note in opened.notes:
         show(note)
 
-    # 3. Model, optimizer, step and loop are built; the export is tried on the untrained model.
+    # 3. Model, optimizer, step and loop are built; the export of a user's model is tried first.
     bad_images = default_hooks.BadImageList(folder, workers.rank)
     all_hooks = default_hooks.all_hooks(
         context,
@@ -77,7 +78,8 @@ def train(
     )
     run, model = parts.run, parts.state.model
     exports = export_saved_model.exports(spec, settings)
-    if exports and not CheckpointStore(folder.checkpoints).steps():
+    is_own = type(spec) is not BackboneSpec  # built-in models are known to be exportable
+    if exports and is_own and not CheckpointStore(folder.checkpoints).steps():
         # On every worker, so that all end alike where it fails.
         export_saved_model.try_export(spec, settings, data.schema, model)
     exports = exports and workers.is_writer and not is_evaluated_apart

@@ -38,6 +38,7 @@ from tf_image_classification.dataset.image.exif import (
     may_have_exif,
     turned_upright,
 )
+from tf_image_classification.system.autograph import unconverted
 
 _FORMAT_OF_FIRST_BYTE = np.zeros(256, np.int32)  # 0: unknown; else a branch of decode_image
 _FORMAT_OF_FIRST_BYTE[np.frombuffer(b"\xff\x89GBRP", np.uint8)] = range(1, 7)
@@ -96,7 +97,7 @@ def decode_image(
         )
 
     with tf.device("CPU:0"):  # many small steps on strings, wherever a model's graph runs
-        image = tf.autograph.experimental.do_not_convert(decode)(tf.convert_to_tensor(data))
+        image = unconverted(decode)(tf.convert_to_tensor(data))
     image.set_shape([None, None, 3])
     return image
 
@@ -108,7 +109,9 @@ def decoder(max_pixels: int, png16_range: PixelRange = FULL_RANGE) -> Any:
     It is one node of the graph that calls it.
     """
     return tf.function(
-        lambda data: decode_image(data, max_pixels=max_pixels, png16_range=png16_range),
+        unconverted(
+            lambda data: decode_image(data, max_pixels=max_pixels, png16_range=png16_range)
+        ),
         input_signature=[tf.TensorSpec([], tf.string)],
         experimental_attributes={"_noinline": True},
     )

@@ -20,6 +20,7 @@ import tensorflow as tf
 from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.dataset.table import Table
+from tf_image_classification.system.autograph import unconverted
 
 MAX_BYTES = 2**28
 """Sets with more bytes of pixels are not kept in memory."""
@@ -65,7 +66,9 @@ class DecodedCache:
             chunks = tf.data.Dataset.range(count).batch(_CHUNK)
             done = 0
             for data in chunks.map(
-                self.table.fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+                unconverted(self.table.fetch),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
             ):
                 part = _decoder_of_chunks(self.max_pixels, self.png16_range)(data)
                 if part.shape[1:] != first.shape:
@@ -89,7 +92,6 @@ def _decoder_of_chunks(max_pixels: int, png16_range: PixelRange) -> Any:
     decode = decoder(max_pixels, png16_range)
     spec = tf.TensorSpec([None, None, 3], tf.uint8)
     return tf.function(
-        lambda data: tf.map_fn(decode, data, fn_output_signature=spec),
+        unconverted(lambda data: tf.map_fn(decode, data, fn_output_signature=spec)),
         input_signature=[tf.TensorSpec([None], tf.string)],
-        autograph=False,
     )

@@ -21,6 +21,7 @@ from tf_image_classification.dataset.readers import source_kind
 from tf_image_classification.dataset.table import SourceOptions, Table, read_table
 from tf_image_classification.errors import DataError
 from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.system.autograph import unconverted
 
 
 def default_input_fn(
@@ -69,14 +70,16 @@ def default_input_fn(
     def input_fn() -> tf.data.Dataset:
         batches = pipeline.training_batches(0)
         if epochs is None:
-            return batches.map(marked)
+            return batches.map(unconverted(marked))
         total = raw.num_examples * epochs
 
         def without_rest(number: tf.Tensor, batch: Batch) -> Any:
             rows = tf.minimum(total - number * batch_size, batch_size)
             return tf.nest.map_structure(lambda part: part[:rows], marked(batch))
 
-        return batches.take(math.ceil(total / batch_size)).enumerate().map(without_rest)
+        return (
+            batches.take(math.ceil(total / batch_size)).enumerate().map(unconverted(without_rest))
+        )
 
     return input_fn
 

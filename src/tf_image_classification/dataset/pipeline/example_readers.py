@@ -27,6 +27,7 @@ from tf_image_classification.dataset.pipeline.sampler import (
 from tf_image_classification.dataset.pipeline.stream import Stream
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError
+from tf_image_classification.system.autograph import unconverted
 
 PARALLEL: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 _AT_ONCE = 8  # sampled images that are fetched together
@@ -109,7 +110,7 @@ class IndexedReader:
             return EncodedChunk(indices, numbers, data, labels, mask)
 
         parallel = PARALLEL if table.fetches_in_parallel or cached is not None else {}
-        return tf.data.Dataset.range(np.iinfo(np.int64).max).map(chunk, **parallel)
+        return tf.data.Dataset.range(np.iinfo(np.int64).max).map(unconverted(chunk), **parallel)
 
     def encoded_batch(self, start: int, batch_size: int) -> list[tuple[int, bytes]]:
         """Number and encoded image of each example of a global batch; runs eagerly.
@@ -176,11 +177,13 @@ class StreamingReader:
         rows = layout.shard.rows(layout.batch_size)
         batches = self.stream.batches(start, self._order_seed, layout.batch_size, rows)
         chunks = batches.map(
-            lambda *parts: tf.nest.map_structure(
-                lambda t: tf.reshape(t, [-1, size, *t.shape[1:]]), parts
+            unconverted(
+                lambda *parts: tf.nest.map_structure(
+                    lambda t: tf.reshape(t, [-1, size, *t.shape[1:]]), parts
+                )
             )
         ).unbatch()
-        return chunks.enumerate().map(with_indices)
+        return chunks.enumerate().map(unconverted(with_indices))
 
     def encoded_batch(self, start: int, batch_size: int) -> list[tuple[int, bytes]]:
         """Number and encoded image of each example of a global batch; runs eagerly.

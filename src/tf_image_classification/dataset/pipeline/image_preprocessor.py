@@ -23,6 +23,7 @@ from tf_image_classification.dataset.pipeline.protocols import (
     Preproc,
 )
 from tf_image_classification.errors import SpecError
+from tf_image_classification.system.autograph import converted, unconverted
 
 
 def preprocessed(
@@ -40,9 +41,9 @@ def preprocessed(
         SpecError: the result is no image of known shape.
     """
     if "seed" in inspect.signature(preproc).parameters:
-        image = preproc(image, size, size, seed=tf.stack(seed))
+        image = converted(preproc)(image, size, size, seed=tf.stack(seed))
     else:
-        image = preproc(image, size, size)
+        image = converted(preproc)(image, size, size)
     image = tf.convert_to_tensor(image)
     if image.shape.rank != 3 or not image.shape.is_fully_defined():
         raise SpecError(
@@ -60,7 +61,9 @@ def bytes_preproc_of(preproc: Preproc) -> BytesPreprocessing | None:
 
 def image_spec_of(preprocess: Callable[[tf.Tensor], tf.Tensor]) -> tf.TensorSpec:
     """Shape and dtype of a function's result for one decoded image; traces the function."""
-    traced = tf.function(preprocess).get_concrete_function(tf.TensorSpec([None, None, 3], tf.uint8))
+    traced = tf.function(unconverted(preprocess)).get_concrete_function(
+        tf.TensorSpec([None, None, 3], tf.uint8)
+    )
     return tf.TensorSpec(traced.output_shapes, traced.output_dtypes)
 
 

@@ -29,6 +29,7 @@ from tf_image_classification.dataset.pipeline.layout import WHOLE, Shard, layout
 from tf_image_classification.dataset.pipeline.protocols import ExampleReader, OnDevice
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError
+from tf_image_classification.system.autograph import unconverted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,9 +177,9 @@ class Pipeline:
                 random_parameters=parameters,
             )
 
-        chunks = reader.chunks(start, layout).map(batch_of, **PARALLEL)
+        chunks = reader.chunks(start, layout).map(unconverted(batch_of), **PARALLEL)
         slices = chunks.batch(layout.chunks_per_slice, drop_remainder=True)
-        merged = slices.map(lambda batch: tf.nest.map_structure(_merge_chunks, batch))
+        merged = slices.map(unconverted(lambda batch: tf.nest.map_structure(_merge_chunks, batch)))
         return merged.prefetch(tf.data.AUTOTUNE)
 
     def _placeholder(self) -> tf.Tensor:

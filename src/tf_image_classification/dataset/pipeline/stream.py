@@ -26,6 +26,7 @@ from tf_image_classification.dataset.readers.record_files import check_images, c
 from tf_image_classification.dataset.table import SourceOptions
 from tf_image_classification.errors import DataError
 from tf_image_classification.labels import LabelSchema, encode
+from tf_image_classification.system.autograph import unconverted
 
 _MIN_FILES_PER_LANE = 4
 _MAX_LANES = 64
@@ -115,7 +116,7 @@ class Stream:
             Dataset of (numbers, encoded images, labels, mask), as the fields of ``EncodedChunk``,
             each with the rows of one batch.
         """
-        return self._serialized(start, seed, batch_size, rows).map(self._parse)
+        return self._serialized(start, seed, batch_size, rows).map(unconverted(self._parse))
 
     def first_images(self, count: int) -> tf.Tensor:
         """Encoded images of the first records, string, at most count; runs eagerly."""
@@ -155,7 +156,7 @@ class Stream:
             whole = self._lane(lane, lanes, start, seed).batch(width)
             part = whole.map(lambda n, s, first=first, last=last: (n[first:last], s[first:last]))
             parts.append(part.prefetch(1))
-        return tf.data.Dataset.zip(tuple(parts)).map(_joined)
+        return tf.data.Dataset.zip(tuple(parts)).map(unconverted(_joined))
 
     def _lane(self, lane: int, lanes: Lanes, start: int, seed: int | None) -> tf.data.Dataset:
         """Endless (number, serialized) of a lane."""
@@ -174,7 +175,7 @@ class Stream:
             ).unbatch()
 
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-        return epochs.flat_map(epoch_records).skip(offset % block)
+        return epochs.flat_map(unconverted(epoch_records)).skip(offset % block)
 
     def _records(
         self, epoch: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, seed: int | None
@@ -198,7 +199,7 @@ class Stream:
 
         first_file = tf.searchsorted(ends, [begin], side="right", out_type=tf.int64)[0]
         remaining = tf.data.Dataset.range(first_file, len(self.paths))
-        return remaining.flat_map(file_records).take(end - begin)
+        return remaining.flat_map(unconverted(file_records)).take(end - begin)
 
     def _parse(self, numbers: tf.Tensor, serialized: tf.Tensor) -> tuple[Any, ...]:
         images, raw = self.features.parse(serialized)

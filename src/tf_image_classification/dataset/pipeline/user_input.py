@@ -16,6 +16,7 @@ from tf_image_classification.dataset.pipeline.layout import WHOLE, Shard
 from tf_image_classification.dataset.pipeline.pipeline import masked
 from tf_image_classification.errors import DataError, SpecError
 from tf_image_classification.labels import Label, LabelSchema
+from tf_image_classification.system.autograph import unconverted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ class UserInput:
 
     def _batches(self, batches: tf.data.Dataset, skipped: int, shard: Shard) -> tf.data.Dataset:
         rows, size = shard.rows(self.batch_size), shard.slice_size(self.batch_size)
-        padded = batches.skip(skipped).enumerate(skipped).map(self._padded)
+        padded = batches.skip(skipped).enumerate(skipped).map(unconverted(self._padded))
 
         def own_slices(batch: Batch) -> tf.data.Dataset:
             slices = tf.nest.map_structure(
@@ -117,7 +118,7 @@ class UserInput:
             )
             return tf.data.Dataset.from_tensor_slices(slices)
 
-        return padded.flat_map(own_slices).prefetch(tf.data.AUTOTUNE)
+        return padded.flat_map(unconverted(own_slices)).prefetch(tf.data.AUTOTUNE)
 
     def _padded(self, number: tf.Tensor, batch: tuple[Any, Any]) -> Batch:
         images, given = batch

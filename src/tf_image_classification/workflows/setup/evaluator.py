@@ -15,6 +15,7 @@ from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.evaluation.loop import Evaluation, Slices, conclude, sum_batches
 from tf_image_classification.evaluation.predictions import PredictionStore
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.system.autograph import unconverted
 from tf_image_classification.training.step import Forward
 
 
@@ -51,8 +52,8 @@ def make_evaluate(
         also: as ``evaluate_batches``.
     """
     strategy = workers.strategy
-    predict = tf.function(lambda images: strategy.run(forward, args=(images, False)))
-    traced_losses = None if loss_fn is None else tf.function(loss_fn)
+    predict = tf.function(unconverted(lambda images: strategy.run(forward, args=(images, False))))
+    traced_losses = None if loss_fn is None else tf.function(unconverted(loss_fn))
 
     def local_batches() -> Iterator[tuple[Batch, Mapping[str, tf.Tensor]]]:
         for batch in feed.evaluation(max_batches):

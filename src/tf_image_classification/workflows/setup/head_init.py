@@ -24,6 +24,7 @@ from tf_image_classification.export.layer_calls import watched_layers
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
 from tf_image_classification.system import files
+from tf_image_classification.system.autograph import unconverted
 from tf_image_classification.workflows.setup import run_data
 from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.run_data import Data
@@ -155,7 +156,7 @@ def _computed(
         features = _features_of(model, layers, tf.cast(images, tf.float32))
         return tf.cast(features, tf.float32)  # NumPy stores no bfloat16
 
-    traced = tf.function(forward)
+    traced = tf.function(unconverted(forward))
     parts: dict[str, list[npt.NDArray[Any]]] = {}
     for batch in feed.evaluation():
         is_example = batch.ids.numpy() >= 0

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_image_classification.dataset.image.decode_and_crop import image_headers
 from tf_image_classification.dataset.pipeline.pipeline import Pipeline
 from tf_image_classification.hooks.base import Hook, Run
+from tf_image_classification.system.autograph import unconverted
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def time_stages(pipeline: Pipeline, num_images: int = _NUM_IMAGES) -> dict[str, 
     position = tf.constant(0, tf.int64)
     kept = pipeline.reader.cached_images()
     if kept is not None:
-        change = tf.function(lambda image: preprocessor.preprocess(image, position))
+        change = tf.function(unconverted(lambda image: preprocessor.preprocess(image, position)))
         return {"preprocessing": _secs(change, kept[:count]) / count}
     began = time.monotonic()
     data = table.fetch(numbers)
@@ -86,11 +87,13 @@ def time_stages(pipeline: Pipeline, num_images: int = _NUM_IMAGES) -> dict[str, 
     decode = preprocessor.decode
     if preprocessor.bytes_preproc:
         whole = tf.function(
-            lambda d: preprocessor.before_device(d, position, image_headers(d[tf.newaxis])[0])
+            unconverted(
+                lambda d: preprocessor.before_device(d, position, image_headers(d[tf.newaxis])[0])
+            )
         )
         return {"reading": read_secs / count, "decoding": _secs(whole, data) / count}
     decode_secs = _secs(decode, data)
-    both = tf.function(lambda d: preprocessor.preprocess(decode(d), position))
+    both = tf.function(unconverted(lambda d: preprocessor.preprocess(decode(d), position)))
     return {
         "reading": read_secs / count,
         "decoding": decode_secs / count,

@@ -40,6 +40,7 @@ from tf_image_classification.evaluation.loop import RESERVED_METRIC_NAMES
 from tf_image_classification.labels import LabelSchema, example_values
 from tf_image_classification.labels.outputs import prediction_keys
 from tf_image_classification.metrics.merging import merge_all
+from tf_image_classification.system.autograph import converted, unconverted
 
 _SIZES = ((37, 53), (64, 64), (201, 17), (1, 1))  # height and width of synthetic images
 _NUM_EXAMPLES = len(_SIZES)
@@ -211,10 +212,10 @@ def _check_preproc(spec: EstimatorSpec, settings: Settings, is_training: bool) -
 
     def apply(image: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         extra = {"seed": tf.stack([tf.constant(0, tf.int64), number])} if takes_seed else {}
-        return tf.convert_to_tensor(preproc(image, size, size, **extra))
+        return tf.convert_to_tensor(converted(preproc)(image, size, size, **extra))
 
     signature = (tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.int64))
-    traced = tf.function(apply).get_concrete_function(*signature)
+    traced = tf.function(unconverted(apply)).get_concrete_function(*signature)
     shape = traced.output_shapes
     if shape.rank != 3 or not shape.is_fully_defined():
         raise SpecError(
@@ -239,7 +240,10 @@ def _check_preproc(spec: EstimatorSpec, settings: Settings, is_training: bool) -
         return [function(p, tf.constant(i, tf.int64)).numpy() for i, p in numbered]
 
     # Traced anew, so that what Python decides while tracing is found too.
-    first, second = results(traced), results(tf.function(apply).get_concrete_function(*signature))
+    first, second = (
+        results(traced),
+        results(tf.function(unconverted(apply)).get_concrete_function(*signature)),
+    )
     for (height, width), image in zip(_SIZES, first, strict=True):
         if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
             raise SpecError(f"gives NaN or infinity for an image of {width} x {height} pixels.")
@@ -384,7 +388,9 @@ def _check_tracing(
         return outputs
 
     try:
-        traced = tf.function(forward).get_concrete_function(tf.TensorSpec(shape, images.dtype))
+        traced = tf.function(unconverted(forward)).get_concrete_function(
+            tf.TensorSpec(shape, images.dtype)
+        )
     except Exception as error:
         yield f"The model cannot be {purpose}: {_brief(error)}"
         return
@@ -430,7 +436,7 @@ def _check_seeds(
 
     before = random.getstate(), repr(np.random.get_state())
     try:
-        traced = tf.function(forward).get_concrete_function(images)
+        traced = tf.function(unconverted(forward)).get_concrete_function(images)
     except Exception:  # the other checks say what fails
         return
     draws = before != (random.getstate(), repr(np.random.get_state()))  # while tracing
