@@ -14,6 +14,8 @@ DEMO := .demo
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# The tests start many processes; modules are compiled once, not in each of them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow test-all check docs build clean
 
