@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.config import PixelRange
-from tf_image_classification.dataset.image.decode import decode_image
+from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
@@ -97,11 +97,11 @@ def _archive(
         unconverted(lambda images: servable.forward(images, False)), input_signature=[images_spec]
     )
 
+    decode = decoder(servable.max_pixels, servable.png16_range)
+
     def serve(image_bytes: tf.Tensor) -> dict[str, Any]:
         images = tf.map_fn(
-            lambda data: servable.preprocess(
-                decode_image(data, max_pixels=servable.max_pixels, png16_range=servable.png16_range)
-            ),
+            lambda data: servable.preprocess(decode(data)),
             image_bytes,
             fn_output_signature=image_spec,
         )
