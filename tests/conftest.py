@@ -2,12 +2,14 @@
 
 import collections
 import os
+import shutil
 import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import filelock
 import hypothesis
 import pytest
 
@@ -114,11 +116,26 @@ def fixed_seeds():
 
 
 @pytest.fixture(scope="session")
-def shipped_run(tmp_path_factory):
-    """A trained and exported run, which tests of exports and of serving read."""
+def shipped_folder(tmp_path_factory):
+    """A trained and exported run, to be copied; the first process of the tests makes it for all."""
     from serving import shipped_run as making
 
-    return making.make(tmp_path_factory.mktemp("shipped"))
+    own = tmp_path_factory.getbasetemp()
+    made = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shipped"
+    with filelock.FileLock(f"{made}.lock"):
+        if not (made / "complete").exists():
+            made.mkdir()
+            making.make(made)
+            (made / "complete").touch()
+    return made
+
+
+@pytest.fixture(scope="session")
+def shipped_run(shipped_folder, tmp_path_factory):
+    """A copy of it, which tests of exports and of serving share."""
+    from serving import shipped_run as making
+
+    return making.find(shutil.copytree(shipped_folder, tmp_path_factory.mktemp("shipped") / "run"))
 
 
 @pytest.fixture

@@ -53,13 +53,24 @@ class ShippedRun:
 
 def make(folder):
     """Train, export and evaluate."""
-    from export.test_saved_model import encoded_images
-
-    records = write_records(folder, "train", count=60)
-    held_out = write_records(folder, "eval", count=90, seed=1)
-    settings = tiny_settings(
-        folder / "model", records, held_out, train_steps=8, export_saved_model=True
-    )
+    write_records(folder, "train", count=60)
+    write_records(folder, "eval", count=90, seed=1)
+    settings = _settings(folder)
     train(TinyMaps(), settings)
     evaluate(None, settings)
+
+
+def find(folder):
+    """The run that ``make`` made in a folder, or a copy of it."""
+    from export.test_saved_model import encoded_images
+
+    settings = _settings(folder)
+    [held_out] = settings.data.eval_metadata
     return ShippedRun(folder, str(folder / "model"), held_out, encoded_images(held_out), settings)
+
+
+def _settings(folder):
+    train_set, held_out = (str(folder / f"{name}-*") for name in ("train", "eval"))
+    return tiny_settings(
+        folder / "model", train_set, held_out, train_steps=8, export_saved_model=True
+    )

@@ -25,21 +25,10 @@ from tiny_runs import write_records
 KEPT = ("predictions.parquet", "judgement.json", "calibration.json")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return shipped_run.make(tmp_path_factory.mktemp("shipped"))
-
-
 @pytest.fixture
-def run(made, tmp_path):
+def run(shipped_folder, tmp_path):
     """The evaluated run with a model folder that a test may change."""
-    shutil.copytree(made.model_dir, tmp_path / "model")
-    settings = made.settings.replace(model_dir=str(tmp_path / "model"))
-    folder = tmp_path / "data"
-    shutil.copytree(made.folder, folder, ignore=shutil.ignore_patterns("model"))
-    return shipped_run.ShippedRun(
-        folder, str(tmp_path / "model"), made.evaluation, made.images, settings
-    )
+    return shipped_run.find(shutil.copytree(shipped_folder, tmp_path / "data"))
 
 
 def contents(run):
@@ -137,7 +126,7 @@ def test_an_evaluation_of_something_else_than_the_trained_model_is_not_kept(run,
 def test_an_evaluation_set_that_is_no_longer_there_is_told_to_be_the_folders_own(run):
     path = pathlib.Path(run.model_dir, "run.json")
     moved = run.evaluation.replace("eval-", "moved-")
-    path.write_text(path.read_text().replace(run.evaluation, moved))
+    path.write_text(path.read_text().replace("/eval-", "/moved-"))
     with pytest.raises(DataError, match=r"model names this evaluation set; give --eval_metadata"):
         evaluate(None, given(run))
     with pytest.raises(DataError, match=r"no file matches .* not expand it[.]$"):
