@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from serving.shipped_run import NAMES
 from tf_image_classification import make_settings, train_estimator
 from tf_image_classification.checkpoints.class_rows import classes_of, row_changes
 from tf_image_classification.checkpoints.store import CheckpointStore
@@ -87,7 +88,8 @@ def test_the_same_names_and_none_are_loaded_by_number(first, records, tmp_path, 
     assert json.loads((tmp_path / "m" / "warm_start.json").read_text())["classes"] == []
 
 
-def test_every_part_of_a_model_folder_and_its_copies_bring_the_names(first, tmp_path):
+def test_every_part_of_a_model_folder_and_its_copies_bring_the_names(shipped_folder, tmp_path):
+    first = shipped_folder / "model"
     store = CheckpointStore(str(first / "checkpoints"))
     shutil.copytree(first / "saved_model", tmp_path / "elsewhere")
     for path in (
@@ -100,7 +102,7 @@ def test_every_part_of_a_model_folder_and_its_copies_bring_the_names(first, tmp_
         first / "saved_model" / "variables" / "variables",
         tmp_path / "elsewhere",
     ):
-        assert {n: x.class_names for n, x in classes_of(str(path)).items()} == {"kind": OLD}, path
+        assert {n: x.class_names for n, x in classes_of(str(path)).items()} == {"kind": NAMES}, path
     assert classes_of(str(tmp_path / "absent.ckpt")) == {}
 
 

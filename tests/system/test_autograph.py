@@ -9,6 +9,7 @@ from tf_image_classification.batches import outputs_of
 from tf_image_classification.dataset.preprocessing import Preprocessing
 from tf_image_classification.labels import Label
 from tf_image_classification.system.autograph import converted, unconverted
+from tf_image_classification.workflows.setup.spec_check import check_spec
 
 
 def sign(x):
@@ -90,6 +91,11 @@ def test_a_models_own_traced_functions_keep_their_loops():
     assert forward(tf.constant([[4.0, 3.0]])).numpy().tolist() == [[1.0, 0.75]]
 
 
+def test_a_spec_with_python_control_flow_is_accepted():
+    assert check_spec(Branching(), make_settings({"image_size": 8})) == []
+
+
+@pytest.mark.slow
 def test_a_spec_with_python_control_flow_trains_and_is_exported(pictures, tmp_path):
     settings = {
         "train_metadata": str(pictures),

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -29,8 +30,9 @@ from tiny_runs import plain_spec, tiny_settings, write_records
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return making.make(tmp_path_factory.mktemp("reported"))
+def run(shipped_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reported") / "run"
+    return making.find(shutil.copytree(shipped_folder, folder))
 
 
 @pytest.fixture(scope="module")
