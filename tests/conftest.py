@@ -22,7 +22,9 @@ for number, handler in (
         signal.signal(number, handler)
 
 # The same examples every time; HYPOTHESIS_PROFILE=default looks for new ones.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, max_examples=100 if os.environ.get("TFIC_ALL_TESTS") else 10
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 

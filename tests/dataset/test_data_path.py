@@ -205,7 +205,7 @@ def test_a_missing_label_is_marked_and_never_a_class(tmp_path):
 
 
 @given(st.integers(1, 300), st.integers(0, 2**31 - 1), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None)
 def test_each_epoch_is_a_permutation_of_its_own(count, seed, epoch):
     order = EpochSampler(count, seed, shuffle=True)
     positions = tf.range(count, dtype=tf.int64) + epoch * count

@@ -37,7 +37,7 @@ probabilities = st.one_of(
 
 @pytest.mark.slow_after(1)
 @pytest.mark.parametrize("curve", EXACT)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None)
 @given(rows=st.lists(st.tuples(st.booleans(), probabilities, st.sampled_from([0.5, 1.0, 3.0]))))
 def test_the_error_is_within_the_stated_bound(curve, rows):
     rows = [(False, 0.5, 1.0), (True, 0.5, 1.0), *rows]

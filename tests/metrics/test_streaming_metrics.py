@@ -171,7 +171,7 @@ for name in ("mean_absolute_error", "mean_squared_error", "root_mean_squared_err
         ),
     )
 
-sampled = settings(deadline=None, max_examples=25)
+sampled = settings(deadline=None)
 
 
 @pytest.mark.slow_after(6)

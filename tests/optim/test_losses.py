@@ -76,7 +76,7 @@ options = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(deadline=None)
 @given(options, st.integers(0, 2**32 - 1), st.integers(1, 9))
 def test_losses_are_the_published_formulas(options, seed, rows):
     labels, logits, _ = random_batch(seed, rows)
@@ -92,7 +92,7 @@ def test_losses_are_the_published_formulas(options, seed, rows):
         assert losses[name].dtype == tf.float32
 
 
-@settings(max_examples=30, deadline=None)
+@settings(deadline=None)
 @given(options, st.integers(0, 2**32 - 1), st.integers(1, 9))
 def test_leaving_labels_out_is_the_same_as_removing_their_rows(options, seed, rows):
     labels, logits, present = random_batch(seed, rows)
@@ -112,7 +112,7 @@ def test_leaving_labels_out_is_the_same_as_removing_their_rows(options, seed, ro
     assert float(total) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 9), max_size=4))
 def test_parts_with_the_batchs_counts_add_up_to_the_batch(seed, cuts):
     labels, logits, present = random_batch(seed, 9)
