@@ -1,5 +1,5 @@
 # make demo    train the digits example in an environment of its own
-# make test    run the tests there, in about six minutes on two cores
+# make test    run the tests there, in about five minutes on two cores
 # make check   lint, formatting and types
 # make docs    write the tables of flags and metrics into README.md and docs/evaluate.md
 
@@ -7,11 +7,12 @@ VENV ?= .venv
 PYTHON ?= python3
 HARDWARE ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 BIN := $(VENV)/bin
-# One more than the cores, since many tests wait for processes of their own; each takes 2 GiB.
-JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
+# Processes of the tests: JOBS, or one a core and one more where many tests wait for processes of their
+# own; each takes 2 GiB.
+CORES := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 DEMO := .demo
 
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n $(or $(JOBS),$(CORES)) --dist loadscope --no-loadscope-reorder
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # The tests start many processes; modules are compiled once, not in each of them.
@@ -25,6 +26,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(PYTEST)
 
+test-slow: CORES := $(shell echo $$(($(CORES) + 1)))
 test-slow: $(VENV)/.test
 	$(PYTEST) -m slow
 

@@ -150,6 +150,7 @@ def test_evaluate_uses_the_whole_set_and_trains_nothing(records, baseline, train
     assert are_equal(baseline, last_checkpoint(trained))
 
 
+@pytest.mark.slow
 def test_a_later_evaluation_is_kept_with_its_data(records, trained, tmp_path):
     other = write_tiny_records(tmp_path / "other", seed=3, count=25)
     for data in (other, records):
@@ -161,7 +162,7 @@ def test_a_later_evaluation_is_kept_with_its_data(records, trained, tmp_path):
     assert len(evaluations(trained)) == 1
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [7, 5, 1])
 def test_every_example_is_evaluated_once_on_any_number_of_devices(records, trained, batch_size):
     found = [
@@ -438,6 +439,7 @@ def test_jit_compile_is_on_off_or_chosen_by_device():
         devices.uses_xla("on", 2)
 
 
+@pytest.mark.slow
 def test_no_progress_ends_the_run_early(records, tmp_path):
     saved = run(
         plain_spec(), tmp_path / "model", records, records, train_steps=30, eval_every_steps=1,

@@ -86,6 +86,7 @@ def test_each_source_is_found_once_in_a_run(pictures, tmp_path, monkeypatch):
     assert sorted(map(tuple, found)) == sorted([(pictures["train"],), (pictures["eval"],)])
 
 
+@pytest.mark.slow
 def test_the_verb_trains_a_network_by_its_name(pictures, tmp_path, capsys):
     line = f"--backbone {NETWORK} --train_metadata {pictures['train']} --image_size {SIZE} "
     line += f"--checkpoint_path {pictures['from']} --model_dir {tmp_path} --train_steps 1 "
