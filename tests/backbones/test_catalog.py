@@ -64,7 +64,7 @@ def test_every_network_has_its_facts():
         assert (
             backbone.params > 0 and backbone.gflops > 0 and backbone.source.startswith("https://")
         )
-        assert backbone.scaling in ("unit", "torch", "caffe", "mean", "own")
+        assert backbone.scaling in ("unit", "torch", "caffe", "mean", "lite", "own")
         assert 40 < backbone.top1 < 90
 
 

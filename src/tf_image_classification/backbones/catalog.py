@@ -27,17 +27,19 @@ class Backbone:
     Attributes:
         name: the name for ``create`` and ``--backbone``.
         aliases: further names, e.g. timm's.
-        keras_class: the class or function of ``keras.applications``; "" for TF-Slim's layout.
+        keras_class: the class or function of ``keras.applications``; "" for a network of this
+            package.
         options: its arguments, e.g. alpha=0.5.
         image_size: published width and height in pixels.
         scaling: of pixels 0-255: "unit" to -1..1, "torch" by ImageNet's mean and standard
-            deviation, "caffe" BGR minus the mean, "mean" RGB minus the mean, or "own" inside the
-            network.
+            deviation, "caffe" BGR minus the mean, "mean" RGB minus the mean, "lite" to
+            (x - 127) / 128, or "own" inside the network.
         params: parameters, in millions, without classifier.
         gflops: floating-point operations (a multiply-add counts as two) for one image of
             ``image_size``, in thousand millions.
         top1: published ImageNet accuracy of one crop, in percent, or None.
         source: the source of that figure.
+        weights_package: the package of pip that brings the ImageNet weights, or "".
     """
 
     name: str
@@ -50,6 +52,12 @@ class Backbone:
     gflops: float
     top1: float | None
     source: str
+    weights_package: str
+
+    @property
+    def has_imagenet_weights(self) -> bool:
+        """Whether Keras or a package of pip has ImageNet weights."""
+        return bool(self.keras_class or self.weights_package)
 
 
 def names() -> list[str]:
@@ -99,6 +107,7 @@ def _backbone(row: dict[str, str]) -> Backbone:
         gflops=float(row["gflops"] or 0),
         top1=float(row["top1"]) if row["top1"] else None,
         source=row["source"],
+        weights_package=row["weights_package"],
     )
 
 

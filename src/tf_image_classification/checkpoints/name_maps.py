@@ -1,4 +1,4 @@
-r"""Variable names of TF-Slim checkpoints for our networks (``slim_names.tsv``); no TensorFlow.
+r"""Variable names of TF-Slim's checkpoints (``slim_names.tsv``) and PyTorch's; no TensorFlow.
 
 A map is a table of rows, each from layers of a network to their scope in a checkpoint. Further maps
 can be registered:
@@ -196,6 +196,48 @@ def _read_lines() -> list[_Line]:
 _LINES = _read_lines()
 for _network in dict.fromkeys(line[0] for line in _LINES if not line[0].startswith("<")):
     register(_slim_map(_LINES, _network))
+
+
+def _from_torch(value: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """A kernel of PyTorch, output channels first, in TensorFlow's order."""
+    if value.ndim == 2:
+        return value.T
+    if value.ndim != 4:
+        return value
+    is_depthwise = value.shape[1] == 1 and value.shape[0] == shape[2]
+    return value.transpose((2, 3, 0, 1) if is_depthwise else (2, 3, 1, 0))
+
+
+_TORCH_WORDS = {
+    **dict.fromkeys(("kernel", "depthwise_kernel", "gamma"), "weight"),
+    "bias": "bias",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def _torch_row(layer: str, name: str) -> Row:
+    return Row(layer, name, words=_TORCH_WORDS, change=_from_torch)
+
+
+register(
+    NameMap(
+        "efficientnet_lite",
+        (
+            _torch_row("stem", "_conv_stem"),
+            _torch_row("stem_bn", "_bn0"),
+            _torch_row(r"block(\d+)_(expand|depthwise|project)", r"_blocks/\1/_\2_conv"),
+            _torch_row(r"block(\d+)_expand_bn", r"_blocks/\1/_bn0"),
+            _torch_row(r"block(\d+)_depthwise_bn", r"_blocks/\1/_bn1"),
+            _torch_row(r"block(\d+)_project_bn", r"_blocks/\1/_bn2"),
+            _torch_row("head", "_conv_head"),
+            _torch_row("head_bn", "_bn1"),
+            _torch_row("logits", "_fc"),
+        ),
+        only_with="block0_depthwise",
+    )
+)
 
 INCEPTION_SCOPES = {
     network: [_below_root(scope) for layer, scope, _ in _expanded(_LINES, network) if not layer]

@@ -28,7 +28,7 @@ _MAX_SHOWN = 4
 _MAX_OUTPUTS = 3  # layers
 # Variables beside the body of a network: outputs, and the state of optimizers and metrics.
 _NOT_BODY = re.compile(
-    r"(?i)logits|(^|/)fc\d*(/|$)|^aux|predictions|(^|/)(head|classifier|top|outputs?)(/|$)"
+    r"(?i)logits|(^|/)_?fc\d*(/|$)|^aux|predictions|(^|/)(head|classifier|top|outputs?)(/|$)"
     r"|global_step|ExponentialMovingAverage|momentum|velocity|RMSProp|Adam|Adagrad|optimizer"
     r"|(^|/)(iterations?|learning_rate|save_counter|total|count)(_\d+)?$|StateVar|seed_generator"
 )

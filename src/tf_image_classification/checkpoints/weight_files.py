@@ -22,7 +22,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from tf_image_classification.checkpoints import keras_h5
+from tf_image_classification.checkpoints import keras_h5, torch_files
 from tf_image_classification.checkpoints.store import CheckpointStore, read_tensors
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.system import files
@@ -31,6 +31,7 @@ Values = dict[str, npt.NDArray[Any]]
 
 _PART = re.compile(r"\.(index|data-\d{5}-of-\d{5}|meta)$")
 _KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+_TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 _SHADOW = "/ExponentialMovingAverage"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -57,8 +58,9 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
 
     Args:
         path: a TensorFlow 1 or 2 checkpoint (its prefix, either of its files, or the single file of
-            the oldest form), a folder of checkpoints, a model folder, a SavedModel, or a Keras
-            ``.weights.h5``, ``.h5`` or ``.keras`` file; local or remote.
+            the oldest form), a folder of checkpoints, a model folder, a SavedModel, a Keras
+            ``.weights.h5``, ``.h5`` or ``.keras`` file, or a PyTorch ``.pth``, ``.pt`` or
+            ``.safetensors`` file; local or remote.
         model: the network to fill; needed for Keras files without layer names.
         with_averages: whether to use the moving averages of a TensorFlow 1 checkpoint in place of
             its weights. Those in a run's own checkpoints are always used.
@@ -68,6 +70,10 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
     """
     if path.endswith(_KERAS_SUFFIXES):
         file = _read_keras(path, model)
+    elif path.endswith(_TORCH_SUFFIXES):
+        with _local_file(path) as local:
+            values = torch_files.read_torch(local)
+        file = WeightFile(values, is_whole=True)
     else:
         prefix = _PART.sub("", path)
         if files.is_folder(prefix):
@@ -106,8 +112,8 @@ def _read_checkpoint(prefix: str) -> Values:
                 f".data-00000-of-00001 that holds the values. Copy that file as well."
             ) from error
         raise CheckpointError(
-            f"{error} Expected a TensorFlow checkpoint, a SavedModel, a model folder, or a Keras "
-            ".weights.h5, .h5 or .keras file."
+            f"{error} Expected a TensorFlow checkpoint, a SavedModel, a model folder, a Keras "
+            ".weights.h5, .h5 or .keras file, or a PyTorch .pth, .pt or .safetensors file."
         ) from error
 
 

@@ -17,7 +17,7 @@ DEFAULT_MAX_PIXELS = 100_000_000
 """Default of the largest number of pixels of an image."""
 
 IMAGENET = "imagenet"
-"""The ``checkpoint_path`` that stands for Keras's weights of a backbone."""
+"""The ``checkpoint_path`` that stands for the ImageNet weights of a backbone."""
 
 # Verbs of tfic, by the options that have an effect in them. A spec's model_fn may read every
 # setting, so check-spec takes those of a training.
@@ -226,8 +226,8 @@ class ModelSettings:
 
     checkpoint_path: str = declare(
         "",
-        "Pretrained weights for a warm start; with a backbone also imagenet (Keras's weights) or "
-        "none (from scratch). Ignored when a run resumes.",
+        "Pretrained weights for a warm start; with a backbone also imagenet or none (from "
+        "scratch). Ignored when a run resumes.",
         verbs=_OF_IMAGES,
         aliases=("warm_start_ckpt",),
         resume="free",

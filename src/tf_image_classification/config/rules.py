@@ -71,7 +71,7 @@ _CONFLICTS = (
     ),
     Conflict(
         {"checkpoint_averages": True, "checkpoint_path": IMAGENET},
-        "checkpoint_averages has no effect with checkpoint_path imagenet: Keras's weights contain "
+        "checkpoint_averages has no effect with checkpoint_path imagenet: these weights contain "
         "no moving averages. Remove it.",
     ),
 )

@@ -66,7 +66,7 @@ def extract_features(
     size = backbones.find(backbone).image_size
     model = backbones.create(backbone, (size, size, 3))
     if weights == IMAGENET:
-        load_values(model, backbones.imagenet_values(backbone), f"Keras's weights of {backbone}")
+        load_values(model, backbones.imagenet_values(backbone), f"ImageNet weights of {backbone}")
     else:
         warm_start(model, weights)
     prepare = Preprocessing(is_training=False)

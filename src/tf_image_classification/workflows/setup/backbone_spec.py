@@ -31,7 +31,7 @@ def backbone_settings(settings: Settings) -> Settings:
     if not settings.backbone_spec.backbone.startswith(backbones.KERAS_HUB):
         backbone = backbones.find(settings.backbone_spec.backbone)
         choices |= {"image_size": backbone.image_size}
-        choices |= {"checkpoint_path": IMAGENET if backbone.keras_class else ""}
+        choices |= {"checkpoint_path": IMAGENET if backbone.has_imagenet_weights else ""}
     if settings.model.checkpoint_path == _FROM_SCRATCH:
         settings = settings.replace(checkpoint_path="")
     return settings.with_choices(choices, "backbone")

@@ -80,7 +80,7 @@ def start_from_checkpoint(settings: Settings, model: keras.Model, data: Data) ->
 
     Raises:
         CheckpointError: as ``warm_start``.
-        ConfigError: Keras has no weights for the backbone, or there is none.
+        ConfigError: there are no ImageNet weights for the backbone, or there is no backbone.
     """
     source = settings.model.checkpoint_path
     scopes = {
@@ -101,5 +101,5 @@ def start_from_checkpoint(settings: Settings, model: keras.Model, data: Data) ->
         raise ConfigError("checkpoint_path imagenet needs a backbone. Name a file of weights.")
     values = backbones.imagenet_values(settings.backbone_spec.backbone)
     return load_values(
-        model, values, f"Keras's weights of {settings.backbone_spec.backbone}", **scopes
+        model, values, f"ImageNet weights of {settings.backbone_spec.backbone}", **scopes
     )
