@@ -120,7 +120,8 @@ def test_tensors_are_read_by_name_whatever_their_strides(read, form):
     np.testing.assert_array_equal(values["conv/weight"], whole)
     np.testing.assert_array_equal(values["conv/turned"], whole.T)
     np.testing.assert_array_equal(values["bn/bias"], np.arange(19, 24))
-    assert values["steps"] == 7 and values["steps"].dtype == np.int64
+    assert values["steps"].shape == () and values["steps"] == 7
+    assert values["steps"].dtype == np.int64
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model"])

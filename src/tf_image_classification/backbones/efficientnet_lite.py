@@ -15,7 +15,7 @@ from keras import layers
 class _Stage(NamedTuple):
     """Blocks of one resolution: their number, kernel size, stride, expansion and filters."""
 
-    count: int
+    repeats: int
     kernel: int
     stride: int
     expansion: int
@@ -49,7 +49,7 @@ def body(images: Any, *, variant: int) -> Any:
     for number, stage in enumerate(_STAGES):
         is_scaled = 0 < number < len(_STAGES) - 1
         filters = _rounded(stage.filters * width)
-        for i in range(math.ceil(stage.count * depth) if is_scaled else stage.count):
+        for i in range(math.ceil(stage.repeats * depth) if is_scaled else stage.repeats):
             stride = stage.stride if i == 0 else 1
             x = _block(x, stage, filters, stride, f"block{block}")
             block += 1

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import ConfigError
@@ -200,12 +201,10 @@ for _network in dict.fromkeys(line[0] for line in _LINES if not line[0].startswi
 
 def _from_torch(value: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """A kernel of PyTorch, output channels first, in TensorFlow's order."""
-    if value.ndim == 2:
-        return value.T
-    if value.ndim != 4:
-        return value
+    if value.ndim < 4:
+        return np.transpose(value)
     is_depthwise = value.shape[1] == 1 and value.shape[0] == shape[2]
-    return value.transpose((2, 3, 0, 1) if is_depthwise else (2, 3, 1, 0))
+    return np.transpose(value, (2, 3, 0, 1) if is_depthwise else (2, 3, 1, 0))
 
 
 _TORCH_WORDS = {

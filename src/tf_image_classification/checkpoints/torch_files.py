@@ -56,7 +56,7 @@ class _Global:
 
 _DICT = _Global("collections", "OrderedDict")
 _TENSOR = _Global("torch._utils", "_rebuild_tensor_v2")
-_DTYPES = {
+_DTYPES: dict[_Global, np.dtype[Any]] = {
     _Global("torch", "FloatStorage"): np.dtype("<f4"),
     _Global("torch", "LongStorage"): np.dtype("<i8"),
 }
@@ -200,7 +200,9 @@ def _array(tensor: _Tensor, blocks: dict[str, npt.NDArray[Any]]) -> npt.NDArray[
     if last >= len(block) or math.prod(size) > len(block):
         raise _RefusedError(f"a tensor of size {size} is larger than its storage of {len(block)}")
     in_bytes = [step * block.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(block[tensor.offset :], size, in_bytes).copy()
+    view = np.lib.stride_tricks.as_strided(block[tensor.offset :], size, in_bytes)
+    values: npt.NDArray[Any] = view.copy()
+    return values
 
 
 def _unpickled(file: IO[bytes]) -> Any:
@@ -245,6 +247,9 @@ class _Machine:
         del self.stack[len(self.stack) - count :]
         return values
 
+    def drop(self) -> None:
+        self.pop(1)
+
     def pop_to_mark(self) -> list[Any]:
         above = next((i for i, v in enumerate(reversed(self.stack)) if v is _MARK), None)
         if above is None:
@@ -273,8 +278,9 @@ class _Machine:
     def make_storage(self) -> None:
         [identity] = self.pop(1)
         kind, dtype, key, _, count, *view = identity
-        is_known = isinstance(dtype, _Global) and dtype in _DTYPES
-        if kind != "storage" or not is_known or not isinstance(key, str) or any(view):
+        if not isinstance(dtype, _Global) or dtype not in _DTYPES or not isinstance(key, str):
+            raise _RefusedError("it has values that are neither float32 nor int64")
+        if kind != "storage" or any(view):
             raise _RefusedError("it has values that are no plain storage")
         self.push(_Storage(key, _DTYPES[dtype], count))
 
@@ -310,7 +316,7 @@ _OPERATIONS: dict[str, _Act] = {
     "GLOBAL": lambda m, text: m.make_global(text),
     "REDUCE": lambda m, _: m.reduce(),
     "BINPERSID": lambda m, _: m.make_storage(),
-    "BUILD": lambda m, _: m.pop(1) and None,  # attributes of the dictionary, e.g. versions
+    "BUILD": lambda m, _: m.drop(),  # attributes of the dictionary, e.g. versions
     "MEMOIZE": lambda m, _: m.remember(len(m.memory)),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.remember),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.recall),
