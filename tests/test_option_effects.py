@@ -212,7 +212,7 @@ def test_an_option_without_effect_beside_others_is_rejected(name):
         make_settings(given)
 
 
-@pytest.mark.slow_after(8)
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(("name", "value", "make", "source", "expected"), IN_A_RUN)
 def test_an_option_without_effect_in_a_run_is_rejected(
     sources, tmp_path, name, value, make, source, expected

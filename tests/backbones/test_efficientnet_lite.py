@@ -38,6 +38,7 @@ def test_the_weights_of_the_package_give_the_published_networks_logits():
         np.testing.assert_allclose(logits[list(expected)], list(expected.values()), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_they_are_the_features_below_other_outputs():
     values = backbones.imagenet_values("efficientnet_lite0")
     for outputs in (3, {"kind": 3, "size": 1}):
@@ -48,7 +49,7 @@ def test_they_are_the_features_below_other_outputs():
         assert left and all(path.startswith("logits") for path in left)
 
 
-@pytest.mark.slow_after(2)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("variant", "num_blocks", "params"),
     [(0, 16, 4.65), (4, 30, 13.01), (1, 21, 5.42), (2, 21, 6.09), (3, 24, 8.20)],
@@ -91,6 +92,7 @@ def test_a_changed_file_is_refused_before_it_is_read(monkeypatch, tmp_path):
         backbones.imagenet_values("efficientnet_lite0")
 
 
+@pytest.mark.slow
 def test_weights_of_another_variant_are_refused():
     model = build("efficientnet_lite1", outputs=5)
     with pytest.raises(CheckpointError, match="of another network"):

@@ -202,7 +202,7 @@ def test_what_is_wrong_with_a_whole_file_is_named(read, content, reason):
 
 
 def test_a_description_nested_without_end_is_refused(read):
-    deep = b"\x80\x02" + b"K\x01" + b"\x85" * 50_000  # a tuple in a tuple in ...
+    deep = b"\x80\x02" + b"K\x01" + b"\x85" * 20_000  # a tuple in a tuple in ...
     empty = _code(Call((Global("collections OrderedDict"), ())))
     for state in (deep + b".", b"\x80\x02" + empty + deep[2:] + b"K\x01s."):
         content = b"".join(map(pickled, (MAGIC, VERSION, {"little_endian": True}))) + state

@@ -95,6 +95,7 @@ def test_each_is_checked_exported_and_explained_before_a_training(name, tmp_path
         assert maps.shape.rank == 3 and float(tf.reduce_max(maps)) in (0.0, 1.0)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("name", REFUSED)
 def test_each_that_cannot_be_right_is_refused_before_the_first_step(name, sets, tmp_path):
     with pytest.raises(SpecError) as caught:

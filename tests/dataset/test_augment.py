@@ -23,7 +23,7 @@ SAME = {
 }  # fmt: skip
 
 
-@pytest.mark.slow_after(4)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("name", SIZED | SAME)
 def test_the_seed_alone_decides(name):
     function = (SIZED | SAME)[name]

@@ -244,7 +244,7 @@ def test_nothing_is_dropped_or_repeated_over_epochs(source):
     assert all((batch.labels["kind"] == batch.ids % 3).all() for batch in batches)
 
 
-@pytest.mark.slow_after(3)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("step", [1, 7])
 def test_batches_from_a_position_are_those_of_a_straight_run(source, step):
     straight = taken(pipeline(source).training_batches(0), step + 4)

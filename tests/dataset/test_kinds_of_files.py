@@ -32,7 +32,7 @@ CONTENT = {
 }
 
 
-@pytest.mark.slow_after(8)
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize(("name", "data"), [(n, d) for n, files in CONTENT.items() for d in files])
 def test_content_wins_over_the_name_and_gets_an_advice(name, data):
     kind = kind_of(data[:FIRST_BYTES], "photo.jpg")

@@ -347,6 +347,7 @@ def halved(image_shape, params):
     return keras.Model(inputs, FirstTwo()(keras.layers.Dense(3)(keras.layers.Flatten()(inputs))))
 
 
+@pytest.mark.slow_after(10)
 @pytest.mark.parametrize(
     ("members", "expected"),
     [
