@@ -357,6 +357,21 @@ def test_a_folder_around_the_class_folders_is_refused(tmp_path):
         backbone_spec.make_backbone_spec(settings)
 
 
+def test_the_recipe_evaluates_each_epoch_of_a_small_set_by_accuracy():
+    def chosen(num_images, **facts):
+        facts = recipe.Facts(num_images, True, True, **facts)
+        names = ("eval_every_steps", "best_metric")
+        return {c.name: c.value for c in recipe.choose(facts) if c.name in names}
+
+    assert chosen(300) == {}  # nothing to evaluate on
+    both = chosen(300, has_evaluation=True, is_one_class=True)
+    assert both == {"eval_every_steps": 10, "best_metric": "accuracy"}
+    assert chosen(200_000, has_evaluation=True, is_one_class=True) == {"best_metric": "accuracy"}
+    assert chosen(300, has_evaluation=True, batch_size=7) == {"eval_every_steps": 43}
+    given = make_settings({"eval_throttle_secs": 5.0, "eval_metadata": ("x",)})
+    assert given.with_choices(both, "recipe").evaluation.eval_every_steps is None
+
+
 def test_the_recipe_counts_the_steps_of_the_batches_that_it_chooses():
     for n, warm in ((300, True), (30_000, True), (300, False)):
         chosen = {c.name: c.value for c in recipe.choose(recipe.Facts(n, True, warm))}
@@ -472,7 +487,7 @@ def test_weights_of_keras_that_cannot_be_had_are_an_error(monkeypatch):
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", downloaded)
     with pytest.raises(ConfigError, match="cannot be downloaded by Keras: no network"):
         backbones.imagenet_values("efficientnet_b0")
-    with pytest.raises(ConfigError, match="whose layout is TF-Slim's"):
+    with pytest.raises(ConfigError, match="Neither Keras nor a package has"):
         backbones.imagenet_values("resnet_v1_50")
     model = backbones.create(NETWORK, (32, 32, 3), outputs=2)
     with pytest.raises(Exception, match="Nothing fits"):

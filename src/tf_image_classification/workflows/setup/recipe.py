@@ -17,6 +17,7 @@ import tensorflow as tf
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.labels.schema import SINGLE_LABEL
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.workflows.setup import run_data
 from tf_image_classification.workflows.setup.context import RunContext
@@ -25,6 +26,7 @@ ORIGIN = "recipe"
 _SMALL = 20_000  # images; below this BiT calls a data set small
 _SMALL_SIDE = 96  # pixels; below this it calls images small
 _LOOKED_AT = 32  # images
+_OF_EVALUATIONS = ("eval_every_steps", "best_metric")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Facts:
         train_steps: steps of the run where they are given, or None.
         epochs: epochs of the run where they are given, or None.
         image_side: median of the shorter sides of some training images, in pixels, or None.
+        has_evaluation: whether there is an evaluation set.
+        is_one_class: whether the only label is single-label.
     """
 
     num_images: int
@@ -54,6 +58,8 @@ class Facts:
     train_steps: int | None = None
     epochs: float | None = None
     image_side: int | None = None
+    has_evaluation: bool = False
+    is_one_class: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +106,8 @@ def settle(context: RunContext) -> tuple[RunContext, str]:
         train_steps=settings.training.train_steps,
         epochs=settings.training.epochs,
         image_side=_usual_side(data) if settings.origin("image_size") == "backbone" else None,
+        has_evaluation=data.evaluation is not None,
+        is_one_class=[label.kind for label in data.schema] == [SINGLE_LABEL],
     )
     choices = choose(facts)
     if manifest is not None:
@@ -130,8 +138,12 @@ def _usual_side(data: run_data.Data) -> int | None:
 
 
 def _as_begun(choices: list[Choice], manifest: RunManifest) -> list[Choice]:
-    """Keep the choices that a run began with when only its length changes."""
+    """Keep the choices that a run began with when only its length changes.
+
+    One that was begun by an earlier version keeps its way to evaluate, too.
+    """
     kept = {name for name, origin in manifest.origins.items() if origin == ORIGIN}
+    choices = [c for c in choices if c.name in kept or c.name not in _OF_EVALUATIONS]
     return [
         Choice(c.name, manifest.settings[c.name], "as the run began") if c.name in kept else c
         for c in choices
@@ -140,7 +152,8 @@ def _as_begun(choices: list[Choice], manifest: RunManifest) -> list[Choice]:
 
 def choose(facts: Facts) -> list[Choice]:
     """The settings for a run; the same facts always give the same ones."""
-    return _fine_tuning(facts) if facts.has_warm_start else _from_scratch(facts)
+    choices = _fine_tuning(facts) if facts.has_warm_start else _from_scratch(facts)
+    return choices + _of_evaluations(facts)
 
 
 def _fine_tuning(facts: Facts) -> list[Choice]:
@@ -223,6 +236,18 @@ def _averaging(steps: int) -> list[Choice]:
 def _over_a_twentieth(steps: int, maximum: float) -> float:
     """The decay of a moving average over a twentieth of so many steps, within bounds."""
     return round(max(0.9, min(maximum, 1 - 20 / steps)), 4)
+
+
+def _of_evaluations(facts: Facts) -> list[Choice]:
+    if not facts.has_evaluation:
+        return []
+    choices = []
+    if facts.num_images < _SMALL:
+        steps = math.ceil(facts.num_images / _batch_size(facts))
+        choices.append(Choice("eval_every_steps", steps, "an evaluation after each epoch"))
+    if facts.is_one_class:
+        choices.append(Choice("best_metric", "accuracy", "the label is single-label"))
+    return choices
 
 
 def _of_classes(facts: Facts) -> list[Choice]:
