@@ -79,8 +79,8 @@ def hidden() -> Iterator[None]:
             yield
     except BaseException as error:
         is_expected = isinstance(error, (TficError, SystemExit, KeyboardInterrupt))
-        if not is_expected and signals.cause_of(error) is None and sys.stderr is not None:
-            sys.stderr.write(text())
+        if not is_expected and signals.cause_of(error) is None:
+            _show(text())
         raise
     finally:
         _state.busy.release()
@@ -90,10 +90,11 @@ def hidden() -> Iterator[None]:
 def captured(*, shows_python: bool = False) -> Iterator[Callable[[], str]]:
     """Redirects standard error, also that of C++, into a file.
 
+    The text is shown at the end of the block if the messages of libraries are not hidden, and by
+    another process if this one is killed inside the block.
+
     Args:
         shows_python: whether what Python writes to ``sys.stderr`` is shown as usual.
-
-    The text is shown at the end of the block if the messages of libraries are not hidden.
 
     Yields:
         Function that returns the text; call it after the block.
@@ -133,10 +134,16 @@ def captured(*, shows_python: bool = False) -> Iterator[Callable[[], str]]:
             stream.seek(0)
             text = stream.read().decode(errors="replace")
         _end(watcher)
-        if not _state.is_hiding and sys.stderr is not None:
-            sys.stderr.write(text)
+        if not _state.is_hiding:
+            _show(text)
         with contextlib.suppress(OSError):  # the watcher has removed it
             os.remove(path)
+
+
+def _show(text: str) -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
 
 
 class _Around:
@@ -148,21 +155,20 @@ class _Around:
     def __init__(self, original: Any, descriptor: int) -> None:
         self._original = original
         self._stream: Any = os.fdopen(
-            descriptor,
+            os.dup(descriptor),
             "w",
             encoding=original.encoding,
             errors=original.errors,
             buffering=1,
-            closefd=False,
         )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def end(self) -> None:
+        own, self._stream = self._stream, self._original
         with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-        self._stream = self._original
+            own.close()
 
 
 def _is_descriptor_2(stream: Any) -> bool:
@@ -200,12 +206,10 @@ class _HiddenImport(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec of ``tensorflow`` that the other finders find; None for other modules."""
+        """The spec of ``tensorflow``; None for other modules."""
         if name != "tensorflow":
             return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        found = (finder.find_spec(name, path, target) for finder in others)
-        spec = next(filter(None, found), None)
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             setattr(spec.loader, "exec_module", _hiding(spec.loader.exec_module))  # noqa: B010
         return spec
