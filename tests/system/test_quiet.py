@@ -8,9 +8,11 @@ import sys
 import textwrap
 
 import pytest
+import tensorflow as tf
 
 from tf_image_classification.cli.main import VERBS
 from tf_image_classification.system import quiet
+from tf_image_classification.system.process_exit import ends_the_process
 
 TFIC = [sys.executable, "-m", "tf_image_classification.cli.main"]
 
@@ -205,6 +207,12 @@ def test_processes_of_a_pool_are_quiet_too(tensorflow, tmp_path):
     done = started([sys.executable, str(tmp_path / "pooled.py")], env=tensorflow("pass"))
     assert done.stdout.split() == ["1", "1"]
     assert done.stderr == f"{NOISE} 0\n"
+
+
+def test_an_error_of_tensorflow_without_a_message_of_ours_names_the_flag(capsys):
+    with pytest.raises(tf.errors.InternalError), ends_the_process():
+        raise tf.errors.InternalError(None, None, "DNN library initialization failed")
+    assert "--verbose shows its own messages" in capsys.readouterr().err
 
 
 def test_every_command_that_runs_a_library_has_the_flag():

@@ -42,7 +42,7 @@ def end_with_parent(parent: int) -> None:
 def _begin(parent: int, is_hiding: bool) -> None:
     """Start of a process of the pool."""
     end_with_parent(parent)
-    quiet.hide_libraries(is_hiding, quiet.FATAL)
+    quiet.hide_libraries(is_hiding)
 
 
 class Pool:

@@ -25,11 +25,11 @@ from typing import Any
 from tf_image_classification.errors import TficError
 from tf_image_classification.system import signals
 
-ERROR, FATAL = "2", "3"
-"""Values of TensorFlow's log level."""
-
 _STDERR = 2
-_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_LEVEL, _ALL, _FATAL = "TF_CPP_MIN_LOG_LEVEL", "0", "3"
+# Its errors are noise too: a line for each damaged image, each machine without a GPU, each worker
+# that ends before another one. Python gets them as exceptions.
+
 _SHOW_IF_KILLED = 'trap "" INT HUP TERM; read -r line || cat "$0" >&2; rm -f "$0"'
 """A shell program: shows the file if its input ends without a line, because the process died."""
 
@@ -37,23 +37,20 @@ _SHOW_IF_KILLED = 'trap "" INT HUP TERM; read -r line || cat "$0" >&2; rm -f "$0
 @dataclasses.dataclass
 class _State:
     is_hiding: bool = True
-    level: str = ERROR
     busy: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
 _state = _State()
 
 
-def hide_libraries(is_hiding: bool = True, level: str = ERROR) -> None:
+def hide_libraries(is_hiding: bool = True) -> None:
     """Hide the messages of libraries from now on, or show all of them.
 
     Args:
-        is_hiding: False: all messages are shown.
-        level: messages of TensorFlow that are shown outside the blocks: from ``ERROR`` on, or only
-            the last one of a process (``FATAL``). A level that the user has set in the environment
-            is kept.
+        is_hiding: False: all messages are shown. TensorFlow's log level is that which the user has
+            set in the environment, or else the lowest or the highest.
     """
-    _state.is_hiding, _state.level = is_hiding, level if is_hiding else "0"
+    _state.is_hiding = is_hiding
     if not any(isinstance(finder, _HiddenImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _HiddenImport())
 
@@ -217,7 +214,7 @@ class _HiddenImport(importlib.abc.MetaPathFinder):
 
 def _hiding(execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
     def execute_hidden(module: ModuleType) -> None:
-        os.environ.setdefault(_LEVEL, _state.level)
+        os.environ.setdefault(_LEVEL, _FATAL if _state.is_hiding else _ALL)
         with hidden():
             execute(module)
 

@@ -38,25 +38,13 @@ def join(settings: Settings) -> Workers:
     )
 
 
-def hide_libraries(settings: Settings, level: str = quiet.FATAL) -> None:
+def hide_libraries(settings: Settings) -> None:
     """Hide the messages of TensorFlow and other libraries unless ``verbose`` is set.
 
     ``TF_CPP_MIN_LOG_LEVEL`` 0 or 1, set by the user, shows them too.
-
-    Args:
-        settings: all settings.
-        level: as ``quiet.hide_libraries``; by default that of a process that computes no model.
     """
     is_asked_for = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "") in ("0", "1")
-    quiet.hide_libraries(not settings.run.verbose and not is_asked_for, level)
-
-
-def _is_in_a_cluster() -> bool:
-    """Whether there are other workers, of whose end TensorFlow makes errors, even at the end."""
-    try:
-        return cluster_spec.read_cluster(os.environ) is not None
-    except ConfigError:  # reported when the workers are connected
-        return False
+    quiet.hide_libraries(not settings.run.verbose and not is_asked_for)
 
 
 def prepare_tensorflow(settings: Settings) -> None:
@@ -66,7 +54,7 @@ def prepare_tensorflow(settings: Settings) -> None:
         ConfigError: TensorFlow is not installed, or Keras is configured incompatibly.
         DataError: there is no room for temporary files, which TensorFlow needs to read functions.
     """
-    hide_libraries(settings, quiet.FATAL if _is_in_a_cluster() else quiet.ERROR)
+    hide_libraries(settings)
     faults.check_temporary()
     faults.allow_open_files()
     try:
