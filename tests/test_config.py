@@ -288,6 +288,7 @@ BEHAVIOUR = {
     "tensorboard_dir": "front::test_exports_and_logs_go_where_a_platform_wants_them",
     "slice_column": "workflows/setup/test_slices.py",
     "trackers": "hooks/test_trackers.py",
+    "verbose": "system/test_quiet.py",
     "eval_freq": "evaluation/test_loop.py",
     "eval_throttle_secs": "front::test_evaluations_come_by_steps_or_by_the_clock",
     "eval_every_steps": "front::test_evaluations_come_by_steps_or_by_the_clock",

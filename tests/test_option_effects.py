@@ -25,6 +25,7 @@ ALWAYS = {
     "allow_changes": "a permission; without changes there is nothing to permit",
     "strategy": "every run has devices",
     "progress": "every run has a progress bar, or none",
+    "verbose": "every run uses libraries",
     "train_metadata": "every run has examples",
     "eval_metadata": "every run can be evaluated",
     "batch_size": "every run has batches",
@@ -309,7 +310,7 @@ ELSEWHERE = {
     *("checkpoint_exclude_scopes", "checkpoint_averages", "head_phase", "sync_batch_norm"),
     *("backbone", "recipe", "label_columns", "label_kinds", "augmentation", "crop_area", "dropout"),
     *("eval_crop", "jit_compile", "save_checkpoints_secs", "trackers", "evaluator"),
-    *("slice_column", "png16_range"),
+    *("slice_column", "png16_range", "verbose"),
 }
 
 

@@ -6,9 +6,12 @@ logits = model(images)  # pixels 0-255; the model scales them
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +22,7 @@ from tf_image_classification.backbones import efficientnet_lite, packaged_weight
 from tf_image_classification.backbones.catalog import KERAS_HUB, Backbone, find
 from tf_image_classification.checkpoints.name_maps import INCEPTION_SCOPES
 from tf_image_classification.errors import ConfigError, SpecError
+from tf_image_classification.system import quiet
 
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red
 _SLIM_MEAN = (123.68, 116.78, 103.94)  # of red, green, blue
@@ -166,6 +170,29 @@ def _hub_features(preset: str, images: Any) -> Any:
     return keras.layers.GlobalAveragePooling2D(name="average_pool")(maps)
 
 
+@contextlib.contextmanager
+def _one_line_per_download(text: str) -> Iterator[None]:
+    """Replaces Keras's messages and bars on standard output by one line on standard error."""
+    if not quiet.is_hiding():
+        yield
+        return
+    with contextlib.redirect_stdout(_FirstWrite(text)):
+        yield
+
+
+class _FirstWrite(io.TextIOBase):
+    """A stream that discards what is written; the first time it prints a line instead."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+
+    def write(self, text: str) -> int:
+        if self._line:
+            print(self._line, file=sys.stderr, flush=True)
+        self._line = ""
+        return len(text)
+
+
 def imagenet_values(name: str) -> dict[str, npt.NDArray[Any]]:
     """The ImageNet weights of a backbone, by their names for a warm start of ``create``.
 
@@ -187,9 +214,9 @@ def imagenet_values(name: str) -> dict[str, npt.NDArray[Any]]:
     size = backbone.image_size
     try:
         images = keras.Input((size, size, 3))
-        network = keras.Model(
-            images, _body(backbone, _scaled(images, backbone.scaling), "imagenet")
-        )
+        with _one_line_per_download(f"downloading the ImageNet weights of {name}"):
+            maps = _body(backbone, _scaled(images, backbone.scaling), "imagenet")
+        network = keras.Model(images, maps)
     except Exception as error:  # urllib's and Keras's own kinds
         raise ConfigError(
             f"The ImageNet weights of {name} cannot be downloaded by Keras: {error}. Without "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings, declare
@@ -37,6 +38,8 @@ class Arguments:
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Launch; returns the exit status."""
+    if settings.run.verbose:  # the tasks inherit it
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
     return launch(
         given.command,
         num_workers=given.workers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     streams.prepare()
     if arguments is not None:
         return _guarded(arguments)
+    _log_plainly()
     atexit.register(signals.ignore)  # the first to be registered is the last to be called
     status = 1
     try:
@@ -87,6 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         signals.ending_with(status)
     return status
+
+
+def _log_plainly() -> None:
+    """Show our own log lines as they are; a handler that a library sets would prefix them."""
+    log = logging.getLogger(tf_image_classification.__name__)
+    if logging.lastResort is not None:
+        log.addHandler(logging.lastResort)
+        log.propagate = False
 
 
 def _guarded(arguments: Sequence[str]) -> int:
@@ -140,7 +150,6 @@ def _run(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         print(f"tfic: {_unknown(arguments[0], rest)}", file=sys.stderr)
         return 2
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before a verb imports TensorFlow
     module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
     with contextlib.nullcontext() if verb in _FOR_THEIR_OUTPUT else streams.may_end():
         return int(module.main(rest))

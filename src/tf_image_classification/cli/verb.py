@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -26,10 +27,12 @@ from tf_image_classification.config.groups import FILE_OPTIONS
 from tf_image_classification.config.parser import names_of_flag, read_line
 from tf_image_classification.config.rules import check_applies, options_for
 from tf_image_classification.errors import ConfigError, UsageError
-from tf_image_classification.system import files
+from tf_image_classification.system import files, quiet
 from tf_image_classification.system.process_exit import ends_the_process
+from tf_image_classification.workflows.setup.environment import hide_libraries
 
 _Arguments = TypeVar("_Arguments")
+_LETTERS = {"verbose": ("v",)}  # not in programs, where absl has a flag -v
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +79,12 @@ class Verb(Generic[_Arguments]):
         if parsed is None:
             return 0
         with contextlib.nullcontext() if self.is_listing else ends_the_process():
+            hide_libraries(parsed[1])
+            if quiet.is_hiding():  # their logging in Python
+                import absl.logging  # late: an error in the command line is shown without it
+
+                logging.getLogger("tensorflow").setLevel(logging.ERROR)
+                absl.logging.set_verbosity(absl.logging.ERROR)
             try:
                 return self.run(*parsed)
             except UsageError as error:
@@ -125,7 +134,11 @@ class Verb(Generic[_Arguments]):
         """The settings that have an effect in this verb, by name."""
         own = self.own_options()
         return {
-            name: dataclasses.replace(OPTIONS[name], is_required=name in self.required)
+            name: dataclasses.replace(
+                OPTIONS[name],
+                is_required=name in self.required,
+                aliases=(*OPTIONS[name].aliases, *_LETTERS.get(name, ())),
+            )
             for name in options_for(self.name)
             if name not in own
         }

@@ -334,7 +334,8 @@ def help_text(
         lines += ["", f"{heading}:"] if options else []
         for option in options:
             default = "" if option.is_required else _default_text(option)
-            shown = ", ".join(f"--{name}" for name in (option.name, *option.aliases))
+            names = (option.name, *option.aliases)
+            shown = ", ".join(f"--{n}" if n[1:] else f"-{n}" for n in names)
             shown = f"{option.name.upper()}, {shown}" if option.name in positions else shown
             lines.append(f"  {shown}" + (f" (default {default})" if default else ""))
             lines += textwrap.wrap(

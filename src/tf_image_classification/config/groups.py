@@ -99,6 +99,11 @@ class RunSettings:
         facts=("cluster",),
     )
     progress: bool = declare(True, "Show the progress bar.")
+    verbose: bool = declare(
+        False,
+        "Show the messages of TensorFlow and other libraries.",
+        verbs=(*_OF_A_TRIAL, *_OF_A_FOLDER, "preview", "compare", "convert", "inspect", "launch"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

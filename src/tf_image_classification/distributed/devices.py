@@ -7,6 +7,7 @@ import functools
 import tensorflow as tf
 
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.system import quiet
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
@@ -21,7 +22,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     """
     if name == "tpu":
         return _tpu()
-    gpus = tf.config.list_logical_devices("GPU")
+    with quiet.hidden():  # libraries are loaded at the first use of a device
+        gpus = tf.config.list_logical_devices("GPU")
     devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         return _mirrored(tuple(devices))

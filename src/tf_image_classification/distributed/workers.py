@@ -22,6 +22,7 @@ from tf_image_classification.distributed.cluster_spec import Cluster, Task
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.rendezvous import wait_for_workers
 from tf_image_classification.errors import ConfigError, RunMismatchError, WorkerLostError
+from tf_image_classification.system import quiet
 from tf_image_classification.system.autograph import unconverted
 
 _TASK = re.compile(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)")
@@ -196,7 +197,8 @@ def _connect(cluster: Cluster) -> tf.distribute.Strategy:
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with quiet.hidden():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except RuntimeError as error:
         raise ConfigError(
             f"The workers cannot be connected: {error} Make no tensors before train() is called, "

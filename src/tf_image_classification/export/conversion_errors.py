@@ -7,10 +7,7 @@ with conversion_errors("litert", function):
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +15,7 @@ import tensorflow as tf
 
 from tf_image_classification.errors import ExportError, TficError, brief
 from tf_image_classification.labels.outputs import label_of_output
+from tf_image_classification.system import quiet
 
 _OPERATIONS = (
     r"(?:Flex|Select|Custom) ops: ([\w, ]+)",  # LiteRT's list
@@ -40,7 +38,7 @@ def conversion_errors(name: str, function: Callable[[], Any]) -> Iterator[None]:
         ExportError: the block failed; names the operations that the format lacks, or the error.
     """
     try:
-        with _captured_stderr() as captured:
+        with quiet.captured() as captured:
             yield
     except TficError:
         raise
@@ -102,34 +100,3 @@ def _readable(node: str) -> str:
     """A node's name without the functions that it was inlined from."""
     parts = [part for part in node.split("/") if "PartitionedCall" not in part]
     return "/".join(parts[:-1] or parts)
-
-
-@contextlib.contextmanager
-def _captured_stderr() -> Iterator[Callable[[], str]]:
-    """Redirects standard error, also that of C++, into a file.
-
-    Yields:
-        Function that returns the text; works after the block too.
-    """
-    with tempfile.TemporaryFile() as file:
-        text = ""
-
-        def captured() -> str:
-            return text
-
-        try:
-            sys.stderr.flush()
-            own = os.dup(2)
-        except (OSError, ValueError, AttributeError):  # standard error is closed
-            yield captured
-            return
-        os.dup2(file.fileno(), 2)
-        try:
-            yield captured
-        finally:
-            with contextlib.suppress(OSError, ValueError):
-                sys.stderr.flush()
-            os.dup2(own, 2)
-            os.close(own)
-            file.seek(0)
-            text = file.read().decode(errors="replace")

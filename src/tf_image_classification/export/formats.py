@@ -30,6 +30,7 @@ from tf_image_classification.export.inference_module import (
 from tf_image_classification.export.litert_format import load_litert, write_litert
 from tf_image_classification.export.onnx_format import load_onnx, write_onnx
 from tf_image_classification.export.saved_model import ExportedModel
+from tf_image_classification.system import quiet
 
 Outputs = dict[str, npt.NDArray[Any]]
 InferenceFn = Callable[[npt.NDArray[Any]], Outputs]
@@ -110,7 +111,8 @@ def load_file(kind: Format, path: str) -> InferenceFn:
                 f"{brief(error)}. Nothing was kept."
             ) from error
 
-    infer = checked(kind.load, path)
+    with quiet.hidden():
+        infer = checked(kind.load, path)
     return lambda images: checked(infer, images)
 
 

@@ -121,7 +121,9 @@ def litert_description(path: str) -> dict[str, Any]:
 def load_litert(path: str) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
     """The inference function of a file, run by the LiteRT interpreter."""
     interpreter = import_extra("ai_edge_litert.interpreter", "LiteRT")
-    runner = interpreter.Interpreter(model_path=path).get_signature_runner("serving_default")
+    loaded = interpreter.Interpreter(model_path=path)
+    loaded.allocate_tensors()  # writes its notices now, not at the first inference
+    runner = loaded.get_signature_runner("serving_default")
     [details] = runner.get_input_details().values()
     takes_one = details["shape_signature"][0] == 1
 

@@ -27,7 +27,7 @@ from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.labels.outputs import class_names_key
-from tf_image_classification.system import files, signals
+from tf_image_classification.system import files, quiet, signals
 from tf_image_classification.system.autograph import unconverted
 
 log = logging.getLogger("tf_image_classification")
@@ -220,7 +220,9 @@ class ExportedModel:
                 "or name the spec (--spec file.py:Class) to evaluate a checkpoint."
             )
         try:
-            self._loaded, self.step = tf.saved_model.load(self.path), int(notes["step"])
+            with quiet.hidden():
+                self._loaded = tf.saved_model.load(self.path)
+            self.step = int(notes["step"])
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             reason = str(error).rstrip(".")
             raise DataError(

@@ -1,4 +1,7 @@
-"""The progress bar: rate, remaining time, loss and the fraction of time spent waiting for input."""
+"""The progress bar: rate, remaining time, loss and the fraction of time spent waiting for input.
+
+Without a terminal, e.g. in a log file, it is a line every 30 seconds.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from tqdm import tqdm
 
 from tf_image_classification.hooks.base import Hook, Run
 from tf_image_classification.hooks.cadence import Every
+
+_PLAIN = (
+    "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+)
 
 
 class ProgressHook(Hook):
@@ -25,15 +32,17 @@ class ProgressHook(Hook):
 
     def begin(self, run: Run) -> None:
         """Open the bar at the resumed step."""
+        is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=run.train_steps * run.batch_size,
             initial=run.step * run.batch_size,
             unit="img",
             unit_scale=True,
             desc="train",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+            file=sys.stderr if is_terminal else _PlainLines(sys.stderr),
+            dynamic_ncols=is_terminal,
+            mininterval=0.5 if is_terminal else 30.0,
+            bar_format=None if is_terminal else _PLAIN,
         )
         self.every.start(run.step)
 
@@ -69,3 +78,17 @@ class ProgressHook(Hook):
             f"step {run.step}/{run.train_steps} loss {self._loss:.4f} input wait {wait:.0%}",
             refresh=False,
         )
+
+
+class _PlainLines:
+    """A stream that gets each state of the bar as a line, without control characters."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            self._stream.write(f"{line}\n")
+
+    def flush(self) -> None:
+        self._stream.flush()

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from tf_image_classification.errors import RunInterrupted, TficError
-from tf_image_classification.system import faults, signals
+from tf_image_classification.system import faults, quiet, signals
 
 
 class ends_the_process:
@@ -27,6 +27,8 @@ class ends_the_process:
             if (ending := _ending(error)) is not None:
                 signals.tell_last(ending[0])
                 raise SystemExit(ending[1])
+            if error is not None and _is_of_tensorflow(error) and quiet.is_hiding():
+                print("TensorFlow failed; --verbose shows its own messages.", file=sys.stderr)
         finally:
             self._signals.__exit__(None, None, None)
 
@@ -49,9 +51,9 @@ def _ending(error: BaseException | None) -> tuple[str, int] | None:
 
 def _is_of_a_bucket(error: BaseException) -> bool:
     """Whether TensorFlow failed to read or write a bucket."""
+    return _is_of_tensorflow(error) and "gs://" in str(error)
+
+
+def _is_of_tensorflow(error: BaseException) -> bool:
     tensorflow = sys.modules.get("tensorflow")
-    return (
-        tensorflow is not None
-        and isinstance(error, tensorflow.errors.OpError)
-        and "gs://" in str(error)
-    )
+    return tensorflow is not None and isinstance(error, tensorflow.errors.OpError)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from tf_image_classification.errors import DataError
+from tf_image_classification.system import quiet
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -36,6 +37,12 @@ def end_with_parent(parent: int) -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(128 + signal.SIGTERM)
+
+
+def _begin(parent: int, is_hiding: bool) -> None:
+    """Start of a process of the pool."""
+    end_with_parent(parent)
+    quiet.hide_libraries(is_hiding)
 
 
 class Pool:
@@ -89,8 +96,8 @@ def process_pool(num_processes: int) -> Iterator[Pool]:
         executor = concurrent.futures.ProcessPoolExecutor(
             num_processes,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=end_with_parent,
-            initargs=(os.getpid(),),
+            initializer=_begin,
+            initargs=(os.getpid(), quiet.is_hiding()),
         )
     except OSError as error:
         raise DataError(

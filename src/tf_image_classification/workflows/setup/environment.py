@@ -9,7 +9,7 @@ from tf_image_classification import keras_settings
 from tf_image_classification.config import Settings
 from tf_image_classification.distributed import cluster_spec
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.system import faults
+from tf_image_classification.system import faults, quiet
 
 if TYPE_CHECKING:
     from tf_image_classification.distributed.workers import Workers
@@ -38,6 +38,15 @@ def join(settings: Settings) -> Workers:
     )
 
 
+def hide_libraries(settings: Settings) -> None:
+    """Hide the messages of TensorFlow and other libraries unless ``verbose`` is set.
+
+    ``TF_CPP_MIN_LOG_LEVEL`` 0 or 1, set by the user, shows them too.
+    """
+    is_asked_for = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "") in ("0", "1")
+    quiet.hide_libraries(not settings.run.verbose and not is_asked_for)
+
+
 def prepare_tensorflow(settings: Settings) -> None:
     """Import TensorFlow, set its determinism, and check how Keras is configured.
 
@@ -45,7 +54,7 @@ def prepare_tensorflow(settings: Settings) -> None:
         ConfigError: TensorFlow is not installed, or Keras is configured incompatibly.
         DataError: there is no room for temporary files, which TensorFlow needs to read functions.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    hide_libraries(settings)
     faults.check_temporary()
     faults.allow_open_files()
     try:
