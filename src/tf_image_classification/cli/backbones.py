@@ -53,8 +53,10 @@ def main(given: Arguments, settings: Settings) -> int:
     elif found:
         _print_table(found)
     if not found:
-        words = f" with a name like {' or '.join(given.words)}" if given.words else ""
-        print(f"No backbone{words} fits. tfic backbones lists all.", file=sys.stderr)
+        words = f"has a name like {' or '.join(given.words)}" if given.words else "is"
+        is_limited = given.max_params or given.max_gflops or given.offline
+        limits = " within these limits" if is_limited else ""
+        print(f"No backbone {words}{limits}. tfic backbones lists all.", file=sys.stderr)
     return 0 if found else 1
 
 
