@@ -5,6 +5,8 @@ Public are the names in ``__all__``; the modules of this folder are internal.
 
 from tf_image_classification.config.groups import (
     ALIASES,
+    DEFAULT_BACKBONE,
+    DEFAULT_EVAL_SPLIT,
     DEFAULT_MAX_PIXELS,
     IMAGENET,
     OPTIONS,
@@ -29,6 +31,8 @@ from tf_image_classification.config.settings import Settings, make_settings
 
 __all__ = [
     "ALIASES",
+    "DEFAULT_BACKBONE",
+    "DEFAULT_EVAL_SPLIT",
     "DEFAULT_MAX_PIXELS",
     "FEWEST_LEVELS",
     "FULL_RANGE",

@@ -16,6 +16,12 @@ from tf_image_classification.config.pixel_range import is_pixel_range
 DEFAULT_MAX_PIXELS = 100_000_000
 """Default of the largest number of pixels of an image."""
 
+DEFAULT_BACKBONE = "mobilenet_v2"
+"""The backbone that is trained if neither a spec nor a backbone is given."""
+
+DEFAULT_EVAL_SPLIT = 0.2
+"""The ``eval_split`` of a run without a spec and without an evaluation set."""
+
 IMAGENET = "imagenet"
 """The ``checkpoint_path`` that stands for Keras's weights of a backbone."""
 
@@ -120,6 +126,27 @@ class DataSettings:
         separator="",
         verbs=(*_OF_A_RUN, "evaluate", "export", "report"),
         inherited=True,
+    )
+    eval_split: float = declare(
+        0.0,
+        "Fraction of the training examples to hold out for evaluation if there is no evaluation "
+        "set: of each class, the same ones each time, listed in model_dir; 0: none. The default of "
+        "tfic train without a spec is 0.2.",
+        minimum=0.0,
+        maximum=0.9,
+        verbs=_OF_A_RUN,
+        inherited=False,
+        resume="same",
+        **_BY_OWN_INPUT,
+    )
+    group_column: str = declare(
+        "",
+        "Column of the training set that groups dependent examples, e.g. person; eval_split keeps "
+        "each group on one side.",
+        verbs=_OF_A_RUN,
+        inherited=False,
+        resume="same",
+        **_BY_OWN_INPUT,
     )
     labels: tuple[str, ...] = declare(
         (),
@@ -311,12 +338,15 @@ class BackboneSettings:
     RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_IMAGES, **_BY_BACKBONE}
 
     backbone: str = declare(
-        "", "Built-in backbone to train when no spec is given; tfic backbones lists them.", needs=""
+        "",
+        "Built-in backbone to train when no spec is given; tfic backbones lists them. tfic train "
+        f"without a spec takes {DEFAULT_BACKBONE} if it is empty.",
+        needs="",
     )
     recipe: str = declare(
         "none",
         "Hyperparameters from a built-in recipe (auto), chosen by dataset size, number of classes "
-        "and warm start; any flag overrides it. The default of tfic train --backbone.",
+        "and warm start; any flag overrides it. The default of tfic train without a spec.",
         choices=("none", "auto"),
         verbs=(*_OF_A_RUN, "find-learning-rate", "preview"),
         needs="",

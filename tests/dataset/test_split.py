@@ -8,8 +8,8 @@ import pytest
 
 from conversion.test_file_kinds import texts, write_records, write_tar
 from dataset.tiny_sources import png
-from tf_image_classification.conversion.splits import Split, divide
 from tf_image_classification.dataset.readers import Place, Row, find_examples
+from tf_image_classification.dataset.split import Split, divide
 from tf_image_classification.errors import ConfigError
 
 
