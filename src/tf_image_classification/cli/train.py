@@ -20,13 +20,16 @@ from tf_image_classification.workflows.setup.environment import prepare_tensorfl
 )
 def main(given: specs.SpecArguments, settings: Settings) -> int:
     """Train; returns the exit status."""
+    line = ""
     if not given.spec:
         prepare_tensorflow(settings)
         from tf_image_classification.workflows.setup.default_folder import with_default_folder
 
-        settings = with_default_folder(settings)
+        settings, line = with_default_folder(settings)
     spec, settings, sources = specs.spec_and_settings(given.spec, settings)
     from tf_image_classification.workflows.run import run  # late: help is instant without it
 
+    if line:
+        print(line)
     run(spec, settings, sources=sources)
     return 0

@@ -1,6 +1,6 @@
 """The model folder of a run that names none: models/NAME after its training set, or models/NAME-2.
 
-settings = with_default_folder(settings)     # --train_metadata pets gives models/pets
+settings, line = with_default_folder(settings)     # --train_metadata pets gives models/pets
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _SUFFIX = re.compile(r"(\.(csv|tsv|tfrecords?|tar|parquet|gz))+$", re.IGNORECASE
 _SHARD = re.compile(r"([-_.]\d+|[-_.]?[?*]+)(-of-[?*\d]+)?$")
 
 
-def with_default_folder(settings: Settings) -> Settings:
-    """The settings, with a model folder if none is given; prints its path.
+def with_default_folder(settings: Settings) -> tuple[Settings, str]:
+    """The settings, with a model folder if none is given; and then a line that names it, else "".
 
     It is the first one of models/NAME, models/NAME-2, ... that is new, or has a run with these data
     and settings, which this run then resumes. An earlier version's ./models comes first.
@@ -37,7 +37,7 @@ def with_default_folder(settings: Settings) -> Settings:
     """
     names = settings.data.train_metadata
     if settings.origin("model_dir") != "default" or not names:
-        return settings
+        return settings, ""
     if not _may_be_used(_ABOVE, names, above=False):
         raise ConfigError(
             f"The default model folder, in {_ABOVE}, would lie in the training set "
@@ -48,8 +48,8 @@ def with_default_folder(settings: Settings) -> Settings:
         is_new = begun is None and path != settings.run.model_dir and _may_be_used(path, names)
         if is_new or (begun is not None and is_same_run(settings, begun)):
             state = "new" if is_new else "of the same run"
-            print(f"model folder: {path} ({state}; --model_dir names another)")
-            return settings.with_choices({"model_dir": path}, "train_metadata")
+            line = f"model folder: {path} ({state}; --model_dir names another)"
+            return settings.with_choices({"model_dir": path}, "train_metadata"), line
     raise AssertionError("the candidates do not end")
 
 

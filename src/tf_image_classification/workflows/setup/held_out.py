@@ -6,28 +6,25 @@ held.part(is_training=False)                # the listing of the held-out exampl
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tf_image_classification.config import Settings
+from tf_image_classification.dataset.image_digests import digests, same_length
 from tf_image_classification.dataset.label_columns import class_column
 from tf_image_classification.dataset.label_discovery import kind_of
 from tf_image_classification.dataset.readers import Listing, Value
 from tf_image_classification.dataset.readers.columns import typed
 from tf_image_classification.dataset.split import hold_out
-from tf_image_classification.errors import ConfigError, DataError, did_you_mean
+from tf_image_classification.errors import ConfigError, DataError, RunMismatchError, did_you_mean
 from tf_image_classification.labels import split_classes
 from tf_image_classification.labels.schema import REGRESSION
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 
 _MOST_READ = 100_000  # images whose content is read to find identical ones
-_NUM_THREADS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,19 +83,24 @@ def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
     Raises:
         ConfigError: ``group_column`` names no column.
         DataError: the model folder's list is damaged.
+        RunMismatchError: none of the examples that it lists is there.
     """
     fraction, ids = settings.data.eval_split, _ids(listing)
     stored = _stored(ModelFolder(settings.run.model_dir), fraction)
     if not stored.isdisjoint(ids):
         return HeldOut(listing, ids, stored, fraction)
+    if stored and not settings.run.allow_changes:
+        raise RunMismatchError(
+            f"{settings.run.model_dir} lists {len(stored)} examples that were held out from "
+            f"training, e.g. {min(stored)}, and {listing.locate(0)} and the others are none of "
+            "them. Name the data of that run, or give another --model_dir or --eval_metadata."
+        )
     group = settings.data.group_column
     if group and group not in listing.columns:
         known = did_you_mean(group, listing.columns)
         raise ConfigError(f"group_column: there is no column {group!r}. {known}")
-    digests = _digests(listing, _same_length(listing))
-    ties: list[list[str]] = [
-        [f"content/{digests[i]}"] if i in digests else [] for i in range(len(ids))
-    ]
+    alike = _digests(listing, same_length(listing))
+    ties: list[list[str]] = [[f"content/{alike[i]}"] if i in alike else [] for i in range(len(ids))]
     if group:
         for tie, value in zip(ties, listing.columns[group], strict=True):
             tie += [f"group/{value}"] if value != "" else []
@@ -127,39 +129,20 @@ def _ids(listing: Listing) -> list[str]:
     Its name; or a digest of its content; or, where too many have no name, its place in its file.
     """
     nameless = [i for i in range(len(listing)) if not (listing.names and listing.names[i])]
-    digests = _digests(listing, nameless)
+    by_content = _digests(listing, nameless)
     ids = []
     for i in range(len(listing)):
         if listing.names and listing.names[i]:
             ids.append(listing.key(i))
         else:
             place = listing.places[i]
-            ids.append(digests.get(i) or f"{place.path.rpartition('/')[2]}@{place.offset}")
+            ids.append(by_content.get(i) or f"{place.path.rpartition('/')[2]}@{place.offset}")
     return ids
 
 
-def _same_length(listing: Listing) -> list[int]:
-    """The examples whose length in bytes another one has; the others differ from all."""
-    lengths, counts = np.unique(listing.places.lengths, return_counts=True)
-    repeated = lengths[(counts > 1) & (lengths > 0)]
-    found: list[int] = np.flatnonzero(np.isin(listing.places.lengths, repeated)).tolist()
-    return found
-
-
-def _digests(listing: Listing, numbers: Sequence[int]) -> dict[int, str]:
+def _digests(listing: Listing, numbers: Sequence[int]) -> Mapping[int, str]:
     """By example a digest of its image's bytes; empty if there are too many to be read."""
-    if len(numbers) > _MOST_READ:
-        return {}
-
-    def digest(i: int) -> str:
-        try:
-            return hashlib.sha256(listing.places[i].encoded()).hexdigest()[:32]
-        except (OSError, ValueError, DataError):  # the training names it
-            return ""
-
-    with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
-        found = dict(zip(numbers, pool.map(digest, numbers), strict=True))
-    return {i: each for i, each in found.items() if each}
+    return digests(listing, numbers) if len(numbers) <= _MOST_READ else {}
 
 
 def _classes(listing: Listing, settings: Settings) -> list[Collection[str]]:
