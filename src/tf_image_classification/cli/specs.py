@@ -23,9 +23,23 @@ class SpecArguments:
 
     spec: str = declare(
         "",
-        "Spec as module:Class or file.py:Class; without it a built-in backbone is trained, see "
-        "--backbone.",
+        "Spec as module:Class or file.py:Class; without it a built-in backbone is trained.",
     )
+
+
+def check_given(reference: str, settings: Settings) -> None:
+    """Check that there is something to train, before TensorFlow is imported.
+
+    Raises:
+        UsageError: both spec and backbone are given, or neither of them nor examples.
+    """
+    backbone = settings.backbone_spec.backbone
+    refuse_both(reference, bool(backbone))
+    if not (reference or backbone or settings.data.train_metadata):
+        raise UsageError(
+            "missing: TRAIN_METADATA, the examples: a folder with one folder of images per class, "
+            "a CSV or TFRecord files."
+        )
 
 
 def refuse_both(reference: str, has_backbone: bool) -> None:
@@ -61,17 +75,11 @@ def spec_and_settings(
     """The named spec, or the backbone spec, with the settings of its run and the sources found.
 
     Raises:
-        UsageError: both spec and backbone are given, or neither of them nor examples.
+        UsageError: as ``check_given``.
         SpecError: the spec cannot be loaded.
         DataError: the labels of the backbone spec cannot be inferred from the data.
     """
-    backbone = settings.backbone_spec.backbone
-    refuse_both(reference, bool(backbone))
-    if not (reference or backbone or settings.data.train_metadata):
-        raise UsageError(
-            "missing: TRAIN_METADATA, the examples: a folder with one folder of images per class, "
-            "a CSV or TFRecord files."
-        )
+    check_given(reference, settings)
     prepare_tensorflow(settings)
     from tf_image_classification.workflows.setup import backbone_spec
     from tf_image_classification.workflows.setup.context import Sources

@@ -20,6 +20,7 @@ from tf_image_classification.workflows.setup.environment import prepare_tensorfl
 )
 def main(given: specs.SpecArguments, settings: Settings) -> int:
     """Train; returns the exit status."""
+    specs.check_given(given.spec, settings)
     line = ""
     if not given.spec:
         prepare_tensorflow(settings)

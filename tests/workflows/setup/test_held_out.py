@@ -1,13 +1,19 @@
 """The part of a training set that is held out for evaluation, and the default model folder."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification.config import make_settings
+from tf_image_classification.cli.evaluate import main as evaluate_verb
+from tf_image_classification.cli.train import main as train_verb
+from tf_image_classification.config import DEFAULT_BACKBONE, make_settings
 from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.errors import ConfigError, RunMismatchError
+from tf_image_classification.evaluation.predictions import read_predictions
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import make_manifest
 from tf_image_classification.system import files
 from tf_image_classification.workflows import messages
 from tf_image_classification.workflows.evaluate import inherited
@@ -16,12 +22,13 @@ from tf_image_classification.workflows.setup.backbone_spec import (
     make_backbone_spec,
 )
 from tf_image_classification.workflows.setup.context import Sources, make_context
+from tf_image_classification.workflows.setup.data_check import check_data
 from tf_image_classification.workflows.setup.default_folder import name_of, with_default_folder
 from tf_image_classification.workflows.setup.evaluation_split import (
     why_no_evaluation,
     with_own_evaluation,
 )
-from tf_image_classification.workflows.setup.validate import open_run
+from tf_image_classification.workflows.setup.run_data import read_data
 
 
 @pytest.fixture
@@ -60,35 +67,42 @@ def parts(settings, sources=None):
     return train, evaluation
 
 
-def opened(settings, sources=None):
-    """The checked run."""
+def data_of(settings, sources=None):
+    """The examples of a run, and the manifest that they give."""
     sources = sources or Sources()
     spec = make_backbone_spec(settings, sources)
-    return open_run(make_context(spec, settings, sources=sources))
+    data = read_data(make_context(spec, settings, sources=sources))
+    evaluation = data.evaluation.fingerprint if data.evaluation else ""
+    manifest = make_manifest(
+        spec="a:B", spec_source="", schema=data.schema, train_data=data.train.fingerprint,
+        num_train_examples=data.train.num_examples, eval_data=evaluation, settings=settings,
+    )  # fmt: skip
+    return data, manifest
 
 
 def begin(*data, **given):
     """Write what a training writes before its first step; returns its manifest."""
     settings, sources = settings_for(*data, **given)
-    run = opened(settings, sources)
+    _, manifest = data_of(settings, sources)
     folder = ModelFolder(settings.run.model_dir)
+    files.make_folder(folder.path)
     if settings.data.eval_split:
         held = sources.held_out(data, "train_metadata", settings)
         files.write_json(folder.held_out, held.to_json())
-    folder.write_manifest(run.manifest)
-    return run.manifest
+    folder.write_manifest(manifest)
+    return manifest
 
 
 def test_a_fifth_of_each_class_is_held_out_and_the_rest_is_trained_on(here):
     write_folder(here / "pets", cat=20, dog=10, rare=1)
     settings, sources = settings_for("pets")
-    run = opened(settings, sources)
-    assert run.data.train.num_examples == 25 and run.data.evaluation.num_examples == 6
-    assert run.counts["train"]["classes"]["label"] == {"cat": 16, "dog": 8, "rare": 1}
-    assert run.counts["eval"]["classes"]["label"] == {"cat": 4, "dog": 2, "rare": 0}
-    assert run.counts["leaked"] == 0
-    assert any("6 of the 31 examples of pets, held out" in note for note in run.data.notes)
-    assert run.manifest.train_data != run.manifest.eval_data
+    data, manifest = data_of(settings, sources)
+    counts = check_data(data).counts
+    assert counts["train"]["classes"]["label"] == {"cat": 16, "dog": 8, "rare": 1}
+    assert counts["eval"]["classes"]["label"] == {"cat": 4, "dog": 2, "rare": 0}
+    assert counts["leaked"] == 0
+    assert any("6 of the 31 examples of pets, held out" in note for note in data.notes)
+    assert manifest.train_data != manifest.eval_data
 
 
 def test_identical_images_are_on_one_side_whatever_their_class(here):
@@ -127,9 +141,9 @@ def test_records_are_divided_by_the_content_of_their_images(here):
     for folder in "ab":
         settings, sources = settings_for(f"{folder}/train-*", cache_dir=str(here / "cache"))
         held[folder] = sources.held_out(settings.data.train_metadata, "", settings).held
-        run = opened(settings, sources)
-        assert (run.data.train.num_examples, run.data.evaluation.num_examples) == (16, 4)
-        assert run.manifest.train_data != run.manifest.eval_data
+        data, manifest = data_of(settings, sources)
+        assert (data.train.num_examples, data.evaluation.num_examples) == (16, 4)
+        assert manifest.train_data != manifest.eval_data
     assert held["a"] == held["b"]
 
 
@@ -137,12 +151,12 @@ def test_a_resumed_run_and_an_evaluation_take_the_part_that_the_folder_lists(her
     write_folder(here / "pets", cat=20, dog=10)
     manifest = begin("pets")
     _, before = parts(settings_for("pets")[0])
-    assert opened(settings_for("pets")[0]).manifest.differences(manifest) == []
+    assert data_of(settings_for("pets")[0])[1].differences(manifest) == []
     write_folder(here / "pets", cat=40, dog=40)
     train, evaluation = parts(settings_for("pets")[0])
     assert evaluation == before and len(train) == 74
-    with pytest.raises(RunMismatchError, match="training set: 24 examples .* 74 "):
-        opened(settings_for("pets")[0])
+    (difference,) = manifest.differences(data_of(settings_for("pets")[0])[1])
+    assert re.match("training set: 24 examples .* there, 74 ", difference)
     for given in ({}, {"eval_metadata": ("./pets/",)}):
         settings = inherited(make_settings({"model_dir": "m", **given}), manifest)
         listing, note = Sources().find(settings.data.eval_metadata, "eval_metadata", settings)
@@ -198,7 +212,7 @@ def test_a_run_of_an_earlier_version_goes_on_without_a_held_out_part(here):
     files.write_json(path, values)
     settings, _ = settings_for("pets")
     assert settings.data.eval_split == 0 and not settings.data.eval_metadata
-    assert opened(settings).data.train.num_examples == 8
+    assert data_of(settings)[0].train.num_examples == 8
 
 
 def test_the_farewell_names_no_data_for_the_held_out_part(here):
@@ -255,13 +269,44 @@ def test_the_default_folder_is_apart_from_the_data(here):
 @pytest.mark.parametrize(
     ("data", "name"),
     [
-        ("pets", "pets"), ("./My pets/", "My_pets"), ("a/pets.csv", "pets"), ("x/pets/train", "pets"),
-        ("x/pets:train", "pets"), ("pets/train-00000-of-00002.tfrecord.gz", "pets"),
+        ("pets", "pets"), ("./My pets/", "My_pets"), ("a/pets.csv", "pets"),
+        ("x/pets/train", "pets"), ("x/pets:train", "pets"),
+        ("pets/train-00000-of-00002.tfrecord.gz", "pets"),
         ("gs://bucket/pets/train-?????-of-00010", "pets"), ("gs://bucket/train", "bucket"),
-        ("tfds:mnist", "mnist"), ("cifar10", "cifar10"), ("x/*.tfrecord", "x"), ("données", "données"),
+        ("tfds:mnist", "mnist"), ("cifar10", "cifar10"), ("x/*.tfrecord", "x"),
+        ("données", "données"),
         ("/train", "run"), ("pets{0..3}.tar", "pets_0..3"),
     ],
 )  # fmt: skip
 def test_the_name_of_the_folder_comes_from_the_data(data, name, here):
     (here / "cifar10").mkdir()
     assert name_of([data, "more"]) == name
+
+
+@pytest.mark.slow
+def test_a_folder_is_enough_from_the_training_to_the_evaluation(here, capsys):
+    write_folder(here / "pets", cat=8, dog=8, rare=1)
+    line = ["pets", "--image_size", "32", "--train_steps", "2", "--noprogress"]
+    line += ["--batch_size", "6", "--save_summary_steps", "0", "--strategy", "one_device"]
+    assert train_verb(line) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("model folder: models/pets (new; ")
+    assert "evaluation set: 4 of the 17 examples of pets, held out" in printed
+    assert "3 classes: cat 6, dog 6, rare 1" in printed and "cat 2, dog 2, rare 0" in printed
+    folder = ModelFolder("models/pets")
+    listed = files.read_json(folder.held_out)
+    assert listed["eval_split"] == 0.2 and len(listed["examples"]) == 4
+    assert folder.read_manifest().settings["backbone"] == DEFAULT_BACKBONE
+    assert folder.evaluations()[-1]["num_examples"] == 4
+    assert train_verb(line) == 0
+    printed = capsys.readouterr().out
+    assert "models/pets (of the same run" in printed and "The run is complete" in printed
+    write_folder(here / "pets", cat=30)
+    for data in ([], ["--eval_metadata", "pets"]):
+        assert evaluate_verb(["models/pets", *data]) == 0
+        assert "evaluation of step 2 on 4 examples" in capsys.readouterr().out
+    where = {name.partition("pets/")[2] for name in read_predictions(folder.predictions).where}
+    assert where == set(listed["examples"])
+    with pytest.raises(SystemExit):
+        train_verb(line)
+    assert "models/pets belongs to another run" in capsys.readouterr().err
