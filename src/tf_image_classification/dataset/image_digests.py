@@ -36,6 +36,8 @@ def digests(listing: Listing, numbers: Sequence[int]) -> dict[int, str]:
         except (OSError, ValueError, DataError):  # decoding it names it
             return ""
 
-    with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
+    # Files of their own are read in parallel; packed ones are unpacked once, one after the other.
+    num_threads = _NUM_THREADS if listing.places.kind == "file" else 1
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         found = zip(numbers, pool.map(digest, numbers), strict=True)
         return {i: each for i, each in found if each}

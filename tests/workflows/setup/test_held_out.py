@@ -305,7 +305,7 @@ def test_a_folder_is_enough_from_the_training_to_the_evaluation(here, capsys):
     for data in ([], ["--eval_metadata", "pets"]):
         assert evaluate_verb(["models/pets", *data]) == 0
         assert "evaluation of step 2 on 4 examples" in capsys.readouterr().out
-    where = {name.partition("pets/")[2] for name in read_predictions(folder.predictions).where}
+    where = {name.partition("pets/")[2] for name in read_predictions(folder.predictions).uris}
     assert where == set(listed["examples"])
     with pytest.raises(SystemExit):
         train_verb(line)

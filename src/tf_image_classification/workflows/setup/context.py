@@ -42,8 +42,9 @@ class Sources:
         is_training = option == "train_metadata"
         if settings.data.eval_split and tuple(patterns) == settings.data.eval_metadata:
             held = self.held_out(patterns, option, settings)
-            note = "" if is_training else held.note(", ".join(patterns))
-            return held.part(is_training=is_training), note
+            if is_training:
+                return held.training, ""
+            return held.evaluation, held.note(", ".join(patterns))
         whole, source = self._whole(patterns, option, settings), ", ".join(patterns)
         role = TRAIN if is_training else EVAL
         chosen = for_role(whole, role, f"--{option} {source}")

@@ -1,12 +1,13 @@
 """The held-out examples of a training set that has no evaluation set: chosen once, then stored.
 
 held = hold_out_of(listing, settings)       # those that the model folder lists, or a new choice
-held.part(is_training=False)                # the listing of the held-out examples
+held.training, held.evaluation              # two listings
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -48,15 +49,24 @@ class HeldOut:
         """The number of examples that are held out."""
         return sum(own in self.held for own in self.ids)
 
-    def part(self, *, is_training: bool) -> Listing:
-        """The examples for training, or the held-out ones; skipped files belong to the former."""
+    @functools.cached_property
+    def training(self) -> Listing:
+        """The examples for training, with all skipped files."""
+        return self._part(is_training=True)
+
+    @functools.cached_property
+    def evaluation(self) -> Listing:
+        """The held-out examples."""
+        return dataclasses.replace(self._part(is_training=False), left_out=())
+
+    def _part(self, *, is_training: bool) -> Listing:
         chosen = [i for i, own in enumerate(self.ids) if (own in self.held) != is_training]
         part = self.listing.select(chosen)
         if part.content:  # of whole files, which have examples of both parts
             text = repr((is_training, sorted(self.held))).encode()
             digest = hashlib.sha256(text).hexdigest()
             part = dataclasses.replace(part, content=[each + digest for each in part.content])
-        return part if is_training else dataclasses.replace(part, left_out=())
+        return part
 
     def note(self, source: str) -> str:
         """A sentence about the held-out part."""
