@@ -225,6 +225,16 @@ def test_the_farewell_names_no_data_for_the_held_out_part(here):
     assert "evaluate --model_dir m\n" in messages.farewell(Run(), settings)
 
 
+def test_the_default_backbone_is_trained_from_scratch_if_neither_it_nor_a_spec_is_given(here):
+    write_folder(here / "pets", cat=4, dog=4)
+    settings, _ = settings_for("pets")
+    assert settings.backbone_spec.backbone == DEFAULT_BACKBONE
+    assert settings.model.checkpoint_path == "" and settings.backbone_spec.recipe == "auto"
+    assert not settings.is_chosen("backbone")
+    given, _ = settings_for("pets", backbone="vgg16")
+    assert (given.backbone_spec.backbone, given.model.checkpoint_path) == ("vgg16", "imagenet")
+
+
 def folder_for(*data, **given):
     settings, line = with_default_folder(make_settings({"train_metadata": data, **given}))
     assert line.startswith(f"model folder: {settings.run.model_dir} (")
@@ -288,6 +298,7 @@ def test_a_folder_is_enough_from_the_training_to_the_evaluation(here, capsys):
     write_folder(here / "pets", cat=8, dog=8, rare=1)
     line = ["pets", "--image_size", "32", "--train_steps", "2", "--noprogress"]
     line += ["--batch_size", "6", "--save_summary_steps", "0", "--strategy", "one_device"]
+    line += ["--backbone", "mobilenet_v1_025", "--checkpoint_path", "none"]
     assert train_verb(line) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("model folder: models/pets (new; ")
@@ -296,14 +307,16 @@ def test_a_folder_is_enough_from_the_training_to_the_evaluation(here, capsys):
     folder = ModelFolder("models/pets")
     listed = files.read_json(folder.held_out)
     assert listed["eval_split"] == 0.2 and len(listed["examples"]) == 4
-    assert folder.read_manifest().settings["backbone"] == DEFAULT_BACKBONE
     assert folder.evaluations()[-1]["num_examples"] == 4
     assert train_verb(line) == 0
     printed = capsys.readouterr().out
     assert "models/pets (of the same run" in printed and "The run is complete" in printed
     write_folder(here / "pets", cat=30)
-    for data in ([], ["--eval_metadata", "pets"]):
-        assert evaluate_verb(["models/pets", *data]) == 0
+    for evaluate in (
+        lambda: evaluate_verb(["models/pets"]),
+        lambda: train_verb([*line, "--evaluate"]),
+    ):
+        assert evaluate() == 0
         assert "evaluation of step 2 on 4 examples" in capsys.readouterr().out
     where = {name.partition("pets/")[2] for name in read_predictions(folder.predictions).uris}
     assert where == set(listed["examples"])
