@@ -22,6 +22,9 @@ DEFAULT_BACKBONE = "mobilenet_v2"
 DEFAULT_EVAL_SPLIT = 0.2
 """The ``eval_split`` of a run without a spec and without an evaluation set."""
 
+FROM_SCRATCH = "none"
+"""The ``checkpoint_path`` that stands for no pretrained weights of a backbone."""
+
 IMAGENET = "imagenet"
 """The ``checkpoint_path`` that stands for Keras's weights of a backbone."""
 

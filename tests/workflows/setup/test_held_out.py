@@ -252,8 +252,10 @@ def test_the_default_folder_has_the_name_of_the_data_and_one_run(here):
     assert folder_for("my pets", image_size=48) == "models/my_pets-2"
     assert folder_for("my pets", image_size=32, backbone="vgg16") == "models/my_pets-2"
     assert folder_for("other/my pets", image_size=32) == "models/my_pets-2"
-    begin("my pets", model_dir="models/my_pets-2", eval_split=0.5)
-    assert folder_for("my pets", eval_split=0.5) == "models/my_pets-2"
+    scratch = {"backbone": "vgg16", "checkpoint_path": "none"}
+    begin("my pets", model_dir="models/my_pets-2", eval_split=0.5, **scratch)
+    assert folder_for("my pets", eval_split=0.5, **scratch) == "models/my_pets-2"
+    assert folder_for("my pets", eval_split=0.5, backbone="vgg16") == "models/my_pets-3"
     assert folder_for("my pets", image_size=48) == "models/my_pets-3"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tf_image_classification import backbones
 from tf_image_classification.backbone_spec import BackboneSpec
-from tf_image_classification.config import DEFAULT_BACKBONE, IMAGENET, Settings
+from tf_image_classification.config import DEFAULT_BACKBONE, FROM_SCRATCH, IMAGENET, Settings
 from tf_image_classification.dataset.label_columns import label_columns
 from tf_image_classification.dataset.label_discovery import find_labels
 from tf_image_classification.errors import ConfigError
@@ -18,8 +18,6 @@ from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.setup.context import Sources
 from tf_image_classification.workflows.setup.evaluation_split import default_eval_split
 from tf_image_classification.workflows.setup.run_data import given_class_names
-
-_FROM_SCRATCH = "none"
 
 
 def backbone_settings(settings: Settings) -> Settings:
@@ -39,7 +37,7 @@ def backbone_settings(settings: Settings) -> Settings:
         backbone = backbones.find(settings.backbone_spec.backbone)
         choices |= {"image_size": backbone.image_size}
         choices |= {"checkpoint_path": IMAGENET if backbone.keras_class else ""}
-    if settings.model.checkpoint_path == _FROM_SCRATCH:
+    if settings.model.checkpoint_path == FROM_SCRATCH:
         settings = settings.replace(checkpoint_path="")
     return settings.with_choices(choices, "backbone")
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tf_image_classification.config import DEFAULT_BACKBONE, OPTIONS, Settings
+from tf_image_classification.config import DEFAULT_BACKBONE, FROM_SCRATCH, OPTIONS, Settings
 from tf_image_classification.dataset.readers.names import part_role
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.model_folder import ModelFolder
@@ -108,7 +108,7 @@ def is_same_run(settings: Settings, begun: RunManifest) -> bool:
     for name in (*(fixed - {"backbone"}), "checkpoint_path"):
         value = begun.settings.get(name, OPTIONS[name].default)
         is_given, was_given = settings.is_chosen(name), before.is_chosen(name)
-        if (is_given and _plain(settings.values()[name]) != _plain(value)) or (
+        if (is_given and _plain(name, settings.values()[name]) != _plain(name, value)) or (
             was_given and not is_given
         ):
             return False
@@ -124,5 +124,8 @@ def _whole(name: str) -> str:
     return name.rstrip("/") if files.is_remote(name) else os.path.abspath(name)
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
+    """A value as the manifest has it."""
+    if name == "checkpoint_path" and value == FROM_SCRATCH:
+        return ""
     return list(value) if isinstance(value, tuple) else value
