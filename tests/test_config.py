@@ -259,6 +259,8 @@ BEHAVIOUR = {
     "label_columns": "ready::test_label_columns_and_label_kinds_say_what_a_csv_cannot",
     "label_kinds": "ready::test_label_columns_and_label_kinds_say_what_a_csv_cannot",
     "task_weights": "workflows/test_label_kinds.py",
+    "eval_split": "workflows/setup/test_held_out.py",
+    "group_column": "workflows/setup/test_held_out.py",
     "balanced_sampling": "workflows/test_label_kinds.py",
     "test_time_augmentation": "workflows/test_label_kinds.py",
     "trainable_scopes": "front::test_a_setting_changes_the_trained_weights",

@@ -44,7 +44,7 @@ assert tf_image_classification.__version__ in call("--version", status=0)
 assert "batch_size" in call("train", "--spec", "a:B", "--bach_size", "3", status=2)
 assert "has no effect" in call("train", "--spec", "a:B", "--momentum", ".5", status=2)
 assert "batch_size: 3" in call("train", "--batch_size", "3", "--print_config", status=0)
-assert "either a spec or a backbone" in call("train", status=2)
+assert "missing: TRAIN_METADATA" in call("train", status=2)
 assert "vgg16" in call("backbones", "vgg", status=0)
 from tf_image_classification.cli.main import VERBS
 for verb in VERBS:

@@ -141,6 +141,10 @@ IN_A_RUN = [
     ("balanced_sampling", "kind", OwnInput, "records", OWN),
     ("inspect", True, OwnInput, "records", OWN),
     ("export_saved_model", True, OwnInput, "records", OWN),
+    ("eval_split", 0.2, OwnInput, "records", OWN),
+    ("eval_split", 0.2, plain_spec, "records", "there is an evaluation set"),
+    ("group_column", "person", OwnInput, "records", OWN),
+    ("group_column", "person", plain_spec, "records", "there is an evaluation set"),
     ("image_feature", "image", plain_spec, "table", "no TFRecord files are read"),
     ("label_features", ("kind=a",), plain_spec, "table", "has no 'a'. Known: label"),
     ("label_features", ("kid=a",), plain_spec, "records", "names label 'kid'. Did you mean kind"),
@@ -310,7 +314,7 @@ ELSEWHERE = {
     *("checkpoint_exclude_scopes", "checkpoint_averages", "head_phase", "sync_batch_norm"),
     *("backbone", "recipe", "label_columns", "label_kinds", "augmentation", "crop_area", "dropout"),
     *("eval_crop", "jit_compile", "save_checkpoints_secs", "trackers", "evaluator"),
-    *("slice_column", "png16_range", "verbose"),
+    *("slice_column", "png16_range", "verbose", "eval_split", "group_column"),
 }
 
 

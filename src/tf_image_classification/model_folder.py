@@ -7,6 +7,7 @@ evaluations.jsonl   one later evaluation of the folder's model per line
 predictions.parquet the predictions of the last evaluation
 judgement.json      its analysis: metrics with confidence intervals, calibration, slices
 calibration.json    temperature scaling and the like, fitted to the evaluation
+held_out.json       the examples held out from training, where the run has no other evaluation set
 data.json           counts of the data before the first step
 bad_images.jsonl    skipped images; those of worker 1 are in bad_images-1.jsonl, ...
 warm_start.json     the variables that a warm start loaded
@@ -100,6 +101,11 @@ class ModelFolder:
     def calibration(self) -> str:
         """JSON file of the labels' calibrations."""
         return files.join(self.path, "calibration.json")
+
+    @property
+    def held_out(self) -> str:
+        """JSON file that lists the examples held out from training."""
+        return files.join(self.path, "held_out.json")
 
     @property
     def data_counts(self) -> str:

@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+import yaml
 
 from tf_image_classification.cli import main
 from tiny_runs import free_ports
@@ -79,9 +80,6 @@ def test_what_is_no_verb_is_told_with_what_to_write(line, message, here, capsys)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["pets"], "For data write --train_metadata pets"),
-        (["pets/cat/*.jpg"], "For data write --train_metadata pets/cat/*.jpg"),
-        (["no/such/folder"], "For data write --train_metadata no/such/folder"),
         (["mine.py:Mine"], "For a spec write --spec mine.py:Mine."),
         (["mine.py"], "For a spec write --spec mine.py:Class"),
         (["mine.yml"], "For settings write --config mine.yml."),
@@ -105,6 +103,37 @@ def test_what_belongs_to_no_flag_is_told_with_the_flag(verb, words, message, her
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and error.startswith(f"tfic {verb}: ")
     assert f"See tfic {verb} --help." in error
+
+
+@pytest.mark.parametrize("words", ["pets", "pets/cat/*.jpg", "no/such/folder"])
+def test_data_without_a_flag_are_told_with_it_in_verbs_without_positions(words, here, capsys):
+    for verb in ("preview", "find-batch-size"):
+        assert type_in(verb, words) == 2
+        assert f"For data write --train_metadata {words}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "data"),
+    [
+        (["pets"], ["pets"]),
+        (["~/pets/"], ["{here}/pets/"]),
+        (["./pets", "--epochs", "3"], ["./pets"]),
+        (["--epochs", "3", "pets"], ["pets"]),
+        (["with space"], ["with space"]),
+        (["a.csv", "b.csv", "--eval_metadata", "c.csv"], ["a.csv", "b.csv"]),
+        (["records/train-*"], ["records/train-*"]),
+        (["gs://bucket/pets"], ["gs://bucket/pets"]),
+        (["tfds:mnist"], ["tfds:mnist"]),
+        (["pets:train"], ["pets:train"]),
+        (["shards-{0..3}.tar"], ["shards-{0..3}.tar"]),
+        (["--spec", "mine.py:Mine", "pets"], ["pets"]),
+    ],
+)
+def test_the_training_set_needs_no_flag(words, data, here, capsys):
+    assert type_in("train", *words, "--print_config") == 0
+    read = yaml.safe_load(capsys.readouterr().out)
+    assert read["train_metadata"] == [path.replace("{here}", str(here)) for path in data]
+    assert read.get("eval_metadata", ["c.csv"]) == ["c.csv"]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +171,7 @@ def test_what_belongs_to_no_flag_is_told_with_the_flag(verb, words, message, her
         ("convert pets out --split 0.8", "--split: '0.8' is not of the form name=fraction"),
         ("tune --trials 3", "missing: --space"),
         ("check-spec", "missing: SPEC"),
-        ("train", "Give either a spec or a backbone"),
+        ("train", "missing: TRAIN_METADATA, the examples: a folder with one folder"),
         ("convert pets pets", "pets is the source itself"),
         ("convert pets ./runs/../pets/", "is the source itself"),
     ],
@@ -171,7 +200,14 @@ def test_a_usage_error_of_a_verb_is_one_line_with_status_2(line, message, here, 
         ("train --spec mine.py:A --backbone b", "Give either a spec or a backbone"),
         ("train --epochs 3 --train-steps 100", "exclude each other"),
         ("train --optimizer sgd --momentum 0.9", "has no effect with optimizer = sgd"),
-        ("train help", "'help' belongs to no flag"),
+        ("train help", "'help' belongs to no flag, and there is no such file or folder"),
+        ("train pest", "there is no such file or folder. Did you mean pets?"),
+        ("train pets resnet50", "'resnet50' belongs to no flag"),
+        ("train pets mine.yml", "For settings write --config mine.yml."),
+        ("train pets --train_metadata pets", "The training set is given twice, as 'pets' and by"),
+        ("train --eval_metadata pets pets", "missing: TRAIN_METADATA"),
+        ("train pets --eval_split 20", "eval_split is 20.0, expected a number from 0 to 0.9"),
+        ("train pets --eval_split=-0.1", "eval_split is -0.1, expected a number from 0 to 0.9"),
         ("evaluate --eval_metadata", "--eval_metadata has no value"),
         (
             "evaluate runs/pets pets",

@@ -16,7 +16,7 @@ from dataset.tiny_sources import png
 from tf_image_classification.cli import convert as convert_verb
 from tf_image_classification.conversion.engines import run
 from tf_image_classification.conversion.images import ImageOptions
-from tf_image_classification.conversion.splits import Split
+from tf_image_classification.dataset.split import Split
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.labels import Label
 from tf_image_classification.workflows.convert import PROGRESS, ConvertOptions, convert

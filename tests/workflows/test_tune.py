@@ -297,7 +297,7 @@ def test_the_verb_tunes_a_ready_network_and_goes_on_after_ctrl_c(tmp_path, monke
         (["--space", "s", "--trials", "inf"], "--trials is 'inf', expected a whole number"),
         (["--space", "s", "--trials", "nan"], "--trials is 'nan'"),
         (["--space", "s", "--trials", "1", "--timeout_secs", "inf"], "--timeout_secs is inf"),
-        (["--space", "{space}", "--trials", "1"], "Give either a spec or a backbone"),
+        (["--space", "{space}", "--trials", "1"], "A trial needs an evaluation set"),
         (
             ["--space", "{space}", "--trials", "1", "--spec", "a:B", "--backbone", "resnet50"],
             "Give either a spec or a backbone",

@@ -137,7 +137,7 @@ def main(given: Arguments, settings: Settings) -> int:
     from tqdm import tqdm  # late: help is instant without them
 
     from tf_image_classification.conversion.images import ImageOptions
-    from tf_image_classification.conversion.splits import Split
+    from tf_image_classification.dataset.split import Split
     from tf_image_classification.workflows.convert import ConvertOptions, convert
 
     options = ConvertOptions(

@@ -22,17 +22,33 @@ class SpecArguments:
     """The argument of every verb that trains or prepares a training."""
 
     spec: str = declare(
-        "", "Spec as module:Class or file.py:Class; without it --backbone names a built-in one."
+        "",
+        "Spec as module:Class or file.py:Class; without it a built-in backbone is trained.",
     )
 
 
-def require_one(reference: str, has_backbone: bool) -> None:
-    """Check that either a spec or a backbone is given.
+def check_given(reference: str, settings: Settings) -> None:
+    """Check that there is something to train, before TensorFlow is imported.
 
     Raises:
-        UsageError: neither is, or both are.
+        UsageError: both spec and backbone are given, or neither of them nor examples.
     """
-    if bool(reference) == has_backbone:
+    backbone = settings.backbone_spec.backbone
+    refuse_both(reference, bool(backbone))
+    if not (reference or backbone or settings.data.train_metadata):
+        raise UsageError(
+            "missing: TRAIN_METADATA, the examples: a folder with one folder of images per class, "
+            "a CSV or TFRecord files."
+        )
+
+
+def refuse_both(reference: str, has_backbone: bool) -> None:
+    """Check that not both a spec and a backbone are given.
+
+    Raises:
+        UsageError: both are.
+    """
+    if reference and has_backbone:
         raise UsageError(
             "Give either a spec or a backbone: --spec module:Class, --spec file.py:Class or "
             "--backbone NAME."
@@ -59,11 +75,11 @@ def spec_and_settings(
     """The named spec, or the backbone spec, with the settings of its run and the sources found.
 
     Raises:
-        UsageError: neither spec nor backbone is given, or both are.
+        UsageError: as ``check_given``.
         SpecError: the spec cannot be loaded.
         DataError: the labels of the backbone spec cannot be inferred from the data.
     """
-    require_one(reference, bool(settings.backbone_spec.backbone))
+    check_given(reference, settings)
     prepare_tensorflow(settings)
     from tf_image_classification.workflows.setup import backbone_spec
     from tf_image_classification.workflows.setup.context import Sources

@@ -44,7 +44,7 @@ def main(given: Arguments, settings: Settings) -> int:
     is_backbone_spec = bool(settings.backbone_spec.backbone) or any(
         p.name == "backbone" for p in space
     )
-    specs.require_one(given.spec, is_backbone_spec)
+    specs.refuse_both(given.spec, is_backbone_spec)
     prepare_tensorflow(settings)
     from tf_image_classification.workflows import tune  # late: it needs TensorFlow
 

@@ -5,7 +5,10 @@ Public are the names in ``__all__``; the modules of this folder are internal.
 
 from tf_image_classification.config.groups import (
     ALIASES,
+    DEFAULT_BACKBONE,
+    DEFAULT_EVAL_SPLIT,
     DEFAULT_MAX_PIXELS,
+    FROM_SCRATCH,
     IMAGENET,
     OPTIONS,
     BackboneSettings,
@@ -29,8 +32,11 @@ from tf_image_classification.config.settings import Settings, make_settings
 
 __all__ = [
     "ALIASES",
+    "DEFAULT_BACKBONE",
+    "DEFAULT_EVAL_SPLIT",
     "DEFAULT_MAX_PIXELS",
     "FEWEST_LEVELS",
+    "FROM_SCRATCH",
     "FULL_RANGE",
     "IMAGENET",
     "MEASURED",

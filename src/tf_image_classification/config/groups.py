@@ -16,6 +16,15 @@ from tf_image_classification.config.pixel_range import is_pixel_range
 DEFAULT_MAX_PIXELS = 100_000_000
 """Default of the largest number of pixels of an image."""
 
+DEFAULT_BACKBONE = "efficientnet_lite0"
+"""The backbone that is trained if neither a spec nor a backbone is given."""
+
+DEFAULT_EVAL_SPLIT = 0.2
+"""The ``eval_split`` of a run without a spec and without an evaluation set."""
+
+FROM_SCRATCH = "none"
+"""The ``checkpoint_path`` that stands for no pretrained weights of a backbone."""
+
 IMAGENET = "imagenet"
 """The ``checkpoint_path`` that stands for the ImageNet weights of a backbone."""
 
@@ -125,6 +134,27 @@ class DataSettings:
         separator="",
         verbs=(*_OF_A_RUN, "evaluate", "export", "report"),
         inherited=True,
+    )
+    eval_split: float = declare(
+        0.0,
+        "Fraction of the training examples to hold out for evaluation if there is no evaluation "
+        "set: of each class, the same ones each time, listed in model_dir; 0: none. The default of "
+        "tfic train without a spec is 0.2.",
+        minimum=0.0,
+        maximum=0.9,
+        verbs=_OF_A_RUN,
+        inherited=False,
+        resume="same",
+        **_BY_OWN_INPUT,
+    )
+    group_column: str = declare(
+        "",
+        "Column of the training set that groups dependent examples, e.g. person; eval_split keeps "
+        "each group on one side.",
+        verbs=_OF_A_RUN,
+        inherited=False,
+        resume="same",
+        **_BY_OWN_INPUT,
     )
     labels: tuple[str, ...] = declare(
         (),
@@ -316,12 +346,15 @@ class BackboneSettings:
     RULES: ClassVar[Mapping[str, Any]] = {"verbs": _OF_IMAGES, **_BY_BACKBONE}
 
     backbone: str = declare(
-        "", "Built-in backbone to train when no spec is given; tfic backbones lists them.", needs=""
+        "",
+        "Built-in backbone to train when no spec is given; tfic backbones lists them. tfic train "
+        f"without a spec takes {DEFAULT_BACKBONE} if it is empty.",
+        needs="",
     )
     recipe: str = declare(
         "none",
         "Hyperparameters from a built-in recipe (auto), chosen by dataset size, number of classes "
-        "and warm start; any flag overrides it. The default of tfic train --backbone.",
+        "and warm start; any flag overrides it. The default of tfic train without a spec.",
         choices=("none", "auto"),
         verbs=(*_OF_A_RUN, "find-learning-rate", "preview"),
         needs="",

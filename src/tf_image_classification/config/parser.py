@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tf_image_classification.config.options import Option
@@ -214,6 +214,9 @@ class _Reader:
         """Give the words without a flag to the positional arguments that have no value yet."""
         given = self._given()
         for name in self.positions:
+            if name == "train_metadata" and self.words and (problem := self._why_no_data(given)):
+                self.problems.append(problem)
+                return
             if name in given or not self.words:
                 continue
             is_list = self.options[name].kind is tuple
@@ -229,6 +232,22 @@ class _Reader:
                 advice = "Quote a pattern, so that the shell does not expand it."
             advice = advice or "Write --name value or --name=value."
             self.problems.append(f"{shown!r} belongs to no flag. {advice}")
+
+    def _why_no_data(self, given: Collection[str]) -> str:
+        """The problem with words in the place of the training set, or ""."""
+        if "train_metadata" in given:
+            return (
+                f"The training set is given twice, as {self.words[0]!r} and by --train_metadata. "
+                "Give it once."
+            )
+        for word in self.words:
+            advice = self._where_it_belongs(word)
+            if not advice:
+                near = nearest(word, os.listdir()) or " Write --name value or --name=value."
+                return f"{word!r} belongs to no flag, and there is no such file or folder.{near}"
+            if not advice.startswith("For data"):
+                return f"{word!r} belongs to no flag. {advice}"
+        return ""
 
     def _check_required(self) -> None:
         for name in self.positions:
@@ -267,9 +286,9 @@ class _Reader:
             return f"Write --{word}."
         lists = (n for n in ("train_metadata", "eval_metadata") if n in self.options)
         data = [f"--{name} {word}" for name in lists]
-        is_data = os.path.exists(word) or any(sign in word for sign in "./*")
+        is_data = os.path.exists(word) or any(sign in word for sign in "./*:")
         kinds = (
-            ("spec", bool(re.fullmatch(_SPEC, word)), f"For a spec write --spec {word}."),
+            ("spec", _is_spec(word), f"For a spec write --spec {word}."),
             (
                 "spec",
                 word.endswith(".py"),
@@ -289,7 +308,15 @@ class _Reader:
         return f"For data write {', or '.join(data)}." if data and is_data else ""
 
 
-_SPEC = r"[\w./\\-]+:[A-Za-z_]\w*"
+_SPEC = r"([\w./\\-]+):[A-Za-z_]\w*"
+
+
+def _is_spec(word: str) -> bool:
+    """Whether a word is module:Class or file.py:Class, and not PATH:PART or tfds:NAME."""
+    found = re.fullmatch(_SPEC, word)
+    if found is None or found[1] == "tfds":
+        return False
+    return found[1].endswith(".py") or not os.path.exists(found[1])
 
 
 def is_model_folder(path: str) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import collections
-import hashlib
 from collections.abc import Mapping, Sequence
 
+from tf_image_classification.dataset.image_digests import digests, same_length
 from tf_image_classification.dataset.readers.listing import LeftOut, Listing
 from tf_image_classification.errors import counted
 from tf_image_classification.labels import Value
@@ -29,16 +29,12 @@ def skipped_notes(listing: Listing) -> list[str]:
 
 def contradictions(listing: Listing, raw: Mapping[str, Sequence[Value]]) -> list[str]:
     """A sentence about local images that occur twice, byte for byte, with different labels."""
-    of_size = collections.defaultdict(list)
-    for i, num_bytes in enumerate(listing.places.lengths.tolist()):
-        if num_bytes:
-            of_size[num_bytes].append(i)
-    alike = [i for same in of_size.values() if len(same) > 1 for i in same]
+    alike = same_length(listing)
     if len(alike) > _MOST_COMPARED:
         return []
     of_content = collections.defaultdict(list)
-    for i in alike:
-        of_content[hashlib.sha256(listing.places[i].encoded()).digest()].append(i)
+    for i, digest in digests(listing, alike).items():
+        of_content[digest].append(i)
     pairs = [
         (first, other)
         for first, *others in of_content.values()

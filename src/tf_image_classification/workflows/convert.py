@@ -18,10 +18,10 @@ from typing import Any
 from tf_image_classification.conversion import classes, engines
 from tf_image_classification.conversion.images import ImageOptions
 from tf_image_classification.conversion.shards import SCHEMAS, Shard, ShardResult
-from tf_image_classification.conversion.splits import Split, divide, place_of
 from tf_image_classification.dataset import label_discovery
 from tf_image_classification.dataset.readers import LABEL, LeftOut, Listing, Row, find_examples
 from tf_image_classification.dataset.readers.columns import typed_columns
+from tf_image_classification.dataset.split import Split, divide, place_of
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.labels import split_classes
 from tf_image_classification.labels.schema import REGRESSION

@@ -45,6 +45,7 @@ from tf_image_classification.training.step import Forward
 from tf_image_classification.workflows import keep_evaluation
 from tf_image_classification.workflows.setup import default_hooks, png16_range, run_data
 from tf_image_classification.workflows.setup.context import RunContext, make_context
+from tf_image_classification.workflows.setup.default_folder import same_sources
 from tf_image_classification.workflows.setup.evaluator import make_evaluate, regularisation_of
 from tf_image_classification.workflows.setup.losses import make_losses
 from tf_image_classification.workflows.setup.model import build_model, make_forward
@@ -376,6 +377,14 @@ def inherited(settings: Settings, manifest: RunManifest) -> Settings:
         for name in manifest.origins
         if settings.origin(name) == "default" and name in OPTIONS and OPTIONS[name].is_inherited
     }
+    of_run = manifest.settings["eval_metadata"]
+    is_own_set = settings.origin("eval_metadata") == "default" or same_sources(
+        settings.data.eval_metadata, of_run
+    )
+    # Of the run's own set only the part that was not trained on.
+    missing["eval_split"] = manifest.settings.get("eval_split", 0.0) if is_own_set else 0.0
+    if is_own_set and of_run:
+        missing["eval_metadata"] = of_run
     return settings.replace(**missing)
 
 

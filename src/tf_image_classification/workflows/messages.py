@@ -122,11 +122,11 @@ def farewell(run: TrainingRun, settings: Settings) -> str:
         f"TensorBoard:   {_program('tensorboard')} --logdir {logs}",
     ]
     if settings.data.eval_metadata and settings.checkpoints.export_saved_model:
-        patterns = " ".join(map(shlex.quote, settings.data.eval_metadata))
-        lines.append(
-            f"evaluate:      {_program('tfic')} evaluate --model_dir {shlex.quote(folder.path)} "
-            f"--eval_metadata {patterns}"
-        )
+        line = f"{_program('tfic')} evaluate --model_dir {shlex.quote(folder.path)}"
+        if not settings.data.eval_split:  # else the folder lists the set
+            patterns = " ".join(map(shlex.quote, settings.data.eval_metadata))
+            line += f" --eval_metadata {patterns}"
+        lines.append(f"evaluate:      {line}")
     lines.append(f"resume:        start the same command again. {_how_to_go_on(run)}")
     return "\n".join(lines)
 

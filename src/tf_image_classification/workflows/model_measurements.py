@@ -113,11 +113,12 @@ def _median_side(table: Table) -> float | None:
 def find_leakage(model: EvaluatedModel) -> Leakage:
     """Evaluation images that are in the training set too, exactly or nearly.
 
-    The sets are compared if each is one source and together they have at most 20,000 images.
+    The sets are compared if each is one source and together they have at most 20,000 images. A
+    held-out part is not: identical images are on one side of it.
     """
     data = model.settings.data
     training = data.train_metadata or tuple(model.manifest.settings["train_metadata"])
-    if model.train is None or len(training) != 1 or len(data.eval_metadata) != 1:
+    if data.eval_split or model.train is None or len(training) != 1 or len(data.eval_metadata) != 1:
         return NOT_COMPARED
     if model.train.num_examples + model.evaluation.num_examples > _MAX_COMPARED:
         return NOT_COMPARED

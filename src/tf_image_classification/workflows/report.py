@@ -108,7 +108,7 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
         summary=[
             ("model folder", folder.path),
             ("spec", manifest.spec.rpartition("/")[2]),
-            ("evaluation set", " ".join(model.settings.data.eval_metadata)),
+            ("evaluation set", _set_text(model.settings)),
             ("labels", ", ".join(f"{one.name} ({one.describe()})" for one in manifest.schema)),
             ("class activation maps", _heat_text(model, shown)),
             ("versions", ", ".join(f"{k} {v}" for k, v in versions().items())),
@@ -134,6 +134,12 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
             ],
         ),
     )  # fmt: skip
+
+
+def _set_text(settings: Settings) -> str:
+    """The name of the evaluation set."""
+    names = " ".join(settings.data.eval_metadata)
+    return f"{names}, the part held out from training" if settings.data.eval_split else names
 
 
 def _heat_text(model: EvaluatedModel, examples: Sequence[Example]) -> str:

@@ -43,12 +43,14 @@ def run(
         TficError: something is wrong; before the first step if it can be known then.
         RunInterrupted: a signal stopped the run.
     """
-    settings = _with_own_evaluation(spec, settings)
+    settings, sources = _with_own_evaluation(spec, settings, sources)
     if settings.run.evaluate:
         return evaluate(spec, settings)
     cluster = cluster_spec.read_cluster(os.environ)
     if cluster is not None and cluster.is_evaluator:
-        return _exit_early(settings) if settings.run.plan else _follow(spec, settings, cluster)
+        if settings.run.plan:
+            return _exit_early(settings)
+        return _follow(spec, settings, sources, cluster)
     if settings.run.plan:
         return _plan(spec, settings, sources)
     with signals.resumable(
@@ -120,7 +122,9 @@ def _plan(spec: EstimatorSpec, settings: Settings, sources: Sources | None) -> T
     return TrainResult(settings.run.model_dir, 0, {})
 
 
-def _follow(spec: EstimatorSpec, settings: Settings, cluster: Cluster) -> TrainResult:
+def _follow(
+    spec: EstimatorSpec, settings: Settings, sources: Sources | None, cluster: Cluster
+) -> TrainResult:
     """Evaluate the checkpoints of a cluster's workers while they train."""
     with signals.resumable(
         "in the evaluator task",
@@ -133,7 +137,7 @@ def _follow(spec: EstimatorSpec, settings: Settings, cluster: Cluster) -> TrainR
         from tf_image_classification.workflows.evaluate_continuously import evaluate_continuously
         from tf_image_classification.workflows.setup.context import make_context
 
-        alone = make_context(spec, settings, Workers(make_strategy("auto")))
+        alone = make_context(spec, settings, Workers(make_strategy("auto")), sources)
         return evaluate_continuously(alone, cluster, _metric_file_hooks())
 
 
@@ -142,16 +146,23 @@ def _exit_early(settings: Settings) -> TrainResult:
     return TrainResult(settings.run.model_dir, 0, {})
 
 
-def _with_own_evaluation(spec: EstimatorSpec, settings: Settings) -> Settings:
-    """The settings, with the evaluation part of a divided training set where no other is given."""
+def _with_own_evaluation(
+    spec: EstimatorSpec, settings: Settings, sources: Sources | None
+) -> tuple[Settings, Sources | None]:
+    """The settings, with a part of the training set to evaluate on where no other is given.
+
+    Also the sources, with those that were found for it.
+    """
     if spec.has_own_input:  # only it knows its examples
         check_needs(settings)
-        return settings
+        return settings, sources
     from tf_image_classification.estimator_specs import schema_of
     from tf_image_classification.workflows.setup import evaluation_split  # late: for TensorFlow
+    from tf_image_classification.workflows.setup.context import Sources
 
     schema_of(spec)  # its errors come before any data are read
-    return evaluation_split.with_own_evaluation(settings)
+    sources = sources or Sources()
+    return evaluation_split.with_own_evaluation(settings, sources), sources
 
 
 def _metric_file_hooks() -> list[EvaluationHook]:

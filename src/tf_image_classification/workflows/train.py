@@ -98,6 +98,10 @@ def train(
             show(head_init.fit_outputs(context, data, model))
             parts.state.begin_averages()
         if workers.is_writer:
+            if settings.data.eval_split:
+                names = settings.data.train_metadata
+                held = context.sources.held_out(names, "train_metadata", settings)
+                files.write_json(folder.held_out, held.to_json())
             folder.write_manifest(manifest)
 
         # 5. It trains, evaluates and saves, unless that is done already.

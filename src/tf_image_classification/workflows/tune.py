@@ -66,8 +66,10 @@ def check_space(space: Sequence[Parameter], settings: Settings) -> None:
     Raises:
         ConfigError: a setting is both fixed and varied, or no values of the space go together.
     """
-    if not settings.data.eval_metadata:
-        raise ConfigError("A trial needs an evaluation set for its score. Give --eval_metadata.")
+    if not (settings.data.eval_metadata or settings.data.eval_split):
+        raise ConfigError(
+            "A trial needs an evaluation set for its score. Give --eval_metadata, or --eval_split."
+        )
     for parameter in space:
         name = ALIASES.get(parameter.name, parameter.name)
         if settings.origin(name) != "default":

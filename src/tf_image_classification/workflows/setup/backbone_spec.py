@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from tf_image_classification import backbones
 from tf_image_classification.backbone_spec import BackboneSpec
-from tf_image_classification.config import IMAGENET, Settings
+from tf_image_classification.config import DEFAULT_BACKBONE, FROM_SCRATCH, IMAGENET, Settings
+from tf_image_classification.dataset.label_columns import label_columns
 from tf_image_classification.dataset.label_discovery import find_labels
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels import Label
 from tf_image_classification.labels.schema import KINDS, kind_named
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.setup.context import Sources
+from tf_image_classification.workflows.setup.evaluation_split import default_eval_split
 from tf_image_classification.workflows.setup.run_data import given_class_names
-
-_FROM_SCRATCH = "none"
 
 
 def backbone_settings(settings: Settings) -> Settings:
-    """The settings of a run without a spec: pretrained weights, the network's image size, a recipe.
+    """The settings of a run without a spec: network, weights, image size, recipe, held-out part.
 
     Options that the user gave stay. ``checkpoint_path none`` trains from scratch.
 
     Raises:
         ConfigError: there is no such backbone.
     """
-    choices: dict[str, Any] = {"recipe": "auto"}
+    choices: dict[str, Any] = {"recipe": "auto", "eval_split": default_eval_split(settings)}
+    if not settings.backbone_spec.backbone:
+        settings = settings.with_choices({"backbone": DEFAULT_BACKBONE}, "backbone")
     if not settings.backbone_spec.backbone.startswith(backbones.KERAS_HUB):
         backbone = backbones.find(settings.backbone_spec.backbone)
         choices |= {"image_size": backbone.image_size}
         choices |= {"checkpoint_path": IMAGENET if backbone.has_imagenet_weights else ""}
-    if settings.model.checkpoint_path == _FROM_SCRATCH:
+    if settings.model.checkpoint_path == FROM_SCRATCH:
         settings = settings.replace(checkpoint_path="")
     return settings.with_choices(choices, "backbone")
 
@@ -56,12 +59,19 @@ def _labels(settings: Settings, sources: Sources) -> list[Label]:
     if manifest is not None:
         return list(manifest.schema.labels)
     if not settings.data.train_metadata:
-        raise ConfigError("There is nothing to train on. Give --train_metadata.")
+        raise ConfigError(
+            "There is nothing to train on. Give --train_metadata: a folder with a folder of images "
+            "for each class, a CSV or TFRecord files."
+        )
     listing, _ = sources.find(settings.data.train_metadata, "train_metadata", settings)
+    columns, group = settings.backbone_spec.label_columns, settings.data.group_column
+    if not columns and group in listing.columns:
+        others = {name: v for name, v in listing.columns.items() if name != group}
+        columns = tuple(label_columns(dataclasses.replace(listing, columns=others)))
     return find_labels(
         listing,
         depths={name: len(names) for name, names in given_class_names(settings).items()},
-        columns=settings.backbone_spec.label_columns,
+        columns=columns,
         kinds=_kinds(settings.backbone_spec.label_kinds),
     )
 

@@ -17,6 +17,7 @@ from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.setup.environment import cache_dir
+from tf_image_classification.workflows.setup.held_out import HeldOut, hold_out_of
 
 
 class Sources:
@@ -24,6 +25,7 @@ class Sources:
 
     def __init__(self) -> None:
         self._found: dict[tuple[object, ...], Listing] = {}
+        self._divided: dict[tuple[object, ...], HeldOut] = {}
 
     def find(self, patterns: Sequence[str], option: str, settings: Settings) -> tuple[Listing, str]:
         """The examples that patterns name, and a note on the split used of a divided source.
@@ -35,16 +37,16 @@ class Sources:
 
         Raises:
             DataError: as ``find_examples`` and ``for_role``.
+            ConfigError: as ``hold_out_of``.
         """
-        feature, folder = settings.data.image_feature, cache_dir(settings)
-        key = (*patterns, feature, folder)
-        if key not in self._found:
-            self._found[key] = find_examples(
-                patterns, option=option, cache_dir=folder, image_feature=feature
-            )
-        whole = self._found[key]
-        source = ", ".join(patterns)
-        role = TRAIN if option == "train_metadata" else EVAL
+        is_training = option == "train_metadata"
+        if settings.data.eval_split and tuple(patterns) == settings.data.eval_metadata:
+            held = self.held_out(patterns, option, settings)
+            if is_training:
+                return held.training, ""
+            return held.evaluation, held.note(", ".join(patterns))
+        whole, source = self._whole(patterns, option, settings), ", ".join(patterns)
+        role = TRAIN if is_training else EVAL
         chosen = for_role(whole, role, f"--{option} {source}")
         if len(whole.parts) < 2:
             return chosen, ""
@@ -56,6 +58,25 @@ class Sources:
                 f"; --eval_metadata {source}:{part} evaluates {part}" for part in unused
             )
         return chosen, note
+
+    def held_out(self, patterns: Sequence[str], option: str, settings: Settings) -> HeldOut:
+        """A source with its held-out part, by ``eval_split``; arguments and errors as ``find``."""
+        data = settings.data
+        key = (*patterns, data.eval_split, data.group_column, settings.run.model_dir)
+        if key not in self._divided:
+            whole = self._whole(patterns, option, settings)
+            whole = for_role(whole, TRAIN, f"--{option} {', '.join(patterns)}")
+            self._divided[key] = hold_out_of(whole, settings)
+        return self._divided[key]
+
+    def _whole(self, patterns: Sequence[str], option: str, settings: Settings) -> Listing:
+        feature, folder = settings.data.image_feature, cache_dir(settings)
+        key = (*patterns, feature, folder)
+        if key not in self._found:
+            self._found[key] = find_examples(
+                patterns, option=option, cache_dir=folder, image_feature=feature
+            )
+        return self._found[key]
 
 
 @dataclasses.dataclass(frozen=True)

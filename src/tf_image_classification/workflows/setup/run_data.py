@@ -23,6 +23,7 @@ from tf_image_classification.labels import LabelSchema, read_class_names
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.environment import cache_dir
+from tf_image_classification.workflows.setup.evaluation_split import why_no_evaluation
 from tf_image_classification.workflows.setup.png16_range import range_for
 
 
@@ -116,6 +117,8 @@ def read_data(
         evaluation = _pipeline(spec, reader, settings, png16_range, is_training=False)
         notes += raw_eval.notes
         left_out += raw_eval.table.left_out
+    without = why_no_evaluation(settings) if train is not None else ""
+    notes += [without] if without else []
     return Data(schema, train, evaluation, tuple(notes), tuple(left_out))
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from conversion.test_file_kinds import texts, write_records, write_tar
 from dataset.tiny_sources import png
-from tf_image_classification.conversion.splits import Split, divide
 from tf_image_classification.dataset.readers import Place, Row, find_examples
+from tf_image_classification.dataset.split import Split, divide, hold_out
 from tf_image_classification.errors import ConfigError
 
 
@@ -115,3 +115,43 @@ def test_a_split_stays_whatever_becomes_of_the_files(tmp_path, kind):
         now = parts_of(write_source(kind, tmp_path / folder, **given))
         known = parts["train"] | parts["eval"]
         assert {name: found & known for name, found in now.items()} == parts, folder
+
+
+def held(ids, classes, fraction, **more):
+    chosen = hold_out(ids, classes, fraction, **more)
+    return {own for own, is_held in zip(ids, chosen, strict=True) if is_held}
+
+
+def test_the_held_out_examples_depend_on_names_alone_and_divide_each_class():
+    classes = {f"{i}.jpg": {"abc"[i % 3]} for i in range(90)} | {"rare.jpg": {"rare"}}
+    classes |= {"two-1.jpg": {"two"}, "two-2.jpg": {"two"}}
+    ids = list(classes)
+    found = held(ids, list(classes.values()), 0.2)
+    backwards = ids[::-1]
+    assert held(backwards, [classes[own] for own in backwards], 0.2) == found
+    counts = {name: sum(classes[own] == {name} for own in found) for name in ("a", "b", "c")}
+    assert counts == {"a": 6, "b": 6, "c": 6}
+    assert "rare.jpg" not in found and len(found & {"two-1.jpg", "two-2.jpg"}) == 1
+    assert not held(ids, list(classes.values()), 0.0)
+
+
+def test_examples_with_something_in_common_are_held_out_together():
+    ids = [f"{i}.jpg" for i in range(60)]
+    classes = [{"ab"[i % 2]} for i in range(60)]
+    ties = [[f"content/{i // 2}", f"group/{i // 6}"] for i in range(60)]
+    for stratify in (True, False):
+        chosen = hold_out(ids, classes, 0.3, ties, stratify=stratify)
+        groups = {tie[1]: {chosen[i] for i in range(60) if ties[i] == tie} for tie in ties}
+        assert all(len(sides) == 1 for sides in groups.values())
+        assert sum(chosen) == pytest.approx(18, abs=6)
+
+
+def test_no_class_loses_its_last_training_example_whatever_hangs_together():
+    for number in range(50):
+        ids = [f"{number}/{i}" for i in range(8)]
+        classes = [{"a"}, {"a"}, {"a"}, {"b"}, {"b"}, {"c"}, {"c", "b"}, set()]
+        ties = [["x"], [], [], ["x"], [], [], [], []]
+        chosen = hold_out(ids, classes, 0.9, ties)
+        assert chosen[0] == chosen[3]
+        training = set().union(*(classes[i] for i in range(8) if not chosen[i]))
+        assert training == {"a", "b", "c"}

@@ -1,4 +1,8 @@
-"""Splits rows into parts by a hash of their names, so that adding images moves none."""
+"""Splits examples by a hash of their names: into the parts of a conversion, or a held-out part.
+
+divide(rows, Split({"train": 0.8, "eval": 0.2}))      # adding images moves no row
+hold_out(["1.jpg", "2.jpg"], [{"cat"}, {"cat"}], 0.2)  # [False, True]
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import collections
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tf_image_classification.dataset.readers import Row, Value
 from tf_image_classification.dataset.readers.names import TRAIN
@@ -116,3 +120,89 @@ def _by_value(rows: Sequence[Row], column: str) -> dict[Value | None, list[int]]
     for i, row in enumerate(rows):
         of_value[row.columns.get(column)].append(i)
     return of_value
+
+
+def hold_out(
+    ids: Sequence[str],
+    classes: Sequence[Collection[str]],
+    fraction: float,
+    ties: Sequence[Collection[str]] = (),
+    *,
+    stratify: bool = True,
+) -> list[bool]:
+    """Whether each example is held out for evaluation.
+
+    It depends on the ids and not on the sequence of the examples. A class that can be divided has
+    examples on both sides; one that cannot be is not held out.
+
+    Args:
+        ids: of each example; equal ones stay together.
+        classes: of each example; with one class only, each class is divided in this fraction.
+        fraction: of the examples, from 0 to 1.
+        ties: of each example, further texts; examples that have one in common stay together.
+        stratify: False: the fraction is that of all examples together.
+
+    Example:
+        >>> sum(hold_out([f"{i}.jpg" for i in range(10)], [{"cat"}] * 10, 0.2))
+        2
+    """
+    units = _units(ids, ties)
+    places = [min((place_of(ids[i], 0), ids[i]) for i in unit) for unit in units]
+    of_units = [frozenset[str]().union(*(classes[i] for i in unit)) for unit in units]
+    strata: dict[Collection[str], list[int]] = {}
+    for u in sorted(range(len(units)), key=lambda u: places[u]):
+        own = of_units[u] if stratify and len(of_units[u]) == 1 else frozenset[str]()
+        strata.setdefault(own, []).append(u)
+    held: set[int] = set()
+    for members in strata.values():
+        total, before = sum(len(units[u]) for u in members), 0
+        for u in members:
+            if before + len(units[u]) / 2 < fraction * total:
+                held.add(u)
+            before += len(units[u])
+    if fraction > 0:
+        _keep_classes_on_both_sides(held, of_units, [u for us in strata.values() for u in us])
+    chosen = {i for u in held for i in units[u]}
+    return [i in chosen for i in range(len(ids))]
+
+
+def _units(ids: Sequence[str], ties: Sequence[Collection[str]]) -> list[list[int]]:
+    """The examples that stay together, which have an id or a tie in common."""
+    parent = list(range(len(ids)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    for i, own in enumerate(ids):
+        for text in (("id", own), *(("tie", tie) for tie in (ties[i] if ties else ()))):
+            parent[root(i)] = root(first.setdefault(text, i))
+    units: dict[int, list[int]] = {}
+    for i in range(len(ids)):
+        units.setdefault(root(i), []).append(i)
+    return list(units.values())
+
+
+def _keep_classes_on_both_sides(
+    held: set[int], classes: Sequence[Collection[str]], ordered: Sequence[int]
+) -> None:
+    """Move units so that training has each class, and so has evaluation where that is possible."""
+    of_class: dict[str, list[int]] = {}
+    for u in ordered:
+        for name in classes[u] or ("",):
+            of_class.setdefault(name, []).append(u)
+    for members in of_class.values():
+        if held.issuperset(members):
+            held.discard(members[-1])
+
+    def is_spare(u: int) -> bool:
+        return all(
+            any(other not in held and other != u for other in of_class[name])
+            for name in classes[u] or ("",)
+        )
+
+    for members in of_class.values():
+        if held.isdisjoint(members):
+            held.update([u for u in members if is_spare(u)][:1])
