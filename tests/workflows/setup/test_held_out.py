@@ -225,12 +225,12 @@ def test_the_farewell_names_no_data_for_the_held_out_part(here):
     assert "evaluate --model_dir m\n" in messages.farewell(Run(), settings)
 
 
-def test_the_default_backbone_is_trained_from_scratch_if_neither_it_nor_a_spec_is_given(here):
+def test_the_default_backbone_is_fine_tuned_if_neither_it_nor_a_spec_is_given(here):
     write_folder(here / "pets", cat=4, dog=4)
     settings, _ = settings_for("pets")
     assert settings.backbone_spec.backbone == DEFAULT_BACKBONE
-    assert settings.model.checkpoint_path == "" and settings.backbone_spec.recipe == "auto"
-    assert not settings.is_chosen("backbone")
+    assert settings.model.checkpoint_path == "imagenet"
+    assert settings.backbone_spec.recipe == "auto" and not settings.is_chosen("backbone")
     given, _ = settings_for("pets", backbone="vgg16")
     assert (given.backbone_spec.backbone, given.model.checkpoint_path) == ("vgg16", "imagenet")
 
