@@ -393,6 +393,7 @@ def test_train_steps_and_epochs_are_the_length_of_the_run(records, tmp_path):
     )  # 20 examples in batches of 6
 
 
+@pytest.mark.slow
 def test_accumulation_computes_in_parts(records, baseline, tmp_path):
     sizes = []
 
@@ -422,6 +423,7 @@ class Steps(hooks.Hook):
         self.evaluated.append(run.step)
 
 
+@pytest.mark.slow
 def test_steps_per_call_are_steps_between_hooks(records, baseline, tmp_path):
     seen = Steps()
     several = run(

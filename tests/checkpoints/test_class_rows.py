@@ -88,6 +88,7 @@ def test_the_same_names_and_none_are_loaded_by_number(first, records, tmp_path, 
     assert json.loads((tmp_path / "m" / "warm_start.json").read_text())["classes"] == []
 
 
+@pytest.mark.slow
 def test_every_part_of_a_model_folder_and_its_copies_bring_the_names(shipped_folder, tmp_path):
     first = shipped_folder / "model"
     store = CheckpointStore(str(first / "checkpoints"))

@@ -175,6 +175,7 @@ def test_an_import_that_fails_shows_its_messages(tensorflow, end):
     assert done.returncode and NOISE in done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_of_ones_own_and_the_tasks_of_a_cluster_are_quiet(tensorflow, tmp_path):
     environment = tensorflow(EXPECTED)
     (tmp_path / "mine.py").write_text(

@@ -72,6 +72,7 @@ def assert_same_evaluations(found, expected):
         assert ours["num_examples"] == 17
 
 
+@pytest.mark.slow
 def test_two_workers_train_and_evaluate_as_one(data, tmp_path):
     expected = in_this_process(data, tmp_path / "one", tiny_runs.plain_spec(), eval_every_steps=5)
     ended = launched(2, arguments(data, tmp_path / "two", "--plain", "--eval_every_steps", "5"))

@@ -654,6 +654,7 @@ def test_awkward_files_do_what_is_sane(row):
         assert_close(image, pillow(data), 1)
 
 
+@pytest.mark.slow
 def test_the_44_awkward_files_do_the_same_traced(traced_decode):
     if not AWKWARD.exists():
         pytest.skip(f"no {AWKWARD}")

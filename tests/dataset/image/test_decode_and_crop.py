@@ -58,7 +58,7 @@ def in_dataset(function, data):
     return next(iter(dataset)).numpy()
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", [0, 2])
 @pytest.mark.parametrize("size", [(375, 500), (97, 131)])
 def test_the_exact_part_is_that_of_the_whole_image_bit_for_bit(size, subsampling):

@@ -509,6 +509,7 @@ def test_preview_draws_examples_and_what_training_makes_of_them(pictures, tmp_pa
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_found_where_the_loss_falls(tmp_path):
     from tf_image_classification.workflows import find_learning_rate
 
@@ -523,6 +524,7 @@ def test_the_learning_rate_is_found_where_the_loss_falls(tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_the_batch_size_is_the_smallest_that_is_fast(tmp_path, monkeypatch):
     from tf_image_classification.training.stepper import Stepper
     from tf_image_classification.workflows import find_batch_size
