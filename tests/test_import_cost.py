@@ -44,11 +44,11 @@ assert tf_image_classification.__version__ in call("--version", status=0)
 assert "batch_size" in call("train", "--spec", "a:B", "--bach_size", "3", status=2)
 assert "has no effect" in call("train", "--spec", "a:B", "--momentum", ".5", status=2)
 assert "batch_size: 3" in call("train", "--batch_size", "3", "--print_config", status=0)
-assert "missing: TRAIN_METADATA" in call("train", status=2)
+assert "missing: DATA" in call("train", status=2)
 assert "vgg16" in call("backbones", "vgg", status=0)
 from tf_image_classification.cli.main import VERBS
 for verb in VERBS:
-    assert f"usage: tfic {verb}" in call(verb, "--help", status=0)
+    assert f"usage: tfic {verb}" in call(verb, "--help-all", status=0)
 assert "unknown verb" in call("trian", status=2)
 print("nothing loaded")
 """

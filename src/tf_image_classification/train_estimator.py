@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+import tf_image_classification
 from tf_image_classification.config import OPTIONS, Settings, command_line
 from tf_image_classification.config.groups import FILE_OPTIONS
 from tf_image_classification.config.parser import FOREIGN
@@ -134,6 +135,9 @@ def settings_of_command_line(arguments: Sequence[str]) -> Settings:
         line = command_line.parse(arguments, FLAGS)
         if line.asks_for_help:
             print(_help())
+            raise SystemExit(0)
+        if line.asks_for_version:
+            print(f"tf_image_classification {tf_image_classification.__version__}")
             raise SystemExit(0)
         settings = command_line.settings_from(FLAGS, os.environ)
     except UsageError as error:

@@ -105,11 +105,64 @@ def test_what_belongs_to_no_flag_is_told_with_the_flag(verb, words, message, her
     assert f"See tfic {verb} --help." in error
 
 
-@pytest.mark.parametrize("words", ["pets", "pets/cat/*.jpg", "no/such/folder"])
-def test_data_without_a_flag_are_told_with_it_in_verbs_without_positions(words, here, capsys):
-    for verb in ("preview", "find-batch-size"):
-        assert type_in(verb, words) == 2
-        assert f"For data write --train_metadata {words}" in capsys.readouterr().err
+@pytest.mark.parametrize("words", ["no/such/folder", "pets/nothing*"])
+def test_data_that_do_not_exist_are_an_error_of_every_verb_that_trains(words, here, capsys):
+    for verb in ("train", "preview", "find-batch-size", "find-learning-rate"):
+        assert type_in(verb, words) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("DataError") and words in error
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--train pets", "train_metadata: [pets]"),
+        ("--data=pets", "train_metadata: [pets]"),
+        ("pets --val pets", "eval_metadata: [pets]"),
+        ("pets --batch 16", "batch_size: 16"),
+        ("pets --imgsz=160", "image_size: 160"),
+        ("pets --lr 0.01", "learning_rate: 0.01"),
+        ("pets --model resnet50", "backbone: resnet50"),
+        ("pets --arch resnet50 --opt momentum", "optimizer: momentum"),
+    ],
+)
+def test_short_forms_of_other_programs_are_accepted(line, expected, here, capsys):
+    assert type_in("train", *line.split(), "--print_config") == 0
+    assert f"\n{expected}" in capsys.readouterr().out
+
+
+def test_a_short_form_and_its_option_cannot_both_be_given(here, capsys):
+    assert type_in("train", "pets", "--lr", "1", "--learning_rate", "2") == 2
+    assert "--lr and --learning_rate are two names of one setting" in capsys.readouterr().err
+
+
+def test_data_is_the_evaluation_set_where_nothing_is_trained(here):
+    from tf_image_classification.cli import evaluate
+
+    _, settings, _ = evaluate.main.parse(["m", "--data", "pets"])
+    assert settings.data.eval_metadata == ("pets",)
+
+
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_every_verb_knows_the_version(flag, capsys):
+    assert type_in("train", flag) == 0
+    assert capsys.readouterr().out.startswith("tfic 0.")
+
+
+def test_help_is_short_and_help_all_complete(capsys):
+    assert type_in("train", "--help") == 0
+    short = capsys.readouterr().out
+    assert "--epochs" in short and "--adam_beta1" not in short
+    assert short.count("\n") < 80 and "further settings: tfic train --help-all" in short
+    assert type_in("train", "--help-all") == 0
+    assert "--adam_beta1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_a_shell_completes_verbs_and_flags(shell, capsys):
+    assert type_in("completion", shell) == 0
+    script = capsys.readouterr().out
+    assert "find-learning-rate" in script and "batch_size" in script
 
 
 @pytest.mark.parametrize(
@@ -171,7 +224,7 @@ def test_the_training_set_needs_no_flag(words, data, here, capsys):
         ("convert pets out --split 0.8", "--split: '0.8' is not of the form name=fraction"),
         ("tune --trials 3", "missing: --space"),
         ("check-spec", "missing: SPEC"),
-        ("train", "missing: TRAIN_METADATA, the examples: a folder with one folder"),
+        ("train", "missing: DATA, the examples: a folder with one folder"),
         ("convert pets pets", "pets is the source itself"),
         ("convert pets ./runs/../pets/", "is the source itself"),
     ],
@@ -188,9 +241,7 @@ def test_a_usage_error_of_a_verb_is_one_line_with_status_2(line, message, here, 
     [
         ("train --backbone", "--backbone has no value. Write --backbone VALUE."),
         ("train --model_dir --backbone resnet50", "--model_dir has no value"),
-        ("train --lr 0.1", "Unknown flag --lr. Use --learning_rate."),
         ("train -b 32", "Unknown flag -b. Use --batch_size."),
-        ("train --data pets", "Unknown flag --data. Use --train_metadata."),
         ("train --output-dir=runs/x", "Unknown flag --output-dir. Use --model_dir."),
         ("train --resume", "The same command resumes an interrupted run."),
         ("train --mixup 0.2", "Did you mean mixup_alpha?"),
@@ -205,7 +256,7 @@ def test_a_usage_error_of_a_verb_is_one_line_with_status_2(line, message, here, 
         ("train pets resnet50", "'resnet50' belongs to no flag"),
         ("train pets mine.yml", "For settings write --config mine.yml."),
         ("train pets --train_metadata pets", "The training set is given twice, as 'pets' and by"),
-        ("train --eval_metadata pets pets", "missing: TRAIN_METADATA"),
+        ("train --eval_metadata pets pets", "missing: DATA"),
         ("train pets --eval_split 20", "eval_split is 20.0, expected a number from 0 to 0.9"),
         ("train pets --eval_split=-0.1", "eval_split is -0.1, expected a number from 0 to 0.9"),
         ("evaluate --eval_metadata", "--eval_metadata has no value"),
@@ -280,7 +331,7 @@ def test_help_anywhere_in_a_line_is_answered(line, here, capsys):
 def test_all_words_after_a_list_are_its_values_but_a_model_folder(line, folder, data, here):
     from tf_image_classification.cli import evaluate
 
-    _, settings = evaluate.main.parse(line.split())
+    _, settings, _ = evaluate.main.parse(line.split())
     assert settings.run.model_dir == folder
     assert settings.data.eval_metadata == data
 

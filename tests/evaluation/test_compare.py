@@ -108,6 +108,8 @@ def test_the_verb(tmp_path, capsys):
     write_predictions(str(tmp_path / "b" / "predictions.parquet"), predictions(better))
     out = str(tmp_path / "c.json")
     paths = [str(tmp_path / "a.parquet"), str(tmp_path / "b")]
+    assert compare_verb.main([*paths, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
     assert compare_verb.main([*paths, "--json", out]) == 0
     text = capsys.readouterr().out
     assert "kind: B is better" in text and "better in B: " in text

@@ -90,6 +90,14 @@ def test_a_flag_says_whether_an_evaluation_becomes_the_folders_own(run, capsys):
     before = contents(run)
     evaluate_verb.main([*line, "--keep_evaluation", "no"])
     assert "not kept (--keep_evaluation no)" in capsys.readouterr().out and contents(run) == before
+    evaluate_verb.main([*line, "--keep_evaluation=no", "--json"])
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert found["step"] and 0 <= found["metrics"]["accuracy"] <= 1
+    assert found["analysis"]["num_examples"] == 6 and "evaluation of step" in captured.err
+    evaluate_verb.main([*line, "--keep_evaluation=no", "--quiet"])
+    captured = capsys.readouterr()
+    assert "accuracy" in captured.out and "not kept" not in captured.out and not captured.err
     evaluate_verb.main([*line, "--keep_evaluation=yes"])
     printed = capsys.readouterr().out
     assert "The calibration of label kind was removed: label kind has 6 lab" in printed

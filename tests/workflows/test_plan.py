@@ -24,6 +24,7 @@ def test_a_plan_says_everything_and_writes_nothing(tmp_path, capsys):
         "memory:",
     ):
         assert expected in text
+    assert text.startswith("the whole run: about ")  # before the details
     assert not (tmp_path / "model").exists()
     assert "starts: with initial weights" in text
 

@@ -58,27 +58,27 @@ class WarmStartReport:
 
     def summary(self) -> str:
         """One line with the counts."""
-        return (
-            f"warm start from {self.source}: {len(self.loaded)} variables loaded, "
-            f"{len(self.initialised)} left at initialisation, {len(self.excluded)} excluded, "
-            f"{len(self.mismatched)} of another shape, {len(self.unused)} unused in the file"
-        )
+        counts = [f"{len(self.loaded)} variables loaded"]
+        counts += [f"{len(names)} {kind}" for kind, names in self._not_loaded().items() if names]
+        return f"warm start from {self.source}: {', '.join(counts)}"
 
     def text(self) -> str:
         """The summary, and below it the first variables of each kind that were not loaded."""
-        kinds = {
-            "left at initialisation": self.initialised,
-            "excluded": self.excluded,
-            "of another shape": self.mismatched,
-            "unused in the file": self.unused,
-        }
         lines = [self.summary(), *(f"  {text}" for text in self.classes)]
-        for kind, names in kinds.items():
+        for kind, names in self._not_loaded().items():
             if names:
                 more = len(names) - _MAX_SHOWN
                 shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
                 lines.append(f"  {kind}: {shown}")
         return "\n".join(lines)
+
+    def _not_loaded(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "left at initialisation": self.initialised,
+            "excluded": self.excluded,
+            "of another shape": self.mismatched,
+            "unused in the file": self.unused,
+        }
 
 
 def warm_start(

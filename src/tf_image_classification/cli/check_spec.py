@@ -26,6 +26,7 @@ class Arguments:
     "every export.\nEnds with status 1 if the spec breaks the contract.",
     example="tfic check-spec pets.py:PetsSpec --image_size 96",
     positions=("spec",),
+    common=(*specs.COMMON, "quiet", "verbose", "config"),
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Check; returns 0 when the spec keeps the contract."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from tf_image_classification.cli.verb import check_output, verb
+from tf_image_classification.cli.verb import json_argument, printing_json, verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.errors import UsageError
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.system import files
+from tf_image_classification.system import files, screen
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 
@@ -25,7 +25,7 @@ class Arguments:
     )
     group_column: str = declare("", "Column that groups dependent examples, e.g. person.")
     show: int = declare(5, "Changed examples to name of each kind.", minimum=0)
-    json: str = declare("", "JSON file to write, with all changed examples.")
+    json: str = json_argument()
 
 
 @verb(
@@ -43,13 +43,20 @@ def main(given: Arguments, settings: Settings) -> int:
             f"{len(given.model_dirs)} model folders are given ({', '.join(given.model_dirs)}), "
             "expected 2: tfic compare A B."
         )
-    check_output("json", given.json)
+    with printing_json(given.json) as write_json:
+        write_json(_compare(given, settings))
+    return 0
+
+
+def _compare(given: Arguments, settings: Settings) -> dict[str, object]:
+    """Print the comparison; returns it as plain values."""
     prepare_tensorflow(settings)
     from tf_image_classification.evaluation import compare as comparing  # late: for TensorFlow
     from tf_image_classification.evaluation.predictions import read_predictions
 
-    a, b = (read_predictions(_file(path)) for path in given.model_dirs)
-    found = comparing.compare(a, b, given.group_column)
+    with screen.working("comparing"):
+        a, b = (read_predictions(_file(path)) for path in given.model_dirs)
+        found = comparing.compare(a, b, given.group_column)
     for name, one in found.items():
         print(f"{name}: {one.verdict}, on {one.difference.count} examples")
         print(f"  {one.score_name:<20} A {one.a}, B {one.b}")
@@ -58,10 +65,7 @@ def main(given: Arguments, settings: Settings) -> int:
         for kind, names in (("better in B", one.gained), ("worse in B", one.lost)):
             for uri in names[: given.show]:
                 print(f"    {kind}: {uri}")
-    if given.json:
-        files.write_json(given.json, comparing.as_json(found))
-        print(f"wrote {given.json}")
-    return 0
+    return comparing.as_json(found)
 
 
 def _file(path: str) -> str:

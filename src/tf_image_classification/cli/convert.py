@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import DEFAULT_MAX_PIXELS, Settings, declare, options_of
 from tf_image_classification.config.parser import read_line
 from tf_image_classification.errors import ConfigError, UsageError, nearest
-from tf_image_classification.system import files
+from tf_image_classification.system import files, screen
 
 if TYPE_CHECKING:
     from tf_image_classification.workflows.convert import Summary
@@ -134,8 +134,6 @@ def main(given: Arguments, settings: Settings) -> int:
     is_same = os.path.realpath(given.source) == os.path.realpath(given.out)
     if os.path.isdir(given.source) and is_same:
         raise UsageError(f"{given.out} is the source itself. Choose another folder to write.")
-    from tqdm import tqdm  # late: help is instant without them
-
     from tf_image_classification.conversion.images import ImageOptions
     from tf_image_classification.dataset.split import Split
     from tf_image_classification.workflows.convert import ConvertOptions, convert
@@ -163,13 +161,11 @@ def main(given: Arguments, settings: Settings) -> int:
         num_processes=given.processes,
         beam_options=given.beam_options,
     )
-    with tqdm(desc="convert", unit="shard", file=sys.stderr, disable=None) as bar:
-
-        def show(result: object, count: int) -> None:
-            bar.total = count
-            bar.update()
-
-        summary = convert(given.source, given.out, options, on_shard=show)
+    with screen.progress("convert", "shards") as show:
+        done = itertools.count(1)
+        summary = convert(
+            given.source, given.out, options, on_shard=lambda _, count: show(next(done), count)
+        )
     print(_text(given.out, given.suffix, summary))
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tf_image_classification.cli import specs
-from tf_image_classification.cli.verb import verb
+from tf_image_classification.cli.verb import json_argument, printing_json, verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
@@ -30,6 +30,7 @@ class Arguments:
         "now on; auto: unless it is too small to calibrate a label that is calibrated now.",
         choices=("auto", "yes", "no"),
     )
+    json: str = json_argument()
 
 
 @verb(
@@ -37,18 +38,29 @@ class Arguments:
     Arguments,
     description="Evaluate the model of a model folder on the whole evaluation set: that of its "
     "training,\nor --eval_metadata.",
-    example="tfic evaluate runs/pets --eval_metadata test.csv",
+    example="tfic evaluate models/pets --data pets/test",
     positions=("model_dir",),
+    common=(
+        "model_dir",
+        "eval_metadata",
+        "batch_size",
+        "slice_column",
+        "quiet",
+        "verbose",
+        "config",
+    ),
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Evaluate; returns the exit status."""
     prepare_tensorflow(settings)
     from tf_image_classification import train_estimator  # late: help is instant without it
 
-    train_estimator.evaluate(
-        specs.load(given.spec, settings) if given.spec else None,
-        settings,
-        group_column=given.group_column,
-        keep_evaluation=given.keep_evaluation,
-    )
+    with printing_json(given.json) as write_json:
+        result = train_estimator.evaluate(
+            specs.load(given.spec, settings) if given.spec else None,
+            settings,
+            group_column=given.group_column,
+            keep_evaluation=given.keep_evaluation,
+        )
+        write_json(result.to_json())
     return 0

@@ -8,6 +8,7 @@ from tf_image_classification.cli import specs
 from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.errors import UsageError, did_you_mean
+from tf_image_classification.system import screen
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 _FORMATS = ("saved_model", "litert", "onnx", "keras")
@@ -85,7 +86,8 @@ def main(given: Arguments, settings: Settings) -> int:
     for request in requests:
         request.check(has_spec=spec is not None)
     for number, request in enumerate(requests):
-        exported = export.export_folder(settings, request, spec)
+        with screen.working(f"exporting and checking {request.format}"):
+            exported = export.export_folder(settings, request, spec)
         if number == 0:
             print(messages.verification_header())
         line = messages.verification_line(request.format, exported.verification)

@@ -11,7 +11,9 @@ from tf_image_classification.config import Settings
     "find-batch-size",
     specs.SpecArguments,
     description="Measure the throughput of a few training steps by batch size, and suggest one.",
-    example="tfic find-batch-size --backbone resnet50 --train_metadata pets",
+    example="tfic find-batch-size pets --backbone resnet50",
+    positions=("train_metadata",),
+    common=(*specs.COMMON, "quiet", "verbose", "config"),
 )
 def main(given: specs.SpecArguments, settings: Settings) -> int:
     """Try batch sizes; returns the exit status."""

@@ -21,7 +21,9 @@ class Arguments(specs.SpecArguments):
     Arguments,
     description="Learning-rate range test: increase the rate over some training steps, plot the "
     "loss, and\nsuggest a rate.",
-    example="tfic find-learning-rate --backbone resnet50 --train_metadata pets",
+    example="tfic find-learning-rate pets --backbone resnet50",
+    positions=("train_metadata",),
+    common=(*specs.COMMON, "quiet", "verbose", "config"),
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Try rates; returns the exit status."""

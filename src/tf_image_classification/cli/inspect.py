@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+from typing import TYPE_CHECKING
 
-from tf_image_classification.cli.verb import check_output, verb
+from tf_image_classification.cli.verb import check_output, json_argument, printing_json, verb
 from tf_image_classification.config import DEFAULT_MAX_PIXELS, Settings, declare
 from tf_image_classification.errors import UsageError
-from tf_image_classification.system import files
+from tf_image_classification.system import screen
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
+
+if TYPE_CHECKING:
+    from tf_image_classification.inspection.findings import Inspection
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class Arguments:
     backbone: str = declare("", "Backbone whose features find outliers and label errors.")
     checkpoint_path: str = declare("", "Weights of the backbone: a file, or imagenet.")
     page: str = declare("inspection.html", "HTML file to write.")
-    json: str = declare("", "JSON file with all findings.")
+    json: str = json_argument()
     write_csv: str = declare("", "CSV of the training images without errors.")
     max_image_pixels: int = declare(
         DEFAULT_MAX_PIXELS, "Maximum pixels per image; larger ones count as broken.", minimum=1
@@ -50,23 +53,32 @@ def main(given: Arguments, settings: Settings) -> int:
     """Inspect; returns 1 if there is an error among the findings, else 0."""
     if bool(given.backbone) != bool(given.checkpoint_path):
         raise UsageError("--backbone and --checkpoint_path go together: a network and its weights.")
-    for option in ("page", "json", "write_csv"):
+    for option in ("page", "write_csv"):
         check_output(option, getattr(given, option))
     if given.backbone:
         prepare_tensorflow(settings.replace(deterministic=False))
-    from tqdm import tqdm  # late: help is instant without them
-
-    from tf_image_classification.inspection.page import write_page
+    from tf_image_classification.inspection.page import write_page  # late: help is instant
     from tf_image_classification.inspection.summary import summary
     from tf_image_classification.workflows import inspect as looking
 
-    with tqdm(desc="inspect", unit="img", file=sys.stderr, disable=None) as bar:
+    with printing_json(given.json) as write_json:
+        found = _inspect(given)
+        print("\n".join(summary(found)))
+        if given.page:
+            write_page(given.page, found, given.source)
+            print(f"wrote {given.page}")
+        if given.write_csv:
+            count = looking.write_clean_csv(given.write_csv, found)
+            print(f"wrote {given.write_csv}: {count} images")
+        write_json(looking.as_json(found))
+    return int(found.worst == "error")
 
-        def show(done: int, count: int) -> None:
-            bar.total = count
-            bar.update(done - bar.n)
 
-        found = looking.inspect(
+def _inspect(given: Arguments) -> Inspection:
+    from tf_image_classification.workflows import inspect as looking
+
+    with screen.progress("inspect", "img") as show:
+        return looking.inspect(
             given.source,
             given.eval,
             label=given.label,
@@ -78,14 +90,3 @@ def main(given: Arguments, settings: Settings) -> int:
             for_clean_csv=bool(given.write_csv),
             on_images=show,
         )
-    print("\n".join(summary(found)))
-    if given.page:
-        write_page(given.page, found, given.source)
-        print(f"wrote {given.page}")
-    if given.json:
-        files.write_json(given.json, looking.as_json(found))
-        print(f"wrote {given.json}")
-    if given.write_csv:
-        count = looking.write_clean_csv(given.write_csv, found)
-        print(f"wrote {given.write_csv}: {count} images")
-    return int(found.worst == "error")

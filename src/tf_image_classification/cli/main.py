@@ -33,6 +33,7 @@ VERBS = {
     "backbones": "list the built-in backbones",
     "submit": "send a training to Vertex AI or Kubernetes",
     "check-spec": "validate an EstimatorSpec",
+    "completion": "print a completion script for a shell",
 }
 """Summary of each verb, which is the module of this name."""
 
@@ -66,7 +67,7 @@ _OTHER_WORDS = {
 }
 """Names of the verbs in other programs."""
 
-_FOR_THEIR_OUTPUT = ("predict", "backbones", "submit")
+_FOR_THEIR_OUTPUT = ("predict", "backbones", "submit", "completion")
 """Verbs that end when standard output is closed; the others complete their work."""
 
 

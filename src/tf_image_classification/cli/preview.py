@@ -21,7 +21,9 @@ class Arguments(specs.SpecArguments):
     Arguments,
     description="Draw training images after preprocessing: one row per example, as in evaluation "
     "and in\nthe first epochs of training.",
-    example="tfic preview --backbone mobilenet_v2 --train_metadata pets --output preview.png",
+    example="tfic preview pets --output preview.png",
+    positions=("train_metadata",),
+    common=(*specs.COMMON, "quiet", "verbose", "config"),
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Write the sheet; returns the exit status."""

@@ -6,6 +6,7 @@ import dataclasses
 
 from tf_image_classification.cli.verb import check_output, verb
 from tf_image_classification.config import Settings, declare
+from tf_image_classification.system import screen
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 
@@ -35,12 +36,13 @@ def main(given: Arguments, settings: Settings) -> int:
     prepare_tensorflow(settings)
     from tf_image_classification.workflows import report  # late: it needs TensorFlow
 
-    paths = report.write_report(
-        settings,
-        group=given.group_column,
-        output=given.output,
-        is_inspected=given.inspect,
-    )
+    with screen.working("writing the report"):
+        paths = report.write_report(
+            settings,
+            group=given.group_column,
+            output=given.output,
+            is_inspected=given.inspect,
+        )
     for path in paths:
         print(f"wrote {path}")
     return 0

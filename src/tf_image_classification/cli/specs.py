@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from tf_image_classification.workflows.setup.context import RunContext, Sources
 
 
+COMMON = (
+    *("eval_metadata", "eval_split", "backbone", "checkpoint_path", "model_dir", "image_size"),
+    *("batch_size", "epochs", "learning_rate", "augmentation", "class_weights", "labels"),
+)
+"""The settings that most people need, for the short help page of a verb that trains."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpecArguments:
     """The argument of every verb that trains or prepares a training."""
@@ -37,7 +44,7 @@ def check_given(reference: str, settings: Settings) -> None:
     refuse_both(reference, bool(backbone))
     if not (reference or backbone or settings.data.train_metadata):
         raise UsageError(
-            "missing: TRAIN_METADATA, the examples: a folder with one folder of images per class, "
+            "missing: DATA, the examples: a folder with one folder of images per class, "
             "a CSV or TFRecord files."
         )
 

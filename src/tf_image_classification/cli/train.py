@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tf_image_classification.cli import specs
-from tf_image_classification.cli.verb import verb
+from tf_image_classification.cli.verb import json_argument, printing_json, verb
 from tf_image_classification.config import Settings
+from tf_image_classification.system import screen
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments(specs.SpecArguments):
+    """The arguments of ``tfic train``."""
+
+    json: str = json_argument()
 
 
 @verb(
     "train",
-    specs.SpecArguments,
+    Arguments,
     description="Train a classifier of the images in a folder with one folder per class, a CSV or "
     "TFRecord\nfiles: a built-in backbone with labels inferred from the data, or a --spec. Without "
     "evaluation\nset a part of the examples is held out. The same command resumes an interrupted "
     "run; --plan\nshows it, --evaluate evaluates its model.",
     example="tfic train pets",
     positions=("train_metadata",),
+    common=(
+        *specs.COMMON,
+        *("evaluate", "plan", "export_dir", "quiet", "verbose", "config"),
+    ),
 )
-def main(given: specs.SpecArguments, settings: Settings) -> int:
+def main(given: Arguments, settings: Settings) -> int:
     """Train; returns the exit status."""
     specs.check_given(given.spec, settings)
     line = ""
@@ -31,6 +45,7 @@ def main(given: specs.SpecArguments, settings: Settings) -> int:
     from tf_image_classification.workflows.run import run  # late: help is instant without it
 
     if line:
-        print(line)
-    run(spec, settings, sources=sources)
+        screen.say(line)
+    with printing_json(given.json) as write_json:
+        write_json(run(spec, settings, sources=sources).to_json())
     return 0

@@ -36,7 +36,9 @@ class Arguments(specs.SpecArguments):
     description="Hyperparameter search: train with settings from a search space and keep those "
     "with the best\nbest_metric on the evaluation set. Since that set has selected the settings, "
     "evaluate the\nresult on a test set. The same command resumes an interrupted study.",
-    example="tfic tune --backbone mobilenet_v2 --space space.yml --trials 20 --train_metadata pets",
+    example="tfic tune pets --space space.yml --trials 20",
+    positions=("train_metadata",),
+    common=(*specs.COMMON, "quiet", "verbose", "config"),
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Tune; returns the exit status."""

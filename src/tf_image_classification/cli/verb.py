@@ -9,30 +9,50 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
+import tf_image_classification
 from tf_image_classification.config import (
     ALIASES,
     OPTIONS,
     Option,
     Settings,
     command_line,
+    declare,
     options_of,
 )
 from tf_image_classification.config.groups import FILE_OPTIONS
 from tf_image_classification.config.parser import names_of_flag, read_line
 from tf_image_classification.config.rules import check_applies, options_for
 from tf_image_classification.errors import ConfigError, UsageError
-from tf_image_classification.system import files, quiet
+from tf_image_classification.system import files, quiet, screen
 from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup.environment import hide_libraries
 
 _Arguments = TypeVar("_Arguments")
-_LETTERS = {"verbose": ("v",)}  # not in programs, where absl has a flag -v
+
+# Not in programs, where some of them are flags of the program or of absl.
+_SHORT_FORMS = {
+    "train_metadata": ("train", "data"),
+    "eval_metadata": ("val", "eval"),
+    "backbone": ("model", "arch"),
+    "checkpoint_path": ("weights",),
+    "batch_size": ("batch",),
+    "image_size": ("imgsz",),
+    "learning_rate": ("lr",),
+    "optimizer": ("opt",),
+    "verbose": ("v",),
+}
+_QUIET = Option(
+    "quiet", "run", bool, False, "Print warnings, errors and results only.", aliases=("q",)
+)
+_FEW = 20
+"""The number of options up to which the help page shows all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +66,7 @@ class Verb(Generic[_Arguments]):
         description: what the verb does, in full sentences.
         example: a command line.
         positions: names of the arguments that can be given without their flag, in this order.
+        common: names of the settings on the short help page, besides the verb's own arguments.
         required: names of settings that must be given.
         rest: name of the argument that takes a command after ``--``.
         passes_on: name of the argument that takes unknown flags, or "".
@@ -59,6 +80,7 @@ class Verb(Generic[_Arguments]):
     description: str
     example: str
     positions: tuple[str, ...] = ()
+    common: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     rest: str = ""
     passes_on: str = ""
@@ -78,20 +100,22 @@ class Verb(Generic[_Arguments]):
             self._exit(error)
         if parsed is None:
             return 0
+        arguments_of_verb, settings, is_quiet = parsed
         with contextlib.nullcontext() if self.is_listing else ends_the_process():
-            hide_libraries(parsed[1])
+            hide_libraries(settings)
             if quiet.is_hiding():  # their logging in Python
                 import absl.logging  # late: an error in the command line is shown without it
 
                 logging.getLogger("tensorflow").setLevel(logging.ERROR)
                 absl.logging.set_verbosity(absl.logging.ERROR)
             try:
-                return self.run(*parsed)
+                with screen.quiet() if is_quiet else contextlib.nullcontext():
+                    return self.run(arguments_of_verb, settings)
             except UsageError as error:
                 self._exit(error)
 
-    def parse(self, arguments: Sequence[str]) -> tuple[_Arguments, Settings] | None:
-        """The verb's arguments and the settings; None if help or the settings were printed.
+    def parse(self, arguments: Sequence[str]) -> tuple[_Arguments, Settings, bool] | None:
+        """Arguments, settings and whether to be quiet; None if help or the settings were printed.
 
         Raises:
             UsageError: the command line cannot be understood.
@@ -100,7 +124,7 @@ class Verb(Generic[_Arguments]):
         from_file = {n: o for n, o in FILE_OPTIONS.items() if self.name in o.verbs and n not in own}
         line = read_line(
             self.rewrite(arguments) if self.rewrite else arguments,
-            {**own, **shared, **from_file},
+            self.all_options(),
             positions=self.positions,
             rest=self.rest,
             passes_on=bool(self.passes_on),
@@ -108,7 +132,10 @@ class Verb(Generic[_Arguments]):
             suggestions=[*OPTIONS] if from_file else (),
         )
         if line.asks_for_help:
-            print(self.help())
+            print(self.help(is_full=line.asks_for_all))
+            return None
+        if line.asks_for_version:
+            print(f"tfic {tf_image_classification.__version__}")
             return None
         file_values = line.values(from_file)
         environment = os.environ if from_file else {}
@@ -124,7 +151,8 @@ class Verb(Generic[_Arguments]):
         except ConfigError as error:
             raise UsageError(f"--{error}") from error
         passed_on = {self.passes_on: tuple(line.unknown)} if self.passes_on else {}
-        return self.arguments(**given, **passed_on), settings
+        is_quiet = line.values(self._quiet()).get("quiet", False)
+        return self.arguments(**given, **passed_on), settings, is_quiet
 
     def own_options(self) -> dict[str, Option]:
         """The arguments that only this verb has, by name."""
@@ -133,22 +161,43 @@ class Verb(Generic[_Arguments]):
     def shared_options(self) -> dict[str, Option]:
         """The settings that have an effect in this verb, by name."""
         own = self.own_options()
+        taken = {name for option in own.values() for name in (option.name, *option.aliases)}
         return {
             name: dataclasses.replace(
                 OPTIONS[name],
                 is_required=name in self.required,
-                aliases=(*OPTIONS[name].aliases, *_LETTERS.get(name, ())),
+                aliases=(
+                    *OPTIONS[name].aliases,
+                    *(short for short in self._short_forms(name) if short not in taken),
+                ),
             )
             for name in options_for(self.name)
             if name not in own
         }
 
-    def help(self) -> str:
-        """The help page: the verb's own arguments first, then the settings in their groups."""
+    def _short_forms(self, name: str) -> tuple[str, ...]:
+        is_only_set = name == "eval_metadata" and self.name not in OPTIONS["train_metadata"].verbs
+        return (*_SHORT_FORMS.get(name, ()), *(("data",) if is_only_set else ()))
+
+    def all_options(self) -> dict[str, Option]:
+        """All options by name, in the sequence of the help page."""
+        own = self.own_options()
+        from_file = {n: o for n, o in FILE_OPTIONS.items() if self.name in o.verbs and n not in own}
+        return {**own, **self.shared_options(), **self._quiet(), **from_file}
+
+    def _quiet(self) -> dict[str, Option]:
+        return {} if self.is_listing else {"quiet": _QUIET}
+
+    def help(self, *, is_full: bool = True) -> str:
+        """The help page: the verb's own arguments first, then the settings in their groups.
+
+        Args:
+            is_full: all of them; else only the common ones where there are many.
+        """
         own, shared = self.own_options(), self.shared_options()
         options = {**own, **shared}
         words = [
-            name.upper() if options[name].is_required else f"[{name.upper()}]"
+            options[name].shown if options[name].is_required else f"[{options[name].shown}]"
             for name in self.positions
         ]
         words += [
@@ -163,12 +212,18 @@ class Verb(Generic[_Arguments]):
         groups: dict[str, Sequence[Option]] = {
             "arguments": [options[name] for name in dict.fromkeys(first)]
         }
-        groups |= command_line.by_group(o for n, o in shared.items() if n not in first)
-        file_options = [
-            o for o in FILE_OPTIONS.values() if self.name in o.verbs and o.name not in own
-        ]
-        groups["settings file"] = file_options
-        return command_line.help_text(usage, groups, self.positions)
+        others = [option for name, option in shared.items() if name not in first]
+        others += self._quiet().values()
+        others += [o for o in FILE_OPTIONS.values() if self.name in o.verbs and o.name not in own]
+        if is_full or len(first) + len(others) <= _FEW:
+            return command_line.help_text(
+                usage, groups | command_line.by_group(others), self.positions
+            )
+        common = {option.name: option for option in others if option.name in self.common}
+        groups["common settings"] = [common[name] for name in self.common if name in common]
+        text = command_line.help_text(usage, groups, self.positions)
+        more = len(others) - len(common)
+        return f"{text}\n\n{more} further settings: tfic {self.name} --help-all"
 
     def _explain(self, flag: str) -> str:
         if {*OPTIONS, *ALIASES}.isdisjoint(names_of_flag(flag)):
@@ -204,3 +259,34 @@ def check_output(option: str, path: str) -> None:
     if os.path.isdir(path):
         raise ConfigError(f"--{option} {path} is a folder. Name a file in it.")
     files.make_folder(os.path.dirname(path) or ".")
+
+
+def json_argument() -> Any:
+    """The argument ``json`` of a verb with a result, as a field."""
+    return declare(
+        "",
+        "JSON file to write with the result; without a name it is printed, and the other lines go "
+        "to standard error.",
+        bare="-",
+    )
+
+
+@contextlib.contextmanager
+def printing_json(path: str) -> Iterator[Callable[[Any], None]]:
+    """Inside the block, the yielded function writes the result that ``json_argument`` asks for.
+
+    Args:
+        path: the argument: a file, "-" for standard output, or "".
+    """
+    if path != "-":
+        check_output("json", path)
+        yield lambda value: _write_json(path, value) if path else None
+        return
+    output = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield lambda value: print(json.dumps(value, indent=2, ensure_ascii=False), file=output)
+
+
+def _write_json(path: str, value: Any) -> None:
+    files.write_json(path, value)
+    print(f"wrote {path}")

@@ -17,7 +17,14 @@ from absl import flags
 from tf_image_classification.config import yaml_files
 from tf_image_classification.config.groups import ALIASES, FILE_OPTIONS, OPTIONS
 from tf_image_classification.config.options import Option
-from tf_image_classification.config.parser import FOREIGN, HELP, Line, names_of_flag, read_line
+from tf_image_classification.config.parser import (
+    FOREIGN,
+    HELP,
+    HELP_ALL,
+    Line,
+    names_of_flag,
+    read_line,
+)
 from tf_image_classification.config.settings import Settings, make_settings
 from tf_image_classification.errors import ConfigError, UsageError
 
@@ -131,7 +138,7 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> Line:
     own = {n: o for n, o in options.items() if not is_of_program(n, flag_values)}
     table = {**own, **program_options(flag_values)}
     line = read_line(arguments, table, explain=lambda flag: explain_flag(flag, own))
-    if line.asks_for_help:
+    if line.asks_for_help or line.asks_for_version:
         return line
     line.values(own)
     for name in (*options, *ALIASES):
@@ -153,7 +160,7 @@ def program_options(flag_values: flags.FlagValues) -> dict[str, Option]:
             kind = bool if flag.boolean else str
             for name in filter(None, (flag.name, flag.short_name)):
                 found[name] = Option(name, group, kind, flag.default, flag.help or "")
-    return {name: option for name, option in found.items() if name not in {*ours, *HELP}}
+    return {name: option for name, option in found.items() if name not in {*ours, *HELP, *HELP_ALL}}
 
 
 def settings_from(
@@ -336,7 +343,7 @@ def help_text(
             default = "" if option.is_required else _default_text(option)
             names = (option.name, *option.aliases)
             shown = ", ".join(f"--{n}" if n[1:] else f"-{n}" for n in names)
-            shown = f"{option.name.upper()}, {shown}" if option.name in positions else shown
+            shown = f"{option.shown}, {shown}" if option.name in positions else shown
             lines.append(f"  {shown}" + (f" (default {default})" if default else ""))
             lines += textwrap.wrap(
                 _meaning(option), 92, initial_indent="      ", subsequent_indent="      "

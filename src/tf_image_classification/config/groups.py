@@ -127,6 +127,7 @@ class DataSettings:
         "class; local or gs://.",
         separator="",
         verbs=(*_OF_IMAGES, "export"),
+        metavar="DATA",
     )
     eval_metadata: tuple[str, ...] = declare(
         (),
@@ -412,7 +413,7 @@ class TrainingSettings:
     )
     epochs: float | None = declare(
         None,
-        "Length of the run in epochs; 10 if neither is given.",
+        "Length of the run in epochs; 10 if neither this nor train_steps is given.",
         verbs=(*_OF_A_RUN, "find-learning-rate"),
         minimum=0.001,
         resume="free",

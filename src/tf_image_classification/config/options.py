@@ -52,6 +52,8 @@ class Option:
             cannot change it.
         is_required: whether an argument must be given.
         aliases: further names of the flag.
+        metavar: name of the value in a usage line; empty: the option's in capitals.
+        bare: value of the flag without a value, as in ``--json``; "": it must have one.
     """
 
     name: str
@@ -74,6 +76,13 @@ class Option:
     is_exported: bool = False
     is_required: bool = False
     aliases: tuple[str, ...] = ()
+    metavar: str = ""
+    bare: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The name of the value in a usage line."""
+        return self.metavar or self.name.upper()
 
     @property
     def is_inherited(self) -> bool:

@@ -24,7 +24,9 @@ from tf_image_classification.errors import ConfigError, UsageError, nearest
 FOREIGN = "other packages"
 """Group of flags that absl and other packages define, which are not suggested."""
 
-HELP = ("h", "help", "helpfull", "helpshort")
+HELP = ("h", "help", "helpshort")
+HELP_ALL = ("help_all", "helpfull")
+VERSION = ("V", "version")
 _FLAG = re.compile(r"--?([A-Za-z][\w-]*)(?:(=)(.*))?", re.DOTALL)
 _WEIGHTS = (".ckpt", ".h5", ".hdf5", ".keras", ".weights")
 
@@ -51,11 +53,15 @@ class Line:
             was used, which may be an alias.
         unknown: unknown flags and their values, where they are passed on.
         asks_for_help: whether help is asked for.
+        asks_for_all: whether it is help about all options.
+        asks_for_version: whether the version is asked for.
     """
 
     pairs: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     unknown: list[str] = dataclasses.field(default_factory=list)
     asks_for_help: bool = False
+    asks_for_all: bool = False
+    asks_for_version: bool = False
 
     def values(self, options: Mapping[str, Option]) -> dict[str, Any]:
         """The value of each option that was given, by its name.
@@ -108,7 +114,8 @@ def read_line(
     """
     reader = _Reader(options, tuple(positions), rest, passes_on, explain, suggestions)
     reader.read(list(arguments))
-    if not reader.line.asks_for_help and reader.problems:
+    is_question = reader.line.asks_for_help or reader.line.asks_for_version
+    if reader.problems and not is_question:
         raise UsageError(reader.problems[0])
     return reader.line
 
@@ -157,8 +164,11 @@ class _Reader:
         spelled, equals, text = flag[1], flag[2], flag[3]
         name, is_negated = self._find(spelled)
         has_word = bool(remaining) and not _FLAG.fullmatch(remaining[0]) and remaining[0] != "--"
-        if not name and spelled.replace("-", "_") in HELP:
+        if not name and spelled.replace("-", "_") in (*HELP, *HELP_ALL):
             self.line.asks_for_help = True
+            self.line.asks_for_all |= spelled.replace("-", "_") in HELP_ALL
+        elif not name and spelled in VERSION:
+            self.line.asks_for_version = True
         elif not name and self.passes_on:
             self.line.unknown.append(flag[0])
             if not equals and has_word:
@@ -182,6 +192,8 @@ class _Reader:
                 self.problems.append(f"--{spelled}= has no value. Write --{spelled}=VALUE.")
         elif has_word:
             self._add(name, remaining.pop(0))
+        elif self.names[name].bare:
+            self._add(name, self.names[name].bare)
         elif self.names[name].kind is tuple:
             self.problems.append(
                 f"--{spelled} has no value. Write --{spelled} VALUE, or more than one; if it was a "
@@ -260,7 +272,7 @@ class _Reader:
             self.problems.append(f"missing: {', '.join(map(self._shown, missing))}.")
 
     def _shown(self, name: str) -> str:
-        return name.upper() if name in (*self.positions, self.rest) else f"--{name}"
+        return self.options[name].shown if name in (*self.positions, self.rest) else f"--{name}"
 
     def _take_from_list(self, name: str) -> None:
         """Give a positional argument the last word after a list's flag, if it belongs there.

@@ -1,25 +1,23 @@
-"""The progress bar: rate, remaining time, loss and the fraction of time spent waiting for input.
+"""The progress of a training: epoch, rate, remaining time and loss, and a table of evaluations.
 
-Without a terminal, e.g. in a log file, it is a line every 30 seconds.
+Without a terminal, e.g. in a log file, these are a line every 30 seconds and one per evaluation.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from typing import Any
-
-from tqdm import tqdm
 
 from tf_image_classification.hooks.base import Hook, Run
 from tf_image_classification.hooks.cadence import Every
+from tf_image_classification.system.screen import Progress
 
-_PLAIN = (
-    "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-)
+_WIDTH = 78
+"""Characters of a row of the table of evaluations."""
 
 
 class ProgressHook(Hook):
-    """Shows a bar on standard error while the training runs.
+    """Shows a bar on standard error while the training runs, and a row for each evaluation.
 
     Attributes:
         every: when the loss is read for display; reading makes the host wait for the device.
@@ -27,36 +25,40 @@ class ProgressHook(Hook):
 
     def __init__(self, secs: float = 1.0) -> None:
         self.every = Every(secs=secs)
-        self._bar: Any = None
+        self._progress: Progress | None = None
         self._loss = float("nan")
+        self._columns: list[str] = []
 
     def begin(self, run: Run) -> None:
         """Open the bar at the resumed step."""
-        is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=run.train_steps * run.batch_size,
-            initial=run.step * run.batch_size,
-            unit="img",
-            unit_scale=True,
-            desc="train",
-            file=sys.stderr if is_terminal else _PlainLines(sys.stderr),
-            dynamic_ncols=is_terminal,
-            mininterval=0.5 if is_terminal else 30.0,
-            bar_format=None if is_terminal else _PLAIN,
-        )
+        first = run.step * run.batch_size
+        self._progress = Progress(_epoch(run), "img", first, has_counts=False)
         self.every.start(run.step)
 
     def after_step(self, run: Run) -> None:
         """Move the bar; now and then read the loss."""
         if self.every.is_due(run.step):
             self._loss = run.loss()
-        self._describe(run)
-        self._bar.update(run.step * run.batch_size - self._bar.n)
+        self._show(run)
 
     def after_evaluation(self, run: Run, evaluation: Any) -> None:
-        """One line with the evaluation's numbers."""
-        numbers = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.scalars().items())
-        tqdm.write(f"evaluation at step {run.step}: {numbers}", file=sys.stderr)
+        """One row or line with the evaluation's numbers."""
+        assert self._progress is not None
+        scalars = evaluation.scalars()
+        if not self._progress.is_live:
+            numbers = "  ".join(f"{name} {value:.4f}" for name, value in scalars.items())
+            self._progress.write(f"evaluation at step {run.step}: {numbers}")
+            return
+        if not self._columns:
+            self._columns = _that_fit(["epoch", "train loss", *scalars])
+            self._progress.write("".join(name.rjust(_width(name)) for name in self._columns))
+        shown = {
+            "epoch": f"{run.step / run.steps_per_epoch:.3g}",
+            "train loss": f"{self._loss:.4f}",
+        }
+        shown |= {name: f"{value:.4f}" for name, value in scalars.items()}
+        cells = (shown.get(name, "").rjust(_width(name)) for name in self._columns)
+        self._progress.write("".join(cells))
 
     def on_stop(self, run: Run, reason: str) -> None:
         """Show the last step."""
@@ -65,30 +67,37 @@ class ProgressHook(Hook):
     def end(self, run: Run) -> None:
         """Show the last step."""
         self._loss = run.loss()
-        self._describe(run)
+        self._show(run, at_once=True)
 
     def close(self) -> None:
         """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        if self._progress is not None:
+            self._progress.close()
 
-    def _describe(self, run: Run) -> None:
-        wait = run.wait_secs / run.step_secs if run.step_secs else 0.0
-        self._bar.set_postfix_str(
-            f"step {run.step}/{run.train_steps} loss {self._loss:.4f} input wait {wait:.0%}",
-            refresh=False,
-        )
+    def _show(self, run: Run, *, at_once: bool = False) -> None:
+        assert self._progress is not None
+        self._progress.title = _epoch(run)
+        note = f"loss {self._loss:.4f}"
+        if not self._progress.is_live:
+            wait = run.wait_secs / run.step_secs if run.step_secs else 0.0
+            note = f"step {run.step}/{run.train_steps}, {note}, input wait {wait:.0%}"
+        images, of_all = run.step * run.batch_size, run.train_steps * run.batch_size
+        self._progress(images, of_all, note, at_once=at_once)
 
 
-class _PlainLines:
-    """A stream that gets each state of the bar as a line, without control characters."""
+def _epoch(run: Run) -> str:
+    epochs = max(1, round(run.train_steps / run.steps_per_epoch))
+    return f"epoch {min(int(run.step / run.steps_per_epoch) + 1, epochs)}/{epochs}"
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
 
-    def write(self, text: str) -> None:
-        if line := text.strip():
-            self._stream.write(f"{line}\n")
+def _width(name: str) -> int:
+    return max(len(name), 6) + 2
 
-    def flush(self) -> None:
-        self._stream.flush()
+
+def _that_fit(names: Sequence[str]) -> list[str]:
+    """As many columns of a table, from the first, as fit into a row."""
+    fitting: list[str] = []
+    for name in names:
+        if sum(map(_width, [*fitting, name])) <= _WIDTH:
+            fitting.append(name)
+    return fitting

@@ -29,7 +29,7 @@ from tf_image_classification.system import files
 from tf_image_classification.system.process_pool import process_pool
 
 _CHUNK = 32  # images that a process takes at a time
-_MIN_FOR_POOL = 256
+_MIN_FOR_POOL = 1000  # below, starting TensorFlow in each process takes longer than it saves
 
 
 def inspect(

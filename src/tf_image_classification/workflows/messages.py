@@ -56,7 +56,8 @@ def announcement(context: RunContext, parts: Assembly, data: Data) -> str:
             f"{settings.data.batch_size} examples"
         )
     model = parts.state.model
-    lines.append(f"model: {model.count_params():,} parameters")
+    name = f"{settings.backbone_spec.backbone}, " if settings.backbone_spec.backbone else ""
+    lines.append(f"model: {name}{model.count_params():,} parameters")
     lines += parts.notes
     if not settings.model.checkpoint_path:
         updates_a_step = settings.training.gradient_accumulation_steps
@@ -114,6 +115,7 @@ def farewell(run: TrainingRun, settings: Settings) -> str:
         lines.append(
             f"stopped:       at step {run.step} of {run.train_steps}, because {run.stop_reason}"
         )
+    tfic, path = _program("tfic"), shlex.quote(folder.path)
     logs = shlex.quote(tensorboard_folder(settings))
     if run.step_secs:
         lines.append(f"input wait:    {run.wait_secs / run.step_secs:.0%} of the steps' time")
@@ -122,11 +124,16 @@ def farewell(run: TrainingRun, settings: Settings) -> str:
         f"TensorBoard:   {_program('tensorboard')} --logdir {logs}",
     ]
     if settings.data.eval_metadata and settings.checkpoints.export_saved_model:
-        line = f"{_program('tfic')} evaluate --model_dir {shlex.quote(folder.path)}"
+        line = f"{tfic} evaluate {path}"
         if not settings.data.eval_split:  # else the folder lists the set
             patterns = " ".join(map(shlex.quote, settings.data.eval_metadata))
             line += f" --eval_metadata {patterns}"
-        lines.append(f"evaluate:      {line}")
+        lines += [
+            f"evaluate:      {line}",
+            f"report:        {tfic} report {path}",
+            f"predict:       {tfic} predict {path} IMAGES",
+            f"serve:         {tfic} serve {path}",
+        ]
     lines.append(f"resume:        start the same command again. {_how_to_go_on(run)}")
     return "\n".join(lines)
 

@@ -40,7 +40,6 @@ def describe(context: RunContext) -> str:
     secs = [parts.run.stepper.time_steps(1) for _ in range(_MEASURED_STEPS)]
     step_secs = statistics.median(secs[2:])  # the first ones trace and fill the input
     lines = [
-        settings_text(settings),
         *opened.notes,
         messages.announcement(context, parts, data),
         _beginning(folder, first_step, settings),
@@ -59,9 +58,11 @@ def describe(context: RunContext) -> str:
         num_evaluations = _num_evaluations(settings, steps_left, total, evaluation_secs)
         total += num_evaluations * evaluation_secs
         lines.append(f"one evaluation: {evaluation_secs:.3g} s; about {num_evaluations} of them")
-    lines.append(f"{'the rest' if first_step else 'the whole run'}: {_duration(total)}")
-    lines.append(f"memory: {_memory()}")
-    return "\n".join(lines)
+    result = [
+        f"{'the rest' if first_step else 'the whole run'}: {_duration(total)}",
+        f"memory: {_memory()}",
+    ]
+    return "\n".join([*result, *lines, "", "settings:", settings_text(settings)])
 
 
 def _beginning(folder: ModelFolder, first_step: int, settings: Settings) -> str:

@@ -7,9 +7,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-
-from tqdm import tqdm
 
 from tf_image_classification.errors import RunInterrupted, RunMismatchError
 from tf_image_classification.serving import predictor
@@ -18,7 +15,7 @@ from tf_image_classification.serving.label_predictions import PredictOptions
 from tf_image_classification.serving.prediction_file import PredictionFile
 from tf_image_classification.serving.prediction_rows import PredictionRows, Row, row_of, utf8
 from tf_image_classification.serving.predictor import Predictor
-from tf_image_classification.system import signals
+from tf_image_classification.system import screen, signals
 
 _MAX_SHOWN = 5  # reasons on standard error
 
@@ -155,7 +152,7 @@ def _rows(model: Predictor, images: Iterator[InputImage], options: PredictOption
 class _Progress:
     """A progress bar, and the counts for the last line on standard error."""
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: screen.Progress) -> None:
         self.num_images = self.num_bad = self._num_before = 0
         self._reasons: list[str] = []
         self._bar = bar
@@ -165,12 +162,12 @@ class _Progress:
         """Count the images of an interrupted process."""
         self.num_images = self._num_before = num_images
         self.num_bad = num_bad
-        self._bar.update(num_images)
+        self._bar(num_images, 0)
 
     def add(self, row: Row) -> None:
         """Count one image."""
         self.num_images += 1
-        self._bar.update()
+        self._bar(self.num_images, 0)
         if row["error"]:
             self.num_bad += 1
             if len(self._reasons) < _MAX_SHOWN:
@@ -191,7 +188,7 @@ class _Progress:
 @contextlib.contextmanager
 def _progress(model: Predictor, options: PredictOptions) -> Iterator[_Progress]:
     """Progress while the block runs, and a summary at its end, however it ends."""
-    with tqdm(desc="predict", unit="img", file=sys.stderr, disable=None) as bar:
+    with screen.progress("predict", "img") as bar:
         progress = _Progress(bar)
         try:
             yield progress

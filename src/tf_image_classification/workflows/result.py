@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ class TrainResult(Mapping[str, Any]):
         step: steps done.
         metrics: the last evaluation's numbers by name; empty without evaluation.
         arrays: its arrays by name, e.g. a confusion matrix that ``metric_ops`` gives.
+        analysis: the metrics of each label with their intervals, of an evaluation.
 
     Example:
         >>> TrainResult("./models", 10, {"accuracy": 0.5})["accuracy"]
@@ -30,6 +32,13 @@ class TrainResult(Mapping[str, Any]):
     step: int
     metrics: Mapping[str, float]
     arrays: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    analysis: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; undefined numbers are null."""
+        metrics = {n: v if math.isfinite(v) else None for n, v in self.metrics.items()}
+        found = {"model_dir": self.model_dir, "step": self.step, "metrics": metrics}
+        return found | ({"analysis": dict(self.analysis)} if self.analysis else {})
 
     def __getitem__(self, name: str) -> Any:
         values = {"global_step": self.step, **self.arrays, **self.metrics}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_image_classification.config import Settings, check_needs
 from tf_image_classification.distributed import cluster_spec
-from tf_image_classification.system import signals
+from tf_image_classification.system import screen, signals
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.setup.environment import join, prepare_tensorflow
 
@@ -91,14 +91,18 @@ def evaluate(
         found = evaluate_folder(spec, settings, workers, group=group_column, choice=keep_evaluation)
     if found.analysis is not None:
         for note in found.notes:
-            print(note)
+            screen.say(note)
         print(messages.analysis_table(found.evaluation, found.step, found.analysis))
-        print(found.kept)
+        screen.say(found.kept)
     if found.failure is not None and keep_evaluation == "yes":
         raise found.failure
     evaluation = found.evaluation
     return TrainResult(
-        settings.run.model_dir, found.step, evaluation.scalars(), evaluation.arrays()
+        settings.run.model_dir,
+        found.step,
+        evaluation.scalars(),
+        evaluation.arrays(),
+        found.analysis.to_json() if found.analysis is not None else {},
     )
 
 
@@ -118,7 +122,7 @@ def _plan(spec: EstimatorSpec, settings: Settings, sources: Sources | None) -> T
     context, _ = recipe.settle(make_context(spec, settings, workers, sources))
     text = plan.describe(context)
     if workers.is_writer:
-        print(text)
+        screen.say(text, is_result=True)
     return TrainResult(settings.run.model_dir, 0, {})
 
 

@@ -12,7 +12,7 @@ from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.hooks import Hook
-from tf_image_classification.system import files
+from tf_image_classification.system import files, screen
 from tf_image_classification.training import loop
 from tf_image_classification.workflows import evaluate_continuously, export_saved_model, messages
 from tf_image_classification.workflows.result import TrainResult
@@ -42,7 +42,7 @@ def train(
         reporting_hooks: hooks that the environment asks for.
     """
     workers = context.workers
-    show = print if workers.is_writer else _print_nothing
+    show = screen.say if workers.is_writer else _print_nothing
 
     # 1. The recipe fills in every option that the user did not set.
     context, chosen = recipe.settle(context)
@@ -136,7 +136,8 @@ def _train_and_evaluate(
     last: Evaluation | None = loop.train(parts.run, evaluate, when)
     if last is None:
         return {}
-    show(messages.evaluation_table(last, parts.run.step))
+    if context.workers.is_writer:
+        print(messages.evaluation_table(last, parts.run.step))
     return last.scalars()
 
 

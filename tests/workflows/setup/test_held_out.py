@@ -222,7 +222,7 @@ def test_the_farewell_names_no_data_for_the_held_out_part(here):
     write_folder(here / "pets", cat=4, dog=4)
     settings, _ = settings_for("pets")
     Run.settings = settings
-    assert "evaluate --model_dir m\n" in messages.farewell(Run(), settings)
+    assert "evaluate m\n" in messages.farewell(Run(), settings)
 
 
 def test_the_default_backbone_is_fine_tuned_if_neither_it_nor_a_spec_is_given(here):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from tf_image_classification import keras_settings
 from tf_image_classification.config import Settings
 from tf_image_classification.distributed import cluster_spec
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.system import faults, quiet
+from tf_image_classification.system import faults, quiet, screen
 
 if TYPE_CHECKING:
     from tf_image_classification.distributed.workers import Workers
@@ -58,7 +60,9 @@ def prepare_tensorflow(settings: Settings) -> None:
     faults.check_temporary()
     faults.allow_open_files()
     try:
-        import tensorflow as tf
+        is_new = "tensorflow" not in sys.modules
+        with screen.working("loading TensorFlow") if is_new else contextlib.nullcontext():
+            import tensorflow as tf
     except ModuleNotFoundError as error:
         raise ConfigError(
             "TensorFlow is not installed. Install it with this package: "
