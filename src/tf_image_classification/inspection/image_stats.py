@@ -218,7 +218,7 @@ def _measured(stats: ImageStats, image: npt.NDArray[np.uint8]) -> ImageStats:
         width=int(width),
         height=int(height),
         pixels=google_crc32c.value(image.tobytes()),
-        hashes=(_perceptual_hash(small), _perceptual_hash(_equalised(small))),
+        hashes=perceptual_hashes(small),
         small=small.tobytes(),
         brightness=float(fewer.mean()),
         contrast=contrast,
@@ -231,6 +231,15 @@ def _measured(stats: ImageStats, image: npt.NDArray[np.uint8]) -> ImageStats:
 def _is_of_one_colour(image: npt.NDArray[np.uint8]) -> bool:
     ranges = np.ptp(image.reshape(-1, image.shape[-1]), axis=0)
     return bool((ranges <= _MAX_FLAT).all())
+
+
+def perceptual_hashes(small: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Two perceptual hashes of 63 bits of a small grey image; the second one is robust to exposure.
+
+    Args:
+        small: uint8 [SMALL_SIDE, SMALL_SIDE].
+    """
+    return _perceptual_hash(small), _perceptual_hash(_equalised(small))
 
 
 def _equalised(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

@@ -325,3 +325,33 @@ def test_a_folder_is_enough_from_the_training_to_the_evaluation(here, capsys):
     with pytest.raises(SystemExit):
         train_verb(line)
     assert "models/pets belongs to another run" in capsys.readouterr().err
+
+
+def photograph(seed, side=96):
+    """A smooth random picture."""
+    from PIL import Image
+
+    coarse = np.random.default_rng(seed).integers(0, 256, [6, 6, 3]).astype(np.uint8)
+    return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def test_near_duplicates_stay_on_one_side(here):
+    for kind in ("bee", "ant"):
+        (here / "pets" / kind).mkdir(parents=True)
+        for i in range(12):
+            picture = photograph([len(kind), i, ord(kind[0])])
+            picture.save(here / "pets" / kind / f"{i}.png")
+            picture.resize((70, 70)).save(here / "pets" / kind / f"copy_of_{i}.jpg", quality=70)
+    train, evaluation = parts(*settings_for("pets"))
+    assert len(evaluation) in range(8, 13)
+    for name in evaluation:
+        folder, file = name.rsplit("/", 1)
+        number = re.search(r"\d+", file)[0]
+        assert {f"{folder}/{number}.png", f"{folder}/copy_of_{number}.jpg"} <= evaluation
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_search_for_duplicates(here):
+    write_folder(here / "pets", ant=10, bee=10)
+    (here / "pets" / "ant" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
+    train, evaluation = parts(*settings_for("pets"))
+    assert len(evaluation) == 4

@@ -20,12 +20,14 @@ from tf_image_classification.dataset.readers import Listing, Value
 from tf_image_classification.dataset.readers.columns import typed
 from tf_image_classification.dataset.split import hold_out
 from tf_image_classification.errors import ConfigError, DataError, RunMismatchError, did_you_mean
+from tf_image_classification.inspection.look_alikes import look_alikes
 from tf_image_classification.labels import split_classes
 from tf_image_classification.labels.schema import REGRESSION
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 
 _MOST_READ = 100_000  # images whose content is read to find identical ones
+_MOST_COMPARED = 20_000  # images on a local disk that are decoded to find near-duplicates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +90,7 @@ def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
     """The training set with its held-out part: that which the model folder lists, or a new choice.
 
     A new choice depends on the names of the examples, or on the content of those without a name.
-    It divides each class; byte-identical images and those of one group stay together.
+    It divides each class; identical images, near-duplicates and those of one group stay together.
 
     Raises:
         ConfigError: ``group_column`` names no column.
@@ -111,12 +113,21 @@ def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
         raise ConfigError(f"group_column: there is no column {group!r}. {known}")
     alike = _digests(listing, same_length(listing))
     ties: list[list[str]] = [[f"content/{alike[i]}"] if i in alike else [] for i in range(len(ids))]
+    for i, number in _look_alikes(listing).items():
+        ties[i].append(f"look/{number}")
     if group:
         for tie, value in zip(ties, listing.columns[group], strict=True):
             tie += [f"group/{value}"] if value != "" else []
     are_held = hold_out(ids, _classes(listing, settings), fraction, ties, stratify=not group)
     held = frozenset(own for own, is_held in zip(ids, are_held, strict=True) if is_held)
     return HeldOut(listing, ids, held, fraction)
+
+
+def _look_alikes(listing: Listing) -> Mapping[int, int]:
+    """By example the number of its group of near-duplicates; empty if there are too many images."""
+    if len(listing) > _MOST_COMPARED or any(map(files.is_remote, listing.places.paths)):
+        return {}
+    return look_alikes(listing, range(len(listing)))
 
 
 def _stored(folder: ModelFolder, fraction: float) -> frozenset[str]:
