@@ -1,6 +1,7 @@
 """Training without a class of one's own: a network by name, from a checkpoint, by the recipe."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -564,3 +565,22 @@ def test_two_workers_fit_the_same_outputs_and_train_as_one(pictures, tmp_path):
     kernel = "model/logits/kernel"
     assert np.array_equal(start_of(tmp_path / "two")[kernel], start_of(tmp_path / "one")[kernel])
     assert tiny_runs.largest_difference(two, one) < 5e-4
+
+
+@pytest.mark.parametrize("num_images", [20, 299, 5_000, 100_000])
+@pytest.mark.parametrize("is_pretrained", [True, False])
+def test_the_reasons_of_the_recipe_are_true_of_its_numbers(num_images, is_pretrained):
+    facts = recipe.Facts(num_images, True, is_pretrained)
+    chosen = {c.name: c for c in recipe.choose(facts)}
+    batch = chosen["batch_size"].value
+    steps = max(1, math.ceil(chosen["epochs"].value * num_images / batch))
+    if is_pretrained:
+        fraction = re.match(r"(\d+)% of the run", chosen["warmup_steps"].reason)[1]
+        assert int(fraction) == round(100 * chosen["warmup_steps"].value / steps)
+    averaged = re.search(r"about (\d+) of the (\d+) steps", chosen["moving_average_decay"].reason)
+    assert int(averaged[1]) == round(1 / (1 - chosen["moving_average_decay"].value))
+    assert int(averaged[2]) == steps
+    if "save_summary_steps" in chosen:
+        assert steps / chosen["save_summary_steps"].value >= min(50, steps)
+    else:
+        assert steps >= 5_000

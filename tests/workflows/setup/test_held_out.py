@@ -342,7 +342,7 @@ def test_near_duplicates_stay_on_one_side(here):
             picture = photograph([len(kind), i, ord(kind[0])])
             picture.save(here / "pets" / kind / f"{i}.png")
             picture.resize((70, 70)).save(here / "pets" / kind / f"copy_of_{i}.jpg", quality=70)
-    train, evaluation = parts(*settings_for("pets"))
+    _, evaluation = parts(*settings_for("pets"))
     assert len(evaluation) in range(8, 13)
     for name in evaluation:
         folder, file = name.rsplit("/", 1)
@@ -353,5 +353,5 @@ def test_near_duplicates_stay_on_one_side(here):
 def test_an_image_that_cannot_be_read_does_not_stop_the_search_for_duplicates(here):
     write_folder(here / "pets", ant=10, bee=10)
     (here / "pets" / "ant" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
-    train, evaluation = parts(*settings_for("pets"))
+    _, evaluation = parts(*settings_for("pets"))
     assert len(evaluation) == 4

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import evenly_spaced
+from tf_image_classification.config import OPTIONS
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels.schema import SINGLE_LABEL
 from tf_image_classification.run_manifest import RunManifest
@@ -26,6 +27,7 @@ ORIGIN = "recipe"
 _SMALL = 20_000  # images; below this BiT calls a data set small
 _SMALL_SIDE = 96  # pixels; below this it calls images small
 _LOOKED_AT = 32  # images
+_POINTS = 50  # of the curves of a run
 _OF_EVALUATIONS = ("eval_every_steps", "best_metric")
 
 
@@ -153,7 +155,7 @@ def _as_begun(choices: list[Choice], manifest: RunManifest) -> list[Choice]:
 def choose(facts: Facts) -> list[Choice]:
     """The settings for a run; the same facts always give the same ones."""
     choices = _fine_tuning(facts) if facts.has_warm_start else _from_scratch(facts)
-    return choices + _of_evaluations(facts)
+    return choices + _of_curves(choices, facts) + _of_evaluations(facts)
 
 
 def _fine_tuning(facts: Facts) -> list[Choice]:
@@ -161,7 +163,7 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
     epochs = float(round(min(20.0, max(3.0, 20 * math.sqrt(500 / n)))))
     steps = _steps(facts, batch, epochs)
     choices = [
-        Choice("batch_size", batch, "at least ten steps per epoch"),
+        Choice("batch_size", batch, _why_this_batch(facts)),
         Choice(
             "epochs",
             epochs,
@@ -171,11 +173,13 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
         Choice(
             "learning_rate",
             round(5e-4 * math.sqrt(batch / 32), 6),
-            "scaled with the square root of the batch size",
+            _why_this_rate(5e-4, 32, batch),
         ),
         Choice("weight_decay", 1e-3, "AutoGluon"),
         Choice("learning_rate_decay_type", "cosine", "AutoGluon, big_vision"),
-        Choice("warmup_steps", steps // 10, "10 % of the run (AutoGluon)"),
+        Choice(
+            "warmup_steps", steps // 10, f"{steps // 10 / steps:.0%} of the run (AutoGluon: 10%)"
+        ),
         Choice("gradient_clip_norm", 1.0, "AutoGluon, big_vision"),
         Choice("layer_decay", 0.9, "smaller updates in early layers (AutoGluon, fastai)"),
         *_averaging(steps),
@@ -194,13 +198,13 @@ def _from_scratch(facts: Facts) -> list[Choice]:
     epochs = 60.0 if n < 5_000 else 30.0 if n < 100_000 else 15.0
     steps = _steps(facts, batch, epochs)
     return [
-        Choice("batch_size", batch, "at least ten steps per epoch"),
+        Choice("batch_size", batch, _why_this_batch(facts)),
         Choice("epochs", epochs, "small sets need more epochs"),
         Choice("optimizer", "adamw", "works without tuning"),
         Choice(
             "learning_rate",
             round(1e-3 * math.sqrt(batch / 64), 6),
-            "scaled with the square root of the batch size",
+            _why_this_rate(1e-3, 64, batch),
         ),
         Choice("learning_rate_decay_type", "one_cycle", "fastai, airbench"),
         Choice("gradient_clip_norm", 1.0, "big_vision"),
@@ -220,6 +224,17 @@ def _batch_size(facts: Facts) -> int:
     return parts * max(1, (32 if n < 2_000 else 64 if n < _SMALL else 128) // parts)
 
 
+def _why_this_batch(facts: Facts) -> str:
+    images = "fewer than 2,000" if facts.num_images < 2_000 else "fewer than 20,000"
+    return f"for {images if facts.num_images < _SMALL else '20,000 or more'} images"
+
+
+def _why_this_rate(rate: float, batch: int, own_batch: int) -> str:
+    if own_batch == batch:
+        return f"for batches of {batch}"
+    return f"{rate:g} for batches of {batch}, scaled with the square root of the batch size"
+
+
 def _steps(facts: Facts, batch: int, chosen_epochs: float) -> int:
     """Length of the run."""
     if facts.train_steps is not None:
@@ -230,12 +245,23 @@ def _steps(facts: Facts, batch: int, chosen_epochs: float) -> int:
 
 def _averaging(steps: int) -> list[Choice]:
     decay = _over_a_twentieth(steps, 0.9999)
-    return [Choice("moving_average_decay", decay, "averages over 5 % of the run (torchvision)")]
+    reason = f"averages over about {1 / (1 - decay):.0f} of the {steps} steps (torchvision: 5%)"
+    return [Choice("moving_average_decay", decay, reason)]
 
 
 def _over_a_twentieth(steps: int, maximum: float) -> float:
     """The decay of a moving average over a twentieth of so many steps, within bounds."""
     return round(max(0.9, min(maximum, 1 - 20 / steps)), 4)
+
+
+def _of_curves(choices: list[Choice], facts: Facts) -> list[Choice]:
+    """Points for the curves of a short run."""
+    values = {choice.name: choice.value for choice in choices}
+    steps = _steps(facts, values["batch_size"], values["epochs"])
+    every = max(1, steps // _POINTS)
+    if every >= OPTIONS["save_summary_steps"].default:
+        return []
+    return [Choice("save_summary_steps", every, f"a point of the curves every {every} steps")]
 
 
 def _of_evaluations(facts: Facts) -> list[Choice]:
