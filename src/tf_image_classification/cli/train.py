@@ -5,7 +5,6 @@ from __future__ import annotations
 from tf_image_classification.cli import specs
 from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings
-from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 
 @verb(
@@ -21,16 +20,10 @@ from tf_image_classification.workflows.setup.environment import prepare_tensorfl
 def main(given: specs.SpecArguments, settings: Settings) -> int:
     """Train; returns the exit status."""
     specs.check_given(given.spec, settings)
-    line = ""
-    if not given.spec:
-        prepare_tensorflow(settings)
-        from tf_image_classification.workflows.setup.default_folder import with_default_folder
+    from tf_image_classification.workflows.run import run, run_backbone  # late: help is instant
 
-        settings, line = with_default_folder(settings)
-    spec, settings, sources = specs.spec_and_settings(given.spec, settings)
-    from tf_image_classification.workflows.run import run  # late: help is instant without it
-
-    if line:
-        print(line)
-    run(spec, settings, sources=sources)
+    if given.spec:
+        run(specs.load(given.spec, settings), settings)
+    else:
+        run_backbone(settings)
     return 0
