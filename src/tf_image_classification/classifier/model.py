@@ -145,6 +145,28 @@ class Classifier(TrainResult):
         """
         return self.predictor.prepare(image)
 
+    def explain(self, images: Any) -> dict[str, npt.NDArray[np.float32]]:
+        """Prepared images to Grad-CAM heat [B, h, w], 0..1, by label; {} for a model without."""
+        return self.predictor.explain(images)
+
+    def predict_prepared(self, images: Any, options: Any = None) -> list[dict[str, Any]]:
+        """The predictions of prepared images [B, H, W, C], by label name."""
+        return self.predictor.predict_prepared(images, options)
+
+    def outputs(self, images: Any) -> dict[str, npt.NDArray[Any]]:
+        """Prepared images [B, H, W, C] to the outputs of an exported SavedModel, by name."""
+        return self.predictor.outputs(images)
+
+    @property
+    def max_pixels(self) -> int:
+        """Width times height of the largest image that is not rejected."""
+        return self.predictor.max_pixels
+
+    @property
+    def no_heat_maps(self) -> str:
+        """Reason why ``explain`` returns {}, or ""."""
+        return self.predictor.no_heat_maps
+
     @property
     def calibrations(self) -> Mapping[str, Calibration]:
         """The calibrations by label name; labels without one keep the model's probabilities."""

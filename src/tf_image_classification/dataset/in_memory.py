@@ -101,9 +101,8 @@ def _rows(data: Any, option: str) -> Iterator[Row]:
         return _rows_of_columns(_columns_of_pair(*data, option=option), option)
     columns = _columns_of_table(data)
     if columns is None:
-        shape = f" {list(data.shape)}" if is_array(data) else ""
-        alone = " It has images but no labels." if shape or isinstance(data, (list, tuple)) else ""
-        raise DataError(f"{option} is a {type(data).__name__}{shape}, expected {_EXPECTED}.{alone}")
+        alone = " It has no labels." if is_array(data) or isinstance(data, (list, tuple)) else ""
+        raise DataError(f"{option} is {_described(data)}, expected {_EXPECTED}.{alone}")
     return _rows_of_columns(columns, option)
 
 
@@ -253,8 +252,8 @@ def _write_records(
         with open(temporary, "wb") as stream:
             for row in itertools.chain(first, rows):
                 try:
-                    levels.add(row[image])
                     data = encoded(row[image], is_unit=is_unit)
+                    levels.add(row[image])
                     labels = {n: read_labels[n](v) for n, v in row.items() if n != image}
                 except (BadImageError, DataError) as error:
                     raise type(error)(f"image {count}: {error}") from error

@@ -67,7 +67,7 @@ def encoded(image: Any, *, is_unit: bool | None = None) -> bytes:
 def is_unit_range(pixels: Array) -> bool:
     """Whether numbers are fractions from 0 to 1 and not levels from 0 to 255."""
     is_real = np.issubdtype(pixels.dtype, np.floating) or pixels.dtype == bool
-    return bool(is_real and pixels.size and pixels.max() <= 1)
+    return bool(is_real and pixels.size and pixels.min() >= 0 and pixels.max() <= 1)
 
 
 def _check_shape(pixels: Array) -> None:
