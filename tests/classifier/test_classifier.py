@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import sys
 import types
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 import tf_image_classification as tfic
 from serving.shipped_run import NAMES, TinyMaps
+from serving.shipped_run import find as shipped_run_of
 from tf_image_classification import train_estimator
 from tf_image_classification.classifier import Classifier, ReportPage
 from tf_image_classification.errors import (
@@ -114,6 +116,7 @@ def test_predictions_show_themselves_as_a_table(model, pixels):
     assert bad.split()[:2] == ["<b>.png", "error:"]
     assert "<td>&lt;b&gt;.png</td>" in found._repr_html_()
     assert found.to_pandas()["kind"].iloc[0] == kind.name
+    assert found[0] == found[:1][0] and repr(found[:1]).splitlines()[1:] == [row.rstrip()]
     assert repr(model.predict([])) == "image"
     assert repr(model.predict([pixels[0]] * 30)).endswith("... and 10 more")
 
@@ -149,23 +152,32 @@ def test_history_has_curves_and_evaluations(model):
         history["acuracy"]
 
 
-def test_evaluation_of_arrays_and_report_and_export(shipped_folder, tmp_path, capsys):
-    import shutil
+@pytest.fixture
+def own_run(shipped_folder, tmp_path):
+    """A copy of the run that a test may change."""
+    return shipped_run_of(shutil.copytree(shipped_folder, tmp_path / "run"))
 
-    from serving import shipped_run as making
 
-    run = making.find(shutil.copytree(shipped_folder, tmp_path / "run"))
-    model = tfic.load_model(run.model_dir)
-    images = np.stack([tf.io.decode_png(data).numpy() for data in run.images[:60]])
+def test_evaluation_of_arrays(own_run, tmp_path, capsys):
+    model = tfic.load_model(own_run.model_dir)
+    images = np.stack([tf.io.decode_png(data).numpy() for data in own_run.images[:60]])
     names = [one.labels["kind"].name for one in model.predict(images)]
     result = model.evaluate((images, {"kind": names}), cache_dir=tmp_path / "cache")
     assert result["accuracy"] == 1.0 and "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_report_and_export(own_run):
+    model = tfic.load_model(own_run.model_dir)
     page = model.report(inspect=False)
-    assert isinstance(page, ReportPage) and os.fspath(page) == f"{run.model_dir}/report.html"
+    assert isinstance(page, ReportPage) and os.fspath(page) == f"{own_run.model_dir}/report.html"
     assert page._repr_html_().startswith('<iframe srcdoc="&lt;!doctype html')
     assert os.path.exists(page.model_card)
     exported = model.export("SavedModel", examples=10)
     assert os.path.isdir(exported.path)
+
+
+def test_a_format_that_does_not_exist(model):
     with pytest.raises(UsageError, match="Did you mean onnx"):
         model.export("onxx")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from tf_image_classification.classifier import html
 from tf_image_classification.errors import ConfigError
@@ -19,6 +19,16 @@ _PAGE_HEIGHT = 700  # pixels
 
 class Predictions(list["Prediction"]):
     """The prediction of each image, in order: a list that shows itself as a table."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Prediction: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Predictions: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Prediction | Predictions:
+        found = super().__getitem__(index)
+        return Predictions(found) if isinstance(found, list) else found
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with the columns of ``tfic predict``, a row for each image.

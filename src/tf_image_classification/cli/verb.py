@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -80,10 +79,11 @@ class Verb(Generic[_Arguments]):
             return 0
         with contextlib.nullcontext() if self.is_listing else ends_the_process():
             hide_libraries(parsed[1])
-            if quiet.is_hiding():  # their logging in Python
+            if (
+                quiet.is_hiding()
+            ):  # and that of libraries which use absl; a program may use it itself
                 import absl.logging  # late: an error in the command line is shown without it
 
-                logging.getLogger("tensorflow").setLevel(logging.ERROR)
                 absl.logging.set_verbosity(absl.logging.ERROR)
             try:
                 return self.run(*parsed)
