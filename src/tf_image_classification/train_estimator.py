@@ -90,7 +90,7 @@ def train(
                 "train has two specs. Give one, and the data first: train(data, spec)."
             )
         data, spec = None, data
-    is_program = spec is not None and data is None and settings is None and not options
+    is_program = data is None and settings is None and not options
     if is_program and is_loading_a_spec():
         return Classifier(TrainResult("", 0, {}))
     if not is_program:

@@ -194,7 +194,7 @@ def test_a_folder_that_has_no_model(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((), {}, r"nothing to train on. Give the examples: train\('pets'\)"),
+        ((), {"epochs": 3}, r"nothing to train on. Give the examples: train\('pets'\)"),
         ((np.zeros([2, 4, 4]), np.zeros(2)), {}, r"train\(\(images, labels\)\)"),
         (("a", "b"), {}, r"train\(data, eval_metadata='b'\)"),
         (("a", {"epochs": 3}), {}, r"train\(data, epochs=3\)"),
@@ -236,6 +236,8 @@ def test_a_notebook_has_no_command_line(monkeypatch):
             train_estimator.train(plain_spec())
         with pytest.raises(CheckpointError):
             train_estimator.evaluate(plain_spec())
+        with pytest.raises(UsageError, match="nothing to train on"):
+            tfic.train()
     with pytest.raises(SystemExit):  # a program ends
         train_estimator.train(plain_spec(), argv=["--trian_metadata", "x"])
 
@@ -254,5 +256,3 @@ def test_arrays_are_trained_again_and_used(tmp_path, monkeypatch, capsys):
     assert isinstance(model.model, keras.Model) and model.embed(images[:2]).shape == (2, 1280)
     again = tfic.train((images, labels), val=(images[:8], labels[:8]), **options)
     assert again.model_dir == model.model_dir and "The run is complete" in capsys.readouterr().out
-    longer = tfic.train((images, labels), val=(images[:8], labels[:8]), **options | {"lr": 1e-3})
-    assert longer.model_dir == f"{model.model_dir}-2"
