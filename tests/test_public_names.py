@@ -15,6 +15,7 @@ PACKAGE = Path(tf_image_classification.__file__).parent
 def test_the_public_names_are_these_and_each_can_be_had():
     assert tf_image_classification.__all__ == [
         "__version__",
+        "Classifier",
         "EstimatorSpec",
         "Label",
         "Settings",

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tf_image_classification.classifier import Classifier as Classifier
+    from tf_image_classification.classifier import load_model as load_model
     from tf_image_classification.config import Settings as Settings
     from tf_image_classification.config import make_settings as make_settings
     from tf_image_classification.estimator_specs import EstimatorSpec as EstimatorSpec
     from tf_image_classification.labels import Label as Label
-    from tf_image_classification.serving.predictor import load_model as load_model
     from tf_image_classification.train_estimator import evaluate as evaluate
     from tf_image_classification.train_estimator import train as train
 
 _HOMES = {
+    "Classifier": "classifier",
     "EstimatorSpec": "estimator_specs",
     "Label": "labels",
     "Settings": "config",
     "evaluate": "train_estimator",
-    "load_model": "serving.predictor",
+    "load_model": "classifier",
     "make_settings": "config",
     "train": "train_estimator",
 }

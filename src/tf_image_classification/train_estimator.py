@@ -11,27 +11,29 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 import tf_image_classification
+from tf_image_classification.classifier import Classifier
+from tf_image_classification.classifier import train as train_model
 from tf_image_classification.config import OPTIONS, Settings, command_line
 from tf_image_classification.config.groups import FILE_OPTIONS
 from tf_image_classification.config.parser import FOREIGN
 from tf_image_classification.errors import RunInterrupted, UsageError
-from tf_image_classification.estimator_specs import is_loading_a_spec
+from tf_image_classification.estimator_specs import EstimatorSpec, is_loading_a_spec
 from tf_image_classification.system import signals, streams
+from tf_image_classification.system.notebook import is_interactive
 from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.run import evaluate as run_evaluation
-from tf_image_classification.workflows.run import is_evaluator_task, run
+from tf_image_classification.workflows.run import is_evaluator_task
 from tf_image_classification.workflows.setup.environment import join
 
 if TYPE_CHECKING:
     import keras
 
-    from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.hooks import Hook
 
 __all__ = ["FLAGS", "TrainResult", "evaluate", "join", "settings_of_command_line", "train"]
@@ -41,42 +43,66 @@ command_line.define_flags(FLAGS)
 
 
 def train(
-    spec: EstimatorSpec,
+    data: Any = None,
     settings: Settings | None = None,
     *,
+    spec: EstimatorSpec | None = None,
     hooks: Sequence[Hook | keras.callbacks.Callback] = (),
     argv: Sequence[str] | None = None,
-) -> TrainResult:
-    """Train a spec, or evaluate or plan it if the settings ask for that.
+    **options: Any,
+) -> Classifier:
+    """Train a classifier, or evaluate or plan it if the settings ask for that; returns the model.
 
-    The same call resumes an interrupted run. Without ``settings`` this is a program's main
-    function: it parses the command line, prints, and ends the process on an error (status 1; 2 if
-    the command line is wrong) or an interruption (status 75: start the same command again). It does
-    nothing while a verb of ``tfic`` imports the program to load its spec.
+    ``train("pets")`` is ``tfic train pets``. The same call resumes an interrupted run.
+
+    ``train(MySpec())`` alone is a program's main function: it parses the command line, prints, and
+    ends the process on an error (status 1; 2 if the command line is wrong) or an interruption
+    (status 75: start the same command again). It does nothing while a verb of ``tfic`` imports the
+    program to load its spec. In a notebook and at a prompt it reads no command line.
 
     Args:
-        spec: labels, preprocessing, model and metrics of this classifier.
-        settings: all settings; with them, errors are raised instead.
+        data: a spec; or the training set, for a built-in backbone: a path or several, of any source
+            that ``tfic train`` reads; ``(images, labels)``, arrays [n, h, w, 3] or lists of images
+            or paths; a table of pandas or pyarrow; a ``tf.data.Dataset`` of ``(image, label)``.
+        settings: all settings, as ``make_settings`` makes them.
+        spec: labels, preprocessing, model and metrics of this classifier; None: a backbone.
         hooks: further hooks or Keras callbacks, called after the built-in hooks and before the
             state is saved.
         argv: the command line without the program's name; that of the process when not given.
+        options: any option by its name, e.g. ``epochs=3``; ``train`` and ``val`` or ``eval`` are
+            the data sets, in any form as ``data``; they override ``settings``.
 
     Returns:
-        Model folder, number of steps and the last metrics.
+        The model: it predicts, evaluates, reports and exports, and maps the names of the last
+        metrics to their values.
 
     Raises:
-        TficError: with settings given: any error, before the first step if possible.
-        RunInterrupted: with settings given: a signal stopped the run.
+        TficError: except from a program's main function: any error, before the first step if
+            possible.
+        RunInterrupted: the same: a signal stopped the run.
+
+    Example:
+        >>> model = train("pets", epochs=3)  # doctest: +SKIP
+        >>> model.predict("cat.jpg")  # doctest: +SKIP
     """
-    if settings is not None:
-        return run(spec, settings, hooks)
-    if is_loading_a_spec():
-        return TrainResult("", 0, {})
+    if isinstance(data, EstimatorSpec):
+        if spec is not None:
+            raise UsageError(
+                "train has two specs. Give one, and the data first: train(data, spec)."
+            )
+        data, spec = None, data
+    is_program = data is None and settings is None and not options
+    if is_program and is_loading_a_spec():
+        return Classifier(TrainResult("", 0, {}))
+    if not is_program:
+        return train_model(data, settings, options, spec=spec, hooks=hooks)
+    if argv is None and is_interactive():
+        return train_model(None, settings_of_command_line(()), {}, spec=spec, hooks=hooks)
     try:
         streams.prepare()
         with streams.may_end(), ends_the_process():
             settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)
-            return run(spec, settings, hooks)
+            return train_model(None, settings, {}, spec=spec, hooks=hooks)
     except SystemExit as ended:
         if argv is None and ended.code == RunInterrupted.exit_code:
             signals.ending_with(ended.code)  # a second signal must not change it
@@ -116,6 +142,8 @@ def evaluate(
         return run_evaluation(spec, settings, group_column, keep_evaluation)
     if is_loading_a_spec():
         return TrainResult("", 0, {})
+    if argv is None and is_interactive():
+        return run_evaluation(spec, settings_of_command_line(()), group_column, keep_evaluation)
     streams.prepare()
     with streams.may_end(), ends_the_process():
         settings = settings_of_command_line(sys.argv[1:] if argv is None else argv)

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from tf_image_classification import load_model
 from tf_image_classification.cli import predict as predict_verb
 from tf_image_classification.errors import RunInterrupted
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.serving import predictor
 from tf_image_classification.serving.prediction_file import PredictionFile
+from tf_image_classification.serving.predictor import load_model
 
 KINDS = ("csv", "jsonl", "parquet")
 

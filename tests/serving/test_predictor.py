@@ -82,7 +82,7 @@ def test_rejection_and_top(model, shipped_run):
 
 def test_bad_images_are_listed_in_their_place(model, shipped_run, tmp_path):
     images = [shipped_run.images[0], b"no image", shipped_run.images[1], str(tmp_path / "none.png")]
-    images += [np.zeros([4, 4, 4], np.uint8), np.zeros([4, 4], np.uint8)]
+    images += [np.zeros([4, 4, 5], np.uint8), np.zeros([4, 4], np.uint8)]
     found = model.predict(images, batch_size=2)
     assert [bool(one.error) for one in found] == [False, True, False, True, True, False]
     assert found[1].labels == {} and found[3].error == "there is no such file"

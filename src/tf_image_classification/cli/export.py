@@ -7,17 +7,10 @@ import dataclasses
 from tf_image_classification.cli import specs
 from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings, declare
-from tf_image_classification.errors import UsageError, did_you_mean
+from tf_image_classification.errors import UsageError
+from tf_image_classification.export.names import KERAS, format_named
 from tf_image_classification.system import screen
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
-
-_FORMATS = ("saved_model", "litert", "onnx", "keras")
-_OTHER_NAMES = {
-    "tflite": "litert",
-    "tf_lite": "litert",
-    "savedmodel": "saved_model",
-    "pb": "saved_model",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,14 +58,14 @@ class Arguments:
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Export and compare; returns the exit status."""
-    formats = [_format(word) for word in given.format]
-    if given.spec and "keras" not in formats:
+    formats = [format_named(word) for word in given.format]
+    if given.spec and KERAS not in formats:
         raise UsageError("--spec has no effect without --format keras. Remove it.")
     if settings.data.train_metadata and given.quantize != "int8":
         raise UsageError("--train_metadata has no effect without --quantize int8. Remove it.")
     spec = specs.load(given.spec, settings) if given.spec else None
     prepare_tensorflow(settings)
-    from tf_image_classification.export.request import KERAS, ExportRequest  # late: TensorFlow
+    from tf_image_classification.export.request import ExportRequest  # late: TensorFlow
     from tf_image_classification.workflows import export, export_keras, messages
 
     if spec is None and KERAS in formats:
@@ -93,15 +86,3 @@ def main(given: Arguments, settings: Settings) -> int:
         line = messages.verification_line(request.format, exported.verification)
         print(line, exported.path, sep="  ")
     return 0
-
-
-def _format(word: str) -> str:
-    """The name of a format, of which others are accepted.
-
-    Raises:
-        UsageError: there is no such format.
-    """
-    name = _OTHER_NAMES.get(word.lower(), word.lower())
-    if name not in _FORMATS:
-        raise UsageError(f"--format {word}: {did_you_mean(word, _FORMATS)}")
-    return name

@@ -7,8 +7,6 @@ import dataclasses
 from tf_image_classification.cli import specs
 from tf_image_classification.cli.verb import json_argument, printing_json, verb
 from tf_image_classification.config import Settings
-from tf_image_classification.system import screen
-from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,17 +33,12 @@ class Arguments(specs.SpecArguments):
 def main(given: Arguments, settings: Settings) -> int:
     """Train; returns the exit status."""
     specs.check_given(given.spec, settings)
-    line = ""
-    if not given.spec:
-        prepare_tensorflow(settings)
-        from tf_image_classification.workflows.setup.default_folder import with_default_folder
+    from tf_image_classification.workflows.run import run, run_backbone  # late: help is instant
 
-        settings, line = with_default_folder(settings)
-    spec, settings, sources = specs.spec_and_settings(given.spec, settings)
-    from tf_image_classification.workflows.run import run  # late: help is instant without it
-
-    if line:
-        screen.say(line)
     with printing_json(given.json) as write_json:
-        write_json(run(spec, settings, sources=sources).to_json())
+        if given.spec:
+            result = run(specs.load(given.spec, settings), settings)
+        else:
+            result = run_backbone(settings)
+        write_json(result.to_json())
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -103,10 +102,11 @@ class Verb(Generic[_Arguments]):
         arguments_of_verb, settings, is_quiet = parsed
         with contextlib.nullcontext() if self.is_listing else ends_the_process():
             hide_libraries(settings)
-            if quiet.is_hiding():  # their logging in Python
+            if (
+                quiet.is_hiding()
+            ):  # and that of libraries which use absl; a program may use it itself
                 import absl.logging  # late: an error in the command line is shown without it
 
-                logging.getLogger("tensorflow").setLevel(logging.ERROR)
                 absl.logging.set_verbosity(absl.logging.ERROR)
             try:
                 with screen.quiet() if is_quiet else contextlib.nullcontext():

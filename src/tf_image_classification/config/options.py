@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import os
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -143,12 +145,15 @@ class Option:
         return tuple(part.strip() for part in text.split(self.separator) if part.strip())
 
     def _converted(self, value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
         if self.kind is tuple and isinstance(value, str):
             return self.split(value)
         if self.kind is tuple and isinstance(value, Sequence):
             return tuple(str(part) for part in value)
-        if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+        number = {int: numbers.Integral, float: numbers.Real}.get(self.kind)  # NumPy's too
+        if number is not None and isinstance(value, number) and not isinstance(value, bool):
+            return self.kind(value)
         if self.kind is float and isinstance(value, str):  # YAML reads 1e-3 as a string
             try:
                 return float(value)

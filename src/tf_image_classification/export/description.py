@@ -8,7 +8,7 @@ from typing import Any
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.export.formats import Format
 from tf_image_classification.export.frozen_graph import frozen_dtype
-from tf_image_classification.export.request import KERAS
+from tf_image_classification.export.names import KERAS
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.run_manifest import RunManifest
 

@@ -8,10 +8,9 @@ import math
 from tf_image_classification.errors import ConfigError, ParityError
 from tf_image_classification.export.formats import FORMATS
 from tf_image_classification.export.inference_module import NONE
+from tf_image_classification.export.names import KERAS
 from tf_image_classification.export.verify import Verification
 from tf_image_classification.labels import LabelSchema
-
-KERAS = "keras"
 
 NUM_EXAMPLES = 500
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}

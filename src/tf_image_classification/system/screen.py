@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from tf_image_classification.system.notebook import is_notebook
+
 _KEY = re.compile(r"([a-zA-Z][a-zA-Z_ ]{1,16}): +(\S.*)")
 _PLAIN_SECS = 30.0
 _LIVE_SECS = 0.1
@@ -202,9 +204,8 @@ def _is_terminal(stream: Any) -> bool:
 
 def _is_live(stream: Any) -> bool:
     """Whether a bar can be drawn: on a terminal, or as a widget of a notebook."""
-    return _is_terminal(stream) or (
-        "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
-    )
+    has_widgets = is_notebook() and importlib.util.find_spec("ipywidgets") is not None
+    return has_widgets or _is_terminal(stream)
 
 
 def _time(secs: float) -> str:

@@ -34,7 +34,8 @@ from tf_image_classification.export.description import describe
 from tf_image_classification.export.formats import FORMATS, load_file, write_file
 from tf_image_classification.export.frozen_graph import half_precision
 from tf_image_classification.export.inference_module import INT8, ExportPlan
-from tf_image_classification.export.request import KERAS, ExportRequest, check_verification
+from tf_image_classification.export.names import KERAS
+from tf_image_classification.export.request import ExportRequest, check_verification
 from tf_image_classification.export.saved_model import ExportedModel, replace_folder
 from tf_image_classification.export.verify import Reference, Verification, verify_file
 from tf_image_classification.labels import LabelSchema

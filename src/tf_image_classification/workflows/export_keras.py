@@ -14,19 +14,21 @@ import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.checkpoints.class_rows import ARCHIVE_MEMBER
+from tf_image_classification.checkpoints.store import Saved
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.workers import Workers
-from tf_image_classification.errors import CheckpointError, ExportError
+from tf_image_classification.errors import CheckpointError, ConfigError, ExportError
 from tf_image_classification.estimator_specs import EstimatorSpec, logits_of, predictions_from
 from tf_image_classification.export.formats import Format, InferenceFn, Outputs
 from tf_image_classification.export.inference_module import NONE, ExportPlan
-from tf_image_classification.export.request import KERAS
+from tf_image_classification.export.names import KERAS
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import exported_outputs
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.run_manifest import RunManifest
+from tf_image_classification.workflows.evaluate import inherited
 from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.model import build_model
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
@@ -63,16 +65,58 @@ def keras_format(
                 f"The exported model is of step {exported.step}, the best checkpoint of "
                 f"{saved.step}. Complete the run to export it anew."
             )
-        height, width, channels = exported.image_spec.shape
-        context = make_context(spec, settings, Workers(make_strategy("one_device")))
-        model = build_model(context, (height, width, channels))
-        assign_weights(model, saved)
-        model.save(path)
+        trained_model(spec, settings, exported, saved).save(path)
         with zipfile.ZipFile(path, "a") as archive:  # Keras reads its own members only
             archive.writestr(ARCHIVE_MEMBER, json.dumps(dict(plan.description)))
         return plan.description
 
     return file_format(write, manifest.schema)
+
+
+def best_model(model_dir: str, spec: EstimatorSpec | None = None) -> keras.Model:
+    """The Keras model of a model folder with the weights of its best checkpoint.
+
+    Args:
+        model_dir: folder of a run.
+        spec: of the run; None: that of a run with ``--backbone``.
+
+    Raises:
+        CheckpointError: the folder is not a run's, or has no readable checkpoint.
+        ConfigError: the run has a spec of its own.
+        DataError: its exported model is missing or damaged.
+    """
+    folder = ModelFolder(model_dir)
+    manifest = folder.known_manifest()
+    spec = spec or backbone_spec_of(model_dir)
+    if spec is None:
+        raise ConfigError(
+            f"The model of {model_dir} is built by the spec {manifest.spec}. Call train with that "
+            "spec to get its Keras model: it finds the run complete."
+        )
+    exported = ExportedModel(folder.saved_model).load()
+    settings = inherited(make_settings({"model_dir": model_dir}), manifest)
+    return trained_model(spec, settings, exported, newest_weights(folder)[0])
+
+
+def trained_model(
+    spec: EstimatorSpec, settings: Settings, exported: ExportedModel, saved: Saved
+) -> keras.Model:
+    """The spec's model with the weights of a checkpoint.
+
+    Args:
+        spec: of the run.
+        settings: of the run.
+        exported: its exported model, for the shape of an image.
+        saved: the checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit the model.
+    """
+    height, width, channels = exported.image_spec.shape
+    context = make_context(spec, settings, Workers(make_strategy("one_device")))
+    model = build_model(context, (height, width, channels))
+    assign_weights(model, saved)
+    return model
 
 
 def file_format(

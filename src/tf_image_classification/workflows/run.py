@@ -64,6 +64,27 @@ def run(
         return train(make_context(spec, settings, workers, sources), hooks, _metric_file_hooks())
 
 
+def run_backbone(settings: Settings, hooks: Sequence[Any] = ()) -> TrainResult:
+    """As ``run`` without a spec: a built-in backbone, with the labels of the data.
+
+    Without ``model_dir`` the run's own folder below ``models`` is found or named.
+
+    Raises:
+        TficError: as ``run``; or the labels cannot be inferred from the data.
+    """
+    prepare_tensorflow(settings)
+    from tf_image_classification.workflows.setup import backbone_spec
+    from tf_image_classification.workflows.setup.context import Sources
+    from tf_image_classification.workflows.setup.default_folder import with_default_folder
+
+    settings, line = with_default_folder(settings)
+    settings, sources = backbone_spec.backbone_settings(settings), Sources()
+    spec = backbone_spec.make_backbone_spec(settings, sources)
+    if line:
+        screen.say(line)
+    return run(spec, settings, hooks, sources)
+
+
 def evaluate(
     spec: EstimatorSpec | None,
     settings: Settings,

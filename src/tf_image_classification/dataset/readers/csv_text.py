@@ -73,7 +73,15 @@ def read_table(path: str) -> CsvTable:
     Raises:
         DataError: it is not UTF-8, is empty, names a column twice, or no column names images.
     """
-    text = _text(path)
+    return table_of(_text(path), path)
+
+
+def table_of(text: str, path: str) -> CsvTable:
+    """The rows and columns of a CSV's text; ``path`` names it in messages.
+
+    Raises:
+        DataError: as ``read_table``.
+    """
     delimiter = _delimiter(text, path)
     rows = [(line, _stripped(row)) for line, row in _numbered(text, path, delimiter) if any(row)]
     if not rows:

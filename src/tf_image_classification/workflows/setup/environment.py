@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ def hide_libraries(settings: Settings) -> None:
     """
     is_asked_for = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "") in ("0", "1")
     quiet.hide_libraries(not settings.run.verbose and not is_asked_for)
+    if quiet.is_hiding():  # its logging in Python
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def prepare_tensorflow(settings: Settings) -> None:

@@ -123,7 +123,7 @@ def _features(
     return columns.pop("features"), columns
 
 
-def _features_of(
+def features_of(
     model: keras.Model, layers: dict[str, keras.layers.Dense], images: tf.Tensor
 ) -> tf.Tensor:
     """The input features [B, D] of the output layers, for images [B, H, W, C]; traced.
@@ -137,7 +137,9 @@ def _features_of(
     taken = [inputs[id(layer)] for layer in layers.values()]
     sources = {(one.op.inputs[0] if one.op.type == "Cast" else one).ref() for one in taken}
     if len(sources) > 1:
-        raise ConfigError("head_phase needs outputs that share their features; these do not.")
+        raise ConfigError(
+            "The outputs of this model have different features. Expected outputs that share them."
+        )
     return taken[0]
 
 
@@ -153,7 +155,7 @@ def _computed(
     )
 
     def forward(images: tf.Tensor) -> tf.Tensor:
-        features = _features_of(model, layers, tf.cast(images, tf.float32))
+        features = features_of(model, layers, tf.cast(images, tf.float32))
         return tf.cast(features, tf.float32)  # NumPy stores no bfloat16
 
     traced = tf.function(unconverted(forward))

@@ -1,0 +1,12 @@
+"""The object that ``train`` and ``load_model`` return: a trained model in Python and notebooks.
+
+Public are the names in ``__all__``; the modules of this folder are internal. Needs no TensorFlow
+before it is used.
+"""
+
+from tf_image_classification.classifier.history import History
+from tf_image_classification.classifier.model import Classifier, load_model
+from tf_image_classification.classifier.shown import Predictions, ReportPage
+from tf_image_classification.classifier.training import train
+
+__all__ = ["Classifier", "History", "Predictions", "ReportPage", "load_model", "train"]

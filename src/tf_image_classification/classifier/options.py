@@ -1,0 +1,55 @@
+"""Settings from keyword arguments, with data in memory stored as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tf_image_classification.config import Settings, make_settings
+from tf_image_classification.config.command_line import read_settings_file
+from tf_image_classification.dataset.in_memory import stored_source
+from tf_image_classification.errors import ConfigError
+from tf_image_classification.system import files
+from tf_image_classification.workflows.setup.environment import cache_dir
+
+SHORT = {
+    "train": "train_metadata",
+    "val": "eval_metadata",
+    "eval": "eval_metadata",
+    "lr": "learning_rate",
+}
+"""Names of options for the Python call, which notebooks use."""
+
+_DATA = ("train_metadata", "eval_metadata")
+
+
+def settings_of(options: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """The settings of keyword arguments.
+
+    Args:
+        options: options by name, also those of ``SHORT``, and ``config``, a settings file; data
+            sets may be in memory, see ``stored_source``.
+        base: settings that they override; None: the defaults.
+
+    Raises:
+        ConfigError: as ``make_settings``.
+        DataError: data in memory cannot be used.
+    """
+    plain: dict[str, Any] = {}
+    for given, value in options.items():
+        name = SHORT.get(given, given)
+        if name in plain:
+            raise ConfigError(f"{given} and {name} are two names of one setting. Give one.")
+        plain[name] = value
+    data = {name: plain.pop(name) for name in _DATA if plain.get(name) is not None}
+    path = str(plain.pop("config", ""))
+    if base is None:
+        file = read_settings_file(path) if path else None
+        settings = make_settings(plain, file=file, file_path=path)
+    else:
+        settings = base.replace(**plain)
+    folder = files.join(cache_dir(settings), "in_memory")
+    stored = {
+        name: stored_source(value, option=name, folder=folder) for name, value in data.items()
+    }
+    return settings.replace(**stored) if stored else settings
