@@ -13,6 +13,7 @@ from tf_image_classification.inspection.page import page
 from tf_image_classification.pages import charts, render, tables
 from tf_image_classification.report.content import (
     NOT_COMPARED,
+    ErrorGroup,
     Example,
     Gallery,
     LabelContent,
@@ -35,10 +36,12 @@ HOSTILE = (
 
 def hostile_report():
     outcomes = [
-        {"kind": Outcome(name, other, "50 %", False, f"0:{i},0")}
+        {"kind": Outcome(name, other, "50 %", False, [i], [0])}
         for i, (name, other) in enumerate(zip(HOSTILE, HOSTILE[::-1], strict=True))
     ]
-    examples = [Example(HOSTILE[i], "", {}, one) for i, one in enumerate(outcomes)]
+    examples = [
+        Example(HOSTILE[i], HOSTILE[i], "", "", {}, one, [i]) for i, one in enumerate(outcomes)
+    ]
     table = tables.Table(HOSTILE[0], HOSTILE, [HOSTILE])
     label = LabelContent(
         name=HOSTILE[1],
@@ -50,6 +53,7 @@ def hostile_report():
         confusion=[[1] * len(HOSTILE) for _ in HOSTILE],
         confused_pairs=(),
         galleries=[Gallery("worst", HOSTILE[0], HOSTILE[1], examples)],
+        error_groups=[ErrorGroup(0, 1, 2, HOSTILE[1], examples)],
         calibration=None,
         slices=table,
         findings=[Cause(HOSTILE[0], FOUND, HOSTILE[1])],
@@ -61,13 +65,16 @@ def hostile_report():
         num_examples=2,
         num_train_examples="3",
         summary=[(name, name) for name in HOSTILE],
+        details=[(name, name) for name in HOSTILE],
         curves=[charts.line_chart([(HOSTILE[0], [(0, 0), (1, 1)])], x=HOSTILE[1], y=HOSTILE[2])],
         labels=[label],
         examples=examples,
         examples_text=HOSTILE[0],
+        slices=HOSTILE,
         leakage=NOT_COMPARED,
         counts=[table],
-        settings=table,
+        changed_settings=table,
+        default_settings=table,
     )
 
 

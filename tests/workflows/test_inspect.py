@@ -208,7 +208,7 @@ def test_pages_csv_and_json_hold_what_was_found(clean, tmp_path, capsys):
     assert {finding["kind"] for finding in stored["findings"]} == {"broken", "conflicts"}
     text = (out / "p.html").read_text()
     assert text.count("data:image/jpeg;base64,") == 2 and "conflict &lt;b&gt;.jpg" in text
-    assert not re.search(r"https?://|src=\"(?!data:)", text) and text.count("<script") == 1
+    assert not re.search(r"https?://|src=\"(?!data:)", text) and text.count("<script>") == 1
     after = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in clean.rglob("*.jpg")}
     assert before == after  # nothing of the source is changed
     rows = (out / "clean.csv").read_text().splitlines()

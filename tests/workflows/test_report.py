@@ -25,6 +25,7 @@ from tf_image_classification.report.error_analysis import (
     Measurements,
     diagnose,
 )
+from tf_image_classification.report.training_log import read_training_curves
 from tf_image_classification.workflows import report as report_workflow
 from tiny_runs import plain_spec, tiny_settings, write_records
 
@@ -60,9 +61,9 @@ def test_it_shows_the_evaluation(run, report):
     assert label.score.value == pytest.approx(accuracy)
     assert sum(map(sum, label.confusion)) == len(content.examples) == 90
     names = dict(zip(predictions.uris, np.array(label.classes)[kept.predicted], strict=True))
-    assert {one.uri: one.outcomes["kind"].predicted for one in content.examples} == names
+    assert {one.where: one.outcomes["kind"].predicted for one in content.examples} == names
     errors = [one for one in content.examples if not one.is_right]
-    assert {one.uri for one in errors} == set(np.array(predictions.uris)[~kept.is_right])
+    assert {one.where for one in errors} == set(np.array(predictions.uris)[~kept.is_right])
     assert content.examples[: len(errors)] == errors  # first
     worst = label.galleries[0]
     assert worst.key == "worst" and set(map(id, worst.examples)) <= set(map(id, errors))
@@ -76,7 +77,7 @@ def test_it_shows_the_evaluation(run, report):
 def test_nothing_of_it_comes_from_the_network(report):
     with open(report[0], encoding="utf-8") as stream:
         text = stream.read()
-    assert not re.search(r'(?:src|href)="(?!#|data:)', text)
+    assert not re.search(r'(?:src|href)="(?!#|data:|file:)', text)
     assert text.count("<script") == 1 and "default-src 'none'" in text
 
 
@@ -124,8 +125,9 @@ def test_it_can_be_used_in_a_browser(report, width, dark):
         values = [float(text.split()[0]) for text in cells]
         assert values == sorted(values, reverse=True)
         assert table.locator("th[aria-sort=descending]").count() == 1
-        page.locator(".heat-switch").first.uncheck()
         assert page.locator(".heat:visible").count() == 0
+        page.locator(".heat-switch").first.check()
+        assert page.locator(".heat:visible").count() > 0
         assert bad == []
 
 
@@ -185,9 +187,25 @@ def test_the_verb_and_a_folder_without_a_run(run, tmp_path, capsys, monkeypatch)
 
 def test_one_evaluation_makes_no_curve():
     line = {"step": 10, "num_examples": 4, "time": 1.0, "loss": 0.5, "accuracy": 0.5}
-    assert learning_curves([]) == learning_curves([line]) == []
+    assert learning_curves([], {}) == learning_curves([line], {}) == []
     later = line | {"step": 20, "accuracy": None}
-    assert len(learning_curves([line, later])) == 1
+    assert len(learning_curves([line, later], {})) == 1
+
+
+def test_the_curves_hold_the_loss_of_training_and_evaluation(run):
+    folder = ModelFolder(run.model_dir)
+    training = read_training_curves(f"{folder.tensorboard}/train")
+    assert training["loss"][-1][0] == 8 and training["learning_rate"][-1][1] > 0
+    [line] = folder.evaluations()[-1:]
+    charts = learning_curves([line | {"step": 4}, line], {"loss": [(4, 2.0), (8, 1.0)]})
+    assert charts[0].y == "loss"
+    assert [one.name for one in charts[0].lines] == ["training", "evaluation"]
+
+
+def test_damaged_training_logs_give_no_curves(tmp_path):
+    assert read_training_curves(str(tmp_path / "none")) == {}
+    (tmp_path / "events.out.tfevents.1").write_bytes(b"no record at all")
+    assert read_training_curves(str(tmp_path)) == {}
 
 
 # --- error analysis ------------------------------------------------------------------------

@@ -218,7 +218,7 @@ class _Routes:
 
     async def page(self) -> HTMLResponse:
         """The page to drop an image on."""
-        return HTMLResponse(render("serving.html", script="serving.js"))
+        return HTMLResponse(render("serving.html", scripts=("serving.js",)))
 
     async def predict(self, request: Request) -> JSONResponse:
         """Predictions for the images of a request."""

@@ -1,5 +1,3 @@
-"use strict";
-const $ = id => document.getElementById(id);
 let token = sessionStorage.getItem("token") || "", waiting = null;
 
 async function classify(file) {
