@@ -6,7 +6,7 @@ import re
 import jinja2
 import pytest
 
-from browser import open_page
+from browser import accessibility_violations, open_page
 from tf_image_classification.inspection.findings import Finding, Inspection
 from tf_image_classification.inspection.image_stats import ImageStats
 from tf_image_classification.inspection.page import page
@@ -83,7 +83,9 @@ def hostile_inspection():
         ImageStats(name, name, {"label": name}, problem=HOSTILE[0] if i % 2 else "", width=1)
         for i, name in enumerate(HOSTILE)
     ]
-    findings = [Finding("leak", "error", name, [[0, 1], [2]], name) for name in HOSTILE]
+    findings = [
+        Finding(f"kind {i}", "error", name, [[0, 1], [2]], name) for i, name in enumerate(HOSTILE)
+    ]
     broken = Finding("broken", "error", HOSTILE[1], [[1]])
     return Inspection(
         images,
@@ -148,3 +150,17 @@ def test_the_points_of_a_chart_lie_inside_it(points):
 def test_a_histogram_keeps_rare_values_visible():
     heights = charts.histogram([0.0] * 1000 + [1.0])
     assert max(heights) == 1 and heights[-1] == pytest.approx(0.03) and heights[5] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("kind", ["report", "inspection"])
+def test_the_pages_are_accessible(kind, dark, tmp_path):
+    text = page(hostile_inspection(), "x")
+    if kind == "report":
+        text = render.render("report.html", report=hostile_report())
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    with open_page(f"file://{tmp_path}/page.html", dark=dark) as (shown, complaints):
+        shown.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        assert accessibility_violations(shown) == []
+        assert complaints == []

@@ -163,7 +163,9 @@ def _finding(number: int, finding: Finding, shown: _Figures) -> dict[str, Any]:
         "label": inspection.labels.index(finding.label)
         if finding.label in inspection.labels
         else 0,
-        "removable": [] if finding.suggestions else [i for group in groups for i in removable(inspection, finding.kind, group)],
+        "removable": []
+        if finding.suggestions
+        else [i for group in groups for i in removable(inspection, finding.kind, group)],
         "groups": [
             {
                 "images": [shown.figure(i) for i in group[:_MAX_IN_GROUP]],

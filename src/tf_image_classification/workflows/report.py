@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.config import FROM_SCRATCH, IMAGENET, OPTIONS, Settings
+from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation.analysis import LabelAnalysis, few_values
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
@@ -139,21 +139,18 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
 
 
 def _trained_text(manifest: RunManifest) -> list[tuple[str, str]]:
-    """The network, its weights and the training, as names and values."""
+    """The model and its training, as names and values."""
     given = manifest.settings
-    is_ours = given.get("backbone") and manifest.spec.endswith(":BackboneSpec")
-    weights = given.get("checkpoint_path") or ""
-    known = {IMAGENET: "ImageNet", FROM_SCRATCH: "", "": ""}
-    names = given.get("train_metadata") or ()
-    found = [
-        ("network", str(given["backbone"] if is_ours else manifest.spec.rpartition(":")[2])),
-        ("initial weights", known.get(weights, weights) or "random"),
-        ("image size", f"{given['image_size']} x {given['image_size']} pixels"),
-        ("optimizer", f"{given['optimizer']}, learning rate {given['learning_rate']}, "
-         f"batch size {given['batch_size']}"),
-        ("training set", " ".join(map(str, names))),
-    ]  # fmt: skip
-    return [(key, value) for key, value in found if value]
+    optimizer = (
+        f"{given['optimizer']}, learning rate {given['learning_rate']}, "
+        f"batch size {given['batch_size']}"
+    )
+    training = " ".join(map(str, given.get("train_metadata") or ()))
+    return [
+        *manifest.model_facts().items(),
+        ("optimizer", optimizer),
+        *([("training set", training)] if training else []),
+    ]
 
 
 def _log_folder(folder: ModelFolder, manifest: RunManifest) -> str:
