@@ -15,6 +15,7 @@ from PIL import Image
 from browser import open_page
 from tf_image_classification.cli import convert as convert_verb
 from tf_image_classification.cli import inspect as inspect_verb
+from tf_image_classification.cli import train as train_verb
 from tf_image_classification.dataset.readers import Place, Row
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.inspection import duplicates
@@ -23,6 +24,7 @@ from tf_image_classification.inspection.features import feature_findings
 from tf_image_classification.inspection.findings import Finding, Inspection, Suggestion
 from tf_image_classification.inspection.image_stats import measure_image
 from tf_image_classification.inspection.page import page
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.inspect import as_json, inspect, write_clean_csv
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -232,8 +234,11 @@ def test_marks_on_the_page_give_a_csv_that_is_converted(clean, tmp_path):
     (tmp_path / "p.html").write_text(page(found, "x"))
     with open_page(f"file://{tmp_path}/p.html") as (shown, complaints):
         assert "1 that cannot be decoded" in shown.inner_text("#marked")
-        of = {name: shown.locator("figure", has=shown.get_by_text(name, exact=True)).first for name in
-              ("4.jpg", '"copy", 4.jpg', "5.jpg", '"copy", 5.jpg')}  # fmt: skip
+        names = ("4.jpg", '"copy", 4.jpg', "5.jpg", '"copy", 5.jpg')
+        of = {
+            name: shown.locator("figure", has=shown.get_by_text(name, exact=True)).first
+            for name in names
+        }
         of["4.jpg"].locator("[data-mark=keep]").click()
         of['"copy", 4.jpg'].locator("[data-mark=remove]").click()
         of["5.jpg"].locator("[data-mark=remove]").focus()
@@ -260,8 +265,25 @@ def test_marks_on_the_page_give_a_csv_that_is_converted(clean, tmp_path):
         "wasp": {"train": 1, "eval": 0},
     }
     assert again.worst != "error" or {f.kind for f in again.findings} == {"few"}
-    assert convert_verb.main([str(tmp_path / "corrected.csv"), str(tmp_path / "records")]) == 0
-    assert (tmp_path / "records" / "labels.txt").read_text().split() == ["ant", "bee", "wasp"]
+
+
+@pytest.mark.slow
+def test_a_csv_with_the_columns_of_the_page_is_converted_and_trained_on(clean, tmp_path):
+    found = inspect(str(clean / "train"), str(clean / "eval"), num_processes=1)
+    (tmp_path / "p.html").write_text(page(found, "x"))
+    with open_page(f"file://{tmp_path}/p.html") as (shown, _):
+        with shown.expect_download() as download:
+            shown.click("#download")
+        download.value.save_as(tmp_path / "corrected.csv")
+    source = str(tmp_path / "corrected.csv")
+    assert convert_verb.main([source, str(tmp_path / "records")]) == 0
+    assert (tmp_path / "records" / "labels.txt").read_text().split() == ["ant", "bee"]
+    line = [source, "--model_dir", str(tmp_path / "model"), "--train_steps", "2"]
+    line += ["--image_size", "32", "--backbone", "mobilenet_v1_025", "--checkpoint_path", "none"]
+    assert train_verb.main(line) == 0
+    manifest = ModelFolder(str(tmp_path / "model")).known_manifest()
+    assert manifest.num_train_examples == 30
+    assert list(manifest.schema["label"].named_classes()) == ["ant", "bee"]
 
 
 def test_candidates_show_the_image_that_they_look_like(clean):
