@@ -623,7 +623,7 @@ def test_the_page_shows_the_model_and_the_predictions_of_several_images(
         cards = page.locator("#list .card")
         assert cards.first.locator("h3").inner_text().startswith("kind: ")
         assert cards.first.locator("tr").count() == 3
-        page.wait_for_function("document.querySelector('#error').textContent")
+        page.wait_for_selector("#error:not(:empty)")
         assert "cannot be used" in cards.last.inner_text()
         assert page.locator(".heat:visible").count() == 0
         page.check("#show")
