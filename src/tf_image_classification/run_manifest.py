@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tf_image_classification
-from tf_image_classification.config import OPTIONS, Settings
+from tf_image_classification.config import FROM_SCRATCH, IMAGENET, OPTIONS, Settings
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.schema import with_kinds_named
 
@@ -59,6 +59,18 @@ class RunManifest:
         found = {name: values[name] for name in names}
         found |= {"settings": dict(found["settings"]), "origins": dict(found["origins"])}
         return cls(schema=LabelSchema.from_json(values["labels"]), **found)
+
+    def model_facts(self) -> dict[str, str]:
+        """The network, its initial weights and its image size, by name, for people."""
+        given = self.settings
+        is_ours = bool(given.get("backbone")) and self.spec.endswith(":BackboneSpec")
+        weights = given.get("checkpoint_path") or FROM_SCRATCH
+        known = {IMAGENET: "ImageNet", FROM_SCRATCH: "random"}
+        return {
+            "network": str(given["backbone"] if is_ours else self.spec.rpartition(":")[2]),
+            "initial weights": known.get(weights, str(weights)),
+            "image size": f"{given['image_size']} x {given['image_size']} pixels",
+        }
 
     def digest(self) -> int:
         """A checksum of everything that must be equal for one run to continue another."""

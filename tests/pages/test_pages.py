@@ -6,13 +6,14 @@ import re
 import jinja2
 import pytest
 
-from browser import open_page
+from browser import accessibility_violations, open_page
 from tf_image_classification.inspection.findings import Finding, Inspection
 from tf_image_classification.inspection.image_stats import ImageStats
 from tf_image_classification.inspection.page import page
 from tf_image_classification.pages import charts, render, tables
 from tf_image_classification.report.content import (
     NOT_COMPARED,
+    ErrorGroup,
     Example,
     Gallery,
     LabelContent,
@@ -35,10 +36,12 @@ HOSTILE = (
 
 def hostile_report():
     outcomes = [
-        {"kind": Outcome(name, other, "50 %", False, f"0:{i},0")}
+        {"kind": Outcome(name, other, "50 %", False, [i], [0])}
         for i, (name, other) in enumerate(zip(HOSTILE, HOSTILE[::-1], strict=True))
     ]
-    examples = [Example(HOSTILE[i], "", {}, one) for i, one in enumerate(outcomes)]
+    examples = [
+        Example(HOSTILE[i], HOSTILE[i], "", "", {}, one, [i]) for i, one in enumerate(outcomes)
+    ]
     table = tables.Table(HOSTILE[0], HOSTILE, [HOSTILE])
     label = LabelContent(
         name=HOSTILE[1],
@@ -50,6 +53,7 @@ def hostile_report():
         confusion=[[1] * len(HOSTILE) for _ in HOSTILE],
         confused_pairs=(),
         galleries=[Gallery("worst", HOSTILE[0], HOSTILE[1], examples)],
+        error_groups=[ErrorGroup(0, 1, 2, HOSTILE[1], examples)],
         calibration=None,
         slices=table,
         findings=[Cause(HOSTILE[0], FOUND, HOSTILE[1])],
@@ -61,13 +65,16 @@ def hostile_report():
         num_examples=2,
         num_train_examples="3",
         summary=[(name, name) for name in HOSTILE],
+        details=[(name, name) for name in HOSTILE],
         curves=[charts.line_chart([(HOSTILE[0], [(0, 0), (1, 1)])], x=HOSTILE[1], y=HOSTILE[2])],
         labels=[label],
         examples=examples,
         examples_text=HOSTILE[0],
+        slices=HOSTILE,
         leakage=NOT_COMPARED,
         counts=[table],
-        settings=table,
+        changed_settings=table,
+        default_settings=table,
     )
 
 
@@ -76,7 +83,9 @@ def hostile_inspection():
         ImageStats(name, name, {"label": name}, problem=HOSTILE[0] if i % 2 else "", width=1)
         for i, name in enumerate(HOSTILE)
     ]
-    findings = [Finding("leak", "error", name, [[0, 1], [2]], name) for name in HOSTILE]
+    findings = [
+        Finding(f"kind {i}", "error", name, [[0, 1], [2]], name) for i, name in enumerate(HOSTILE)
+    ]
     broken = Finding("broken", "error", HOSTILE[1], [[1]])
     return Inspection(
         images,
@@ -141,3 +150,17 @@ def test_the_points_of_a_chart_lie_inside_it(points):
 def test_a_histogram_keeps_rare_values_visible():
     heights = charts.histogram([0.0] * 1000 + [1.0])
     assert max(heights) == 1 and heights[-1] == pytest.approx(0.03) and heights[5] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("kind", ["report", "inspection"])
+def test_the_pages_are_accessible(kind, dark, tmp_path):
+    text = page(hostile_inspection(), "x")
+    if kind == "report":
+        text = render.render("report.html", report=hostile_report())
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    with open_page(f"file://{tmp_path}/page.html", dark=dark) as (shown, complaints):
+        shown.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        assert accessibility_violations(shown) == []
+        assert complaints == []

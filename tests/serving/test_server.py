@@ -24,7 +24,7 @@ import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from browser import open_page
+from browser import accessibility_violations, open_page
 from tf_image_classification import load_model
 from tf_image_classification.cli import serve as serve_verb
 from tf_image_classification.serving import predictor, requests, server
@@ -107,7 +107,7 @@ def test_state_metadata_health_and_counts(client, model):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/health", "/metrics", "/openapi.json", AT, f"{AT}/metadata"]
+    "path", ["/", "/docs", "/health", "/metrics", "/openapi.json", AT, f"{AT}/metadata"]
 )
 def test_head_gives_the_headers_of_get(client, path):
     found, expected = client.head(path), client.get(path)
@@ -599,23 +599,52 @@ def test_a_server_that_is_told_to_stop_answers_what_is_under_way(shipped_run):
         process.wait()
 
 
-def test_the_page_shows_the_classes_and_where_the_model_looks(client, shipped_run, tmp_path):
-    picture = tmp_path / "picture.png"
-    picture.write_bytes(shipped_run.images[0])
+def test_the_page_shows_the_model_and_the_predictions_of_several_images(
+    client, shipped_run, tmp_path
+):
+    pictures = [tmp_path / name for name in ("a.png", "b.png", "no.png")]
+    for picture, data in zip(pictures, [*shipped_run.images[:2], b"no image"], strict=True):
+        picture.write_bytes(data)
     with open_page(str(client.base_url)) as (page, complaints):
-        page.set_input_files("#file", str(picture))
-        page.wait_for_selector("#result:not([hidden]) h2")
-        assert page.inner_text("#labels h2").startswith("kind: ")
-        assert page.locator("#labels table tr").count() == 3
-        assert page.is_visible("#heat")
+        page.wait_for_selector("#facts dd")
+        facts = dict(
+            zip(
+                page.locator("#facts dt").all_inner_texts(),
+                page.locator("#facts dd").all_inner_texts(),
+                strict=True,
+            )
+        )
+        assert facts["network"] == "TinyMaps" and facts["image size"] == "8 x 8 pixels"
+        assert "cat, dog, emu" in page.inner_text("#classes")
+        curl, python = page.locator("#code pre").all_inner_texts()
+        assert f"{client.base_url}{AT}:predict" in curl.replace(":80/", "/") and AT in python
+        page.set_input_files("#file", [str(picture) for picture in pictures])
+        page.wait_for_selector("#list .card:nth-child(2) h3")
+        cards = page.locator("#list .card")
+        assert cards.first.locator("h3").inner_text().startswith("kind: ")
+        assert cards.first.locator("tr").count() == 3
+        page.wait_for_selector("#error:not(:empty)")
+        assert "cannot be used" in cards.last.inner_text()
+        assert page.locator(".heat:visible").count() == 0
+        page.check("#show")
+        assert page.locator(".heat:visible").count() == 2
         page.set_viewport_size({"width": 390, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        page.uncheck("#show")
-        assert not page.is_visible("#heat")
-        (tmp_path / "no.png").write_bytes(b"no image")
-        page.set_input_files("#file", str(tmp_path / "no.png"))
-        page.wait_for_selector("#error:not(:empty)")
+        page.click("#remove")
+        assert cards.count() == 0
         assert [c for c in complaints if "400" not in c] == []
+
+
+@pytest.mark.slow
+def test_the_request_in_python_that_the_page_shows_works(client, shipped_run, tmp_path):
+    (tmp_path / "cat.jpg").write_bytes(shipped_run.images[0])
+    with open_page(str(client.base_url)) as (page, _):
+        page.wait_for_selector("#code pre")
+        code = page.locator("#code pre").nth(1).inner_text()
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert "kind" in printed
 
 
 @pytest.mark.slow
@@ -626,20 +655,43 @@ def test_the_page_asks_for_the_token_and_then_works(model, shipped_run, tmp_path
         serving(model, token="s3cret") as client,
         open_page(str(client.base_url)) as (page, complaints),
     ):
-        page.set_input_files("#file", str(picture))
         page.wait_for_selector("#login:not([hidden])")
+        assert "tiny" not in page.content()
+        page.set_input_files("#file", str(picture))
         page.fill("#token", "wrong")
         page.press("#token", "Enter")
         page.wait_for_selector("#error:not(:empty)")
         assert page.inner_text("#error") == "The server does not accept this token."
         page.fill("#token", "s3cret")
         page.click("#login button")
-        page.wait_for_selector("#result:not([hidden]) h2")
+        page.wait_for_selector("#list h3")
+        page.wait_for_selector("#facts dd")
         assert page.inner_text("#error") == "" and not page.is_visible("#login")
-        page.reload()  # the token is kept in this tab
+        page.goto(f"{client.base_url}/docs")  # the token is kept in this tab
+        page.wait_for_selector("#operations details")
+        page.goto(str(client.base_url))
         page.set_input_files("#file", str(picture))
-        page.wait_for_selector("#result:not([hidden]) h2")
+        page.wait_for_selector("#list h3")
         assert [c for c in complaints if "401" not in c] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_pages_of_the_server_are_accessible(client, shipped_run, tmp_path, dark):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(shipped_run.images[0])
+    with open_page(str(client.base_url), dark=dark) as (page, complaints):
+        page.set_input_files("#file", str(picture))
+        page.wait_for_selector("#list h3")
+        assert accessibility_violations(page) == []
+        page.goto(f"{client.base_url}/docs")
+        page.wait_for_selector("#operations details")
+        described = client.get("/openapi.json").json()["paths"]
+        assert page.locator("#operations details").count() == sum(map(len, described.values()))
+        page.locator("#operations summary").last.press("Enter")
+        assert page.locator("#operations details[open] pre").first.is_visible()
+        assert accessibility_violations(page) == []
+        assert complaints == []
 
 
 # --- the verb ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Inspection: planted faults are found by their kind, known ones in real data, none in clean."""
 
+import dataclasses
 import io
 import json
 import os
@@ -11,12 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from browser import open_page
+from tf_image_classification.cli import convert as convert_verb
 from tf_image_classification.cli import inspect as inspect_verb
+from tf_image_classification.cli import train as train_verb
 from tf_image_classification.dataset.readers import Place, Row
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.inspection import duplicates
+from tf_image_classification.inspection import page as page_module
+from tf_image_classification.inspection.features import feature_findings
+from tf_image_classification.inspection.findings import Finding, Inspection, Suggestion
 from tf_image_classification.inspection.image_stats import measure_image
 from tf_image_classification.inspection.page import page
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.inspect import as_json, inspect, write_clean_csv
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -208,13 +216,136 @@ def test_pages_csv_and_json_hold_what_was_found(clean, tmp_path, capsys):
     assert {finding["kind"] for finding in stored["findings"]} == {"broken", "conflicts"}
     text = (out / "p.html").read_text()
     assert text.count("data:image/jpeg;base64,") == 2 and "conflict &lt;b&gt;.jpg" in text
-    assert not re.search(r"https?://|src=\"(?!data:)", text) and text.count("<script") == 1
+    assert not re.search(r"https?://|src=\"(?!data:)", text) and text.count("<script>") == 1
     after = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in clean.rglob("*.jpg")}
     assert before == after  # nothing of the source is changed
     rows = (out / "clean.csv").read_text().splitlines()
     assert len(rows) == 30 and not any("bee/4.jpg" in r for r in rows)
     again = inspect(str(out / "clean.csv"), num_processes=1)
     assert again.worst == "" and set(again.classes("label")) == {"ant", "bee"}
+
+
+def test_marks_on_the_page_give_a_csv_that_is_converted(clean, tmp_path):
+    train, other = clean / "train", clean / "eval"
+    (train / "bee" / "cut.jpg").write_bytes(saved(picture(900))[:900])
+    for name in ("bee/4.jpg", "bee/5.jpg"):
+        (train / "ant" / f'"copy", {name[4:]}').write_bytes((train / name).read_bytes())
+    found = inspect(str(train), str(other), num_processes=1)
+    (tmp_path / "p.html").write_text(page(found, "x"))
+    with open_page(f"file://{tmp_path}/p.html") as (shown, complaints):
+        assert "1 that cannot be decoded" in shown.inner_text("#marked")
+        names = ("4.jpg", '"copy", 4.jpg', "5.jpg", '"copy", 5.jpg')
+        of = {
+            name: shown.locator("figure", has=shown.get_by_text(name, exact=True)).first
+            for name in names
+        }
+        of["4.jpg"].locator("[data-mark=keep]").click()
+        of['"copy", 4.jpg'].locator("[data-mark=remove]").click()
+        of["5.jpg"].locator("[data-mark=remove]").focus()
+        shown.keyboard.press("Enter")
+        of['"copy", 5.jpg'].locator("[data-mark=relabel]").click()
+        of['"copy", 5.jpg'].locator("input").fill("wasp")
+        assert "1 kept, 2 removed, 1 relabelled" in shown.inner_text("#marked")
+        shown.reload()  # marks stay
+        assert "1 kept, 2 removed, 1 relabelled" in shown.inner_text("#marked")
+        of["4.jpg"].locator(".frame").press("Enter")
+        assert shown.locator("dialog").is_visible() and "4.jpg" in shown.inner_text("dialog")
+        shown.keyboard.press("ArrowRight")
+        shown.keyboard.press("Escape")
+        assert not shown.locator("dialog").is_visible()
+        with shown.expect_download() as download:
+            shown.click("#download")
+        download.value.save_as(tmp_path / "corrected.csv")
+        shown.click("#clear")
+        assert "Mark images" in shown.inner_text("#marked") and complaints == []
+    again = inspect(str(tmp_path / "corrected.csv"), num_processes=1)
+    assert again.classes(*again.labels) == {
+        "ant": {"train": 15, "eval": 15},
+        "bee": {"train": 14, "eval": 15},
+        "wasp": {"train": 1, "eval": 0},
+    }
+    assert again.worst != "error" or {f.kind for f in again.findings} == {"few"}
+
+
+@pytest.mark.slow
+def test_a_csv_with_the_columns_of_the_page_is_converted_and_trained_on(clean, tmp_path):
+    found = inspect(str(clean / "train"), str(clean / "eval"), num_processes=1)
+    (tmp_path / "p.html").write_text(page(found, "x"))
+    with open_page(f"file://{tmp_path}/p.html") as (shown, _):
+        with shown.expect_download() as download:
+            shown.click("#download")
+        download.value.save_as(tmp_path / "corrected.csv")
+    source = str(tmp_path / "corrected.csv")
+    assert convert_verb.main([source, str(tmp_path / "records")]) == 0
+    assert (tmp_path / "records" / "labels.txt").read_text().split() == ["ant", "bee"]
+    line = [source, "--model_dir", str(tmp_path / "model"), "--train_steps", "2"]
+    line += ["--image_size", "32", "--backbone", "mobilenet_v1_025", "--checkpoint_path", "none"]
+    assert train_verb.main(line) == 0
+    manifest = ModelFolder(str(tmp_path / "model")).known_manifest()
+    assert manifest.num_train_examples == 30
+    assert list(manifest.schema["label"].named_classes()) == ["ant", "bee"]
+
+
+def test_candidates_show_the_image_that_they_look_like(clean):
+    images = inspect(str(clean / "train"), num_processes=1)
+    finding = Finding(
+        "label_errors",
+        "warning",
+        "x",
+        [[0]],
+        "label",
+        [Suggestion("bee", 0.93, len(images.images) - 1)],
+    )
+    found = images.with_findings([finding])
+    text = page(found, "x")
+    assert 'data-suggestion="bee"' in text and "(93%)" in text and "most similar" in text
+    [stored] = as_json(found)["findings"]
+    assert stored["suggestions"] == [
+        {"class_name": "bee", "probability": 0.93, "nearest": images.images[-1].where}
+    ]
+
+
+def test_suggestions_are_the_nearest_images_of_the_predicted_class(clean):
+    """Two classes in two corners of the features, and one image in the wrong one."""
+    images = inspect(str(clean / "train"), num_processes=1)
+    labels = np.array([image.columns["label"] == "bee" for image in images.images])
+    random = np.random.default_rng(0)
+    features = np.stack([labels * 10.0, ~labels * 10.0], axis=1) + random.normal(size=[30, 2]) / 9
+    wrong = int(np.flatnonzero(labels)[0])
+    features[wrong] = features[~labels][3]
+    found = {f.kind: f for f in feature_findings(images, features.astype(np.float32))}
+    place = list(map(list, found["label_errors"].members)).index([wrong])
+    suggestion = found["label_errors"].suggestions[place]
+    assert suggestion.class_name == "ant" and suggestion.probability > 0.5
+    assert suggestion.nearest == np.flatnonzero(~labels)[3]
+
+
+def test_images_in_records_get_no_csv_and_the_page_says_why(clean, tmp_path):
+    assert convert_verb.main([str(clean / "train"), str(tmp_path / "records")]) == 0
+    text = page(inspect(str(tmp_path / "records"), num_processes=1), "x")
+    assert "Corrections cannot be downloaded" in text and 'id="corrections"' not in text
+
+
+def test_thumbnails_stop_at_their_limit(clean, monkeypatch):
+    (clean / "train" / "ant" / "c.jpg").write_bytes(
+        (clean / "train" / "bee" / "1.jpg").read_bytes()
+    )
+    found = inspect(str(clean / "train"), num_processes=1)
+    assert page(found, "x").count("data:image/jpeg") == 2
+    monkeypatch.setattr(page_module, "_MAX_BYTES", 1)
+    assert page(found, "x").count("data:image/jpeg") == 1
+
+
+@pytest.mark.slow
+def test_a_page_of_10_000_pictures_stays_under_20_mb(clean):
+    found = inspect(str(clean / "train"), num_processes=1)
+    many = [dataclasses.replace(found.images[i % 30], key=f"{i}.jpg") for i in range(10_000)]
+    kinds_of = ("conflicts", "leak", "duplicates", "label_errors", "small", "aspect", "enlarged")
+    groups = [list(range(i, i + 10)) for i in range(0, 10_000, 10)]
+    findings = [Finding(kind, "warning", "x", groups) for kind in kinds_of]
+    sets = ["train"] * 8_000 + ["eval"] * 2_000
+    text = page(Inspection(many, sets, ["label"], findings), "x")
+    assert len(text) < 20_000_000 and text.count("data:image/jpeg") > 100
 
 
 def test_a_csv_of_images_inside_another_file_is_refused_before_the_pass(

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from browser import open_page
 from serving import shipped_run as making
@@ -25,6 +26,7 @@ from tf_image_classification.report.error_analysis import (
     Measurements,
     diagnose,
 )
+from tf_image_classification.report.training_log import read_training_curves
 from tf_image_classification.workflows import report as report_workflow
 from tiny_runs import plain_spec, tiny_settings, write_records
 
@@ -60,9 +62,9 @@ def test_it_shows_the_evaluation(run, report):
     assert label.score.value == pytest.approx(accuracy)
     assert sum(map(sum, label.confusion)) == len(content.examples) == 90
     names = dict(zip(predictions.uris, np.array(label.classes)[kept.predicted], strict=True))
-    assert {one.uri: one.outcomes["kind"].predicted for one in content.examples} == names
+    assert {one.where: one.outcomes["kind"].predicted for one in content.examples} == names
     errors = [one for one in content.examples if not one.is_right]
-    assert {one.uri for one in errors} == set(np.array(predictions.uris)[~kept.is_right])
+    assert {one.where for one in errors} == set(np.array(predictions.uris)[~kept.is_right])
     assert content.examples[: len(errors)] == errors  # first
     worst = label.galleries[0]
     assert worst.key == "worst" and set(map(id, worst.examples)) <= set(map(id, errors))
@@ -76,7 +78,7 @@ def test_it_shows_the_evaluation(run, report):
 def test_nothing_of_it_comes_from_the_network(report):
     with open(report[0], encoding="utf-8") as stream:
         text = stream.read()
-    assert not re.search(r'(?:src|href)="(?!#|data:)', text)
+    assert not re.search(r'(?:src|href)="(?!#|data:|file:)', text)
     assert text.count("<script") == 1 and "default-src 'none'" in text
 
 
@@ -88,7 +90,8 @@ def test_it_can_be_read_without_its_script(report):
         page.locator("#all-examples summary").click()
         assert page.locator("#all-examples figure img:not(.heat)").count() == 90
         assert page.locator("#all-examples figure").last.is_visible()
-        assert page.locator("#settings tbody tr").last.is_visible()
+        assert page.locator("#settings tbody tr").first.is_visible()
+        assert not page.locator("button").first.is_visible()  # those do nothing here
         assert bad == []
 
 
@@ -124,8 +127,11 @@ def test_it_can_be_used_in_a_browser(report, width, dark):
         values = [float(text.split()[0]) for text in cells]
         assert values == sorted(values, reverse=True)
         assert table.locator("th[aria-sort=descending]").count() == 1
-        page.locator(".heat-switch").first.uncheck()
         assert page.locator(".heat:visible").count() == 0
+        page.click("#reset")
+        assert shown.count() == len(content.examples)
+        page.locator(".heat-switch").first.check()
+        assert page.locator(".heat:visible").count() > 0
         assert bad == []
 
 
@@ -185,9 +191,29 @@ def test_the_verb_and_a_folder_without_a_run(run, tmp_path, capsys, monkeypatch)
 
 def test_one_evaluation_makes_no_curve():
     line = {"step": 10, "num_examples": 4, "time": 1.0, "loss": 0.5, "accuracy": 0.5}
-    assert learning_curves([]) == learning_curves([line]) == []
+    assert learning_curves([], {}) == learning_curves([line], {}) == []
     later = line | {"step": 20, "accuracy": None}
-    assert len(learning_curves([line, later])) == 1
+    assert len(learning_curves([line, later], {})) == 1
+
+
+def test_the_curves_hold_the_loss_of_training_and_evaluation(tmp_path):
+    with tf.summary.create_file_writer(str(tmp_path)).as_default() as writer:
+        for step in (2, 4, 4):
+            tf.summary.scalar("loss", 1 / step, step=step)
+            tf.summary.scalar("gradient_norm", 1.0, step=step)
+        writer.close()
+    training = read_training_curves(str(tmp_path))
+    assert training == {"loss": [(2, 0.5), (4, 0.25)]}
+    line = {"step": 4, "num_examples": 4, "time": 1.0, "loss": 0.5}
+    [chart] = learning_curves([line], training)
+    assert chart.y == "loss"
+    assert [one.name for one in chart.lines] == ["training", "evaluation"]
+
+
+def test_damaged_training_logs_give_no_curves(tmp_path):
+    assert read_training_curves(str(tmp_path / "none")) == {}
+    (tmp_path / "events.out.tfevents.1").write_bytes(b"no record at all")
+    assert read_training_curves(str(tmp_path)) == {}
 
 
 # --- error analysis ------------------------------------------------------------------------

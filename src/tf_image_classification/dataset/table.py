@@ -73,6 +73,8 @@ class Table:
             files of their own.
         attributes: by name, the columns that are no labels, "" if unknown.
         left_out: skipped rows that should have been examples.
+        names: names of the examples in the source, e.g. ``image_uri`` of records; may be empty.
+        paths: of each image's own file; empty if images have no files of their own.
     """
 
     num_examples: int
@@ -85,6 +87,8 @@ class Table:
     sizes: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     attributes: Mapping[str, Sequence[Value]] = dataclasses.field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
+    names: Sequence[str] = ()
+    paths: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +208,8 @@ def table_of(listing: Listing, schema: LabelSchema, options: SourceOptions) -> R
         listing.places.lengths if has_files else np.zeros(0, np.int64),
         {name: values for name, values in listing.columns.items() if name not in columns.values()},
         tuple(listing.damaged),
+        listing.names,
+        listing.places.paths if has_files else (),
     )
     return RawTable(listing, raw, table)
 

@@ -25,6 +25,7 @@ from tf_image_classification.inspection.findings import (
     WARNING,
     Finding,
     Inspection,
+    Suggestion,
     class_of,
 )
 from tf_image_classification.inspection.image_stats import ImageStats, decode_measured
@@ -165,10 +166,26 @@ def _labels(
     errors = label_errors(labels, probabilities)
     if len(errors.candidates):
         first = errors.candidates[0]
+        suggestions = [
+            Suggestion(
+                str(classes[predicted[i]]),
+                float(probabilities[i, predicted[i]]),
+                int(usable[_nearest(features, i, labels == predicted[i])]),
+            )
+            for i in errors.candidates
+        ]
         yield Finding(
             "label_errors",
             NOTE if errors.num_wrong is None else WARNING,
             f"{errors.text()} The first candidate is labelled {classes[labels[first]]} and "
             f"predicted as {classes[predicted[first]]}.",
             [[int(usable[i])] for i in errors.candidates],
+            suggestions=suggestions,
         )
+
+
+def _nearest(features: npt.NDArray[np.float64], i: int, is_candidate: npt.NDArray[np.bool_]) -> int:
+    """The row of the candidates with the smallest angle to a row, and not that row itself."""
+    rows = np.flatnonzero(is_candidate & (np.arange(len(features)) != i))
+    lengths = np.maximum(np.linalg.norm(features[rows], axis=1), 1e-9)
+    return int(rows[np.argmax(features[rows] @ features[i] / lengths)])

@@ -19,6 +19,21 @@ TRAIN, EVALUATION = "train", "eval"
 
 
 @dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """Another class for an image whose label may be wrong.
+
+    Attributes:
+        class_name: the more likely class.
+        probability: of that class, out of sample.
+        nearest: the most similar image with that class, as an index into ``Inspection.images``.
+    """
+
+    class_name: str
+    probability: float
+    nearest: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Finding:
     """One problem, or one remark.
 
@@ -28,6 +43,7 @@ class Finding:
         text: the counts, and what to do.
         members: groups of images, as indices into ``Inspection.images``.
         label: the label it concerns, or "".
+        suggestions: of possible label errors, one for each group; else empty.
     """
 
     kind: str
@@ -35,6 +51,7 @@ class Finding:
     text: str
     members: Sequence[Sequence[int]] = ()
     label: str = ""
+    suggestions: Sequence[Suggestion] = ()
 
 
 @dataclasses.dataclass(frozen=True)

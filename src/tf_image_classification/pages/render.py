@@ -13,6 +13,7 @@ import base64
 import functools
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -23,18 +24,18 @@ _CONTROLS = re.compile(
 )
 
 
-def render(template: str, *, script: str = "page.js", **content: Any) -> str:
+def render(template: str, *, scripts: Sequence[str] = ("page.js",), **content: Any) -> str:
     """The text of a page or of a Markdown document.
 
     Args:
         template: name of a file in ``templates/``.
-        script: the file of the page's script, there too.
+        scripts: files of the page's script, there too; ``common.js`` precedes them.
         content: the values that the template shows.
 
     Raises:
         jinja2.UndefinedError: the template shows a value that is missing.
     """
-    code = _source(script)
+    code = "\n".join(map(_source, ("common.js", *scripts)))
     return (
         _environment()
         .get_template(template)

@@ -19,12 +19,16 @@ class Number(NamedTuple):
         value: what the column is sorted by; None sorts last.
         text: the number as shown.
         note: shown beside it in small letters, e.g. an interval.
+        low: lower end of the interval of a fraction, drawn as a bar; None without a bar.
+        high: its upper end.
         kind: by which the template knows the cell.
     """
 
     value: float | None
     text: str
     note: str = ""
+    low: float | None = None
+    high: float | None = None
     kind: str = "number"
 
     def __str__(self) -> str:
@@ -84,7 +88,10 @@ def interval_cell(value: float, low: float, high: float, note: str = "") -> Numb
         return Number(None, "", note)
     if math.isnan(low):
         return Number(value, number_text(value), f"({note})" if note else "")
-    return Number(value, number_text(value), f"[{number_text(low)}, {number_text(high)}]")
+    note = f"[{number_text(low)}, {number_text(high)}]"
+    is_fraction = 0 <= low <= value <= high <= 1
+    ends = (low, high) if is_fraction else (None, None)
+    return Number(value, number_text(value), note, *ends)
 
 
 def number_text(value: float) -> str:

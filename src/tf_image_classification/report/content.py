@@ -17,7 +17,10 @@ from tf_image_classification.evaluation.analysis import (
 )
 from tf_image_classification.evaluation.calibration import Bin
 from tf_image_classification.evaluation.intervals import Interval
-from tf_image_classification.pages.charts import LineChart, line_chart
+from tf_image_classification.labels.outputs import confidence_of
+from tf_image_classification.metrics.definitions import LabelRows
+from tf_image_classification.metrics.metric_direction import higher_is_better
+from tf_image_classification.pages.charts import LineChart, Points, line_chart
 from tf_image_classification.pages.tables import (
     Cell,
     Number,
@@ -31,6 +34,7 @@ from tf_image_classification.report.error_analysis import Finding
 
 _MAX_CURVES = 8
 _MAX_PAIRS = 500
+_MAX_GROUPS, _MAX_IN_GROUP = 12, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +46,16 @@ class Outcome:
         predicted: the same.
         confidence: of the prediction, as a percentage; "" for a regression.
         is_right: None for a regression, and where the actual value is unknown.
-        pair: of a single-label problem "label:actual,predicted" in class numbers, else "".
+        actual_classes: class numbers; empty for a regression, and where they are unknown.
+        predicted_classes: the same.
     """
 
     actual: str
     predicted: str
     confidence: str
     is_right: bool | None
-    pair: str
+    actual_classes: Sequence[int] = ()
+    predicted_classes: Sequence[int] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +63,22 @@ class Example:
     """One evaluation example.
 
     Attributes:
-        uri: of the image.
+        name: of the image: its file name, or the name that its record holds.
+        where: its file, with line or record.
+        link: address of its file, or "".
         image: data URI of the image as the model sees it, or "".
         heat: data URI of the class activation map, by label.
         outcomes: by label.
+        slices: numbers of the report's slices that hold it.
     """
 
-    uri: str
+    name: str
+    where: str
+    link: str
     image: str
     heat: Mapping[str, str]
     outcomes: Mapping[str, Outcome]
+    slices: Sequence[int] = ()
 
     @property
     def is_right(self) -> bool:
@@ -87,6 +99,25 @@ class Gallery:
 
     key: str
     title: str
+    text: str
+    examples: Sequence[Example]
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorGroup:
+    """Errors of one kind: an actual class that is predicted as another one.
+
+    Attributes:
+        actual: class number.
+        predicted: class number.
+        count: of these errors.
+        text: their fraction of the actual class and of all errors.
+        examples: those with an image on the page, most confident first.
+    """
+
+    actual: int
+    predicted: int
+    count: int
     text: str
     examples: Sequence[Example]
 
@@ -115,6 +146,8 @@ class LabelContent:
         confused_pairs: actual class, predicted class and count, the most frequent first; for labels
             with too many classes for a matrix.
         galleries: examples to look at.
+        error_groups: groups of similar errors, the largest first; empty for other kinds than
+            single-label.
         calibration: None for a regression and of too few examples.
         slices: the main metric by slice.
         findings: the error analysis; empty for other kinds than single-label.
@@ -129,6 +162,7 @@ class LabelContent:
     confusion: Sequence[Sequence[int]] | None
     confused_pairs: Sequence[tuple[int, int, int]]
     galleries: Sequence[Gallery]
+    error_groups: Sequence[ErrorGroup]
     calibration: CalibrationContent | None
     slices: Table
     findings: Sequence[Finding]
@@ -164,14 +198,17 @@ class Report:
         step: of the exported model.
         num_examples: evaluation examples.
         num_train_examples: training examples, as a text.
-        summary: names and values.
-        curves: metrics over the steps of the training.
+        summary: names and values: network, weights, image size, data.
+        details: the same of folders and versions.
+        curves: loss and metrics over the steps of the training.
         labels: one after the other.
         examples: evaluation examples with their images, errors first.
         examples_text: how many of how many these are.
+        slices: name of each slice; examples refer to their numbers.
         leakage: between training and evaluation set.
         counts: examples by class, a table for each label with classes.
-        settings: those of the run.
+        changed_settings: those of the run that differ from their defaults.
+        default_settings: the others.
     """
 
     title: str
@@ -180,13 +217,16 @@ class Report:
     num_examples: int
     num_train_examples: str
     summary: Sequence[tuple[str, str]]
+    details: Sequence[tuple[str, str]]
     curves: Sequence[LineChart]
     labels: Sequence[LabelContent]
     examples: Sequence[Example]
     examples_text: str
+    slices: Sequence[str]
     leakage: Leakage
     counts: Sequence[Table]
-    settings: Table
+    changed_settings: Table
+    default_settings: Table
 
     @property
     def has_heat(self) -> bool:
@@ -194,8 +234,17 @@ class Report:
         return any(example.heat for example in self.examples)
 
 
-def learning_curves(evaluations: Sequence[Mapping[str, Any]]) -> list[LineChart]:
-    """Charts of all metrics that two or more evaluations of the training have."""
+def learning_curves(
+    evaluations: Sequence[Mapping[str, Any]], training: Mapping[str, Points]
+) -> list[LineChart]:
+    """Charts of the loss, of each metric of the evaluations, and of the learning rate.
+
+    A chart has at least two points on one of its lines.
+
+    Args:
+        evaluations: the lines of ``metrics.jsonl``.
+        training: points of step and value by name, from the TensorBoard logs of the training.
+    """
     left_out = ("step", "num_examples", "time")
     names = [
         name
@@ -203,22 +252,25 @@ def learning_curves(evaluations: Sequence[Mapping[str, Any]]) -> list[LineChart]
         if isinstance(value, (int, float)) and name not in left_out
     ]
     charts = []
-    for name in names[:_MAX_CURVES]:
+    for name in dict.fromkeys(["loss", *names[:_MAX_CURVES], "learning_rate"]):
         points = [(e["step"], e[name]) for e in evaluations if e.get(name) is not None]
-        if len(points) > 1:
-            charts.append(line_chart([("", points)], x="step", y=name.replace("_", " ")))
+        lines = [("training", training.get(name, ())), ("evaluation", points)]
+        shown = [(title, line) for title, line in lines if line]
+        if any(len(line) > 1 for _, line in shown):
+            charts.append(line_chart(shown, x="step", y=name.replace("_", " ")))
     return charts
 
 
-def score_cell(interval: Interval) -> Number:
-    """A metric with its interval."""
-    return interval_cell(interval.value, interval.low, interval.high, interval.note)
+def score_cell(name: str, interval: Interval) -> Number:
+    """A metric with its interval; without a bar if lower values are better."""
+    cell = interval_cell(interval.value, interval.low, interval.high, interval.note)
+    return cell if higher_is_better(name) else cell._replace(low=None, high=None)
 
 
 def metrics_table(found: LabelAnalysis) -> Table:
     """All metrics of a label."""
     rows: list[list[Cell]] = [
-        [name.replace("_", " "), score_cell(interval)]
+        [name.replace("_", " "), score_cell(name, interval)]
         for name, interval in found.measures.overall.items()
     ]
     return Table("with 95 % confidence intervals", ["metric", "value"], rows)
@@ -232,7 +284,7 @@ def per_class_table(found: LabelAnalysis) -> Table:
         [
             class_name,
             count_cell(next((one.count for one in scores.values()), 0)),
-            *(score_cell(scores[name]) for name in names),
+            *(score_cell(name, scores[name]) for name in names),
         ]
         for class_name, scores in of_classes.items()
     ]
@@ -240,11 +292,42 @@ def per_class_table(found: LabelAnalysis) -> Table:
     return Table("with 95 % confidence intervals", columns, rows)
 
 
+def error_groups(
+    label: LabelRows, examples: Mapping[int, Example], rows: npt.NDArray[np.int64]
+) -> list[ErrorGroup]:
+    """Groups of two or more errors with the same actual and predicted class, the largest first.
+
+    Args:
+        label: truth and predictions of a single-label classifier.
+        examples: by row, those with an image on the page.
+        rows: the labelled rows.
+    """
+    truth, predicted = label.truth[rows], label.predicted[rows]
+    pairs = confused_pairs(truth, predicted)
+    num_errors = int((truth != predicted).sum())
+    confidence = confidence_of(label.predicted, label.probabilities)
+    groups = []
+    for i, j, count in [pair for pair in pairs if pair[2] > 1][:_MAX_GROUPS]:
+        members = rows[(truth == i) & (predicted == j)]
+        surest = members[np.argsort(-confidence[members], kind="stable")].tolist()
+        text = (
+            f"{count / (truth == i).sum():.0%} of the actual class, {count / num_errors:.0%} of "
+            f"all errors, median confidence {np.median(confidence[members]):.0%}"
+        )
+        shown = [examples[row] for row in surest if row in examples][:_MAX_IN_GROUP]
+        groups.append(ErrorGroup(i, j, count, text, shown))
+    return groups
+
+
 def slices_table(found: LabelAnalysis) -> Table:
     """A label's main metric by slice, the worst first."""
     name = found.score_name.replace("_", " ")
     rows: list[list[Cell]] = [
-        [f"{one.column} = {one.value}", count_cell(one.score.count), score_cell(one.score)]
+        [
+            f"{one.column} = {one.value}",
+            count_cell(one.score.count),
+            score_cell(found.score_name, one.score),
+        ]
         for one in found.slices
     ]
     return Table(f"{name}, worst slice first", ["slice", "examples", name], rows)

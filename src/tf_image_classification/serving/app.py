@@ -6,7 +6,8 @@ They implement TensorFlow Serving's REST API and the contract of Vertex AI's pre
     GET  /v1/models/NAME/metadata       inputs, outputs and class names
     POST /v1/models/NAME:predict        {"instances": [{"b64": "..."}]} to {"predictions": [...]}
 
-and besides /metrics for Prometheus, and a page at / that shows the prediction of a dropped image.
+and besides /metrics for Prometheus, a page at / that shows the predictions of dropped images, and
+one at /docs with the description of the API.
 """
 
 from __future__ import annotations
@@ -130,6 +131,8 @@ class _Routes:
             at + "/metadata": (self.metadata, guarded),
             "/metrics": (self.metrics, guarded | {"response_class": PlainTextResponse}),
             "/": (self.page, {"include_in_schema": False}),
+            "/docs": (self.docs, {"include_in_schema": False}),
+            "/about": (self.about, guarded | {"include_in_schema": False}),
         }
         for path in sorted({"/health", self._options.health_route} - {""}):
             readable[path] = self.health, {}
@@ -173,8 +176,8 @@ class _Routes:
 
     def _check_token(self, request: Request) -> None:
         path = request.url.path
-        # The page contains nothing of the model; its own requests send the token.
-        is_page = path == "/" and request.method in ("GET", "HEAD")
+        # The pages contain nothing of the model; their own requests send the token.
+        is_page = path in ("/", "/docs") and request.method in ("GET", "HEAD")
         is_free = is_page or path in ("/health", self._options.health_route)
         if not self._options.token or is_free:
             return
@@ -217,8 +220,23 @@ class _Routes:
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     async def page(self) -> HTMLResponse:
-        """The page to drop an image on."""
-        return HTMLResponse(render("serving.html", script="serving.js"))
+        """The page to drop images on."""
+        return HTMLResponse(render("serving.html", scripts=("server.js", "serving.js")))
+
+    async def docs(self) -> HTMLResponse:
+        """The page that shows the description of the API."""
+        return HTMLResponse(render("docs.html", scripts=("server.js", "docs.js")))
+
+    async def about(self) -> dict[str, Any]:
+        """The data that the page shows of the model."""
+        model = self._model
+        return {
+            "name": self._options.name,
+            "step": model.step,
+            "predict": f"/v1/models/{self._options.name}:predict",
+            "facts": {**model.facts, "calibrated": ", ".join(sorted(model.calibrations)) or "no"},
+            "labels": {label.name: list(label.named_classes()) for label in model.schema},
+        }
 
     async def predict(self, request: Request) -> JSONResponse:
         """Predictions for the images of a request."""

@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = No
         read_calibrations(folder, exported.step),
         max_pixels=int(settings["max_image_pixels"]) if max_pixels is None else max_pixels,
         png16_range=read_pixel_range(settings.get("png16_range", "full")) or FULL_RANGE,
+        facts=manifest.model_facts(),
     )
 
 
@@ -102,6 +103,7 @@ class Predictor:
         calibrations: by label name; labels without one keep the model's own probabilities.
         step: of the model.
         max_pixels: larger images are rejected.
+        facts: network, weights and image size of the run, by name, for people.
     """
 
     def __init__(
@@ -112,7 +114,9 @@ class Predictor:
         *,
         max_pixels: int,
         png16_range: PixelRange = FULL_RANGE,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
+        self.facts = dict(facts or {})
         self.schema = schema
         self.calibrations = calibrations
         self.step = exported.step

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_RED = (230, 40, 20)
-_MAX_ALPHA = 150  # of 255: the image below stays visible
+_MAX_ALPHA = 220  # of 255: the darkest region of the image stays visible
 
 
 def heat_png(heat: npt.NDArray[np.float32]) -> bytes:
-    """Heat [h, w], 0..1, as the opacity of a red PNG."""
+    """Heat [h, w], 0..1, as a black PNG that is opaque where the heat is low.
+
+    Laid over an image it darkens the regions that did not count; the others keep their colours.
+    """
     from PIL import Image  # late: few uses of a model need it
 
-    alpha = (np.clip(heat, 0, 1) * _MAX_ALPHA).astype(np.uint8)
-    red = np.broadcast_to(np.array(_RED, np.uint8), [*heat.shape, 3])
-    return _encoded(Image.fromarray(np.concatenate([red, alpha[..., None]], axis=-1)), "PNG")
+    alpha = (_MAX_ALPHA * (1 - np.clip(heat, 0, 1))).astype(np.uint8)
+    return _encoded(Image.fromarray(np.stack([np.zeros_like(alpha), alpha], axis=-1), "LA"), "PNG")
 
 
 def seen_image(image: npt.NDArray[Any], *, side: int = 0) -> bytes:

@@ -20,8 +20,9 @@ from tf_image_classification.dataset.readers.names import TRAIN as TRAIN_PART
 from tf_image_classification.dataset.readers.names import part_role
 from tf_image_classification.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from tf_image_classification.inspection.checks import Limits, check_images
+from tf_image_classification.inspection.csv_rows import CsvRows
 from tf_image_classification.inspection.features import extract_features, feature_findings
-from tf_image_classification.inspection.findings import EVALUATION, TRAIN, Inspection, class_of
+from tf_image_classification.inspection.findings import EVALUATION, TRAIN, Inspection
 from tf_image_classification.inspection.image_stats import ImageStats, measure_image
 from tf_image_classification.inspection.label_columns import label_columns
 from tf_image_classification.model_folder import ModelFolder
@@ -173,7 +174,13 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
         "columns_not_judged": dict(inspection.skipped_columns),
         "findings": [
             dataclasses.asdict(finding)
-            | {"members": [[images[i].where for i in group] for group in finding.members]}
+            | {
+                "members": [[images[i].where for i in group] for group in finding.members],
+                "suggestions": [
+                    dataclasses.asdict(one) | {"nearest": images[one.nearest].where}
+                    for one in finding.suggestions
+                ],
+            }
             for finding in inspection.findings
         ],
         "left_out": [dataclasses.asdict(each) for each in inspection.left_out],
@@ -202,20 +209,13 @@ def write_clean_csv(path: str, inspection: Inspection) -> int:
     }
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = sorted({name for image in inspection.images for name in image.columns})
-    labels = list(inspection.labels)
-    others = [name for name in columns if name not in labels]
-    # A single label gets the column name that training and older programs expect.
-    writer.writerow(["URIs", *(["labels"] if len(labels) == 1 else labels), *others])
+    rows = CsvRows.of(inspection)
+    writer.writerow(rows.header)
     count = 0
     for i, (image, name) in enumerate(zip(inspection.images, inspection.sets, strict=True)):
         if i in out or name != TRAIN:
             continue
-        own = [class_of(image, label) for label in labels]
-        uri = image.place.path  # type: ignore[union-attr]  # checked by _check_files
-        if not files.is_remote(uri):
-            uri = os.path.abspath(uri)
-        writer.writerow([uri, *own, *(image.columns.get(column, "") for column in others)])
+        writer.writerow(rows.cells(image))
         count += 1
     files.write_bytes(path, text.getvalue().encode())
     return count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_image_classification.config import Settings
+from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.evaluation.analysis import LabelAnalysis
+from tf_image_classification.evaluation.analysis import LabelAnalysis, few_values
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
 from tf_image_classification.evaluation.predictions import LabelPredictions
 from tf_image_classification.labels import SEPARATOR, Label
@@ -20,7 +21,7 @@ from tf_image_classification.labels.outputs import confidence_of
 from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.pages.render import render
-from tf_image_classification.pages.tables import Table, count_cell, number_text
+from tf_image_classification.pages.tables import Cell, Table, count_cell, number_text
 from tf_image_classification.report import content
 from tf_image_classification.report.content import (
     Example,
@@ -31,7 +32,8 @@ from tf_image_classification.report.content import (
     Report,
 )
 from tf_image_classification.report.error_analysis import diagnose
-from tf_image_classification.run_manifest import versions
+from tf_image_classification.report.training_log import read_training_curves
+from tf_image_classification.run_manifest import RunManifest, versions
 from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
 from tf_image_classification.workflows.evaluated_model import EvaluatedModel, load_evaluated
@@ -47,7 +49,7 @@ _MAX_EXAMPLES, _MAX_BYTES = 2_000, 12_000_000
 _MAX_HEATED, _MAX_IN_GALLERY = 200, 96
 _MAX_CLASSES_OF_MATRIX = 200
 _NUM_OF_EACH_CLASS = 10
-_SIDE = 112  # of an image, in pixels
+_SIDE = 128  # of an image, in pixels
 _BATCH_SIZE = 32
 
 
@@ -92,7 +94,8 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
         label.name: _gallery_rows(label, predictions.labels[label.name], *errors[label.name])
         for label in labels
     }
-    examples = _examples(model, labels, _shown_rows(model, labels, chosen))
+    slices = _slices(model)
+    examples = _examples(model, labels, _shown_rows(model, labels, chosen), slices)
     name = folder.path.rstrip("/").rpartition("/")[2]
     group = f", resampled by {model.analysis.group}" if model.analysis.group else ""
     shown = sorted(examples.values(), key=lambda example: example.is_right)
@@ -106,14 +109,19 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
         if manifest.num_train_examples
         else "unknown",
         summary=[
-            ("model folder", folder.path),
-            ("spec", manifest.spec.rpartition("/")[2]),
+            *_trained_text(manifest),
             ("evaluation set", _set_text(model.settings)),
             ("labels", ", ".join(f"{one.name} ({one.describe()})" for one in manifest.schema)),
+        ],
+        details=[
+            ("model folder", folder.path),
+            ("spec", manifest.spec.rpartition("/")[2]),
             ("class activation maps", _heat_text(model, shown)),
             ("versions", ", ".join(f"{k} {v}" for k, v in versions().items())),
         ],
-        curves=content.learning_curves(folder.evaluations()),
+        curves=content.learning_curves(
+            folder.evaluations(), read_training_curves(_log_folder(folder, manifest))
+        ),
         labels=[
             _label_content(label, model, examples, chosen[label.name], errors[label.name][0],
                            leakage.count)
@@ -124,16 +132,59 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
         "predictions.parquet in the model folder has all of them.",
         leakage=leakage,
         counts=[_counts_table(label, model) for label in manifest.schema if label.has_classes],
-        settings=Table(
-            "of the run",
-            ["setting", "value", "source"],
-            [
-                [key, " ".join(map(str, value)) if isinstance(value, list) else str(value),
-                 manifest.origins.get(key, "default")]
-                for key, value in sorted(manifest.settings.items())
-            ],
-        ),
+        slices=[f"{column} = {value}" for column, value in slices],
+        changed_settings=_settings_table(manifest, of_changed=True),
+        default_settings=_settings_table(manifest, of_changed=False),
     )  # fmt: skip
+
+
+def _trained_text(manifest: RunManifest) -> list[tuple[str, str]]:
+    """The model and its training, as names and values."""
+    given = manifest.settings
+    optimizer = (
+        f"{given['optimizer']}, learning rate {given['learning_rate']}, "
+        f"batch size {given['batch_size']}"
+    )
+    training = " ".join(map(str, given.get("train_metadata") or ()))
+    return [
+        *manifest.model_facts().items(),
+        ("optimizer", optimizer),
+        *([("training set", training)] if training else []),
+    ]
+
+
+def _log_folder(folder: ModelFolder, manifest: RunManifest) -> str:
+    """The folder of the training's event files."""
+    return files.join(manifest.settings.get("tensorboard_dir") or folder.tensorboard, "train")
+
+
+def _settings_table(manifest: RunManifest, *, of_changed: bool) -> Table:
+    """The settings of the run that differ from their defaults, or the others."""
+    rows: list[list[Cell]] = []
+    for key, value in sorted(manifest.settings.items()):
+        default = OPTIONS[key].default if key in OPTIONS else None
+        default = list(default) if isinstance(default, tuple) else default
+        if (value != default) == of_changed:
+            row = [_setting_text(value), _setting_text(default)]
+            rows.append([key, *row[: 1 + of_changed], manifest.origins.get(key, "default")])
+    columns = ["setting", "value", *(["default"] if of_changed else []), "source"]
+    return Table("", columns, rows)
+
+
+def _setting_text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _slices(model: EvaluatedModel) -> dict[tuple[str, str], Array]:
+    """By column and value the mask of the examples of each slice that the analysis has."""
+    named = dict.fromkeys(
+        (one.column, one.value) for found in model.analysis.labels.values() for one in found.slices
+    )
+    texts = {
+        column: few_values(np.array(model.predictions.slices[column], object).astype(str))
+        for column in {column for column, _ in named}
+    }
+    return {(column, value): texts[column] == value for column, value in sorted(named)}
 
 
 def _set_text(settings: Settings) -> str:
@@ -166,7 +217,7 @@ def _label_content(
         name=label.name,
         classes=label.named_classes(),
         score_name=found.score_name.replace("_", " "),
-        score=content.score_cell(found.score),
+        score=content.score_cell(found.score_name, found.score),
         metrics=content.metrics_table(found),
         per_class=content.per_class_table(found),
         confusion=matrix,
@@ -177,6 +228,9 @@ def _label_content(
             Gallery(one.key, one.title, one.text, [examples[i] for i in one.rows if i in examples])
             for one in galleries
         ],
+        error_groups=content.error_groups(of_label, examples, np.flatnonzero(known))
+        if label.is_class
+        else (),
         calibration=content.calibration_content(found),
         slices=content.slices_table(found),
         findings=diagnose(measure_model(label, model, errors, num_leaked))
@@ -270,13 +324,16 @@ def _shown_rows(
 
 
 def _examples(
-    model: EvaluatedModel, labels: Sequence[Label], rows: Sequence[int]
+    model: EvaluatedModel,
+    labels: Sequence[Label],
+    rows: Sequence[int],
+    slices: Mapping[tuple[str, str], Array],
 ) -> dict[int, Example]:
     """The examples of some rows, the first ones with their images and class activation maps."""
     outcomes = {
-        label.name: _outcomes(number, label, model.predictions.labels[label.name], rows)
-        for number, label in enumerate(labels)
+        label.name: _outcomes(label, model.predictions.labels[label.name], rows) for label in labels
     }
+    members = np.stack(list(slices.values()), axis=1) if slices else None
     found: dict[int, Example] = {}
     size = 0
     for start in range(0, len(rows), _BATCH_SIZE):
@@ -288,12 +345,24 @@ def _examples(
             size += sum(map(len, images)) + sum(len(one) for h in heat for one in h.values())
         for i, row in enumerate(batch):
             found[row] = Example(
-                uri=model.predictions.uris[row],
+                *_names(model, row),
                 image=images[i],
                 heat=heat[i],
                 outcomes={name: of_label[start + i] for name, of_label in outcomes.items()},
+                slices=() if members is None else np.flatnonzero(members[row]).tolist(),
             )
     return found
+
+
+def _names(model: EvaluatedModel, row: int) -> tuple[str, str, str]:
+    """The name of an example's image, its file with line or record, and the file's address."""
+    where = model.predictions.uris[row]
+    table, number = model.evaluation, int(model.predictions.ids[row])
+    path = table.paths[number] if len(table.paths) else ""
+    named = (table.names[number] if len(table.names) else "") or path or where
+    is_local = path and not files.is_remote(path)
+    link = pathlib.Path(path).absolute().as_uri() if is_local else ""
+    return named.rstrip("/").rpartition("/")[2] or where, where, link
 
 
 def _images(
@@ -317,9 +386,7 @@ def _data_uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _outcomes(
-    number: int, label: Label, of_label: LabelPredictions, rows: Sequence[int]
-) -> list[Outcome]:
+def _outcomes(label: Label, of_label: LabelPredictions, rows: Sequence[int]) -> list[Outcome]:
     """A label's values and predictions of some rows."""
     some = of_label.rows(np.array(rows, np.int64))
     actual, predicted = _texts(label, some.truth), _texts(label, some.predicted)
@@ -334,12 +401,18 @@ def _outcomes(
             predicted=predicted[i],
             confidence=confidence[i],
             is_right=bool(is_right[i]) if label.has_classes and some.mask[i] else None,
-            pair=f"{number}:{some.truth[i]},{some.predicted[i]}"
-            if label.is_class and some.mask[i]
-            else "",
+            actual_classes=_classes(label, some.truth[i]) if some.mask[i] else (),
+            predicted_classes=_classes(label, some.predicted[i]),
         )
         for i in range(len(rows))
     ]
+
+
+def _classes(label: Label, value: Any) -> list[int]:
+    """The class numbers of a value."""
+    if label.kind == MULTILABEL:
+        return [int(k) for k in np.flatnonzero(value)]
+    return [int(value)] if label.has_classes else []
 
 
 def _texts(label: Label, values: Array) -> list[str]:

@@ -1,10 +1,5 @@
-"use strict";
 /* Sortable tables; all rows are in the page, the first ones are shown until all are asked for. */
 const ROWS = 50;
-
-function element(tag, properties) {
-  return Object.assign(document.createElement(tag), properties);
-}
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
@@ -46,13 +41,25 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-/* The order of the classes of a confusion matrix, and the size of its cells. */
+/* A confusion matrix: counts or fractions, the order of its classes, the size of its cells. */
 for (const table of document.querySelectorAll("table.confusion")) {
   const tools = table.closest("section");
   const head = table.tHead.rows[0];
   const rows = [...table.tBodies[0].rows];
   const columns = [head, ...rows].map(row => [row, [...row.cells]]);
-  tools.querySelector(".cell-size").addEventListener("input", event => {
+  const links = [...table.querySelectorAll("td a")];
+  links.forEach(link => { link.dataset.count = link.textContent; });
+  const buttons = tools.querySelectorAll("[data-values]");
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      buttons.forEach(other => other.setAttribute("aria-pressed", other === button));
+      for (const link of links) {
+        link.textContent = button.dataset.values === "count"
+          ? link.dataset.count : (100 * link.style.getPropertyValue("--fraction")).toFixed(0);
+      }
+    });
+  }
+  tools.querySelector(".cell-size")?.addEventListener("input", event => {
     table.style.setProperty("--cell", event.target.value + "rem");
   });
   tools.querySelector(".class-order").addEventListener("change", event => {
@@ -67,33 +74,43 @@ for (const table of document.querySelectorAll("table.confusion")) {
   });
 }
 
-/* The examples of one cell of a matrix, or of one outcome. */
-const all = document.getElementById("all-examples");
+/* Filters of the examples: by outcome, classes, slice and file name. */
+const all = $("all-examples");
 if (all) {
   const figures = [...all.querySelectorAll("figure")];
-  const outcome = document.getElementById("outcome");
-  const title = document.getElementById("chosen");
-  const show = (isShown, text) => {
+  const fields = ["outcome", "actual", "predicted", "slice", "file-name"].map($).filter(Boolean);
+  const has = (figure, key, wanted) => figure.dataset[key].trim().split(/\s+/).includes(wanted);
+  const tests = {
+    outcome: (figure, wanted) => Boolean(figure.dataset.wrong) === (wanted === "wrong"),
+    actual: (figure, wanted) => has(figure, "actual", wanted),
+    predicted: (figure, wanted) => has(figure, "predicted", wanted),
+    slice: (figure, wanted) => has(figure, "slices", wanted),
+    "file-name": (figure, wanted) =>
+      figure.querySelector(".file").title.toLowerCase().includes(wanted.toLowerCase()),
+  };
+  const show = text => {
+    const chosen = fields.filter(field => field.value);
     let count = 0;
     for (const figure of figures) {
-      figure.hidden = !isShown(figure);
+      figure.hidden = !chosen.every(field => tests[field.id](figure, field.value));
       count += !figure.hidden;
     }
-    title.textContent = text && text + ": " + count + (count === 1 ? " image" : " images");
+    const title = text || chosen.map(field => field.selectedOptions?.[0].textContent ?? field.value).join(", ");
+    $("chosen").textContent = title && title + ": " + count + (count === 1 ? " image" : " images");
+    if (chosen.length) all.open = true;
   };
-  outcome.addEventListener("change", () => {
-    const wanted = outcome.value;
-    show(figure => !wanted || Boolean(figure.dataset.wrong) === (wanted === "wrong"),
-      wanted && outcome.selectedOptions[0].textContent);
-  });
-  for (const link of document.querySelectorAll("[data-pair]")) {
+  fields.forEach(field => field.addEventListener("input", () => show()));
+  const reset = () => fields.forEach(field => { field.value = ""; });
+  $("reset").addEventListener("click", () => { reset(); show(); });
+  for (const link of document.querySelectorAll("a[data-actual]")) {
     link.addEventListener("click", event => {
       event.preventDefault();
-      all.open = true;
-      outcome.value = "";
-      show(figure => figure.dataset.pairs.split(" ").includes(link.dataset.pair), link.title);
-      title.focus({ preventScroll: true });
-      title.scrollIntoView();
+      reset();
+      $("actual").value = link.dataset.actual;
+      $("predicted").value = link.dataset.predicted;
+      show(link.title.replace(/^\d+ of \d+ /, ""));
+      $("chosen").focus({ preventScroll: true });
+      $("examples").scrollIntoView();
     });
   }
 }
@@ -104,3 +121,72 @@ for (const box of document.querySelectorAll(".heat-switch")) {
     document.querySelectorAll(".heat-switch").forEach(other => { other.checked = box.checked; });
   });
 }
+
+/* A picture enlarged, beside its heat map; the arrow keys show its neighbours. */
+const frames = () => [...document.querySelectorAll("main .frame.zooms")].filter(frame => frame.offsetParent);
+let viewer = null, shown = null;
+
+function enlarge(frame) {
+  if (!viewer) {
+    viewer = element("dialog", { ariaLabel: "Enlarged picture" });
+    viewer.addEventListener("click", event => { if (event.target === viewer) viewer.close(); });
+    viewer.addEventListener("close", () => shown.focus());
+    viewer.addEventListener("keydown", event => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (step && event.target.tagName !== "INPUT") move(step);
+    });
+    document.body.append(viewer);
+  }
+  shown = frame;
+  const [picture, heat] = frame.querySelectorAll("img");
+  const view = (...images) => element("div", { className: "frame" }, ...images.map(image => {
+    const copy = image.cloneNode();
+    copy.classList.remove("heat");
+    if (image === heat) copy.style.objectFit = "fill";
+    return copy;
+  }));
+  const caption = frame.closest("figure").querySelector("figcaption").cloneNode(true);
+  caption.querySelectorAll(".marks").forEach(marks => marks.remove());
+  const where = caption.querySelector(".file")?.title;
+  if (where) caption.append(element("div", { className: "quiet", textContent: where }));
+  const button = (text, action) => {
+    const made = element("button", { type: "button", textContent: text });
+    made.addEventListener("click", action);
+    return made;
+  };
+  viewer.replaceChildren(
+    element("div", { className: "views" }, view(picture), ...(heat ? [view(picture, heat)] : [])),
+    caption,
+    element("p", { className: "tools" }, button("← Previous", () => move(-1)), button("Close", () => viewer.close()), button("Next →", () => move(1))));
+  if (!viewer.open) viewer.showModal();
+}
+
+function move(step) {
+  const among = frames();
+  enlarge(among[(among.indexOf(shown) + step + among.length) % among.length]);
+}
+
+for (const frame of document.querySelectorAll("figure .frame:has(img)")) {
+  frame.classList.add("zooms");
+  frame.tabIndex = 0;
+  frame.setAttribute("role", "button");
+  frame.setAttribute("aria-label", "enlarge " + frame.querySelector("img").alt);
+  frame.addEventListener("click", () => enlarge(frame));
+  frame.addEventListener("keydown", event => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    enlarge(frame);
+  });
+}
+
+/* The section that is being read, in the contents. */
+const entries = new Map([...document.querySelectorAll(".side li a")].map(link => [link.hash.slice(1), link]));
+const inView = new Set();
+const observer = new IntersectionObserver(changes => {
+  for (const { target, isIntersecting } of changes) inView[isIntersecting ? "add" : "delete"](target.id);
+  const current = [...entries.keys()].find(id => inView.has(id));
+  if (!current) return;
+  entries.forEach(link => link.removeAttribute("aria-current"));
+  entries.get(current).setAttribute("aria-current", "true");
+}, { rootMargin: "-10% 0px -60% 0px" });
+document.querySelectorAll("main section[id]").forEach(section => observer.observe(section));

@@ -1,80 +1,86 @@
-"use strict";
-const $ = id => document.getElementById(id);
-let token = sessionStorage.getItem("token") || "", waiting = null;
+/* The page of a server: its model, predictions of images, and requests to copy. */
+const percent = value => (100 * value).toFixed(1) + " %";
 
-async function classify(file) {
-  $("error").textContent = "";
-  const headers = token ? { Authorization: "Bearer " + token } : {};
-  let response, found;
-  try {
-    response = await fetch("explain", { method: "POST", body: file, headers });
-    found = await response.json();
-  } catch (error) {
-    return fail("The server cannot be reached, or closed the connection: " + error.message);
-  }
-  if (response.status === 401) {
-    waiting = file;
-    $("login").hidden = false;
-    $("token").focus();
-    return token ? fail("The server does not accept this token.") : undefined;
-  }
-  if (!response.ok) return fail(found.error);
-  sessionStorage.setItem("token", token);
-  show(found);
+function labelOf(name, label) {
+  const rows = label.top.map(one => {
+    const bar = element("div", { className: "bar" });
+    bar.style.width = percent(one.probability).replace(" ", "");
+    return element("tr", {},
+      element("th", { scope: "row" }, element("bdi", { textContent: one.name })),
+      element("td", { className: "bars" }, bar),
+      element("td", { className: "number", textContent: percent(one.probability) }));
+  });
+  const parts = [element("h3", {}, name + ": ", element("bdi", { textContent: label.name }))];
+  if (rows.length) parts.push(element("table", { ariaLabel: name }, element("tbody", {}, ...rows)));
+  if (label.set) parts.push(element("p", { className: "quiet", textContent: (100 * label.coverage).toFixed(0) + " % prediction set: " + label.set.join(", ") }));
+  return parts;
 }
 
-function fail(text) {
-  $("error").textContent = text;
-  $("result").hidden = true;
-}
+/* A card for one file; the requests of several files follow one another. */
+let last = Promise.resolve();
 
-function element(tag, properties, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-function show(found) {
-  $("result").hidden = false;
-  $("seen").src = found.seen;
-  $("labels").replaceChildren();
-  for (const [name, label] of Object.entries(found.labels)) {
-    const table = element("table", { className: "top" });
-    for (const one of label.top) {
-      const percent = (100 * one.probability).toFixed(1);
-      const bar = element("div", { className: "bar" });
-      bar.style.width = percent + "%";
-      table.append(element("tr", {},
-        element("th", { scope: "row" }, element("bdi", { textContent: one.name })),
-        element("td", { className: "bars" }, bar),
-        element("td", { className: "number", textContent: percent + " %" })));
+function classify(file) {
+  const name = element("bdi", { textContent: file.name });
+  const state = element("p", { className: "quiet", textContent: "waiting" });
+  const frame = element("div", { className: "frame" });
+  const card = element("article", { className: "card" }, frame, element("p", { className: "file", title: file.name }, name), state);
+  $("results").hidden = false;
+  $("list").append(card);
+  const show = found => {
+    frame.append(element("img", { src: found.seen, alt: file.name + " as the model sees it" }));
+    const heat = Object.values(found.labels).find(label => label.heat)?.heat;
+    if (heat) frame.append(element("img", { className: "heat", src: heat, alt: "" }));
+    state.replaceWith(...Object.entries(found.labels).flatMap(([label, value]) => labelOf(label, value)));
+  };
+  last = last.then(async () => {
+    if (!card.isConnected) return;
+    await request("explain", { method: "POST", body: file }, show);
+    if (!card.querySelector("img") && $("error").textContent) {
+      state.textContent = $("error").textContent;
     }
-    $("labels").append(element("h2", { textContent: name + ": " + label.name }), table);
-    if (label.set) {
-      const percent = (100 * label.coverage).toFixed(0) + " % prediction set: ";
-      $("labels").append(element("p", { textContent: percent + label.set.join(", ") }));
-    }
-    $("switch").hidden = !label.heat;
-    if (label.heat) $("heat").src = label.heat;
-    $("heat").hidden = !label.heat || !$("show").checked;
-  }
+  });
 }
 
-$("login").addEventListener("submit", event => {
-  event.preventDefault();
-  token = $("token").value.trim();
-  $("token").value = "";
-  $("login").hidden = true;
-  classify(waiting);
-});
+function code(title, text) {
+  return [element("h3", { textContent: title }),
+    element("pre", { tabIndex: 0 }, element("code", { textContent: text })),
+    element("p", {}, copyButton(() => text))];
+}
+
+function about(model) {
+  $("name").textContent = "Classify images with " + model.name;
+  document.title = model.name;
+  const facts = { name: model.name, step: model.step, ...model.facts };
+  $("facts").replaceChildren(...Object.entries(facts).flatMap(([key, value]) =>
+    [element("dt", { textContent: key }), element("dd", { textContent: value })]));
+  $("classes").replaceChildren(...Object.entries(model.labels).flatMap(([label, names]) => [
+    element("h3", {}, label + (names.length ? ": " + names.length + " classes" : ": a number")),
+    element("p", { textContent: names.slice(0, 200).join(", ") + (names.length > 200 ? ", …" : "") })]));
+  const address = new URL(model.predict.slice(1), location.href).href;
+  const header = token ? " -H \"Authorization: Bearer $TFIC_TOKEN\"" : "";
+  const headers = token ? ", headers={\"Authorization\": f\"Bearer {os.environ['TFIC_TOKEN']}\"}" : "";
+  $("no-request").hidden = true;
+  $("code").replaceChildren(
+    ...code("curl", `curl${header} -d "{\\"instances\\": [{\\"b64\\": \\"$(base64 -w0 cat.jpg)\\"}]}" \\\n  ${address}`),
+    ...code("Python", `import base64, ${token ? "os, " : ""}requests
+
+images = [{"b64": base64.b64encode(open(path, "rb").read()).decode()} for path in ["cat.jpg"]]
+answer = requests.post("${address}", json={"instances": images}${headers})
+for prediction in answer.json()["predictions"]:
+    print(prediction)`));
+}
+
 $("file").addEventListener("change", event => {
-  if (event.target.files.length) classify(event.target.files[0]);
+  [...event.target.files].forEach(classify);
+  event.target.value = "";
 });
-$("show").addEventListener("change", event => { $("heat").hidden = !event.target.checked; });
+$("show").addEventListener("change", event => document.body.classList.toggle("without-heat", !event.target.checked));
+$("remove").addEventListener("click", () => { $("list").replaceChildren(); $("results").hidden = true; $("file").focus(); });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   $("drop").addEventListener(kind, event => {
     event.preventDefault();
     $("drop").classList.toggle("over", kind === "dragover");
-    if (kind === "drop" && event.dataTransfer.files.length) classify(event.dataTransfer.files[0]);
+    if (kind === "drop") [...event.dataTransfer.files].forEach(classify);
   });
 }
+request("about", {}, about);
