@@ -121,12 +121,13 @@ def test_it_can_be_used_in_a_browser(report, width, dark):
         assert first == label.classes[int(np.argmin(recalls))]
         heads = page.locator("table.confusion thead th").all_text_contents()
         assert heads[0].strip() == first
-        table = page.locator("#label-0-classes table")
-        table.locator("th button", has_text="recall").click()
-        cells = table.locator("tbody tr td:nth-child(4)").all_inner_texts()
-        values = [float(text.split()[0]) for text in cells]
-        assert values == sorted(values, reverse=True)
-        assert table.locator("th[aria-sort=descending]").count() == 1
+        if width > 640:  # narrower tables are stacked, without heads to sort by
+            table = page.locator("#label-0-classes table")
+            table.locator("th button", has_text="recall").click()
+            cells = table.locator("tbody tr td:nth-child(4)").all_inner_texts()
+            values = [float(text.split()[0]) for text in cells]
+            assert values == sorted(values, reverse=True)
+            assert table.locator("th[aria-sort=descending]").count() == 1
         assert page.locator(".heat:visible").count() == 0
         page.click("#reset")
         assert shown.count() == len(content.examples)
