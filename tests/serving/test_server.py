@@ -25,7 +25,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from browser import accessibility_violations, open_page
-from tf_image_classification import load_model
 from tf_image_classification.cli import serve as serve_verb
 from tf_image_classification.serving import predictor, requests, server
 from tf_image_classification.serving.app import ServerOptions, make_app
@@ -36,6 +35,7 @@ from tf_image_classification.serving.batcher import (
     StoppedError,
 )
 from tf_image_classification.serving.connections import ConnectionLimits, limited_protocol
+from tf_image_classification.serving.predictor import load_model
 from tiny_runs import free_ports
 
 AT = "/v1/models/tiny"
