@@ -31,7 +31,9 @@ Values = dict[str, npt.NDArray[Any]]
 
 _PART = re.compile(r"\.(index|data-\d{5}-of-\d{5}|meta)$")
 _KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-_TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
+_TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar", ".bin", ".safetensors")
+_TORCH_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")  # of a Hugging Face repository
+_ARCHIVE = b"PK\x03\x04"
 _SHADOW = "/ExponentialMovingAverage"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -59,8 +61,9 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
     Args:
         path: a TensorFlow 1 or 2 checkpoint (its prefix, either of its files, or the single file of
             the oldest form), a folder of checkpoints, a model folder, a SavedModel, a Keras
-            ``.weights.h5``, ``.h5`` or ``.keras`` file, or a PyTorch ``.pth``, ``.pt`` or
-            ``.safetensors`` file; local or remote.
+            ``.weights.h5``, ``.h5`` or ``.keras`` file, a PyTorch ``.pth``, ``.pt``, ``.bin``,
+            ``.safetensors`` or Lightning ``.ckpt`` file, or a folder with such a file under the
+            name that Hugging Face gives it; local or remote.
         model: the network to fill; needed for Keras files without layer names.
         with_averages: whether to use the moving averages of a TensorFlow 1 checkpoint in place of
             its weights. Those in a run's own checkpoints are always used.
@@ -70,8 +73,8 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
     """
     if path.endswith(_KERAS_SUFFIXES):
         file = _read_keras(path, model)
-    elif path.endswith(_TORCH_SUFFIXES):
-        with _local_file(path) as local:
+    elif torch_file := torch_file_of(path):
+        with _local_file(torch_file) as local:
             values = torch_files.read_torch(local)
         file = WeightFile(values, is_whole=True)
     else:
@@ -89,6 +92,17 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
             "checkpoint_averages."
         )
     return dataclasses.replace(file, values=file.values | averages)
+
+
+def torch_file_of(path: str) -> str:
+    """The PyTorch file that a path of weights names, itself or in a folder; "" for another kind."""
+    if path.endswith(_TORCH_SUFFIXES):
+        return path
+    if path.endswith(".ckpt") and files.exists(path) and not files.is_folder(path):
+        with files.open_for_reading(path) as stream:
+            return path if stream.read(len(_ARCHIVE)) == _ARCHIVE else ""  # of Lightning
+    names = files.list_folder(path, missing_ok=True) if files.is_folder(path) else []
+    return next((files.join(path, name) for name in _TORCH_IN_FOLDER if name in names), "")
 
 
 def _of_checkpoint(values: Values) -> WeightFile:
