@@ -135,8 +135,9 @@ def test_the_weights_in_a_trainings_checkpoint_are_found(read, wrapper):
 @pytest.mark.parametrize(
     "name",
     [
-        "posix system", "builtins eval", "os system", "torch ComplexFloatStorage", "torch._utils _rebuild",
-        "torch.nn.modules.container Sequential", "collections OrderedDict.fromkeys",
+        "posix system", "builtins eval", "os system", "torch._utils _rebuild",
+        "torch ComplexFloatStorage", "torch.nn.modules.container Sequential",
+        "collections OrderedDict.fromkeys",
     ],
 )  # fmt: skip
 def test_every_other_name_is_refused_by_its_name(read, form, name, tmp_path):

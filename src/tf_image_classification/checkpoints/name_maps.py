@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from tf_image_classification.checkpoints import slim_names, torch_names
-from tf_image_classification.checkpoints.name_rows import Change as Change
-from tf_image_classification.checkpoints.name_rows import NameMap as NameMap
-from tf_image_classification.checkpoints.name_rows import Row as Row
-from tf_image_classification.checkpoints.name_rows import compiled
+from tf_image_classification.checkpoints.name_rows import Change, NameMap, Row, compiled
 from tf_image_classification.errors import ConfigError
+
+__all__ = [
+    "SEED_STATE", "Change", "NameMap", "OldName", "Row", "old_names", "register",
+    "with_block_numbers",
+]  # fmt: skip
 
 SEED_STATE = "seed_generator_state"
 """Suffix of the state variables of random layers; they are no weights, and in no checkpoint."""

@@ -27,9 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import CheckpointError
+from tf_image_classification.system import files
 
 Values = dict[str, npt.NDArray[Any]]
 
+_SUFFIXES = (".pth", ".pt", ".pth.tar", ".bin", ".safetensors")
+_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")  # of a Hugging Face repository
+_ARCHIVE = b"PK\x03\x04"
 _PICKLE = b"\x80"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # Keys of the weights in a training's checkpoint; moving averages come first, as in timm.
@@ -66,8 +70,16 @@ _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _DTYPES: dict[_Global, np.dtype[Any]] = {
     _Global("torch", f"{kind}Storage"): np.dtype(dtype)
     for kind, dtype in {
-        "Double": "<f8", "Float": "<f4", "Half": "<f2", "BFloat16": _BFLOAT16,
-        "Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "i1", "Byte": "u1", "Bool": "?",
+        "Double": "<f8",
+        "Float": "<f4",
+        "Half": "<f2",
+        "BFloat16": _BFLOAT16,
+        "Long": "<i8",
+        "Int": "<i4",
+        "Short": "<i2",
+        "Char": "i1",
+        "Byte": "u1",
+        "Bool": "?",
     }.items()
 }
 _KNOWN = {_DICT, _TENSOR, _PARAMETER, *_DTYPES}
@@ -75,8 +87,16 @@ _KNOWN = {_DICT, _TENSOR, _PARAMETER, *_DTYPES}
 _SAFE_DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(dtype)
     for name, dtype in {
-        "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": _BFLOAT16,
-        "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+        "F64": "<f8",
+        "F32": "<f4",
+        "F16": "<f2",
+        "BF16": _BFLOAT16,
+        "I64": "<i8",
+        "I32": "<i4",
+        "I16": "<i2",
+        "I8": "i1",
+        "U8": "u1",
+        "BOOL": "?",
     }.items()
 }
 
@@ -136,6 +156,17 @@ def read_torch(path: str) -> Values:
     return _with_our_names(values)
 
 
+def file_in(path: str) -> str:
+    """The PyTorch file that a path of weights names, itself or in a folder; "" for another kind."""
+    if path.endswith(_SUFFIXES):
+        return path
+    if path.endswith(".ckpt") and files.exists(path) and not files.is_folder(path):
+        with files.open_for_reading(path) as stream:
+            return path if stream.read(len(_ARCHIVE)) == _ARCHIVE else ""  # of Lightning
+    names = files.list_folder(path, missing_ok=True) if files.is_folder(path) else []
+    return next((files.join(path, name) for name in _IN_FOLDER if name in names), "")
+
+
 def _read_safetensors(path: str) -> Values:
     try:
         import safetensors  # late: of an extra
@@ -145,7 +176,7 @@ def _read_safetensors(path: str) -> Values:
         ) from error
     try:
         with open(path, "rb") as file:
-            tensors = safetensors.deserialize(file.read())
+            tensors = safetensors.deserialize(file.read())  # type: ignore[no-untyped-call]
         return {
             name: np.frombuffer(tensor["data"], _SAFE_DTYPES[tensor["dtype"]]).reshape(
                 tensor["shape"]

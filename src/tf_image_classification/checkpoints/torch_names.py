@@ -201,7 +201,9 @@ MAPS = (
     _EFFICIENTNET_LITE,
     _RESNET,
     _inverted_residuals("PyTorch mobilenet_v3", "last", epsilon_difference=1e-3 - 1e-5),
-    # MobileNetV3 has this layer as well; the rows of the map above come first.
+    # Of EfficientNet B5 to B7.
+    _inverted_residuals("PyTorch efficientnet_b5", "block38_depthwise", 1e-3 - 1e-5),
+    # MobileNetV3 has this layer as well; the rows of maps above come first.
     _inverted_residuals("PyTorch mobilenet_v2", "separable0_depthwise", epsilon_difference=0.0),
     _CONVNEXT,
     _VIT,

@@ -31,9 +31,6 @@ Values = dict[str, npt.NDArray[Any]]
 
 _PART = re.compile(r"\.(index|data-\d{5}-of-\d{5}|meta)$")
 _KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-_TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar", ".bin", ".safetensors")
-_TORCH_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")  # of a Hugging Face repository
-_ARCHIVE = b"PK\x03\x04"
 _SHADOW = "/ExponentialMovingAverage"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -73,7 +70,7 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
     """
     if path.endswith(_KERAS_SUFFIXES):
         file = _read_keras(path, model)
-    elif torch_file := torch_file_of(path):
+    elif torch_file := torch_files.file_in(path):
         with _local_file(torch_file) as local:
             values = torch_files.read_torch(local)
         file = WeightFile(values, is_whole=True)
@@ -92,17 +89,6 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
             "checkpoint_averages."
         )
     return dataclasses.replace(file, values=file.values | averages)
-
-
-def torch_file_of(path: str) -> str:
-    """The PyTorch file that a path of weights names, itself or in a folder; "" for another kind."""
-    if path.endswith(_TORCH_SUFFIXES):
-        return path
-    if path.endswith(".ckpt") and files.exists(path) and not files.is_folder(path):
-        with files.open_for_reading(path) as stream:
-            return path if stream.read(len(_ARCHIVE)) == _ARCHIVE else ""  # of Lightning
-    names = files.list_folder(path, missing_ok=True) if files.is_folder(path) else []
-    return next((files.join(path, name) for name in _TORCH_IN_FOLDER if name in names), "")
 
 
 def _of_checkpoint(values: Values) -> WeightFile:
