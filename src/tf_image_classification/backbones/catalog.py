@@ -61,6 +61,11 @@ class Backbone:
         """Whether Keras or a package of pip has ImageNet weights."""
         return bool(self.keras_class or self.weights_package)
 
+    @property
+    def has_torch_names(self) -> bool:
+        """Whether the weights of timm or torchvision fit exactly."""
+        return self.network not in ("", "slim_resnet", "efficientnet_lite")
+
 
 def names() -> list[str]:
     """The names of all networks, sorted by family."""

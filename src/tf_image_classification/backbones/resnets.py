@@ -32,10 +32,9 @@ def body(images: Any, *, depth: int) -> Any:
 
 
 def _block(before: Any, filters: int, stride: int, name: str, depth: int) -> Any:
+    kinds = [(filters, 3, stride), (filters, 3, 1)]
     if depth >= _FIRST_BOTTLENECK:
-        kinds = ((filters, 1, 1), (filters, 3, stride), (4 * filters, 1, 1))
-    else:
-        kinds = ((filters, 3, stride), (filters, 3, 1))
+        kinds = [(filters, 1, 1), (filters, 3, stride), (4 * filters, 1, 1)]
     x, channels = before, kinds[-1][0]
     for number, (width, size, step) in enumerate(kinds, start=1):
         x = _conv(x, width, size, step, f"{name}_conv{number}", f"{name}_bn{number}")
