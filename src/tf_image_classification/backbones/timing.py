@@ -11,13 +11,13 @@ import tensorflow as tf
 from tf_image_classification.backbones.building import create
 from tf_image_classification.backbones.catalog import find
 
-_MIN_REPEATS, _MIN_SECS = 5, 0.5
+_MIN_REPEATS, _MIN_SECS = 3, 0.5
 
 
 def ms_per_image(name: str, batch_size: int) -> float:
     """The median time for one image in milliseconds, without classifier.
 
-    Measures inference of a batch of the backbone's image size in a graph, at least five times.
+    Measures inference of a batch of the backbone's image size in a graph, at least three times.
     """
     keras.utils.clear_session()
     size = find(name).image_size

@@ -11,7 +11,7 @@ from tf_image_classification import backbones
 from tf_image_classification.backbones import Backbone
 from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings, declare
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import UsageError
 
 _KERAS_DOWNLOAD = "download"
 _TORCH_FILE = "file of timm or torchvision"
@@ -61,11 +61,11 @@ def main(given: Arguments, settings: Settings) -> int:
     """Print the list; returns 1 when nothing fits.
 
     Raises:
-        ConfigError: times are asked for, but not measured.
+        UsageError: times are asked for, but not measured.
     """
     if (given.sort == "ms" or given.max_ms) and not given.measure:
         option = "sort ms" if given.sort == "ms" else "max_ms"
-        raise ConfigError(f"--{option} needs the times of the networks here. Add --measure.")
+        raise UsageError(f"--{option} needs the times of the networks here. Add --measure.")
     found = [b for b in map(backbones.find, backbones.names()) if _is_wanted(b, given)]
     rows = [_facts(b) | (_times(b) if given.measure else {}) for b in found]
     if given.max_ms:
