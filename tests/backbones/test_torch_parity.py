@@ -56,8 +56,9 @@ def test_every_network_with_their_names_is_compared():
 
 @pytest.mark.parametrize(("ours", "theirs"), CASES)
 def test_logits_are_theirs(ours, theirs, tmp_path, record_property):
-    from backbones import torch_networks
     from safetensors.torch import save_file
+
+    from backbones import torch_networks
 
     network = torch_networks.make(theirs)
     backbone = backbones.find(ours)
