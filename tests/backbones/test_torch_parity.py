@@ -14,6 +14,7 @@ PAIRS = {
     **{f"timm_resnet{depth}": f"resnet{depth}" for depth in (50, 101, 152)},
     **{f"timm_tf_{name}": f"tf_{name}" for name in EFFICIENTNETS},
     **{f"timm_{name}": name for name in EFFICIENTNETS[:6]},
+    "timm_efficientnet_b1": "efficientnet_b1.ft_in1k",  # others scale pixels to -1..1
     **{f"timm_{name}": name for name in ("mobilenetv2_100", "mobilenetv2_140")},
     **{
         f"timm_{tf}mobilenetv3_{size}_100": f"{tf}mobilenetv3_{size}_100"

@@ -31,7 +31,7 @@ def make(name):
     with torch.no_grad():
         for key, value in network.state_dict().items():
             if value.is_floating_point() and "running" not in key:
-                value.copy_(_random(key, value, generator, 0.5 if "resnet" in name else 1.0))
+                value.copy_(_random(key, value, generator, 0.3 if "resnet" in name else 1.0))
         _take_statistics(network, torch.randn((8, 3, 96, 96), generator=generator))
     return network.eval()
 

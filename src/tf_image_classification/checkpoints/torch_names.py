@@ -103,8 +103,8 @@ _TIMM_BLOCKS = (
     (r"block(\d+)_expand", r"blocks/\1/conv_pw", r"blocks/\1/bn1"),
     (r"block(\d+)_depthwise", r"blocks/\1/conv_dw", r"blocks/\1/bn2"),
     (r"block(\d+)_project", r"blocks/\1/conv_pwl", r"blocks/\1/bn3"),
-    ("last", "blocks/11/conv", "blocks/11/bn1"),  # of MobileNetV3-Small
     ("last", "blocks/15/conv", "blocks/15/bn1"),  # of MobileNetV3-Large
+    ("last", "blocks/11/conv", "blocks/11/bn1"),  # of MobileNetV3-Small, which has no block 15
     ("head", "conv_head", "bn2"),
 )
 # torchvision numbers the layers of a block, and leaves out those that a block lacks: of two rows
@@ -125,7 +125,7 @@ _TORCHVISION_BLOCKS = (
     (r"block(\d+)_depthwise", r"blocks/\1/conv/1/0", r"blocks/\1/conv/1/1"),
     (r"block(\d+)_project", r"blocks/\1/conv/2", r"blocks/\1/conv/3"),
     # The last convolution of MobileNetV3-Small and -Large, of EfficientNet and of MobileNetV2
-    *(("last", f"features/{n}/0", f"features/{n}/1") for n in (12, 16)),
+    *(("last", f"features/{n}/0", f"features/{n}/1") for n in (16, 12)),
     *(("head", f"features/{n}/0", f"features/{n}/1") for n in (8, 18)),
 )
 _ANY_BLOCK = r"(?:block|separable)(\d+)"
