@@ -327,7 +327,9 @@ def _names(
     """The possible names of a model variable in a file, with the conversion of its value."""
     path = str(variable.path)
     names: dict[str, Change | None] = {path: None, path.removeprefix(f"{model.name}/"): None}
-    return names | {name: change for name, change in old.get(path, ()) if name not in names}
+    for name, change in old.get(path, ()):
+        names.setdefault(name, change)  # of two maps with the same name, the first counts
+    return names
 
 
 def _begins(names: Mapping[str, Any], scopes: Sequence[str]) -> bool:
