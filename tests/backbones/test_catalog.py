@@ -144,3 +144,18 @@ def test_the_list_is_narrowed_and_sorted(capsys):
     accuracies = [row["top1"] for row in listed(capsys, "--sort", "top1")]
     assert accuracies == sorted(accuracies) and len(accuracies) == len(backbones.names())
     assert listed(capsys, "vgg", "--max_gflops", "1", status=1) == []
+
+
+def test_the_list_is_narrowed_by_accuracy_weights_and_measured_times(capsys, monkeypatch):
+    from tf_image_classification.backbones import timing
+
+    times = {"resnet18": 9.0, "resnet34": 20.0, "vit_tiny_patch16_224": 5.0}
+    monkeypatch.setattr(timing, "ms_per_image", lambda name, size: times[name] / size)
+    words = ("resnet18", "resnet34", "vit_tiny_patch16_224", "--measure", "--sort", "ms")
+    rows = listed(capsys, *words, "--max_ms", "10", "--min_top1", "69")
+    assert [row["name"] for row in rows] == ["vit_tiny_patch16_224", "resnet18"]
+    assert (rows[1]["ms"], rows[1]["ms_batch32"]) == (9.0, 0.28)
+    assert {row["weights"] for row in listed(capsys, "--download")} == {"download"}
+    with pytest.raises(SystemExit):
+        backbones_verb.main(["--sort", "ms"])
+    assert "Add --measure" in capsys.readouterr().err

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tf_image_classification import backbones
-from tf_image_classification.checkpoints.name_maps import INCEPTION_SCOPES, SEED_STATE
+from tf_image_classification.checkpoints.name_maps import SEED_STATE
+from tf_image_classification.checkpoints.slim_names import INCEPTION_SCOPES
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.errors import CheckpointError
 

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tf_image_classification.checkpoints.torch_files import read_torch
+from tf_image_classification.checkpoints.torch_files import file_in, read_torch
 from tf_image_classification.errors import CheckpointError
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -135,8 +135,9 @@ def test_the_weights_in_a_trainings_checkpoint_are_found(read, wrapper):
 @pytest.mark.parametrize(
     "name",
     [
-        "posix system", "builtins eval", "os system", "torch HalfStorage", "torch._utils _rebuild",
-        "torch.nn.modules.container Sequential", "collections OrderedDict.fromkeys",
+        "posix system", "builtins eval", "os system", "torch._utils _rebuild",
+        "torch ComplexFloatStorage", "torch.nn.modules.container Sequential",
+        "collections OrderedDict.fromkeys",
     ],
 )  # fmt: skip
 def test_every_other_name_is_refused_by_its_name(read, form, name, tmp_path):
@@ -244,3 +245,55 @@ def test_safetensors_are_read(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(content[:-4])
     with pytest.raises(CheckpointError, match=r"cut\.safetensors cannot be loaded"):
         read_torch(str(tmp_path / "cut.safetensors"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("kind", "dtype"), [("Half", "<f2"), ("Double", "<f8"), ("BFloat16", "")])
+def test_other_precisions_become_float32(read, form, kind, dtype):
+    numbers = np.array([1.5, -2.0, 0.0078125], np.float32)
+    stored = numbers.astype(dtype) if dtype else (numbers.view("<u4") >> 16).astype("<u2")
+    state = {"w": tensor(Stored((f"torch {kind}Storage", "0", 3)), (3,))}
+    values = read(FORMS[form](state, {"0": stored}))
+    assert values["w"].dtype == np.float32
+    np.testing.assert_array_equal(values["w"], numbers)
+
+
+def test_safetensors_in_bfloat16_become_float32(tmp_path):
+    pytest.importorskip("safetensors")
+    header = b'{"w":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    content = struct.pack("<Q", len(header)) + header + struct.pack("<HH", 0x3FC0, 0xC000)
+    (tmp_path / "net.safetensors").write_bytes(content)
+    np.testing.assert_array_equal(read_torch(str(tmp_path / "net.safetensors"))["w"], [1.5, -2.0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_objects_beside_the_weights_are_ignored_and_averages_preferred(read, form, tmp_path):
+    arguments = Call((Global("argparse Namespace"), (f"touch {tmp_path}/executed",)))
+    averages = {"conv.bias": tensor(Stored((FLOAT, "0", 24)), (2,), offset=3)}
+    whole = {
+        "epoch": 3, "args": arguments, "optimizer": {"state": {0: STATE["conv.weight"]}},
+        "state_dict": STATE, "state_dict_ema": averages,
+    }  # fmt: skip
+    values = read(FORMS[form](whole, BLOCKS))
+    np.testing.assert_array_equal(values["conv/bias"], [3, 4])
+    assert len(values) == 1 and not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("wrapper", ["", "model", "ema"])
+def test_a_whole_model_is_refused(read, wrapper):
+    model = Call((Global("ultralytics.nn.tasks DetectionModel"), ()))
+    state = {wrapper: model, "epoch": 1} if wrapper else model
+    with pytest.raises(CheckpointError, match=r"DetectionModel, which is not loaded.*state_dict"):
+        read(archive(state, BLOCKS))
+
+
+def test_files_of_lightning_and_hugging_face_are_recognised(tmp_path):
+    path = tmp_path / "epoch=3.ckpt"
+    path.write_bytes(archive({"state_dict": STATE, "pytorch-lightning_version": "2.5"}, BLOCKS))
+    assert file_in(str(path)) == str(path)
+    (tmp_path / "model.ckpt").write_bytes(b"\x00" * 9)
+    assert file_in(str(tmp_path / "model.ckpt")) == ""
+    assert file_in(str(tmp_path)) == ""
+    (tmp_path / "pytorch_model.bin").write_bytes(archive(STATE, BLOCKS))
+    assert file_in(str(tmp_path)) == str(tmp_path / "pytorch_model.bin")
+    assert "conv/weight" in read_torch(file_in(str(tmp_path)))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tf_image_classification.backbones.catalog import Backbone as Backbone
     from tf_image_classification.backbones.catalog import find as find
     from tf_image_classification.backbones.catalog import names as names
+    from tf_image_classification.backbones.torch_weights import fitting as fitting
 
 _HOMES = {
     "Backbone": "catalog",
@@ -19,6 +20,7 @@ _HOMES = {
     "create": "building",
     "imagenet_values": "building",
     "find": "catalog",
+    "fitting": "torch_weights",
     "names": "catalog",
 }
 

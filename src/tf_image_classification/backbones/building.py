@@ -7,20 +7,28 @@ logits = model(images)  # pixels 0-255; the model scales them
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.backbones import efficientnet_lite, packaged_weights, slim_resnets
+from tf_image_classification.backbones import (
+    convnexts,
+    inverted_residuals,
+    packaged_weights,
+    resnets,
+    slim_resnets,
+    vision_transformers,
+)
 from tf_image_classification.backbones.catalog import KERAS_HUB, Backbone, find
-from tf_image_classification.checkpoints.name_maps import INCEPTION_SCOPES
+from tf_image_classification.checkpoints.slim_names import INCEPTION_SCOPES
 from tf_image_classification.errors import ConfigError, SpecError
 from tf_image_classification.system import quiet
 
@@ -28,6 +36,18 @@ _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red
 _SLIM_MEAN = (123.68, 116.78, 103.94)  # of red, green, blue
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+NETWORKS: dict[str, Callable[..., Any]] = {
+    "slim_resnet": slim_resnets.body,
+    "resnet": resnets.body,
+    "convnext": convnexts.body,
+    "vit": vision_transformers.body,
+    **{
+        family: functools.partial(inverted_residuals.body, family=family)
+        for family in inverted_residuals.NAMES
+    },
+}
+"""The builders of this package's networks, from scaled images to feature maps or features."""
 
 
 def create(
@@ -96,6 +116,8 @@ def _features(name: str, images: Any) -> Any:
         return _hub_features(name.removeprefix(KERAS_HUB), images)
     backbone = find(name)
     maps = _body(backbone, _scaled(images, backbone.scaling), weights=None)
+    if len(maps.shape) == 2:
+        return maps
     return keras.layers.GlobalAveragePooling2D(name="average_pool")(maps)
 
 
@@ -118,11 +140,10 @@ def _scaled(images: Any, scaling: str) -> Any:
 
 
 def _body(backbone: Backbone, images: Any, weights: str | None) -> Any:
-    """The last feature maps [B, h, w, D]."""
+    """The last feature maps [B, h, w, D], or the features [B, D] of a network that pools itself."""
     options: dict[str, Any] = dict(backbone.options)
-    if not backbone.keras_class:
-        own = efficientnet_lite if "variant" in options else slim_resnets
-        return own.body(images, **{key: int(value) for key, value in options.items()})
+    if backbone.network:
+        return NETWORKS[backbone.network](images, **options)
     make = getattr(keras.applications, backbone.keras_class)
     scopes = INCEPTION_SCOPES.get(backbone.name)
     if scopes is None:

@@ -29,7 +29,8 @@ class Backbone:
         aliases: further names, e.g. timm's.
         keras_class: the class or function of ``keras.applications``; "" for a network of this
             package.
-        options: its arguments, e.g. alpha=0.5.
+        network: the builder of a network of this package (``building.NETWORKS``), or "".
+        options: the arguments of the class or builder, e.g. alpha=0.5.
         image_size: published width and height in pixels.
         scaling: of pixels 0-255: "unit" to -1..1, "torch" by ImageNet's mean and standard
             deviation, "caffe" BGR minus the mean, "mean" RGB minus the mean, "lite" to
@@ -45,6 +46,7 @@ class Backbone:
     name: str
     aliases: tuple[str, ...]
     keras_class: str
+    network: str
     options: tuple[tuple[str, float], ...]
     image_size: int
     scaling: str
@@ -58,6 +60,11 @@ class Backbone:
     def has_imagenet_weights(self) -> bool:
         """Whether Keras or a package of pip has ImageNet weights."""
         return bool(self.keras_class or self.weights_package)
+
+    @property
+    def has_torch_names(self) -> bool:
+        """Whether the weights of timm or torchvision fit exactly."""
+        return self.network not in ("", "slim_resnet", "efficientnet_lite")
 
 
 def names() -> list[str]:
@@ -100,7 +107,8 @@ def _backbone(row: dict[str, str]) -> Backbone:
         name=row["name"],
         aliases=tuple(row["aliases"].split()),
         keras_class=row["keras_class"],
-        options=tuple((key, float(value)) for key, value in pairs),
+        network=row["network"],
+        options=tuple((key, float(value) if "." in value else int(value)) for key, value in pairs),
         image_size=int(row["image_size"]),
         scaling=row["scaling"],
         params=float(row["params"] or 0),

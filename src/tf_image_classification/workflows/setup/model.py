@@ -9,11 +9,13 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification import backbones, keras_settings
+from tf_image_classification.checkpoints import torch_files
 from tf_image_classification.checkpoints.warm_start import WarmStartReport, load_values, warm_start
 from tf_image_classification.config import IMAGENET, Settings
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import CheckpointError, ConfigError
 from tf_image_classification.estimator_specs import call_model_fn, logits_of
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
 from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.run_data import Data
@@ -89,17 +91,33 @@ def start_from_checkpoint(settings: Settings, model: keras.Model, data: Data) ->
     }
     if source != IMAGENET:
         averages = settings.model.checkpoint_averages
-        return warm_start(
-            model,
-            source,
-            with_averages=averages,
-            schema=data.schema,
-            image_shape=data.train.image_shape if data.train is not None else None,
-            **scopes,
-        )
+        try:
+            return warm_start(
+                model,
+                source,
+                with_averages=averages,
+                schema=data.schema,
+                image_shape=data.train.image_shape if data.train is not None else None,
+                **scopes,
+            )
+        except CheckpointError as error:
+            advice = _other_backbone(source, settings.backbone_spec.backbone)
+            raise CheckpointError(f"{error}{advice}") from error
     if not settings.backbone_spec.backbone:
         raise ConfigError("checkpoint_path imagenet needs a backbone. Name a file of weights.")
     values = backbones.imagenet_values(settings.backbone_spec.backbone)
     return load_values(
         model, values, f"ImageNet weights of {settings.backbone_spec.backbone}", **scopes
     )
+
+
+def _other_backbone(path: str, backbone: str) -> str:
+    """A sentence with the backbone that a PyTorch file of weights is of, or ""."""
+    try:
+        file = "" if files.is_remote(path) else torch_files.file_in(path)
+        fitting = backbones.fitting(file) if file and backbone else ()
+    except CheckpointError:  # the warm start's message is about that
+        return ""
+    if not fitting or backbone in fitting:
+        return ""
+    return f" The file is of {' or '.join(fitting)}: use --backbone {fitting[0]}."
