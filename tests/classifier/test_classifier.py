@@ -49,6 +49,7 @@ def test_it_is_the_result_of_the_training(model, shipped_run):
     assert "accuracy" in model._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_loaded_model_is_the_same_object(model, shipped_run, pixels):
     loaded = tfic.load_model(shipped_run.folder / "model")
     assert type(loaded) is Classifier and loaded.classes == NAMES

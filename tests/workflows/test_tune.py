@@ -231,6 +231,7 @@ def test_a_grid_needs_choices(data, tmp_path):
         tune(tiny_runs.plain_spec(), settings(data), RATES, options(tmp_path, 2, sampler="grid"))
 
 
+@pytest.mark.slow
 def test_the_verb_tunes_and_says_where_the_result_is(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("from tiny_runs import TinySpec\n")

@@ -18,7 +18,7 @@ from tf_image_classification.evaluation.analysis import (
 from tf_image_classification.evaluation.calibration import Bin
 from tf_image_classification.evaluation.intervals import Interval
 from tf_image_classification.labels.outputs import confidence_of
-from tf_image_classification.metrics.definitions import LabelRows
+from tf_image_classification.metrics.definitions import LabelRows, find_metric
 from tf_image_classification.metrics.metric_direction import higher_is_better
 from tf_image_classification.pages.charts import LineChart, Points, line_chart
 from tf_image_classification.pages.tables import (
@@ -262,9 +262,11 @@ def learning_curves(
 
 
 def score_cell(name: str, interval: Interval) -> Number:
-    """A metric with its interval; without a bar if lower values are better."""
+    """A metric with its interval; with a bar if higher values are better."""
     cell = interval_cell(interval.value, interval.low, interval.high, interval.note)
-    return cell if higher_is_better(name) else cell._replace(low=None, high=None)
+    known = find_metric(name)
+    has_bar = higher_is_better(name) if known is None else known.higher_is_better
+    return cell if has_bar else cell._replace(low=None, high=None)
 
 
 def metrics_table(found: LabelAnalysis) -> Table:

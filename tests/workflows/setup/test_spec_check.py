@@ -230,6 +230,7 @@ def test_chance_that_no_seed_of_the_model_decides_is_named(layer):
     assert broken(SETTINGS.replace(deterministic=False), model_fn=dense(layer)) == ""
 
 
+@pytest.mark.slow
 def test_chance_in_the_losses_is_named():
     def losses(self, labels, logits):
         return {"kind": tf.random.uniform([len(labels["kind"])])}
