@@ -512,7 +512,7 @@ def test_the_page_and_the_card(run):
         if label.is_class:
             wrong = {run.columns["uri"][i] for i in known[truth != predicted]}
             worst = next(one for one in shown.galleries if one.key == "worst")
-            assert worst.examples and {example.uri for example in worst.examples} <= wrong
+            assert worst.examples and {example.where for example in worst.examples} <= wrong
     [kind] = [one for one in run.report.labels if one.name == "kind"]
     findings = {finding.title.lower(): finding.text for finding in kind.findings}
     _, truth, predicted, *_ = references(run)["kind"]
