@@ -26,7 +26,7 @@ from tf_image_classification.report.error_analysis import (
     Measurements,
     diagnose,
 )
-from tf_image_classification.report.training_log import read_training_curves
+from tf_image_classification.report.training_log import CURVES, read_training_curves
 from tf_image_classification.workflows import report as report_workflow
 from tiny_runs import plain_spec, tiny_settings, write_records
 
@@ -203,7 +203,7 @@ def test_the_curves_hold_the_loss_of_training_and_evaluation(tmp_path):
             tf.summary.scalar("loss", 1 / step, step=step)
             tf.summary.scalar("gradient_norm", 1.0, step=step)
         writer.close()
-    training = read_training_curves(str(tmp_path))
+    training = read_training_curves(str(tmp_path), CURVES)
     assert training == {"loss": [(2, 0.5), (4, 0.25)]}
     line = {"step": 4, "num_examples": 4, "time": 1.0, "loss": 0.5}
     [chart] = learning_curves([line], training)

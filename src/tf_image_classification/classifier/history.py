@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_image_classification.classifier import html
-from tf_image_classification.config import make_settings
-from tf_image_classification.errors import ConfigError, did_you_mean
-from tf_image_classification.model_folder import ModelFolder, tensorboard_folder
-from tf_image_classification.system import files
+from tf_image_classification.classifier.frames import data_frame
+from tf_image_classification.errors import did_you_mean
+from tf_image_classification.model_folder import ModelFolder
 
 _TRAIN = "train_"
 _UNPLOTTED = ("step", "time", "num_examples")
@@ -54,11 +53,7 @@ class History(Mapping[str, list[Any]]):
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ConfigError("to_pandas needs pandas. Type: pip install pandas") from error
-        return pandas.DataFrame(dict(self))
+        return data_frame(dict(self))
 
     def plot(self, names: Sequence[str] = ()) -> Any:
         """A matplotlib figure with a chart of each column against the step.
@@ -120,28 +115,15 @@ def read_history(model_dir: str) -> History:
         CheckpointError: the folder is not a run's.
     """
     folder = ModelFolder(model_dir)
-    folder.known_manifest()
+    manifest = folder.known_manifest()
+    from tf_image_classification.report import training_log  # late: it needs TensorFlow
+
     rows: dict[int, dict[str, Any]] = {}
-    for name, step, value in _training_curves(model_dir):
-        rows.setdefault(step, {"step": step})[f"{_TRAIN}{name}"] = value
+    log_folder = training_log.training_log_folder(folder, manifest)
+    for name, points in training_log.read_training_curves(log_folder).items():
+        for step, value in points:
+            rows.setdefault(int(step), {"step": int(step)})[f"{_TRAIN}{name}"] = value
     for line in folder.evaluations():
         numbers = {n: v for n, v in line.items() if v is None or isinstance(v, (int, float))}
         rows.setdefault(line["step"], {}).update(numbers)
     return History([rows[step] for step in sorted(rows)])
-
-
-def _training_curves(model_dir: str) -> Iterator[tuple[str, int, float]]:
-    """The points of the curves in the TensorBoard logs: name, step and value."""
-    folder = files.join(tensorboard_folder(make_settings({"model_dir": model_dir})), "train")
-    if not files.exists(folder):
-        return
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # late
-    from tensorboard.util.tensor_util import make_ndarray
-
-    events = EventAccumulator(folder, size_guidance={"tensors": 0, "images": 1})
-    events.Reload()
-    for name in events.Tags()["tensors"]:
-        for event in events.Tensors(name):
-            value = make_ndarray(event.tensor_proto)
-            if value.ndim == 0 and value.dtype.kind == "f":
-                yield name, event.step, float(value)

@@ -56,7 +56,9 @@ class Classifier(TrainResult):
             result: of the training.
             spec: the user's own spec; None: a built-in backbone, or the spec is not at hand.
         """
-        super().__init__(result.model_dir, result.step, result.metrics, result.arrays)
+        super().__init__(
+            result.model_dir, result.step, result.metrics, result.arrays, result.analysis
+        )
         self._spec = spec
 
     # What it has learned from, and how.

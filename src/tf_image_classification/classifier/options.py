@@ -7,19 +7,13 @@ from typing import Any
 
 from tf_image_classification.config import Settings, make_settings
 from tf_image_classification.config.command_line import read_settings_file
+from tf_image_classification.config.groups import SHORT_FORMS
 from tf_image_classification.dataset.in_memory import stored_source
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup.environment import cache_dir
 
-SHORT = {
-    "train": "train_metadata",
-    "val": "eval_metadata",
-    "eval": "eval_metadata",
-    "lr": "learning_rate",
-}
-"""Names of options for the Python call, which notebooks use."""
-
+_NAMES = {short: name for name, shorts in SHORT_FORMS.items() for short in shorts}
 _DATA = ("train_metadata", "eval_metadata")
 
 
@@ -27,8 +21,8 @@ def settings_of(options: Mapping[str, Any], base: Settings | None = None) -> Set
     """The settings of keyword arguments.
 
     Args:
-        options: options by name, also those of ``SHORT``, and ``config``, a settings file; data
-            sets may be in memory, see ``stored_source``.
+        options: options by name or short form, and ``config``, a settings file; data sets may be
+            in memory, see ``stored_source``.
         base: settings that they override; None: the defaults.
 
     Raises:
@@ -37,7 +31,7 @@ def settings_of(options: Mapping[str, Any], base: Settings | None = None) -> Set
     """
     plain: dict[str, Any] = {}
     for given, value in options.items():
-        name = SHORT.get(given, given)
+        name = _NAMES.get(given, given)
         if name in plain:
             raise ConfigError(f"{given} and {name} are two names of one setting. Give one.")
         plain[name] = value

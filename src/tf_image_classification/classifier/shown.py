@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from tf_image_classification.classifier import html
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.classifier.frames import data_frame
 from tf_image_classification.system import files
 
 if TYPE_CHECKING:
@@ -36,13 +36,9 @@ class Predictions(list["Prediction"]):
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ConfigError("to_pandas needs pandas. Type: pip install pandas") from error
         from tf_image_classification.serving.prediction_rows import row_of
 
-        return pandas.DataFrame([row_of(one) for one in self])
+        return data_frame([row_of(one) for one in self])
 
     def __repr__(self) -> str:
         head, rows = self._cells()

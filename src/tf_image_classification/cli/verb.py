@@ -25,7 +25,7 @@ from tf_image_classification.config import (
     declare,
     options_of,
 )
-from tf_image_classification.config.groups import FILE_OPTIONS
+from tf_image_classification.config.groups import FILE_OPTIONS, SHORT_FORMS
 from tf_image_classification.config.parser import names_of_flag, read_line
 from tf_image_classification.config.rules import check_applies, options_for
 from tf_image_classification.errors import ConfigError, UsageError
@@ -35,18 +35,7 @@ from tf_image_classification.workflows.setup.environment import hide_libraries
 
 _Arguments = TypeVar("_Arguments")
 
-# Not in programs, where some of them are flags of the program or of absl.
-_SHORT_FORMS = {
-    "train_metadata": ("train", "data"),
-    "eval_metadata": ("val", "eval"),
-    "backbone": ("model", "arch"),
-    "checkpoint_path": ("weights",),
-    "batch_size": ("batch",),
-    "image_size": ("imgsz",),
-    "learning_rate": ("lr",),
-    "optimizer": ("opt",),
-    "verbose": ("v",),
-}
+_LETTERS = {"verbose": ("v",)}  # not in Python
 _QUIET = Option(
     "quiet", "run", bool, False, "Print warnings, errors and results only.", aliases=("q",)
 )
@@ -177,7 +166,11 @@ class Verb(Generic[_Arguments]):
 
     def _short_forms(self, name: str) -> tuple[str, ...]:
         is_only_set = name == "eval_metadata" and self.name not in OPTIONS["train_metadata"].verbs
-        return (*_SHORT_FORMS.get(name, ()), *(("data",) if is_only_set else ()))
+        return (
+            *SHORT_FORMS.get(name, ()),
+            *_LETTERS.get(name, ()),
+            *(("data",) if is_only_set else ()),
+        )
 
     def all_options(self) -> dict[str, Option]:
         """All options by name, in the sequence of the help page."""

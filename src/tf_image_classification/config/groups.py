@@ -28,6 +28,18 @@ FROM_SCRATCH = "none"
 IMAGENET = "imagenet"
 """The ``checkpoint_path`` that stands for the ImageNet weights of a backbone."""
 
+SHORT_FORMS: Mapping[str, tuple[str, ...]] = {
+    "train_metadata": ("train", "data"),
+    "eval_metadata": ("val", "eval"),
+    "backbone": ("model", "arch"),
+    "checkpoint_path": ("weights",),
+    "batch_size": ("batch",),
+    "image_size": ("imgsz",),
+    "learning_rate": ("lr",),
+    "optimizer": ("opt",),
+}
+"""Short forms of options in ``tfic`` and in Python; not in programs, which may define them."""
+
 # Verbs of tfic, by the options that have an effect in them. A spec's model_fn may read every
 # setting, so check-spec takes those of a training.
 _OF_A_RUN = ("train", "tune", "check-spec")

@@ -32,7 +32,11 @@ from tf_image_classification.report.content import (
     Report,
 )
 from tf_image_classification.report.error_analysis import diagnose
-from tf_image_classification.report.training_log import read_training_curves
+from tf_image_classification.report.training_log import (
+    CURVES,
+    read_training_curves,
+    training_log_folder,
+)
 from tf_image_classification.run_manifest import RunManifest, versions
 from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
@@ -120,7 +124,8 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
             ("versions", ", ".join(f"{k} {v}" for k, v in versions().items())),
         ],
         curves=content.learning_curves(
-            folder.evaluations(), read_training_curves(_log_folder(folder, manifest))
+            folder.evaluations(),
+            read_training_curves(training_log_folder(folder, manifest), CURVES),
         ),
         labels=[
             _label_content(label, model, examples, chosen[label.name], errors[label.name][0],
@@ -151,11 +156,6 @@ def _trained_text(manifest: RunManifest) -> list[tuple[str, str]]:
         ("optimizer", optimizer),
         *([("training set", training)] if training else []),
     ]
-
-
-def _log_folder(folder: ModelFolder, manifest: RunManifest) -> str:
-    """The folder of the training's event files."""
-    return files.join(manifest.settings.get("tensorboard_dir") or folder.tensorboard, "train")
 
 
 def _settings_table(manifest: RunManifest, *, of_changed: bool) -> Table:
