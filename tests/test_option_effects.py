@@ -78,6 +78,7 @@ for name, needed, value in (
     ("crop_area", "backbone", 0.5),
     ("dropout", "backbone", 0.5),
     ("eval_crop", "backbone", 0.5),
+    ("eval_stretch", "backbone", 2.0),
     ("label_columns", "backbone", ("a",)),
     ("label_kinds", "backbone", ("a=class",)),
     ("early_stopping_patience", "eval_metadata", 2),
@@ -155,6 +156,7 @@ IN_A_RUN = [
     ("labels", ("names",), OnlyValue, "values", "has 0 labels with classes"),
     ("trainable_scopes", ("hiden",), plain_spec, "records", "Did you mean hidden"),
     ("layer_decay", 0.5, plain_spec, "records", "no effect: only outputs"),
+    ("freeze_layers", 0.01, plain_spec, "records", "no effect: the model has 1 layer before"),
     ("freeze_batch_norm", True, plain_spec, "records", NO_NORM),
     ("batch_norm_momentum", 0.5, plain_spec, "records", NO_NORM),
     ("sync_batch_norm", True, plain_spec, "records", NO_NORM),
@@ -248,6 +250,7 @@ CHANGED = {
     "strategy": ("mirrored", {}),
     "trainable_scopes": (("logits",), {}),
     "layer_decay": (0.5, {}),
+    "freeze_layers": (0.9, {}),
     "freeze_batch_norm": (True, {}),
     "batch_norm_momentum": (0.3, {}),
     "moving_average_decay": (0.5, {}),
@@ -313,7 +316,7 @@ ELSEWHERE = {
     *("on_bad_image", "cache_dir", "checkpoint_path", "checkpoint_restore_scopes"),
     *("checkpoint_exclude_scopes", "checkpoint_averages", "head_phase", "sync_batch_norm"),
     *("backbone", "recipe", "label_columns", "label_kinds", "augmentation", "crop_area", "dropout"),
-    *("eval_crop", "jit_compile", "save_checkpoints_secs", "trackers", "evaluator"),
+    *("eval_crop", "eval_stretch", "jit_compile", "save_checkpoints_secs", "trackers", "evaluator"),
     *("slice_column", "png16_range", "verbose", "eval_split", "group_column"),
 }
 

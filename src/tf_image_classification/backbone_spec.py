@@ -42,6 +42,7 @@ class BackboneSpec(EstimatorSpec):
             augmentation=self.settings.augmentation,
             crop_area=self.settings.crop_area,
             eval_crop=self.settings.eval_crop,
+            eval_stretch=self.settings.eval_stretch,
         )
 
     def get_model_fn(self, checkpoint_path: str | None) -> ModelFn:

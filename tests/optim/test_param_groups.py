@@ -116,3 +116,24 @@ def test_a_model_without_trainable_variables_is_refused():
     model.trainable = False
     with pytest.raises(SpecError, match="no trainable variable"):
         trainable_variables(model)
+
+
+def test_a_fraction_of_the_layers_is_frozen_from_the_image_on():
+    model = keras.Sequential([keras.Input([8, 8, 3])])
+    for number in range(4):
+        model.add(keras.layers.Conv2D(4, 3, padding="same", name=f"conv{number}"))
+        model.add(keras.layers.BatchNormalization(name=f"norm{number}"))
+    model.add(keras.layers.GlobalAveragePooling2D())
+    model.add(keras.layers.Dense(2, name="logits"))
+    freeze_layers(model, 0.5)
+    trained = [v.path.split("/")[-2] for v in model.trainable_variables]
+    assert list(dict.fromkeys(trained)) == ["conv2", "norm2", "conv3", "norm3", "logits"]
+    model(np.random.default_rng(0).normal(size=[2, 8, 8, 3]), training=True)
+    means = [model.get_layer(f"norm{number}").moving_mean.numpy() for number in range(4)]
+    assert [bool(np.any(mean)) for mean in means] == [False, False, True, True]
+
+
+def test_a_fraction_that_freezes_no_layer_is_refused():
+    model = keras.Sequential([keras.Input([4]), keras.layers.Dense(2, name="logits")])
+    with pytest.raises(ConfigError, match="has no effect: the model has 0 layers"):
+        freeze_layers(model, 0.9)

@@ -320,6 +320,14 @@ class ModelSettings:
         maximum=1.0,
         inherited=False,
     )
+    freeze_layers: float = declare(
+        0.0,
+        "Fraction of the layers, counted from the image, that are not trained, with their batch "
+        "normalisation; 0: none.",
+        minimum=0.0,
+        maximum=0.99,
+        inherited=False,
+    )
     freeze_batch_norm: bool = declare(
         False,
         "Freeze batch normalisation: statistics, scales and offsets stay at their initial values.",
@@ -405,6 +413,14 @@ class BackboneSettings:
         "Center-crop fraction at evaluation (timm: crop_pct), per side.",
         minimum=0.05,
         maximum=1.0,
+        verbs=(*_OF_A_RUN, "preview"),
+    )
+    eval_stretch: float = declare(
+        1.0,
+        "Greatest change of an image's aspect ratio at evaluation, to crop less of wide and tall "
+        "images: 1.33 shows the whole of a 4:3 photograph; 1: none.",
+        minimum=1.0,
+        maximum=100.0,
         verbs=(*_OF_A_RUN, "preview"),
     )
 

@@ -35,7 +35,7 @@ def central_crop(image: tf.Tensor, height: int, width: int, *, share: float = 0.
 
 
 def central_window(
-    size: tf.Tensor, height: int, width: int, *, share: float
+    size: tf.Tensor, height: int, width: int, *, share: float, stretch: float = 1.0
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Top left corner and size, int32 [2] each, of the center crop.
 
@@ -44,12 +44,14 @@ def central_window(
         height: as in ``central_crop``.
         width: as in ``central_crop``.
         share: as in ``central_crop``.
+        stretch: factor by which the longer side of the crop may exceed ``height`` to ``width``.
     """
     sides = tf.cast(size, tf.float32)
     scale = tf.minimum(sides[0] / height, sides[1] / width) * share
-    crop = tf.maximum(
-        tf.cast(tf.round(scale * tf.constant([height, width], tf.float32)), tf.int32), 1
-    )
+    crop = scale * tf.constant([height, width], tf.float32)
+    if stretch > 1.0:
+        crop = tf.minimum(crop * stretch, sides * share)
+    crop = tf.maximum(tf.cast(tf.round(crop), tf.int32), 1)
     return (size - crop) // 2, crop
 
 

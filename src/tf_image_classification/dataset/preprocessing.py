@@ -44,12 +44,14 @@ class Preprocessing:
         augmentation: one of ``CHANGES``.
         crop_area: minimum area fraction of the random crop.
         eval_crop: center-crop fraction at evaluation, per side (timm: crop_pct).
+        eval_stretch: greatest change of the aspect ratio at evaluation; 1: none.
     """
 
     is_training: bool
     augmentation: str = "crop"
     crop_area: float = 0.35
     eval_crop: float = 1.0
+    eval_stretch: float = 1.0
 
     def __call__(
         self, image: tf.Tensor, width: int, height: int, seed: tf.Tensor | None = None
@@ -137,7 +139,9 @@ class Preprocessing:
             assert seed is not None
             scale = (self.crop_area, 1.0)
             return lambda size: augment.random_window(size, height, width, seed, scale=scale)
-        return lambda size: augment.central_window(size, height, width, share=self.eval_crop)
+        return lambda size: augment.central_window(
+            size, height, width, share=self.eval_crop, stretch=self.eval_stretch
+        )
 
     def _changed(self, image: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
         if not self.is_training:

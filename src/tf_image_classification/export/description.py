@@ -48,6 +48,7 @@ def describe(
             "spec": manifest.spec.rpartition("/")[2],  # without its folder on this machine
             "image_size": manifest.settings["image_size"],
             "eval_crop": manifest.settings.get("eval_crop"),
+            "eval_stretch": manifest.settings.get("eval_stretch", 1.0),
             "resize": "center crop, antialiased bilinear"
             if manifest.settings.get("backbone")
             else "by the spec's get_preproc_fn",

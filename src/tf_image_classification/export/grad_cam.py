@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_image_classification.errors import SpecError, brief
 from tf_image_classification.estimator_specs import logits_of
-from tf_image_classification.export.layer_calls import watched_layers
+from tf_image_classification.layer_calls import watched_layers
 from tf_image_classification.labels import LabelSchema
 
 Explain = Callable[[tf.Tensor], dict[str, tf.Tensor]]

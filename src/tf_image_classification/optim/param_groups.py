@@ -12,8 +12,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
+
 from tf_image_classification.checkpoints.name_maps import OldName, old_names
-from tf_image_classification.errors import ConfigError, SpecError, did_you_mean
+from tf_image_classification.errors import ConfigError, SpecError, counted, did_you_mean
 
 # In Keras biases of multi-head attention have two dimensions, position embeddings and class tokens
 # three: the number of dimensions alone does not distinguish them from kernels.
@@ -60,17 +62,50 @@ def rate_factors(model: Any, variables: Sequence[Any], decay: float) -> list[flo
     Returns:
         One factor per variable, in order.
     """
-    layers = [str(v.path).rpartition("/")[0] for v in model.variables]
-    body = list(dict.fromkeys(layer for layer in layers if not _is_output(layer)))
+    body = _body(model.variables)
     depth = {layer: i * _NUM_DEPTHS // len(body) for i, layer in enumerate(body)}
     return [
-        float(decay ** (_NUM_DEPTHS - depth.get(str(v.path).rpartition("/")[0], _NUM_DEPTHS)))
+        float(decay ** (_NUM_DEPTHS - depth.get(_layer_of(v), _NUM_DEPTHS)))
         for v in variables
     ]
 
 
-def _is_output(layer: str) -> bool:
-    return layer.rpartition("/")[2].startswith("logits")
+def freeze_layers(model: Any, fraction: float) -> None:
+    """Freeze a fraction of a model's layers, counted from the image; outputs are not among them.
+
+    Their batch normalisation uses its moving statistics from then on.
+
+    Args:
+        model: the model, built.
+        fraction: of the layers with trainable variables, from 0 to below 1; rounded to a number of
+            layers.
+
+    Raises:
+        ConfigError: that is not one layer.
+    """
+    body = _body(model.trainable_variables)
+    frozen = set(body[: round(fraction * len(body))])
+    if not frozen:
+        raise ConfigError(
+            f"freeze_layers {fraction:g} has no effect: the model has {counted(len(body), 'layer')} "
+            "before its outputs. Raise it or remove it."
+        )
+    for layer in model._flatten_layers(include_self=False):
+        own = [v for v in layer.variables if _layer_of(v) in frozen]
+        for variable in own:
+            variable.trainable = False
+        if own and isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
+def _body(variables: Sequence[Any]) -> list[str]:
+    """The paths of the layers of variables in order, without the outputs."""
+    layers = dict.fromkeys(_layer_of(variable) for variable in variables)
+    return [layer for layer in layers if not layer.rpartition("/")[2].startswith("logits")]
+
+
+def _layer_of(variable: Any) -> str:
+    return str(variable.path).rpartition("/")[0]
 
 
 def trainable_variables(model: Any, scopes: Sequence[str] = ()) -> list[Any]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_image_classification.batches import outputs_of
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.export.layer_calls import watched_layers
+from tf_image_classification.layer_calls import watched_layers
 from tf_image_classification.system.autograph import unconverted
 from tf_image_classification.workflows.setup.head_init import features_of, output_layers
 

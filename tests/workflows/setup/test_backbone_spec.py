@@ -234,6 +234,13 @@ def test_augmentation_dropout_and_eval_crop_reach_the_images(augmentation):
     train, evaluation = spec.get_preproc_fn(True), spec.get_preproc_fn(False)
     middle = evaluation(image, 32, 32)
     np.testing.assert_allclose(middle, tf.cast(image[16:48, 16:48], tf.float32), atol=1e-3)
+    wide = tf.concat([image, image], axis=1)
+    for stretch, columns in ((1.0, 32), (1.5, 48), (9.0, 64)):
+        settings = BackboneSettings(backbone=NETWORK, eval_crop=0.5, eval_stretch=stretch)
+        shown = BackboneSpec(spec.class_dict, settings).get_preproc_fn(False)(wide, 32, 32)
+        part = tf.cast(wide[16:48, 64 - columns // 2 : 64 + columns // 2], tf.float32)
+        expected = tf.image.resize(part, [32, 32], antialias=True)
+        np.testing.assert_allclose(shown, expected, atol=1e-3)
     if augmentation == "none":
         np.testing.assert_array_equal(train(image, 32, 32), middle)
         return

@@ -23,7 +23,7 @@ from tf_image_classification.hooks.base import Hook
 from tf_image_classification.hooks.checkpoints import LoadCheckpointHook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.optimizers import make_optimizer, prepare
-from tf_image_classification.optim.param_groups import rate_factors, trainable_variables
+from tf_image_classification.optim.param_groups import freeze_layers, rate_factors, trainable_variables
 from tf_image_classification.optim.schedules import make_schedule
 from tf_image_classification.system import signals
 from tf_image_classification.training.length import Plan, plan_length
@@ -101,6 +101,8 @@ def assemble(
     plan = _plan(settings, data.train)
     model = build_model(context, data.train.image_shape)
     note = _set_up_batch_norm(context, model, hooks, plan)
+    if settings.model.freeze_layers:
+        freeze_layers(model, settings.model.freeze_layers)
     state, schedule = _optimizer_and_state(settings, workers, model, data.schema, plan, schedule)
     forward = make_forward(model, data.schema, settings)
     losses = make_losses(context, data.schema)

@@ -20,7 +20,7 @@ from tf_image_classification.batches import outputs_of
 from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import source_digest
-from tf_image_classification.export.layer_calls import watched_layers
+from tf_image_classification.layer_calls import watched_layers
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
 from tf_image_classification.system import files

@@ -14,6 +14,7 @@ from tf_image_classification.checkpoints.warm_start import WarmStartReport, load
 from tf_image_classification.config import IMAGENET, Settings
 from tf_image_classification.errors import CheckpointError, ConfigError
 from tf_image_classification.estimator_specs import call_model_fn, logits_of
+from tf_image_classification.fused_batch_norm import fused_batch_norm
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
@@ -45,7 +46,8 @@ def make_forward(
     augmentation = settings.evaluation.test_time_augmentation if settings else "none"
 
     def one_view(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
-        return logits_of(schema, model, images, training=training)
+        with fused_batch_norm(model, training=training):
+            return logits_of(schema, model, images, training=training)
 
     def forward(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
         if images.dtype.is_integer:

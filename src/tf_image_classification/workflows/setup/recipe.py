@@ -25,6 +25,7 @@ from tf_image_classification.workflows.setup.context import RunContext
 
 ORIGIN = "recipe"
 _SMALL = 20_000  # images; below this BiT calls a data set small
+_FEW = 2_000  # images
 _SMALL_SIDE = 96  # pixels; below this it calls images small
 _LOOKED_AT = 32  # images
 _POINTS = 50  # of the curves of a run
@@ -48,6 +49,7 @@ class Facts:
         image_side: median of the shorter sides of some training images, in pixels, or None.
         has_evaluation: whether there is an evaluation set.
         is_one_class: whether the only label is single-label.
+        trains_all: whether no variables were chosen to be trained.
     """
 
     num_images: int
@@ -62,6 +64,7 @@ class Facts:
     image_side: int | None = None
     has_evaluation: bool = False
     is_one_class: bool = False
+    trains_all: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +113,7 @@ def settle(context: RunContext) -> tuple[RunContext, str]:
         image_side=_usual_side(data) if settings.origin("image_size") == "backbone" else None,
         has_evaluation=data.evaluation is not None,
         is_one_class=[label.kind for label in data.schema] == [SINGLE_LABEL],
+        trains_all=not settings.model.trainable_scopes,
     )
     choices = choose(facts)
     if manifest is not None:
@@ -188,6 +192,10 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
         choices.append(
             Choice("head_phase", True, "head before backbone (fastai; arXiv 2202.10054)")
         )
+    if n < _FEW and facts.is_backbone_spec and facts.trains_all:
+        choices.append(
+            Choice("freeze_layers", 0.3, "early layers are general (arXiv 1411.1792) and the slowest")
+        )
     if n < _SMALL:
         choices.append(Choice("freeze_batch_norm", True, "too few images for new statistics"))
     return choices + _of_classes(facts) + _of_backbones(facts)
@@ -221,11 +229,11 @@ def _batch_size(facts: Facts) -> int:
     if facts.batch_size is not None:
         return facts.batch_size
     n, parts = facts.num_images, facts.batch_parts
-    return parts * max(1, (32 if n < 2_000 else 64 if n < _SMALL else 128) // parts)
+    return parts * max(1, (32 if n < _FEW else 64 if n < _SMALL else 128) // parts)
 
 
 def _why_this_batch(facts: Facts) -> str:
-    images = "fewer than 2,000" if facts.num_images < 2_000 else "fewer than 20,000"
+    images = "fewer than 2,000" if facts.num_images < _FEW else "fewer than 20,000"
     return f"for {images if facts.num_images < _SMALL else '20,000 or more'} images"
 
 
@@ -285,7 +293,10 @@ def _of_classes(facts: Facts) -> list[Choice]:
 def _of_backbones(facts: Facts) -> list[Choice]:
     if not facts.is_backbone_spec:
         return []
-    choices = [Choice("augmentation", "colour", "random crop, flip and colour (LightlyTrain)")]
+    choices = [
+        Choice("augmentation", "colour", "random crop, flip and colour (LightlyTrain)"),
+        Choice("eval_stretch", 1.3333, "random crops change the aspect ratio by up to 4:3"),
+    ]
     if facts.image_side is not None and facts.image_side < _SMALL_SIDE:
         size = 128 if facts.has_warm_start else max(64, 32 * math.ceil(facts.image_side / 32))
         reason = f"images of {facts.image_side} pixels (BiT-HyperRule: 128 below 96)"

@@ -8,12 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
+Call = Callable[..., Any]
 Watch = Callable[[keras.layers.Layer, Any, Any], None]
+
+
+@contextlib.contextmanager
+def replaced_calls(calls: Sequence[tuple[keras.layers.Layer, Call]]) -> Iterator[None]:
+    """Layers with other functions as their ``call`` inside the block, eagerly and while traced.
+
+    Not for several threads at once.
+
+    Args:
+        calls: layers and the functions, which take what the layer's ``call`` takes.
+    """
+    before = [(layer, vars(layer).get("call")) for layer, _ in calls]
+    try:
+        for layer, call in calls:
+            vars(layer)["call"] = call  # setattr would make Keras track it
+        yield
+    finally:
+        for layer, call in before:
+            vars(layer).pop("call", None)
+            if call is not None:
+                vars(layer)["call"] = call
 
 
 @contextlib.contextmanager
@@ -28,7 +50,7 @@ def watched_layers(model: keras.Model, watch: Watch) -> Iterator[None]:
         watch: called with the layer, its first argument and its output.
     """
 
-    def watched(layer: keras.layers.Layer) -> Callable[..., Any]:
+    def watched(layer: keras.layers.Layer) -> Call:
         call = layer.call
 
         @functools.wraps(call)
@@ -39,14 +61,6 @@ def watched_layers(model: keras.Model, watch: Watch) -> Iterator[None]:
 
         return calling
 
-    changed = [layer for layer in model._flatten_layers(include_self=False) if layer.built]
-    before = {id(layer): vars(layer).get("call") for layer in changed}
-    try:
-        for layer in changed:
-            vars(layer)["call"] = watched(layer)  # setattr would make Keras track it
+    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.built]
+    with replaced_calls([(layer, watched(layer)) for layer in layers]):
         yield
-    finally:
-        for layer in changed:
-            vars(layer).pop("call", None)
-            if before[id(layer)] is not None:
-                vars(layer)["call"] = before[id(layer)]

@@ -1,0 +1,211 @@
+"""Batch normalisation in TensorFlow's fused operation, or folded into the convolution before it.
+
+Keras computes the moments of a batch and the normalisation in separate operations, each of which
+reads and writes the whole feature maps; on processors that takes more time than many convolutions.
+
+    with fused_batch_norm(model, training=True):
+        logits = model(images, training=True)
+
+Models stay as they are: layers, variables and files are Keras's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from tf_image_classification.layer_calls import Call, replaced_calls
+from tf_image_classification.system.autograph import unconverted
+
+_FUSED_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@contextlib.contextmanager
+def fused_batch_norm(model: Any, *, training: bool) -> Iterator[None]:
+    """Faster batch normalisation of a model's outputs inside the block, eagerly and while traced.
+
+    With the statistics of the batch a layer of ``keras.layers.BatchNormalization`` takes
+    ``FusedBatchNormV3``. With its moving statistics, in inference or frozen, it is folded into the
+    convolution that it follows in a functional model: ``(w * s) x + b`` for ``s (w x) + b``.
+    Outputs agree with Keras's up to rounding. Other layers, e.g. synchronised ones or those along
+    another axis, stay as they are.
+
+    Only the outputs are right inside the block: the output of a folded convolution is already
+    normalised. Not for several threads at once.
+
+    Args:
+        model: a built Keras model; anything else is left alone.
+        training: as the model will be called.
+    """
+    if not isinstance(model, keras.Model):
+        yield
+        return
+    # Replicas of a strategy take turns inside their blocks, whose ends need not be nested.
+    use = _uses.setdefault(id(model), _Use())
+    if not use.count:
+        use.replaced.enter_context(replaced_calls(_calls(model, training)))
+    use.count += 1
+    try:
+        yield
+    finally:
+        use.count -= 1
+        if not use.count:
+            del _uses[id(model)]
+            use.replaced.close()
+
+
+class _Use:
+    """The blocks that a model is in.
+
+    Attributes:
+        count: their number.
+        replaced: ends with the last of them.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.replaced = contextlib.ExitStack()
+
+
+_uses: dict[int, _Use] = {}  # by the model's id
+
+
+def _calls(model: keras.Model, training: bool) -> Sequence[tuple[keras.layers.Layer, Call]]:
+    """Layers of a model, and what replaces their ``call``."""
+    pairs = list(_pairs(model, training))
+    folded = {id(norm) for _, norm in pairs}
+    calls: list[tuple[keras.layers.Layer, Call]] = []
+    for convolution, norm in pairs:
+        calls.append((convolution, _replacing(convolution, _folded, norm)))
+        calls.append((norm, _replacing(norm, _passed_on)))
+    for layer in model._flatten_layers(include_self=False):
+        if type(layer) is keras.layers.BatchNormalization and id(layer) not in folded:
+            calls.append((layer, _replacing(layer, _fused, layer.call)))
+    return calls
+
+
+def _replacing(layer: keras.layers.Layer, function: Call, *arguments: Any) -> Call:
+    call = functools.partial(unconverted(function), layer, *arguments)
+    return functools.update_wrapper(call, layer.call)
+
+
+def _fused(
+    layer: keras.layers.BatchNormalization,
+    call: Call,
+    inputs: tf.Tensor,
+    training: bool | None = None,
+    mask: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """The layer's outputs and its new moving statistics, as ``BatchNormalization.call``."""
+    is_fused = (
+        (training and layer.trainable)
+        and (mask is None and not layer.synchronized and not layer.renorm)
+        and (inputs.shape.rank == 4 and layer.axis in (-1, 3))
+        and inputs.dtype.name in _FUSED_DTYPES
+    )
+    if not is_fused:
+        return call(inputs, training=training, mask=mask)
+    channels = inputs.shape[-1]
+    scale = tf.cast(layer.gamma, tf.float32) if layer.scale else tf.ones([channels])
+    offset = tf.cast(layer.beta, tf.float32) if layer.center else tf.zeros([channels])
+    result = tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=scale,
+        offset=offset,
+        mean=tf.zeros([0]),
+        variance=tf.zeros([0]),
+        epsilon=layer.epsilon,
+        is_training=True,
+    )
+    # The operation divides by n - 1 in the variance that it returns, Keras by n.
+    count = tf.cast(tf.size(inputs) // channels, tf.float32)
+    variance = result.batch_variance * ((count - 1.0) / count)
+    for moving, value in (
+        (layer.moving_mean, result.batch_mean),
+        (layer.moving_variance, variance),
+    ):
+        old = tf.cast(moving, tf.float32)
+        moving.assign(old * layer.momentum + value * (1.0 - layer.momentum))
+    return tf.cast(result.y, layer.compute_dtype)
+
+
+def _passed_on(_: keras.layers.Layer, inputs: tf.Tensor, **__: Any) -> tf.Tensor:
+    return inputs
+
+
+def _folded(
+    layer: keras.layers.Layer, norm: keras.layers.BatchNormalization, inputs: tf.Tensor
+) -> tf.Tensor:
+    """A convolution's normalised output."""
+    scale = tf.math.rsqrt(ops.convert_to_tensor(norm.moving_variance) + norm.epsilon)
+    if norm.scale:
+        scale *= ops.convert_to_tensor(norm.gamma)
+    offset = -ops.convert_to_tensor(norm.moving_mean)
+    if layer.use_bias:
+        offset += ops.convert_to_tensor(layer.bias)
+    offset *= scale
+    if norm.center:
+        offset += ops.convert_to_tensor(norm.beta)
+    is_depthwise = type(layer) is keras.layers.DepthwiseConv2D
+    kernel = ops.convert_to_tensor(layer.kernel)
+    # A depthwise kernel is [h, w, input channels, outputs per channel].
+    kernel *= tf.reshape(scale, kernel.shape[2:]) if is_depthwise else scale
+    convolve = ops.depthwise_conv if is_depthwise else ops.conv
+    output = convolve(
+        inputs,
+        kernel,
+        strides=layer.strides,
+        padding=layer.padding,
+        dilation_rate=layer.dilation_rate,
+        data_format=layer.data_format,
+    )
+    return tf.nn.bias_add(output, offset)
+
+
+def _pairs(
+    model: keras.Model, training: bool
+) -> Iterator[tuple[keras.layers.Layer, keras.layers.BatchNormalization]]:
+    """Convolutions and the normalisations that can be folded into them."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    if not isinstance(graph, keras.src.models.Functional):
+        return
+    outputs = {id(tensor) for tensor in tf.nest.flatten(graph.outputs)}
+    for layer in graph.operations:
+        nodes = getattr(layer, "_inbound_nodes", ())
+        if len(nodes) != 1:  # called at several places
+            continue
+        called_with = nodes[0].arguments.kwargs.get("training")
+        is_training = training if called_with is None else called_with
+        if isinstance(layer, keras.Model):
+            yield from _pairs(layer, is_training)
+        elif type(layer) is keras.layers.BatchNormalization and _has_moving(layer, is_training):
+            before = nodes[0].arguments.keras_tensors[0]
+            convolution = before._keras_history.operation
+            if id(before) not in outputs and _is_plain(convolution):
+                yield convolution, layer
+
+
+def _has_moving(layer: keras.layers.BatchNormalization, is_training: Any) -> bool:
+    """Whether a layer certainly normalises the last axis with its moving statistics in float32."""
+    is_inference = is_training is False or not layer.trainable
+    return is_inference and layer.axis in (-1, 3) and layer.compute_dtype == "float32"
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer is a convolution that nothing but one layer takes the output of."""
+    return (
+        type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+        and len(layer._inbound_nodes) == len(layer._outbound_nodes) == 1
+        and layer.activation is keras.activations.linear
+        and layer.activity_regularizer is None
+        and layer.data_format == "channels_last"
+        and layer.compute_dtype == "float32"
+        and not getattr(layer, "quantization_mode", None)
+        and not getattr(layer, "lora_enabled", False)
+    )
