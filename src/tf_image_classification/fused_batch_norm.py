@@ -169,7 +169,7 @@ def _folded(
 
 
 def _pairs(
-    model: keras.Model, training: bool
+    model: keras.Model, may_train: bool
 ) -> Iterator[tuple[keras.layers.Layer, keras.layers.BatchNormalization]]:
     """Convolutions and the normalisations that can be folded into them."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
@@ -180,20 +180,20 @@ def _pairs(
         nodes = getattr(layer, "_inbound_nodes", ())
         if len(nodes) != 1:  # called at several places
             continue
-        called_with = nodes[0].arguments.kwargs.get("training")
-        is_training = training if called_with is None else called_with
+        # Either the model's argument or that of the layer counts, by the version of Keras.
+        may_train_here = may_train or bool(nodes[0].arguments.kwargs.get("training"))
         if isinstance(layer, keras.Model):
-            yield from _pairs(layer, is_training)
-        elif type(layer) is keras.layers.BatchNormalization and _has_moving(layer, is_training):
+            yield from _pairs(layer, may_train_here)
+        elif type(layer) is keras.layers.BatchNormalization and _has_moving(layer, may_train_here):
             before = nodes[0].arguments.keras_tensors[0]
             convolution = before._keras_history.operation
             if id(before) not in outputs and _is_plain(convolution):
                 yield convolution, layer
 
 
-def _has_moving(layer: keras.layers.BatchNormalization, is_training: Any) -> bool:
+def _has_moving(layer: keras.layers.BatchNormalization, may_train: bool) -> bool:
     """Whether a layer certainly normalises the last axis with its moving statistics in float32."""
-    is_inference = is_training is False or not layer.trainable
+    is_inference = not (may_train and layer.trainable)
     return is_inference and layer.axis in (-1, 3) and layer.compute_dtype == "float32"
 
 

@@ -1,10 +1,11 @@
 """Which variables are trained and which are decayed, on real Keras layers."""
 
 import keras
+import numpy as np
 import pytest
 
 from tf_image_classification.errors import ConfigError, SpecError
-from tf_image_classification.optim.param_groups import decays, trainable_variables
+from tf_image_classification.optim.param_groups import decays, freeze_layers, trainable_variables
 
 
 def functional_model():
