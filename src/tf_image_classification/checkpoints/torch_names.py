@@ -56,7 +56,8 @@ def _as_multiplied(value: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArr
     """The kernel of a grouped convolution [G * n, n, h, w] as a depthwise one [h, w, G * n, n]."""
     outputs, group, height, width = value.shape
     grouped = value.reshape(-1, group, group, height, width)  # [G, out, in, h, w]
-    return grouped.transpose(3, 4, 0, 2, 1).reshape(height, width, outputs, group)
+    kernel: npt.NDArray[Any] = grouped.transpose(3, 4, 0, 2, 1)
+    return kernel.reshape(height, width, outputs, group)
 
 
 def resampled_positions(value: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

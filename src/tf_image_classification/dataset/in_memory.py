@@ -5,8 +5,8 @@
 
 Tables and lists of paths become a CSV; pixels and encoded images become TFRecords with PNGs. The
 name of a file holds a hash of its content, so the same data give the same file and the same run;
-those of a ``tf.data.Dataset`` do in any order, because it may shuffle. Files of other data that were
-unused for a week are removed once the folder is too large.
+those of a ``tf.data.Dataset`` do in any order, because it may shuffle. Files that were unused for a
+week are removed once the folder is too large.
 """
 
 from __future__ import annotations
