@@ -258,6 +258,7 @@ BEHAVIOUR = {
     "crop_area": "ready::test_crop_area_is_the_least_part_that_is_seen",
     "eval_crop": READY_PREPROCESSING,
     "eval_stretch": READY_PREPROCESSING,
+    "pixel_scaling": "backbones/test_torch_weights.py::test_pixel_scaling_normalizes_the_pixels",
     "label_columns": "ready::test_label_columns_and_label_kinds_say_what_a_csv_cannot",
     "label_kinds": "ready::test_label_columns_and_label_kinds_say_what_a_csv_cannot",
     "task_weights": "workflows/test_label_kinds.py",

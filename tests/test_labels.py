@@ -186,6 +186,8 @@ def test_a_schema_survives_its_json_even_with_nan_as_the_marker():
         ([{"name": "uri", "depth": 2}], "cannot be called 'uri'"),
         ([{"name": "error", "depth": 2}], "cannot be called 'error'"),
         ([{"name": "a", "deph": 2}], "unknown key 'deph'.*depth"),
+        ([{0: "red", 1: "blue"}], "entry {0: 'red', 1: 'blue'}, expected a dictionary of a label"),
+        ([["red", "blue"]], r"entry \['red', 'blue'\], expected a dictionary of a label"),
         ([{"name": "a", "depth": 2, "weight": -1}], "weight -1"),
         ([{"name": "a", "depth": 2, "weight": math.nan}], "weight nan"),
         ([{"name": "a", "depth": 2}] * 2, "twice: a"),

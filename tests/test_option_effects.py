@@ -79,6 +79,7 @@ for name, needed, value in (
     ("dropout", "backbone", 0.5),
     ("eval_crop", "backbone", 0.5),
     ("eval_stretch", "backbone", 2.0),
+    ("pixel_scaling", "backbone", "0.5/0.5"),
     ("label_columns", "backbone", ("a",)),
     ("label_kinds", "backbone", ("a=class",)),
     ("early_stopping_patience", "eval_metadata", 2),
@@ -316,7 +317,8 @@ ELSEWHERE = {
     *("on_bad_image", "cache_dir", "checkpoint_path", "checkpoint_restore_scopes"),
     *("checkpoint_exclude_scopes", "checkpoint_averages", "head_phase", "sync_batch_norm"),
     *("backbone", "recipe", "label_columns", "label_kinds", "augmentation", "crop_area", "dropout"),
-    *("eval_crop", "eval_stretch", "jit_compile", "save_checkpoints_secs", "trackers", "evaluator"),
+    *("eval_crop", "eval_stretch", "pixel_scaling", "jit_compile", "save_checkpoints_secs"),
+    *("trackers", "evaluator"),
     *("slice_column", "png16_range", "verbose", "eval_split", "group_column"),
 }
 

@@ -55,7 +55,11 @@ class BackboneSpec(EstimatorSpec):
             counts = {label.name: (*label.logits_shape, 1)[0] for label in labels}
             outputs = counts if len(counts) > 1 else counts[labels[0].name]
             return backbones.create(
-                self.settings.backbone, image_shape, outputs=outputs, dropout=self.settings.dropout
+                self.settings.backbone,
+                image_shape,
+                outputs=outputs,
+                dropout=self.settings.dropout,
+                pixel_scaling=self.settings.pixel_scaling,
             )
 
         return model_fn

@@ -72,6 +72,11 @@ class RunManifest:
             "image size": f"{given['image_size']} x {given['image_size']} pixels",
         }
 
+    @property
+    def has_pretrained_weights(self) -> bool:
+        """Whether the run started from the weights of ``checkpoint_path``."""
+        return self.settings.get("checkpoint_path", "") not in ("", FROM_SCRATCH)
+
     def digest(self) -> int:
         """A checksum of everything that must be equal for one run to continue another."""
         settings = {name: _comparable(name, self.settings[name]) for name in _fixed_settings()}

@@ -9,9 +9,11 @@ from tf_image_classification.checkpoints.warm_start import warm_start
 pytestmark = pytest.mark.exhaustive
 
 EFFICIENTNETS = [f"efficientnet_b{i}" for i in range(8)]
+REGNETS = ("002", "004", "008", "016", "032")
 PAIRS = {
     **{f"resnet{depth}": f"resnet{depth}" for depth in (18, 34)},
     **{f"timm_resnet{depth}": f"resnet{depth}" for depth in (50, 101, 152)},
+    **{f"regnet{kind}_{size}": f"regnet{kind}_{size}" for kind in "xy" for size in REGNETS},
     **{f"timm_tf_{name}": f"tf_{name}" for name in EFFICIENTNETS},
     **{f"timm_{name}": name for name in EFFICIENTNETS[:6]},
     "timm_efficientnet_b1": "efficientnet_b1.ft_in1k",  # others scale pixels to -1..1
@@ -30,6 +32,11 @@ PAIRS = {
 }
 TORCHVISION_PAIRS = {
     **{f"torchvision_{name}": name for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
+    **{
+        f"torchvision_regnet_{kind}_{size}": f"regnet_{kind}_{size}"
+        for kind in "xy"
+        for size in ("400mf", "800mf", "1_6gf", "3_2gf")
+    },
     **{f"torchvision_{name}": name for name in EFFICIENTNETS},
     **{
         f"torchvision_{name}": name

@@ -1,5 +1,6 @@
 """PyTorch files of weights: the network that they are of, other heads, and their forms."""
 
+import os
 import types
 
 import numpy as np
@@ -7,13 +8,14 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import save_file
 
-from tf_image_classification import backbones
+from tf_image_classification import backbones, load_model, train
 from tf_image_classification.checkpoints.name_maps import old_names
 from tf_image_classification.checkpoints.torch_names import resampled_positions
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import CheckpointError, ConfigError
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.system import files
 from tf_image_classification.workflows.setup.backbone_spec import backbone_settings
 from tf_image_classification.workflows.setup.model import start_from_checkpoint
 
@@ -105,7 +107,8 @@ def test_the_name_of_a_file_distinguishes_networks_with_the_same_variables(tmp_p
     found = backbones.find("deit_tiny_patch16_224").params * 1e6
     values = {
         "blocks.0.attn.qkv.weight": np.zeros((576, 192), np.float32),
-        "rest": np.zeros(round(found) - 576 * 192, np.float32),
+        "pos_embed": np.zeros((1, 50, 192), np.float32),  # of another image size
+        "rest": np.zeros(round(found) - (576 + 197) * 192, np.float32),
     }
     for name in ("model.safetensors", "deit_tiny_patch16_224-a1311bcf.safetensors"):
         save_file(values, tmp_path / name)
@@ -118,6 +121,110 @@ def test_the_name_of_a_file_distinguishes_networks_with_the_same_variables(tmp_p
     )
     with pytest.raises(ConfigError, match=f"padding .*: {', '.join(both)}. Choose one"):
         backbone_settings(settings)
+    files.write_json(str(tmp_path / "config.json"), {"architecture": both[0]})
+    assert backbone_settings(settings).backbone_spec.backbone == both[0]
+
+
+TIMM_CONFIG = {
+    "architecture": "resnet18", "num_classes": 1000,
+    "pretrained_cfg": {
+        "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 1], "input_size": [3, 160, 160],
+        "crop_pct": 0.95, "interpolation": "bicubic",
+    },
+}  # fmt: skip
+
+
+def stated(settings):
+    chosen = backbone_settings(settings)
+    return (
+        chosen.backbone_spec.pixel_scaling,
+        chosen.data.image_size,
+        chosen.backbone_spec.eval_crop,
+    )
+
+
+def test_a_config_beside_the_weights_states_scaling_size_and_crop(path, tmp_path):
+    settings = make_settings(
+        {"checkpoint_path": path, "train_metadata": ["pictures"], "model_dir": str(tmp_path / "m")}
+    )
+    published = ("", 224, 1.0)
+    assert stated(settings) == published
+    config = str(tmp_path / "config.json")
+    files.write_json(config, TIMM_CONFIG)
+    found = ("0.5,0.5,0.5/0.25,0.5,1.0", 160, 0.95)
+    assert stated(settings) == found
+    os.rename(path, tmp_path / "model.safetensors")
+    settings = settings.replace(checkpoint_path=str(tmp_path))
+    assert stated(settings) == found
+    chosen = {"pixel_scaling": "0.1/0.2", "image_size": 64, "eval_crop": 0.9}
+    given = settings.replace(backbone="resnet18", **chosen)
+    assert stated(given) == ("0.1/0.2", 64, 0.9)
+    files.write_json(config, TIMM_CONFIG["pretrained_cfg"] | {"crop_mode": "squash"})  # older form
+    assert stated(settings) == (*found[:2], 1.0)
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    files.write_json(config, {"pretrained_cfg": imagenet})
+    assert stated(settings) == published
+    for others in ({"model_type": "resnet"}, ["a"]):
+        files.write_json(config, others)
+        assert stated(settings) == published
+    for damaged in ({"mean": [0.5, 0.5], "std": [1, 1]}, {"mean": ["a"] * 3, "std": [1]}):
+        files.write_json(config, {"pretrained_cfg": damaged})
+        with pytest.raises(CheckpointError, match=r"config.json beside the weights is damaged: "):
+            backbone_settings(settings)
+
+
+def test_pixel_scaling_normalizes_the_pixels():
+    model = backbones.create("resnet18", (32, 32, 3), pixel_scaling="0.1,0.2,0.3/0.5,0.25,1")
+    scaled = model.get_layer("scale")(np.full([1, 1, 1, 3], 51.0, np.float32))  # a fifth of 255
+    np.testing.assert_allclose(np.ravel(scaled), [0.2, 0.0, -0.1], atol=1e-6)
+    for name in ("efficientnet_b0", "resnet50"):
+        with pytest.raises(ConfigError, match=f"pixel_scaling has no effect on {name}"):
+            backbones.create(name, (32, 32, 3), pixel_scaling="0.5/0.5")
+    for text in ("0.5", "0.5/0", "a/b", "1,2/3", "0.5/0.5/0.5"):
+        with pytest.raises(ConfigError, match="expected mean/standard deviation of pixels"):
+            make_settings({"backbone": "resnet18", "pixel_scaling": text})
+
+
+@pytest.mark.exhaustive
+def test_a_vit_is_trained_evaluated_and_exported_with_the_scaling_of_its_weights(tmp_path, capsys):
+    name, size = "vit_tiny_patch16_224", 32
+    network = backbones.create(name, (size, size, 3), outputs=7)
+    names = old_names(v.path for v in network.variables)
+    values = {}
+    for variable in network.variables:
+        value = variable.numpy()
+        axes = (3, 2, 0, 1) if value.ndim == 4 else range(value.ndim)[::-1]
+        is_table = "embeddings" in variable.path
+        value = value[None] if is_table else np.ascontiguousarray(value.transpose(*axes))
+        values[names[variable.path][0].name.replace("/", ".")] = value
+    weights = tmp_path / "vit"
+    weights.mkdir()
+    save_file(values, weights / "model.safetensors")
+    config = {"mean": [0.25] * 3, "std": [0.5] * 3, "input_size": [3, size, size]}
+    files.write_json(str(weights / "config.json"), {"architecture": name, "pretrained_cfg": config})
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, [12, size, size, 3], np.uint8), ["a", "b"] * 6
+    model_dir = str(tmp_path / "m")
+    model = train(
+        (images, labels), val=(images, labels), weights=weights, model_dir=model_dir,
+        recipe="none", train_steps=2, batch_size=4, cache_dir=tmp_path / "cache",
+    )  # fmt: skip
+    printed = capsys.readouterr()
+    assert (
+        "pixels: normalized with mean 0.25,0.25,0.25 and standard deviation 0.5,0.5,0.5 (as with "
+        "the pretrained weights)"
+    ) in printed.out + printed.err
+    assert model.step == 2 and "accuracy" in model.metrics
+    loaded = load_model(model_dir)  # the exported model
+    assert [p.labels["label"].name in "ab" for p in loaded.predict(images[:2])] == [True] * 2
+    layer = loaded.model.get_layer("scale")
+    np.testing.assert_allclose([np.ravel(layer.scale)[0], np.ravel(layer.offset)[0]],
+                               [2 / 255, -0.5], rtol=1e-6)  # fmt: skip
+    # A fine-tuning of this model takes over its scaling, and so does the run that resumes.
+    for changes in ({"model_dir": str(tmp_path / "next")}, {"model_dir": model_dir}):
+        given = {"checkpoint_path": model_dir, "backbone": name, "train_metadata": ["pictures"]}
+        chosen = backbone_settings(make_settings(given | changes))
+        assert chosen.backbone_spec.pixel_scaling == "0.25,0.25,0.25/0.5,0.5,0.5"
 
 
 @pytest.mark.slow_after(1)

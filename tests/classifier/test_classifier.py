@@ -16,7 +16,8 @@ import tf_image_classification as tfic
 from serving.shipped_run import NAMES, TinyMaps
 from serving.shipped_run import find as shipped_run_of
 from tf_image_classification import train_estimator
-from tf_image_classification.classifier import Classifier, ReportPage
+from tf_image_classification.classifier import Classifier, ReportPage, training
+from tf_image_classification.classifier.options import settings_of
 from tf_image_classification.errors import (
     BadImageError,
     CheckpointError,
@@ -218,6 +219,22 @@ def test_data_that_are_missing_are_an_error_and_no_exit(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="the same for all examples"):
         tfic.train((np.zeros([4, 8, 8], np.uint8) + 99, ["cat"] * 4))
     assert not os.path.exists("models")
+
+
+def test_train_takes_the_folders_of_a_job_of_vertex(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(training, "run_backbone", lambda settings, hooks: begun.append(settings))
+    monkeypatch.setattr(training, "Classifier", lambda result: result)
+    for name in ("MODEL", "CHECKPOINT"):
+        monkeypatch.setenv(f"AIP_{name}_DIR", f"gs://b/job/{name.lower()}")
+    tfic.train("pets")
+    tfic.train("pets", model_dir="m")
+    tfic.train("pets", tfic.make_settings({"epochs": 3}), batch_size=8)
+    folders = [(settings.run.model_dir, settings.checkpoints.export_dir) for settings in begun]
+    assert folders == [
+        ("gs://b/job/checkpoint", "gs://b/job/model"), ("m", "gs://b/job/model"), ("./models", ""),
+    ]  # fmt: skip
+    assert settings_of({}).run.model_dir == "./models"  # of an evaluation
 
 
 def in_a_notebook(monkeypatch):

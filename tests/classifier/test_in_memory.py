@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tf_image_classification.dataset import in_memory
 from tf_image_classification.dataset.image.decode import decode_image
 from tf_image_classification.dataset.in_memory import stored_source
 from tf_image_classification.dataset.readers import find_examples
@@ -105,6 +106,46 @@ def test_a_tf_data_dataset_with_or_without_batches(tmp_path):
         stored(plain.repeat(), tmp_path)
     with pytest.raises(DataError, match="expected elements"):
         stored(tf.data.Dataset.from_tensor_slices(IMAGES), tmp_path)
+
+
+def test_a_dataset_that_shuffles_is_stored_once(tmp_path):
+    plain = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
+    names = tf.data.Dataset.from_tensor_slices(
+        ([str(tmp_path / f"{i}.png") for i in LABELS], LABELS)
+    )
+
+    def paths(data):
+        return stored_source(data, option="data", folder=str(tmp_path / "stored"))
+
+    for data in (plain, names):
+        [path] = paths(data)
+        content = Path(path).read_bytes()
+        os.utime(path, (0, 0))
+        assert {paths(data.shuffle(COUNT, seed=seed)) for seed in range(5)} == {(path,)}
+        assert Path(path).read_bytes() == content and os.stat(path).st_mtime > 0
+        assert paths(data.take(COUNT - 1)) != (path,)
+    twisted = (IMAGES, LABELS[::-1].copy())
+    assert paths(tf.data.Dataset.from_tensor_slices(twisted)) != paths(plain)
+    assert paths((IMAGES, LABELS)) != paths((IMAGES[::-1], LABELS[::-1]))  # arrays have an order
+
+
+def test_files_that_are_unused_for_a_week_are_removed_from_a_large_folder(tmp_path, monkeypatch):
+    def paths(number):
+        data = (IMAGES[number : number + 1], LABELS[:1])
+        return stored_source(data, option="data", folder=str(tmp_path))
+
+    [first], [second], [third] = map(paths, range(3))
+    now = os.stat(first).st_mtime
+    for path, days in ((first, 9), (second, 8), (third, 6)):
+        os.utime(path, (now, now - days * 86_400))
+    paths(3)
+    assert os.path.exists(first)  # far from 10 GiB
+    monkeypatch.setattr(in_memory, "_MAX_BYTES", 3 * os.path.getsize(first))
+    paths(3)
+    assert [os.path.exists(path) for path in (first, second, third)] == [False, True, True]
+    monkeypatch.setattr(in_memory, "_MAX_BYTES", 0)
+    paths(3)
+    assert [os.path.exists(path) for path in (second, third)] == [False, True]
 
 
 def test_tables_and_paths(tmp_path, monkeypatch):

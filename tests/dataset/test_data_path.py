@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow.python.autograph.impl import api
 
 from dataset import tiny_sources
 from dataset.tiny_sources import example
@@ -249,6 +250,15 @@ def test_nothing_is_dropped_or_repeated_over_epochs(source):
 def test_batches_from_a_position_are_those_of_a_straight_run(source, step):
     straight = taken(pipeline(source).training_batches(0), step + 4)
     assert_same(taken(pipeline(source).training_batches(4 * step), 4), straight[step:])
+
+
+def test_a_stream_is_traced_as_it_is_written(tmp_path, monkeypatch):
+    paths = write(tmp_path / "r", legacy(), "GZIP")
+    stream = read_stream(paths, SCHEMA, options(tmp_path), block=5, vocabularies={})
+    rewritten, convert = [], api._convert_actual
+    monkeypatch.setattr(api, "_convert_actual", lambda f, c: rewritten.append(f) or convert(f, c))
+    numbers, *_ = next(iter(stream.batches(0, 3, 4, range(4))))
+    assert numbers.shape == 4 and rewritten == []
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Findings on labels, files left out, 16-bit PNGs and model folders."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -64,6 +65,19 @@ def test_the_clean_table_keeps_all_labels_under_their_names(two_labels, tmp_path
     assert out.read_text().splitlines()[0] == "URIs,colour,shape,person,score,source"
     again = inspect(str(out), num_processes=1)
     assert again.labels == ["colour", "shape"] and "conflicts" not in kinds(again)
+
+
+def test_a_clean_table_has_paths_that_are_not_utf8(tmp_path):
+    folder = tmp_path / "pictures"
+    for i in range(12):
+        of_class = os.fsencode(folder / "ab"[i % 2])
+        os.makedirs(of_class, exist_ok=True)
+        with open(of_class + b"/caf\xe9 %d.jpg" % i, "wb") as stream:
+            stream.write(saved(picture(i)))
+    found = inspect(str(folder), num_processes=1)
+    out = tmp_path / "clean.csv"
+    assert write_clean_csv(str(out), found) == 12
+    assert b"/a/caf\xe9 0.jpg,a" in out.read_bytes()
 
 
 def test_whole_numbers_of_records_are_classes_without_decimals(tmp_path):

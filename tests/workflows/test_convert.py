@@ -1,11 +1,13 @@
 """Conversion: every form of source, splits that stay, shards of the same bytes, nothing lost."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import tensorflow as tf
 from conversion.small_sources import ONE, read_back, records_of, rows_of_source
 from dataset.tiny_sources import png
 from tf_image_classification.cli import convert as convert_verb
+from tf_image_classification.conversion import engines
 from tf_image_classification.conversion.engines import run
 from tf_image_classification.conversion.images import ImageOptions
 from tf_image_classification.dataset.split import Split
@@ -224,6 +227,23 @@ def test_a_pool_writes_the_same_bytes_as_one_process(pictures, tmp_path):
     two = convert(str(pictures), str(tmp_path / "two"), ConvertOptions(**SHARES, num_processes=2))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert one.fingerprint == two.fingerprint and len(one.paths) == 6
+
+
+def test_few_images_start_no_processes(monkeypatch):
+    started = []
+
+    @contextlib.contextmanager
+    def process_pool(count):
+        started.append(count)
+        yield types.SimpleNamespace(map=map)
+
+    monkeypatch.setattr(engines, "process_pool", process_pool)
+    monkeypatch.setattr(engines, "write_shard", lambda shard: shard.path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    for images, processes in ((400, 0), (600, 0), (400, 2)):
+        shards = [types.SimpleNamespace(path=path, rows=range(images)) for path in "ab"]
+        assert list(run(shards, runner="pool", num_processes=processes)) == ["a", "b"]
+    assert started == [2, 2]
 
 
 @pytest.mark.slow

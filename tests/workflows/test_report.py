@@ -272,6 +272,16 @@ def finding_of(title, **changes):
     return next(one for one in diagnose(measured(**changes)) if one.title == title)
 
 
+def test_pretrained_weights_are_advised_to_a_run_without_them():
+    worse = {"train_accuracy": Interval(0.84, 0.8, 0.88, 500)}
+    few = {"train_counts": [20, 30, 40], "accuracy": SOMEWHAT_WORSE}
+    for title, changes in (("Underfitting", worse), ("Too few training examples", few)):
+        assert "pretrained" in finding_of(title, **changes).text
+        advised = finding_of(title, **changes, is_pretrained=True)
+        assert advised.status == FOUND and "pretrained" not in advised.text
+    assert "Try a larger backbone" in finding_of("Underfitting", **worse, is_pretrained=True).text
+
+
 def test_label_noise_is_unknown_to_a_model_at_chance_level():
     guessing = {"balanced_accuracy": Interval(0.4, 0.3, 0.5, 90)}
     assert finding_of("No better than chance", **guessing).status == FOUND

@@ -23,23 +23,30 @@ from tf_image_classification.backbones import (
     convnexts,
     inverted_residuals,
     packaged_weights,
+    regnets,
     resnets,
     slim_resnets,
     vision_transformers,
 )
-from tf_image_classification.backbones.catalog import KERAS_HUB, Backbone, find
+from tf_image_classification.backbones.catalog import (
+    IMAGENET_SCALING,
+    KERAS_HUB,
+    Backbone,
+    find,
+)
 from tf_image_classification.checkpoints.slim_names import INCEPTION_SCOPES
+from tf_image_classification.config import read_pixel_scaling
 from tf_image_classification.errors import ConfigError, SpecError
 from tf_image_classification.system import quiet
 
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red
 _SLIM_MEAN = (123.68, 116.78, 103.94)  # of red, green, blue
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+_IMAGENET_DEVIATION = read_pixel_scaling(IMAGENET_SCALING)[1]
 
 NETWORKS: dict[str, Callable[..., Any]] = {
     "slim_resnet": slim_resnets.body,
     "resnet": resnets.body,
+    "regnet": regnets.body,
     "convnext": convnexts.body,
     "vit": vision_transformers.body,
     **{
@@ -56,6 +63,7 @@ def create(
     *,
     outputs: int | Mapping[str, int] | None = None,
     dropout: float = 0.0,
+    pixel_scaling: str = "",
 ) -> keras.Model:
     """A classifier with initial weights, for RGB pixels 0-255.
 
@@ -67,13 +75,16 @@ def create(
         outputs: number of logits, or numbers by label (the layers ``logits`` or
             ``logits_NAME``); None: the model returns features.
         dropout: dropout rate before the outputs.
+        pixel_scaling: mean/standard deviation of pixels from 0 to 1, e.g. "0.5/0.5" or three
+            numbers each; "": as published with the backbone.
 
     Returns:
         Model from images [B, H, W, C], float or integer, to logits [B, outputs], a dictionary of
         them, or features [B, D].
 
     Raises:
-        ConfigError: the name is unknown, or KerasHub is not installed.
+        ConfigError: the name is unknown, KerasHub is not installed, or the backbone does not
+            normalize pixels by mean and standard deviation.
         SpecError: the images are too small, or have neither 1 nor 3 channels.
 
     Example:
@@ -86,7 +97,7 @@ def create(
     images = keras.Input((height, width, channels), name="images")
     colours = keras.layers.Concatenate()([images] * 3) if channels == 1 else images
     try:
-        features = _features(name, colours)
+        features = _features(name, colours, pixel_scaling)
     except ConfigError:
         raise
     except ValueError as error:  # Keras's error for images that are too small
@@ -111,24 +122,35 @@ def _logits(count: int, name: str) -> keras.layers.Layer:
     return keras.layers.Dense(count, dtype="float32", name=name)
 
 
-def _features(name: str, images: Any) -> Any:
-    if name.startswith(KERAS_HUB):
+def _features(name: str, images: Any, pixel_scaling: str) -> Any:
+    backbone = None if name.startswith(KERAS_HUB) else find(name)
+    if pixel_scaling and (backbone is None or backbone.scaling in ("own", "caffe")):
+        raise ConfigError(
+            f"pixel_scaling has no effect on {name}, which has a scaling of its own. Remove it."
+        )
+    if backbone is None:
         return _hub_features(name.removeprefix(KERAS_HUB), images)
-    backbone = find(name)
-    maps = _body(backbone, _scaled(images, backbone.scaling), weights=None)
+    scaled = _normalized(images, pixel_scaling) if pixel_scaling else _scaled(images, backbone)
+    maps = _body(backbone, scaled, weights=None)
     if len(maps.shape) == 2:
         return maps
     return keras.layers.GlobalAveragePooling2D(name="average_pool")(maps)
 
 
-def _scaled(images: Any, scaling: str) -> Any:
-    layers = keras.layers
+def _normalized(images: Any, pixel_scaling: str) -> Any:
+    mean, deviation = read_pixel_scaling(pixel_scaling)
+    scale = [1 / (255 * d) for d in deviation]
+    offset = [-m / d for m, d in zip(mean, deviation, strict=True)]
+    return keras.layers.Rescaling(scale, offset=offset, name="scale")(images)
+
+
+def _scaled(images: Any, backbone: Backbone) -> Any:
+    """Pixels scaled as published with the backbone."""
+    layers, scaling = keras.layers, backbone.scaling
     if scaling == "unit":
         return layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)
     if scaling == "torch":
-        scale = [1 / (255 * d) for d in _IMAGENET_DEVIATION]
-        offset = [-m / d for m, d in zip(_IMAGENET_MEAN, _IMAGENET_DEVIATION, strict=True)]
-        return layers.Rescaling(scale, offset=offset, name="scale")(images)
+        return _normalized(images, IMAGENET_SCALING)
     if scaling == "lite":
         return layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(images)
     if scaling == "mean":
@@ -236,7 +258,7 @@ def imagenet_values(name: str) -> dict[str, npt.NDArray[Any]]:
     try:
         images = keras.Input((size, size, 3))
         with _one_line_per_download(f"downloading the ImageNet weights of {name}"):
-            maps = _body(backbone, _scaled(images, backbone.scaling), "imagenet")
+            maps = _body(backbone, _scaled(images, backbone), "imagenet")
         network = keras.Model(images, maps)
     except Exception as error:  # urllib's and Keras's own kinds
         raise ConfigError(

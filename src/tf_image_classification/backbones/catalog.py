@@ -19,6 +19,11 @@ from tf_image_classification.errors import ConfigError, did_you_mean
 KERAS_HUB = "hub:"
 """Prefix of the name of a KerasHub preset."""
 
+IMAGENET_SCALING = "0.485,0.456,0.406/0.229,0.224,0.225"
+"""ImageNet's mean and standard deviation, as ``pixel_scaling``."""
+
+_SCALINGS = {"torch": IMAGENET_SCALING, "unit": "0.5,0.5,0.5/0.5,0.5,0.5"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
@@ -60,6 +65,11 @@ class Backbone:
     def has_imagenet_weights(self) -> bool:
         """Whether Keras or a package of pip has ImageNet weights."""
         return bool(self.keras_class or self.weights_package)
+
+    @property
+    def pixel_scaling(self) -> str:
+        """The published mean/standard deviation, as the option's text; "" for another scaling."""
+        return _SCALINGS.get(self.scaling, "")
 
     @property
     def has_torch_names(self) -> bool:

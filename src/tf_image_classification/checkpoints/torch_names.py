@@ -6,6 +6,7 @@ No TensorFlow.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,14 @@ def _as_row(value: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]
 def _as_factor(value: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """The factors of channels as the kernel of a depthwise convolution."""
     return value.reshape(1, 1, -1, 1)
+
+
+def _as_multiplied(value: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """The kernel of a grouped convolution [G * n, n, h, w] as a depthwise one [h, w, G * n, n]."""
+    outputs, group, height, width = value.shape
+    grouped = value.reshape(-1, group, group, height, width)  # [G, out, in, h, w]
+    kernel: npt.NDArray[Any] = grouped.transpose(3, 4, 0, 2, 1)
+    return kernel.reshape(height, width, outputs, group)
 
 
 def resampled_positions(value: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -95,6 +104,31 @@ _RESNET = NameMap(
     only_with="layer1_0_conv1",
 )
 
+
+def _regnet_rows() -> Iterator[Row]:
+    pairs = (("conv1", "f/a"), ("conv2", "f/b"), ("conv3", "f/c"), ("downsample", "proj"))
+    for layer, torchvision in pairs:
+        for conv, norm in (
+            (f"{layer}/conv", f"{layer}/bn"),
+            (f"{torchvision}/0", f"{torchvision}/1"),
+        ):
+            change = _as_multiplied if layer == "conv2" else _converted
+            yield Row(rf"block(\d+)_{layer}", rf"blocks/\1/{conv}", _WORDS, change)
+            yield _row(rf"block(\d+)_{layer}_bn", rf"blocks/\1/{norm}")
+    for part, name in (("reduce", "fc1"), ("expand", "fc2")):
+        for scope in ("se", "f/se"):
+            yield _row(rf"block(\d+)_se_{part}", rf"blocks/\1/{scope}/{name}")
+    for conv, norm in (("stem/conv", "stem/bn"), ("stem/0", "stem/1")):
+        yield from (_row("stem", conv), _row("stem_bn", norm))
+    yield from (_row("logits", scope) for scope in ("head/fc", "fc"))
+
+
+_REGNET = NameMap(
+    "PyTorch regnet",
+    tuple(_regnet_rows()),
+    only_with="block0_conv1",
+    numbered=r"s(\d)/b(\d+)/|trunk_output/block(\d)/block\d-(\d+)/",
+)
 
 _TIMM_BLOCKS = (
     ("stem", "conv_stem", "bn1"),
@@ -200,6 +234,7 @@ _VIT = NameMap(
 MAPS = (
     _EFFICIENTNET_LITE,
     _RESNET,
+    _REGNET,
     _inverted_residuals("PyTorch mobilenet_v3", "last", epsilon_difference=1e-3 - 1e-5),
     # Of EfficientNet B5 to B7.
     _inverted_residuals("PyTorch efficientnet_b5", "block38_depthwise", 1e-3 - 1e-5),

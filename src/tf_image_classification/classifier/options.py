@@ -17,13 +17,18 @@ _NAMES = {short: name for name, shorts in SHORT_FORMS.items() for short in short
 _DATA = ("train_metadata", "eval_metadata")
 
 
-def settings_of(options: Mapping[str, Any], base: Settings | None = None) -> Settings:
+def settings_of(
+    options: Mapping[str, Any],
+    base: Settings | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
     """The settings of keyword arguments.
 
     Args:
         options: options by name or short form, and ``config``, a settings file; data sets may be
             in memory, see ``stored_source``.
         base: settings that they override; None: the defaults.
+        environment: without ``base``: settings that the platform gives, which all others override.
 
     Raises:
         ConfigError: as ``make_settings``.
@@ -39,7 +44,7 @@ def settings_of(options: Mapping[str, Any], base: Settings | None = None) -> Set
     path = str(plain.pop("config", ""))
     if base is None:
         file = read_settings_file(path) if path else None
-        settings = make_settings(plain, file=file, file_path=path)
+        settings = make_settings(plain, environment=environment, file=file, file_path=path)
     else:
         settings = base.replace(**plain)
     folder = files.join(cache_dir(settings), "in_memory")

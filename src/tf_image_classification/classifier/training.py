@@ -10,7 +10,7 @@ from tf_image_classification.classifier.options import settings_of
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import UsageError
 from tf_image_classification.workflows.run import run, run_backbone
-from tf_image_classification.workflows.setup.environment import prepare_tensorflow
+from tf_image_classification.workflows.setup.environment import job_folders, prepare_tensorflow
 
 if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
@@ -46,7 +46,7 @@ def train(
         options = {"train_metadata": data, **options}
     if options or settings is None:
         prepare_tensorflow(settings or Settings())
-        settings = settings_of(options, settings)
+        settings = settings_of(options, settings, job_folders())
     if spec is not None:
         return Classifier(run(spec, settings, hooks), spec)
     if not settings.data.train_metadata and not settings.run.evaluate:

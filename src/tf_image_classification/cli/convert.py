@@ -59,7 +59,9 @@ class Arguments:
     runner: str = declare(
         "pool", "pool: processes; with Beam: direct, dask, dataflow, flink, spark."
     )
-    processes: int = declare(0, "Processes of the pool; 0: one per core.", minimum=0)
+    processes: int = declare(
+        0, "Processes of the pool; 0: one per core, or one for up to 1000 images.", minimum=0
+    )
     beam_options: tuple[str, ...] = ()
 
 

@@ -27,6 +27,7 @@ from tf_image_classification.config.pixel_range import (
     range_of_values,
     read_pixel_range,
 )
+from tf_image_classification.config.pixel_scaling import pixel_scaling_text, read_pixel_scaling
 from tf_image_classification.config.rules import check_facts, check_needs
 from tf_image_classification.config.settings import Settings, make_settings
 
@@ -55,6 +56,8 @@ __all__ = [
     "num_levels",
     "options_of",
     "pixel_range_text",
+    "pixel_scaling_text",
     "range_of_values",
     "read_pixel_range",
+    "read_pixel_scaling",
 ]

@@ -209,7 +209,7 @@ def merge(
     """
     try:
         return make_settings(
-            environment=_folders_of_vertex(environment or {}),
+            environment=folders_of_vertex(environment or {}),
             file=read_settings_file(config_path) if config_path else None,
             file_path=config_path,
             flags=given,
@@ -234,7 +234,7 @@ def hidden_options(flag_values: flags.FlagValues) -> list[str]:
     return [n for n in of_program if n not in _OF_PROGRAMS and flag_values[n].present]
 
 
-def _folders_of_vertex(environment: Mapping[str, str]) -> dict[str, str]:
+def folders_of_vertex(environment: Mapping[str, str]) -> dict[str, str]:
     """The folders that Vertex AI gives a job with a base output directory.
 
     Its folder for checkpoints is that of a model folder in the base directory.

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from tf_image_classification.config import pixel_scaling
 from tf_image_classification.config.options import Option, declare, options_of
 from tf_image_classification.config.pixel_range import is_pixel_range
 
@@ -422,6 +423,14 @@ class BackboneSettings:
         minimum=1.0,
         maximum=100.0,
         verbs=(*_OF_A_RUN, "preview"),
+    )
+    pixel_scaling: str = declare(
+        "",
+        "Mean/standard deviation that the network's pixels are normalized with, of pixels from 0 "
+        "to 1, e.g. 0.5/0.5 or three numbers each; empty: as published with the backbone, or as in "
+        "the config.json beside the pretrained weights.",
+        form=_form(pixel_scaling.FORM, pixel_scaling.is_pixel_scaling),
+        verbs=_OF_A_TRIAL,
     )
 
 

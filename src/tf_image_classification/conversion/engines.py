@@ -10,6 +10,7 @@ from tf_image_classification.errors import ConfigError
 from tf_image_classification.system.process_pool import process_pool
 
 RUNNERS = ("pool", "direct", "dask", "dataflow", "flink", "spark")
+_FEW_IMAGES = 1000
 _BEAM_NAMES = {
     "direct": "DirectRunner",
     "dask": "apache_beam.runners.dask.dask_runner.DaskRunner",
@@ -27,14 +28,17 @@ def run(
     Args:
         shards: what to write.
         runner: one of ``RUNNERS``.
-        num_processes: of the pool; 0: one per core.
+        num_processes: of the pool; 0: one per core, or this one alone for few images, because each
+            process takes seconds to import TensorFlow.
         beam_options: further arguments for Beam, e.g. ``--project=mine``.
 
     Raises:
         ConfigError: the runner needs an extra that is not installed.
     """
     if runner == "pool":
-        yield from _pool(shards, num_processes or os.cpu_count() or 1)
+        is_small = sum(len(shard.rows) for shard in shards) <= _FEW_IMAGES
+        own = 1 if is_small else os.cpu_count() or 1
+        yield from _pool(shards, num_processes or own)
     else:
         yield from _beam(shards, runner, beam_options)
 

@@ -4,7 +4,9 @@
     # ("cache/images-0c5e3cf5e4b1.tfrecord",)
 
 Tables and lists of paths become a CSV; pixels and encoded images become TFRecords with PNGs. The
-name of a file holds a hash of its content, so the same data give the same file and the same run.
+name of a file holds a hash of its content, so the same data give the same file and the same run;
+those of a ``tf.data.Dataset`` do in any order, because it may shuffle. Files that were unused for a
+week are removed once the folder is too large.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import itertools
 import logging
 import math
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -35,6 +38,7 @@ log = logging.getLogger("tf_image_classification")
 Row = dict[str, Any]
 _IMAGE = "image"
 _NUM_FIRST = 256  # rows of a stream that decide how its values are understood
+_MAX_BYTES, _MAX_DAYS = 10 << 30, 7  # of a folder; unused files beyond both are removed
 _DARK = 31  # of 255: the largest value of a set of which all images would be almost black
 _EXPECTED = (
     "a path, a list of paths, (images, labels), a table with a column of paths or images and one "
@@ -70,10 +74,13 @@ def stored_source(data: Any, *, option: str, folder: str) -> tuple[str, ...]:
         only = next(iter(first))
         raise DataError(f"{option} has only the column {only!r}, expected labels beside it.")
     files.make_folder(folder)
-    if not image:
-        return (_write_table(rows, option, folder),)
-    path, count = _write_records(rows, image, folder, _unit_range(data))
-    print(f"{option}: {counted(count, 'image')} in memory, stored in {path}")
+    is_ordered = not _is_dataset(data)
+    if image:
+        path, count = _write_records(rows, image, folder, _unit_range(data), is_ordered)
+        print(f"{option}: {counted(count, 'image')} in memory, stored in {path}")
+    else:
+        path = _write_table(rows, option, folder, is_ordered)
+    _remove_unused(folder)
     return (path,)
 
 
@@ -93,7 +100,7 @@ def _paths(data: Any) -> tuple[str, ...]:
 
 def _rows(data: Any, option: str) -> Iterator[Row]:
     """The examples by column, of data in memory of any form."""
-    if hasattr(data, "element_spec"):
+    if _is_dataset(data):
         return _rows_of_dataset(data, option)
     if isinstance(data, list) and data and all(isinstance(e, tuple) and len(e) == 2 for e in data):
         data = tuple(zip(*data, strict=True))  # pairs of an image and its label
@@ -104,6 +111,10 @@ def _rows(data: Any, option: str) -> Iterator[Row]:
         alone = " It has no labels." if is_array(data) or isinstance(data, (list, tuple)) else ""
         raise DataError(f"{option} is {_described(data)}, expected {_EXPECTED}.{alone}")
     return _rows_of_columns(columns, option)
+
+
+def _is_dataset(data: Any) -> bool:
+    return hasattr(data, "element_spec")
 
 
 def _columns_of_table(data: Any) -> dict[str, Sequence[Any]] | None:
@@ -213,8 +224,11 @@ def _unit_range(data: Any) -> bool | None:
     return None
 
 
-def _write_table(rows: Iterable[Row], option: str, folder: str) -> str:
-    """Write a CSV with absolute paths; returns its path."""
+def _write_table(rows: Iterable[Row], option: str, folder: str, is_ordered: bool) -> str:
+    """Write a CSV with absolute paths; returns its path.
+
+    Without order the same rows in another one are found again.
+    """
     rows = list(rows)
     header = list(rows[0])
     cells = [[_cell(row[name]) for name in header] for row in rows]
@@ -224,9 +238,36 @@ def _write_table(rows: Iterable[Row], option: str, folder: str) -> str:
         if uri and not files.is_remote(uri) and not uri.startswith(("http://", "https://")):
             row[table.image] = os.path.abspath(uri)
     data = _csv_text([header, *cells]).encode("utf-8", "surrogateescape")
-    path = os.path.join(folder, f"table-{hashlib.sha256(data).hexdigest()[:12]}.csv")
-    files.write_bytes(path, data)
+    hashed = data if is_ordered else repr([header, *sorted(cells)]).encode()
+    path = os.path.join(folder, f"table-{hashlib.sha256(hashed).hexdigest()[:12]}.csv")
+    if is_ordered or not _is_used_again(path):
+        files.write_bytes(path, data)
     return path
+
+
+def _is_used_again(path: str) -> bool:
+    """Whether a file exists; then it counts as used now."""
+    if not os.path.exists(path):
+        return False
+    os.utime(path)
+    return True
+
+
+def _remove_unused(folder: str) -> None:
+    """Remove files that were unused for a week, oldest first, from a folder that is too large."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # another process has removed it
+                found.append((entry.stat(), entry.path))
+    found.sort(key=lambda entry: entry[0].st_mtime)
+    size, newest_kept = sum(stat.st_size for stat, _ in found), time.time() - _MAX_DAYS * 86_400
+    for stat, path in found:
+        if size <= _MAX_BYTES or stat.st_mtime > newest_kept:
+            return
+        log.info("removed %s: data in memory that were unused for a week", path)
+        files.remove_file(path)
+        size -= stat.st_size
 
 
 def _csv_text(rows: Iterable[Sequence[str]]) -> str:
@@ -236,9 +277,12 @@ def _csv_text(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _write_records(
-    rows: Iterator[Row], image: str, folder: str, is_unit: bool | None
+    rows: Iterator[Row], image: str, folder: str, is_unit: bool | None, is_ordered: bool
 ) -> tuple[str, int]:
-    """Write TFRecords with encoded images; returns the path and the number of examples."""
+    """Write TFRecords with encoded images; returns the path and the number of examples.
+
+    Without order the same examples in another one are found again.
+    """
     from tf_image_classification.dataset.tfrecord import framed, make_example  # late: TensorFlow
 
     first = list(itertools.islice(rows, _NUM_FIRST))
@@ -246,7 +290,7 @@ def _write_records(
         pixels = [np.asarray(row[image]) for row in first if is_array(row[image])]
         is_unit = bool(pixels) and all(map(is_unit_range, pixels))
     read_labels = {name: _label_reader([r[name] for r in first]) for name in first[0]}
-    digest, count, levels = hashlib.sha256(), 0, _Levels()
+    digest, hashes, count, levels = hashlib.sha256(), [], 0, _Levels()
     temporary = os.path.join(folder, f".{uuid.uuid4().hex}")
     try:
         with open(temporary, "wb") as stream:
@@ -258,12 +302,19 @@ def _write_records(
                 except (BadImageError, DataError) as error:
                     raise type(error)(f"image {count}: {error}") from error
                 record = framed(make_example(data, str(count), labels, keeps_integers=True))
-                digest.update(record)
+                if is_ordered:
+                    digest.update(record)
+                else:
+                    content = repr((data, sorted(labels.items()))).encode()
+                    hashes.append(hashlib.sha256(content).digest())
                 stream.write(record)
                 count += 1
         levels.check(is_unit)
+        for each in sorted(hashes):
+            digest.update(each)
         path = os.path.join(folder, f"images-{digest.hexdigest()[:12]}.tfrecord")
-        files.rename(temporary, path)
+        if is_ordered or not _is_used_again(path):
+            files.rename(temporary, path)
     finally:
         files.remove_file(temporary)
     return path, count

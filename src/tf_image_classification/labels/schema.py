@@ -345,6 +345,11 @@ def _repeated(names: Iterable[str]) -> list[str]:
 def _from_dict(entry: Mapping[str, Any]) -> Label:
     fields = {field.name for field in dataclasses.fields(Label)}
     values = {}
+    if not isinstance(entry, Mapping) or not all(isinstance(key, str) for key in entry):
+        raise SpecError(
+            f"class_dict has the entry {entry!r}, expected a dictionary of a label's properties, "
+            'e.g. {"name": "colour", "depth": 2, "class_names": ["red", "blue"]}.'
+        )
     for key, value in entry.items():
         key = _OLD_KEYS.get(key, key)
         if key not in fields:

@@ -41,6 +41,7 @@ class Measurements:
         median_side: median of the evaluation images' shorter sides, in pixels.
         image_size: side of the model's input, in pixels.
         num_leaked: evaluation images that are in the training set too.
+        is_pretrained: whether the training started from pretrained weights.
     """
 
     accuracy: Interval
@@ -52,6 +53,7 @@ class Measurements:
     median_side: float | None
     image_size: int
     num_leaked: int | None
+    is_pretrained: bool = False
 
     @property
     def chance(self) -> float:
@@ -121,7 +123,8 @@ def _underfitting(given: Measurements) -> Iterable[Finding]:
         "Underfitting",
         train.high < _MIN_TRAIN_ACCURACY,
         f"Training accuracy {train.value:.1%} on {train.count} sampled examples.",
-        "Try a pretrained or larger backbone, more steps or a higher learning rate.",
+        f"Try a {'larger' if given.is_pretrained else 'pretrained or larger'} backbone, more steps "
+        "or a higher learning rate.",
     )
 
 
@@ -150,7 +153,9 @@ def _few_examples(given: Measurements) -> Iterable[Finding]:
         title,
         median < _MIN_EXAMPLES and given.has_errors,
         f"The median class has {median:.0f} training examples.",
-        "Use a pretrained backbone and add images of the weakest classes.",
+        "Add images of the weakest classes."
+        if given.is_pretrained
+        else "Use a pretrained backbone and add images of the weakest classes.",
     )
 
 

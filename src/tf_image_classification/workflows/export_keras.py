@@ -33,7 +33,7 @@ from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.model import build_model
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
-_BACKBONE_OPTIONS = ("backbone", "dropout")  # those that decide the layers
+_BACKBONE_OPTIONS = ("backbone", "dropout", "pixel_scaling")  # those that decide the layers
 
 
 def backbone_spec_of(model_dir: str) -> BackboneSpec | None:
@@ -41,7 +41,8 @@ def backbone_spec_of(model_dir: str) -> BackboneSpec | None:
     manifest = ModelFolder(model_dir).read_manifest()
     if manifest is None or not manifest.settings.get("backbone"):
         return None
-    settings = make_settings({name: manifest.settings[name] for name in _BACKBONE_OPTIONS})
+    given = manifest.settings
+    settings = make_settings({name: given[name] for name in _BACKBONE_OPTIONS if name in given})
     return BackboneSpec(manifest.schema.labels, settings.backbone_spec)
 
 

@@ -217,5 +217,5 @@ def write_clean_csv(path: str, inspection: Inspection) -> int:
             continue
         writer.writerow(rows.cells(image))
         count += 1
-    files.write_bytes(path, text.getvalue().encode())
+    files.write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
     return count

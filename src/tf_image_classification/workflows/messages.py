@@ -9,6 +9,8 @@ import sys
 
 import numpy as np
 
+from tf_image_classification.backbone_spec import BackboneSpec
+from tf_image_classification.backbones import KERAS_HUB, find
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.evaluation.analysis import Analysis
@@ -58,11 +60,27 @@ def announcement(context: RunContext, parts: Assembly, data: Data) -> str:
     model = parts.state.model
     name = f"{settings.backbone_spec.backbone}, " if settings.backbone_spec.backbone else ""
     lines.append(f"model: {name}{model.count_params():,} parameters")
+    if isinstance(context.spec, BackboneSpec):
+        lines += filter(None, [_pixel_line(settings)])
     lines += parts.notes
     if not settings.model.checkpoint_path:
         updates_a_step = settings.training.gradient_accumulation_steps
         lines += filter(None, [batch_norm.warning(model, plan.train_steps, updates_a_step)])
     return "\n".join(lines)
+
+
+def _pixel_line(settings: Settings) -> str:
+    """How the network's pixels are normalized; "" where that is not by mean and deviation."""
+    name, given = settings.backbone_spec.backbone, settings.backbone_spec.pixel_scaling
+    published = "" if name.startswith(KERAS_HUB) else find(name).pixel_scaling
+    if not (given or published):
+        return ""
+    mean, deviation = (given or published).split("/")
+    is_chosen = settings.is_chosen("pixel_scaling")
+    source = f"of {name}"
+    if given:
+        source = "given" if is_chosen else "as with the pretrained weights"
+    return f"pixels: normalized with mean {mean} and standard deviation {deviation} ({source})"
 
 
 def _label_line(data: Data, label: Label, of_set: BatchSource) -> str:

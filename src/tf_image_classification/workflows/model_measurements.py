@@ -63,6 +63,7 @@ def measure_model(
         median_side=_median_side(model.evaluation),
         image_size=int(model.manifest.settings["image_size"]),
         num_leaked=num_leaked,
+        is_pretrained=model.manifest.has_pretrained_weights,
     )
 
 

@@ -10,6 +10,7 @@ follows from the seed, the epoch and the block, so a run resumes exactly, by ski
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -154,7 +155,7 @@ class Stream:
             first = max(rows.start - lane * width, 0)
             last = min(rows.stop - lane * width, width)
             whole = self._lane(lane, lanes, start, seed).batch(width)
-            part = whole.map(lambda n, s, first=first, last=last: (n[first:last], s[first:last]))
+            part = whole.map(unconverted(functools.partial(_rows, slice(first, last))))
             parts.append(part.prefetch(1))
         return tf.data.Dataset.zip(tuple(parts)).map(unconverted(_joined))
 
@@ -170,9 +171,11 @@ class Stream:
             begin, end = lanes.part(epoch, lane)
             records = self._records(epoch, begin + done * block, end, seed)
             blocks = records.batch(block).enumerate(done)
-            return blocks.map(
-                lambda number, records: _shuffled(records, epoch, number * lanes.count + lane, seed)
-            ).unbatch()
+
+            def shuffled_block(number: tf.Tensor, records: Any) -> Any:
+                return _shuffled(records, epoch, number * lanes.count + lane, seed)
+
+            return blocks.map(unconverted(shuffled_block)).unbatch()
 
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
         return epochs.flat_map(unconverted(epoch_records)).skip(offset % block)
@@ -207,6 +210,10 @@ class Stream:
         for label in self.schema:
             labels[label.name], mask[label.name] = label_values(label, raw[label.name])
         return numbers, images, labels, mask
+
+
+def _rows(rows: slice, *columns: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    return tuple(column[rows] for column in columns)
 
 
 def _joined(*parts: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

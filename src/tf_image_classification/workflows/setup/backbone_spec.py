@@ -8,7 +8,9 @@ from typing import Any
 
 from tf_image_classification import backbones
 from tf_image_classification.backbone_spec import BackboneSpec
+from tf_image_classification.backbones import Backbone
 from tf_image_classification.checkpoints import torch_files
+from tf_image_classification.checkpoints.torch_config import read_config
 from tf_image_classification.config import DEFAULT_BACKBONE, FROM_SCRATCH, IMAGENET, Settings
 from tf_image_classification.dataset.label_columns import label_columns
 from tf_image_classification.dataset.label_discovery import find_labels
@@ -20,6 +22,9 @@ from tf_image_classification.system import files
 from tf_image_classification.workflows.setup.context import Sources
 from tf_image_classification.workflows.setup.evaluation_split import default_eval_split
 from tf_image_classification.workflows.setup.run_data import given_class_names
+
+_ORIGIN = "backbone"  # of the choices that are made here
+_STATED = ("pixel_scaling", "image_size", "eval_crop")
 
 
 def backbone_settings(settings: Settings) -> Settings:
@@ -35,14 +40,15 @@ def backbone_settings(settings: Settings) -> Settings:
     choices: dict[str, Any] = {"recipe": "auto", "eval_split": default_eval_split(settings)}
     if not settings.backbone_spec.backbone:
         of_weights = _backbone_of_weights(settings.model.checkpoint_path)
-        settings = settings.with_choices({"backbone": of_weights or DEFAULT_BACKBONE}, "backbone")
+        settings = settings.with_choices({"backbone": of_weights or DEFAULT_BACKBONE}, _ORIGIN)
     if not settings.backbone_spec.backbone.startswith(backbones.KERAS_HUB):
         backbone = backbones.find(settings.backbone_spec.backbone)
         choices |= {"image_size": backbone.image_size}
         choices |= {"checkpoint_path": IMAGENET if backbone.has_imagenet_weights else ""}
+        choices |= _stated_with_weights(settings, backbone)
     if settings.model.checkpoint_path == FROM_SCRATCH:
         settings = settings.replace(checkpoint_path="")
-    return settings.with_choices(choices, "backbone")
+    return settings.with_choices(choices, _ORIGIN)
 
 
 def _backbone_of_weights(path: str) -> str:
@@ -61,6 +67,29 @@ def _backbone_of_weights(path: str) -> str:
             f"scaling of pixels: {', '.join(fitting)}. Choose one with --backbone."
         )
     return fitting[0]
+
+
+def _stated_with_weights(settings: Settings, backbone: Backbone) -> dict[str, Any]:
+    """Pixel scaling, image size and crop that a ``config.json`` or a model folder states.
+
+    A run that was begun keeps those that it began with.
+    """
+    begun, path = (
+        ModelFolder(settings.run.model_dir).read_manifest(),
+        settings.model.checkpoint_path,
+    )
+    stated: dict[str, Any] = {}
+    if begun is not None:
+        stated = {n: begun.settings[n] for n in _STATED if begun.origins.get(n) == _ORIGIN}
+    elif path not in ("", IMAGENET, FROM_SCRATCH):
+        theirs, file = ModelFolder(path).read_manifest(), torch_files.file_in(path)
+        if theirs is not None:
+            stated = {"pixel_scaling": theirs.settings.get("pixel_scaling")}
+        elif file:
+            stated = dataclasses.asdict(read_config(file))
+    if stated.get("pixel_scaling") == backbone.pixel_scaling:
+        stated["pixel_scaling"] = ""
+    return {name: stated[name] for name in _STATED if stated.get(name)}
 
 
 def make_backbone_spec(settings: Settings, sources: Sources | None = None) -> BackboneSpec:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tf_image_classification import keras_settings
 from tf_image_classification.config import Settings
+from tf_image_classification.config.command_line import folders_of_vertex
 from tf_image_classification.distributed import cluster_spec
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.system import faults, quiet, screen
@@ -74,6 +75,11 @@ def prepare_tensorflow(settings: Settings) -> None:
     keras_settings.require(os.environ)
     if settings.run.deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def job_folders() -> dict[str, str]:
+    """The folders that a platform gives this job, as settings by name; {} elsewhere."""
+    return folders_of_vertex(os.environ)
 
 
 def cache_dir(settings: Settings) -> str:
