@@ -177,7 +177,7 @@ def _pairs(
         return
     outputs = {id(tensor) for tensor in tf.nest.flatten(graph.outputs)}
     for layer in graph.operations:
-        nodes = getattr(layer, "_inbound_nodes", ())
+        nodes: Sequence[Any] = getattr(layer, "_inbound_nodes", ())
         if len(nodes) != 1:  # called at several places
             continue
         # Either the model's argument or that of the layer counts, by the version of Keras.

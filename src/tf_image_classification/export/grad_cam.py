@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tf_image_classification.errors import SpecError, brief
 from tf_image_classification.estimator_specs import logits_of
-from tf_image_classification.layer_calls import watched_layers
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.layer_calls import watched_layers
 
 Explain = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 

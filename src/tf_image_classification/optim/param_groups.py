@@ -64,10 +64,7 @@ def rate_factors(model: Any, variables: Sequence[Any], decay: float) -> list[flo
     """
     body = _body(model.variables)
     depth = {layer: i * _NUM_DEPTHS // len(body) for i, layer in enumerate(body)}
-    return [
-        float(decay ** (_NUM_DEPTHS - depth.get(_layer_of(v), _NUM_DEPTHS)))
-        for v in variables
-    ]
+    return [float(decay ** (_NUM_DEPTHS - depth.get(_layer_of(v), _NUM_DEPTHS))) for v in variables]
 
 
 def freeze_layers(model: Any, fraction: float) -> None:
@@ -87,8 +84,8 @@ def freeze_layers(model: Any, fraction: float) -> None:
     frozen = set(body[: round(fraction * len(body))])
     if not frozen:
         raise ConfigError(
-            f"freeze_layers {fraction:g} has no effect: the model has {counted(len(body), 'layer')} "
-            "before its outputs. Raise it or remove it."
+            f"freeze_layers {fraction:g} has no effect: the model has "
+            f"{counted(len(body), 'layer')} before its outputs. Raise it or remove it."
         )
     for layer in model._flatten_layers(include_self=False):
         own = [v for v in layer.variables if _layer_of(v) in frozen]

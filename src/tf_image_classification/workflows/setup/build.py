@@ -23,7 +23,11 @@ from tf_image_classification.hooks.base import Hook
 from tf_image_classification.hooks.checkpoints import LoadCheckpointHook
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.optimizers import make_optimizer, prepare
-from tf_image_classification.optim.param_groups import freeze_layers, rate_factors, trainable_variables
+from tf_image_classification.optim.param_groups import (
+    freeze_layers,
+    rate_factors,
+    trainable_variables,
+)
 from tf_image_classification.optim.schedules import make_schedule
 from tf_image_classification.system import signals
 from tf_image_classification.training.length import Plan, plan_length

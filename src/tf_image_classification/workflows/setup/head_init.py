@@ -20,9 +20,9 @@ from tf_image_classification.batches import outputs_of
 from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import source_digest
-from tf_image_classification.layer_calls import watched_layers
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
+from tf_image_classification.layer_calls import watched_layers
 from tf_image_classification.system import files
 from tf_image_classification.system.autograph import unconverted
 from tf_image_classification.workflows.setup import run_data

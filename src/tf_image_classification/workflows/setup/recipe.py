@@ -194,7 +194,9 @@ def _fine_tuning(facts: Facts) -> list[Choice]:
         )
     if n < _FEW and facts.is_backbone_spec and facts.trains_all:
         choices.append(
-            Choice("freeze_layers", 0.3, "early layers are general (arXiv 1411.1792) and the slowest")
+            Choice(
+                "freeze_layers", 0.3, "early layers are general (arXiv 1411.1792) and the slowest"
+            )
         )
     if n < _SMALL:
         choices.append(Choice("freeze_batch_norm", True, "too few images for new statistics"))
