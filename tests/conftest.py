@@ -70,14 +70,15 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _mark_cases(items):
-    """Mark as slow the cases of a test that come after the ones it wants in ``make test``."""
+    """Mark as slow or exhaustive the cases of a test that come after the ones it wants earlier."""
     seen = collections.Counter()
     for item in items:
-        if marker := item.get_closest_marker("slow_after"):
-            test = item.nodeid.partition("[")[0]
-            seen[test] += 1
-            if seen[test] > marker.args[0]:
-                item.add_marker(pytest.mark.slow)
+        for mark in ("slow", "exhaustive"):
+            if marker := item.get_closest_marker(f"{mark}_after"):
+                test = (item.nodeid.partition("[")[0], mark)
+                seen[test] += 1
+                if seen[test] > marker.args[0]:
+                    item.add_marker(getattr(pytest.mark, mark))
 
 
 @pytest.fixture(autouse=True)

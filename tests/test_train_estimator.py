@@ -84,6 +84,7 @@ def are_equal(a, b):
         {"input_mode": "streaming"},
         {"input_mode": "streaming", "stream_block": 7},
         {"trainable_scopes": ("logits",)},
+        {"freeze_layers": 0.9},
         {"precision": "mixed_bfloat16"},
         {"gradient_clip_norm": 1e-3},
         {"gradient_clip_value": 1e-4},

@@ -71,6 +71,7 @@ def test_every_network_has_its_facts():
 
 
 @pytest.mark.slow_after(2)
+@pytest.mark.exhaustive_after(5)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_network_scales_its_pixels_as_keras_does(name):
     backbone = backbones.find(name)

@@ -48,6 +48,7 @@ def kernel(folder, step=None):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive_after(2)
 @pytest.mark.parametrize(
     ("names", "sources", "text", "strategy"),
     [

@@ -224,6 +224,7 @@ def test_old_dictionaries_and_labels_mean_the_same():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive_after(3)
 @pytest.mark.parametrize(
     ("entry", "shape"),
     [

@@ -149,6 +149,7 @@ def test_what_passes_is_tried_again(gcs, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive_after(2)
 @pytest.mark.parametrize("code", [401, 403])
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_denied_access_ends_the_run_at_once(gcs, tmp_path, code, method):
@@ -163,6 +164,7 @@ def test_denied_access_ends_the_run_at_once(gcs, tmp_path, code, method):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive_after(1)
 @pytest.mark.parametrize(
     ("setting", "path"),
     [

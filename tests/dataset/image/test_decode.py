@@ -421,6 +421,7 @@ def _turned_right(image):
 
 
 @pytest.mark.slow_after(3)
+@pytest.mark.exhaustive_after(12)
 @pytest.mark.parametrize("name", FILES)
 def test_the_pixel_limit_is_exact(name):
     data, _ = FILES[name]

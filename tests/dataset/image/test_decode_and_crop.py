@@ -109,6 +109,7 @@ def test_other_formats_give_what_decoding_the_whole_gives(kind):
 
 
 @pytest.mark.slow_after(1)
+@pytest.mark.exhaustive_after(3)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photograph_stays_upright(orientation):
     data = photograph(120, 200, orientation=orientation)
@@ -147,6 +148,7 @@ def test_parts_at_the_edges_and_of_one_pixel_can_be_read(kind):
 
 
 @pytest.mark.slow_after(1)
+@pytest.mark.exhaustive_after(4)
 @pytest.mark.parametrize("augmentation", CHANGES)
 def test_a_seed_decides_the_image(augmentation):
     data = photograph(120, 160)

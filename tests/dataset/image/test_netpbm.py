@@ -57,11 +57,12 @@ SETS = {
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive_after(2)
 @pytest.mark.parametrize(
     ("name", "preproc"),
     [
-        *((name, own_preproc) for name in SETS),
         ("of one size", Preprocessing(is_training=True)),
+        *((name, own_preproc) for name in SETS),
         ("too large to be read together", Preprocessing(is_training=True)),
     ],
 )

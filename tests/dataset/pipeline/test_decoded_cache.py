@@ -62,6 +62,7 @@ def test_same_batches(tmp_path, fused):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive_after(3)
 @pytest.mark.parametrize("augmentation", ["none", "flip", "colour"])
 @pytest.mark.parametrize("keeps", [False, True])
 def test_input_and_device_together_make_the_image_of_its_index(tmp_path, augmentation, keeps):

@@ -54,6 +54,7 @@ def test_it_trains_and_every_known_label_is_evaluated_once(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive_after(3)
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
 @pytest.mark.parametrize("batch_size", [5, 7, 12])
 def test_no_row_is_lost_whatever_the_batch_size(tmp_path, strategy, batch_size):
