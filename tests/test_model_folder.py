@@ -13,7 +13,7 @@ from tf_image_classification.config import make_settings
 from tf_image_classification.errors import CheckpointError, RunMismatchError
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.run_manifest import make_manifest
+from tf_image_classification.run_manifest import ARITHMETIC, make_manifest
 from tf_image_classification.system import faults, files
 
 LINES = [{"step": 2, "loss": 0.5}, {"step": 4, "loss": 0.25}, {"step": 6, "loss": 0.125}]
@@ -76,6 +76,16 @@ def test_a_damaged_record_is_named_with_what_to_do(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(CheckpointError, match="run.json is damaged: .* remove it and start the"):
         folder.read_manifest()
+
+
+def test_the_manifest_of_an_older_version_says_so(tmp_path):
+    folder = ModelFolder(str(tmp_path))
+    folder.write_manifest(record_of(folder))
+    assert folder.read_manifest().arithmetic == ARITHMETIC
+    values = json.loads((tmp_path / "run.json").read_text())
+    del values["arithmetic"]
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    assert folder.read_manifest().arithmetic == 0
 
 
 def test_a_folder_that_was_removed_gets_its_record_again(tmp_path, caplog):

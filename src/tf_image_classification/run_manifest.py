@@ -15,6 +15,12 @@ from tf_image_classification.config import FROM_SCRATCH, IMAGENET, OPTIONS, Sett
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.schema import with_kinds_named
 
+ARITHMETIC = 1
+"""Raised by a version whose training steps differ in their rounding from those before.
+
+1: batch normalisation in TensorFlow's fused operation, or folded into convolutions.
+"""
+
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
@@ -31,6 +37,7 @@ class RunManifest:
         eval_data: fingerprint of the evaluation set, or "" without one.
         settings: all settings by name.
         origins: the origin of each setting that was given, e.g. "flag".
+        arithmetic: ``ARITHMETIC`` of the version that began the run.
     """
 
     spec: str
@@ -41,6 +48,7 @@ class RunManifest:
     eval_data: str
     settings: Mapping[str, Any]
     origins: Mapping[str, str]
+    arithmetic: int = ARITHMETIC
 
     def to_json(self) -> dict[str, Any]:
         """The content of run.json."""
@@ -56,6 +64,7 @@ class RunManifest:
             ValueError, KeyError, TypeError, AttributeError, SpecError: it is damaged.
         """
         names = [field.name for field in dataclasses.fields(cls) if field.name != "schema"]
+        values = {"arithmetic": 0, **values}
         found = {name: values[name] for name in names}
         found |= {"settings": dict(found["settings"]), "origins": dict(found["origins"])}
         return cls(schema=LabelSchema.from_json(values["labels"]), **found)

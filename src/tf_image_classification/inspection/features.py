@@ -63,6 +63,7 @@ def extract_features(
     from tf_image_classification.checkpoints.warm_start import load_values, warm_start
     from tf_image_classification.config import IMAGENET
     from tf_image_classification.dataset.preprocessing import Preprocessing
+    from tf_image_classification.fused_batch_norm import fused_batch_norm
 
     size = backbones.find(backbone).image_size
     model = backbones.create(backbone, (size, size, 3))
@@ -71,9 +72,12 @@ def extract_features(
     else:
         warm_start(model, weights)
     prepare = Preprocessing(is_training=False)
-    forward = tf.function(
-        unconverted(lambda images: model(images, training=False)), reduce_retracing=True
-    )
+
+    def features(images: tf.Tensor) -> tf.Tensor:
+        with fused_batch_norm(model, training=False):
+            return model(images, training=False)
+
+    forward = tf.function(unconverted(features), reduce_retracing=True)
     found: npt.NDArray[np.float32] = np.zeros([len(images), model.output_shape[-1]], np.float32)
     usable = [i for i, each in enumerate(images) if not each.problem and each.place is not None]
     for start in range(0, len(usable), _BATCH_SIZE):

@@ -20,6 +20,7 @@ from tf_image_classification.batches import outputs_of
 from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import source_digest
+from tf_image_classification.fused_batch_norm import fused_batch_norm
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
 from tf_image_classification.layer_calls import watched_layers
@@ -132,7 +133,8 @@ def features_of(
         ConfigError: each takes something else.
     """
     inputs: dict[int, tf.Tensor] = {}
-    with watched_layers(model, lambda layer, taken, _: inputs.update({id(layer): taken})):
+    watch = watched_layers(model, lambda layer, taken, _: inputs.update({id(layer): taken}))
+    with fused_batch_norm(model, training=False), watch:
         outputs_of(model, images, training=False)
     taken = [inputs[id(layer)] for layer in layers.values()]
     sources = {(one.op.inputs[0] if one.op.type == "Cast" else one).ref() for one in taken}

@@ -89,6 +89,9 @@ def open_run(context: RunContext) -> OpenedRun:
     )
     changes = folder.check_same_run(manifest, allow_changes=settings.run.allow_changes)
     notes = tuple(f"allowed change: {change}" for change in changes)
+    if before is not None and before.arithmetic < manifest.arithmetic:
+        manifest = dataclasses.replace(manifest, arithmetic=before.arithmetic)
+        notes += (_OLDER_ARITHMETIC,)
     checked = check_data(data) if settings.data.inspect else DataCheck({})
     require_spec(spec, settings)
     _check_effects(spec, settings, data.schema)
@@ -97,6 +100,12 @@ def open_run(context: RunContext) -> OpenedRun:
         notes += check_metrics(context, data)
     notes += checked.notes
     return OpenedRun(context, data, data.train, manifest, notes, checked.counts)
+
+
+_OLDER_ARITHMETIC = (
+    "the run was begun by an older version, in which batch normalisation rounded differently: its "
+    "last digits will be those of neither version alone"
+)
 
 
 def _check_for_several_workers(settings: Settings) -> None:
