@@ -18,8 +18,8 @@ from tf_image_classification.errors import CheckpointError
 from tf_image_classification.evaluation.intervals import Interval
 from tf_image_classification.evaluation.label_errors import LabelErrors
 from tf_image_classification.evaluation.predictions import LabelPredictions, read_predictions
-from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.labels import Label
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.pages.render import render
 from tf_image_classification.report.content import (
     ErrorGroup,
