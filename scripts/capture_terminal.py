@@ -28,7 +28,7 @@ from rich.text import Text
 COLUMNS, ROWS = 80, 50
 COMMANDS = {
     "train-help": "tfic train --help",
-    "backbones": "tfic backbones",
+    "backbones": "tfic backbones --download --max_gflops 1.5",
     "train": "tfic train trash",
     "evaluate": "tfic evaluate models/trash",
     "predict": "tfic predict models/trash new",
