@@ -153,6 +153,7 @@ def test_help_is_short_and_help_all_complete(capsys):
     assert type_in("train", "--help") == 0
     short = capsys.readouterr().out
     assert "--epochs" in short and "--adam_beta1" not in short
+    assert max(map(len, short.splitlines())) <= 80
     assert short.count("\n") < 80 and "further settings: tfic train --help-all" in short
     assert type_in("train", "--help-all") == 0
     assert "--adam_beta1" in capsys.readouterr().out

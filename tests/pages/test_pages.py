@@ -53,7 +53,7 @@ def hostile_report():
         confusion=[[1] * len(HOSTILE) for _ in HOSTILE],
         confused_pairs=(),
         galleries=[Gallery("worst", HOSTILE[0], HOSTILE[1], examples)],
-        error_groups=[ErrorGroup(0, 1, 2, HOSTILE[1], examples)],
+        error_groups=[ErrorGroup([0], [1, 2], HOSTILE[1], examples)],
         calibration=None,
         slices=table,
         findings=[Cause(HOSTILE[0], FOUND, HOSTILE[1])],
@@ -160,7 +160,10 @@ def test_the_pages_are_accessible(kind, dark, tmp_path):
     if kind == "report":
         text = render.render("report.html", report=hostile_report())
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
-    with open_page(f"file://{tmp_path}/page.html", dark=dark) as (shown, complaints):
+    with open_page(f"file://{tmp_path}/page.html", dark=dark, width=1280) as (shown, complaints):
         shown.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        assert accessibility_violations(shown) == []
+        shown.set_viewport_size({"width": 390, "height": 844})
+        shown.click("#menu")
         assert accessibility_violations(shown) == []
         assert complaints == []

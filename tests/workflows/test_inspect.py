@@ -286,7 +286,7 @@ def test_a_csv_with_the_columns_of_the_page_is_converted_and_trained_on(clean, t
     assert list(manifest.schema["label"].named_classes()) == ["ant", "bee"]
 
 
-def test_candidates_show_the_image_that_they_look_like(clean):
+def test_candidates_show_the_image_that_they_look_like(clean, tmp_path):
     images = inspect(str(clean / "train"), num_processes=1)
     finding = Finding(
         "label_errors",
@@ -303,6 +303,15 @@ def test_candidates_show_the_image_that_they_look_like(clean):
     assert stored["suggestions"] == [
         {"class_name": "bee", "probability": 0.93, "nearest": images.images[-1].where}
     ]
+    (tmp_path / "p.html").write_text(text)
+    with open_page(f"file://{tmp_path}/p.html") as (shown, _):
+        pressed = shown.locator(".candidate [aria-pressed=true]")
+        shown.get_by_role("button", name="Relabel to bee").click()
+        assert pressed.all_inner_texts() == ["Relabel to bee"]
+        shown.get_by_role("button", name="Other").click()
+        assert pressed.all_inner_texts() == ["Other"]
+        shown.locator(".candidate input").fill("wasp")
+        assert pressed.all_inner_texts() == ["Other"]
 
 
 def test_suggestions_are_the_nearest_images_of_the_predicted_class(clean):

@@ -1,8 +1,10 @@
 """The report: shows the evaluation, opens in a browser without errors, and analyses errors."""
 
+import dataclasses
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +17,16 @@ from tf_image_classification.cli import report as report_verb
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.evaluation.intervals import Interval
 from tf_image_classification.evaluation.label_errors import LabelErrors
-from tf_image_classification.evaluation.predictions import read_predictions
+from tf_image_classification.evaluation.predictions import LabelPredictions, read_predictions
+from tf_image_classification.labels import Label
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.pages.render import render
-from tf_image_classification.report.content import learning_curves
+from tf_image_classification.report.content import (
+    ErrorGroup,
+    Gallery,
+    error_groups,
+    learning_curves,
+)
 from tf_image_classification.report.error_analysis import (
     FOUND,
     NOT_FOUND,
@@ -26,8 +34,10 @@ from tf_image_classification.report.error_analysis import (
     Measurements,
     diagnose,
 )
+from tf_image_classification.report.similar_errors import similar_groups
 from tf_image_classification.report.training_log import CURVES, read_training_curves
 from tf_image_classification.workflows import report as report_workflow
+from tf_image_classification.workflows.evaluated_model import load_evaluated
 from tiny_runs import plain_spec, tiny_settings, write_records
 
 
@@ -121,6 +131,15 @@ def test_it_can_be_used_in_a_browser(report, width, dark):
         assert first == label.classes[int(np.argmin(recalls))]
         heads = page.locator("table.confusion thead th").all_text_contents()
         assert heads[0].strip() == first
+        interval = page.locator(".score .quiet").first
+        assert interval.bounding_box()["height"] < 30  # one line
+        contents = page.locator("#contents")
+        if width == 390:
+            assert not contents.is_visible()
+            page.click("#menu")
+            assert contents.is_visible()
+            page.keyboard.press("Escape")
+        assert contents.is_visible() == (width > 992)
         if width > 640:  # narrower tables are stacked, without heads to sort by
             table = page.locator("#label-0-classes table")
             table.locator("th button", has_text="recall").click()
@@ -133,6 +152,97 @@ def test_it_can_be_used_in_a_browser(report, width, dark):
         assert shown.count() == len(content.examples)
         page.locator(".heat-switch").first.check()
         assert page.locator(".heat:visible").count() > 0
+        page.emulate_media(media="print")
+        for hidden in ("nav", ".tools", ".menu", "#settings details"):
+            assert not page.locator(hidden).first.is_visible()
+        assert page.locator("#label-0-metrics thead").inner_text().split() == ["metric", "value"]
+        assert bad == []
+
+
+@pytest.mark.slow
+def test_groups_of_similar_errors_need_the_spec(run):
+    model = load_evaluated(ModelFolder(run.model_dir), run.settings)
+    of_kind = model.predictions.labels["kind"]
+    false = dataclasses.replace(of_kind, truth=(of_kind.predicted + 1) % 3)
+    predictions = dataclasses.replace(model.predictions, labels={"kind": false})
+    wrong = dataclasses.replace(model, predictions=predictions)
+    labels = list(model.manifest.schema)
+    similar = report_workflow._similar_errors
+    found, _ = similar(run.model_dir, wrong, labels, making.TinyMaps())
+    assert len(found["kind"]) > 1  # the images of a class are similar
+    for group in found["kind"]:
+        assert len(set(of_kind.truth[group])) == 1 and len(group) >= 3
+    examples = report_workflow._examples(wrong, labels, range(90), {})
+    first, *_ = error_groups(false, examples, found["kind"])
+    assert first.predicted == [k for one in first.examples[:1] for k in
+                               one.outcomes["kind"].predicted_classes]  # fmt: skip
+    assert len(first.actual) == 1 and f"{len(found['kind'][0])} errors" in first.text
+    found, reason = similar(run.model_dir, wrong, labels, None)
+    assert found == {} and "spec" in reason
+    assert similar(run.model_dir, model, labels, None) == ({}, "")  # no error at all
+
+
+def test_rows_are_in_a_group_only_if_their_features_are_similar():
+    random = np.random.default_rng(0)
+    centres = np.repeat(random.normal(size=[3, 64]), [9, 6, 2], axis=0)
+    noise = random.normal(size=[40, 64])
+    noise[:17] = centres + noise[:17] / 3
+    features = noise.astype(np.float32)
+    assert similar_groups(features) == [list(range(9)), list(range(9, 15))]
+    assert similar_groups(features[17:]) == similar_groups(features[:2]) == []
+    assert similar_groups(np.ones([5, 4], np.float32)) == []
+
+
+NUM_PICTURES, NUM_CLASSES = 10_000, 200
+
+
+@pytest.mark.slow
+def test_a_report_of_10_000_pictures_stays_under_20_mb(report, tmp_path):
+    """With 200 classes that are all confused, pictures of noise, and as many groups as possible."""
+    random = np.random.default_rng(0)
+    truth, predicted = random.integers(0, NUM_CLASSES, [2, NUM_PICTURES])
+    label = Label("kind", NUM_CLASSES, class_names=[f"class {i}" for i in range(NUM_CLASSES)])
+    chances = np.full([NUM_PICTURES, NUM_CLASSES], 1 / NUM_CLASSES)
+    rows = LabelPredictions(truth, predicted, chances, np.ones(NUM_PICTURES, bool))
+    pixels = tf.constant(random.integers(0, 255, [128, 128, 3]), tf.uint8)
+    model = SimpleNamespace(
+        predictions=SimpleNamespace(
+            labels={"kind": rows},
+            ids=np.arange(NUM_PICTURES),
+            uris=[f"photographs/{i:05d}.jpg" for i in range(NUM_PICTURES)],
+        ),
+        evaluation=SimpleNamespace(paths=(), names=(), fetch=lambda ids: tf.as_string(ids)),
+        predictor=SimpleNamespace(
+            prepare=lambda _: pixels,
+            explain=lambda images: {"kind": random.random([len(images), 7, 7]).astype(np.float32)},
+        ),
+    )
+    chosen = range(report_workflow._MAX_EXAMPLES)
+    examples = report_workflow._examples(model, [label], chosen, {})
+    few = list(examples.values())[: report_workflow._MAX_IN_GALLERY]
+    confusion = np.zeros([NUM_CLASSES, NUM_CLASSES], int)
+    np.add.at(confusion, (truth, predicted), 1)
+    content = report[1]
+    label_content = dataclasses.replace(
+        content.labels[0],
+        classes=label.named_classes(),
+        confusion=confusion.tolist(),
+        galleries=[Gallery(f"key {i}", "", "", few) for i in range(3)],
+        error_groups=[ErrorGroup([0], [1], "", few[:12]) for _ in range(12)],
+    )
+    text = render(
+        "report.html",
+        report=dataclasses.replace(
+            content, labels=[label_content], examples=list(examples.values())
+        ),
+    )
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    assert 10_000_000 < len(text.encode()) < 20_000_000
+    with open_page(f"file://{tmp_path}/page.html") as (page, bad):
+        first = examples[0].outcomes["kind"]
+        page.select_option("#actual", f"0:{first.actual_classes[0]}")
+        shown = page.locator("#all-examples figure:visible")
+        assert 1 <= shown.count() < 100
         assert bad == []
 
 

@@ -271,7 +271,11 @@ class Classifier(TrainResult):
         from tf_image_classification.workflows.report import write_report
 
         paths = write_report(
-            settings, group=group_column, output=os.fspath(output), is_inspected=inspect
+            settings,
+            group=group_column,
+            output=os.fspath(output),
+            is_inspected=inspect,
+            spec=self._spec,
         )
         return ReportPage(*paths)
 

@@ -148,7 +148,7 @@ def _print_table(found: list[dict[str, Any]]) -> None:
             for key, cell, width in zip(columns, row, widths, strict=True)
         )
         print("  ".join(cells).rstrip())
-    print("Without the classifier, for one image of that size; a multiply-add counts as two.")
+    print("Without classifier, for an image of that size; a multiply-add counts as two.")
 
 
 def _cell(row: dict[str, Any], key: str) -> str:

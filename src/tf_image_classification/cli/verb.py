@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -199,7 +200,8 @@ class Verb(Generic[_Arguments]):
             if option.is_required and name not in (*self.positions, self.rest)
         ]
         words += ["[flags]", *([f"-- {self.rest.upper()}"] if self.rest else [])]
-        usage = f"usage: tfic {self.name} {' '.join(words)}\n\n{self.description}"
+        description = textwrap.fill(" ".join(self.description.split()), command_line.HELP_WIDTH)
+        usage = f"usage: tfic {self.name} {' '.join(words)}\n\n{description}"
         usage += f"\n\nexample: {self.example}"
         first = [name for name in (*self.positions, *own) if name != self.rest]
         groups: dict[str, Sequence[Option]] = {

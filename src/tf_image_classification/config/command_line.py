@@ -28,6 +28,9 @@ from tf_image_classification.config.parser import (
 from tf_image_classification.config.settings import Settings, make_settings
 from tf_image_classification.errors import ConfigError, UsageError
 
+HELP_WIDTH = 80
+"""Columns of a help page."""
+
 _OF_PROGRAMS = ("evaluate", "labels", "output_cm_folder")
 """Flags that the programs of 2018 define themselves, with the meaning that they have here."""
 
@@ -346,7 +349,7 @@ def help_text(
             shown = f"{option.shown}, {shown}" if option.name in positions else shown
             lines.append(f"  {shown}" + (f" (default {default})" if default else ""))
             lines += textwrap.wrap(
-                _meaning(option), 92, initial_indent="      ", subsequent_indent="      "
+                _meaning(option), HELP_WIDTH, initial_indent="      ", subsequent_indent="      "
             )
     return "\n".join(lines)
 

@@ -26,11 +26,13 @@ class Line:
 
     Attributes:
         name: for the key, or "".
+        number: of its colour, 0-3.
         path: as the ``d`` of an SVG path.
         dots: the places of the points, where there are few.
     """
 
     name: str
+    number: int
     path: str
     dots: Points
 
@@ -68,7 +70,8 @@ def line_chart(
     """A chart of lines.
 
     Args:
-        lines: name and points of each; at least one point in all.
+        lines: name and points of each, in the order of the colours; at least one point in all.
+            A line without points is left out, and its colour with it.
         x: title of the horizontal axis.
         y: title of the vertical axis.
         x_range: ends of the horizontal axis; None: those of the points.
@@ -94,8 +97,14 @@ def line_chart(
         x_ticks=[(place((value, y_low))[0], f"{value:.4g}") for value in _ticks(x_low, x_high)],
         y_ticks=[(place((x_low, value))[1], f"{value:.4g}") for value in _ticks(y_low, y_high)],
         lines=[
-            Line(name, path(points), list(map(place, points)) if len(points) <= _MAX_MARKED else [])
-            for name, points in lines
+            Line(
+                name,
+                number,
+                path(points),
+                list(map(place, points)) if len(points) <= _MAX_MARKED else [],
+            )
+            for number, (name, points) in enumerate(lines)
+            if points
         ],
         diagonal=path([(low, low), (high, high)]) if has_diagonal else "",
     )

@@ -34,7 +34,7 @@ from tf_image_classification.report.error_analysis import Finding
 
 _MAX_CURVES = 8
 _MAX_PAIRS = 500
-_MAX_GROUPS, _MAX_IN_GROUP = 12, 6
+_MAX_GROUPS, _MAX_IN_GROUP = 12, 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,19 +105,17 @@ class Gallery:
 
 @dataclasses.dataclass(frozen=True)
 class ErrorGroup:
-    """Errors of one kind: an actual class that is predicted as another one.
+    """Errors whose images have similar features.
 
     Attributes:
-        actual: class number.
-        predicted: class number.
-        count: of these errors.
-        text: their fraction of the actual class and of all errors.
+        actual: class numbers, the most frequent first.
+        predicted: the same.
+        text: their number and confidence.
         examples: those with an image on the page, most confident first.
     """
 
-    actual: int
-    predicted: int
-    count: int
+    actual: Sequence[int]
+    predicted: Sequence[int]
     text: str
     examples: Sequence[Example]
 
@@ -147,7 +145,7 @@ class LabelContent:
             with too many classes for a matrix.
         galleries: examples to look at.
         error_groups: groups of similar errors, the largest first; empty for other kinds than
-            single-label.
+            single-label, and where the features are unknown.
         calibration: None for a regression and of too few examples.
         slices: the main metric by slice.
         findings: the error analysis; empty for other kinds than single-label.
@@ -255,9 +253,8 @@ def learning_curves(
     for name in dict.fromkeys(["loss", *names[:_MAX_CURVES], "learning_rate"]):
         points = [(e["step"], e[name]) for e in evaluations if e.get(name) is not None]
         lines = [("training", training.get(name, ())), ("evaluation", points)]
-        shown = [(title, line) for title, line in lines if line]
-        if any(len(line) > 1 for _, line in shown):
-            charts.append(line_chart(shown, x="step", y=name.replace("_", " ")))
+        if any(len(line) > 1 for _, line in lines):
+            charts.append(line_chart(lines, x="step", y=name.replace("_", " ")))
     return charts
 
 
@@ -295,30 +292,32 @@ def per_class_table(found: LabelAnalysis) -> Table:
 
 
 def error_groups(
-    label: LabelRows, examples: Mapping[int, Example], rows: npt.NDArray[np.int64]
+    label: LabelRows, examples: Mapping[int, Example], groups: Sequence[npt.NDArray[np.int64]]
 ) -> list[ErrorGroup]:
-    """Groups of two or more errors with the same actual and predicted class, the largest first.
+    """The largest groups of similar errors.
 
     Args:
         label: truth and predictions of a single-label classifier.
         examples: by row, those with an image on the page.
-        rows: the labelled rows.
+        groups: rows of each group, see ``similar_errors``.
     """
-    truth, predicted = label.truth[rows], label.predicted[rows]
-    pairs = confused_pairs(truth, predicted)
-    num_errors = int((truth != predicted).sum())
     confidence = confidence_of(label.predicted, label.probabilities)
-    groups = []
-    for i, j, count in [pair for pair in pairs if pair[2] > 1][:_MAX_GROUPS]:
-        members = rows[(truth == i) & (predicted == j)]
-        surest = members[np.argsort(-confidence[members], kind="stable")].tolist()
-        text = (
-            f"{count / (truth == i).sum():.0%} of the actual class, {count / num_errors:.0%} of "
-            f"all errors, median confidence {np.median(confidence[members]):.0%}"
+    found = []
+    for rows in groups[:_MAX_GROUPS]:
+        surest = rows[np.argsort(-confidence[rows], kind="stable")].tolist()
+        found.append(
+            ErrorGroup(
+                _most_frequent(label.truth[rows]),
+                _most_frequent(label.predicted[rows]),
+                f"{len(rows)} errors, median confidence {np.median(confidence[rows]):.0%}",
+                [examples[row] for row in surest if row in examples][:_MAX_IN_GROUP],
+            )
         )
-        shown = [examples[row] for row in surest if row in examples][:_MAX_IN_GROUP]
-        groups.append(ErrorGroup(i, j, count, text, shown))
-    return groups
+    return found
+
+
+def _most_frequent(classes: npt.NDArray[np.int64]) -> list[int]:
+    return [k for k, _ in Counter(classes.tolist()).most_common()]
 
 
 def slices_table(found: LabelAnalysis) -> Table:

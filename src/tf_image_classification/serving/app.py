@@ -116,7 +116,7 @@ class _Routes:
         tokens = [Security(HTTPBearer(auto_error=False))] if self._options.token else []
         body = {"required": True, "content": {"application/json": {"schema": BODY}}}
         predict = {at + ":predict", f"{at}/versions/{self._model.step}:predict"}
-        for path in sorted({*predict, self._options.predict_route} - {""}):
+        for path in sorted({*predict, self._options.predict_route} - {""}, key=len):
             app.add_api_route(
                 path,
                 self.predict,

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.config import OPTIONS, Settings
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import ConfigError, TficError
+from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.analysis import LabelAnalysis, few_values
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
 from tf_image_classification.evaluation.predictions import LabelPredictions
@@ -32,6 +34,7 @@ from tf_image_classification.report.content import (
     Report,
 )
 from tf_image_classification.report.error_analysis import diagnose
+from tf_image_classification.report.similar_errors import similar_groups
 from tf_image_classification.report.training_log import (
     CURVES,
     read_training_curves,
@@ -40,7 +43,9 @@ from tf_image_classification.report.training_log import (
 from tf_image_classification.run_manifest import RunManifest, versions
 from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
+from tf_image_classification.workflows.embedding import batched, features
 from tf_image_classification.workflows.evaluated_model import EvaluatedModel, load_evaluated
+from tf_image_classification.workflows.export_keras import best_model
 from tf_image_classification.workflows.model_measurements import (
     class_counts,
     find_leakage,
@@ -49,8 +54,9 @@ from tf_image_classification.workflows.model_measurements import (
 
 Array = npt.NDArray[Any]
 
-_MAX_EXAMPLES, _MAX_BYTES = 2_000, 12_000_000
+_MAX_EXAMPLES, _MAX_BYTES = 2_000, 10_000_000
 _MAX_HEATED, _MAX_IN_GALLERY = 200, 96
+_MAX_GROUPED = 400
 _MAX_CLASSES_OF_MATRIX = 200
 _NUM_OF_EACH_CLASS = 10
 _SIDE = 128  # of an image, in pixels
@@ -63,6 +69,7 @@ def write_report(
     group: str = "",
     output: str = "",
     is_inspected: bool = True,
+    spec: EstimatorSpec | None = None,
 ) -> tuple[str, str]:
     """Write the page and the model card; returns their paths.
 
@@ -72,6 +79,8 @@ def write_report(
         output: path of the page; "": ``report.html`` in the model folder. The card lies beside it.
         is_inspected: whether training and evaluation images are compared to find leakage; at most
             20,000 images.
+        spec: of a run with a spec of its own, for the features of its errors; None: that of a run
+            with ``--backbone``.
 
     Raises:
         TficError: the folder has no exported model, or there are no evaluation examples.
@@ -79,7 +88,7 @@ def write_report(
     folder = ModelFolder(settings.run.model_dir)
     model = load_evaluated(folder, settings, group)
     leakage = find_leakage(model) if is_inspected else content.NOT_COMPARED
-    report = _report(folder, model, leakage)
+    report = _report(folder, model, leakage, spec)
     page = output or files.join(folder.path, "report.html")
     beside = page.rpartition("/")[0]
     if beside:
@@ -90,7 +99,9 @@ def write_report(
     return page, card
 
 
-def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Report:
+def _report(
+    folder: ModelFolder, model: EvaluatedModel, leakage: Leakage, spec: EstimatorSpec | None
+) -> Report:
     manifest, predictions = model.manifest, model.predictions
     labels = [label for label in manifest.schema if label.name in model.analysis.labels]
     errors = {label.name: _label_errors(label, predictions.labels[label.name]) for label in labels}
@@ -100,6 +111,7 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
     }
     slices = _slices(model)
     examples = _examples(model, labels, _shown_rows(model, labels, chosen), slices)
+    similar, no_similar = _similar_errors(folder.path, model, labels, spec)
     name = folder.path.rstrip("/").rpartition("/")[2]
     group = f", resampled by {model.analysis.group}" if model.analysis.group else ""
     shown = sorted(examples.values(), key=lambda example: example.is_right)
@@ -121,6 +133,7 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
             ("model folder", folder.path),
             ("spec", manifest.spec.rpartition("/")[2]),
             ("class activation maps", _heat_text(model, shown)),
+            *([("groups of similar errors", f"none: {no_similar}")] if no_similar else []),
             ("versions", ", ".join(f"{k} {v}" for k, v in versions().items())),
         ],
         curves=content.learning_curves(
@@ -129,7 +142,7 @@ def _report(folder: ModelFolder, model: EvaluatedModel, leakage: Leakage) -> Rep
         ),
         labels=[
             _label_content(label, model, examples, chosen[label.name], errors[label.name][0],
-                           leakage.count)
+                           similar.get(label.name, ()), leakage.count)
             for label in labels
         ],
         examples=shown,
@@ -207,6 +220,7 @@ def _label_content(
     examples: Mapping[int, Example],
     galleries: Sequence[_GalleryRows],
     errors: LabelErrors | None,
+    similar: Sequence[Array],
     num_leaked: int | None,
 ) -> LabelContent:
     found = model.analysis.labels[label.name]
@@ -228,15 +242,40 @@ def _label_content(
             Gallery(one.key, one.title, one.text, [examples[i] for i in one.rows if i in examples])
             for one in galleries
         ],
-        error_groups=content.error_groups(of_label, examples, np.flatnonzero(known))
-        if label.is_class
-        else (),
+        error_groups=content.error_groups(of_label, examples, similar),
         calibration=content.calibration_content(found),
         slices=content.slices_table(found),
         findings=diagnose(measure_model(label, model, errors, num_leaked))
         if label.is_class
         else (),
     )
+
+
+def _similar_errors(
+    model_dir: str, model: EvaluatedModel, labels: Sequence[Label], spec: EstimatorSpec | None
+) -> tuple[dict[str, list[Array]], str]:
+    """Rows of each group of similar errors by single-label label, or why there is no group."""
+    wrong = {}
+    for label in labels:
+        of_label = model.predictions.labels[label.name]
+        if label.is_class:
+            rows = np.flatnonzero(of_label.mask & ~of_label.is_right)
+            wrong[label.name] = rows[evenly_spaced(len(rows), _MAX_GROUPED)]
+    if not any(map(len, wrong.values())):
+        return {}, ""
+    found = {}
+    try:
+        network = best_model(model_dir, spec)
+        for name, rows in wrong.items():
+            encoded = model.evaluation.fetch(tf.constant(model.predictions.ids[rows], tf.int64))
+            images = batched(encoded.numpy().tolist(), model.predictor.prepare)
+            found[name] = [
+                rows[group]
+                for group in similar_groups(features(network, model.manifest.schema.names, images))
+            ]
+    except TficError as error:
+        return {}, " ".join(str(error).split())
+    return found, ""
 
 
 def _matrix(found: LabelAnalysis) -> list[list[int]] | None:

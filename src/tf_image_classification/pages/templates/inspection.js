@@ -25,15 +25,17 @@ if (corrections) {
     for (const [row, figures] of figuresOf) {
       const { mark = "", values = {} } = marks.get(row) ?? {};
       for (const figure of figures) {
+        const { label, suggestion } = figure.dataset;
+        const value = values[label];
+        const isSuggested = value === suggestion;
         figure.dataset.state = mark;
         figure.querySelectorAll("[data-mark]").forEach(button =>
-          button.setAttribute("aria-pressed", button.dataset.mark === mark
-            && (!button.dataset.value || button.dataset.value === values[figure.dataset.label])));
+          button.setAttribute("aria-pressed", mark === button.dataset.mark && (mark !== "relabel"
+            || value !== undefined && isSuggested === Boolean(button.dataset.value))));
         const input = figure.querySelector("input");
-        input.hidden = mark !== "relabel";
-        if (document.activeElement !== input) {
-          input.value = values[figure.dataset.label] ?? rows[row][1 + Number(figure.dataset.label)];
-        }
+        const isEdited = document.activeElement === input;
+        input.hidden = value === undefined || isSuggested && !isEdited;
+        if (!isEdited) input.value = value ?? rows[row][1 + Number(label)];
       }
     }
     const count = mark => [...marks.values()].filter(one => one.mark === mark).length;
@@ -42,6 +44,7 @@ if (corrections) {
     const unusable = broken.length ? " " + broken.length + " that cannot be decoded are left out." : "";
     $("marked").textContent = (texts.length ? "Marked: " + texts.join(", ") + "." : "Mark images with Keep, Remove or Relabel.") + unusable;
     $("clear").disabled = !marks.size;
+    document.querySelector(".marked").classList.toggle("some", marks.size);
   }
 
   function change(row, mark, label, value) {

@@ -1,7 +1,7 @@
 /* The page of a server: its model, predictions of images, and requests to copy. */
 const percent = value => (100 * value).toFixed(1) + " %";
 
-function labelOf(name, label) {
+function labelOf(name, label, isOnly) {
   const rows = label.top.map(one => {
     const bar = element("div", { className: "bar" });
     bar.style.width = percent(one.probability).replace(" ", "");
@@ -10,7 +10,7 @@ function labelOf(name, label) {
       element("td", { className: "bars" }, bar),
       element("td", { className: "number", textContent: percent(one.probability) }));
   });
-  const parts = [element("h3", {}, name + ": ", element("bdi", { textContent: label.name }))];
+  const parts = [element("h3", {}, isOnly ? "" : name + ": ", element("bdi", { textContent: label.name }))];
   if (rows.length) parts.push(element("table", { ariaLabel: name }, element("tbody", {}, ...rows)));
   if (label.set) parts.push(element("p", { className: "quiet", textContent: (100 * label.coverage).toFixed(0) + " % prediction set: " + label.set.join(", ") }));
   return parts;
@@ -23,14 +23,17 @@ function classify(file) {
   const name = element("bdi", { textContent: file.name });
   const state = element("p", { className: "quiet", textContent: "waiting" });
   const frame = element("div", { className: "frame" });
-  const card = element("article", { className: "card" }, frame, element("p", { className: "file", title: file.name }, name), state);
+  const found = element("div", {}, state);
+  const card = element("article", { className: "card" },
+    element("div", {}, frame, element("p", { className: "file", title: file.name }, name)), found);
   $("results").hidden = false;
   $("list").append(card);
-  const show = found => {
-    frame.append(element("img", { src: found.seen, alt: file.name + " as the model sees it" }));
-    const heat = Object.values(found.labels).find(label => label.heat)?.heat;
+  const show = explained => {
+    const labels = Object.entries(explained.labels);
+    frame.append(element("img", { src: explained.seen, alt: file.name + " as the model sees it" }));
+    const heat = labels.find(([, label]) => label.heat)?.[1].heat;
     if (heat) frame.append(element("img", { className: "heat", src: heat, alt: "" }));
-    state.replaceWith(...Object.entries(found.labels).flatMap(([label, value]) => labelOf(label, value)));
+    found.replaceChildren(...labels.flatMap(([label, value]) => labelOf(label, value, labels.length === 1)));
   };
   last = last.then(async () => {
     if (!card.isConnected) return;
@@ -43,8 +46,7 @@ function classify(file) {
 
 function code(title, text) {
   return [element("h3", { textContent: title }),
-    element("pre", { tabIndex: 0 }, element("code", { textContent: text })),
-    element("p", {}, copyButton(() => text))];
+    element("div", { className: "code" }, element("pre", { tabIndex: 0 }, element("code", { textContent: text })), copyButton(() => text))];
 }
 
 function about(model) {
@@ -55,7 +57,8 @@ function about(model) {
     [element("dt", { textContent: key }), element("dd", { textContent: value })]));
   $("classes").replaceChildren(...Object.entries(model.labels).flatMap(([label, names]) => [
     element("h3", {}, label + (names.length ? ": " + names.length + " classes" : ": a number")),
-    element("p", { textContent: names.slice(0, 200).join(", ") + (names.length > 200 ? ", …" : "") })]));
+    element("ul", { className: "classes" }, ...names.slice(0, 200).map(name => element("li", {}, element("bdi", { textContent: name }))),
+      ...(names.length > 200 ? [element("li", { textContent: "…" })] : []))]));
   const address = new URL(model.predict.slice(1), location.href).href;
   const header = token ? " -H \"Authorization: Bearer $TFIC_TOKEN\"" : "";
   const headers = token ? ", headers={\"Authorization\": f\"Bearer {os.environ['TFIC_TOKEN']}\"}" : "";
@@ -64,8 +67,12 @@ function about(model) {
     ...code("curl", `curl${header} -d "{\\"instances\\": [{\\"b64\\": \\"$(base64 -w0 cat.jpg)\\"}]}" \\\n  ${address}`),
     ...code("Python", `import base64, ${token ? "os, " : ""}requests
 
-images = [{"b64": base64.b64encode(open(path, "rb").read()).decode()} for path in ["cat.jpg"]]
-answer = requests.post("${address}", json={"instances": images}${headers})
+paths = ["cat.jpg"]
+images = [{"b64": base64.b64encode(open(path, "rb").read()).decode()} for path in paths]
+answer = requests.post(
+    "${address}",
+    json={"instances": images}${headers},
+)
 for prediction in answer.json()["predictions"]:
     print(prediction)`));
 }

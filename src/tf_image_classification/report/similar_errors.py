@@ -1,0 +1,55 @@
+"""Groups of images with similar features, by average linkage.
+
+>>> centres = np.random.default_rng(0).normal(size=(2, 64)).astype(np.float32)
+>>> similar_groups(centres[[0, 1, 0, 1, 0, 1, 0]])
+[[0, 2, 4, 6], [1, 3, 5]]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_MIN_SIMILARITY = 0.2  # cosine of centred features
+_MIN_MEMBERS = 3
+
+
+def similar_groups(features: npt.NDArray[np.float32]) -> list[list[int]]:
+    """Groups of three or more similar rows, the largest first; the other rows are in no group.
+
+    The similarity is the cosine of the centred features. Groups are merged while the mean
+    similarity between them is at least 0.2, and three standard deviations above the mean that
+    independent features would have; these are the features, each permuted over the rows.
+
+    Args:
+        features: [N, D].
+    """
+    count = len(features)
+    if count < _MIN_MEMBERS:
+        return []
+    similarity = _cosines(features)
+    independent = np.random.default_rng(0).permuted(features, axis=0)
+    pairs = _cosines(independent)[np.triu_indices(count, 1)]
+    limit = max(_MIN_SIMILARITY, pairs.mean() + 3 * pairs.std())
+    groups = [[i] for i in range(count)]
+    np.fill_diagonal(similarity, -np.inf)
+    while True:
+        i, j = sorted(map(int, np.unravel_index(similarity.argmax(), similarity.shape)))
+        if similarity[i, j] < limit:
+            break
+        of_i, of_j = len(groups[i]), len(groups[j])
+        merged = (of_i * similarity[i] + of_j * similarity[j]) / (of_i + of_j)
+        similarity[i], similarity[:, i] = merged, merged
+        similarity[j], similarity[:, j] = -np.inf, -np.inf
+        groups[i] += groups[j]
+        groups[j] = []
+    found = [sorted(group) for group in groups if len(group) >= _MIN_MEMBERS]
+    return sorted(found, key=len, reverse=True)
+
+
+def _cosines(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Cosine similarity [N, N] of centred features."""
+    centred = features.astype(np.float64) - features.mean(axis=0)
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
+    similarity: npt.NDArray[np.float64] = centred @ centred.T
+    return similarity
