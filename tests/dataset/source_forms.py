@@ -218,9 +218,11 @@ FORMS = {
         lambda folder: (images("set/ant/a/0.png", "set/ant/b/1.png", "set/bee/2.png",
                                "set/bee/3.png")(folder),
                         (folder / "set/cow").mkdir())[0], SORTED),
-    "train, val and test roots": Form(
-        images("set/train/ant/0.png", "set/train/bee/1.png", "set/val/ant/2.png",
-               "set/test/bee/3.png"), [(3, "bee"), (0, "ant"), (1, "bee"), (2, "ant")]),
+    "train, val and test roots, once read by Ultralytics": Form(
+        lambda folder: (put(folder, "set/train.cache", b""), put(folder, "set/val.cache", b""),
+                        images("set/train/ant/0.png", "set/train/bee/1.png", "set/val/ant/2.png",
+                               "set/test/bee/3.png")(folder))[-1],
+        [(3, "bee"), (0, "ant"), (1, "bee"), (2, "ant")]),
     # Tables
     "CSV of the contract": Form(table(f"URIs,labels\n{ROWS}")),
     "CSV without a header": Form(table(ROWS)),

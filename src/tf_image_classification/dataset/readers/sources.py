@@ -123,7 +123,8 @@ def _source_at(path: str) -> Source:
 
 
 def _is_system(name: str) -> bool:
-    return name.startswith(".") or files.is_junk(name)
+    # Ultralytics writes train.cache beside train.
+    return name.startswith(".") or name.endswith(".cache") or files.is_junk(name)
 
 
 def _source_of_folders(path: str, folders: Sequence[str], beside: Sequence[str]) -> Source:
