@@ -63,6 +63,24 @@ def test_a_bar_on_a_terminal_fits_its_width(terminal):
     )
 
 
+def test_a_bar_of_an_unknown_total_ends_with_what_was_done(terminal):
+    shown = terminal()
+    with screen.progress("predict", "img") as show:
+        for done in range(1, 8):
+            show(done, 0)
+    assert shown.getvalue().rindex("7/7") > shown.getvalue().rfind("1/?")
+
+
+def test_progress_can_be_left_out(terminal, capsys):
+    with screen.progress("predict", "img", is_shown=False) as show:
+        show(1, 2, at_once=True)
+    assert capsys.readouterr().err == ""
+    shown = terminal()
+    with screen.progress("predict", "img", is_shown=False) as show:
+        show(1, 2, at_once=True)
+    assert shown.getvalue() == ""
+
+
 def test_plain_lines_come_now_and_then(capsys, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(screen.time, "monotonic", lambda: now[0])

@@ -45,7 +45,7 @@ def say(text: str, *, is_result: bool = False) -> None:
     """
     if _state["is_quiet"] and not is_result:
         return
-    if not _is_terminal(sys.stdout):
+    if not is_terminal(sys.stdout):
         print(text)
         return
     from rich.console import Console  # late: help is instant without it
@@ -69,7 +69,15 @@ def say(text: str, *, is_result: bool = False) -> None:
 class Progress:
     """The progress of some work; made by ``progress``."""
 
-    def __init__(self, title: str, unit: str, first: int = 0, *, has_counts: bool = True) -> None:
+    def __init__(
+        self,
+        title: str,
+        unit: str,
+        first: int = 0,
+        *,
+        has_counts: bool = True,
+        is_shown: bool = True,
+    ) -> None:
         self.title = title
         self._unit = unit
         self._first = first
@@ -77,7 +85,8 @@ class Progress:
         self._is_begun = False
         self._done, self._total = first, 0
         self._bar: Any = None
-        if not _state["is_quiet"] and _is_live(sys.stderr):
+        self._is_silent = _state["is_quiet"] or not is_shown
+        if not self._is_silent and _is_live(sys.stderr):
             self._bar = _bar(has_counts=has_counts)
             self._task = self._bar.add_task(title, completed=first, total=None, note="", rate="")
             self._bar.start()
@@ -107,7 +116,7 @@ class Progress:
                     rate=f"{self._speed():.3g} {self._unit}/s",
                 )
                 self._bar.refresh()
-        elif not _state["is_quiet"] and (now - self._shown >= _PLAIN_SECS or at_once):
+        elif not self._is_silent and (now - self._shown >= _PLAIN_SECS or at_once):
             self._shown = now
             of_all = f" of {total}" if total else ""
             facts = [f"{done}{of_all} {self._unit}", f"{self._speed():.3g} {self._unit}/s"]
@@ -123,12 +132,14 @@ class Progress:
         """Print a line above the bar, on standard error."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        elif not _state["is_quiet"]:
+        elif not self._is_silent:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar as it is now."""
         if self._bar is not None:
+            total = self._total or self._done or None
+            self._bar.update(self._task, completed=self._done, total=total)
             self._bar.stop()
             self._bar = None
 
@@ -145,15 +156,16 @@ class Progress:
 
 
 @contextlib.contextmanager
-def progress(title: str, unit: str, first: int = 0) -> Iterator[Progress]:
+def progress(title: str, unit: str, first: int = 0, *, is_shown: bool = True) -> Iterator[Progress]:
     """Yields a function that shows how much of some work is done.
 
     Args:
         title: the work, in one word.
         unit: of the numbers, e.g. "images".
         first: units that were done before.
+        is_shown: False: the function shows nothing.
     """
-    shown = Progress(title, unit, first)
+    shown = Progress(title, unit, first, is_shown=is_shown)
     try:
         yield shown
     finally:
@@ -195,17 +207,18 @@ def _bar(*, has_counts: bool) -> Any:
     )
 
 
-def _is_terminal(stream: Any) -> bool:
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal; False for one that was replaced or closed."""
     try:
         return bool(stream.isatty())
-    except (AttributeError, ValueError):  # replaced, or closed
+    except (AttributeError, ValueError):
         return False
 
 
 def _is_live(stream: Any) -> bool:
     """Whether a bar can be drawn: on a terminal, or as a widget of a notebook."""
     has_widgets = is_notebook() and importlib.util.find_spec("ipywidgets") is not None
-    return has_widgets or _is_terminal(stream)
+    return has_widgets or is_terminal(stream)
 
 
 def _time(secs: float) -> str:

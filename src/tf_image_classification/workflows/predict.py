@@ -84,7 +84,8 @@ def _print_rows(
     rows: PredictionRows,
 ) -> int:
     """Print each row as soon as it is computed; returns the number of bad images."""
-    with _progress(model, options) as progress:
+    # Rows on a terminal are the progress; a bar between them would tear both.
+    with _progress(model, options, has_bar=not screen.is_terminal(sys.stdout)) as progress:
         print(rows.csv_header(), end="", flush=True)
         for row in _rows(model, images, options):
             print(rows.as_csv(row), end="", flush=True)
@@ -186,9 +187,11 @@ class _Progress:
 
 
 @contextlib.contextmanager
-def _progress(model: Predictor, options: PredictOptions) -> Iterator[_Progress]:
+def _progress(
+    model: Predictor, options: PredictOptions, *, has_bar: bool = True
+) -> Iterator[_Progress]:
     """Progress while the block runs, and a summary at its end, however it ends."""
-    with screen.progress("predict", "img") as bar:
+    with screen.progress("predict", "img", is_shown=has_bar) as bar:
         progress = _Progress(bar)
         try:
             yield progress
