@@ -22,6 +22,7 @@ from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.serving import predictor
 from tf_image_classification.serving.prediction_file import PredictionFile
 from tf_image_classification.serving.predictor import load_model
+from tf_image_classification.system import screen
 
 KINDS = ("csv", "jsonl", "parquet")
 
@@ -258,6 +259,14 @@ def test_rows_are_there_before_the_last_input_is(folder, tmp_path, monkeypatch, 
         monkeypatch.setattr(sys, "stdin", lines())
         assert predict("-", *more) == 0
         assert seen[0].count("00.png") > 20
+
+
+def test_rows_on_a_terminal_are_lines_to_read(folder, monkeypatch, capsys):
+    monkeypatch.setattr(screen, "is_terminal", lambda stream: stream is sys.stdout)
+    assert predict(folder / "00.png", folder / "04.png") == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r".*00\.png  .* \d+ %(, .* \d+ %)*(; .*)?", first)
+    assert "04.png  " in second and "%" not in second
 
 
 def test_a_bad_input_is_a_row_and_the_others_are_predicted(

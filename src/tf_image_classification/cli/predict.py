@@ -25,7 +25,9 @@ class Arguments:
         is_required=True,
     )
     output: str = declare(
-        "-", "File to write: .csv, .jsonl or .parquet; -: CSV on standard output."
+        "-",
+        "File to write: .csv, .jsonl or .parquet; -: standard output, as "
+        "CSV, or on a terminal as lines to read.",
     )
     resume: bool = declare(False, "Resume an interrupted output: compute the missing rows only.")
     top_k: int = declare(5, "Number of most probable classes per image.", minimum=1)

@@ -21,6 +21,7 @@ from tf_image_classification.serving.label_predictions import Prediction
 Row = dict[str, Any]
 """One image: ``uri``, ``error``, and unless it is bad the columns of the labels."""
 
+_MAX_CLASSES = 3  # of a label in a line for people
 _TEXT, _NUMBER, _TRUTH, _CLASSES, _RANKED = "text", "number", "truth", "classes", "ranked"
 
 
@@ -84,6 +85,7 @@ class PredictionRows:
                     kinds[f"{name}_set"] = _CLASSES
                 kinds[f"{name}_above_threshold"] = _CLASSES
         self._kinds = kinds
+        self._labels = schema.names
         self.columns = list(kinds)
 
     def csv_header(self) -> str:
@@ -93,6 +95,32 @@ class PredictionRows:
     def as_csv(self, row: Row) -> str:
         """A row as a line of CSV."""
         return _csv_line([_cell(row.get(name, "")) for name in self.columns])
+
+    def as_text(self, row: Row) -> str:
+        r"""A row as a line for people, with the most probable classes of each label.
+
+        Example:
+            >>> from tf_image_classification.labels import Label
+            >>> rows = PredictionRows(LabelSchema((Label("pet", depth=2),)), ())
+            >>> top = [{"class": "cat", "probability": 0.9}, {"class": "dog", "probability": 0.1}]
+            >>> rows.as_text({"uri": "a.jpg", "error": "", "pet": "cat", "pet_top": top})
+            'a.jpg  cat 90 %, dog 10 %\n'
+        """
+        if row["error"]:
+            return f"{row['uri']}  {row['error']}\n"
+        texts = []
+        for label in self._labels:
+            top = row.get(f"{label}_top")
+            if top is None:
+                text = str(_cell(row[label]))
+            else:
+                best = top[:_MAX_CLASSES]
+                text = ", ".join(f"{one['class']} {one['probability']:.0%}" for one in best)
+                text = text.replace("%", " %")
+            if row.get(f"{label}_rejected"):
+                text += " (rejected)"
+            texts.append(text if len(self._labels) == 1 else f"{label}: {text}")
+        return f"{row['uri']}  {'; '.join(texts)}\n"
 
     def as_table(self, rows: Iterable[Row]) -> Any:
         """Rows as a pyarrow table; every table of a model has the same schema."""

@@ -16,7 +16,7 @@ from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.export.saved_model import Servable, export_saved_model, exported_step
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.system import faults, files, signals
+from tf_image_classification.system import faults, files, screen, signals
 from tf_image_classification.workflows.setup import default_hooks
 from tf_image_classification.workflows.setup.build import Assembly
 from tf_image_classification.workflows.setup.model import make_forward
@@ -157,7 +157,8 @@ def export_at_the_end(
         signals.check()
         try:
             state = parts.state
-            print(export_run(spec, settings, parts.run.schema, state.model, folder))
+            text = export_run(spec, settings, parts.run.schema, state.model, folder)
+            screen.say(text, is_result=True)
         except ExportError as error:
             stopped = signals.cause_of(error)
             if stopped is not None:

@@ -27,7 +27,8 @@ class PredictRequest:
     Attributes:
         model_dir: folder of the run.
         paths: as ``find_images`` takes them.
-        output: a .csv, .jsonl or .parquet file; "-" for CSV on standard output.
+        output: a .csv, .jsonl or .parquet file; "-" for CSV on standard output, or lines for
+            people on a terminal.
         resume: whether rows of an interrupted process are kept.
         options: of the inference.
     """
@@ -83,12 +84,17 @@ def _print_rows(
     options: PredictOptions,
     rows: PredictionRows,
 ) -> int:
-    """Print each row as soon as it is computed; returns the number of bad images."""
+    """Print each row as soon as it is computed; returns the number of bad images.
+
+    On a terminal as a line for people, else as CSV.
+    """
+    is_for_people = screen.is_terminal(sys.stdout)
     # Rows on a terminal are the progress; a bar between them would tear both.
-    with _progress(model, options, has_bar=not screen.is_terminal(sys.stdout)) as progress:
-        print(rows.csv_header(), end="", flush=True)
+    with _progress(model, options, has_bar=not is_for_people) as progress:
+        if not is_for_people:
+            print(rows.csv_header(), end="", flush=True)
         for row in _rows(model, images, options):
-            print(rows.as_csv(row), end="", flush=True)
+            print(rows.as_text(row) if is_for_people else rows.as_csv(row), end="", flush=True)
             progress.add(row)
     return progress.num_bad
 
