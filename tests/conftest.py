@@ -7,6 +7,7 @@ import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as where the package imports TensorFlow
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import filelock
