@@ -79,10 +79,13 @@ class WarmStartReport:
         return "\n".join(lines)
 
     def _not_loaded(self) -> dict[str, tuple[str, ...]]:
+        names = {line: line.partition(":")[0] for line in self.mismatched}
+        outputs = {line for line, name in names.items() if name.startswith("logits")}
         return {
             "left at initialisation": self.initialised,
             "excluded": self.excluded,
-            "of another shape": self.mismatched,
+            "new for these classes": tuple(n for line, n in names.items() if line in outputs),
+            "of another shape": tuple(line for line in names if line not in outputs),
             "unused in the file": self.unused,
         }
 

@@ -50,6 +50,6 @@ def contradictions(listing: Listing, raw: Mapping[str, Sequence[Value]]) -> list
 
     shown = "; ".join(f"{labelled(a)} and {labelled(b)}" for a, b in pairs[:5])
     return [
-        f"{len(pairs)} images occur twice with contradicting labels: {shown}. Correct or remove "
-        "one of each."
+        f"{counted(len(pairs), 'image occurs', 'images occur')} twice with contradicting labels: "
+        f"{shown}. Correct or remove one of each."
     ]

@@ -110,7 +110,7 @@ def test_a_folder_and_a_checkpoint_are_enough(pictures, tmp_path, capsys, monkey
     printed = capsys.readouterr().out
     assert "recipe auto chooses:\n" in printed and "head_phase = True: " in printed
     assert "epochs" not in printed.partition("warm start")[0].partition("recipe")[2].split("=")[0]
-    assert "135 variables loaded" in printed and "2 of another shape" in printed
+    assert "135 variables loaded" in printed and "2 new for these classes" in printed
     assert re.search(
         r"fitted to the features of 36 images: label \d+\.\d% right in 3-fold", printed
     )
