@@ -105,7 +105,7 @@ def _fused(
     """The layer's outputs and its new moving statistics, as ``BatchNormalization.call``."""
     is_fused = (
         (training and layer.trainable)
-        and (mask is None and not layer.synchronized and not layer.renorm)
+        and (mask is None and not layer.synchronized and not getattr(layer, "renorm", False))
         and (inputs.shape.rank == 4 and layer.axis in (-1, 3))
         and inputs.dtype.name in _FUSED_DTYPES
     )
