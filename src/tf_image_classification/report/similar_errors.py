@@ -24,6 +24,8 @@ def similar_groups(features: npt.NDArray[np.float32]) -> list[list[int]]:
     Args:
         features: [N, D].
     """
+    from sklearn.cluster import AgglomerativeClustering  # late: it takes a second
+
     count = len(features)
     if count < _MIN_MEMBERS:
         return []
@@ -31,20 +33,11 @@ def similar_groups(features: npt.NDArray[np.float32]) -> list[list[int]]:
     independent = np.random.default_rng(0).permuted(features, axis=0)
     pairs = _cosines(independent)[np.triu_indices(count, 1)]
     limit = max(_MIN_SIMILARITY, pairs.mean() + 3 * pairs.std())
-    groups = [[i] for i in range(count)]
-    np.fill_diagonal(similarity, -np.inf)
-    while True:
-        i, j = sorted(map(int, np.unravel_index(similarity.argmax(), similarity.shape)))
-        if similarity[i, j] < limit:
-            break
-        of_i, of_j = len(groups[i]), len(groups[j])
-        merged = (of_i * similarity[i] + of_j * similarity[j]) / (of_i + of_j)
-        similarity[i], similarity[:, i] = merged, merged
-        similarity[j], similarity[:, j] = -np.inf, -np.inf
-        groups[i] += groups[j]
-        groups[j] = []
-    found = [sorted(group) for group in groups if len(group) >= _MIN_MEMBERS]
-    return sorted(found, key=len, reverse=True)
+    clusters = AgglomerativeClustering(
+        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - limit
+    ).fit_predict(1 - similarity)
+    groups = [np.flatnonzero(clusters == i).tolist() for i in np.unique(clusters)]
+    return sorted((g for g in groups if len(g) >= _MIN_MEMBERS), key=len, reverse=True)
 
 
 def _cosines(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

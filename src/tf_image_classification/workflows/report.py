@@ -242,7 +242,7 @@ def _label_content(
             Gallery(one.key, one.title, one.text, [examples[i] for i in one.rows if i in examples])
             for one in galleries
         ],
-        error_groups=content.error_groups(of_label, examples, similar),
+        error_groups=content.error_groups(of_label, examples, similar) if similar else [],
         calibration=content.calibration_content(found),
         slices=content.slices_table(found),
         findings=diagnose(measure_model(label, model, errors, num_leaked))
