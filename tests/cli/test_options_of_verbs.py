@@ -25,6 +25,7 @@ NEEDED = {
 """The arguments that a verb must have."""
 COMMAND = {"launch": ["--", "python", "x.py"], "submit": ["--", "python", "x.py"]}
 OTHERWISE = {
+    "pixel_scaling": ("0.5/0.5", ["--backbone=mobilenet_v1"]),
     "data_service": ("grpc://host:1", ["--nodeterministic"]),
     "optimizer": ("sgd", []),
     "png16_range": ("0-4095", []),

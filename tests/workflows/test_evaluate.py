@@ -131,6 +131,7 @@ def test_an_evaluation_of_something_else_than_the_trained_model_is_not_kept(run,
     assert count_kept(run) == 90
 
 
+@pytest.mark.slow
 def test_an_evaluation_set_that_is_no_longer_there_is_told_to_be_the_folders_own(run):
     path = pathlib.Path(run.model_dir, "run.json")
     moved = run.evaluation.replace("eval-", "moved-")
