@@ -107,6 +107,7 @@ def outcome(model, images, *, training, is_fused):
     return outputs, gradients, after
 
 
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_gradients_and_statistics_are_those_of_keras(name, training):
