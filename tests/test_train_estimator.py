@@ -24,7 +24,7 @@ from tf_image_classification.export.saved_model import exported_step
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system.files import read_json_lines
 from tf_image_classification.system.process_exit import ends_the_process
-from tf_image_classification.workflows.setup import default_hooks, run_data
+from tf_image_classification.workflows.setup import default_hooks, environment, run_data
 from tf_image_classification.workflows.setup.context import make_context
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 from tiny_runs import (
@@ -280,6 +280,26 @@ def test_deterministic_switches_exact_operations_on(monkeypatch):
     assert not called
     prepare_tensorflow(make_settings())
     assert called
+
+
+@pytest.mark.parametrize(
+    ("machine", "given", "is_serving", "expected"),
+    [
+        ("x86_64", None, False, "1"),
+        ("x86_64", None, True, None),
+        ("x86_64", "0", False, "0"),
+        ("arm64", None, False, None),
+    ],
+)
+def test_onednn_is_on_for_batches_unless_the_environment_decides(
+    monkeypatch, machine, given, is_serving, expected
+):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    monkeypatch.setattr(environment.platform, "machine", lambda: machine)
+    prepare_tensorflow(make_settings(), is_serving=is_serving)
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
 
 
 def test_another_setting_needs_leave_to_resume(records, trained, capsys):

@@ -30,7 +30,7 @@ class RunManifest:
 
     Attributes:
         spec: the spec's class, with the file or module it comes from.
-        spec_source: SHA-256 of that file, or "".
+        spec_source: SHA-256 of that file; "" without one, and for the package's own spec.
         schema: the labels with their vocabularies.
         train_data: fingerprint of the training set.
         num_train_examples: its number of examples, or None when a spec's own input gives them.
@@ -104,7 +104,7 @@ class RunManifest:
         found = []
         if _class_name(self.spec) != _class_name(other.spec):
             found.append(f"spec: {self.spec} there, {other.spec} now")
-        elif self.spec_source != other.spec_source:
+        elif other.spec_source and self.spec_source != other.spec_source:
             found.append(f"spec: the source of {self.spec} there, other code in {other.spec} now")
         if self.schema != other.schema:
             found.append(f"labels: {_names(self.schema)} there, {_names(other.schema)} now")

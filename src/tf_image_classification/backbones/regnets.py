@@ -1,8 +1,8 @@
 """RegNetX and RegNetY in the layout of timm and torchvision.
 
 A grouped 3x3 convolution is computed as a depthwise one with a multiplier and a sum over each
-group: TensorFlow has no gradient of a grouped convolution on CPUs, and every export format knows
-these layers (Radosavovic et al., arXiv 2003.13678).
+group: without oneDNN TensorFlow has no gradient of a grouped convolution on CPUs, and every export
+format knows these layers (Radosavovic et al., arXiv 2003.13678).
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def main(given: Arguments, settings: Settings) -> int:
             f"{given.max_image_pixels}. Raise it, or lower --max_image_pixels."
         )
     model_dir = settings.run.model_dir
-    prepare_tensorflow(settings.replace(deterministic=False))
+    prepare_tensorflow(settings.replace(deterministic=False), is_serving=True)
     try:
         from tf_image_classification.serving import server
     except ModuleNotFoundError as error:

@@ -23,8 +23,12 @@ def spec_name(spec: EstimatorSpec) -> str:
 
 
 def source_digest(spec: EstimatorSpec) -> str:
-    """SHA-256 of the file that defines a spec's class, hexadecimal; "" without a file."""
-    path = source_path(spec)
+    """SHA-256 of the file that defines a spec's class, hexadecimal.
+
+    "" without a file, and for the package's own spec, which its settings describe.
+    """
+    is_ours = type(spec).__module__.partition(".")[0] == __name__.partition(".")[0]
+    path = "" if is_ours else source_path(spec)
     return hashlib.sha256(files.read_bytes(path)).hexdigest() if path else ""
 
 

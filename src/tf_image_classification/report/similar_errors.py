@@ -24,11 +24,11 @@ def similar_groups(features: npt.NDArray[np.float32]) -> list[list[int]]:
     Args:
         features: [N, D].
     """
-    from sklearn.cluster import AgglomerativeClustering  # late: it takes a second
-
     count = len(features)
     if count < _MIN_MEMBERS:
         return []
+    from sklearn.cluster import AgglomerativeClustering  # late: it takes a second
+
     similarity = _cosines(features)
     independent = np.random.default_rng(0).permuted(features, axis=0)
     pairs = _cosines(independent)[np.triu_indices(count, 1)]

@@ -14,7 +14,6 @@ import dataclasses
 import importlib.abc
 import importlib.machinery
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -30,11 +29,6 @@ _STDERR = 2
 _LEVEL, _ALL, _FATAL = "TF_CPP_MIN_LOG_LEVEL", "0", "3"
 # Its errors are noise too: a line for each damaged image, each machine without a GPU, each worker
 # that ends before another one. Python gets them as exceptions.
-
-_ONEDNN = ("TF_ENABLE_ONEDNN_OPTS", "1")
-# TensorFlow leaves oneDNN off on x86 processors without AVX-512, where it halves the time of most
-# networks just as well.
-_X86 = ("x86_64", "AMD64")
 
 _SHOW_IF_KILLED = 'trap "" INT HUP TERM; read -r line || cat "$0" >&2; rm -f "$0"'
 """A shell program: shows the file if its input ends without a line, because the process died."""
@@ -204,7 +198,7 @@ def _end(watcher: subprocess.Popen[bytes] | None) -> None:
 
 
 class _HiddenImport(importlib.abc.MetaPathFinder):
-    """Hides the import of TensorFlow, whoever imports it first, and sets its environment."""
+    """Hides the import of TensorFlow, whoever imports it first."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -221,8 +215,6 @@ class _HiddenImport(importlib.abc.MetaPathFinder):
 def _hiding(execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
     def execute_hidden(module: ModuleType) -> None:
         os.environ.setdefault(_LEVEL, _FATAL if _state.is_hiding else _ALL)
-        if platform.machine() in _X86:
-            os.environ.setdefault(*_ONEDNN)
         with hidden():
             execute(module)
 

@@ -335,10 +335,11 @@ def _set_otherwise(settings: Settings, manifest: RunManifest) -> list[str]:
 def _changes(spec: EstimatorSpec, settings: Settings, manifest: RunManifest) -> list[str]:
     """How the spec and the settings differ from those of the training, in sentences."""
     changes = [
-        f"{name} is {settings.values()[name]}, was {manifest.settings[name]}"
+        f"{name} is {settings.values()[name]}, was "
+        f"{manifest.settings.get(name, OPTIONS[name].default)}"
         for name in _set_otherwise(settings, manifest)
     ]
-    if source_digest(spec) != manifest.spec_source:
+    if source_digest(spec) not in ("", manifest.spec_source):
         changes.append(f"the source of {spec_name(spec)} has changed since the training")
     return changes
 

@@ -177,6 +177,23 @@ def test_outputs_are_fitted_to_features_of_lower_precision(pictures, tmp_path, p
     assert result.metrics["accuracy"] > 0.7
 
 
+@pytest.mark.slow
+def test_a_run_of_an_earlier_version_keeps_its_recipe(pictures, tmp_path, capsys, monkeypatch):
+    """Neither choices that its recipe did not know nor an edited package start another run."""
+    new, choose = ("freeze_layers", "eval_stretch"), recipe.choose
+    assert set(new) <= {c.name for c in choose(recipe.Facts(36, True, True))}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(recipe, "choose", lambda f: [c for c in choose(f) if c.name not in new])
+        run(pictures, tmp_path, train_steps=1)
+    values = json.loads((tmp_path / "run.json").read_text())
+    values["spec_source"] = "of an earlier version"
+    for name in new:
+        del values["settings"][name]
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    result, _ = run(pictures, tmp_path, train_steps=2)
+    assert result.step == 2 and "resumed at step 1" in capsys.readouterr().out
+
+
 def moved(model_dir, end):
     """How far each variable of the model went from its start, on average."""
     start = start_of(model_dir)
@@ -378,6 +395,18 @@ def test_the_recipe_evaluates_each_epoch_of_a_small_set_by_accuracy():
     assert chosen(300, has_evaluation=True, batch_size=7) == {"eval_every_steps": 43}
     given = make_settings({"eval_throttle_secs": 5.0, "eval_metadata": ("x",)})
     assert given.with_choices(both, "recipe").evaluation.eval_every_steps is None
+
+
+def test_the_recipe_freezes_early_layers_of_a_pretrained_network_for_few_images():
+    def freezes(num_images, **facts):
+        facts = recipe.Facts(num_images, True, **facts)
+        return "freeze_layers" in {c.name for c in recipe.choose(facts)}
+
+    assert freezes(300, has_warm_start=True)
+    assert not freezes(300, has_warm_start=False)
+    assert not freezes(5_000, has_warm_start=True)
+    assert not freezes(300, has_warm_start=True, trains_all=False)
+    assert not freezes(300, has_warm_start=True, is_backbone_spec=False)
 
 
 def test_the_recipe_counts_the_steps_of_the_batches_that_it_chooses():

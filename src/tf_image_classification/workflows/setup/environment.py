@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from tf_image_classification.system import faults, quiet, screen
 
 if TYPE_CHECKING:
     from tf_image_classification.distributed.workers import Workers
+
+_X86 = ("x86_64", "AMD64")  # as platform.machine() names it
 
 
 def join(settings: Settings) -> Workers:
@@ -53,8 +56,15 @@ def hide_libraries(settings: Settings) -> None:
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def prepare_tensorflow(settings: Settings) -> None:
+def prepare_tensorflow(settings: Settings, *, is_serving: bool = False) -> None:
     """Import TensorFlow, set its determinism, and check how Keras is configured.
+
+    oneDNN is switched on for x86 processors unless the environment decides or TensorFlow has been
+    imported before: TensorFlow leaves it off without AVX-512, where it makes batches faster too.
+
+    Args:
+        settings: all settings.
+        is_serving: whether single images are computed, which oneDNN makes slower there.
 
     Raises:
         ConfigError: TensorFlow is not installed, or Keras is configured incompatibly.
@@ -63,6 +73,8 @@ def prepare_tensorflow(settings: Settings) -> None:
     hide_libraries(settings)
     faults.check_temporary()
     faults.allow_open_files()
+    if not is_serving and platform.machine() in _X86:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         is_new = "tensorflow" not in sys.modules
         with screen.working("loading TensorFlow") if is_new else contextlib.nullcontext():

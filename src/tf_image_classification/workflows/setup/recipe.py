@@ -29,7 +29,6 @@ _FEW = 2_000  # images
 _SMALL_SIDE = 96  # pixels; below this it calls images small
 _LOOKED_AT = 32  # images
 _POINTS = 50  # of the curves of a run
-_OF_EVALUATIONS = ("eval_every_steps", "best_metric")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,15 +143,15 @@ def _usual_side(data: run_data.Data) -> int | None:
 
 
 def _as_begun(choices: list[Choice], manifest: RunManifest) -> list[Choice]:
-    """Keep the choices that a run began with when only its length changes.
+    """Keep the choices that a run began with, e.g. when its length changes.
 
-    One that was begun by an earlier version keeps its way to evaluate, too.
+    One that was begun by an earlier version gets no choices that the earlier recipe did not make.
     """
     kept = {name for name, origin in manifest.origins.items() if origin == ORIGIN}
-    choices = [c for c in choices if c.name in kept or c.name not in _OF_EVALUATIONS]
     return [
         Choice(c.name, manifest.settings[c.name], "as the run began") if c.name in kept else c
         for c in choices
+        if c.name in manifest.origins
     ]
 
 
