@@ -178,7 +178,7 @@ class PngContent:
         bits: of each channel.
         colour: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
         is_interlaced: whether the pixels come in seven passes.
-        palette: RGB colours one after another; b"" without them.
+        palette: RGB colours one after another; b"" where the pixels have no palette.
         pixels: compressed.
     """
 
@@ -201,15 +201,19 @@ def png_content(data: bytes) -> PngContent:
     if name != b"IHDR" or len(header) != 13:
         raise HeaderError("PNG without a header")
     width, height, bits, colour, *methods, interlace = struct.unpack(">2I5B", header)
-    palette, parts, is_after = b"", [], False
+    palette, parts, is_after, has_palette = b"", [], False, False
     for name, content in chunks:
         is_after |= bool(parts) and name != b"IDAT"
         if name == b"IDAT":
             parts += [] if is_after else [content]
-        elif name == b"PLTE" and not parts and colour in (2, 3, 6):
-            if palette or ((colour == 3 and not 0 < len(content) <= 768) or len(content) % 3):
-                raise HeaderError("PNG with a damaged palette")
-            palette = content[: 3 << bits] if colour == 3 else content
+        elif name == b"PLTE" and has_palette:
+            raise HeaderError("PNG with two palettes")
+        elif name == b"PLTE" and not parts:
+            has_palette = True
+            if colour == 3:
+                if len(content) % 3 or not 0 < len(content) <= 768:
+                    raise HeaderError("PNG with a damaged palette")
+                palette = content[: 3 << bits]
         elif name == b"IHDR":
             raise HeaderError("PNG with two headers")
     if not parts or (colour == 3 and not palette):
@@ -282,7 +286,6 @@ class GifFrame:
         at: offset of its descriptor, in bytes.
         flags: of the descriptor.
         transparent: index of the transparent colour, or -1.
-        steps: steps left for walking along its blocks.
     """
 
     canvas: Size
@@ -290,7 +293,6 @@ class GifFrame:
     at: int
     flags: int
     transparent: int
-    steps: int
 
 
 def gif_frame(data: bytes) -> GifFrame:
@@ -306,7 +308,7 @@ def gif_frame(data: bytes) -> GifFrame:
             is_controlled = True
             length, options, _, index = integers(data, at + 2, "<BBHB")
             transparent = index if length == 4 and options & 1 else -1
-        at, steps = after_sub_blocks(data, at + 2, steps)
+        at, steps, _ = after_sub_blocks(data, at + 2, steps)
     mark, *box, frame_flags = integers(data, at, "<B4HB")
     if mark != ord(","):
         raise HeaderError("GIF without a frame")
@@ -315,9 +317,7 @@ def gif_frame(data: bytes) -> GifFrame:
         max(height, top + frame_height) if frame_height else 0,
         max(width, left + frame_width) if frame_width else 0,
     )
-    return GifFrame(
-        canvas, (left, top, frame_width, frame_height), at, frame_flags, transparent, steps
-    )
+    return GifFrame(canvas, (left, top, frame_width, frame_height), at, frame_flags, transparent)
 
 
 def color_table_bytes(flags: int) -> int:
@@ -325,8 +325,8 @@ def color_table_bytes(flags: int) -> int:
     return 3 * (2 << flags % 8) if flags >= 128 else 0
 
 
-def after_sub_blocks(data: bytes, at: int, steps: int) -> tuple[int, int]:
-    """End of a chain of length-prefixed blocks, and the number of steps left.
+def after_sub_blocks(data: bytes, at: int, steps: int) -> tuple[int, int, bool]:
+    """End of a chain of length-prefixed blocks, the number of steps left, whether it is complete.
 
     The end of the data where the chain is cut short or takes too many steps. A step skips up to 16
     blocks of 255 bytes, as in ``decode``.
@@ -340,8 +340,8 @@ def after_sub_blocks(data: bytes, at: int, steps: int) -> tuple[int, int]:
         length = integers(data, at + 256 * full, "B")[0] + 1 if full < 16 else 0
         at, steps = min(at + 256 * full + length, size), steps - 1
         if length == 1:
-            return at, steps
-    return size, steps
+            return at, steps, True
+    return size, steps, False
 
 
 # WebP ----------------------------------------------------------------------------------------

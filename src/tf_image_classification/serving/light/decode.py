@@ -142,6 +142,13 @@ _PNG_MODES = {  # bits and colour type: Pillow's mode and layout of the raw pixe
 }
 
 
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PASSES = (  # of an interlaced image: first row and column, steps along rows and columns
+    *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+    *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+)
+
+
 def _decode_png(data: bytes, limit: int, png16_range: PixelRange) -> Pixels:
     _check(headers.declared_size(data, "png"), limit)
     if headers.has_too_many_texts(data):
@@ -150,10 +157,10 @@ def _decode_png(data: bytes, limit: int, png16_range: PixelRange) -> Pixels:
     if (content.bits, content.colour) not in _PNG_MODES:
         raise _Damaged("PNG of an unknown kind")
     mode, raw = _PNG_MODES[content.bits, content.colour]
+    rows = zlib.compress(_png_rows(content), 0)  # for Pillow to undo the filters
 
     def read(raw: str) -> npt.NDArray[Any]:
-        interlace = int(content.is_interlaced)
-        return _by_pillow("zip", mode, content.size, content.pixels, raw, interlace)
+        return _by_pillow("zip", mode, content.size, rows, raw, int(content.is_interlaced))
 
     values = read(raw)
     values = values if values.ndim == 3 else values[..., None]
@@ -172,6 +179,27 @@ def _decode_png(data: bytes, limit: int, png16_range: PixelRange) -> Pixels:
     if image.shape[2] == 1:
         image = np.repeat(image, 3, axis=2)
     return _upright(image, headers.png_exif(data))
+
+
+def _png_rows(content: headers.PngContent) -> bytes:
+    """The rows of a PNG, unpacked, each after the number of its filter."""
+    (height, width), bits = content.size, content.bits * _PNG_CHANNELS[content.colour]
+    num_bytes = 0
+    for top, left, down, right in _PASSES if content.is_interlaced else ((0, 0, 1, 1),):
+        num_rows, row_pixels = -((top - height) // down), -((left - width) // right)
+        num_bytes += num_rows * (1 + (row_pixels * bits + 7) // 8) if row_pixels > 0 else 0
+    unpacked = zlib.decompressobj()
+    rows = unpacked.decompress(content.pixels, num_bytes)
+    if len(rows) < num_bytes:
+        raise _Damaged("too few pixels")
+    try:
+        while not unpacked.eof:  # libpng reads on to the end
+            further = unpacked.decompress(unpacked.unconsumed_tail, 2**16)
+            if not further and not unpacked.unconsumed_tail and not unpacked.eof:
+                raise _Damaged("compressed data without an end")
+    except zlib.error:
+        pass  # and ignores damage there
+    return rows
 
 
 def _colours(table: bytes) -> Pixels:
@@ -197,7 +225,9 @@ def _decode_gif(data: bytes, limit: int) -> Pixels:
     num_bytes = own or headers.color_table_bytes(headers.integers(data, 10, "B")[0])
     colors = _colours(data[colors_at : colors_at + num_bytes]).copy()
     pixels_at = frame.at + 11 + own
-    end, _ = headers.after_sub_blocks(data, pixels_at, frame.steps)
+    end, _, is_complete = headers.after_sub_blocks(data, pixels_at, len(data))
+    if not is_complete:
+        raise _Damaged("GIF that is cut short")
     bits = headers.integers(data, pixels_at - 1, "B")[0]
     is_interlaced = frame.flags >> 6 & 1
     index = _by_pillow("gif", "L", (height, width), data[pixels_at:end], bits, is_interlaced)
