@@ -46,14 +46,12 @@ def _with_compiled_gradient(activation: Activation) -> Activation:
             outputs = activation(inputs)
         return tape.gradient(outputs, inputs, upstream)
 
-    @functools.wraps(activation)
-    @tf.custom_gradient
     @unconverted
-    def compiled(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    def with_gradient(inputs: tf.Tensor) -> tuple[tf.Tensor, Activation]:
         return activation(inputs), functools.partial(gradient, inputs)
 
-    result: Activation = compiled
-    return result
+    compiled: Activation = functools.update_wrapper(tf.custom_gradient(with_gradient), activation)
+    return compiled
 
 
 @functools.cache

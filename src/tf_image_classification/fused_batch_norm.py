@@ -24,6 +24,9 @@ from tf_image_classification.compiled_gradients import compiled_activations
 from tf_image_classification.layer_calls import Call, Replacement, replaced
 from tf_image_classification.system.autograph import unconverted
 
+FOLDED, SCALE, OFFSET = "/folded", "/scale", "/offset"
+"""Ends of the names of ``folded_weights`` in an exported model, after that of the plain kernel."""
+
 _FUSED_DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -83,16 +86,17 @@ def _replacements(model: keras.Model, training: bool) -> list[Replacement]:
     folded = {id(norm) for _, norm in pairs}
     found: list[Replacement] = list(compiled_activations(model)) if training else []
     for convolution, norm in pairs:
-        found.append((convolution, "call", _replacing(convolution, _folded, norm)))
-        found.append((norm, "call", _replacing(norm, _passed_on)))
+        found.append((convolution, "call", replacing(convolution, _folded, norm)))
+        found.append((norm, "call", replacing(norm, passed_on)))
     for layer in model._flatten_layers(include_self=False):
         if type(layer) is keras.layers.BatchNormalization and id(layer) not in folded:
-            found.append((layer, "call", _replacing(layer, _fused, layer.call)))
+            found.append((layer, "call", replacing(layer, _fused, layer.call)))
     return found
 
 
-def _replacing(layer: keras.layers.Layer, function: Call, *arguments: Any) -> Call:
-    call = functools.partial(unconverted(function), layer, *arguments)
+def replacing(layer: keras.layers.Layer, function: Call, *arguments: Any, **options: Any) -> Call:
+    """A function of the layer, arguments and inputs in the form of the layer's ``call``."""
+    call = functools.partial(unconverted(function), layer, *arguments, **options)
     return functools.update_wrapper(call, layer.call)
 
 
@@ -137,7 +141,8 @@ def _fused(
     return tf.cast(result.y, layer.compute_dtype)
 
 
-def _passed_on(_: keras.layers.Layer, inputs: tf.Tensor, **__: Any) -> tf.Tensor:
+def passed_on(_: keras.layers.Layer, inputs: tf.Tensor, **__: Any) -> tf.Tensor:
+    """The ``call`` of a normalisation that is folded into the layer before it."""
     return inputs
 
 
@@ -145,6 +150,17 @@ def _folded(
     layer: keras.layers.Layer, norm: keras.layers.BatchNormalization, inputs: tf.Tensor
 ) -> tf.Tensor:
     """A convolution's normalised output."""
+    kernel, _, offset = folded_weights(layer, norm)
+    return convolved(layer, inputs, kernel=kernel, offset=offset)
+
+
+def folded_weights(
+    layer: keras.layers.Layer, norm: keras.layers.BatchNormalization
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The kernel of a convolution and the normalisation after it, its scale and its offset.
+
+    The kernel is the convolution's times the scale, whose shape is broadcast to it.
+    """
     scale = tf.math.rsqrt(ops.convert_to_tensor(norm.moving_variance) + norm.epsilon)
     if norm.scale:
         scale *= ops.convert_to_tensor(norm.gamma)
@@ -154,11 +170,17 @@ def _folded(
     offset *= scale
     if norm.center:
         offset += ops.convert_to_tensor(norm.beta)
-    is_depthwise = type(layer) is keras.layers.DepthwiseConv2D
     kernel = ops.convert_to_tensor(layer.kernel)
-    # A depthwise kernel is [h, w, input channels, outputs per channel].
-    kernel *= tf.reshape(scale, kernel.shape[2:]) if is_depthwise else scale
-    convolve = ops.depthwise_conv if is_depthwise else ops.conv
+    if _is_depthwise(layer):  # its kernel is [h, w, input channels, outputs per channel]
+        scale = tf.reshape(scale, kernel.shape[2:])
+    return kernel * scale, scale, offset
+
+
+def convolved(
+    layer: keras.layers.Layer, inputs: tf.Tensor, *, kernel: tf.Tensor, offset: tf.Tensor
+) -> tf.Tensor:
+    """A convolution's output with another kernel and offset than its own."""
+    convolve = ops.depthwise_conv if _is_depthwise(layer) else ops.conv
     output = convolve(
         inputs,
         kernel,
@@ -168,6 +190,10 @@ def _folded(
         data_format=layer.data_format,
     )
     return tf.nn.bias_add(output, offset)
+
+
+def _is_depthwise(layer: keras.layers.Layer) -> bool:
+    return type(layer) is keras.layers.DepthwiseConv2D
 
 
 def _pairs(
@@ -186,24 +212,31 @@ def _pairs(
         may_train_here = may_train or bool(nodes[0].arguments.kwargs.get("training"))
         if isinstance(layer, keras.Model):
             yield from _pairs(layer, may_train_here)
-        elif type(layer) is keras.layers.BatchNormalization and _has_moving(layer, may_train_here):
+        elif type(layer) is keras.layers.BatchNormalization and has_moving_statistics(
+            layer, may_train_here
+        ):
             before = nodes[0].arguments.keras_tensors[0]
             convolution = before._keras_history.operation
-            if id(before) not in outputs and _is_plain(convolution):
+            is_alone = _is_called_once(convolution) and id(before) not in outputs
+            if is_alone and is_plain_convolution(convolution):
                 yield convolution, layer
 
 
-def _has_moving(layer: keras.layers.BatchNormalization, may_train: bool) -> bool:
+def has_moving_statistics(layer: keras.layers.BatchNormalization, may_train: bool) -> bool:
     """Whether a layer certainly normalises the last axis with its moving statistics in float32."""
     is_inference = not (may_train and layer.trainable)
     return is_inference and layer.axis in (-1, 3) and layer.compute_dtype == "float32"
 
 
-def _is_plain(layer: Any) -> bool:
-    """Whether a layer is a convolution that nothing but one layer takes the output of."""
+def _is_called_once(layer: Any) -> bool:
+    """Whether a layer of a functional model has one call, whose output one layer takes."""
+    return len(layer._inbound_nodes) == len(layer._outbound_nodes) == 1
+
+
+def is_plain_convolution(layer: Any) -> bool:
+    """Whether a layer is a convolution in float32 without activation."""
     return (
         type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-        and len(layer._inbound_nodes) == len(layer._outbound_nodes) == 1
         and layer.activation is keras.activations.linear
         and layer.activity_regularizer is None
         and layer.data_format == "channels_last"

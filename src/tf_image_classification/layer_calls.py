@@ -38,6 +38,13 @@ def replaced(replacements: Sequence[Replacement]) -> Iterator[None]:
                 vars(layer)[name] = value
 
 
+def replaced_calls(
+    calls: Sequence[tuple[keras.layers.Layer, Call]],
+) -> contextlib.AbstractContextManager[None]:
+    """Layers with other functions as their ``call``, which take what that takes; see above."""
+    return replaced([(layer, "call", call) for layer, call in calls])
+
+
 @contextlib.contextmanager
 def watched_layers(model: keras.Model, watch: Watch) -> Iterator[None]:
     """Calls ``watch`` after each call of a layer inside the block, nested ones included.
@@ -62,5 +69,5 @@ def watched_layers(model: keras.Model, watch: Watch) -> Iterator[None]:
         return calling
 
     layers = [layer for layer in model._flatten_layers(include_self=False) if layer.built]
-    with replaced([(layer, "call", watched(layer)) for layer in layers]):
+    with replaced_calls([(layer, watched(layer)) for layer in layers]):
         yield
