@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from browser import accessibility_violations, open_page
 from tf_image_classification.cli import serve as serve_verb
-from tf_image_classification.serving import predictor, requests, server
+from tf_image_classification.serving import predictor, requests, server, tensorflow_engine
 from tf_image_classification.serving.app import ServerOptions, make_app
 from tf_image_classification.serving.batcher import (
     Batcher,
@@ -708,7 +708,7 @@ def started(monkeypatch):
     found = []
     model = types.SimpleNamespace(step=1)
     monkeypatch.setattr(predictor, "load_model", lambda path, max_pixels: model)
-    monkeypatch.setattr(server, "prepare_threads", lambda: None)
+    monkeypatch.setattr(tensorflow_engine, "prepare_threads", lambda: None)
     monkeypatch.setattr(server, "serve", lambda model, *how: found.extend(how))
     return found
 

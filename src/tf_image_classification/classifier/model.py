@@ -159,6 +159,10 @@ class Classifier(TrainResult):
         """Prepared images [B, H, W, C] to the outputs of an exported SavedModel, by name."""
         return self.predictor.outputs(images)
 
+    def declared_pixels(self, data: bytes) -> int:
+        """Width times height in the header of an encoded image; 0 without such a header."""
+        return self.predictor.declared_pixels(data)
+
     @property
     def max_pixels(self) -> int:
         """Width times height of the largest image that is not rejected."""

@@ -27,7 +27,9 @@ def serve_folder(
         Stopped: by a signal.
     """
     _check_free(host, port)
-    server.prepare_threads()
+    from tf_image_classification.serving import tensorflow_engine  # late: TensorFlow
+
+    tensorflow_engine.prepare_threads()
     model = predictor.load_model(model_dir, max_pixels=max_pixels)
     print(f"{options.name}, step {model.step}: http://{host}:{port}", flush=True)
     server.serve(model, options, host, port)
