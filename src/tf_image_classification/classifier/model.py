@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tf_image_classification.classifier import html
 from tf_image_classification.classifier.history import History, read_history
 from tf_image_classification.classifier.inputs import named_images
+from tf_image_classification.classifier.keyword_errors import keyword_errors
 from tf_image_classification.classifier.options import settings_of
 from tf_image_classification.classifier.shown import Predictions, ReportPage
 from tf_image_classification.config import Settings
@@ -94,6 +95,7 @@ class Classifier(TrainResult):
         """
         return _load_predictor(self.model_dir, None)
 
+    @keyword_errors()
     def predict(
         self,
         images: Any,
@@ -182,6 +184,7 @@ class Classifier(TrainResult):
         """A hash of the model and its calibrations."""
         return self.predictor.fingerprint()
 
+    @keyword_errors()
     def embed(self, images: Any) -> npt.NDArray[np.float32]:
         """The features of images [n, d]: the values that the model's last layer takes.
 
@@ -208,6 +211,7 @@ class Classifier(TrainResult):
         return embedding.features(self.model, self.schema.names, batches)
 
     @functools.cached_property
+    @keyword_errors()
     def model(self) -> keras.Model:
         """The Keras model with the weights of the best checkpoint.
 
@@ -224,6 +228,7 @@ class Classifier(TrainResult):
 
     # Evaluation and what it is for.
 
+    @keyword_errors()
     def evaluate(
         self,
         data: Any = None,
@@ -249,6 +254,7 @@ class Classifier(TrainResult):
 
         return evaluate(self._spec, settings, group_column, keep_evaluation)
 
+    @keyword_errors()
     def report(
         self,
         data: Any = None,
@@ -283,6 +289,7 @@ class Classifier(TrainResult):
         )
         return ReportPage(*paths)
 
+    @keyword_errors()
     def export(
         self, format: str, *, quantize: str = "none", examples: int = 500, **limits: float
     ) -> Exported:
@@ -332,6 +339,7 @@ class Classifier(TrainResult):
         return html.table(("Classifier", ""), [*facts, *rows]) + self.history._repr_html_()
 
 
+@keyword_errors()
 def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = None) -> Classifier:
     """The exported model of a model folder.
 
