@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from browser import accessibility_violations, open_page
 from tf_image_classification.cli import serve as serve_verb
-from tf_image_classification.serving import predictor, requests, server, tensorflow_engine
+from tf_image_classification.serving import predictor, requests, server
 from tf_image_classification.serving.app import ServerOptions, make_app
 from tf_image_classification.serving.batcher import (
     Batcher,
@@ -706,9 +706,8 @@ def test_the_pages_of_the_server_are_accessible(client, shipped_run, tmp_path, d
 def started(monkeypatch):
     """What the verb would serve: options, host and port."""
     found = []
-    model = types.SimpleNamespace(step=1)
-    monkeypatch.setattr(predictor, "load_model", lambda path, max_pixels: model)
-    monkeypatch.setattr(tensorflow_engine, "prepare_threads", lambda: None)
+    model = types.SimpleNamespace(step=1, engine=types.SimpleNamespace(name="litert"))
+    monkeypatch.setattr(predictor, "load_model", lambda path, **_: model)
     monkeypatch.setattr(server, "serve", lambda model, *how: found.extend(how))
     return found
 
