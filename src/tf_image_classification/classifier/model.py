@@ -388,5 +388,5 @@ def _load_predictor(model_dir: str, max_pixels: int | None = None, engine: str =
         model_dir,
         max_pixels=max_pixels,
         engine=engine,
-        before_tensorflow=functools.partial(prepare_tensorflow, settings),
+        before_tensorflow=functools.partial(prepare_tensorflow, settings, is_inference=True),
     )

@@ -10,7 +10,7 @@ from tf_image_classification.cli.verb import check_output, engine_argument, verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.config.parser import is_model_folder
 from tf_image_classification.errors import ConfigError, UsageError
-from tf_image_classification.system import faults, files, streams
+from tf_image_classification.system import faults, files, packages, streams
 from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
 
@@ -61,7 +61,9 @@ def main(given: Arguments, settings: Settings) -> int:
         settings.run.model_dir, given.paths, given.output, given.resume, options, given.engine
     )
     lines = streams.input_lines() if "-" in given.paths else ()
-    prepare = functools.partial(prepare_tensorflow, settings.replace(deterministic=False))
+    prepare = functools.partial(
+        prepare_tensorflow, settings.replace(deterministic=False), is_inference=True
+    )
     return int(predict(request, cache_dir(settings), lines, prepare) > 0)
 
 
@@ -85,7 +87,9 @@ def _check(given: Arguments, model_dir: str) -> None:
             f"--output {output}: expected a name ending in .csv, .jsonl or .parquet, or - for CSV "
             "on standard output."
         )
-    elif not files.is_remote(output):
+    if output.lower().endswith(".parquet") and not packages.is_installed("pyarrow"):
+        raise ConfigError(packages.advice("pyarrow"))
+    if output != "-" and not files.is_remote(output):
         inputs = [os.path.abspath(path) for path in given.paths]
         if os.path.abspath(output) in inputs:
             raise UsageError(f"--output {output} is one of the inputs. Choose another name.")

@@ -99,7 +99,7 @@ def main(given: Arguments, settings: Settings) -> int:
         max_pixels=given.max_image_pixels,
         engine=given.engine,
         before_tensorflow=lambda: prepare_tensorflow(
-            settings.replace(deterministic=False), is_serving=True
+            settings.replace(deterministic=False), is_serving=True, is_inference=True
         ),
     )
     return 0

@@ -7,8 +7,6 @@ Needs no TensorFlow, so that an engine without it starts in a fraction of a seco
 
 from __future__ import annotations
 
-import importlib.util
-
 from tf_image_classification.errors import ConfigError, SpecError
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.serving.light.files import (
@@ -20,6 +18,7 @@ from tf_image_classification.serving.light.files import (
     light_files,
 )
 from tf_image_classification.serving.light.preprocess import preprocessing_of
+from tf_image_classification.system import packages
 
 AUTO, TENSORFLOW = "auto", "tensorflow"
 ENGINES = (AUTO, LITERT, ONNX, OPENVINO, TENSORFLOW)
@@ -56,7 +55,9 @@ def choose_engine(folder: ModelFolder, wanted: str) -> tuple[str, LightFile | No
     engines = (LITERT, ONNX, OPENVINO) if wanted == AUTO else (wanted,)
     for file in candidates:
         for engine in engines:
-            if file.kind == _KINDS[engine] and (wanted != AUTO or _is_installed(engine)):
+            if file.kind == _KINDS[engine] and (
+                wanted != AUTO or packages.is_installed(_PACKAGES[engine])
+            ):
                 return engine, file
     if wanted == AUTO:
         return _tensorflow(_why_none(folder, candidates)), None
@@ -88,21 +89,10 @@ def _tensorflow(reason: str) -> str:
     Raises:
         ConfigError: it is not installed.
     """
-    if not _is_found("tensorflow"):
+    if not packages.is_installed("tensorflow"):
         raise ConfigError(
             f"TensorFlow is not installed, and no other engine can run the model: "
             f"{reason.rstrip('.')}. Or install TensorFlow: "
             "pip install 'tf_image_classification[cpu]', or [gpu] for NVIDIA GPUs."
         )
     return TENSORFLOW
-
-
-def _is_installed(engine: str) -> bool:
-    return _is_found(_PACKAGES[engine])
-
-
-def _is_found(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False

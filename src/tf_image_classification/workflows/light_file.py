@@ -5,7 +5,6 @@ print(write_light_file(folder, manifest, examples))
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,15 +24,13 @@ from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import probabilities_key
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.run_manifest import RunManifest
-from tf_image_classification.serving.light.files import LITERT, MAX_DIFFERENCE, ONNX
+from tf_image_classification.serving.light import files as light_files
 from tf_image_classification.serving.light.preprocess import LightPreprocessing, preprocessing_of
 from tf_image_classification.serving.tensorflow_engine import TensorFlowEngine
-from tf_image_classification.system import files, signals
+from tf_image_classification.system import files, packages, screen, signals
 from tf_image_classification.workflows.export import replaced_folder, write_notes
 
 _NUM_EXAMPLES = 32
-_CONVERTERS = {LITERT: ("ai_edge_litert",), ONNX: ("onnx", "tf2onnx", "onnxruntime")}
-"""By format the packages that write and verify it; the preferred format first."""
 
 
 def write_light_file(
@@ -55,7 +52,11 @@ def write_light_file(
         return ""
     if files.is_remote(folder.path):
         return ""
-    kinds = [name for name, packages in _CONVERTERS.items() if all(map(_is_installed, packages))]
+    kinds = [
+        name
+        for name, needed in light_files.CONVERTERS.items()
+        if all(map(packages.is_installed, needed))
+    ]
     if not kinds:
         return _line("none: it needs ai-edge-litert, or onnx, tf2onnx and onnxruntime")
     if examples is None or examples.table is None:
@@ -64,19 +65,16 @@ def write_light_file(
     numbers = tf.constant(evenly_spaced(table.num_examples, _NUM_EXAMPLES), tf.int64)
     try:
         encoded = table.fetch(numbers).numpy().tolist()
-        return _line(_written(FORMATS[kinds[0]], folder, manifest, preprocessing, encoded))
+        with screen.working("writing the light file"):
+            return _line(_written(FORMATS[kinds[0]], folder, manifest, preprocessing, encoded))
     except (TficError, OSError, tf.errors.OpError) as error:  # the exported model serves as well
         if (stopped := signals.cause_of(error)) is not None:
             raise stopped from None
-        return _line(f"none: {brief(error)}")
+        return _line(f"none: {error if isinstance(error, TficError) else brief(error)}")
 
 
 def _line(text: str) -> str:
     return f"light file:    {text}"
-
-
-def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 def _written(
@@ -108,9 +106,9 @@ def _written(
         references = _references(schema, engine.predictions(list(images)))
         verification = verify_file(load_file(kind, path), [images], references, schema, path)
         difference = verification.max_difference
-        if not difference <= MAX_DIFFERENCE:
+        if not difference <= light_files.MAX_DIFFERENCE:
             raise ParityError(
-                f"the {kind.name} file differs from the exported model by {difference:.2g}"
+                f"The {kind.name} file differs from the exported model by {difference:.2g}."
             )
         write_notes(new, schema, description, verification)
     return f"{folder.light} ({kind.name}, max difference {difference:.1g})"
@@ -128,11 +126,11 @@ def _prepared_by_both(
     for data in encoded:
         image = _prepared(engine.prepare, data)
         if not np.array_equal(image, _prepared(preprocessing.prepare, data)):
-            raise ParityError("the preprocessing differs from that without TensorFlow")
+            raise ParityError("The preprocessing differs from that without TensorFlow.")
         if len(image):
             prepared.append(image)
     if not prepared:
-        raise ParityError("no example can be decoded to verify it")
+        raise ParityError("No example can be decoded to verify it.")
     return np.stack(prepared)
 
 

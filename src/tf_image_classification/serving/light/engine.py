@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.export.runtimes import (
+    File,
     InferenceFn,
     load_litert,
     load_onnx,
@@ -26,7 +27,7 @@ from tf_image_classification.serving.light.files import LITERT, ONNX, OPENVINO, 
 from tf_image_classification.serving.light.preprocess import LightPreprocessing
 from tf_image_classification.system import files, quiet
 
-_LOADERS: dict[str, Callable[[bytes], InferenceFn]] = {
+_LOADERS: dict[str, Callable[[File], InferenceFn]] = {
     LITERT: load_litert,
     ONNX: load_onnx,
     OPENVINO: load_openvino,
@@ -64,14 +65,15 @@ class LightEngine:
         """
         self.name, self.step = name, file.step
         self._schema, self._preprocessing = schema, preprocessing
-        content = files.read_bytes(file.path)
-        self._fingerprint = hashlib.sha256(content).hexdigest()
+        self._path = file.path
+        # A local file is mapped into memory.
+        content = files.read_bytes(file.path) if files.is_remote(file.path) else file.path
         with quiet.hidden():  # its notices
             self._infer = _LOADERS[name](content)
 
     def fingerprint(self) -> str:
         """A hash of the file."""
-        return self._fingerprint
+        return hashlib.sha256(files.read_bytes(self._path)).hexdigest()
 
     def prepare(self, data: bytes) -> npt.NDArray[np.float32]:
         """One encoded image, decoded and preprocessed, [H, W, C].

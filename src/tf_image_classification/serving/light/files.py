@@ -21,6 +21,9 @@ LITERT, ONNX, OPENVINO = RUNTIMES = ("litert", "onnx", "openvino")
 FILE_NAMES = {LITERT: "model.tflite", ONNX: "model.onnx"}
 """Names of the files that the runtimes read; OpenVINO reads those of ONNX."""
 
+CONVERTERS = {LITERT: ("ai_edge_litert",), ONNX: ("onnx", "tf2onnx", "onnxruntime")}
+"""By kind of file the packages that write and verify it; the preferred kind first."""
+
 MAX_DIFFERENCE = 1e-5
 """Largest difference of a probability from the exported model's, as ``export.verify`` measures."""
 
