@@ -234,7 +234,12 @@ class _Routes:
             "name": self._options.name,
             "step": model.step,
             "predict": f"/v1/models/{self._options.name}:predict",
-            "facts": {**model.facts, "calibrated": ", ".join(sorted(model.calibrations)) or "no"},
+            "facts": {
+                **model.facts,
+                "engine": model.engine.name,
+                **({"heat maps": model.no_heat_maps} if model.no_heat_maps else {}),
+                "calibrated": ", ".join(sorted(model.calibrations)) or "no",
+            },
             "labels": {label.name: list(label.named_classes()) for label in model.schema},
         }
 

@@ -91,8 +91,7 @@ def _tensorflow(reason: str) -> str:
     """
     if not packages.is_installed("tensorflow"):
         raise ConfigError(
-            f"TensorFlow is not installed, and no other engine can run the model: "
-            f"{reason.rstrip('.')}. Or install TensorFlow: "
-            "pip install 'tf_image_classification[cpu]', or [gpu] for NVIDIA GPUs."
+            f"No other engine than TensorFlow can run the model: {reason.rstrip('.')}. "
+            f"{packages.advice('tensorflow')}"
         )
     return TENSORFLOW

@@ -27,7 +27,12 @@ def is_installed(module: str) -> bool:
 
 
 def advice(module: str) -> str:
-    """The message for a package of ``OF_TRAININGS`` that is not installed."""
+    """The message for TensorFlow or a package of ``OF_TRAININGS`` that is not installed."""
+    if module == "tensorflow":
+        return (
+            "TensorFlow is not installed. Install it with this package: "
+            "pip install 'tf_image_classification[cpu]', or [gpu] for NVIDIA GPUs."
+        )
     return (
         f"{OF_TRAININGS[module]} is not installed. Install it with all that trainings and "
         "evaluations need: pip install 'tf_image_classification[train]', or [cpu] or [gpu] with "

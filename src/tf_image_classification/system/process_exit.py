@@ -42,7 +42,7 @@ def _ending(error: BaseException | None) -> tuple[str, int] | None:
         return f"{name}{error}", error.exit_code
     if isinstance(error, ModuleNotFoundError):
         module = (error.name or "").partition(".")[0]
-        if module in packages.OF_TRAININGS:
+        if module in (*packages.OF_TRAININGS, "tensorflow"):
             return f"ConfigError: {packages.advice(module)}", ConfigError.exit_code
     if isinstance(error, KeyboardInterrupt):  # outside the main thread
         return "Stopped by SIGINT.", 130

@@ -88,10 +88,7 @@ def prepare_tensorflow(
         with screen.working("loading TensorFlow") if is_new else contextlib.nullcontext():
             import tensorflow as tf
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            "TensorFlow is not installed. Install it with this package: "
-            "pip install 'tf_image_classification[cpu]', or [gpu] for NVIDIA GPUs."
-        ) from error
+        raise ConfigError(packages.advice("tensorflow")) from error
     keras_settings.require(os.environ)
     if settings.run.deterministic:
         tf.config.experimental.enable_op_determinism()
