@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import re
 import struct
+import zlib
+from collections.abc import Iterator
 
 from tf_image_classification.dataset.image.limits import (
     EXIF_SEARCHED_BYTES,
@@ -33,7 +35,9 @@ _NETPBM = re.compile(
     rb"P([56])" + _SPACE + rb"(\d{1,8})" + _SPACE + rb"(\d{1,8})" + _SPACE + rb"255[\t\n\f\r ]"
 )
 _MAX_NETPBM_BYTES = 256
-# Markers of a JPEG before its first scan: with nothing after them, frames, and what may come before.
+_PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_MAX_PNG_SIDE = 1_000_000  # libpng's own limit
+# Markers before the first scan of a JPEG: without content, of frames, others that may come there.
 _WITHOUT_CONTENT = (0x00, 0x01, *range(0xD0, 0xD8))
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _TABLES = (0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE)
@@ -165,6 +169,84 @@ def jpeg_exif(data: bytes) -> bytes:
 # PNG -----------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class PngContent:
+    """What a PNG's pixels are made of.
+
+    Attributes:
+        size: height and width.
+        bits: of each channel.
+        colour: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
+        is_interlaced: whether the pixels come in seven passes.
+        palette: RGB colours one after another; b"" where the pixels have no palette.
+        pixels: compressed.
+    """
+
+    size: Size
+    bits: int
+    colour: int
+    is_interlaced: bool
+    palette: bytes
+    pixels: bytes
+
+
+def png_content(data: bytes) -> PngContent:
+    """The parts of a PNG that its pixels depend on.
+
+    Raises:
+        HeaderError: it is damaged, by the rules of libpng.
+    """
+    chunks = _png_chunks(data)
+    name, header = next(chunks)
+    if name != b"IHDR" or len(header) != 13:
+        raise HeaderError("PNG without a header")
+    width, height, bits, colour, *methods, interlace = struct.unpack(">2I5B", header)
+    palette, parts, is_after, has_palette = b"", [], False, False
+    for name, content in chunks:
+        is_after |= bool(parts) and name != b"IDAT"
+        if name == b"IDAT":
+            parts += [] if is_after else [content]
+        elif name == b"PLTE" and has_palette:
+            raise HeaderError("PNG with two palettes")
+        elif name == b"PLTE" and not parts:
+            has_palette = True
+            if colour == 3:
+                if len(content) % 3 or not 0 < len(content) <= 768:
+                    raise HeaderError("PNG with a damaged palette")
+                palette = content[: 3 << bits]
+        elif name == b"IHDR":
+            raise HeaderError("PNG with two headers")
+    if not parts or (colour == 3 and not palette):
+        raise HeaderError("PNG without pixels or without its palette")
+    if any(methods) or interlace > 1 or max(width, height) > _MAX_PNG_SIDE:
+        raise HeaderError("PNG of an unknown kind")
+    return PngContent((height, width), bits, colour, interlace == 1, palette, b"".join(parts))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents of a PNG's chunks to its end; only those of critical chunks are verified.
+
+    Raises:
+        HeaderError: a critical chunk is damaged, or the end is missing.
+    """
+    at = 8
+    while at + 12 <= len(data):
+        length, name = struct.unpack(">I4s", data[at : at + 8])
+        end = at + 8 + length
+        if length >= 2**31 or not name.isalpha() or end + 4 > len(data):
+            break
+        content = data[at + 8 : end]
+        if name < b"a":
+            (checksum,) = struct.unpack(">I", data[end : end + 4])
+            if name not in _PNG_CRITICAL or zlib.crc32(content, zlib.crc32(name)) != checksum:
+                break
+        yield name, content
+        if name == b"IEND":
+            return
+        at = end + 4
+    raise HeaderError("PNG with a damaged chunk")
+
+
 def has_too_many_texts(data: bytes) -> bool:
     """Whether a PNG has more than ``MAX_TEXT_CHUNKS`` compressed texts."""
     return len(data) > SHORT_PNG_BYTES and num_text_chunks(data) > MAX_TEXT_CHUNKS
@@ -204,7 +286,6 @@ class GifFrame:
         at: offset of its descriptor, in bytes.
         flags: of the descriptor.
         transparent: index of the transparent colour, or -1.
-        steps: steps left for walking along its blocks.
     """
 
     canvas: Size
@@ -212,7 +293,6 @@ class GifFrame:
     at: int
     flags: int
     transparent: int
-    steps: int
 
 
 def gif_frame(data: bytes) -> GifFrame:
@@ -228,7 +308,7 @@ def gif_frame(data: bytes) -> GifFrame:
             is_controlled = True
             length, options, _, index = integers(data, at + 2, "<BBHB")
             transparent = index if length == 4 and options & 1 else -1
-        at, steps = after_sub_blocks(data, at + 2, steps)
+        at, steps, _ = after_sub_blocks(data, at + 2, steps)
     mark, *box, frame_flags = integers(data, at, "<B4HB")
     if mark != ord(","):
         raise HeaderError("GIF without a frame")
@@ -237,9 +317,7 @@ def gif_frame(data: bytes) -> GifFrame:
         max(height, top + frame_height) if frame_height else 0,
         max(width, left + frame_width) if frame_width else 0,
     )
-    return GifFrame(
-        canvas, (left, top, frame_width, frame_height), at, frame_flags, transparent, steps
-    )
+    return GifFrame(canvas, (left, top, frame_width, frame_height), at, frame_flags, transparent)
 
 
 def color_table_bytes(flags: int) -> int:
@@ -247,8 +325,8 @@ def color_table_bytes(flags: int) -> int:
     return 3 * (2 << flags % 8) if flags >= 128 else 0
 
 
-def after_sub_blocks(data: bytes, at: int, steps: int) -> tuple[int, int]:
-    """End of a chain of length-prefixed blocks, and the number of steps left.
+def after_sub_blocks(data: bytes, at: int, steps: int) -> tuple[int, int, bool]:
+    """End of a chain of length-prefixed blocks, the number of steps left, whether it is complete.
 
     The end of the data where the chain is cut short or takes too many steps. A step skips up to 16
     blocks of 255 bytes, as in ``decode``.
@@ -262,8 +340,8 @@ def after_sub_blocks(data: bytes, at: int, steps: int) -> tuple[int, int]:
         length = integers(data, at + 256 * full, "B")[0] + 1 if full < 16 else 0
         at, steps = min(at + 256 * full + length, size), steps - 1
         if length == 1:
-            return at, steps
-    return size, steps
+            return at, steps, True
+    return size, steps, False
 
 
 # WebP ----------------------------------------------------------------------------------------
@@ -281,6 +359,52 @@ def _webp_size(data: bytes) -> Size:
         sides = (data[24:30]).ljust(6, b"\0")
         return int.from_bytes(sides[3:], "little") + 1, int.from_bytes(sides[:3], "little") + 1
     return 0, 0
+
+
+def webp_still(data: bytes) -> bytes:
+    """A WebP with one image, without the chunks that do not decide its pixels.
+
+    Like TensorFlow, it does not look behind that image, which may continue in what follows.
+
+    Raises:
+        HeaderError: the chunks before the image are damaged.
+    """
+    (total,) = integers(data, 4, "<I")
+    at, alpha, canvas = 12, None, None
+    if total < 12 or total > len(data) - 8:
+        raise HeaderError("WebP with a wrong length")
+    if data[12:16] == b"VP8X":
+        at, canvas = 30, data[24:30]
+        if integers(data, 16, "<I") != (10,):
+            raise HeaderError("WebP with a damaged header")
+    while data[at : at + 4] not in (b"VP8 ", b"VP8L"):
+        (length,) = integers(data, at + 4, "<I")
+        end = at + 8 + length + length % 2
+        if canvas is None or end > len(data) or end - 8 > total:
+            raise HeaderError("WebP with a damaged chunk")
+        if data[at : at + 4] == b"ALPH":
+            alpha = data[at + 8 : at + 8 + length]
+        at = end
+    (length,) = integers(data, at + 4, "<I")
+    size, image = declared_size(b"RIFF0000WEBP" + data[at:], "webp"), data[at + 8 :]
+    if at + 8 + length > min(len(data), total + 8):
+        raise HeaderError("WebP that is cut short")
+    if canvas is not None and size != declared_size(data, "webp"):
+        raise HeaderError("WebP with an image of another size")
+    chunks = _webp_chunk(data[at : at + 4], image)
+    if alpha is not None and canvas is not None:
+        header = _webp_chunk(b"VP8X", b"\x10\0\0\0" + canvas)
+        chunks = header + _webp_chunk(b"ALPH", alpha) + chunks
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
+def _webp_chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+
+def is_animated_webp(data: bytes) -> bool:
+    """Whether the header of a WebP announces an animation."""
+    return data[15:16] == b"X" and bool(integers(data, 20, "B")[0] & 2)
 
 
 def webp_exif(data: bytes) -> bytes:

@@ -9,7 +9,6 @@ Pillow, so that both accept the same files; Pillow's compiled decoders do the re
 from __future__ import annotations
 
 import io
-import struct
 import zlib
 from typing import Any
 
@@ -19,7 +18,7 @@ from PIL import Image
 
 from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset.image import headers
-from tf_image_classification.dataset.image.diagnose import explain_failure
+from tf_image_classification.dataset.image.diagnose import explain_failure, image_format
 from tf_image_classification.dataset.image.limits import TENSORFLOW_MAX_PIXELS
 from tf_image_classification.errors import BadImageError
 
@@ -62,18 +61,18 @@ def decode(data: bytes, *, max_pixels: int, png16_range: PixelRange = FULL_RANGE
 
 
 def _decoded(data: bytes, limit: int, png16_range: PixelRange) -> Pixels:
-    match data[:1]:
-        case b"\xff":
+    match image_format(data):
+        case "jpeg":
             return _decode_jpeg(data, limit)
-        case b"\x89":
+        case "png":
             return _decode_png(data, limit, png16_range)
-        case b"G":
+        case "gif":
             return _decode_gif(data, limit)
-        case b"B":
+        case "bmp":
             return _decode_bmp(data, limit)
-        case b"R":
+        case "webp":
             return _decode_webp(data, limit)
-        case b"P":
+        case "ppm":
             return _decode_netpbm(data, limit)
     raise _Damaged("not an image of a known format")
 
@@ -143,59 +142,75 @@ _PNG_MODES = {  # bits and colour type: Pillow's mode and layout of the raw pixe
 }
 
 
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PASSES = (  # of an interlaced image: first row and column, steps along rows and columns
+    *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+    *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+)
+
+
 def _decode_png(data: bytes, limit: int, png16_range: PixelRange) -> Pixels:
-    width, height, bits, colour, compression, kind, interlace = headers.integers(data, 16, ">2I5B")
-    _check((height, width), limit)
+    _check(headers.declared_size(data, "png"), limit)
     if headers.has_too_many_texts(data):
         raise _Damaged("too many texts")
-    if (bits, colour) not in _PNG_MODES or compression or kind or interlace > 1:
+    content = headers.png_content(data)
+    if (content.bits, content.colour) not in _PNG_MODES:
         raise _Damaged("PNG of an unknown kind")
-    palette, pixels = _png_chunks(data)
-    mode, raw = _PNG_MODES[bits, colour]
+    mode, raw = _PNG_MODES[content.bits, content.colour]
+    rows = zlib.compress(_png_rows(content), 0)  # for Pillow to undo the filters
 
     def read(raw: str) -> npt.NDArray[Any]:
-        return _by_pillow("zip", mode, (height, width), pixels, raw, interlace)
+        return _by_pillow("zip", mode, content.size, rows, raw, int(content.is_interlaced))
 
     values = read(raw)
-    if bits == 1 and colour == 0:
-        values = np.where(values, np.uint8(255), np.uint8(0))
-    if bits == 16 and png16_range != FULL_RANGE:
-        is_grey = colour in (0, 4)  # the low bytes are another channel, or read by themselves
+    values = values if values.ndim == 3 else values[..., None]
+    is_grey = content.colour in (0, 4)
+    channels = values[..., :1] if is_grey else values[..., :3]
+    if content.colour == 3:
+        image = _colours(content.palette)[values[..., 0]]
+    elif content.bits == 1:
+        image = np.where(values, np.uint8(255), np.uint8(0))
+    elif content.bits == 16 and png16_range != FULL_RANGE:
+        # The low bytes of grey values are another channel here.
         low = values[..., 1:2] if is_grey else read(raw.replace("B", "L"))[..., :3]
-        high = values[..., :1] if is_grey else values[..., :3]
-        image = _scaled(256 * high.astype(np.float32) + low, png16_range)
-    elif colour == 3:
-        image = palette[values]
+        image = _scaled(256 * channels.astype(np.float32) + low, png16_range)
     else:
-        image = values[..., None] if values.ndim == 2 else values
-        image = image[..., :3] if colour in (2, 6) else image[..., :1]
+        image = channels
     if image.shape[2] == 1:
         image = np.repeat(image, 3, axis=2)
     return _upright(image, headers.png_exif(data))
+
+
+def _png_rows(content: headers.PngContent) -> bytes:
+    """The rows of a PNG, unpacked, each after the number of its filter."""
+    (height, width), bits = content.size, content.bits * _PNG_CHANNELS[content.colour]
+    num_bytes = 0
+    for top, left, down, right in _PASSES if content.is_interlaced else ((0, 0, 1, 1),):
+        num_rows, row_pixels = -((top - height) // down), -((left - width) // right)
+        num_bytes += num_rows * (1 + (row_pixels * bits + 7) // 8) if row_pixels > 0 else 0
+    unpacked = zlib.decompressobj()
+    rows = unpacked.decompress(content.pixels, num_bytes)
+    if len(rows) < num_bytes:
+        raise _Damaged("too few pixels")
+    try:
+        while not unpacked.eof:  # libpng reads on to the end
+            further = unpacked.decompress(unpacked.unconsumed_tail, 2**16)
+            if not further and not unpacked.unconsumed_tail and not unpacked.eof:
+                raise _Damaged("compressed data without an end")
+    except zlib.error:
+        pass  # and ignores damage there
+    return rows
+
+
+def _colours(table: bytes) -> Pixels:
+    """RGB colours one after another, [256, 3]; black beyond the end."""
+    return np.frombuffer(table[:768].ljust(768, b"\0"), np.uint8).reshape(256, 3)
 
 
 def _scaled(values: npt.NDArray[np.float32], png16_range: PixelRange) -> Pixels:
     low, high = png16_range
     scaled = np.clip((values - np.float32(low)) * np.float32(255 / (high - low)), 0, 255)
     return (scaled + np.float32(0.5)).astype(np.uint8)
-
-
-def _png_chunks(data: bytes) -> tuple[Pixels, bytes]:
-    """The palette [256, 3], and the compressed pixels of a PNG."""
-    palette = np.zeros((256, 3), np.uint8)
-    parts, at = [], 8
-    while at + 8 <= len(data):
-        length, name = struct.unpack(">I4s", data[at : at + 8])
-        content = data[at + 8 : at + 8 + length]
-        if name == b"PLTE":
-            entries = np.frombuffer(content[: len(content) // 3 * 3], np.uint8).reshape(-1, 3)
-            palette[: len(entries)] = entries[:256]
-        elif name == b"IDAT":
-            parts.append(content)
-        elif name == b"IEND":
-            break
-        at += 12 + length
-    return palette, b"".join(parts)
 
 
 # GIF -----------------------------------------------------------------------------------------
@@ -208,16 +223,17 @@ def _decode_gif(data: bytes, limit: int) -> Pixels:
     own = headers.color_table_bytes(frame.flags)
     colors_at = frame.at + 10 if own else 13
     num_bytes = own or headers.color_table_bytes(headers.integers(data, 10, "B")[0])
-    if not num_bytes:
-        raise _Damaged("GIF without colours")
-    colors = np.zeros((256, 3), np.uint8)
-    colors[: num_bytes // 3] = np.frombuffer(data, np.uint8, num_bytes, colors_at).reshape(-1, 3)
+    colors = _colours(data[colors_at : colors_at + num_bytes]).copy()
     pixels_at = frame.at + 11 + own
-    end, _ = headers.after_sub_blocks(data, pixels_at, frame.steps)
+    end, _, is_complete = headers.after_sub_blocks(data, pixels_at, len(data))
+    if not is_complete:
+        raise _Damaged("GIF that is cut short")
     bits = headers.integers(data, pixels_at - 1, "B")[0]
     is_interlaced = frame.flags >> 6 & 1
     index = _by_pillow("gif", "L", (height, width), data[pixels_at:end], bits, is_interlaced)
-    if 0 <= frame.transparent < 256:
+    if (index[index != frame.transparent] >= num_bytes // 3).any():
+        raise _Damaged("GIF of other colours")
+    if frame.transparent >= 0:
         colors[frame.transparent] = 0
     canvas = np.zeros((*frame.canvas, 3), np.uint8)
     canvas[top : top + height, left : left + width] = colors[index]
@@ -239,6 +255,8 @@ def _decode_bmp(data: bytes, limit: int) -> Pixels:
     if not is_known:
         raise _Damaged("BMP of an unknown kind")
     row_bytes = (width * bits + 31) // 32 * 4
+    if bits == 24 and len(data) != pixels_at + num_rows * row_bytes:
+        raise _Damaged("BMP with missing or further bytes")
     rows = np.frombuffer(data, np.uint8, num_rows * row_bytes, pixels_at)
     rows = rows.reshape(num_rows, row_bytes)[:, : (width * bits + 7) // 8]
     if bits > 8:
@@ -259,7 +277,8 @@ def _decode_webp(data: bytes, limit: int) -> Pixels:
     from PIL.WebPImagePlugin import WebPImageFile  # late: the library takes memory
 
     _check(headers.declared_size(data, "webp"), limit)
-    with WebPImageFile(io.BytesIO(data)) as file:
+    whole = data if headers.is_animated_webp(data) else headers.webp_still(data)
+    with WebPImageFile(io.BytesIO(whole)) as file:
         image = np.asarray(file)[..., :3]
     return _upright(image, headers.webp_exif(data))
 
