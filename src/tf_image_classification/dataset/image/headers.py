@@ -201,7 +201,8 @@ def png_content(data: bytes) -> PngContent:
     if name != b"IHDR" or len(header) != 13:
         raise HeaderError("PNG without a header")
     width, height, bits, colour, *methods, interlace = struct.unpack(">2I5B", header)
-    palette, parts, is_after, has_palette = b"", [], False, False
+    parts: list[bytes] = []
+    palette, is_after, has_palette = b"", False, False
     for name, content in chunks:
         is_after |= bool(parts) and name != b"IDAT"
         if name == b"IDAT":
@@ -456,6 +457,17 @@ def netpbm_header(data: bytes) -> NetpbmHeader:
 
 
 # EXIF ----------------------------------------------------------------------------------------
+
+
+def image_orientation(data: bytes, kind: str) -> int:
+    """The EXIF orientation that applies to an image, 1 to 8; 1: it is upright.
+
+    Args:
+        data: the file's bytes.
+        kind: its format as of ``image_format``.
+    """
+    read_exif = {"jpeg": jpeg_exif, "png": png_exif, "webp": webp_exif}.get(kind)
+    return orientation(read_exif(data)) if read_exif else 1
 
 
 def orientation(exif: bytes) -> int:
