@@ -337,10 +337,12 @@ def after_sub_blocks(data: bytes, at: int, steps: int) -> tuple[int, int, bool]:
         full = 0
         while full < 16 and data[at + 256 * full : at + 256 * full + 1] == b"\xff":
             full += 1
-        length = integers(data, at + 256 * full, "B")[0] + 1 if full < 16 else 0
-        at, steps = min(at + 256 * full + length, size), steps - 1
-        if length == 1:
-            return at, steps, True
+        at, steps = at + 256 * full, steps - 1
+        if full < 16 and at < size:
+            length = data[at]
+            at += 1 + length
+            if length == 0:
+                return at, steps, True
     return size, steps, False
 
 
