@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import tf_image_classification
-from tf_image_classification.classifier import Classifier
-from tf_image_classification.classifier import keyword_errors
+from tf_image_classification.classifier import Classifier, keyword_errors
 from tf_image_classification.classifier import train as train_model
 from tf_image_classification.config import OPTIONS, Settings, command_line
 from tf_image_classification.config.groups import FILE_OPTIONS

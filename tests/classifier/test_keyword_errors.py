@@ -6,7 +6,6 @@ from tf_image_classification import load_model, train
 from tf_image_classification.classifier.keyword_errors import in_keywords
 from tf_image_classification.errors import TficError
 
-
 _SAME = "Evaluate again: tfic evaluate --model_dir a/b.c"
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from tf_image_classification.config import OPTIONS
 from tf_image_classification.errors import TficError
 
-
 _COMMAND = r"(?:tfic|pip|python) (?:[^.;,]|\.(?=\S))*"
 """A command in a message: it is typed in a shell, and stays as it is."""
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tf_image_classification.batches import outputs_of
 from tf_image_classification.config import FULL_RANGE, Settings, read_pixel_range
 from tf_image_classification.dataset.pipeline.image_preprocessor import image_spec_of, preprocessed
 from tf_image_classification.errors import ExportError, SpecError, TficError, brief
 from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.export.folding import fold_batch_norm
 from tf_image_classification.export.saved_model import Servable, export_saved_model, exported_step
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
@@ -53,7 +56,7 @@ def export_untrained(
         ExportError: as ``try_export``.
     """
     try:
-        export_saved_model(path, model, servable(spec, settings, schema, model), step=0)
+        export_saved_model(path, servable(spec, settings, schema, model), step=0)
     except TficError:
         raise
     except (OSError, tf.errors.ResourceExhaustedError) as error:
@@ -95,11 +98,17 @@ def servable(
     spec: EstimatorSpec, settings: Settings, schema: LabelSchema, model: keras.Model
 ) -> Servable:
     """The functions of a spec's exported model: evaluation preprocessing and logits."""
+    image = image_spec(spec, settings)
+
+    def plain(images: tf.Tensor, training: bool) -> Any:
+        return outputs_of(model, images, training=training)
+
     return Servable(
+        fold_batch_norm(model, image),
         schema,
-        make_forward(model, schema, settings),
+        make_forward(plain, schema, settings),
         preprocessing(spec, settings),
-        image_spec(spec, settings),
+        image,
         settings.data.max_image_pixels,
         read_pixel_range(settings.data.png16_range) or FULL_RANGE,
     )
@@ -124,7 +133,7 @@ def export_run(
     files.remove(folder.light)  # it is that of the model before
     try:
         parts = servable(spec, settings, schema, model)
-        export_saved_model(folder.saved_model, model, parts, step=saved.step)
+        export_saved_model(folder.saved_model, parts, step=saved.step)
         export_dir = settings.checkpoints.export_dir
         if export_dir:
             files.copy_folder(folder.saved_model, export_dir)
