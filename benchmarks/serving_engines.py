@@ -5,7 +5,8 @@
 
 The hand-written server is FastAPI with ONNX Runtime (``peers/onnx_server.py``), which runs the file
 of ``tfic export --format onnx``. In each round the servers are measured in turn; the clients share
-the cores. Seconds of computing are those of the server alone. The ratio is of the requests a second to the hand-written server's.
+the cores. Seconds of computing are those of the server alone. The ratio is of the requests a second
+to those of the hand-written server.
 """
 
 from __future__ import annotations
