@@ -20,14 +20,11 @@ import tensorflow as tf
 from tf_image_classification.errors import ExportError, TficError, brief
 from tf_image_classification.export.conversion_errors import conversion_errors
 from tf_image_classification.export.inference_module import (
-    DYNAMIC,
-    INT8,
-    NONE,
-    QUANTIZATIONS,
     ExportPlan,
     InferenceModule,
 )
 from tf_image_classification.export.litert_format import load_litert, write_litert
+from tf_image_classification.export.names import DYNAMIC, INT8, NONE, QUANTIZATIONS
 from tf_image_classification.export.onnx_format import load_onnx, write_onnx
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.system import quiet
