@@ -20,7 +20,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tf_image_classification.layer_calls import Call, replaced_calls
+from tf_image_classification.compiled_gradients import compiled_activations
+from tf_image_classification.layer_calls import Call, Replacement, replaced
 from tf_image_classification.system.autograph import unconverted
 
 FOLDED, SCALE, OFFSET = "/folded", "/scale", "/offset"
@@ -33,11 +34,11 @@ _FUSED_DTYPES = ("float32", "bfloat16", "float16")
 def fused_batch_norm(model: Any, *, training: bool) -> Iterator[None]:
     """Faster batch normalisation of a model's outputs inside the block, eagerly and while traced.
 
-    With the statistics of the batch a layer of ``keras.layers.BatchNormalization`` takes
-    ``FusedBatchNormV3``. With its moving statistics, in inference or frozen, it is folded into the
-    convolution that it follows in a functional model: ``(w * s) x + b`` for ``s (w x) + b``.
-    Outputs agree with Keras's up to rounding. Other layers, e.g. synchronised ones or those along
-    another axis, stay as they are.
+    A layer of ``keras.layers.BatchNormalization`` takes ``FusedBatchNormV3``. With its moving
+    statistics, in inference or frozen, it is folded into the convolution that it follows in a
+    functional model: ``(w * s) x + b`` for ``s (w x) + b``. In training, activations get compiled
+    gradients (``compiled_gradients``). Outputs agree with Keras's up to rounding. Other layers,
+    e.g. synchronised ones or those along another axis, stay as they are.
 
     Only the outputs are right inside the block: the output of a folded convolution is already
     normalised. Not for several threads at once.
@@ -52,7 +53,7 @@ def fused_batch_norm(model: Any, *, training: bool) -> Iterator[None]:
     # Replicas of a strategy take turns inside their blocks, whose ends need not be nested.
     use = _uses.setdefault(id(model), _Use())
     if not use.count:
-        use.replaced.enter_context(replaced_calls(_calls(model, training)))
+        use.replaced.enter_context(replaced(_replacements(model, training)))
     use.count += 1
     try:
         yield
@@ -79,18 +80,18 @@ class _Use:
 _uses: dict[int, _Use] = {}  # by the model's id
 
 
-def _calls(model: keras.Model, training: bool) -> Sequence[tuple[keras.layers.Layer, Call]]:
-    """Layers of a model, and what replaces their ``call``."""
+def _replacements(model: keras.Model, training: bool) -> list[Replacement]:
+    """Layers of a model, and what replaces their ``call`` and activation."""
     pairs = list(_pairs(model, training))
     folded = {id(norm) for _, norm in pairs}
-    calls: list[tuple[keras.layers.Layer, Call]] = []
+    found: list[Replacement] = list(compiled_activations(model)) if training else []
     for convolution, norm in pairs:
-        calls.append((convolution, replacing(convolution, _folded, norm)))
-        calls.append((norm, replacing(norm, passed_on)))
+        found.append((convolution, "call", replacing(convolution, _folded, norm)))
+        found.append((norm, "call", replacing(norm, passed_on)))
     for layer in model._flatten_layers(include_self=False):
         if type(layer) is keras.layers.BatchNormalization and id(layer) not in folded:
-            calls.append((layer, replacing(layer, _fused, layer.call)))
-    return calls
+            found.append((layer, "call", replacing(layer, _fused, layer.call)))
+    return found
 
 
 def replacing(layer: keras.layers.Layer, function: Call, *arguments: Any, **options: Any) -> Call:
@@ -107,35 +108,36 @@ def _fused(
     mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """The layer's outputs and its new moving statistics, as ``BatchNormalization.call``."""
+    uses_batch = bool(training and layer.trainable)
     is_fused = (
-        (training and layer.trainable)
-        and (mask is None and not layer.synchronized and not getattr(layer, "renorm", False))
-        and (inputs.shape.rank == 4 and layer.axis in (-1, 3))
+        (inputs.shape.rank == 4 and layer.axis in (-1, 3))
         and inputs.dtype.name in _FUSED_DTYPES
+        and (not uses_batch or (mask is None and not layer.synchronized))
+        and not getattr(layer, "renorm", False)
     )
     if not is_fused:
         return call(inputs, training=training, mask=mask)
     channels = inputs.shape[-1]
-    scale = tf.cast(layer.gamma, tf.float32) if layer.scale else tf.ones([channels])
-    offset = tf.cast(layer.beta, tf.float32) if layer.center else tf.zeros([channels])
+    none = tf.zeros([0])
     result = tf.raw_ops.FusedBatchNormV3(
         x=inputs,
-        scale=scale,
-        offset=offset,
-        mean=tf.zeros([0]),
-        variance=tf.zeros([0]),
+        scale=tf.cast(layer.gamma, tf.float32) if layer.scale else tf.ones([channels]),
+        offset=tf.cast(layer.beta, tf.float32) if layer.center else tf.zeros([channels]),
+        mean=none if uses_batch else tf.cast(layer.moving_mean, tf.float32),
+        variance=none if uses_batch else tf.cast(layer.moving_variance, tf.float32),
         epsilon=layer.epsilon,
-        is_training=True,
+        is_training=uses_batch,
     )
-    # The operation divides by n - 1 in the variance that it returns, Keras by n.
-    count = tf.cast(tf.size(inputs) // channels, tf.float32)
-    variance = result.batch_variance * ((count - 1.0) / count)
-    for moving, value in (
-        (layer.moving_mean, result.batch_mean),
-        (layer.moving_variance, variance),
-    ):
-        old = tf.cast(moving, tf.float32)
-        moving.assign(old * layer.momentum + value * (1.0 - layer.momentum))
+    if uses_batch:
+        # The operation divides by n - 1 in the variance that it returns, Keras by n.
+        count = tf.cast(tf.size(inputs) // channels, tf.float32)
+        variance = result.batch_variance * ((count - 1.0) / count)
+        for moving, value in (
+            (layer.moving_mean, result.batch_mean),
+            (layer.moving_variance, variance),
+        ):
+            old = tf.cast(moving, tf.float32)
+            moving.assign(old * layer.momentum + value * (1.0 - layer.momentum))
     return tf.cast(result.y, layer.compute_dtype)
 
 

@@ -706,9 +706,8 @@ def test_the_pages_of_the_server_are_accessible(client, shipped_run, tmp_path, d
 def started(monkeypatch):
     """What the verb would serve: options, host and port."""
     found = []
-    model = types.SimpleNamespace(step=1)
-    monkeypatch.setattr(predictor, "load_model", lambda path, max_pixels: model)
-    monkeypatch.setattr(server, "prepare_threads", lambda: None)
+    model = types.SimpleNamespace(step=1, engine=types.SimpleNamespace(name="litert"))
+    monkeypatch.setattr(predictor, "load_model", lambda path, **_: model)
     monkeypatch.setattr(server, "serve", lambda model, *how: found.extend(how))
     return found
 

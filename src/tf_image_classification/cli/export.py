@@ -28,7 +28,8 @@ class Arguments:
 
     format: tuple[str, ...] = declare(
         (),
-        "Formats to write below exports/ in the model folder: saved_model, litert, onnx, keras.",
+        "Formats to write below exports/ in the model folder: saved_model, litert, onnx, keras, "
+        "web (a page that runs the model in the browser).",
         is_required=True,
     )
     quantize: str = declare(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from tf_image_classification.cli.verb import verb
+from tf_image_classification.cli.verb import engine_argument, verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.errors import ConfigError, UsageError
-from tf_image_classification.system import files
+from tf_image_classification.system import faults, files
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 _TOKEN = "TFIC_TOKEN"
@@ -41,6 +41,7 @@ class Arguments:
     timeout_secs: float = declare(
         30.0, "Timeout for the body of a request, and for its response.", form=_ABOVE_0
     )
+    engine: str = engine_argument()
 
 
 @verb(
@@ -60,7 +61,7 @@ def main(given: Arguments, settings: Settings) -> int:
             f"{given.max_image_pixels}. Raise it, or lower --max_image_pixels."
         )
     model_dir = settings.run.model_dir
-    prepare_tensorflow(settings.replace(deterministic=False), is_serving=True)
+    faults.allow_open_files()
     try:
         from tf_image_classification.serving import server
     except ModuleNotFoundError as error:
@@ -90,7 +91,17 @@ def main(given: Arguments, settings: Settings) -> int:
         predict_route=from_platform.get("predict_route", ""),
         health_route=from_platform.get("health_route", ""),
     )
-    serve_folder(model_dir, options, host, port, max_pixels=given.max_image_pixels)
+    serve_folder(
+        model_dir,
+        options,
+        host,
+        port,
+        max_pixels=given.max_image_pixels,
+        engine=given.engine,
+        before_tensorflow=lambda: prepare_tensorflow(
+            settings.replace(deterministic=False), is_serving=True, is_inference=True
+        ),
+    )
     return 0
 
 

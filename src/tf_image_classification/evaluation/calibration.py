@@ -16,9 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.metrics.class_metrics import MIN_PROBABILITY, negative_logs
-from tf_image_classification.metrics.multilabel_metrics import decision_logs
-
 Array = npt.NDArray[Any]
 COVERAGE = 0.9
 """Probability with which a conformal set contains the true class."""
@@ -216,11 +213,16 @@ def log_loss(
     probabilities: Array,
     *,
     is_multilabel: bool,
-    min_probability: float = MIN_PROBABILITY,
+    min_probability: float | None = None,
 ) -> float:
     """The log loss of ``metrics.definitions``, in nats; ``fit`` clips at less."""
+    # Late: they need TensorFlow, which applying a calibration does not.
+    from tf_image_classification.metrics.class_metrics import MIN_PROBABILITY, negative_logs
+    from tf_image_classification.metrics.multilabel_metrics import decision_logs
+
     each = decision_logs if is_multilabel else negative_logs
-    return float(np.mean(each(truth, probabilities, min_probability)))
+    limit = MIN_PROBABILITY if min_probability is None else min_probability
+    return float(np.mean(each(truth, probabilities, limit)))
 
 
 def _best_threshold(is_class: Array, probabilities: Array) -> float:

@@ -9,7 +9,7 @@ from tf_image_classification.config import FULL_RANGE, read_pixel_range
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.export.formats import Format
 from tf_image_classification.export.frozen_graph import frozen_dtype
-from tf_image_classification.export.names import KERAS, PIXELS, UINT8
+from tf_image_classification.export.names import FLOAT32, KERAS, PIXELS, UINT8
 from tf_image_classification.export.pixel_scaling import PixelScaling
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.run_manifest import RunManifest
@@ -25,7 +25,7 @@ def describe(
     kind: Format,
     *,
     scaling: PixelScaling | None,
-    input_type: str,
+    input_type: str = FLOAT32,
 ) -> dict[str, Any]:
     """The description of a file, as plain values.
 
@@ -45,6 +45,7 @@ def describe(
         "preprocessing": _preprocessing(manifest, scaling),
         "calibration": {name: one.to_json() for name, one in calibrations.items()},
         "step": exported.step,
+        "saved_model": exported.fingerprint(),
         "train_data": manifest.train_data,
         "eval_data": manifest.eval_data,
     }

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import Any
 
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.export.names import LITERT, ONNX, WEB
+from tf_image_classification.system.packages import is_installed
 
-_PACKAGES = {"LiteRT": ("ai_edge_litert",), "ONNX": ("onnx", "tf2onnx", "onnxruntime")}
+_OF_ONNX = ("onnx", "tf2onnx", "onnxruntime")
+CONVERTERS = {LITERT: ("ai_edge_litert",), ONNX: _OF_ONNX, WEB: _OF_ONNX}
+"""By format the packages that write and verify it."""
+
+_EXTRAS = {LITERT: "LiteRT", ONNX: "ONNX", WEB: "ONNX"}
 
 
 def check_installed(format_name: str) -> None:
@@ -17,10 +22,9 @@ def check_installed(format_name: str) -> None:
     Raises:
         ConfigError: one is missing; names its extra.
     """
-    for name, packages in _PACKAGES.items():
-        for package in packages:
-            if name.lower() == format_name and importlib.util.find_spec(package) is None:
-                raise _missing(package, name)
+    for package in CONVERTERS.get(format_name, ()):
+        if not is_installed(package):
+            raise _missing(package, _EXTRAS[format_name])
 
 
 def import_extra(module: str, name: str) -> Any:

@@ -7,7 +7,16 @@ import math
 
 from tf_image_classification.errors import ConfigError, ParityError
 from tf_image_classification.export.formats import FORMATS
-from tf_image_classification.export.names import FLOAT32, KERAS, LITERT, NONE, ONNX, PIXELS, UINT8
+from tf_image_classification.export.names import (
+    FLOAT32,
+    KERAS,
+    LITERT,
+    NONE,
+    ONNX,
+    PIXELS,
+    UINT8,
+    WEB,
+)
 from tf_image_classification.export.verify import Verification
 from tf_image_classification.labels import LabelSchema
 
@@ -39,6 +48,10 @@ class ExportRequest:
     max_accuracy_drop: float = MAX_ACCURACY_DROP
     input_type: str = FLOAT32
 
+    def __post_init__(self) -> None:
+        if self.format == WEB:  # its page gives decoded images
+            object.__setattr__(self, "input_type", PIXELS)
+
     @property
     def is_quantised(self) -> bool:
         """Whether weights, or images and probabilities, are rounded."""
@@ -47,7 +60,8 @@ class ExportRequest:
     @property
     def name(self) -> str:
         """The name of the file's folder."""
-        given = (self.quantization, NONE), (self.input_type, FLOAT32)
+        usual_input = PIXELS if self.format == WEB else FLOAT32
+        given = (self.quantization, NONE), (self.input_type, usual_input)
         return "-".join([self.format, *(value for value, usual in given if value != usual)])
 
     def check(self, *, has_spec: bool) -> None:
@@ -66,7 +80,7 @@ class ExportRequest:
                 f"{', '.join(possible)}."
             )
         formats = {UINT8: LITERT, PIXELS: ONNX}
-        if self.format != formats.get(self.input_type, self.format):
+        if self.format not in (WEB, formats.get(self.input_type, self.format)):
             raise ConfigError(
                 f"{self.format} with --input_type {self.input_type} is not possible; "
                 f"{formats[self.input_type]} is."

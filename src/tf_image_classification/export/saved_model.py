@@ -10,7 +10,6 @@ explain(images)       preprocessed images to Grad-CAM heat maps, if the model ha
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import os
 import tempfile
@@ -26,6 +25,7 @@ from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.export.folding import FoldedModel
 from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
+from tf_image_classification.export.identity import saved_model_fingerprint
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.labels.outputs import class_names_key
 from tf_image_classification.system import files, quiet, signals
@@ -247,10 +247,7 @@ class ExportedModel:
 
     def fingerprint(self) -> str:
         """A hash of the graph and the weights, whose checksums are in their index."""
-        digest = hashlib.sha256()
-        for part in ("saved_model.pb", "variables/variables.index"):
-            digest.update(files.read_bytes(files.join(self.path, part)))
-        return digest.hexdigest()
+        return saved_model_fingerprint(self.path)
 
     def preproc(self, image: tf.Tensor, width: int, height: int) -> tf.Tensor:
         """The evaluation preprocessing, in the form of ``get_preproc_fn``."""

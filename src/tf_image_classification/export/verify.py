@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tf_image_classification.errors import ParityError
 from tf_image_classification.estimator_specs import predicted_classes
-from tf_image_classification.export.formats import InferenceFn, Outputs
+from tf_image_classification.export.runtimes import InferenceFn, Outputs
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.outputs import (
     calibrated_key,

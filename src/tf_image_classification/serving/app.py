@@ -22,8 +22,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import prometheus_client
-import tensorflow as tf
 from fastapi import FastAPI, Request, Response, Security
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
@@ -234,7 +234,12 @@ class _Routes:
             "name": self._options.name,
             "step": model.step,
             "predict": f"/v1/models/{self._options.name}:predict",
-            "facts": {**model.facts, "calibrated": ", ".join(sorted(model.calibrations)) or "no"},
+            "facts": {
+                **model.facts,
+                "engine": model.engine.name,
+                **({"heat maps": model.no_heat_maps} if model.no_heat_maps else {}),
+                "calibrated": ", ".join(sorted(model.calibrations)) or "no",
+            },
             "labels": {label.name: list(label.named_classes()) for label in model.schema},
         }
 
@@ -257,12 +262,12 @@ class _Routes:
                 image = await within_time(self._queue.prepare(data), timeout)
             except BadImageError as error:
                 raise RefusedError(400, f"The image cannot be used: {error}") from error
-        work = asyncio.to_thread(self._explained, image[tf.newaxis])
+        work = asyncio.to_thread(self._explained, image)
         return JSONResponse(await within_time(work, timeout))
 
-    def _explained(self, images: tf.Tensor) -> dict[str, Any]:
-        [predictions] = self._model.predict_prepared(images)
-        heat = self._model.explain(images)
+    def _explained(self, image: Any) -> dict[str, Any]:
+        [predictions] = self._model.predict_prepared([image])
+        heat = self._model.explain([image])
         labels = {
             name: {
                 "name": one.name if one.probability is not None else f"{one.value:.4g}",
@@ -273,7 +278,7 @@ class _Routes:
             }
             for name, one in predictions.items()
         }
-        return {"labels": labels, "seen": _data_uri(seen_image(images[0].numpy()))}
+        return {"labels": labels, "seen": _data_uri(seen_image(np.asarray(image)))}
 
 
 def _described(text: str, schema: dict[str, Any]) -> dict[str, Any]:

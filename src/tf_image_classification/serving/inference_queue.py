@@ -11,11 +11,6 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-import tensorflow as tf
-
-from tf_image_classification.dataset.image.byte_ops import as_node
-from tf_image_classification.dataset.image.decode import DECLARED_SIZES
-from tf_image_classification.dataset.image.diagnose import image_format
 from tf_image_classification.errors import BadImageError
 from tf_image_classification.serving.batcher import Batcher, Limits, QueueFullError, StoppedError
 from tf_image_classification.serving.decode_pool import LARGE_PIXELS, DecodePool, RequestJobs
@@ -99,7 +94,7 @@ class InferenceQueue:
         finally:
             self.num_accepted -= len(images)
 
-    async def prepare(self, image: bytes) -> tf.Tensor:
+    async def prepare(self, image: bytes) -> Any:
         """One encoded image, decoded and preprocessed.
 
         Raises:
@@ -110,7 +105,7 @@ class InferenceQueue:
         [pixels] = await self._num_pixels([image], jobs)
         return await self._prepared(image, pixels, jobs)
 
-    async def _prepared(self, image: bytes, pixels: int, jobs: RequestJobs) -> tf.Tensor:
+    async def _prepared(self, image: bytes, pixels: int, jobs: RequestJobs) -> Any:
         work = functools.partial(self._model.prepare, image)
         is_large = LARGE_PIXELS < pixels <= self._model.max_pixels
         return await self._decoder.run(jobs, work, is_large=is_large)
@@ -125,7 +120,10 @@ class InferenceQueue:
             RefusedError: together they have too many.
         """
         sizes = await _all_or_none(
-            [self._decoder.run(jobs, functools.partial(declared_pixels, one)) for one in images]
+            [
+                self._decoder.run(jobs, functools.partial(self._model.declared_pixels, one))
+                for one in images
+            ]
         )
         total = sum(size for size in sizes if size <= self._model.max_pixels)
         if total > self._max_request_pixels:
@@ -137,23 +135,9 @@ class InferenceQueue:
         return sizes
 
 
-def declared_pixels(data: bytes) -> int:
-    """Width times height in the header of an encoded image; 0 without such a header."""
-    kind = image_format(data)
-    if kind not in DECLARED_SIZES:
-        return 0
-    try:
-        height, width = as_node(DECLARED_SIZES[kind])(tf.constant(data)).numpy().tolist()
-    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
-        return 0
-    return max(0, int(height) * int(width))
-
-
-def _outputs(model: Predictor, images: Sequence[tf.Tensor]) -> list[dict[str, Any]]:
+def _outputs(model: Predictor, images: Sequence[Any]) -> list[dict[str, Any]]:
     """The outputs of each image as plain values."""
-    columns = {
-        name: values.tolist() for name, values in model.outputs(tf.stack(list(images))).items()
-    }
+    columns = {name: values.tolist() for name, values in model.outputs(images).items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

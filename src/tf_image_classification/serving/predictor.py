@@ -4,7 +4,8 @@
     for prediction in model.predict(["cat.jpg", open("dog.jpg", "rb").read(), pixels]):
         print(prediction.labels["label"].name, prediction.labels["label"].probability)
 
-Decoding and preprocessing are those of the evaluation, bit for bit, and run on all cores.
+Decoding and preprocessing are those of the evaluation, bit for bit, and run on all cores. An
+``Engine`` computes them and the model; this module needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,20 +17,17 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
-from tf_image_classification.config import FULL_RANGE, PixelRange, read_pixel_range
-from tf_image_classification.dataset.image.decode import decoder
-from tf_image_classification.dataset.image.diagnose import explain_failure
+from tf_image_classification.config import FULL_RANGE, read_pixel_range
+from tf_image_classification.dataset.file_kinds import image_format
+from tf_image_classification.dataset.image import headers
 from tf_image_classification.errors import BadImageError, DataError, TficError
-from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.evaluation.calibration import Calibration
-from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import (
     calibrated_key,
@@ -38,42 +36,78 @@ from tf_image_classification.labels.outputs import (
     probabilities_key,
 )
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
+from tf_image_classification.serving.engines import TENSORFLOW, choose_engine
 from tf_image_classification.serving.label_predictions import (
     LabelPrediction,
     Prediction,
     PredictOptions,
     label_predictions,
 )
+from tf_image_classification.serving.light.engine import LightEngine
+from tf_image_classification.serving.light.files import LightFile
+from tf_image_classification.serving.light.preprocess import preprocessing_of
 from tf_image_classification.system import files
-from tf_image_classification.system.autograph import unconverted
 
 Image = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8]
 """A path, local or gs://; an encoded image; or pixels, uint8 [h, w, 3] or [h, w]."""
 
 
-def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = None) -> Predictor:
+def load_model(
+    model_dir: str | os.PathLike[str],
+    *,
+    max_pixels: int | None = None,
+    engine: str = TENSORFLOW,
+    before_tensorflow: Callable[[], None] = lambda: None,
+) -> Predictor:
     """The exported model of a model folder.
 
     Args:
         model_dir: folder of a run.
         max_pixels: larger images are rejected; None: the limit of the training.
+        engine: as ``engines.choose_engine`` takes it.
+        before_tensorflow: called before TensorFlow is imported, if the engine needs it.
 
     Raises:
         CheckpointError: the folder is not a run's.
+        ConfigError: the engine cannot run the model, or is not installed.
         DataError: its exported model is missing or damaged.
     """
     folder = ModelFolder(os.fspath(model_dir))
     manifest = folder.known_manifest()
-    exported = ExportedModel(folder.saved_model).load()
-    settings = manifest.settings
+    if max_pixels is None:
+        max_pixels = int(manifest.settings["max_image_pixels"])
+    name, file = choose_engine(folder, engine)
+    if file is None:
+        before_tensorflow()
+        loaded = _tensorflow_engine(folder, manifest, max_pixels)
+    else:
+        loaded = _light_engine(name, file, manifest, max_pixels)
     return Predictor(
-        exported,
+        loaded,
         manifest.schema,
-        read_calibrations(folder, exported.step),
-        max_pixels=int(settings["max_image_pixels"]) if max_pixels is None else max_pixels,
-        png16_range=read_pixel_range(settings.get("png16_range", "full")) or FULL_RANGE,
+        read_calibrations(folder, loaded.step),
+        max_pixels=max_pixels,
         facts=manifest.model_facts(),
     )
+
+
+def _tensorflow_engine(folder: ModelFolder, manifest: RunManifest, max_pixels: int) -> Engine:
+    from tf_image_classification.export.saved_model import ExportedModel  # late: TensorFlow
+    from tf_image_classification.serving.tensorflow_engine import TensorFlowEngine
+
+    return TensorFlowEngine(
+        ExportedModel(folder.saved_model).load(),
+        manifest.schema,
+        max_pixels=max_pixels,
+        png16_range=read_pixel_range(manifest.settings.get("png16_range", "full")) or FULL_RANGE,
+    )
+
+
+def _light_engine(name: str, file: LightFile, manifest: RunManifest, max_pixels: int) -> Engine:
+    run = {"spec": manifest.spec, "settings": manifest.settings}
+    preprocessing = preprocessing_of(run, max_pixels=max_pixels)
+    return LightEngine(name, file, manifest.schema, preprocessing)
 
 
 def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
@@ -95,10 +129,48 @@ def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
         ) from error
 
 
+class Engine(Protocol):
+    """Preprocessing, model and heat maps, in one runtime; may be used from several threads.
+
+    A prepared image is whatever array [H, W, C] of its own the engine takes.
+
+    Attributes:
+        name: e.g. "tensorflow".
+        step: of the model.
+    """
+
+    name: str
+    step: int
+
+    def fingerprint(self) -> str:
+        """A hash of graph and weights."""
+
+    def prepare(self, data: bytes) -> Any:
+        """One encoded image, decoded and preprocessed.
+
+        Raises:
+            BadImageError: it cannot be used; gives the reason.
+        """
+
+    def prepare_pixels(self, pixels: npt.NDArray[np.uint8]) -> Any:
+        """An image of pixels [h, w, 3], preprocessed."""
+
+    def predictions(self, images: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Prepared images to predictions, as ``estimator_specs.predictions_from``."""
+
+    @property
+    def no_heat_maps(self) -> str:
+        """Reason why ``explain`` returns {}, or ""."""
+
+    def explain(self, images: Sequence[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        """Prepared images to heat [B, h, w], 0..1, by label; {} without maps."""
+
+
 class Predictor:
     """A loaded model for inference; may be used from several threads.
 
     Attributes:
+        engine: computes images and model.
         schema: the labels with their class names.
         calibrations: by label name; labels without one keep the model's own probabilities.
         step: of the model.
@@ -108,35 +180,25 @@ class Predictor:
 
     def __init__(
         self,
-        exported: ExportedModel,
+        engine: Engine,
         schema: LabelSchema,
         calibrations: dict[str, Calibration],
         *,
         max_pixels: int,
-        png16_range: PixelRange = FULL_RANGE,
         facts: Mapping[str, str] | None = None,
     ) -> None:
+        self.engine = engine
         self.facts = dict(facts or {})
         self.schema = schema
         self.calibrations = calibrations
-        self.step = exported.step
+        self.step = engine.step
         self.max_pixels = max_pixels
-        self._exported = exported
-        decode = decoder(max_pixels, png16_range)
-        self._prepare_bytes = tf.function(
-            unconverted(lambda data: exported.preproc(decode(data), 0, 0)),
-            input_signature=[tf.TensorSpec([], tf.string)],
-        )
-        self._prepare_pixels = tf.function(
-            unconverted(lambda image: exported.preproc(image, 0, 0)),
-            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
-        )
 
     def fingerprint(self) -> str:
         """A hash of the model and its calibrations."""
         calibrations = {name: value.to_json() for name, value in self.calibrations.items()}
         described = json.dumps([self.schema.to_json(), calibrations], sort_keys=True)
-        return hashlib.sha256(f"{self._exported.fingerprint()}{described}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.engine.fingerprint()}{described}".encode()).hexdigest()
 
     def predict(self, images: Iterable[Image] | Image, **options: Any) -> list[Prediction]:
         """The prediction of each image, in order.
@@ -170,26 +232,34 @@ class Predictor:
         with contextlib.closing(self._prepared(images, ahead=ahead)) as prepared:
             while batch := list(itertools.islice(prepared, checked.batch_size)):
                 usable = [image for _, image in batch if not isinstance(image, Exception)]
-                found = iter(self.predict_prepared(tf.stack(usable), checked) if usable else [])
+                found = iter(self.predict_prepared(usable, checked) if usable else [])
                 for name, image in batch:
                     if isinstance(image, Exception):
                         yield Prediction(name, {}, _reason(image).removeprefix(f"{name}: "))
                     else:
                         yield Prediction(name, next(found))
 
-    def prepare(self, image: Image) -> tf.Tensor:
-        """One image, decoded and preprocessed.
+    def prepare(self, image: Image) -> Any:
+        """One image, decoded and preprocessed, [H, W, C]; an array of the engine.
 
         Raises:
             TficError: it cannot be read, or is not an image that can be used; gives the reason.
         """
         if isinstance(image, np.ndarray):
-            return self._prepare_pixels(tf.constant(self._as_rgb(image)))
+            return self.engine.prepare_pixels(self._as_rgb(image))
         data = image if isinstance(image, bytes) else files.read_bytes(os.fspath(image))
+        return self.engine.prepare(data)
+
+    def declared_pixels(self, data: bytes) -> int:
+        """Width times height in the header of an encoded image; 0 without such a header."""
+        kind = image_format(data)
+        if kind == "unknown":
+            return 0
         try:
-            return self._prepare_bytes(tf.constant(data))
-        except tf.errors.InvalidArgumentError as error:
-            raise BadImageError(explain_failure(data, max_pixels=self.max_pixels)) from error
+            height, width = headers.declared_size(data, kind)
+        except headers.HeaderError:
+            return 0
+        return max(0, height * width)
 
     def _as_rgb(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
@@ -204,18 +274,18 @@ class Predictor:
     @property
     def no_heat_maps(self) -> str:
         """Reason why ``explain`` returns {}, or ""."""
-        return self._exported.no_heat_maps
+        return self.engine.no_heat_maps
 
-    def explain(self, images: tf.Tensor) -> dict[str, npt.NDArray[np.float32]]:
-        """Prepared images to heat [B, h, w], 0..1, by label; {} for a model without maps."""
-        return {name: heat.numpy() for name, heat in self._exported.explain(images).items()}
+    def explain(self, images: Any) -> dict[str, npt.NDArray[np.float32]]:
+        """Prepared images [B, H, W, C] to heat [B, h, w], 0..1, by label; {} without maps."""
+        return self.engine.explain(images)
 
     def predict_prepared(
-        self, images: tf.Tensor, options: PredictOptions | None = None
+        self, images: Any, options: PredictOptions | None = None
     ) -> list[dict[str, LabelPrediction]]:
         """The predictions of prepared images [B, H, W, C], by label name."""
         options = options or PredictOptions()
-        outputs = self._predictions(images)
+        outputs = self.engine.predictions(images)
         columns = {
             label.name: label_predictions(
                 label,
@@ -227,9 +297,9 @@ class Predictor:
         }
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def outputs(self, images: tf.Tensor) -> dict[str, npt.NDArray[Any]]:
+    def outputs(self, images: Any) -> dict[str, npt.NDArray[Any]]:
         """Prepared images [B, H, W, C] to the outputs of an exported SavedModel, by name."""
-        predictions = self._predictions(images)
+        predictions = self.engine.predictions(images)
         found: dict[str, npt.NDArray[Any]] = {}
         for label in self.schema:
             predicted = predictions[label.name]
@@ -244,21 +314,17 @@ class Predictor:
             found[class_names_key(label)] = np.array(predicted_names(label, predicted), object)
         return found
 
-    def _predictions(self, images: tf.Tensor) -> dict[str, npt.NDArray[Any]]:
-        logits = self._exported.forward(images, training=False)
-        return {key: value.numpy() for key, value in predictions_from(self.schema, logits).items()}
-
     def _prepared(
         self, images: Iterable[tuple[str, Image | Exception]], *, ahead: int
-    ) -> Generator[tuple[str, tf.Tensor | Exception], None, None]:
+    ) -> Generator[tuple[str, Any], None, None]:
         """Names with prepared images or errors, in order; decoded ahead, on all cores."""
 
-        def prepare(image: Image | Exception) -> tf.Tensor | Exception:
+        def prepare(image: Image | Exception) -> Any:
             if isinstance(image, Exception):
                 return image
             try:
                 return self.prepare(image)
-            except (TficError, OSError, ValueError, tf.errors.OpError) as error:
+            except (TficError, OSError, ValueError) as error:
                 return error  # a ValueError: a path that no file can have
 
         waiting: collections.deque[tuple[str, Any]] = collections.deque()

@@ -5,18 +5,17 @@ serve(load_model("runs/pets"), ServerOptions(name="pets"), "127.0.0.1", 8501)
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
 import uvicorn
 
 from tf_image_classification.serving.app import ServerOptions, make_app
 from tf_image_classification.serving.connections import limited_protocol
-from tf_image_classification.serving.inference_queue import declared_pixels
 from tf_image_classification.serving.predictor import Predictor
+from tf_image_classification.serving.rendering import seen_image
 from tf_image_classification.system import signals
 
 
@@ -58,24 +57,13 @@ def serve(model: Predictor, options: ServerOptions, host: str, port: int) -> Non
         raise SystemExit(1)  # uvicorn has written why
 
 
-def prepare_threads() -> None:
-    """Let TensorFlow begin more operations at once than there are cores.
-
-    Otherwise the decoding of large images occupies all of its threads, and small images wait.
-    """
-    if "TF_NUM_INTEROP_THREADS" in os.environ:
-        return
-    with contextlib.suppress(RuntimeError):  # TensorFlow is in use already, in a larger program
-        tf.config.threading.set_inter_op_parallelism_threads(2 * (os.cpu_count() or 1) + 2)
-
-
 def _warm_up(model: Predictor) -> None:
-    """Trace every function of a request, so that the first client does not wait for it."""
-    pixels = tf.zeros([8, 8, 3], tf.uint8)
-    images = [tf.io.encode_jpeg(pixels).numpy(), tf.io.encode_png(pixels).numpy()]
+    """Call every function of a request, so that the first client does not wait for it."""
+    picture = np.zeros([8, 8, 3], np.uint8)
+    images = [seen_image(picture, side=8), seen_image(picture)]  # JPEG and PNG
     for image in images:
-        declared_pixels(image)
-    model.outputs(tf.stack([model.prepare(image) for image in images]))
+        model.declared_pixels(image)
+    model.outputs([model.prepare(image) for image in images])
 
 
 def uvicorn_options(options: ServerOptions) -> dict[str, Any]:

@@ -33,10 +33,16 @@ from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.export.description import describe
-from tf_image_classification.export.formats import FORMATS, load_file, write_file
+from tf_image_classification.export.formats import (
+    FORMATS,
+    WEB_FORMAT,
+    WEB_PAGE,
+    load_file,
+    write_file,
+)
 from tf_image_classification.export.frozen_graph import half_precision
 from tf_image_classification.export.inference_module import ExportPlan
-from tf_image_classification.export.names import INT8, KERAS, PIXELS, UINT8
+from tf_image_classification.export.names import INT8, KERAS, PIXELS, UINT8, WEB
 from tf_image_classification.export.pixel_scaling import PixelScaling, pixel_scaling
 from tf_image_classification.export.request import ExportRequest, check_verification
 from tf_image_classification.export.saved_model import ExportedModel, replace_folder
@@ -117,7 +123,8 @@ def export_folder(
             "--input_type pixels needs the preprocessing of a run with --backbone; this one has "
             f"that of {manifest.spec.rpartition('/')[2]}. Use --input_type float32."
         )
-    kind = FORMATS.get(request.format) or keras_format(spec, settings, folder, manifest)
+    own_formats = {WEB: WEB_FORMAT, **FORMATS}
+    kind = own_formats.get(request.format) or keras_format(spec, settings, folder, manifest)
     data = _read_data(exported, manifest, settings, request)
     evaluated = _table_of(data.evaluation)
     predictions = evaluate.kept_predictions(
@@ -154,7 +161,7 @@ def export_folder(
     )
     path = files.join(folder.path, "exports", request.name)
     try:
-        with _replaced_folder(path) as new:
+        with replaced_folder(path) as new:
             file = os.path.join(new, kind.file_name)
             description = write_file(kind, exported, plan, file)
             rows = evenly_spaced(len(predictions), request.num_examples)
@@ -172,9 +179,11 @@ def export_folder(
             )
             half = half_precision(exported.loaded)
             check_verification(verification, request, manifest.schema, half)
-            _write_notes(new, manifest.schema, description, verification)
+            write_notes(new, manifest.schema, description, verification)
             if request.input_type == UINT8:  # the name that Frigate looks for
                 shutil.copy(os.path.join(new, LABELS), os.path.join(new, "labelmap.txt"))
+            if request.format == WEB:
+                shutil.copy(WEB_PAGE, os.path.join(new, "index.html"))
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(
             f"The {request.format} file could not be written to {path}: {brief(error)}. What was "
@@ -261,7 +270,7 @@ def _representative_images(data: run_data.Data, prepare: Prepare) -> Iterator[np
 
 
 @contextlib.contextmanager
-def _replaced_folder(path: str) -> Iterator[str]:
+def replaced_folder(path: str) -> Iterator[str]:
     """A new folder that replaces the one at ``path`` when the block succeeds."""
     parent = os.path.dirname(path)
     files.make_folder(parent)
@@ -272,13 +281,13 @@ def _replaced_folder(path: str) -> Iterator[str]:
         replace_folder(new, path)
 
 
-def _write_notes(
+def write_notes(
     folder: str,
     schema: LabelSchema,
     description: Mapping[str, Any],
     verification: Verification,
 ) -> None:
-    """Write the files beside the model."""
+    """Write the files beside an exported file."""
     numbers = {
         _PARITY_KEYS.get(name, name): (
             None if isinstance(value, float) and not math.isfinite(value) else value

@@ -20,9 +20,11 @@ from tf_image_classification.export.saved_model import Servable, export_saved_mo
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import faults, files, screen, signals
+from tf_image_classification.workflows import light_file
 from tf_image_classification.workflows.setup import default_hooks
 from tf_image_classification.workflows.setup.build import Assembly
 from tf_image_classification.workflows.setup.model import make_forward
+from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
 
@@ -128,6 +130,7 @@ def export_run(
     """
     saved, which = newest_weights(folder)
     assign_weights(model, saved)
+    files.remove(folder.light)  # it is that of the model before
     try:
         parts = servable(spec, settings, schema, model)
         export_saved_model(folder.saved_model, parts, step=saved.step)
@@ -151,9 +154,11 @@ def export_run(
 
 
 def export_at_the_end(
-    spec: EstimatorSpec, settings: Settings, parts: Assembly, folder: ModelFolder
+    spec: EstimatorSpec, settings: Settings, parts: Assembly, folder: ModelFolder, data: Data
 ) -> ExportError | None:
     """Export the model of a complete run and print its folder, unless a signal stops it.
+
+    The file for prediction without TensorFlow follows, see ``light_file``.
 
     Returns:
         An error, for the caller to raise when the other workers have ended; or None.
@@ -168,6 +173,10 @@ def export_at_the_end(
             state = parts.state
             text = export_run(spec, settings, parts.run.schema, state.model, folder)
             screen.say(text, is_result=True)
+            examples = data.evaluation or data.train
+            line = light_file.write_light_file(folder, folder.known_manifest(), examples)
+            if line:
+                screen.say(line)
         except ExportError as error:
             stopped = signals.cause_of(error)
             if stopped is not None:

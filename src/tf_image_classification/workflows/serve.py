@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.serving import predictor, server
 from tf_image_classification.serving.app import ServerOptions
+from tf_image_classification.serving.engines import AUTO
 
 
 def serve_folder(
-    model_dir: str, options: ServerOptions, host: str, port: int, *, max_pixels: int
+    model_dir: str,
+    options: ServerOptions,
+    host: str,
+    port: int,
+    *,
+    max_pixels: int,
+    engine: str = AUTO,
+    before_tensorflow: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve a run's exported model until a signal stops the server.
 
@@ -20,6 +29,8 @@ def serve_folder(
         host: address to listen at.
         port: port to listen at.
         max_pixels: larger images are rejected.
+        engine: one of ``serving.engines.ENGINES``.
+        before_tensorflow: called before TensorFlow is imported, if the engine needs it.
 
     Raises:
         ConfigError: the port is taken.
@@ -27,9 +38,18 @@ def serve_folder(
         Stopped: by a signal.
     """
     _check_free(host, port)
-    server.prepare_threads()
-    model = predictor.load_model(model_dir, max_pixels=max_pixels)
-    print(f"{options.name}, step {model.step}: http://{host}:{port}", flush=True)
+
+    def prepare() -> None:
+        before_tensorflow()
+        from tf_image_classification.serving import tensorflow_engine  # late: TensorFlow
+
+        tensorflow_engine.prepare_threads()
+
+    model = predictor.load_model(
+        model_dir, max_pixels=max_pixels, engine=engine, before_tensorflow=prepare
+    )
+    how = f"step {model.step}, engine {model.engine.name}"
+    print(f"{options.name}, {how}: http://{host}:{port}", flush=True)
     server.serve(model, options, host, port)
 
 
