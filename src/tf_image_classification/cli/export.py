@@ -19,7 +19,8 @@ class Arguments:
 
     format: tuple[str, ...] = declare(
         (),
-        "Formats to write below exports/ in the model folder: saved_model, litert, onnx, keras.",
+        "Formats to write below exports/ in the model folder: saved_model, litert, onnx, keras, "
+        "huggingface, mlflow.",
         is_required=True,
     )
     quantize: str = declare(

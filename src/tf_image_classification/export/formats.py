@@ -29,6 +29,13 @@ from tf_image_classification.export.inference_module import (
 )
 from tf_image_classification.export.litert_format import load_litert, write_litert
 from tf_image_classification.export.onnx_format import load_onnx, write_onnx
+from tf_image_classification.export.packages import (
+    MLFLOW_DATA,
+    SAVED_MODEL,
+    load_packaged,
+    write_huggingface,
+    write_mlflow,
+)
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.system import quiet
 
@@ -122,5 +129,11 @@ FORMATS = {
     ),
     "litert": Format("litert", "model.tflite", False, QUANTIZATIONS, write_litert, load_litert),
     "onnx": Format("onnx", "model.onnx", False, (NONE, DYNAMIC, INT8), write_onnx, load_onnx),
+    "huggingface": Format(
+        "huggingface", SAVED_MODEL, True, (NONE,), write_huggingface, load_packaged
+    ),
+    "mlflow": Format(
+        "mlflow", f"{MLFLOW_DATA}/{SAVED_MODEL}", True, (NONE,), write_mlflow, load_packaged
+    ),
 }
 """The formats that are made from the exported model alone; "keras" needs the spec as well."""

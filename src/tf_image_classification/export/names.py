@@ -5,12 +5,16 @@ from __future__ import annotations
 from tf_image_classification.errors import UsageError, did_you_mean
 
 KERAS = "keras"
-NAMES = ("saved_model", "litert", "onnx", KERAS)
+NAMES = ("saved_model", "litert", "onnx", KERAS, "huggingface", "mlflow")
 _OTHERS = {
     "tflite": "litert",
     "tf_lite": "litert",
     "savedmodel": "saved_model",
     "pb": "saved_model",
+    "hf": "huggingface",
+    "hugging_face": "huggingface",
+    "hub": "huggingface",
+    "pyfunc": "mlflow",
 }
 
 
