@@ -40,7 +40,7 @@ def worker(model, who, folder, rank, ports):
 
     size, _, batch_size, steps = SIZES[model]
     paths = tf.io.gfile.glob(os.path.join(folder, "train-*"))
-    build = getattr(throughput, model)
+    build = throughput.WORK[model].build
     addresses = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     cluster = Cluster(members_of(addresses), Task("worker", rank))
     workers = join("auto", cluster, timeout_secs=60.0)

@@ -58,27 +58,38 @@ def main():
 
 
 class Server:
-    """``tfic serve`` in a process of its own."""
+    """``tfic serve`` or another server in a process of its own."""
 
-    def __init__(self, model_dir, batch_size):
+    def __init__(self, model_dir, batch_size, *options):
+        module = [sys.executable, "-m", "tf_image_classification.cli.main", "serve", model_dir]
+        self._start([*module, "--name", NAME, "--max_batch_size", str(batch_size), *options], True)
+
+    @classmethod
+    def of(cls, command):
+        """The server of a command whose last word is the port."""
+        server = cls.__new__(cls)
+        server._start(command, False)
+        return server
+
+    def _start(self, command, has_option):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        command = ["-m", "tf_image_classification.cli.main", "serve", model_dir, "--name", NAME]
-        options = ["--port", str(port), "--max_batch_size", str(batch_size)]
         self.url = f"http://127.0.0.1:{port}"
+        began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, *command, *options],
+            [*command, *(["--port"] if has_option else []), str(port)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
         )  # fmt: skip
         while True:
             try:
                 httpx.get(f"{self.url}/health")
+                self.secs_to_healthy = time.monotonic() - began
                 return
             except httpx.TransportError:
                 if self.process.poll() is not None:
                     raise SystemExit("The server did not start.") from None
-                time.sleep(0.2)
+                time.sleep(0.02)
 
     def megabytes(self):
         """Its resident memory."""

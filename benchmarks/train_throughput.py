@@ -1,18 +1,25 @@
-"""Training throughput of our loop against Keras ``fit``, same model, same files, in one run.
+"""Training throughput of our loop beside Keras ``fit`` and PyTorch, same network, in one run.
 
-    python benchmarks/train_throughput.py [--small_only]
+    python benchmarks/train_throughput.py
+    python benchmarks/train_throughput.py mobilenet_v2 resnet50 --torch peers/bin/python
 
-Both read the same TFRecords. ``fit`` gets the idiomatic tf.data pipeline: parse, decode, shuffle a
-buffer, batch, prefetch. The two are measured in turn, several rounds each; what is printed is each
-one's images over its seconds in all rounds, and the ratio of the two.
+Ours and ``fit`` train the same Keras model from the same TFRecords. ``fit`` gets the idiomatic
+tf.data pipeline: parse, decode, shuffle a buffer, batch, prefetch. PyTorch trains eagerly, in
+channels-last order, from batches in memory, in the environment of ``--torch`` (torch and timm). All
+are measured in turn, several rounds each; what is printed is each one's images over its seconds in
+all rounds, and our ratio to the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
+import pathlib
+import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # for both; the package does it by itself
@@ -22,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification import EstimatorSpec, make_settings
+from tf_image_classification.backbones import create
 from tf_image_classification.dataset.tfrecord import write_shards
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.workers import Workers
@@ -43,13 +51,64 @@ def small_cnn(image_shape):
     return keras.Model(inputs, keras.layers.Dense(NUM_CLASSES)(x))
 
 
-def mobilenet_v2(image_shape):
-    inputs = keras.Input(image_shape)
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
-    net = keras.applications.MobileNetV2(
-        input_shape=image_shape, weights=None, include_top=False, pooling="avg"
-    )
-    return keras.Model(inputs, keras.layers.Dense(NUM_CLASSES)(net(x)))
+def with_head(network, scale, offset):
+    """A network of ``keras.applications`` without weights, with our classes."""
+
+    def build(image_shape):
+        inputs = keras.Input(image_shape)
+        x = keras.layers.Rescaling(scale, offset)(inputs)
+        net = network(input_shape=image_shape, weights=None, include_top=False, pooling="avg")
+        return keras.Model(inputs, keras.layers.Dense(NUM_CLASSES)(net(x)))
+
+    return build
+
+
+def backbone(name):
+    """A backbone of this package."""
+    return lambda image_shape: create(name, image_shape, outputs=NUM_CLASSES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A network and how it is measured; ``torch_name`` is timm's."""
+
+    build: Callable[..., keras.Model]
+    torch_name: str
+    size: int
+    batch_size: int
+    steps: int
+    rounds: int
+    num_images: int = 600
+
+
+WORK = {
+    "small_cnn": Work(small_cnn, "small_cnn", 28, 64, steps=300, rounds=9, num_images=6000),
+    "mobilenet_v2": Work(
+        with_head(keras.applications.MobileNetV2, 1 / 127.5, -1),
+        "mobilenetv2_100",
+        128,
+        32,
+        steps=8,
+        rounds=5,
+    ),
+    "resnet50": Work(
+        with_head(keras.applications.ResNet50, 1 / 127.5, -1), "resnet50", 96, 32, steps=5, rounds=5
+    ),
+    "efficientnet_b0": Work(
+        with_head(keras.applications.EfficientNetB0, 1.0, 0.0),
+        "efficientnet_b0",
+        128,
+        32,
+        steps=6,
+        rounds=5,
+    ),
+    "efficientnet_lite0": Work(
+        backbone("efficientnet_lite0"), "tf_efficientnet_lite0", 128, 32, steps=8, rounds=5
+    ),
+    "vit_tiny": Work(
+        backbone("vit_tiny_patch16_224"), "vit_tiny_patch16_224", 128, 32, steps=8, rounds=5
+    ),
+}
 
 
 class Spec(EstimatorSpec):
@@ -109,7 +168,7 @@ class Ours:
         self.run = assemble(context, data, []).run
 
     def train(self, steps):
-        self.run.time_steps(steps)
+        self.run.stepper.time_steps(steps)
 
 
 class Fit:
@@ -146,52 +205,74 @@ class Fit:
         self.model.fit(self.data, steps_per_epoch=steps, epochs=1, verbose=0)
 
 
-def compare(name, build, *, size, batch_size, count, steps, rounds):
+class Torch:
+    """PyTorch in a process of another environment; see ``torch_training.py``."""
+
+    def __init__(self, python, work):
+        script = pathlib.Path(__file__).with_name("torch_training.py")
+        self._process = subprocess.Popen(
+            [python, str(script), work.torch_name, str(work.size), str(work.batch_size)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.version = self._line()
+
+    def _line(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("PyTorch's process has ended; its error is above.")
+        return line.strip()
+
+    def train(self, steps):
+        print(steps, file=self._process.stdin, flush=True)
+        self._line()
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def compare(name, work, torch_python):
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_images(folder, size, count)
+        paths = write_images(folder, work.size, work.num_images)
+        cache = os.path.join(folder, "cache")
         contestants = {
-            "ours": Ours(build, paths, size, batch_size, os.path.join(folder, "cache")),
-            "fit": Fit(build, paths, size, batch_size),
+            "ours": Ours(work.build, paths, work.size, work.batch_size, cache),
+            "fit": Fit(work.build, paths, work.size, work.batch_size),
         }
+        if torch_python:
+            contestants["torch"] = Torch(torch_python, work)
         secs = dict.fromkeys(contestants, 0.0)
         for contestant in contestants.values():
-            contestant.train(steps)  # traces, fills buffers; not counted
-        for _ in range(rounds):
+            contestant.train(work.steps)  # traces, fills buffers; not counted
+        for _ in range(work.rounds):
             for who, contestant in contestants.items():
                 began = time.perf_counter()
-                contestant.train(steps)
+                contestant.train(work.steps)
                 secs[who] += time.perf_counter() - began
-    ours, fit = (rounds * steps * batch_size / secs[who] for who in ("ours", "fit"))
+        if torch_python:
+            contestants["torch"].close()
+    speeds = {who: work.rounds * work.steps * work.batch_size / secs[who] for who in secs}
+    text = "".join(
+        f"   {who} {speed:.0f} ({speeds['ours'] / speed:.2f} x)"
+        for who, speed in speeds.items()
+        if who != "ours"
+    )
     print(
-        f"{name:<28} ours {ours:8.0f} images/s   fit {fit:8.0f} images/s   "
-        f"ratio {ours / fit:.2f}   ({rounds} rounds of {steps} steps each)",
+        f"{name}, {work.size} px, batch {work.batch_size}: ours {speeds['ours']:.0f} images/s{text}"
+        f"   ({work.rounds} rounds of {work.steps} steps each)",
         flush=True,
     )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small_only", action="store_true", help="leave MobileNetV2 out")
-    arguments = parser.parse_args()
-    compare(
-        "small CNN, 28 px, batch 64",
-        small_cnn,
-        size=28,
-        batch_size=64,
-        count=6000,
-        steps=300,
-        rounds=9,
-    )
-    if not arguments.small_only:
-        compare(
-            "MobileNetV2, 128 px, batch 32",
-            mobilenet_v2,
-            size=128,
-            batch_size=32,
-            count=600,
-            steps=8,
-            rounds=5,
-        )
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(WORK)}; all by default")
+    parser.add_argument("--torch", default="", help="Python of an environment with torch and timm")
+    given = parser.parse_args()
+    for name in given.networks or WORK:
+        compare(name, WORK[name], given.torch)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,13 @@ def few_draws(request, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def no_light_files(request, monkeypatch):
+    """Trainings end without a file for prediction without TensorFlow: to convert takes seconds."""
+    if not request.node.get_closest_marker("as_installed"):
+        monkeypatch.setattr("tf_image_classification.serving.light.files.CONVERTERS", {})
+
+
+@pytest.fixture(autouse=True)
 def fixed_seeds():
     import keras
 

@@ -148,10 +148,10 @@ def operations(model, training):
     ("make", "training", "fused", "separate"),
     [
         (functional, True, 3, 0),
-        (functional, False, 0, 1),
-        (frozen, True, 0, 1),
+        (functional, False, 1, 0),
+        (frozen, True, 1, 0),
         (nested, True, 3, 0),
-        (nested, False, 0, 1),
+        (nested, False, 1, 0),
         (sequential, True, 1, 0),
         (sequential, False, 0, 0),
         (Subclass, True, 1, 0),

@@ -26,7 +26,7 @@ def images(folder):
 
 def write_predictions(output, paths, classes):
     with open(output / "predictions.csv", "w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([("image", "class"), *zip(paths, classes, strict=True)])
+        csv.writer(stream).writerows([("uri", "label"), *zip(paths, classes, strict=True)])
 
 
 def lite0_weights(model):

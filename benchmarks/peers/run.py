@@ -78,8 +78,8 @@ def seconds(command, log):
 def correct(folder, predictions):
     """How many images are predicted as the class of their folder, and how many there are."""
     with open(predictions, encoding="utf-8", newline="") as stream:
-        rows = list(csv.reader(stream))[1:]
-    predicted = {"/".join(pathlib.PurePath(row[0]).parts[-2:]): row[1] for row in rows}
+        rows = list(csv.DictReader(stream))
+    predicted = {"/".join(pathlib.PurePath(row["uri"]).parts[-2:]): row["label"] for row in rows}
     names = {path.relative_to(folder).as_posix() for path in folder.glob("*/*")}
     if names != predicted.keys():
         raise SystemExit(f"{predictions} has other images than {folder}")

@@ -20,8 +20,12 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tf_image_classification.layer_calls import Call, replaced_calls
+from tf_image_classification.compiled_gradients import compiled_activations
+from tf_image_classification.layer_calls import Call, Replacement, replaced
 from tf_image_classification.system.autograph import unconverted
+
+FOLDED, SCALE, OFFSET = "/folded", "/scale", "/offset"
+"""Ends of the names of ``folded_weights`` in an exported model, after that of the plain kernel."""
 
 _FUSED_DTYPES = ("float32", "bfloat16", "float16")
 
@@ -30,11 +34,11 @@ _FUSED_DTYPES = ("float32", "bfloat16", "float16")
 def fused_batch_norm(model: Any, *, training: bool) -> Iterator[None]:
     """Faster batch normalisation of a model's outputs inside the block, eagerly and while traced.
 
-    With the statistics of the batch a layer of ``keras.layers.BatchNormalization`` takes
-    ``FusedBatchNormV3``. With its moving statistics, in inference or frozen, it is folded into the
-    convolution that it follows in a functional model: ``(w * s) x + b`` for ``s (w x) + b``.
-    Outputs agree with Keras's up to rounding. Other layers, e.g. synchronised ones or those along
-    another axis, stay as they are.
+    A layer of ``keras.layers.BatchNormalization`` takes ``FusedBatchNormV3``. With its moving
+    statistics, in inference or frozen, it is folded into the convolution that it follows in a
+    functional model: ``(w * s) x + b`` for ``s (w x) + b``. In training, activations get compiled
+    gradients (``compiled_gradients``). Outputs agree with Keras's up to rounding. Other layers,
+    e.g. synchronised ones or those along another axis, stay as they are.
 
     Only the outputs are right inside the block: the output of a folded convolution is already
     normalised. Not for several threads at once.
@@ -49,7 +53,7 @@ def fused_batch_norm(model: Any, *, training: bool) -> Iterator[None]:
     # Replicas of a strategy take turns inside their blocks, whose ends need not be nested.
     use = _uses.setdefault(id(model), _Use())
     if not use.count:
-        use.replaced.enter_context(replaced_calls(_calls(model, training)))
+        use.replaced.enter_context(replaced(_replacements(model, training)))
     use.count += 1
     try:
         yield
@@ -76,22 +80,23 @@ class _Use:
 _uses: dict[int, _Use] = {}  # by the model's id
 
 
-def _calls(model: keras.Model, training: bool) -> Sequence[tuple[keras.layers.Layer, Call]]:
-    """Layers of a model, and what replaces their ``call``."""
+def _replacements(model: keras.Model, training: bool) -> list[Replacement]:
+    """Layers of a model, and what replaces their ``call`` and activation."""
     pairs = list(_pairs(model, training))
     folded = {id(norm) for _, norm in pairs}
-    calls: list[tuple[keras.layers.Layer, Call]] = []
+    found: list[Replacement] = list(compiled_activations(model)) if training else []
     for convolution, norm in pairs:
-        calls.append((convolution, _replacing(convolution, _folded, norm)))
-        calls.append((norm, _replacing(norm, _passed_on)))
+        found.append((convolution, "call", replacing(convolution, _folded, norm)))
+        found.append((norm, "call", replacing(norm, passed_on)))
     for layer in model._flatten_layers(include_self=False):
         if type(layer) is keras.layers.BatchNormalization and id(layer) not in folded:
-            calls.append((layer, _replacing(layer, _fused, layer.call)))
-    return calls
+            found.append((layer, "call", replacing(layer, _fused, layer.call)))
+    return found
 
 
-def _replacing(layer: keras.layers.Layer, function: Call, *arguments: Any) -> Call:
-    call = functools.partial(unconverted(function), layer, *arguments)
+def replacing(layer: keras.layers.Layer, function: Call, *arguments: Any, **options: Any) -> Call:
+    """A function of the layer, arguments and inputs in the form of the layer's ``call``."""
+    call = functools.partial(unconverted(function), layer, *arguments, **options)
     return functools.update_wrapper(call, layer.call)
 
 
@@ -103,39 +108,41 @@ def _fused(
     mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """The layer's outputs and its new moving statistics, as ``BatchNormalization.call``."""
+    uses_batch = bool(training and layer.trainable)
     is_fused = (
-        (training and layer.trainable)
-        and (mask is None and not layer.synchronized and not getattr(layer, "renorm", False))
-        and (inputs.shape.rank == 4 and layer.axis in (-1, 3))
+        (inputs.shape.rank == 4 and layer.axis in (-1, 3))
         and inputs.dtype.name in _FUSED_DTYPES
+        and (not uses_batch or (mask is None and not layer.synchronized))
+        and not getattr(layer, "renorm", False)
     )
     if not is_fused:
         return call(inputs, training=training, mask=mask)
     channels = inputs.shape[-1]
-    scale = tf.cast(layer.gamma, tf.float32) if layer.scale else tf.ones([channels])
-    offset = tf.cast(layer.beta, tf.float32) if layer.center else tf.zeros([channels])
+    none = tf.zeros([0])
     result = tf.raw_ops.FusedBatchNormV3(
         x=inputs,
-        scale=scale,
-        offset=offset,
-        mean=tf.zeros([0]),
-        variance=tf.zeros([0]),
+        scale=tf.cast(layer.gamma, tf.float32) if layer.scale else tf.ones([channels]),
+        offset=tf.cast(layer.beta, tf.float32) if layer.center else tf.zeros([channels]),
+        mean=none if uses_batch else tf.cast(layer.moving_mean, tf.float32),
+        variance=none if uses_batch else tf.cast(layer.moving_variance, tf.float32),
         epsilon=layer.epsilon,
-        is_training=True,
+        is_training=uses_batch,
     )
-    # The operation divides by n - 1 in the variance that it returns, Keras by n.
-    count = tf.cast(tf.size(inputs) // channels, tf.float32)
-    variance = result.batch_variance * ((count - 1.0) / count)
-    for moving, value in (
-        (layer.moving_mean, result.batch_mean),
-        (layer.moving_variance, variance),
-    ):
-        old = tf.cast(moving, tf.float32)
-        moving.assign(old * layer.momentum + value * (1.0 - layer.momentum))
+    if uses_batch:
+        # The operation divides by n - 1 in the variance that it returns, Keras by n.
+        count = tf.cast(tf.size(inputs) // channels, tf.float32)
+        variance = result.batch_variance * ((count - 1.0) / count)
+        for moving, value in (
+            (layer.moving_mean, result.batch_mean),
+            (layer.moving_variance, variance),
+        ):
+            old = tf.cast(moving, tf.float32)
+            moving.assign(old * layer.momentum + value * (1.0 - layer.momentum))
     return tf.cast(result.y, layer.compute_dtype)
 
 
-def _passed_on(_: keras.layers.Layer, inputs: tf.Tensor, **__: Any) -> tf.Tensor:
+def passed_on(_: keras.layers.Layer, inputs: tf.Tensor, **__: Any) -> tf.Tensor:
+    """The ``call`` of a normalisation that is folded into the layer before it."""
     return inputs
 
 
@@ -143,6 +150,17 @@ def _folded(
     layer: keras.layers.Layer, norm: keras.layers.BatchNormalization, inputs: tf.Tensor
 ) -> tf.Tensor:
     """A convolution's normalised output."""
+    kernel, _, offset = folded_weights(layer, norm)
+    return convolved(layer, inputs, kernel=kernel, offset=offset)
+
+
+def folded_weights(
+    layer: keras.layers.Layer, norm: keras.layers.BatchNormalization
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The kernel of a convolution and the normalisation after it, its scale and its offset.
+
+    The kernel is the convolution's times the scale, whose shape is broadcast to it.
+    """
     scale = tf.math.rsqrt(ops.convert_to_tensor(norm.moving_variance) + norm.epsilon)
     if norm.scale:
         scale *= ops.convert_to_tensor(norm.gamma)
@@ -152,11 +170,17 @@ def _folded(
     offset *= scale
     if norm.center:
         offset += ops.convert_to_tensor(norm.beta)
-    is_depthwise = type(layer) is keras.layers.DepthwiseConv2D
     kernel = ops.convert_to_tensor(layer.kernel)
-    # A depthwise kernel is [h, w, input channels, outputs per channel].
-    kernel *= tf.reshape(scale, kernel.shape[2:]) if is_depthwise else scale
-    convolve = ops.depthwise_conv if is_depthwise else ops.conv
+    if _is_depthwise(layer):  # its kernel is [h, w, input channels, outputs per channel]
+        scale = tf.reshape(scale, kernel.shape[2:])
+    return kernel * scale, scale, offset
+
+
+def convolved(
+    layer: keras.layers.Layer, inputs: tf.Tensor, *, kernel: tf.Tensor, offset: tf.Tensor
+) -> tf.Tensor:
+    """A convolution's output with another kernel and offset than its own."""
+    convolve = ops.depthwise_conv if _is_depthwise(layer) else ops.conv
     output = convolve(
         inputs,
         kernel,
@@ -166,6 +190,10 @@ def _folded(
         data_format=layer.data_format,
     )
     return tf.nn.bias_add(output, offset)
+
+
+def _is_depthwise(layer: keras.layers.Layer) -> bool:
+    return type(layer) is keras.layers.DepthwiseConv2D
 
 
 def _pairs(
@@ -184,24 +212,31 @@ def _pairs(
         may_train_here = may_train or bool(nodes[0].arguments.kwargs.get("training"))
         if isinstance(layer, keras.Model):
             yield from _pairs(layer, may_train_here)
-        elif type(layer) is keras.layers.BatchNormalization and _has_moving(layer, may_train_here):
+        elif type(layer) is keras.layers.BatchNormalization and has_moving_statistics(
+            layer, may_train_here
+        ):
             before = nodes[0].arguments.keras_tensors[0]
             convolution = before._keras_history.operation
-            if id(before) not in outputs and _is_plain(convolution):
+            is_alone = _is_called_once(convolution) and id(before) not in outputs
+            if is_alone and is_plain_convolution(convolution):
                 yield convolution, layer
 
 
-def _has_moving(layer: keras.layers.BatchNormalization, may_train: bool) -> bool:
+def has_moving_statistics(layer: keras.layers.BatchNormalization, may_train: bool) -> bool:
     """Whether a layer certainly normalises the last axis with its moving statistics in float32."""
     is_inference = not (may_train and layer.trainable)
     return is_inference and layer.axis in (-1, 3) and layer.compute_dtype == "float32"
 
 
-def _is_plain(layer: Any) -> bool:
-    """Whether a layer is a convolution that nothing but one layer takes the output of."""
+def _is_called_once(layer: Any) -> bool:
+    """Whether a layer of a functional model has one call, whose output one layer takes."""
+    return len(layer._inbound_nodes) == len(layer._outbound_nodes) == 1
+
+
+def is_plain_convolution(layer: Any) -> bool:
+    """Whether a layer is a convolution in float32 without activation."""
     return (
         type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-        and len(layer._inbound_nodes) == len(layer._outbound_nodes) == 1
         and layer.activation is keras.activations.linear
         and layer.activity_regularizer is None
         and layer.data_format == "channels_last"

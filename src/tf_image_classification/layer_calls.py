@@ -14,28 +14,35 @@ from typing import Any
 import keras
 
 Call = Callable[..., Any]
+Replacement = tuple[keras.layers.Layer, str, Any]
+"""A layer, the name of its attribute, and the value in its place."""
+
 Watch = Callable[[keras.layers.Layer, Any, Any], None]
 
 
 @contextlib.contextmanager
-def replaced_calls(calls: Sequence[tuple[keras.layers.Layer, Call]]) -> Iterator[None]:
-    """Layers with other functions as their ``call`` inside the block, eagerly and while traced.
+def replaced(replacements: Sequence[Replacement]) -> Iterator[None]:
+    """Layers with other attributes inside the block, e.g. ``call``, eagerly and while traced.
 
     Not for several threads at once.
-
-    Args:
-        calls: layers and the functions, which take what the layer's ``call`` takes.
     """
-    before = [(layer, vars(layer).get("call")) for layer, _ in calls]
+    before = [(layer, name, vars(layer).get(name)) for layer, name, _ in replacements]
     try:
-        for layer, call in calls:
-            vars(layer)["call"] = call  # setattr would make Keras track it
+        for layer, name, value in replacements:
+            vars(layer)[name] = value  # setattr would make Keras track it
         yield
     finally:
-        for layer, call in before:
-            vars(layer).pop("call", None)
-            if call is not None:
-                vars(layer)["call"] = call
+        for layer, name, value in before:
+            vars(layer).pop(name, None)
+            if value is not None:
+                vars(layer)[name] = value
+
+
+def replaced_calls(
+    calls: Sequence[tuple[keras.layers.Layer, Call]],
+) -> contextlib.AbstractContextManager[None]:
+    """Layers with other functions as their ``call``, which take what that takes; see above."""
+    return replaced([(layer, "call", call) for layer, call in calls])
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ checkpoints/        the newest checkpoints
 best/               the best checkpoint
 tensorboard/        TensorBoard logs
 saved_model/        the exported model
+light/              the same model for prediction without TensorFlow, where it was verified
 exports/            exports for other runtimes, each compared with the evaluation
 report.html         the report; model_card.md has the same numbers as text
 """
@@ -86,6 +87,11 @@ class ModelFolder:
     def saved_model(self) -> str:
         """Folder of the exported model."""
         return files.join(self.path, "saved_model")
+
+    @property
+    def light(self) -> str:
+        """Folder of the exported model's file for prediction without TensorFlow."""
+        return files.join(self.path, "light")
 
     @property
     def predictions(self) -> str:

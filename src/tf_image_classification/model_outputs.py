@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tf_image_classification.batches import outputs_of
 from tf_image_classification.errors import SpecError, counted
@@ -125,29 +128,60 @@ def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> di
     return predictions
 
 
-def predicted_classes(label: Label, probabilities: tf.Tensor) -> tf.Tensor:
-    """The predicted classes for a label's probabilities [B, depth]; works traced and eagerly.
+def predicted_classes(label: Label, probabilities: Any) -> Any:
+    """The predicted classes for a label's probabilities [B, depth].
+
+    Args:
+        label: a label with classes.
+        probabilities: a tensor, eager or traced, or an array; the result is of the same kind.
 
     Returns:
         Class numbers int64 [B], as in ``predictions_from``; for multilabel bool [B, depth].
     """
-    import tensorflow as tf  # late, as above
-
     if label.kind == MULTILABEL:
         return probabilities >= 0.5
+    ops = _ops_of(probabilities)
     if label.kind != ORDINAL:
-        return tf.argmax(probabilities, axis=-1)
+        return ops.argmax(probabilities, -1)
     if label.coding == THRESHOLDS:
-        is_above = 1.0 - tf.cumsum(probabilities, axis=-1)[:, :-1] > 0.5
-        return tf.reduce_sum(tf.cast(is_above, tf.int64), axis=-1)
-    return tf.cast(tf.round(_expected(label, probabilities)), tf.int64)
+        return ops.num_true(1.0 - ops.cumsum(probabilities, -1)[:, :-1] > 0.5)
+    return ops.nearest(_expected(label, probabilities))
 
 
-def _expected(label: Label, probabilities: tf.Tensor) -> tf.Tensor:
+def _expected(label: Label, probabilities: Any) -> Any:
     """The mean class number, float32 [B]."""
+    return _ops_of(probabilities).times(probabilities, np.arange(label.depth, dtype=np.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ops:
+    """The operations of ``predicted_classes`` on tensors or arrays."""
+
+    argmax: Callable[[Any, int], Any]
+    cumsum: Callable[[Any, int], Any]
+    num_true: Callable[[Any], Any]
+    nearest: Callable[[Any], Any]
+    times: Callable[[Any, Any], Any]
+
+
+def _ops_of(values: Any) -> _Ops:
+    if isinstance(values, np.ndarray):
+        return _Ops(
+            np.argmax,
+            np.cumsum,
+            lambda are_true: are_true.sum(axis=-1, dtype=np.int64),
+            lambda numbers: np.rint(numbers).astype(np.int64),
+            np.matmul,
+        )
     import tensorflow as tf  # late, as above
 
-    return tf.linalg.matvec(probabilities, tf.range(label.depth, dtype=tf.float32))
+    return _Ops(
+        tf.argmax,
+        tf.cumsum,
+        lambda are_true: tf.reduce_sum(tf.cast(are_true, tf.int64), axis=-1),
+        lambda numbers: tf.cast(tf.round(numbers), tf.int64),
+        tf.linalg.matvec,
+    )
 
 
 def _ordinal_probabilities(label: Label, logits: tf.Tensor) -> tf.Tensor:

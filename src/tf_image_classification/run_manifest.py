@@ -15,10 +15,11 @@ from tf_image_classification.config import FROM_SCRATCH, IMAGENET, OPTIONS, Sett
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.schema import with_kinds_named
 
-ARITHMETIC = 1
+ARITHMETIC = 2
 """Raised by a version whose training steps differ in their rounding from those before.
 
 1: batch normalisation in TensorFlow's fused operation, or folded into convolutions.
+2: gradients of Swish, GELU and similar activations compiled.
 """
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import tf_image_classification
-from tf_image_classification.classifier import Classifier
+from tf_image_classification.classifier import Classifier, keyword_errors
 from tf_image_classification.classifier import train as train_model
 from tf_image_classification.config import OPTIONS, Settings, command_line
 from tf_image_classification.config.groups import FILE_OPTIONS
@@ -95,9 +95,11 @@ def train(
     if is_program and is_loading_a_spec():
         return Classifier(TrainResult("", 0, {}))
     if not is_program:
-        return train_model(data, settings, options, spec=spec, hooks=hooks)
+        with keyword_errors():
+            return train_model(data, settings, options, spec=spec, hooks=hooks)
     if argv is None and is_interactive():
-        return train_model(None, settings_of_command_line(()), {}, spec=spec, hooks=hooks)
+        with keyword_errors():
+            return train_model(None, settings_of_command_line(()), {}, spec=spec, hooks=hooks)
     try:
         streams.prepare()
         with streams.may_end(), ends_the_process():
@@ -139,7 +141,8 @@ def evaluate(
         TficError: with settings given: there is no model or no data, or one of them is unusable.
     """
     if settings is not None:
-        return run_evaluation(spec, settings, group_column, keep_evaluation)
+        with keyword_errors():
+            return run_evaluation(spec, settings, group_column, keep_evaluation)
     if is_loading_a_spec():
         return TrainResult("", 0, {})
     if argv is None and is_interactive():

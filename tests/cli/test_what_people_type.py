@@ -444,7 +444,7 @@ def test_the_model_folder_is_found_in_every_form_of_a_path(line, here, monkeypat
     class FoundError(Exception):
         """With the folder that would be loaded."""
 
-    def load(folder):
+    def load(folder, **_):
         raise FoundError(os.path.abspath(folder))
 
     monkeypatch.setattr(predictor, "load_model", load)

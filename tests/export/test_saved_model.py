@@ -331,5 +331,5 @@ def test_a_signal_is_not_taken_for_a_gradient_that_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "heat_maps_of", heat_maps_of)
     what = export_saved_model.servable(spec, settings, schema_of(spec), model)
     with pytest.raises(signals.Stopped), signals.handled():
-        saved_model.export_saved_model(str(tmp_path / "saved_model"), model, what, step=0)
+        saved_model.export_saved_model(str(tmp_path / "saved_model"), what, step=0)
     assert not (tmp_path / "saved_model").exists()

@@ -42,7 +42,7 @@ def loaded_once(shipped_run, monkeypatch):
     """The model of the run, without loading it for every test."""
     if not hasattr(loaded_once, "model"):
         loaded_once.model = load_model(shipped_run.model_dir)
-    monkeypatch.setattr(predictor, "load_model", lambda path: loaded_once.model)
+    monkeypatch.setattr(predictor, "load_model", lambda path, **_: loaded_once.model)
     return loaded_once.model
 
 
@@ -409,12 +409,13 @@ def test_memory_stays_level_however_many_inputs_there_are(tmp_path, monkeypatch)
         schema=LabelSchema((Label("kind", depth=2, class_names=("cat", "dog")),)),
         calibrations={},
         step=1,
+        engine=types.SimpleNamespace(name="tensorflow"),
         fingerprint=lambda: "x",
         predict_each=lambda images, **how: (
             predictor.Prediction(name, {"kind": label}) for name, _ in images
         ),
     )
-    monkeypatch.setattr(predictor, "load_model", lambda path: model)
+    monkeypatch.setattr(predictor, "load_model", lambda path, **_: model)
     peaks = []
     for count in (1_000, 1_000, 8_000):  # the first for what is kept for ever
         monkeypatch.setattr(sys, "stdin", (f"picture {i}.png\n" for i in range(count)))
@@ -432,13 +433,14 @@ def test_a_model_that_says_no_number_gives_valid_json(tmp_path, monkeypatch):
         schema=LabelSchema((Label("age", one_hot=False),)),
         calibrations={},
         step=1,
+        engine=types.SimpleNamespace(name="tensorflow"),
         fingerprint=lambda: "x",
         predict_each=lambda images, **how: (
             predictor.Prediction(name, {"age": predictor.LabelPrediction("", np.nan)})
             for name, _ in images
         ),
     )
-    monkeypatch.setattr(predictor, "load_model", lambda path: model)
+    monkeypatch.setattr(predictor, "load_model", lambda path, **_: model)
     assert predict("a.png", "--output", tmp_path / "out.jsonl") == 0
     assert rows_of(tmp_path / "out.jsonl") == [{"uri": "a.png", "error": "", "age": None}]
 

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from browser import accessibility_violations, open_page
 from serving.running_server import serving
 from tf_image_classification.cli import serve as serve_verb
-from tf_image_classification.serving import predictor, requests, server, tensorflow_engine
+from tf_image_classification.serving import predictor, requests, server
 from tf_image_classification.serving.batcher import (
     Batcher,
     Limits,
@@ -705,10 +705,9 @@ def test_the_pages_of_the_server_are_accessible(client, shipped_run, tmp_path, d
 def started(monkeypatch):
     """What the verb would serve: options, host and port."""
     found = []
-    model = types.SimpleNamespace(step=1)
+    model = types.SimpleNamespace(step=1, engine=types.SimpleNamespace(name="litert"))
     monkeypatch.setattr(serve_workflow, "folder_state", lambda path: "")
-    monkeypatch.setattr(predictor, "load_model", lambda path, max_pixels: model)
-    monkeypatch.setattr(tensorflow_engine, "prepare_threads", lambda: None)
+    monkeypatch.setattr(predictor, "load_model", lambda path, **_: model)
     monkeypatch.setattr(server, "serve", lambda models, *how: found.extend(how[:3]))
     return found
 

@@ -53,9 +53,8 @@ def _attention(x: Any, heads: int, name: str) -> Any:
     tokens, width = x.shape[1:]
     packed = layers.Dense(3 * width, name=f"{name}_qkv")(x)
     packed = layers.Reshape((tokens, 3, heads, width // heads))(packed)
-    query, key, value = (
-        ops.transpose(packed[:, :, part], (0, 2, 1, 3)) for part in range(3)
-    )  # each [B, heads, tokens, width / heads]
+    # Each [B, heads, tokens, width / heads]; the gradient of slices would be three padded sums.
+    query, key, value = ops.unstack(ops.transpose(packed, (2, 0, 3, 1, 4)), 3, axis=0)
     scores = ops.matmul(query * (width // heads) ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
     mixed = ops.matmul(layers.Softmax(name=f"{name}_softmax")(scores), value)
     mixed = layers.Reshape((tokens, width))(ops.transpose(mixed, (0, 2, 1, 3)))

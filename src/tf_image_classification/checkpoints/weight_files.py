@@ -25,6 +25,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from tf_image_classification.checkpoints import keras_h5, torch_files
 from tf_image_classification.checkpoints.store import CheckpointStore, read_tensors
 from tf_image_classification.errors import CheckpointError
+from tf_image_classification.fused_batch_norm import FOLDED, OFFSET, SCALE
 from tf_image_classification.system import files
 
 Values = dict[str, npt.NDArray[Any]]
@@ -151,7 +152,20 @@ def _by_full_name(values: Values) -> Values:
         if attribute.checkpoint_key in values:
             name = attribute.full_name or attribute.checkpoint_key
             named[name.partition(":")[0]] = values[attribute.checkpoint_key]
-    return named
+    return _unfolded(named)
+
+
+def _unfolded(values: Values) -> Values:
+    """The weights of an exported model before its batch normalisation was folded."""
+    plain = dict(values)
+    for name in values:
+        kernel = name.removesuffix(FOLDED)
+        if kernel == name or kernel + SCALE not in values:
+            continue
+        folded, scale = plain.pop(name), plain.pop(kernel + SCALE)
+        plain[kernel] = np.divide(folded, scale, out=np.zeros_like(folded), where=scale != 0)
+        del plain[kernel + OFFSET]
+    return plain
 
 
 def _read_keras(path: str, model: keras.Model) -> WeightFile:

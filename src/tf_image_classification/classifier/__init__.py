@@ -5,8 +5,17 @@ before it is used.
 """
 
 from tf_image_classification.classifier.history import History
+from tf_image_classification.classifier.keyword_errors import keyword_errors
 from tf_image_classification.classifier.model import Classifier, load_model
 from tf_image_classification.classifier.shown import Predictions, ReportPage
 from tf_image_classification.classifier.training import train
 
-__all__ = ["Classifier", "History", "Predictions", "ReportPage", "load_model", "train"]
+__all__ = [
+    "Classifier",
+    "History",
+    "Predictions",
+    "ReportPage",
+    "keyword_errors",
+    "load_model",
+    "train",
+]

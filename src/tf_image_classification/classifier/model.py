@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from tf_image_classification.classifier import html
 from tf_image_classification.classifier.history import History, read_history
 from tf_image_classification.classifier.inputs import named_images
+from tf_image_classification.classifier.keyword_errors import keyword_errors
 from tf_image_classification.classifier.options import settings_of
 from tf_image_classification.classifier.shown import Predictions, ReportPage
 from tf_image_classification.config import Settings
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
+
+AUTO, TENSORFLOW = "auto", "tensorflow"  # of ``serving.engines``, which is slow to import
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from tf_image_classification.serving.predictor import Image, Predictor
     from tf_image_classification.workflows.export import Exported
 
-_CACHED = ("predictor", "model")
+_CACHED = ("predictor", "model", "_explaining")
 
 
 class Classifier(TrainResult):
@@ -92,8 +95,9 @@ class Classifier(TrainResult):
             CheckpointError: the folder is not a run's.
             DataError: its exported model is missing or damaged.
         """
-        return _load_predictor(self.model_dir, None)
+        return _load_predictor(self.model_dir)
 
+    @keyword_errors()
     def predict(
         self,
         images: Any,
@@ -140,7 +144,9 @@ class Classifier(TrainResult):
         return self.predictor.predict_each(images, **options)
 
     def prepare(self, image: Image) -> Any:
-        """One image as the model's input, decoded and preprocessed: a tensor [H, W, C].
+        """One image as the model's input, decoded and preprocessed, [H, W, C].
+
+        A tensor, or of an engine without TensorFlow a NumPy array.
 
         Raises:
             TficError: it cannot be read, or is not an image that can be used.
@@ -148,8 +154,18 @@ class Classifier(TrainResult):
         return self.predictor.prepare(image)
 
     def explain(self, images: Any) -> dict[str, npt.NDArray[np.float32]]:
-        """Prepared images to Grad-CAM heat [B, h, w], 0..1, by label; {} for a model without."""
-        return self.predictor.explain(images)
+        """Prepared images to Grad-CAM heat [B, h, w], 0..1, by label; {} for a model without.
+
+        They are computed by TensorFlow, also where another engine predicts.
+        """
+        return self._explaining.explain(images)
+
+    @functools.cached_property
+    def _explaining(self) -> Predictor:
+        """The model in the engine that has heat maps."""
+        if self.predictor.engine.name == TENSORFLOW:
+            return self.predictor
+        return _load_predictor(self.model_dir, self.max_pixels, TENSORFLOW)
 
     def predict_prepared(self, images: Any, options: Any = None) -> list[dict[str, Any]]:
         """The predictions of prepared images [B, H, W, C], by label name."""
@@ -171,7 +187,7 @@ class Classifier(TrainResult):
     @property
     def no_heat_maps(self) -> str:
         """Reason why ``explain`` returns {}, or ""."""
-        return self.predictor.no_heat_maps
+        return self._explaining.no_heat_maps
 
     @property
     def calibrations(self) -> Mapping[str, Calibration]:
@@ -182,6 +198,7 @@ class Classifier(TrainResult):
         """A hash of the model and its calibrations."""
         return self.predictor.fingerprint()
 
+    @keyword_errors()
     def embed(self, images: Any) -> npt.NDArray[np.float32]:
         """The features of images [n, d]: the values that the model's last layer takes.
 
@@ -193,6 +210,8 @@ class Classifier(TrainResult):
             ConfigError: the labels have different features, or the spec is not at hand.
         """
         from tf_image_classification.errors import BadImageError
+
+        prepare_tensorflow(self._settings())
         from tf_image_classification.workflows import embedding
 
         def prepare(image: tuple[str, Any]) -> Any:
@@ -208,6 +227,7 @@ class Classifier(TrainResult):
         return embedding.features(self.model, self.schema.names, batches)
 
     @functools.cached_property
+    @keyword_errors()
     def model(self) -> keras.Model:
         """The Keras model with the weights of the best checkpoint.
 
@@ -224,6 +244,7 @@ class Classifier(TrainResult):
 
     # Evaluation and what it is for.
 
+    @keyword_errors()
     def evaluate(
         self,
         data: Any = None,
@@ -249,6 +270,7 @@ class Classifier(TrainResult):
 
         return evaluate(self._spec, settings, group_column, keep_evaluation)
 
+    @keyword_errors()
     def report(
         self,
         data: Any = None,
@@ -283,6 +305,7 @@ class Classifier(TrainResult):
         )
         return ReportPage(*paths)
 
+    @keyword_errors()
     def export(
         self, format: str, *, quantize: str = "none", examples: int = 500, **limits: float
     ) -> Exported:
@@ -332,26 +355,38 @@ class Classifier(TrainResult):
         return html.table(("Classifier", ""), [*facts, *rows]) + self.history._repr_html_()
 
 
-def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = None) -> Classifier:
+@keyword_errors()
+def load_model(
+    model_dir: str | os.PathLike[str], *, max_pixels: int | None = None, engine: str = AUTO
+) -> Classifier:
     """The exported model of a model folder.
 
     Args:
         model_dir: folder of a run.
         max_pixels: larger images are rejected; None: the limit of the training.
+        engine: engine that runs the model: "litert", "onnx", "openvino" or "tensorflow"; "auto":
+            one without TensorFlow where a file of the model folder agrees with its exported model,
+            else TensorFlow.
 
     Raises:
         CheckpointError: the folder is not a run's.
+        ConfigError: the engine cannot run the model, or is not installed.
         DataError: its exported model is missing or damaged.
     """
     folder = ModelFolder(os.fspath(model_dir))
-    predictor = _load_predictor(folder.path, max_pixels)
+    predictor = _load_predictor(folder.path, max_pixels, engine)
     loaded = Classifier(TrainResult(folder.path, predictor.step, folder.last_metrics()))
     vars(loaded)["predictor"] = predictor
     return loaded
 
 
-def _load_predictor(model_dir: str, max_pixels: int | None) -> Predictor:
-    prepare_tensorflow(settings_of({"deterministic": False}))
-    from tf_image_classification.serving import predictor  # late: it needs TensorFlow
+def _load_predictor(model_dir: str, max_pixels: int | None = None, engine: str = AUTO) -> Predictor:
+    settings = settings_of({"deterministic": False})
+    from tf_image_classification.serving import predictor  # late: it is slow to import
 
-    return predictor.load_model(model_dir, max_pixels=max_pixels)
+    return predictor.load_model(
+        model_dir,
+        max_pixels=max_pixels,
+        engine=engine,
+        before_tensorflow=functools.partial(prepare_tensorflow, settings, is_inference=True),
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 
-from tf_image_classification.cli.verb import check_output, verb
+from tf_image_classification.cli.verb import check_output, engine_argument, verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.config.parser import is_model_folder
 from tf_image_classification.errors import ConfigError, UsageError
-from tf_image_classification.system import files, streams
+from tf_image_classification.system import faults, files, packages, streams
 from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
 
@@ -36,6 +37,7 @@ class Arguments:
     )
     calibrated: bool = declare(True, "Apply the calibration of the model folder, if it has one.")
     batch_size: int = declare(32, "Images per batch.", minimum=1)
+    engine: str = engine_argument()
 
 
 @verb(
@@ -50,16 +52,19 @@ class Arguments:
 def main(given: Arguments, settings: Settings) -> int:
     """Predict; returns 1 if an image could not be used, else 0."""
     _check(given, settings.run.model_dir)
-    prepare_tensorflow(settings.replace(deterministic=False))
-    from tf_image_classification.serving.label_predictions import PredictOptions  # late: TensorFlow
+    faults.allow_open_files()
+    from tf_image_classification.serving.label_predictions import PredictOptions  # late: slow
     from tf_image_classification.workflows.predict import PredictRequest, predict
 
     options = PredictOptions(given.top_k, given.reject_below, given.calibrated, given.batch_size)
     request = PredictRequest(
-        settings.run.model_dir, given.paths, given.output, given.resume, options
+        settings.run.model_dir, given.paths, given.output, given.resume, options, given.engine
     )
     lines = streams.input_lines() if "-" in given.paths else ()
-    return int(predict(request, cache_dir(settings), lines) > 0)
+    prepare = functools.partial(
+        prepare_tensorflow, settings.replace(deterministic=False), is_inference=True
+    )
+    return int(predict(request, cache_dir(settings), lines, prepare) > 0)
 
 
 def _check(given: Arguments, model_dir: str) -> None:
@@ -82,7 +87,9 @@ def _check(given: Arguments, model_dir: str) -> None:
             f"--output {output}: expected a name ending in .csv, .jsonl or .parquet, or - for CSV "
             "on standard output."
         )
-    elif not files.is_remote(output):
+    if output.lower().endswith(".parquet") and not packages.is_installed("pyarrow"):
+        raise ConfigError(packages.advice("pyarrow"))
+    if output != "-" and not files.is_remote(output):
         inputs = [os.path.abspath(path) for path in given.paths]
         if os.path.abspath(output) in inputs:
             raise UsageError(f"--output {output} is one of the inputs. Choose another name.")

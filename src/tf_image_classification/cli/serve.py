@@ -7,10 +7,10 @@ import os
 import re
 from collections.abc import Sequence
 
-from tf_image_classification.cli.verb import verb
+from tf_image_classification.cli.verb import engine_argument, verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.errors import ConfigError, UsageError
-from tf_image_classification.system import files
+from tf_image_classification.system import faults, files
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 _TOKEN = "TFIC_TOKEN"
@@ -57,6 +57,7 @@ class Arguments:
     timeout_secs: float = declare(
         30.0, "Timeout for the body of a request, and for its response.", form=_ABOVE_0
     )
+    engine: str = engine_argument()
 
 
 @verb(
@@ -78,7 +79,7 @@ def main(given: Arguments, settings: Settings) -> int:
         )
     model_dirs = _model_dirs([settings.run.model_dir, *given.models], given.name)
     origins = tuple(_origin(text) for text in given.cors)
-    prepare_tensorflow(settings.replace(deterministic=False), is_serving=True)
+    faults.allow_open_files()
     try:
         from tf_image_classification.serving import server
     except ModuleNotFoundError as error:
@@ -109,7 +110,17 @@ def main(given: Arguments, settings: Settings) -> int:
         cors_origins=origins,
         reload_secs=given.reload_secs,
     )
-    serve_folders(model_dirs, options, host, port, max_pixels=given.max_image_pixels)
+    serve_folders(
+        model_dirs,
+        options,
+        host,
+        port,
+        max_pixels=given.max_image_pixels,
+        engine=given.engine,
+        before_tensorflow=lambda: prepare_tensorflow(
+            settings.replace(deterministic=False), is_serving=True, is_inference=True
+        ),
+    )
     return 0
 
 

@@ -266,6 +266,16 @@ def json_argument() -> Any:
     )
 
 
+def engine_argument() -> Any:
+    """The argument ``engine`` of a verb that runs an exported model, as a field."""
+    return declare(
+        "auto",
+        "Engine that runs the model; auto: one without TensorFlow where a file of the model folder "
+        "agrees with its exported model, else TensorFlow.",
+        choices=("auto", "litert", "onnx", "openvino", "tensorflow"),
+    )
+
+
 @contextlib.contextmanager
 def printing_json(path: str) -> Iterator[Callable[[Any], None]]:
     """Inside the block, the yielded function writes the result that ``json_argument`` asks for.

@@ -214,10 +214,18 @@ def framework_files() -> dict[str, bytes]:
     project = _PROJECT.format(
         name="tf_image_classification",
         version=tf_image_classification.__version__,
-        dependencies=json.dumps([text for text in required if "extra ==" not in text]),
+        dependencies=json.dumps([*filter(None, map(_needed_by_jobs, required))]),
         scripts='\n[project.scripts]\ntfic = "tf_image_classification.cli.main:main"\n',
     )
     return contents | {"pyproject.toml": project.encode()}
+
+
+def _needed_by_jobs(requirement: str) -> str:
+    """A requirement of this framework or its extra ``train``; "" of another extra."""
+    if "extra ==" not in requirement:
+        return requirement
+    text, _, marker = requirement.partition(";")
+    return text.strip() if re.fullmatch(r"""\s*extra == ["']train["']\s*""", marker) else ""
 
 
 def framework_package() -> tuple[str, bytes]:

@@ -55,6 +55,7 @@ def describe(
         },
         "calibration": {name: one.to_json() for name, one in calibrations.items()},
         "step": exported.step,
+        "saved_model": exported.fingerprint(),
         "train_data": manifest.train_data,
         "eval_data": manifest.eval_data,
     }

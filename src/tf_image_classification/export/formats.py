@@ -27,8 +27,8 @@ from tf_image_classification.export.inference_module import (
     ExportPlan,
     InferenceModule,
 )
-from tf_image_classification.export.litert_format import load_litert, write_litert
-from tf_image_classification.export.onnx_format import load_onnx, write_onnx
+from tf_image_classification.export.litert_format import write_litert
+from tf_image_classification.export.onnx_format import write_onnx
 from tf_image_classification.export.packages import (
     MLFLOW_DATA,
     SAVED_MODEL,
@@ -36,12 +36,14 @@ from tf_image_classification.export.packages import (
     write_huggingface,
     write_mlflow,
 )
+from tf_image_classification.export.runtimes import (
+    InferenceFn,
+    Outputs,
+    load_litert,
+    load_onnx,
+)
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.system import quiet
-
-Outputs = dict[str, npt.NDArray[Any]]
-InferenceFn = Callable[[npt.NDArray[Any]], Outputs]
-"""Images to outputs by name."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,15 +1,13 @@
-"""LiteRT files: writing, reading their description, and inference."""
+"""LiteRT files: writing, and reading their description."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.export.frozen_graph import frozen_function
@@ -116,21 +114,3 @@ def litert_description(path: str) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(bytes(model.buffers[entry.buffer].data))
             return found
     return {}
-
-
-def load_litert(path: str) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
-    """The inference function of a file, run by the LiteRT interpreter."""
-    interpreter = import_extra("ai_edge_litert.interpreter", "LiteRT")
-    loaded = interpreter.Interpreter(model_path=path)
-    loaded.allocate_tensors()  # writes its notices now, not at the first inference
-    runner = loaded.get_signature_runner("serving_default")
-    [details] = runner.get_input_details().values()
-    takes_one = details["shape_signature"][0] == 1
-
-    def infer(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        images = images.astype(details["dtype"])
-        parts = [images[i : i + 1] for i in range(len(images))] if takes_one else [images]
-        found = [dict(runner(images=part)) for part in parts]
-        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
-
-    return infer

@@ -1,11 +1,11 @@
-"""ONNX files: writing and inference."""
+"""ONNX files: writing."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -102,18 +102,3 @@ def _save(model: Any, plan: ExportPlan, path: str) -> None:
     onnx = import_extra("onnx", "ONNX")
     onnx.helper.set_model_props(model, {METADATA: json.dumps(plan.description)})
     onnx.save(model, path)
-
-
-def load_onnx(path: str) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
-    """The inference function of a file, run by ONNX Runtime on the CPU."""
-    runtime = import_extra("onnxruntime", "ONNX")
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    [details] = session.get_inputs()
-
-    def infer(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        if details.type == "tensor(float)":  # after a preprocessing in half precision
-            images = images.astype(np.float32)
-        return dict(zip(names, session.run(None, {details.name: images}), strict=True))
-
-    return infer

@@ -1,9 +1,9 @@
 """Folders for model hubs: the exported model with all that ``load_model`` needs, and metadata.
 
 exports/huggingface/        README.md (model card with front matter), config.json
-    run.json, calibration.json, saved_model/
+    run.json, calibration.json, saved_model/, light/
 exports/mlflow/             MLmodel (flavour python_function), requirements.txt
-    model/run.json, model/calibration.json, model/saved_model/
+    model/                  the same files
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ def _copy_model(source: ModelFolder, target: str) -> RunManifest:
     content = {**files.read_json(source.manifest), "spec": manifest.spec.rpartition("/")[2]}
     files.write_json(there.manifest, _without_folders(content))
     shutil.copytree(source.saved_model, there.saved_model)
+    if os.path.isdir(source.light):
+        shutil.copytree(source.light, there.light)
     if files.exists(source.calibration):
         stored = files.read_json(source.calibration)
         files.write_json(there.calibration, _without_folders(stored))

@@ -10,7 +10,6 @@ explain(images)       preprocessed images to Grad-CAM heat maps, if the model ha
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import os
 import tempfile
@@ -24,7 +23,9 @@ from tf_image_classification.config import PixelRange
 from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.export.folding import FoldedModel
 from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
+from tf_image_classification.export.identity import saved_model_fingerprint
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.labels.outputs import class_names_key
 from tf_image_classification.system import files, quiet, signals
@@ -44,14 +45,16 @@ class Servable:
     """The functions and labels that are exported with the weights.
 
     Attributes:
+        folded: the model with the weights to export.
         schema: the labels with their vocabularies.
-        forward: images and whether training, to logits by label.
+        forward: images and whether training, to logits by label; called in ``folded.applied``.
         preprocess: one decoded image, uint8 [h, w, 3], to the model's input.
         image_spec: shape and dtype of one preprocessed image.
         max_pixels: larger images are rejected.
         png16_range: as ``decode_image`` takes it.
     """
 
+    folded: FoldedModel
     schema: LabelSchema
     forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
     preprocess: Callable[[tf.Tensor], tf.Tensor]
@@ -60,16 +63,15 @@ class Servable:
     png16_range: PixelRange
 
 
-def export_saved_model(path: str, model: keras.Model, servable: Servable, *, step: int) -> None:
+def export_saved_model(path: str, servable: Servable, *, step: int) -> None:
     """Write the SavedModel atomically; an existing one stays until the new one is complete.
 
     Args:
         path: the folder; an existing one is replaced.
-        model: the model with the weights to export.
-        servable: its functions and labels.
+        servable: the model, its functions and labels.
         step: steps done when the weights were saved.
     """
-    archive, notes = _archive(model, servable)
+    archive, notes = _archive(servable)
     notes = {"step": step, "labels": servable.schema.to_json()} | notes
     near = None if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
     for name in os.listdir(near) if near else ():
@@ -87,15 +89,16 @@ def export_saved_model(path: str, model: keras.Model, servable: Servable, *, ste
         files.write_json(files.join(path, _STEP_FILE), notes)
 
 
-def _archive(
-    model: keras.Model, servable: Servable
-) -> tuple[keras.export.ExportArchive, dict[str, Any]]:
+def _archive(servable: Servable) -> tuple[keras.export.ExportArchive, dict[str, Any]]:
     """The traced functions, and notes on them for ``step.json``."""
-    schema, image_spec = servable.schema, servable.image_spec
+    folded, schema, image_spec = servable.folded, servable.schema, servable.image_spec
     images_spec = tf.TensorSpec([None, *image_spec.shape], image_spec.dtype, "images")
-    classify = tf.function(
-        unconverted(lambda images: servable.forward(images, False)), input_signature=[images_spec]
-    )
+
+    def logits(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        with folded.applied():
+            return servable.forward(images, False)
+
+    classify = tf.function(unconverted(logits), input_signature=[images_spec])
 
     decode = decoder(servable.max_pixels, servable.png16_range)
 
@@ -118,7 +121,11 @@ def _archive(
         return predictions
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
+    # Keras's variables would be stored beside those of TensorFlow inside them.
+    resources = tf.Module()
+    resources.model = folded.model
+    archive.track(resources)
+    archive.add_variable_collection("weights", folded.weights)
     archive.add_endpoint(
         "serve", unconverted(serve), [tf.TensorSpec([None], tf.string, "image_bytes")]
     )
@@ -128,8 +135,14 @@ def _archive(
     archive.add_endpoint("classify", classify)
     if any(node.op == _RECURRENT for node in graph.node):
         one = tf.TensorSpec([1, *image_spec.shape], image_spec.dtype, "images")
-        archive.add_endpoint("classify_one", lambda images: servable.forward(images, False), [one])
-    explain = tf.function(unconverted(heat_maps_of(model, schema)), input_signature=[images_spec])
+        archive.add_endpoint("classify_one", logits, [one])
+    heat_maps = heat_maps_of(folded.model, schema)
+
+    def explained(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        with folded.applied():
+            return heat_maps(images)
+
+    explain = tf.function(unconverted(explained), input_signature=[images_spec])
     try:
         explain.get_concrete_function()
     except Exception as error:  # of any layer's gradient: the model is exported without heat maps
@@ -234,10 +247,7 @@ class ExportedModel:
 
     def fingerprint(self) -> str:
         """A hash of the graph and the weights, whose checksums are in their index."""
-        digest = hashlib.sha256()
-        for part in ("saved_model.pb", "variables/variables.index"):
-            digest.update(files.read_bytes(files.join(self.path, part)))
-        return digest.hexdigest()
+        return saved_model_fingerprint(self.path)
 
     def preproc(self, image: tf.Tensor, width: int, height: int) -> tf.Tensor:
         """The evaluation preprocessing, in the form of ``get_preproc_fn``."""

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tf_image_classification.errors import ParityError
 from tf_image_classification.estimator_specs import predicted_classes
-from tf_image_classification.export.formats import InferenceFn, Outputs
+from tf_image_classification.export.runtimes import InferenceFn, Outputs
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.outputs import (
     calibrated_key,
@@ -139,7 +139,7 @@ def verify_file(
             if len(one.loss)
         },
         milliseconds=_milliseconds(infer, first),
-        megabytes=_num_bytes(path) / 1e6,
+        megabytes=num_bytes(path) / 1e6,
     )
 
 
@@ -247,7 +247,8 @@ def _milliseconds(infer: InferenceFn, images: Array) -> float:
     return 1000 * statistics.median(secs)
 
 
-def _num_bytes(path: str) -> int:
+def num_bytes(path: str) -> int:
+    """The size of a file or folder."""
     if not os.path.isdir(path):
         return os.path.getsize(path)
     return sum(

@@ -17,13 +17,15 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.config import FULL_RANGE, read_pixel_range
+from tf_image_classification.dataset.file_kinds import image_format
+from tf_image_classification.dataset.image import headers
 from tf_image_classification.errors import BadImageError, DataError, TficError
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.labels import LabelSchema
@@ -34,50 +36,78 @@ from tf_image_classification.labels.outputs import (
     probabilities_key,
 )
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.run_manifest import RunManifest
+from tf_image_classification.serving.engines import TENSORFLOW, choose_engine
 from tf_image_classification.serving.label_predictions import (
     LabelPrediction,
     Prediction,
     PredictOptions,
     label_predictions,
 )
+from tf_image_classification.serving.light.engine import LightEngine
+from tf_image_classification.serving.light.files import LightFile
+from tf_image_classification.serving.light.preprocess import preprocessing_of
 from tf_image_classification.system import files
 
 Image = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8]
 """A path, local or gs://; an encoded image; or pixels, uint8 [h, w, 3] or [h, w]."""
 
 
-def load_model(model_dir: str | os.PathLike[str], *, max_pixels: int | None = None) -> Predictor:
+def load_model(
+    model_dir: str | os.PathLike[str],
+    *,
+    max_pixels: int | None = None,
+    engine: str = TENSORFLOW,
+    before_tensorflow: Callable[[], None] = lambda: None,
+) -> Predictor:
     """The exported model of a model folder.
 
     Args:
         model_dir: folder of a run.
         max_pixels: larger images are rejected; None: the limit of the training.
+        engine: as ``engines.choose_engine`` takes it.
+        before_tensorflow: called before TensorFlow is imported, if the engine needs it.
 
     Raises:
         CheckpointError: the folder is not a run's.
+        ConfigError: the engine cannot run the model, or is not installed.
         DataError: its exported model is missing or damaged.
     """
-    from tf_image_classification.export.saved_model import ExportedModel  # late: TensorFlow
-    from tf_image_classification.serving.tensorflow_engine import TensorFlowEngine
-
     folder = ModelFolder(os.fspath(model_dir))
     manifest = folder.known_manifest()
-    settings = manifest.settings
     if max_pixels is None:
-        max_pixels = int(settings["max_image_pixels"])
-    engine = TensorFlowEngine(
-        ExportedModel(folder.saved_model).load(),
-        manifest.schema,
-        max_pixels=max_pixels,
-        png16_range=read_pixel_range(settings.get("png16_range", "full")) or FULL_RANGE,
-    )
+        max_pixels = int(manifest.settings["max_image_pixels"])
+    name, file = choose_engine(folder, engine)
+    if file is None:
+        before_tensorflow()
+        loaded = _tensorflow_engine(folder, manifest, max_pixels)
+    else:
+        loaded = _light_engine(name, file, manifest, max_pixels)
     return Predictor(
-        engine,
+        loaded,
         manifest.schema,
-        read_calibrations(folder, engine.step),
+        read_calibrations(folder, loaded.step),
         max_pixels=max_pixels,
         facts=manifest.model_facts(),
     )
+
+
+def _tensorflow_engine(folder: ModelFolder, manifest: RunManifest, max_pixels: int) -> Engine:
+    from tf_image_classification.export.saved_model import ExportedModel  # late: TensorFlow
+    from tf_image_classification.serving.tensorflow_engine import TensorFlowEngine
+
+    return TensorFlowEngine(
+        ExportedModel(folder.saved_model).load(),
+        manifest.schema,
+        max_pixels=max_pixels,
+        png16_range=read_pixel_range(manifest.settings.get("png16_range", "full")) or FULL_RANGE,
+    )
+
+
+def _light_engine(name: str, file: LightFile, manifest: RunManifest, max_pixels: int) -> Engine:
+    run = {"spec": manifest.spec, "settings": manifest.settings}
+    preprocessing = preprocessing_of(run, max_pixels=max_pixels)
+    return LightEngine(name, file, manifest.schema, preprocessing)
 
 
 def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
@@ -134,9 +164,6 @@ class Engine(Protocol):
 
     def explain(self, images: Sequence[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Prepared images to heat [B, h, w], 0..1, by label; {} without maps."""
-
-    def declared_pixels(self, data: bytes) -> int:
-        """Width times height in the header of an encoded image; 0 without such a header."""
 
 
 class Predictor:
@@ -225,7 +252,14 @@ class Predictor:
 
     def declared_pixels(self, data: bytes) -> int:
         """Width times height in the header of an encoded image; 0 without such a header."""
-        return self.engine.declared_pixels(data)
+        kind = image_format(data)
+        if kind == "unknown":
+            return 0
+        try:
+            height, width = headers.declared_size(data, kind)
+        except headers.HeaderError:
+            return 0
+        return max(0, height * width)
 
     def _as_rgb(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)

@@ -8,6 +8,7 @@ curl -F image=@cat.jpg -F image=@dog.jpg URL
 from __future__ import annotations
 
 import email.message
+from typing import Any
 
 from tf_image_classification.serving.requests import RefusedError, RequestImages
 
@@ -15,7 +16,7 @@ _FORM = "multipart/form-data"
 _RAW = ("application/octet-stream", "application/x-image")
 _UNKNOWN = ("", "application/x-www-form-urlencoded")  # curl's own choice for any body
 
-BODIES = {
+BODIES: dict[str, dict[str, Any]] = {
     "image/jpeg": {"type": "string", "format": "binary"},
     _FORM: {
         "type": "object",

@@ -34,20 +34,23 @@ class Source:
 
 
 def folder_state(model_dir: str) -> str:
-    """A hash that changes with a folder's exported model, manifest or calibration; "" without one.
+    """A hash that changes with a folder's exported model, manifest or calibration.
+
+    "" without a model, of TensorFlow or for prediction without it.
 
     Raises:
         OSError, TficError: the folder cannot be read.
     """
     folder = ModelFolder(model_dir)
     step_path = files.join(folder.saved_model, "step.json")
-    if not files.exists(step_path):
+    notes = [step_path, *(files.join(folder.light, name) for name in ("model.json", "parity.json"))]
+    if not any(map(files.exists, notes)):
         return ""
     digest = hashlib.sha256()
-    for path in (step_path, folder.manifest, folder.calibration):
+    for path in (*notes, folder.manifest, folder.calibration):
         digest.update(files.read_bytes(path) if files.exists(path) else b"-")
-    if not files.is_remote(model_dir):  # a model of the same step, exported anew
-        digest.update(str(os.stat(step_path).st_mtime_ns).encode())
+        if path in notes and os.path.exists(path):  # a model of the same step, exported anew
+            digest.update(str(os.stat(path).st_mtime_ns).encode())
     return digest.hexdigest()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from starlette.responses import JSONResponse
 
 INPUT = "image_bytes"
 """Name of the input that takes encoded images."""
@@ -192,11 +191,3 @@ def prepared_images(
     with np.errstate(over="ignore", invalid="ignore"):
         images = array.astype(dtype, copy=False)
     return RequestImages([PreparedImage(one) for one in images], field)
-
-
-class OutputsResponse(JSONResponse):
-    """Outputs of a model as JSON, with NaN and Infinity as TensorFlow Serving writes them."""
-
-    def render(self, content: Any) -> bytes:
-        """The text of some outputs."""
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()

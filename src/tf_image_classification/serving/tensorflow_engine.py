@@ -16,9 +16,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.config import FULL_RANGE, PixelRange
-from tf_image_classification.dataset.image.byte_ops import as_node
-from tf_image_classification.dataset.image.decode import DECLARED_SIZES, decoder
-from tf_image_classification.dataset.image.diagnose import explain_failure, image_format
+from tf_image_classification.dataset.image.decode import decoder
+from tf_image_classification.dataset.image.diagnose import explain_failure
 from tf_image_classification.errors import BadImageError, DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.export.saved_model import ExportedModel
@@ -105,17 +104,6 @@ class TensorFlowEngine:
     def explain(self, images: Sequence[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Prepared images to Grad-CAM heat [B, h, w], 0..1, by label; {} without maps."""
         return {n: heat.numpy() for n, heat in self._exported.explain(_batch(images)).items()}
-
-    def declared_pixels(self, data: bytes) -> int:
-        """Width times height in the header of an encoded image; 0 without such a header."""
-        kind = image_format(data)
-        if kind not in DECLARED_SIZES:
-            return 0
-        try:
-            height, width = as_node(DECLARED_SIZES[kind])(tf.constant(data)).numpy().tolist()
-        except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
-            return 0
-        return max(0, int(height) * int(width))
 
 
 def _batch(images: Sequence[Any]) -> tf.Tensor:

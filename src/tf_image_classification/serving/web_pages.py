@@ -53,12 +53,17 @@ class WebPages:
         hosted = self._model(request)
         with hosted.use() as version:
             model = version.model
-            calibrated = ", ".join(sorted(model.calibrations)) or "no"
+            facts = {
+                **model.facts,
+                "engine": model.engine.name,
+                **({"heat maps": model.no_heat_maps} if model.no_heat_maps else {}),
+                "calibrated": ", ".join(sorted(model.calibrations)) or "no",
+            }
             found = {
                 "name": hosted.name,
                 "step": model.step,
                 "predict": f"/v1/models/{hosted.name}:predict",
-                "facts": {**model.facts, "calibrated": calibrated},
+                "facts": facts,
                 "labels": {label.name: list(label.named_classes()) for label in model.schema},
                 "models": list(self._service.models),
             }

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from tf_image_classification.errors import RunInterrupted, TficError
-from tf_image_classification.system import faults, quiet, signals
+from tf_image_classification.errors import ConfigError, RunInterrupted, TficError
+from tf_image_classification.system import faults, packages, quiet, signals
 
 
 class ends_the_process:
@@ -40,6 +40,10 @@ def _ending(error: BaseException | None) -> tuple[str, int] | None:
     if isinstance(error, TficError):
         name = "" if isinstance(error, RunInterrupted) else f"{type(error).__name__}: "
         return f"{name}{error}", error.exit_code
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").partition(".")[0]
+        if module in (*packages.OF_TRAININGS, "tensorflow"):
+            return f"ConfigError: {packages.advice(module)}", ConfigError.exit_code
     if isinstance(error, KeyboardInterrupt):  # outside the main thread
         return "Stopped by SIGINT.", 130
     if error is not None and _is_of_a_bucket(error):

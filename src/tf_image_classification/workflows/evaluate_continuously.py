@@ -64,7 +64,7 @@ def evaluate_continuously(
         print(messages.evaluation_table(evaluation, lines[-1]["step"]))
     exports = export_saved_model.exports(spec, settings)
     if exports and not export_saved_model.is_exported(folder, settings):
-        failed = export_saved_model.export_at_the_end(spec, settings, parts, folder)
+        failed = export_saved_model.export_at_the_end(spec, settings, parts, folder, data)
         if failed:
             raise failed
     return TrainResult(folder.path, lines[-1]["step"], folder.last_metrics())

@@ -120,7 +120,7 @@ def export_folder(
     name = f"{request.format}-{request.quantization}" if request.is_quantised else request.format
     path = files.join(folder.path, "exports", name)
     try:
-        with _replaced_folder(path) as new:
+        with replaced_folder(path) as new:
             file = os.path.join(new, kind.file_name)
             description = write_file(kind, exported, plan, file)
             rows = evenly_spaced(len(predictions), request.num_examples)
@@ -133,7 +133,7 @@ def export_folder(
             )
             half = half_precision(exported.loaded)
             check_verification(verification, request, manifest.schema, half)
-            _write_notes(new, manifest.schema, description, verification)
+            write_notes(new, manifest.schema, description, verification)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(
             f"The {request.format} file could not be written to {path}: {brief(error)}. What was "
@@ -206,7 +206,7 @@ def _representative_images(data: run_data.Data, predictor: Predictor) -> Iterato
 
 
 @contextlib.contextmanager
-def _replaced_folder(path: str) -> Iterator[str]:
+def replaced_folder(path: str) -> Iterator[str]:
     """A new folder that replaces the one at ``path`` when the block succeeds."""
     parent = os.path.dirname(path)
     files.make_folder(parent)
@@ -217,13 +217,13 @@ def _replaced_folder(path: str) -> Iterator[str]:
         replace_folder(new, path)
 
 
-def _write_notes(
+def write_notes(
     folder: str,
     schema: LabelSchema,
     description: Mapping[str, Any],
     verification: Verification,
 ) -> None:
-    """Write the files beside the model."""
+    """Write the files beside an exported file."""
     numbers = {
         _PARITY_KEYS.get(name, name): (
             None if isinstance(value, float) and not math.isfinite(value) else value

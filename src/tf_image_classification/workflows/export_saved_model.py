@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tf_image_classification.batches import outputs_of
 from tf_image_classification.config import FULL_RANGE, Settings, read_pixel_range
 from tf_image_classification.dataset.pipeline.image_preprocessor import image_spec_of, preprocessed
 from tf_image_classification.errors import ExportError, SpecError, TficError, brief
 from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.export.folding import fold_batch_norm
 from tf_image_classification.export.saved_model import Servable, export_saved_model, exported_step
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import faults, files, screen, signals
+from tf_image_classification.workflows import light_file
 from tf_image_classification.workflows.setup import default_hooks
 from tf_image_classification.workflows.setup.build import Assembly
 from tf_image_classification.workflows.setup.model import make_forward
+from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.weights import assign_weights, newest_weights
 
 
@@ -51,7 +56,7 @@ def export_untrained(
         ExportError: as ``try_export``.
     """
     try:
-        export_saved_model(path, model, servable(spec, settings, schema, model), step=0)
+        export_saved_model(path, servable(spec, settings, schema, model), step=0)
     except TficError:
         raise
     except (OSError, tf.errors.ResourceExhaustedError) as error:
@@ -93,11 +98,17 @@ def servable(
     spec: EstimatorSpec, settings: Settings, schema: LabelSchema, model: keras.Model
 ) -> Servable:
     """The functions of a spec's exported model: evaluation preprocessing and logits."""
+    image = image_spec(spec, settings)
+
+    def plain(images: tf.Tensor, training: bool) -> Any:
+        return outputs_of(model, images, training=training)
+
     return Servable(
+        fold_batch_norm(model, image),
         schema,
-        make_forward(model, schema, settings),
+        make_forward(plain, schema, settings),
         preprocessing(spec, settings),
-        image_spec(spec, settings),
+        image,
         settings.data.max_image_pixels,
         read_pixel_range(settings.data.png16_range) or FULL_RANGE,
     )
@@ -119,9 +130,10 @@ def export_run(
     """
     saved, which = newest_weights(folder)
     assign_weights(model, saved)
+    files.remove(folder.light)  # it is that of the model before
     try:
         parts = servable(spec, settings, schema, model)
-        export_saved_model(folder.saved_model, model, parts, step=saved.step)
+        export_saved_model(folder.saved_model, parts, step=saved.step)
         export_dir = settings.checkpoints.export_dir
         if export_dir:
             files.copy_folder(folder.saved_model, export_dir)
@@ -142,9 +154,11 @@ def export_run(
 
 
 def export_at_the_end(
-    spec: EstimatorSpec, settings: Settings, parts: Assembly, folder: ModelFolder
+    spec: EstimatorSpec, settings: Settings, parts: Assembly, folder: ModelFolder, data: Data
 ) -> ExportError | None:
     """Export the model of a complete run and print its folder, unless a signal stops it.
+
+    The file for prediction without TensorFlow follows, see ``light_file``.
 
     Returns:
         An error, for the caller to raise when the other workers have ended; or None.
@@ -159,6 +173,10 @@ def export_at_the_end(
             state = parts.state
             text = export_run(spec, settings, parts.run.schema, state.model, folder)
             screen.say(text, is_result=True)
+            examples = data.evaluation or data.train
+            line = light_file.write_light_file(folder, folder.known_manifest(), examples)
+            if line:
+                screen.say(line)
         except ExportError as error:
             stopped = signals.cause_of(error)
             if stopped is not None:

@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tf_image_classification.errors import RunInterrupted, RunMismatchError
 from tf_image_classification.serving import predictor
+from tf_image_classification.serving.engines import AUTO
 from tf_image_classification.serving.input_images import InputImage, check_patterns, find_images
 from tf_image_classification.serving.label_predictions import PredictOptions
 from tf_image_classification.serving.prediction_file import PredictionFile
@@ -31,6 +32,7 @@ class PredictRequest:
             people on a terminal.
         resume: whether rows of an interrupted process are kept.
         options: of the inference.
+        engine: one of ``serving.engines.ENGINES``.
     """
 
     model_dir: str
@@ -38,22 +40,31 @@ class PredictRequest:
     output: str = "-"
     resume: bool = False
     options: PredictOptions = dataclasses.field(default_factory=PredictOptions)
+    engine: str = AUTO
 
 
-def predict(request: PredictRequest, cache_dir: str, lines: Iterable[str] = ()) -> int:
+def predict(
+    request: PredictRequest,
+    cache_dir: str,
+    lines: Iterable[str] = (),
+    before_tensorflow: Callable[[], None] = lambda: None,
+) -> int:
     """Write a row of predictions for each image; returns the number of bad images.
 
     Args:
         request: images and output.
         cache_dir: folder of this machine for the rows of a file in a bucket.
         lines: paths of images, where "-" is one of the paths.
+        before_tensorflow: called before TensorFlow is imported, if the engine needs it.
 
     Raises:
         TficError: the model or the output cannot be used, or a pattern matches no file.
         RunInterrupted: by a signal, of a request that resumes.
     """
     check_patterns(request.paths)
-    model = predictor.load_model(request.model_dir)
+    model = predictor.load_model(
+        request.model_dir, engine=request.engine, before_tensorflow=before_tensorflow
+    )
     calibrated = model.calibrations if request.options.is_calibrated else {}
     rows = PredictionRows(model.schema, calibrated)
     images = find_images(request.paths, lines)
@@ -204,4 +215,5 @@ def _progress(
         finally:
             bar.close()
             plain = "" if model.calibrations and options.is_calibrated else ", not calibrated"
-            print(f"{progress.text()}; model of step {model.step}{plain}", file=sys.stderr)
+            how = f"model of step {model.step}{plain}, engine {model.engine.name}"
+            print(f"{progress.text()}; {how}", file=sys.stderr)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import functools
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.serving import predictor, server
 from tf_image_classification.serving.app import ServerOptions
+from tf_image_classification.serving.engines import AUTO
 from tf_image_classification.serving.predictor import Predictor
 from tf_image_classification.serving.reloading import Source, folder_state
 
 
 def serve_folders(
-    model_dirs: Mapping[str, str], options: ServerOptions, host: str, port: int, *, max_pixels: int
+    model_dirs: Mapping[str, str],
+    options: ServerOptions,
+    host: str,
+    port: int,
+    *,
+    max_pixels: int,
+    engine: str = AUTO,
+    before_tensorflow: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve the exported models of runs until a signal stops the server.
 
@@ -24,6 +32,8 @@ def serve_folders(
         host: address to listen at.
         port: port to listen at.
         max_pixels: larger images are rejected.
+        engine: one of ``serving.engines.ENGINES``.
+        before_tensorflow: called before TensorFlow is imported, if the engine needs it.
 
     Raises:
         ConfigError: the port is taken.
@@ -31,22 +41,33 @@ def serve_folders(
         Stopped: by a signal.
     """
     _check_free(host, port)
-    from tf_image_classification.serving import tensorflow_engine  # late: TensorFlow
 
-    tensorflow_engine.prepare_threads()
+    def prepare() -> None:
+        before_tensorflow()
+        from tf_image_classification.serving import tensorflow_engine  # late: TensorFlow
+
+        tensorflow_engine.prepare_threads()
+
     models, sources = {}, {}
     for name, model_dir in model_dirs.items():
-        load = functools.partial(_load, model_dir, max_pixels)
         state = folder_state(model_dir)
-        models[name] = predictor.load_model(model_dir, max_pixels=max_pixels)
-        sources[name] = Source(model_dir, state, load)
-        print(f"{name}, step {models[name].step}: http://{host}:{port}", flush=True)
+        load = functools.partial(
+            predictor.load_model,
+            model_dir,
+            max_pixels=max_pixels,
+            engine=engine,
+            before_tensorflow=prepare,
+        )
+        models[name] = load()
+        sources[name] = Source(model_dir, state, functools.partial(_newer, load))
+        how = f"step {models[name].step}, engine {models[name].engine.name}"
+        print(f"{name}, {how}: http://{host}:{port}", flush=True)
     server.serve(models, options, host, port, sources)
 
 
-def _load(model_dir: str, max_pixels: int) -> Predictor:
+def _newer(load: Callable[[], Predictor]) -> Predictor:
     """A newer export of a folder, as fast for its first request as for the next ones."""
-    model = predictor.load_model(model_dir, max_pixels=max_pixels)
+    model = load()
     server.warm_up(model)
     return model
 

@@ -117,7 +117,7 @@ def train(
         # 6. The best checkpoint is exported.
         failure = None
         if exports:
-            failure = export_saved_model.export_at_the_end(spec, settings, parts, folder)
+            failure = export_saved_model.export_at_the_end(spec, settings, parts, folder, data)
     if not was_complete:
         show(messages.farewell(run, settings))
     workers.wait_for_all()

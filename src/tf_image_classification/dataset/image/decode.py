@@ -38,14 +38,11 @@ from tf_image_classification.dataset.image.exif import (
     may_have_exif,
     turned_upright,
 )
+from tf_image_classification.dataset.image.limits import MAX_GIF_STEPS, TENSORFLOW_MAX_PIXELS
 from tf_image_classification.system.autograph import unconverted
 
 _FORMAT_OF_FIRST_BYTE = np.zeros(256, np.int32)  # 0: unknown; else a branch of decode_image
 _FORMAT_OF_FIRST_BYTE[np.frombuffer(b"\xff\x89GBRP", np.uint8)] = range(1, 7)
-
-TENSORFLOW_MAX_PIXELS = 2**27
-"""TensorFlow refuses JPEG images of 2**29 bytes and more, counting four bytes a pixel for CMYK."""
-_MAX_GIF_STEPS = 20_000  # along the blocks of one image; 0.4 s
 
 
 def decode_image(
@@ -293,7 +290,7 @@ def _gif_layout(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Te
     at, steps = tf.while_loop(
         lambda at, steps: (bytes_at(data, at, 1)[0] == ord("!")) & (steps > 0),
         lambda at, steps: _after_sub_blocks(data, at + 2, steps),
-        (13 + _color_table_bytes(head[10]), tf.constant(_MAX_GIF_STEPS)),
+        (13 + _color_table_bytes(head[10]), tf.constant(MAX_GIF_STEPS)),
     )
     descriptor = bytes_at(data, at, 10)
     with asserted(descriptor[0] == ord(","), "GIF without a frame"):

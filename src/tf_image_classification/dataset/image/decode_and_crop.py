@@ -18,8 +18,9 @@ import tensorflow as tf
 from tf_image_classification.config import FULL_RANGE, PixelRange
 from tf_image_classification.dataset.image import netpbm
 from tf_image_classification.dataset.image.byte_ops import branch_apart, within_limit
-from tf_image_classification.dataset.image.decode import TENSORFLOW_MAX_PIXELS, decoder, jpeg_size
+from tf_image_classification.dataset.image.decode import decoder, jpeg_size
 from tf_image_classification.dataset.image.exif import are_upright
+from tf_image_classification.dataset.image.limits import TENSORFLOW_MAX_PIXELS
 
 Window = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 """Height and width of an image, int32 [2], to corner and size of a part, int32 [2] each."""

@@ -14,19 +14,16 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset.image.byte_ops import asserted, bytes_at, part_of
+from tf_image_classification.dataset.image.limits import (
+    MAX_MARKERS,
+    MAX_SCAN_PIXELS,
+    MAX_TEXT_CHUNKS,
+    MIN_SCAN_BYTES,
+    SHORT_PNG_BYTES,
+)
 
-MAX_SCAN_PIXELS = 2**31
-"""Max pixels times scans of a JPEG: about 5 s at 2 ns per pixel and scan. An image of 12 megapixels
-may have 178 scans; ordinary progressive images have ten."""
-
-MAX_TEXT_CHUNKS = 16
-"""Max compressed texts in a PNG. libpng unpacks each, up to 8 MB from 8 kB, and keeps it."""
-
-_MAX_MARKERS = 1024
 _SCAN = b"\xff\xda\x00"  # start of scan, and the first byte of the length of its header
 _SCAN_HEADERS = (b"\x08\x01", b"\x0a\x02", b"\x0c\x03", b"\x0e\x04")  # length, number of components
-_MIN_SCAN_BYTES = 10
-_SHORT_PNG_BYTES = 2**14  # unpacks to 16 MB at most
 _BYTES = np.array([bytes([number]) for number in range(256)], object)  # dtype "S" would lose b"\0"
 
 
@@ -61,7 +58,7 @@ def within_scan_limit(data: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         with asserted(pixels * num_scans(data) <= MAX_SCAN_PIXELS, "JPEG of too many scans"):
             return tf.identity(data)
 
-    most_scans = tf.strings.length(data) // _MIN_SCAN_BYTES + 1
+    most_scans = tf.strings.length(data) // MIN_SCAN_BYTES + 1
     may_be_too_many = pixels * tf.cast(most_scans, tf.int64) > MAX_SCAN_PIXELS
     return tf.cond(may_be_too_many, checked, lambda: data)
 
@@ -87,7 +84,7 @@ def _is_of_one_scan(data: tf.Tensor) -> tf.Tensor:
         return at + tf.where(marker == 0xDA, 0, size), frame, marker
 
     start = (tf.constant(2), tf.constant([0, 0]), tf.constant(0))
-    at, frame, marker = tf.while_loop(goes_on, step, start, maximum_iterations=_MAX_MARKERS)
+    at, frame, marker = tf.while_loop(goes_on, step, start, maximum_iterations=MAX_MARKERS)
     num_components = bytes_at(data, at + 4, 1)[0]
     is_sequential = (frame[0] == 0xC0) | (frame[0] == 0xC1)
     return (marker == 0xDA) & is_sequential & (num_components == frame[1])
@@ -111,7 +108,7 @@ def within_text_limit(data: tf.Tensor) -> tf.Tensor:
         with asserted(num_text_chunks(data) <= MAX_TEXT_CHUNKS, "PNG of too many texts"):
             return tf.identity(data)
 
-    return tf.cond(tf.strings.length(data) > _SHORT_PNG_BYTES, checked, lambda: data)
+    return tf.cond(tf.strings.length(data) > SHORT_PNG_BYTES, checked, lambda: data)
 
 
 def num_text_chunks(data: tf.Tensor) -> tf.Tensor:

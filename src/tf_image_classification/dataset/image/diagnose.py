@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from tf_image_classification.dataset.file_kinds import FORMAT_NAMES, image_format, kind_of
-from tf_image_classification.dataset.image.byte_ops import as_node
-from tf_image_classification.dataset.image.decode import (
-    DECLARED_SIZES,
-    TENSORFLOW_MAX_PIXELS,
-    decoder,
+from tf_image_classification.dataset.image.headers import (
+    HeaderError,
+    declared_size,
+    has_too_many_scans,
+    has_too_many_texts,
+    jpeg_header,
+    num_scans,
 )
-from tf_image_classification.dataset.image.decode_guards import (
+from tf_image_classification.dataset.image.limits import (
     MAX_SCAN_PIXELS,
     MAX_TEXT_CHUNKS,
-    num_scans,
-    num_text_chunks,
+    TENSORFLOW_MAX_PIXELS,
 )
 
 __all__ = ["explain_bad_image", "explain_failure", "image_format"]
@@ -35,6 +34,10 @@ def explain_bad_image(data: bytes, *, max_pixels: int) -> str | None:
         >>> explain_bad_image(b"", max_pixels=100)
         '0 bytes'
     """
+    import tensorflow as tf  # late: the reason itself needs no TensorFlow
+
+    from tf_image_classification.dataset.image.decode import decoder
+
     try:
         decoder(max_pixels)(tf.constant(data))
     except tf.errors.InvalidArgumentError:
@@ -61,10 +64,9 @@ def explain_failure(data: bytes, *, max_pixels: int) -> str:
     if kind == "png" and data[12:16] != b"IHDR":
         return damaged
     try:
-        size = as_node(DECLARED_SIZES[kind])(tf.constant(data))  # eagerly a GIF may take minutes
-    except tf.errors.InvalidArgumentError:
+        height, width = declared_size(data, kind)
+    except HeaderError:
         return damaged
-    height, width = size.numpy().tolist()
     pixels = f"{width} x {height} = {width * height:,} pixels"
     if width <= 0 or height <= 0:
         return f"{name} data of {width} x {height} pixels ({first_bytes})"
@@ -77,15 +79,13 @@ def explain_failure(data: bytes, *, max_pixels: int) -> str:
 
 def _too_much_work(data: bytes, kind: str, num_pixels: int) -> str:
     """The limit of ``decode_guards`` that a file exceeds, in words, or ""."""
-    if kind == "jpeg" and num_pixels * (scans := int(num_scans(tf.constant(data)))) > (
-        MAX_SCAN_PIXELS
-    ):
+    if kind == "jpeg" and has_too_many_scans(data, jpeg_header(data)):
         return (
-            f"JPEG data of {scans} scans, more than the {MAX_SCAN_PIXELS // num_pixels} that an "
-            f"image of {num_pixels:,} pixels may have: decoding them would take very long. Save "
-            "the image again"
+            f"JPEG data of {num_scans(data)} scans, more than the {MAX_SCAN_PIXELS // num_pixels} "
+            f"that an image of {num_pixels:,} pixels may have: decoding them would take very "
+            "long. Save the image again"
         )
-    if kind == "png" and int(num_text_chunks(tf.constant(data))) > MAX_TEXT_CHUNKS:
+    if kind == "png" and has_too_many_texts(data):
         return (
             f"PNG data with more than {MAX_TEXT_CHUNKS} compressed texts: unpacking them could "
             "fill the memory. Save the image again without its metadata"

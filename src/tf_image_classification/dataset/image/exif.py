@@ -11,14 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification.dataset.image.byte_ops import call_apart, integers, part_of
+from tf_image_classification.dataset.image.limits import (
+    EXIF_SEARCHED_BYTES,
+    MAX_CHUNKS,
+    MAX_MARKERS,
+)
 
-_EXIF_SEARCHED_BYTES = 4096
-_EXIF_OFFSETS = np.arange(_EXIF_SEARCHED_BYTES - 4, dtype=np.int32).reshape(-1, 1, 4).T
+_EXIF_OFFSETS = np.arange(EXIF_SEARCHED_BYTES - 4, dtype=np.int32).reshape(-1, 1, 4).T
 """Offsets in the searched bytes, int32 [4, 1, n / 4]: row i has i, i + 4, i + 8, ..."""
 
 _MAX_EXIF_ENTRIES = 64
-_MAX_JPEG_STEPS = 1024
-_MAX_CHUNKS = 1024
 
 _TURNS = np.array(
     [[0, 0, 0]] * 2 + [[0, 0, 1], [0, 1, 1], [0, 1, 0], [1, 0, 0], [1, 0, 1], [1, 1, 1], [1, 1, 0]],
@@ -88,7 +90,7 @@ def find_chunk(data: tf.Tensor, first: int, name: str, *, last: str, is_png: boo
         return (at + around + length + (0 if is_png else length % 2),)  # RIFF pads to even lengths
 
     start = tf.constant(first, tf.int64)  # a length may be near 2**31
-    at = tf.while_loop(is_other, step, (start,), maximum_iterations=_MAX_CHUNKS)[0]
+    at = tf.while_loop(is_other, step, (start,), maximum_iterations=MAX_CHUNKS)[0]
     is_found = part_of(data, at + name_at, 4) == name
     return part_of(data, at + 8, tf.where(is_found, content_bytes(at), 0))
 
@@ -108,7 +110,7 @@ def are_upright(data: tf.Tensor) -> tf.Tensor:
 
 
 def _first_bytes(data: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_raw(data, tf.uint8, fixed_length=_EXIF_SEARCHED_BYTES)
+    return tf.io.decode_raw(data, tf.uint8, fixed_length=EXIF_SEARCHED_BYTES)
 
 
 def _is_exif(start: tf.Tensor) -> tf.Tensor:
@@ -124,16 +126,16 @@ def _is_exif(start: tf.Tensor) -> tf.Tensor:
 
 def _have_no_other_orientation(start: tf.Tensor, is_exif: tf.Tensor) -> tf.Tensor:
     """As ``exif_orientation``, for directories of up to 64 entries within these bytes: bool [n]."""
-    first = tf.reduce_min(tf.where(is_exif, _EXIF_OFFSETS, _EXIF_SEARCHED_BYTES), axis=[0, 2])
+    first = tf.reduce_min(tf.where(is_exif, _EXIF_OFFSETS, EXIF_SEARCHED_BYTES), axis=[0, 2])
     tiff = first + 6
     numbers = tf.cast(start, tf.int32)
 
     def words_at(places: tf.Tensor, is_little: tf.Tensor) -> tf.Tensor:
-        places = tf.clip_by_value(places, 0, _EXIF_SEARCHED_BYTES - 2)
+        places = tf.clip_by_value(places, 0, EXIF_SEARCHED_BYTES - 2)
         first, second = (tf.gather(numbers, places + i, batch_dims=1) for i in (0, 1))
         return tf.where(is_little, first + 256 * second, 256 * first + second)
 
-    mark = tf.gather(numbers, tf.minimum(tiff, _EXIF_SEARCHED_BYTES - 1), batch_dims=1)
+    mark = tf.gather(numbers, tf.minimum(tiff, EXIF_SEARCHED_BYTES - 1), batch_dims=1)
     is_little = (mark == ord("I"))[:, None]
     offset = words_at(tf.stack([tiff + 4, tiff + 6], axis=1), is_little)
     low, high = (tf.where(is_little[:, 0], offset[:, i], offset[:, 1 - i]) for i in (0, 1))
@@ -144,9 +146,9 @@ def _have_no_other_orientation(start: tf.Tensor, is_exif: tf.Tensor) -> tf.Tenso
     is_orientation = is_entry & (words_at(entries, is_little) == 274)
     value = tf.where(is_orientation, words_at(entries + 8, is_little), 1)
     kind = tf.where(is_orientation, words_at(entries + 2, is_little), 3)
-    is_usual = (high == 0) & (directory + 2 + 12 * count <= _EXIF_SEARCHED_BYTES)
+    is_usual = (high == 0) & (directory + 2 + 12 * count <= EXIF_SEARCHED_BYTES)
     is_usual &= (count <= _MAX_EXIF_ENTRIES) & tf.reduce_all((value == 1) & (kind == 3), axis=1)
-    return is_usual | (first == _EXIF_SEARCHED_BYTES)
+    return is_usual | (first == EXIF_SEARCHED_BYTES)
 
 
 def may_have_exif(data: tf.Tensor) -> tf.Tensor:
@@ -167,6 +169,6 @@ def jpeg_exif(data: tf.Tensor) -> tf.Tensor:
         is_junk = (marker < 0xFFC0) | (marker == 0xFFFF)
         return (tf.where(is_last, size, at + tf.where(is_junk, 1, 2 + length)),)
 
-    at = tf.while_loop(is_other, step, (tf.constant(2),), maximum_iterations=_MAX_JPEG_STEPS)[0]
+    at = tf.while_loop(is_other, step, (tf.constant(2),), maximum_iterations=MAX_MARKERS)[0]
     length = integers(data, at + 2, 1, tf.uint16, little=False)[0]
     return part_of(data, at + 4, tf.maximum(length - 2, 0))

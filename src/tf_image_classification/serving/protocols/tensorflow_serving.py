@@ -30,7 +30,6 @@ from tf_image_classification.serving.requests import (
     B64,
     INPUT,
     PREPARED_INPUT,
-    OutputsResponse,
     RefusedError,
     RequestImages,
     closed_schema,
@@ -40,6 +39,7 @@ from tf_image_classification.serving.requests import (
     parsed,
     prepared_images,
 )
+from tf_image_classification.serving.responses import OutputsResponse
 from tf_image_classification.serving.routes import Routes, versioned
 from tf_image_classification.serving.service import InferenceService
 from tf_image_classification.serving.tensors import (

@@ -14,7 +14,7 @@ from tf_image_classification.config import Settings
 from tf_image_classification.config.command_line import folders_of_vertex
 from tf_image_classification.distributed import cluster_spec
 from tf_image_classification.errors import ConfigError
-from tf_image_classification.system import faults, quiet, screen
+from tf_image_classification.system import faults, packages, quiet, screen
 
 if TYPE_CHECKING:
     from tf_image_classification.distributed.workers import Workers
@@ -56,7 +56,9 @@ def hide_libraries(settings: Settings) -> None:
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def prepare_tensorflow(settings: Settings, *, is_serving: bool = False) -> None:
+def prepare_tensorflow(
+    settings: Settings, *, is_serving: bool = False, is_inference: bool = False
+) -> None:
     """Import TensorFlow, set its determinism, and check how Keras is configured.
 
     oneDNN is switched on for x86 processors unless the environment decides or TensorFlow has been
@@ -65,9 +67,11 @@ def prepare_tensorflow(settings: Settings, *, is_serving: bool = False) -> None:
     Args:
         settings: all settings.
         is_serving: whether single images are computed, which oneDNN makes slower there.
+        is_inference: whether images are predicted and nothing else, which needs TensorFlow alone.
 
     Raises:
-        ConfigError: TensorFlow is not installed, or Keras is configured incompatibly.
+        ConfigError: TensorFlow or a package of trainings is not installed, or Keras is configured
+            incompatibly.
         DataError: there is no room for temporary files, which TensorFlow needs to read functions.
     """
     hide_libraries(settings)
@@ -75,15 +79,16 @@ def prepare_tensorflow(settings: Settings, *, is_serving: bool = False) -> None:
     faults.allow_open_files()
     if not is_serving and platform.machine() in _X86:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if not is_inference and packages.is_installed("tensorflow"):
+        for package in packages.OF_TRAININGS:
+            if not packages.is_installed(package):
+                raise ConfigError(packages.advice(package))
     try:
         is_new = "tensorflow" not in sys.modules
         with screen.working("loading TensorFlow") if is_new else contextlib.nullcontext():
             import tensorflow as tf
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            "TensorFlow is not installed. Install it with this package: "
-            "pip install 'tf_image_classification[cpu]', or [gpu] for NVIDIA GPUs."
-        ) from error
+        raise ConfigError(packages.advice("tensorflow")) from error
     keras_settings.require(os.environ)
     if settings.run.deterministic:
         tf.config.experimental.enable_op_determinism()

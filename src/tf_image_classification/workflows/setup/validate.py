@@ -103,8 +103,8 @@ def open_run(context: RunContext) -> OpenedRun:
 
 
 _OLDER_ARITHMETIC = (
-    "the run was begun by an older version, in which batch normalisation rounded differently: its "
-    "last digits will be those of neither version alone"
+    "the run was begun by an older version, whose training steps rounded differently: its last "
+    "digits will be those of neither version alone"
 )
 
 

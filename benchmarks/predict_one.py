@@ -1,0 +1,60 @@
+"""One picture from the command line: seconds and memory of each engine, and of a script.
+
+    python benchmarks/predict_one.py MODEL_DIR IMAGE [--onnx MODEL.onnx] [--rounds 5]
+
+Each round starts every program once, in turn; printed are medians and the ratio to the script: a
+hand-written one with ONNX Runtime (``peers/onnx_script.py``), which runs the file of
+``tfic export --format onnx``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+SCRIPT = os.path.join(os.path.dirname(__file__), "peers", "onnx_script.py")
+
+
+def measured(command):
+    """Wall seconds and peak memory in MB of a process."""
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)}\n{errors.decode()}")
+    return time.monotonic() - began, usage.ru_maxrss / 1000
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model_dir")
+    parser.add_argument("image")
+    parser.add_argument("--onnx", default="")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    onnx = given.onnx or os.path.join(given.model_dir, "exports", "onnx", "model.onnx")
+    predict = [sys.executable, "-m", "tf_image_classification", "predict", given.model_dir]
+    programs = {
+        f"tfic predict --engine {engine}": [*predict, given.image, "--engine", engine]
+        for engine in ("auto", "onnx", "tensorflow")
+    }
+    programs["script with ONNX Runtime"] = [sys.executable, SCRIPT, onnx, given.image]
+    found = {name: [] for name in programs}
+    for number in range(given.rounds + 1):
+        for name, command in programs.items():
+            numbers = measured(command)
+            if number:  # the first round fills the caches of the file system
+                found[name].append(numbers)
+    of_script = statistics.median(secs for secs, _ in found["script with ONNX Runtime"])
+    for name, numbers in found.items():
+        secs, memory = (statistics.median(column) for column in zip(*numbers, strict=True))
+        print(f"{name:<34} {secs:6.2f} s {memory:6.0f} MB {secs / of_script:6.2f}")
+
+
+if __name__ == "__main__":
+    main()

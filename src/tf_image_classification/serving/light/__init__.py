@@ -1,0 +1,1 @@
+"""Prediction without TensorFlow: decoding, resizing and preprocessing with NumPy and Pillow."""

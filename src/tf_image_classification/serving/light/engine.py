@@ -1,0 +1,105 @@
+"""Inference without TensorFlow: a verified file in its own runtime, and the light preprocessing.
+
+engine = LightEngine("litert", file, schema, preprocessing_of(run))
+engine.predictions([engine.prepare(data)])
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tf_image_classification.export.runtimes import (
+    File,
+    InferenceFn,
+    load_litert,
+    load_onnx,
+    load_openvino,
+)
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels.outputs import probabilities_key
+from tf_image_classification.model_outputs import predicted_classes
+from tf_image_classification.serving.light.files import LITERT, ONNX, OPENVINO, LightFile
+from tf_image_classification.serving.light.preprocess import LightPreprocessing
+from tf_image_classification.system import files, quiet
+
+_LOADERS: dict[str, Callable[[File], InferenceFn]] = {
+    LITERT: load_litert,
+    ONNX: load_onnx,
+    OPENVINO: load_openvino,
+}
+
+
+class LightEngine:
+    """An exported file in its runtime; may be used from several threads.
+
+    Attributes:
+        name: of the runtime.
+        step: of the model.
+        no_heat_maps: reason why ``explain`` returns {}.
+    """
+
+    no_heat_maps = "this engine computes none; use the engine tensorflow"
+
+    def __init__(
+        self,
+        name: str,
+        file: LightFile,
+        schema: LabelSchema,
+        preprocessing: LightPreprocessing,
+    ) -> None:
+        """Read the file.
+
+        Args:
+            name: of the runtime.
+            file: the file.
+            schema: the model's labels.
+            preprocessing: of its images.
+
+        Raises:
+            ConfigError: the runtime is not installed; names the extra.
+        """
+        self.name, self.step = name, file.step
+        self._schema, self._preprocessing = schema, preprocessing
+        self._path = file.path
+        # A local file is mapped into memory.
+        content = files.read_bytes(file.path) if files.is_remote(file.path) else file.path
+        with quiet.hidden():  # its notices
+            self._infer = _LOADERS[name](content)
+
+    def fingerprint(self) -> str:
+        """A hash of the file."""
+        return hashlib.sha256(files.read_bytes(self._path)).hexdigest()
+
+    def prepare(self, data: bytes) -> npt.NDArray[np.float32]:
+        """One encoded image, decoded and preprocessed, [H, W, C].
+
+        Raises:
+            BadImageError: it cannot be used; gives the reason.
+        """
+        return self._preprocessing.prepare(data)
+
+    def prepare_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """An image of pixels, uint8 [h, w, 3], preprocessed, [H, W, C]."""
+        return self._preprocessing.prepare_pixels(pixels)
+
+    def predictions(self, images: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Prepared images to predictions: classes and probabilities, or values, by label."""
+        outputs = self._infer(np.stack(list(map(np.asarray, images))))
+        found = {}
+        for label in self._schema:
+            if not label.has_classes:
+                found[label.name] = outputs[label.name].reshape(len(images))
+                continue
+            key = probabilities_key(label.name)
+            found[key] = outputs[key]
+            found[label.name] = predicted_classes(label, outputs[key])
+        return found
+
+    def explain(self, images: Sequence[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        """No heat maps."""
+        return {}
