@@ -28,6 +28,7 @@ from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import (
     calibrated_key,
+    class_names_key,
     exported_outputs,
     label_of_output,
     probabilities_key,
@@ -50,7 +51,7 @@ _METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "mean_absolute_error": "ma
 def write_huggingface(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[str, Any]:
     """Write a folder for the Hugging Face hub; ``path`` is that of its SavedModel."""
     source, target = _source(exported), os.path.dirname(path)
-    manifest = _copy_model(source, target)
+    manifest = _copy_model(source, target, plan)
     card = _front_matter(source, manifest) + _card(source, manifest)
     files.write_bytes(os.path.join(target, "README.md"), card.encode())
     files.write_json(os.path.join(target, "config.json"), _config(manifest))
@@ -60,7 +61,7 @@ def write_huggingface(exported: ExportedModel, plan: ExportPlan, path: str) -> M
 def write_mlflow(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[str, Any]:
     """Write a folder that MLflow loads as a ``pyfunc``; ``path`` is that of its SavedModel."""
     source, target = _source(exported), os.path.dirname(path)
-    manifest = _copy_model(source, target)
+    manifest = _copy_model(source, target, plan)
     folder = os.path.dirname(target)
     requirement = f"{_PACKAGE}[cpu]=={tf_image_classification.__version__}\npandas\n"
     files.write_bytes(os.path.join(folder, "requirements.txt"), requirement.encode())
@@ -75,18 +76,25 @@ def write_mlflow(exported: ExportedModel, plan: ExportPlan, path: str) -> Mappin
 def load_packaged(path: str) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
     """The inference function of a folder's SavedModel, with the calibration beside it."""
     model = tf.saved_model.load(path)
-    calibration_path = ModelFolder(os.path.dirname(path)).calibration
-    stored = files.read_json(calibration_path) if os.path.exists(calibration_path) else {}
+    folder = ModelFolder(os.path.dirname(path))
+    schema = folder.known_manifest().schema
+    stored = files.read_json(folder.calibration) if files.exists(folder.calibration) else {}
     calibrations = {
         name: Calibration.from_json(one) for name, one in stored.get("labels", {}).items()
     }
+    outputs = [
+        name
+        for label in schema
+        for name in exported_outputs(label, is_calibrated=label.name in calibrations)
+    ]
+    outputs += [class_names_key(label) for label in schema.labels_with_classes]
 
     def infer(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         encoded = tf.constant(images.tolist(), tf.string)
         found = {name: value.numpy() for name, value in model.serve(encoded).items()}
         for name, calibration in calibrations.items():
             found[calibrated_key(name)] = calibration.apply(found[probabilities_key(name)])
-        return found
+        return {name: found[name] for name in outputs}
 
     return infer
 
@@ -95,7 +103,7 @@ def _source(exported: ExportedModel) -> ModelFolder:
     return ModelFolder(os.path.dirname(exported.path))
 
 
-def _copy_model(source: ModelFolder, target: str) -> RunManifest:
+def _copy_model(source: ModelFolder, target: str, plan: ExportPlan) -> RunManifest:
     """Copy what inference needs, without paths of this machine; returns the manifest."""
     manifest = source.known_manifest()
     there = ModelFolder(target)
@@ -105,7 +113,7 @@ def _copy_model(source: ModelFolder, target: str) -> RunManifest:
     shutil.copytree(source.saved_model, there.saved_model)
     if os.path.isdir(source.light):
         shutil.copytree(source.light, there.light)
-    if files.exists(source.calibration):
+    if plan.calibrations:
         stored = files.read_json(source.calibration)
         files.write_json(there.calibration, _without_folders(stored))
     return manifest

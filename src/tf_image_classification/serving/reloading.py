@@ -78,6 +78,5 @@ async def watch(hosted: HostedModel, source: Source, every_secs: float) -> None:
         except (OSError, TficError) as error:
             log.warning("%s: the newer export cannot be served: %s", hosted.name, error)
             continue
-        log.info("%s: serving step %d", hosted.name, newer.step)
         await hosted.replace(newer)
         del newer

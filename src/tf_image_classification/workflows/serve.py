@@ -59,17 +59,21 @@ def serve_folders(
             before_tensorflow=prepare,
         )
         models[name] = load()
-        sources[name] = Source(model_dir, state, functools.partial(_newer, load))
-        how = f"step {models[name].step}, engine {models[name].engine.name}"
-        print(f"{name}, {how}: http://{host}:{port}", flush=True)
+        sources[name] = Source(model_dir, state, functools.partial(_newer, name, load))
+        print(f"{_described(name, models[name])}: http://{host}:{port}", flush=True)
     server.serve(models, options, host, port, sources)
 
 
-def _newer(load: Callable[[], Predictor]) -> Predictor:
+def _newer(name: str, load: Callable[[], Predictor]) -> Predictor:
     """A newer export of a folder, as fast for its first request as for the next ones."""
     model = load()
     server.warm_up(model)
+    print(f"{_described(name, model)}: loaded from a folder that has changed", flush=True)
     return model
+
+
+def _described(name: str, model: Predictor) -> str:
+    return f"{name}, step {model.step}, engine {model.engine.name}"
 
 
 def _check_free(host: str, port: int) -> None:
