@@ -201,7 +201,8 @@ def png_content(data: bytes) -> PngContent:
     if name != b"IHDR" or len(header) != 13:
         raise HeaderError("PNG without a header")
     width, height, bits, colour, *methods, interlace = struct.unpack(">2I5B", header)
-    palette, parts, is_after, has_palette = b"", [], False, False
+    parts: list[bytes] = []
+    palette, is_after, has_palette = b"", False, False
     for name, content in chunks:
         is_after |= bool(parts) and name != b"IDAT"
         if name == b"IDAT":
