@@ -208,8 +208,8 @@ def _colours(table: bytes) -> Pixels:
 def _scaled(values: npt.NDArray[np.float32], png16_range: PixelRange) -> Pixels:
     low, high = png16_range
     scaled = np.clip((values - np.float32(low)) * np.float32(255 / (high - low)), 0, 255)
-    pixels: Pixels = (scaled + np.float32(0.5)).astype(np.uint8)
-    return pixels
+    rounded: Pixels = (scaled + np.float32(0.5)).astype(np.uint8)
+    return rounded
 
 
 # GIF -----------------------------------------------------------------------------------------
