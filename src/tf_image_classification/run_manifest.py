@@ -19,7 +19,7 @@ ARITHMETIC = 2
 """Raised by a version whose training steps differ in their rounding from those before.
 
 1: batch normalisation in TensorFlow's fused operation, or folded into convolutions.
-2: gradients of Swish, GELU and similar activations compiled.
+2: gradients of Swish, GELU and similar activations compiled, and the update of the variables.
 """
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
@@ -73,14 +73,20 @@ class RunManifest:
     def model_facts(self) -> dict[str, str]:
         """The network, its initial weights and its image size, by name, for people."""
         given = self.settings
-        is_ours = bool(given.get("backbone")) and self.spec.endswith(":BackboneSpec")
         weights = given.get("checkpoint_path") or FROM_SCRATCH
         known = {IMAGENET: "ImageNet", FROM_SCRATCH: "random"}
         return {
-            "network": str(given["backbone"] if is_ours else self.spec.rpartition(":")[2]),
+            "network": str(
+                given["backbone"] if self.is_of_backbone else self.spec.rpartition(":")[2]
+            ),
             "initial weights": known.get(weights, str(weights)),
             "image size": f"{given['image_size']} x {given['image_size']} pixels",
         }
+
+    @property
+    def is_of_backbone(self) -> bool:
+        """Whether the run has the package's own spec, with its preprocessing."""
+        return bool(self.settings.get("backbone")) and self.spec.endswith(":BackboneSpec")
 
     @property
     def has_pretrained_weights(self) -> bool:

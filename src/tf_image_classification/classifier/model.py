@@ -307,13 +307,20 @@ class Classifier(TrainResult):
 
     @keyword_errors()
     def export(
-        self, format: str, *, quantize: str = "none", examples: int = 500, **limits: float
+        self,
+        format: str,
+        *,
+        quantize: str = "none",
+        input_type: str = "float32",
+        examples: int = 500,
+        **limits: float,
     ) -> Exported:
         """Write the model in another format and verify it; the result has its ``path``.
 
         Args:
             format: "saved_model", "litert", "onnx" or "keras".
             quantize: "none", "dynamic", "int8" or "float16".
+            input_type: "float32", or "uint8" for a LiteRT file of pixels, as in ``tfic export``.
             examples: images to compare with the evaluation's predictions.
             limits: ``tolerance`` or ``max_accuracy_drop``, as in ``tfic export``.
 
@@ -330,7 +337,7 @@ class Classifier(TrainResult):
         from tf_image_classification.export.request import ExportRequest
         from tf_image_classification.workflows.export import export_folder
 
-        request = ExportRequest(name, quantize, examples, **limits)
+        request = ExportRequest(name, quantize, examples, input_type=input_type, **limits)
         return export_folder(settings, request, self._spec)
 
     def _settings(self, data: Any = None, options: Mapping[str, Any] | None = None) -> Settings:

@@ -8,7 +8,16 @@ from tf_image_classification.cli import specs
 from tf_image_classification.cli.verb import verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.errors import UsageError
-from tf_image_classification.export.names import KERAS, format_named
+from tf_image_classification.export.names import (
+    FLOAT32,
+    INPUT_TYPES,
+    KERAS,
+    NONE,
+    QUANTIZATIONS,
+    UINT8,
+    format_named,
+)
+from tf_image_classification.export.optional_packages import check_installed
 from tf_image_classification.system import screen
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
@@ -19,13 +28,20 @@ class Arguments:
 
     format: tuple[str, ...] = declare(
         (),
-        "Formats to write below exports/ in the model folder: saved_model, litert, onnx, keras.",
+        "Formats to write below exports/ in the model folder: saved_model, litert, onnx, keras, "
+        "huggingface, mlflow, web (a page that runs the model in the browser).",
         is_required=True,
     )
     quantize: str = declare(
-        "none",
+        NONE,
         "Weight quantization; int8 also quantizes activations, calibrated on training images.",
-        choices=("none", "dynamic", "int8", "float16"),
+        choices=QUANTIZATIONS,
+    )
+    input_type: str = declare(
+        FLOAT32,
+        "Input of the file: float32, preprocessed images; uint8, cropped and resized pixels, with "
+        "probabilities as 0-255 (litert); pixels, decoded images of any size (onnx).",
+        choices=INPUT_TYPES,
     )
     examples: int = declare(
         500, "Images to compare or calibrate with, evenly over the set.", minimum=1
@@ -35,13 +51,11 @@ class Arguments:
         "Maximum difference of a probability, or of a regression output in standard deviations "
         "(0.001).",
         minimum=0.0,
-        applies=("quantize", ("none",)),
     )
     max_accuracy_drop: float | None = declare(
         None,
-        "Maximum loss of accuracy per label by quantization (0.01).",
+        "Maximum loss of accuracy per label by quantization, uint8 input included (0.01).",
         minimum=0.0,
-        applies=("quantize", ("dynamic", "int8", "float16")),
     )
     spec: str = declare("", "Spec of the run, file.py:Class or module:Class, for --format keras.")
 
@@ -63,6 +77,15 @@ def main(given: Arguments, settings: Settings) -> int:
         raise UsageError("--spec has no effect without --format keras. Remove it.")
     if settings.data.train_metadata and given.quantize != "int8":
         raise UsageError("--train_metadata has no effect without --quantize int8. Remove it.")
+    is_quantised = given.quantize != NONE or given.input_type == UINT8
+    for name, of_quantised in (("tolerance", False), ("max_accuracy_drop", True)):
+        if getattr(given, name) is not None and is_quantised != of_quantised:
+            raise UsageError(
+                f"--{name} (flag) has no effect with --quantize {given.quantize} and --input_type "
+                f"{given.input_type}. Remove it."
+            )
+    for name in formats:
+        check_installed(name)
     spec = specs.load(given.spec, settings) if given.spec else None
     prepare_tensorflow(settings)
     from tf_image_classification.export.request import ExportRequest  # late: TensorFlow
@@ -75,7 +98,10 @@ def main(given: Arguments, settings: Settings) -> int:
         for name in ("tolerance", "max_accuracy_drop")
         if (value := getattr(given, name)) is not None
     }
-    requests = [ExportRequest(name, given.quantize, given.examples, **limits) for name in formats]
+    requests = [
+        ExportRequest(name, given.quantize, given.examples, input_type=given.input_type, **limits)
+        for name in formats
+    ]
     for request in requests:
         request.check(has_spec=spec is not None)
     for number, request in enumerate(requests):

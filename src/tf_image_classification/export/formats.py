@@ -11,6 +11,7 @@ makes them. Class names and preprocessing are described in the file itself.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,15 +21,19 @@ import tensorflow as tf
 from tf_image_classification.errors import ExportError, TficError, brief
 from tf_image_classification.export.conversion_errors import conversion_errors
 from tf_image_classification.export.inference_module import (
-    DYNAMIC,
-    INT8,
-    NONE,
-    QUANTIZATIONS,
     ExportPlan,
     InferenceModule,
 )
 from tf_image_classification.export.litert_format import write_litert
+from tf_image_classification.export.names import DYNAMIC, INT8, NONE, QUANTIZATIONS, WEB
 from tf_image_classification.export.onnx_format import write_onnx
+from tf_image_classification.export.packages import (
+    MLFLOW_DATA,
+    SAVED_MODEL,
+    load_packaged,
+    write_huggingface,
+    write_mlflow,
+)
 from tf_image_classification.export.runtimes import (
     InferenceFn,
     Outputs,
@@ -124,5 +129,15 @@ FORMATS = {
     ),
     "litert": Format("litert", "model.tflite", False, QUANTIZATIONS, write_litert, load_litert),
     "onnx": Format("onnx", "model.onnx", False, (NONE, DYNAMIC, INT8), write_onnx, load_onnx),
+    "huggingface": Format(
+        "huggingface", SAVED_MODEL, True, (NONE,), write_huggingface, load_packaged
+    ),
+    "mlflow": Format(
+        "mlflow", f"{MLFLOW_DATA}/{SAVED_MODEL}", True, (NONE,), write_mlflow, load_packaged
+    ),
 }
 """The formats that are made from the exported model alone; "keras" needs the spec as well."""
+
+WEB_FORMAT = dataclasses.replace(FORMATS["onnx"], name=WEB)
+WEB_PAGE = os.path.join(os.path.dirname(__file__), "web_page.html")
+"""The page beside a file in ``WEB_FORMAT``, which runs it in a browser."""

@@ -18,6 +18,8 @@ import tensorflow as tf
 
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.evaluation.calibration import MULTILABEL_LIMITS, Calibration
+from tf_image_classification.export.names import FLOAT32, NONE
+from tf_image_classification.export.pixel_scaling import PixelScaling
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import (
@@ -27,8 +29,6 @@ from tf_image_classification.labels.outputs import (
     probabilities_key,
 )
 from tf_image_classification.system.autograph import unconverted
-
-NONE, DYNAMIC, INT8, FLOAT16 = QUANTIZATIONS = ("none", "dynamic", "int8", "float16")
 
 SCOPE = "tfic_outputs"
 """Part of the names of all operations after the logits, which stay float in a quantised file."""
@@ -42,8 +42,11 @@ class ExportPlan:
         schema: the labels.
         calibrations: by label name.
         description: plain values that are stored in the file.
-        quantization: one of ``QUANTIZATIONS``.
+        quantization: one of ``names.QUANTIZATIONS``.
         representative_images: preprocessed training images, [1, H, W, C] each; for ``int8`` only.
+        input_type: one of ``names.INPUT_TYPES``; "uint8" takes cropped and resized
+            pixels and gives probabilities as 0-255, "pixels" takes decoded images of any size.
+        scaling: of pixels to preprocessed images; None if unknown.
     """
 
     schema: LabelSchema
@@ -51,6 +54,8 @@ class ExportPlan:
     description: Mapping[str, Any]
     quantization: str = NONE
     representative_images: Callable[[], Iterable[npt.NDArray[np.float32]]] = tuple
+    input_type: str = FLOAT32
+    scaling: PixelScaling | None = None
 
 
 def outputs_from(plan: ExportPlan, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

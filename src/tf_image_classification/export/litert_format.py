@@ -11,16 +11,14 @@ from typing import Any
 import tensorflow as tf
 
 from tf_image_classification.export.frozen_graph import frozen_function
-from tf_image_classification.export.inference_module import (
-    FLOAT16,
-    INT8,
-    NONE,
-    SCOPE,
-    ExportPlan,
-    InferenceModule,
-)
+from tf_image_classification.export.inference_module import SCOPE, ExportPlan, InferenceModule
+from tf_image_classification.export.litert_metadata import NAME, metadata, with_files
+from tf_image_classification.export.names import FLOAT16, INT8, NONE, UINT8
 from tf_image_classification.export.optional_packages import import_extra
+from tf_image_classification.export.pixel_scaling import IDENTITY, PixelScaling
 from tf_image_classification.export.saved_model import ExportedModel
+from tf_image_classification.labels import LabelSchema
+from tf_image_classification.labels.outputs import label_of_output, probabilities_key
 
 METADATA = "tf_image_classification"
 """Name of the metadata entry with the description, as JSON."""
@@ -33,14 +31,43 @@ def write_litert(exported: ExportedModel, plan: ExportPlan, path: str) -> Mappin
     """
     import_extra("ai_edge_litert.interpreter", "LiteRT")  # before the long part
     module = InferenceModule(exported, plan)
-    content = _converted(frozen_function(module.classify_one or module.classify), plan)
+    function = frozen_function(module.classify_one or module.classify)
+    content = _converted(_of_bytes(function, plan) if plan.input_type == UINT8 else function, plan)
     if module.classify_one is not None:
         takes = dict(plan.description.get("input", {}))
         takes["shape"] = [1, *takes.get("shape", ())[1:]]
         plan = dataclasses.replace(plan, description={**plan.description, "input": takes})
+    names = {label.name: label.named_classes() for label in plan.schema.labels_with_classes}
+    labels = {
+        label_file(plan.schema, name): "".join(f"{one}\n" for one in classes).encode()
+        for name, classes in names.items()
+    }
     with open(path, "wb") as stream:
-        stream.write(_with_description(content, plan))
+        stream.write(with_files(_described(content, plan), labels))
     return plan.description
+
+
+def label_file(schema: LabelSchema, name: str) -> str:
+    """The name of the file with a label's class names."""
+    return "labels.txt" if len(schema.labels) == 1 else f"{name}_labels.txt"
+
+
+def _of_bytes(function: Any, plan: ExportPlan) -> Any:
+    """The same of pixels, uint8; gives probabilities only, as uint8: 255 is 1."""
+    [spec] = function.input_signature
+    assert plan.scaling is not None
+    mean, std = (tf.constant(values) for values in (plan.scaling.mean, plan.scaling.std))
+
+    def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        pixels = tf.cast(images, tf.float32)
+        outputs = function(tf.cast((pixels - mean) / std, spec.dtype))
+        with tf.name_scope(SCOPE):
+            return {
+                key: tf.cast(tf.round(outputs[key] * 255.0), tf.uint8)
+                for key in (probabilities_key(label.name) for label in plan.schema)
+            }
+
+    return tf.function(run, input_signature=[tf.TensorSpec(spec.shape, tf.uint8, "images")])
 
 
 def _converted(function: Any, plan: ExportPlan) -> bytes:
@@ -88,19 +115,48 @@ def _without_ranges(graph: Any) -> set[str]:
     return names
 
 
-def _with_description(content: bytes, plan: ExportPlan) -> bytes:
-    """The model with the description in its metadata."""
+def _described(content: bytes, plan: ExportPlan) -> bytes:
+    """The model with its metadata, probabilities before the other outputs."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
-    buffer = schema.BufferT()
-    buffer.data = list(json.dumps(plan.description).encode())
-    entry = schema.MetadataT()
-    entry.name, entry.buffer = METADATA.encode(), len(model.buffers)
-    model.buffers.append(buffer)
-    model.metadata = [*(model.metadata or []), entry]
+    graph, [signature] = model.subgraphs[0], model.signatureDefs
+    found = {one.name.decode(): one.tensorIndex for one in signature.outputs}
+    names = sorted(found, key=lambda name: (not name.endswith(probabilities_key("")), name))
+    graph.outputs = [found[name] for name in names]
+    if plan.input_type == UINT8:
+        _set_scale(graph.tensors[graph.inputs[0]], 1.0)
+        for number in graph.outputs:
+            _set_scale(graph.tensors[number], 1 / 255)
+    with_classes = {label.name for label in plan.schema.labels_with_classes}
+    files = [
+        label_file(plan.schema, label) if label in with_classes else ""
+        for label in map(label_of_output, names)
+    ]
+    entries = {
+        METADATA: json.dumps(plan.description).encode(),
+        NAME: metadata("image classifier", _scaling(plan), list(zip(names, files, strict=True))),
+    }
+    for name, value in entries.items():
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = list(value)
+        entry.name, entry.buffer = name.encode(), len(model.buffers)
+        model.buffers.append(buffer)
+        model.metadata = [*(model.metadata or []), entry]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _scaling(plan: ExportPlan) -> PixelScaling | None:
+    return IDENTITY if plan.input_type == UINT8 else plan.scaling
+
+
+def _set_scale(tensor: Any, scale: float) -> None:
+    """Set what one step of a uint8 tensor stands for."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    tensor.quantization = schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [0]
 
 
 def litert_description(path: str) -> dict[str, Any]:

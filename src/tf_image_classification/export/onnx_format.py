@@ -13,21 +13,22 @@ import numpy.typing as npt
 
 from tf_image_classification.export.frozen_graph import frozen_function
 from tf_image_classification.export.inference_module import (
-    DYNAMIC,
-    NONE,
     SCOPE,
     ExportPlan,
     InferenceModule,
 )
 from tf_image_classification.export.litert_format import METADATA
+from tf_image_classification.export.names import DYNAMIC, NONE, PIXELS
+from tf_image_classification.export.onnx_pixels import with_preprocessing
 from tf_image_classification.export.optional_packages import import_extra
 from tf_image_classification.export.saved_model import ExportedModel
+from tf_image_classification.labels.outputs import probabilities_key
 
 _OPSET = 17
 
 
 def write_onnx(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[str, Any]:
-    """Write a file with the input ``images``; returns its description."""
+    """Write a file with the input ``images`` or ``pixels``; returns its description."""
     onnx = import_extra("onnx", "ONNX")
     tf2onnx = import_extra("tf2onnx", "ONNX")
     function = frozen_function(InferenceModule(exported, plan).classify)
@@ -37,6 +38,9 @@ def write_onnx(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[
         opset=_OPSET,
         custom_op_handlers={"Erfc": (_erfc, [])},
     )
+    if plan.input_type == PIXELS:
+        model = with_preprocessing(model, plan.description["preprocessing"])
+    _name_dimensions(model.graph)
     onnx.checker.check_model(model)
     if plan.quantization == NONE:
         _save(model, plan, path)
@@ -53,12 +57,24 @@ def write_onnx(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[
             quantization.quantize_static(
                 prepared,
                 smaller,
-                _CalibrationReader(plan.representative_images()),
+                _CalibrationReader(plan.representative_images(), model.graph.input[0].name),
                 per_channel=True,
                 nodes_to_exclude=_after_logits(onnx.load(prepared).graph),
             )
         _save(onnx.load(smaller), plan, path)
     return plan.description
+
+
+def _name_dimensions(graph: Any) -> None:
+    """Name the first dimension of inputs and outputs, and put probabilities first."""
+    outputs = sorted(
+        graph.output, key=lambda one: (not one.name.endswith(probabilities_key("")), one.name)
+    )
+    copies = [type(one).FromString(one.SerializeToString()) for one in outputs]
+    del graph.output[:]
+    graph.output.extend(copies)
+    for one in (*graph.input, *graph.output):
+        one.type.tensor_type.shape.dim[0].dim_param = "batch"
 
 
 def _erfc(context: Any, node: Any, name: str, _: Any) -> None:
@@ -90,12 +106,12 @@ def _after_logits(graph: Any) -> list[str]:
 class _CalibrationReader:
     """Training images as ONNX Runtime's static quantization reads them."""
 
-    def __init__(self, images: Iterable[npt.NDArray[np.float32]]) -> None:
-        self._images = iter(images)
+    def __init__(self, images: Iterable[npt.NDArray[np.float32]], name: str) -> None:
+        self._images, self._name = iter(images), name
 
     def get_next(self) -> dict[str, Any] | None:
         image = next(self._images, None)
-        return None if image is None else {"images": image}
+        return None if image is None else {self._name: image}
 
 
 def _save(model: Any, plan: ExportPlan, path: str) -> None:

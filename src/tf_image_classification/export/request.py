@@ -7,8 +7,16 @@ import math
 
 from tf_image_classification.errors import ConfigError, ParityError
 from tf_image_classification.export.formats import FORMATS
-from tf_image_classification.export.inference_module import NONE
-from tf_image_classification.export.names import KERAS
+from tf_image_classification.export.names import (
+    FLOAT32,
+    KERAS,
+    LITERT,
+    NONE,
+    ONNX,
+    PIXELS,
+    UINT8,
+    WEB,
+)
 from tf_image_classification.export.verify import Verification
 from tf_image_classification.labels import LabelSchema
 
@@ -25,11 +33,12 @@ class ExportRequest:
 
     Attributes:
         format: a name of ``FORMATS``, or "keras".
-        quantization: one of ``inference_module.QUANTIZATIONS``.
+        quantization: one of ``names.QUANTIZATIONS``.
         num_examples: evaluation examples to verify.
         tolerance: largest accepted ``max_difference`` of a file that is not quantised. None: that
             of ``TOLERANCES`` for the model's precision.
         max_accuracy_drop: largest accepted value of ``losses`` of a quantised file.
+        input_type: one of ``names.INPUT_TYPES``.
     """
 
     format: str
@@ -37,11 +46,23 @@ class ExportRequest:
     num_examples: int = NUM_EXAMPLES
     tolerance: float | None = None
     max_accuracy_drop: float = MAX_ACCURACY_DROP
+    input_type: str = FLOAT32
+
+    def __post_init__(self) -> None:
+        if self.format == WEB:  # its page gives decoded images
+            object.__setattr__(self, "input_type", PIXELS)
 
     @property
     def is_quantised(self) -> bool:
-        """Whether the weights become smaller."""
-        return self.quantization != NONE
+        """Whether weights, or images and probabilities, are rounded."""
+        return self.quantization != NONE or self.input_type == UINT8
+
+    @property
+    def name(self) -> str:
+        """The name of the file's folder."""
+        usual_input = PIXELS if self.format == WEB else FLOAT32
+        given = (self.quantization, NONE), (self.input_type, usual_input)
+        return "-".join([self.format, *(value for value, usual in given if value != usual)])
 
     def check(self, *, has_spec: bool) -> None:
         """Check everything that does not depend on the model.
@@ -57,6 +78,12 @@ class ExportRequest:
             raise ConfigError(
                 f"{self.format} with --quantize {self.quantization} is not possible; it can be "
                 f"{', '.join(possible)}."
+            )
+        formats = {UINT8: LITERT, PIXELS: ONNX}
+        if self.format not in (WEB, formats.get(self.input_type, self.format)):
+            raise ConfigError(
+                f"{self.format} with --input_type {self.input_type} is not possible; "
+                f"{formats[self.input_type]} is."
             )
         if self.num_examples < 1:
             raise ConfigError(f"examples is {self.num_examples}, expected at least 1.")
@@ -114,6 +141,12 @@ def _differs_too_much(
     )
 
 
+def _with(request: ExportRequest) -> str:
+    if request.quantization == NONE:
+        return f"with {request.input_type} input and output"
+    return f"with {request.quantization} weights"
+
+
 def _lost_too_much(found: Verification, request: ExportRequest, schema: LabelSchema) -> str:
     for name, lost in found.losses.items():
         if not lost <= request.max_accuracy_drop:
@@ -123,7 +156,7 @@ def _lost_too_much(found: Verification, request: ExportRequest, schema: LabelSch
                 else f"adds {lost:.4f} standard deviations to the mean absolute error"
             )
             return (
-                f"with {request.quantization} weights {loss} of label {name!r}, more than "
+                f"{_with(request)} {loss} of label {name!r}, more than "
                 f"--max_accuracy_drop {request.max_accuracy_drop:g}"
             )
     return ""

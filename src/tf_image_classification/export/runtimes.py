@@ -39,6 +39,11 @@ def load_litert(file: File) -> InferenceFn:
     runner = loaded.get_signature_runner("serving_default")
     [details] = runner.get_input_details().values()
     takes_one = details["shape_signature"][0] == 1
+    scales = {
+        name: one["quantization"][0]
+        for name, one in runner.get_output_details().items()
+        if one["dtype"] == np.uint8
+    }
     lock = threading.Lock()  # an interpreter has one set of tensors
 
     def infer(images: npt.NDArray[Any]) -> Outputs:
@@ -46,7 +51,8 @@ def load_litert(file: File) -> InferenceFn:
         parts = [images[i : i + 1] for i in range(len(images))] if takes_one else [images]
         with lock:
             found = [dict(runner(images=part)) for part in parts]
-        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+        outputs = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+        return outputs | {name: scale * outputs[name] for name, scale in scales.items()}
 
     return infer
 

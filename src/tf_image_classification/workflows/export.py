@@ -14,8 +14,9 @@ import dataclasses
 import logging
 import math
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_image_classification.batches import evenly_spaced
-from tf_image_classification.config import Settings
+from tf_image_classification.config import FULL_RANGE, Settings, read_pixel_range
+from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError, DataError, ExportError, brief
@@ -31,17 +33,24 @@ from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.export.description import describe
-from tf_image_classification.export.formats import FORMATS, load_file, write_file
+from tf_image_classification.export.formats import (
+    FORMATS,
+    WEB_FORMAT,
+    WEB_PAGE,
+    load_file,
+    write_file,
+)
 from tf_image_classification.export.frozen_graph import half_precision
-from tf_image_classification.export.inference_module import INT8, ExportPlan
-from tf_image_classification.export.names import KERAS
+from tf_image_classification.export.inference_module import ExportPlan
+from tf_image_classification.export.names import INT8, KERAS, PIXELS, UINT8, WEB
+from tf_image_classification.export.pixel_scaling import PixelScaling, pixel_scaling
 from tf_image_classification.export.request import ExportRequest, check_verification
 from tf_image_classification.export.saved_model import ExportedModel, replace_folder
 from tf_image_classification.export.verify import Reference, Verification, verify_file
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.run_manifest import RunManifest
-from tf_image_classification.serving.predictor import Predictor, load_model
+from tf_image_classification.serving.predictor import load_model
 from tf_image_classification.system import files
 from tf_image_classification.workflows import evaluate
 from tf_image_classification.workflows.export_keras import backbone_spec_of, keras_format
@@ -50,6 +59,10 @@ from tf_image_classification.workflows.setup.context import make_context
 
 log = logging.getLogger("tf_image_classification")
 
+Prepare = Callable[[bytes], npt.NDArray[Any]]
+"""An encoded image to the file's input."""
+
+LABELS = "labels.txt"
 _MIN_EXAMPLES = 100  # fewer show little
 _NUM_REPRESENTATIVE = 100
 _BATCH_SIZE = 32
@@ -102,7 +115,16 @@ def export_folder(
         raise ConfigError(f"{folder.path} is remote. Copy it to this machine to export from it.")
     settings = evaluate.settings_of_kept(folder, settings, manifest)
     exported = ExportedModel(folder.saved_model).load()
-    kind = FORMATS.get(request.format) or keras_format(spec, settings, folder, manifest)
+    scaling = pixel_scaling(exported)
+    if request.input_type == UINT8:
+        _check_takes_pixels(manifest, scaling)
+    if request.input_type == PIXELS and not manifest.is_of_backbone:
+        raise ConfigError(
+            "--input_type pixels needs the preprocessing of a run with --backbone; this one has "
+            f"that of {manifest.spec.rpartition('/')[2]}. Use --input_type float32."
+        )
+    own_formats = {WEB: WEB_FORMAT, **FORMATS}
+    kind = own_formats.get(request.format) or keras_format(spec, settings, folder, manifest)
     data = _read_data(exported, manifest, settings, request)
     evaluated = _table_of(data.evaluation)
     predictions = evaluate.kept_predictions(
@@ -110,15 +132,34 @@ def export_folder(
     )
     predictor = load_model(folder.path)  # with the calibration of that evaluation
     calibrations = predictor.calibrations
+
+    png16_range = read_pixel_range(manifest.settings.get("png16_range", "full")) or FULL_RANGE
+    decode = decoder(predictor.max_pixels, png16_range)
+
+    def prepare(data: bytes) -> npt.NDArray[Any]:
+        if request.input_type == PIXELS:
+            return np.asarray(decode(tf.constant(data)).numpy())
+        image = predictor.prepare(data).numpy()
+        return scaling.pixels(image) if scaling and request.input_type == UINT8 else image
+
+    has_calibrated = request.format != KERAS and request.input_type != UINT8
     plan = ExportPlan(
         manifest.schema,
         calibrations,
-        describe(manifest, exported, calibrations, kind),
+        describe(
+            manifest,
+            exported,
+            calibrations,
+            kind,
+            scaling=scaling,
+            input_type=request.input_type,
+        ),
         request.quantization,
-        lambda: _representative_images(data, predictor),
+        lambda: _representative_images(data, prepare),
+        request.input_type,
+        scaling,
     )
-    name = f"{request.format}-{request.quantization}" if request.is_quantised else request.format
-    path = files.join(folder.path, "exports", name)
+    path = files.join(folder.path, "exports", request.name)
     try:
         with replaced_folder(path) as new:
             file = os.path.join(new, kind.file_name)
@@ -126,14 +167,23 @@ def export_folder(
             rows = evenly_spaced(len(predictions), request.num_examples)
             verification = verify_file(
                 load_file(kind, file),
-                _batches(evaluated, predictions.ids[rows], predictor, encoded=kind.takes_bytes),
-                _references(predictions, rows, {} if request.format == KERAS else calibrations),
+                _batches(
+                    evaluated,
+                    predictions.ids[rows],
+                    None if kind.takes_bytes else prepare,
+                    size=1 if request.input_type == PIXELS else _BATCH_SIZE,
+                ),
+                _references(predictions, rows, calibrations if has_calibrated else {}),
                 manifest.schema,
                 file,
             )
             half = half_precision(exported.loaded)
             check_verification(verification, request, manifest.schema, half)
             write_notes(new, manifest.schema, description, verification)
+            if request.input_type == UINT8:  # the name that Frigate looks for
+                shutil.copy(os.path.join(new, LABELS), os.path.join(new, "labelmap.txt"))
+            if request.format == WEB:
+                shutil.copy(WEB_PAGE, os.path.join(new, "index.html"))
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(
             f"The {request.format} file could not be written to {path}: {brief(error)}. What was "
@@ -142,6 +192,20 @@ def export_folder(
     if verification.num_examples < min(_MIN_EXAMPLES, request.num_examples):
         log.warning(_few_examples(verification, request))
     return Exported(path, verification)
+
+
+def _check_takes_pixels(manifest: RunManifest, scaling: PixelScaling | None) -> None:
+    """Check that a model's input can be pixels, and its output probabilities of one label."""
+    if scaling is None:
+        raise ConfigError(
+            "uint8 input needs a preprocessing that crops, resizes and scales pixels; that of "
+            f"{manifest.spec.rpartition('/')[2]} does more. Use --input_type float32."
+        )
+    if len(manifest.schema.labels) != 1 or not manifest.schema.labels[0].has_classes:
+        raise ConfigError(
+            "uint8 output is possible for a model with a single label with classes, this one has "
+            f"{', '.join(manifest.schema.names)}. Use --input_type float32."
+        )
 
 
 def _read_data(
@@ -185,22 +249,22 @@ def _references(
 
 
 def _batches(
-    table: Table, numbers: npt.NDArray[np.int64], predictor: Predictor, *, encoded: bool
+    table: Table,
+    numbers: npt.NDArray[np.int64],
+    prepare: Prepare | None,
+    size: int = _BATCH_SIZE,
 ) -> Iterator[npt.NDArray[Any]]:
-    """Encoded or preprocessed images of examples."""
-    for start in range(0, len(numbers), _BATCH_SIZE):
-        data = table.fetch(tf.constant(numbers[start : start + _BATCH_SIZE], tf.int64)).numpy()
-        if encoded:
-            yield data
-        else:
-            yield np.stack([predictor.prepare(one).numpy() for one in data.tolist()])
+    """Images of examples, prepared or encoded."""
+    for start in range(0, len(numbers), size):
+        data = table.fetch(tf.constant(numbers[start : start + size], tf.int64)).numpy()
+        yield data if prepare is None else np.stack([prepare(one) for one in data.tolist()])
 
 
-def _representative_images(data: run_data.Data, predictor: Predictor) -> Iterator[npt.NDArray[Any]]:
+def _representative_images(data: run_data.Data, prepare: Prepare) -> Iterator[npt.NDArray[Any]]:
     """Preprocessed training images, [1, H, W, C] each, evenly over the set."""
     table = _table_of(data.train)
     numbers = evenly_spaced(table.num_examples, _NUM_REPRESENTATIVE)
-    for images in _batches(table, numbers, predictor, encoded=False):
+    for images in _batches(table, numbers, prepare):
         for image in images:
             yield image[None]
 
@@ -234,7 +298,7 @@ def write_notes(
     files.write_json(os.path.join(folder, "model.json"), dict(description))
     if len(schema.labels) == 1 and schema.labels[0].has_classes:
         names = "".join(f"{name}\n" for name in schema.labels[0].named_classes())
-        files.write_bytes(os.path.join(folder, "labels.txt"), names.encode())
+        files.write_bytes(os.path.join(folder, LABELS), names.encode())
 
 
 def _few_examples(verification: Verification, request: ExportRequest) -> str:

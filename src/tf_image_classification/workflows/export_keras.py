@@ -21,8 +21,8 @@ from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import CheckpointError, ConfigError, ExportError
 from tf_image_classification.estimator_specs import EstimatorSpec, logits_of, predictions_from
 from tf_image_classification.export.formats import Format
-from tf_image_classification.export.inference_module import NONE, ExportPlan
-from tf_image_classification.export.names import KERAS
+from tf_image_classification.export.inference_module import ExportPlan
+from tf_image_classification.export.names import KERAS, NONE
 from tf_image_classification.export.runtimes import InferenceFn, Outputs
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema

@@ -18,6 +18,7 @@ from tf_image_classification.errors import BadImageError, ParityError, SpecError
 from tf_image_classification.export.description import describe
 from tf_image_classification.export.formats import FORMATS, Format, load_file, write_file
 from tf_image_classification.export.inference_module import ExportPlan
+from tf_image_classification.export.pixel_scaling import pixel_scaling
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.export.verify import Reference, verify_file
 from tf_image_classification.labels import LabelSchema
@@ -99,7 +100,9 @@ def _written(
         png16_range=preprocessing.png16_range,
     )
     images = _prepared_by_both(engine, preprocessing, encoded)
-    plan = ExportPlan(schema, {}, describe(manifest, exported, {}, kind))
+    scaling = pixel_scaling(exported)
+    about = describe(manifest, exported, {}, kind, scaling=scaling)
+    plan = ExportPlan(schema, {}, about, scaling=scaling)
     with replaced_folder(folder.light) as new:
         path = files.join(new, kind.file_name)
         description = write_file(kind, exported, plan, path)

@@ -13,6 +13,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from tf_image_classification.export import optional_packages
 from tf_image_classification.export.identity import saved_model_fingerprint
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
@@ -21,7 +22,7 @@ LITERT, ONNX, OPENVINO = RUNTIMES = ("litert", "onnx", "openvino")
 FILE_NAMES = {LITERT: "model.tflite", ONNX: "model.onnx"}
 """Names of the files that the runtimes read; OpenVINO reads those of ONNX."""
 
-CONVERTERS = {LITERT: ("ai_edge_litert",), ONNX: ("onnx", "tf2onnx", "onnxruntime")}
+CONVERTERS = {kind: optional_packages.CONVERTERS[kind] for kind in (LITERT, ONNX)}
 """By kind of file the packages that write and verify it; the preferred kind first."""
 
 MAX_DIFFERENCE = 1e-5
