@@ -20,14 +20,15 @@ SCRIPT = os.path.join(os.path.dirname(__file__), "peers", "onnx_script.py")
 
 
 def measured(command):
-    """Wall seconds and peak memory in MB of a process."""
+    """Wall seconds, seconds of computing and peak memory in MB of a process."""
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)}\n{errors.decode()}")
-    return time.monotonic() - began, usage.ru_maxrss / 1000
+    computed = usage.ru_utime + usage.ru_stime
+    return time.monotonic() - began, computed, usage.ru_maxrss / 1000
 
 
 def main():
@@ -50,10 +51,15 @@ def main():
             numbers = measured(command)
             if number:  # the first round fills the caches of the file system
                 found[name].append(numbers)
-    of_script = statistics.median(secs for secs, _ in found["script with ONNX Runtime"])
+    of_script = statistics.median(secs for secs, *_ in found["script with ONNX Runtime"])
     for name, numbers in found.items():
-        secs, memory = (statistics.median(column) for column in zip(*numbers, strict=True))
-        print(f"{name:<34} {secs:6.2f} s {memory:6.0f} MB {secs / of_script:6.2f}")
+        secs, computed, memory = (
+            statistics.median(column) for column in zip(*numbers, strict=True)
+        )
+        print(
+            f"{name:<34} {secs:6.2f} s, {computed:5.2f} s of computing, {memory:4.0f} MB, "
+            f"ratio {secs / of_script:5.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -2,18 +2,24 @@
 
 TensorFlow computes the gradient of Swish or GELU in five to ten operations, each of which reads and
 writes the whole maps; on processors that takes longer than many convolutions.
+
+    with compiled_gradients(model):
+        logits = model(images, training=True)
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_image_classification.layer_calls import Replacement
+from tf_image_classification.layer_calls import Replacement, replaced_while_used
 from tf_image_classification.system.autograph import unconverted
+from tf_image_classification.system.xla import compiles_for_processors
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
@@ -25,15 +31,29 @@ _ACTIVATIONS = (
 )
 
 
-def compiled_activations(model: keras.Model) -> Iterator[Replacement]:
-    """Replacements for the activations of a model's layers, on processors that XLA compiles for.
+@contextlib.contextmanager
+def compiled_gradients(model: Any) -> Iterator[None]:
+    """Compiled gradients of the activations of a model's layers inside the block.
 
-    Their outputs are those of Keras bit for bit, their gradients up to rounding.
+    Their outputs are those of Keras bit for bit, their gradients up to rounding. Where XLA does not
+    compile for processors, and with GPUs, the layers stay as they are. Not for several threads.
+
+    Args:
+        model: a built Keras model; anything else is left alone.
     """
-    for layer in model._flatten_layers(include_self=False):
-        activation = getattr(layer, "activation", None)
-        if activation in _ACTIVATIONS and _is_possible():
-            yield layer, "activation", _with_compiled_gradient(activation)
+    if not isinstance(model, keras.Model) or not compiles_for_processors():
+        yield
+        return
+    with replaced_while_used(model, "gradients", lambda: _replacements(model)):
+        yield
+
+
+def _replacements(model: keras.Model) -> list[Replacement]:
+    return [
+        (layer, "activation", _with_compiled_gradient(layer.activation))
+        for layer in model._flatten_layers(include_self=False)
+        if getattr(layer, "activation", None) in _ACTIVATIONS
+    ]
 
 
 @functools.cache
@@ -52,15 +72,3 @@ def _with_compiled_gradient(activation: Activation) -> Activation:
 
     compiled: Activation = functools.update_wrapper(tf.custom_gradient(with_gradient), activation)
     return compiled
-
-
-@functools.cache
-def _is_possible() -> bool:
-    """Whether steps run on the processor, and this build of TensorFlow compiles for it."""
-    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
-        return False
-    try:
-        tf.function(lambda: tf.constant(1.0) + 1.0, jit_compile=True, autograph=False)()
-    except tf.errors.OpError:
-        return False
-    return True

@@ -20,8 +20,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tf_image_classification.compiled_gradients import compiled_activations
-from tf_image_classification.layer_calls import Call, Replacement, replaced
+from tf_image_classification.layer_calls import Call, Replacement, replaced_while_used
 from tf_image_classification.system.autograph import unconverted
 
 FOLDED, SCALE, OFFSET = "/folded", "/scale", "/offset"
@@ -36,9 +35,9 @@ def fused_batch_norm(model: Any, *, training: bool) -> Iterator[None]:
 
     A layer of ``keras.layers.BatchNormalization`` takes ``FusedBatchNormV3``. With its moving
     statistics, in inference or frozen, it is folded into the convolution that it follows in a
-    functional model: ``(w * s) x + b`` for ``s (w x) + b``. In training, activations get compiled
-    gradients (``compiled_gradients``). Outputs agree with Keras's up to rounding. Other layers,
-    e.g. synchronised ones or those along another axis, stay as they are.
+    functional model: ``(w * s) x + b`` for ``s (w x) + b``. Outputs agree
+    with Keras's up to rounding. Other layers, e.g. synchronised ones or those along another axis,
+    stay as they are.
 
     Only the outputs are right inside the block: the output of a folded convolution is already
     normalised. Not for several threads at once.
@@ -50,41 +49,15 @@ def fused_batch_norm(model: Any, *, training: bool) -> Iterator[None]:
     if not isinstance(model, keras.Model):
         yield
         return
-    # Replicas of a strategy take turns inside their blocks, whose ends need not be nested.
-    use = _uses.setdefault(id(model), _Use())
-    if not use.count:
-        use.replaced.enter_context(replaced(_replacements(model, training)))
-    use.count += 1
-    try:
+    with replaced_while_used(model, "batch norm", lambda: _replacements(model, training)):
         yield
-    finally:
-        use.count -= 1
-        if not use.count:
-            del _uses[id(model)]
-            use.replaced.close()
-
-
-class _Use:
-    """The blocks that a model is in.
-
-    Attributes:
-        count: their number.
-        replaced: ends with the last of them.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.replaced = contextlib.ExitStack()
-
-
-_uses: dict[int, _Use] = {}  # by the model's id
 
 
 def _replacements(model: keras.Model, training: bool) -> list[Replacement]:
-    """Layers of a model, and what replaces their ``call`` and activation."""
+    """Layers of a model, and what replaces their ``call``."""
     pairs = list(_pairs(model, training))
     folded = {id(norm) for _, norm in pairs}
-    found: list[Replacement] = list(compiled_activations(model)) if training else []
+    found: list[Replacement] = []
     for convolution, norm in pairs:
         found.append((convolution, "call", replacing(convolution, _folded, norm)))
         found.append((norm, "call", replacing(norm, passed_on)))

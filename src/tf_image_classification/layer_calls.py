@@ -38,6 +38,48 @@ def replaced(replacements: Sequence[Replacement]) -> Iterator[None]:
                 vars(layer)[name] = value
 
 
+@contextlib.contextmanager
+def replaced_while_used(
+    model: keras.Model, kind: str, replacements: Callable[[], Sequence[Replacement]]
+) -> Iterator[None]:
+    """``replaced`` for blocks of one model that may overlap: from the first one to the last one.
+
+    Replicas of a strategy take turns inside their blocks, whose ends need not be nested.
+
+    Args:
+        model: the model of the layers.
+        kind: name of the replacements; blocks of another kind are independent.
+        replacements: gives them, at the begin of the first block.
+    """
+    use = _uses.setdefault((id(model), kind), _Use())
+    if not use.count:
+        use.replaced.enter_context(replaced(replacements()))
+    use.count += 1
+    try:
+        yield
+    finally:
+        use.count -= 1
+        if not use.count:
+            del _uses[id(model), kind]
+            use.replaced.close()
+
+
+class _Use:
+    """The blocks that a model is in.
+
+    Attributes:
+        count: their number.
+        replaced: ends with the last of them.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.replaced = contextlib.ExitStack()
+
+
+_uses: dict[tuple[int, str], _Use] = {}  # by the model's id and the kind
+
+
 def replaced_calls(
     calls: Sequence[tuple[keras.layers.Layer, Call]],
 ) -> contextlib.AbstractContextManager[None]:

@@ -205,7 +205,7 @@ def test_the_training_set_needs_no_flag(words, data, here, capsys):
         ("convert pets", "missing: OUT"),
         ("convert a.jpg b.jpg c.jpg out", "'c.jpg out' belongs to no flag. Quote a pattern"),
         ("convert pets out --shardmb 3", "Unknown flag --shardmb. Did you mean shard_mb?"),
-        ("serve runs/pets 8080", "'8080' belongs to no flag. Write --name value"),
+        ("serve runs/pets 8080", "'8080' belongs to no flag. Write --port 8080"),
         ("serve runs/pets --port http", "port is 'http', expected a whole number from 0 to 65535"),
         ("serve runs/pets --port 99999", "port is 99999, expected a whole number from 0 to 65535"),
         ("launch python mine.py", "missing: --workers"),

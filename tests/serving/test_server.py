@@ -25,9 +25,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from browser import accessibility_violations, open_page
+from serving.running_server import serving
 from tf_image_classification.cli import serve as serve_verb
 from tf_image_classification.serving import predictor, requests, server
-from tf_image_classification.serving.app import ServerOptions, make_app
 from tf_image_classification.serving.batcher import (
     Batcher,
     Limits,
@@ -36,6 +36,7 @@ from tf_image_classification.serving.batcher import (
 )
 from tf_image_classification.serving.connections import ConnectionLimits, limited_protocol
 from tf_image_classification.serving.predictor import load_model
+from tf_image_classification.workflows import serve as serve_workflow
 from tiny_runs import free_ports
 
 AT = "/v1/models/tiny"
@@ -43,27 +44,6 @@ AT = "/v1/models/tiny"
 
 def b64(data):
     return {"b64": base64.b64encode(data).decode()}
-
-
-@contextlib.contextmanager
-def serving(model, **options):
-    """The server in a thread; gives a client."""
-    [port] = free_ports(1)
-    made = ServerOptions(name="tiny", **options)
-    settings = server.uvicorn_options(made) | {"log_level": "error"}
-    config = uvicorn.Config(make_app(model, made), port=port, **settings)
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    while not running.started:
-        time.sleep(0.02)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield client
-    finally:
-        running.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
@@ -120,32 +100,48 @@ def test_every_answer_is_as_the_description_says(model, shipped_run):
     with serving(model, token="s3cret", predict_route="/say", health_route="/alive") as client:
         right = {"Authorization": "Bearer s3cret"}
         described = client.get("/openapi.json", headers=right).json()
+        version = str(model.step)
         assert set(described["paths"]) == {
-            AT, f"{AT}/metadata", f"{AT}:predict", f"{AT}/versions/{model.step}:predict", "/say",
-            "/alive", "/health", "/metrics",
+            *(f"{AT}{which}{end}" for which in ("", "/versions/{version}", "/labels/{label}")
+              for end in ("", "/metadata", ":predict", ":classify")),
+            *(f"/v2/models/tiny{which}{end}" for which in ("", "/versions/{version}")
+              for end in ("", "/ready", "/infer")),
+            "/v1/models", "/v2", "/v2/health/live", "/v2/health/ready", "/ping", "/invocations",
+            "/say", "/alive", "/health", "/metrics", "/monitoring/prometheus/metrics",
         }  # fmt: skip
-        rows = {"instances": [b64(shipped_run.images[0]), {"image_bytes": b64(b"")}]}
-        bodies = [rows, {"instances": rows["instances"][:1]}, {"instances": []}, {"instances": 3}]
-        bodies += [{"inputs": {"image_bytes": rows["instances"][:1]}}, {"inputs": {}}, [], None]
-        bodies.append({"instances": [{"b64": ""}] * 129})
+        free = {"/alive", "/health", "/ping", "/v2/health/live", "/v2/health/ready"}
+        image = b64(shipped_run.images[0])
+        bodies = [{"instances": [image]}, {"instances": [image, {"image_bytes": b64(b"")}]}]
+        bodies += [{"inputs": {"image_bytes": [image]}}, {"instances": 3}, [], None]
+        bodies += [{"instances": [{"b64": ""}] * 129}]
+        bodies += [{"examples": [{"image_bytes": image}]}]
+        tensor = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [image["b64"]]}
+        bodies += [{"inputs": [tensor], "outputs": [{"name": "kind_class_name"}], "id": "1"}]
         seen = set()
         for path, methods in described["paths"].items():
+            address = path.format(version=version, label="stable")
             for method, operation in methods.items():
                 for headers in (right, {}):
                     for body in bodies if method == "post" else [None]:
-                        found = client.request(method, path, json=body, headers=headers)
+                        found = client.request(method, address, json=body, headers=headers)
                         stated = operation["responses"][str(found.status_code)]["content"]
                         [(kind, content)] = stated.items()
                         assert found.headers["content-type"].startswith(kind)
                         if kind == "application/json":
                             jsonschema.validate(found.json(), content["schema"])
-                        seen.add((method, found.status_code))
+                        seen.add((path, method, found.status_code))
                         is_of_the_form = method != "post" or jsonschema.Draft202012Validator(
                             operation["requestBody"]["content"]["application/json"]["schema"]
                         ).is_valid(body)
                         assert is_of_the_form or found.status_code in (400, 401, 413)
-                assert bool(operation.get("security")) == (path not in ("/alive", "/health"))
-        assert seen == {("get", 200), ("get", 401), *(("post", s) for s in (200, 400, 401, 413))}
+                assert bool(operation.get("security")) == (path not in free)
+                if "{version}" in path:
+                    other = client.request(method, path.format(version="9"), headers=right)
+                    assert other.status_code == 404
+        for path, methods in described["paths"].items():
+            statuses = (200, 400, 401) if "post" in methods else (200, 401)
+            wanted = {200} if path in free else {*statuses}
+            assert {s for p, _, s in seen if p == path} - {413} == wanted, path
 
 
 @pytest.mark.parametrize(
@@ -250,7 +246,7 @@ def test_a_request_of_many_large_images_does_not_hold_up_a_small_one(model, ship
             return getattr(model, name)
 
         def prepare(self, image):
-            if image == large:
+            if isinstance(image, bytes) and image == large:
                 release.wait(60)
                 image = shipped_run.images[0]
             return model.prepare(image)
@@ -295,14 +291,17 @@ JSON = st.recursive(
 
 def bodies(schema):
     """Values of the form that a JSON schema describes; sometimes with what it does not."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
     if "oneOf" in schema:
         return st.one_of([bodies(one) for one in schema["oneOf"]])
     if schema["type"] == "string":
         return st.text(max_size=20) | st.binary(max_size=20).map(lambda b: b64(b)["b64"])
     if schema["type"] == "array":
         return st.lists(bodies(schema["items"]), max_size=4)
-    required = {name: bodies(inner) for name, inner in schema["properties"].items()}
-    return st.fixed_dictionaries(required, optional={"other": JSON})
+    of_name = {name: bodies(inner) for name, inner in schema["properties"].items()}
+    required = {name: of_name.pop(name) for name in schema["required"]}
+    return st.fixed_dictionaries(required, optional={"other": JSON, **of_name})
 
 
 def test_bodies_of_the_described_form_without_images_are_refused(client, model):
@@ -707,8 +706,9 @@ def started(monkeypatch):
     """What the verb would serve: options, host and port."""
     found = []
     model = types.SimpleNamespace(step=1, engine=types.SimpleNamespace(name="litert"))
+    monkeypatch.setattr(serve_workflow, "folder_state", lambda path: "")
     monkeypatch.setattr(predictor, "load_model", lambda path, **_: model)
-    monkeypatch.setattr(server, "serve", lambda model, *how: found.extend(how))
+    monkeypatch.setattr(server, "serve", lambda models, *how: found.extend(how[:3]))
     return found
 
 
@@ -760,4 +760,4 @@ def test_a_wrong_or_taken_port_is_told_before_the_model_is_loaded(started, monke
     monkeypatch.setenv("AIP_HTTP_PORT", "abc")
     with pytest.raises(SystemExit):
         serve_verb.main(["models/pets"])
-    assert "AIP_HTTP_PORT is abc" in capsys.readouterr().err
+    assert "AIP_HTTP_PORT or SAGEMAKER_BIND_TO_PORT is abc" in capsys.readouterr().err

@@ -29,7 +29,7 @@ class Arguments:
     format: tuple[str, ...] = declare(
         (),
         "Formats to write below exports/ in the model folder: saved_model, litert, onnx, keras, "
-        "web (a page that runs the model in the browser).",
+        "huggingface, mlflow, web (a page that runs the model in the browser).",
         is_required=True,
     )
     quantize: str = declare(

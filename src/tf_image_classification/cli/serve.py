@@ -1,9 +1,11 @@
-"""``tfic serve MODEL_DIR``: an HTTP server for the exported model of a folder."""
+"""``tfic serve MODEL_DIR``: an HTTP server for the exported models of folders."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import re
+from collections.abc import Sequence
 
 from tf_image_classification.cli.verb import engine_argument, verb
 from tf_image_classification.config import Settings, declare
@@ -20,10 +22,24 @@ _ABOVE_0 = (lambda number: number > 0, "a number above 0")
 class Arguments:
     """The arguments of ``tfic serve``."""
 
+    models: tuple[str, ...] = declare(
+        (), "Further model folders to serve, also as NAME=DIR.", separator=""
+    )
     host: str = declare("", "Address to listen on; empty: 127.0.0.1, or 0.0.0.0 under Vertex AI.")
-    port: int = declare(0, "Port; 0: AIP_HTTP_PORT, or else 8501.", minimum=0, maximum=_MAX_PORT)
-    name: str = declare("", "Name of the model in addresses; empty: that of its folder.")
+    port: int = declare(
+        0,
+        "Port; 0: AIP_HTTP_PORT or SAGEMAKER_BIND_TO_PORT, or else 8501.",
+        minimum=0,
+        maximum=_MAX_PORT,
+    )
+    name: str = declare("", "Name of the first model in addresses; empty: that of its folder.")
     token_file: str = declare("", f"File with the bearer token to require; empty: ${_TOKEN}.")
+    cors: tuple[str, ...] = declare(
+        (), "Origins whose web pages may use the server, e.g. https://example.org; * for all."
+    )
+    reload_secs: float = declare(
+        10.0, "Seconds between looks for a newer export in the folders; 0: never.", minimum=0.0
+    )
     max_batch_size: int = declare(32, "Maximum images per batch.", minimum=1)
     max_wait_ms: float = declare(
         0.0, "Milliseconds to wait for more images before a batch is computed.", minimum=0.0
@@ -47,10 +63,11 @@ class Arguments:
 @verb(
     "serve",
     Arguments,
-    description="Serve the exported model of a model folder over HTTP: TensorFlow Serving's REST "
-    "API,\nVertex AI's contract for prediction containers, and a page for trying out images.",
+    description="Serve the exported models of model folders over HTTP: TensorFlow Serving's REST "
+    "API, the Open Inference Protocol of KServe and Triton, the contracts of Vertex AI and "
+    "SageMaker, and a page for trying out images.",
     example="tfic serve runs/pets --port 8501",
-    positions=("model_dir",),
+    positions=("model_dir", "models"),
     required=("model_dir",),
 )
 def main(given: Arguments, settings: Settings) -> int:
@@ -60,7 +77,8 @@ def main(given: Arguments, settings: Settings) -> int:
             f"--max_request_pixels is {given.max_request_pixels}, less than --max_image_pixels "
             f"{given.max_image_pixels}. Raise it, or lower --max_image_pixels."
         )
-    model_dir = settings.run.model_dir
+    model_dirs = _model_dirs([settings.run.model_dir, *given.models], given.name)
+    origins = tuple(_origin(text) for text in given.cors)
     faults.allow_open_files()
     try:
         from tf_image_classification.serving import server
@@ -72,14 +90,13 @@ def main(given: Arguments, settings: Settings) -> int:
     from tf_image_classification.serving.app import ServerOptions
     from tf_image_classification.serving.batcher import Limits
     from tf_image_classification.serving.connections import ConnectionLimits
-    from tf_image_classification.workflows.serve import serve_folder
+    from tf_image_classification.workflows.serve import serve_folders
 
     from_platform = server.environment_options(os.environ)
     platform_port = _platform_port(from_platform.pop("port", ""))
     port = given.port or platform_port or 8501
     host = given.host or ("0.0.0.0" if platform_port and not given.port else "127.0.0.1")
     options = ServerOptions(
-        name=_name(given.name, model_dir),
         limits=Limits(given.max_batch_size, given.max_wait_ms, given.max_queue),
         connections=ConnectionLimits(
             given.max_connections, given.header_timeout_secs, given.timeout_secs
@@ -90,9 +107,11 @@ def main(given: Arguments, settings: Settings) -> int:
         token=_token(given.token_file),
         predict_route=from_platform.get("predict_route", ""),
         health_route=from_platform.get("health_route", ""),
+        cors_origins=origins,
+        reload_secs=given.reload_secs,
     )
-    serve_folder(
-        model_dir,
+    serve_folders(
+        model_dirs,
         options,
         host,
         port,
@@ -105,24 +124,54 @@ def main(given: Arguments, settings: Settings) -> int:
     return 0
 
 
-def _name(given: str, model_dir: str) -> str:
-    """The model's name in addresses.
+def _model_dirs(words: Sequence[str], first_name: str) -> dict[str, str]:
+    """The model folders by their names in addresses.
 
     Raises:
-        ConfigError: an address cannot contain it.
+        ConfigError: an address cannot contain a name, or two folders have the same.
+        UsageError: a word is a port.
     """
-    name = given or os.path.basename(os.path.abspath(model_dir))
-    if not name or set(name) & set("/{}?#%"):
-        raise ConfigError(
-            f"The model's name {name!r} cannot be part of an address. Choose another with --name."
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, model_dir = word.partition("=")
+        if not equals or files.exists(word):
+            name, model_dir = "", word
+        if word.isdecimal() and found and not os.path.exists(word):
+            raise UsageError(f"{word!r} belongs to no flag. Write --port {word} for a port.")
+        name = name or (first_name if not found else "")
+        name = name or os.path.basename(os.path.abspath(model_dir))
+        if not name or set(name) & set("/{}?#%:"):
+            raise ConfigError(
+                f"The model's name {name!r} cannot be part of an address. Choose another with "
+                "--name, or write NAME=DIR."
+            )
+        if name in found:
+            raise ConfigError(
+                f"Two models have the name {name}: {found[name]} and {model_dir}. Write NAME=DIR."
+            )
+        found[name] = model_dir
+    return found
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it.
+
+    Raises:
+        UsageError: it is something else, e.g. an address with a path.
+    """
+    if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/]+/?", text):
+        raise UsageError(
+            f"--cors {text}: expected an origin without a path, e.g. https://example.org, or *."
         )
-    return name
+    return text.rstrip("/")
 
 
 def _platform_port(text: str) -> int:
     """The port of the platform, or 0 if it gives none."""
     if text and not (text.isdecimal() and int(text) <= _MAX_PORT):
-        raise ConfigError(f"AIP_HTTP_PORT is {text}, expected a port, 1 to {_MAX_PORT}.")
+        raise ConfigError(
+            f"AIP_HTTP_PORT or SAGEMAKER_BIND_TO_PORT is {text}, expected a port, 1 to {_MAX_PORT}."
+        )
     return int(text or 0)
 
 

@@ -470,7 +470,8 @@ class TrainingSettings:
     )
     jit_compile: str = declare(
         "auto",
-        "XLA compilation: on, off, or with a single GPU (auto).",
+        "XLA compilation of the whole step (on), of it on a single GPU and of parts of it on "
+        "processors (auto), or of nothing (off).",
         choices=("auto", "on", "off"),
     )
     gradient_clip_norm: float = declare(

@@ -47,10 +47,14 @@ def central_window(
         stretch: factor by which the longer side of the crop may exceed ``height`` to ``width``.
     """
     sides = tf.cast(size, tf.float32)
-    scale = tf.minimum(sides[0] / height, sides[1] / width) * share
-    crop = scale * tf.constant([height, width], tf.float32)
+    # TensorFlow would join constants, and would multiply scalars first, outside of tf.data only:
+    # one crop of 30 would be a pixel larger than in the evaluation.
+    given = tf.constant([height, width, share, stretch], tf.float32)
+    given = tf.raw_ops.PlaceholderWithDefault(input=given, shape=[4])
+    scale = tf.minimum(sides[0] / given[0], sides[1] / given[1]) * given[2]
+    crop = scale * given[:2]
     if stretch > 1.0:
-        crop = tf.minimum(crop * stretch, sides * share)
+        crop = tf.minimum((scale * given[3]) * given[:2], sides * given[2])
     crop = tf.maximum(tf.cast(tf.round(crop), tf.int32), 1)
     return (size - crop) // 2, crop
 

@@ -27,6 +27,13 @@ from tf_image_classification.export.inference_module import (
 from tf_image_classification.export.litert_format import write_litert
 from tf_image_classification.export.names import DYNAMIC, INT8, NONE, QUANTIZATIONS, WEB
 from tf_image_classification.export.onnx_format import write_onnx
+from tf_image_classification.export.packages import (
+    MLFLOW_DATA,
+    SAVED_MODEL,
+    load_packaged,
+    write_huggingface,
+    write_mlflow,
+)
 from tf_image_classification.export.runtimes import (
     InferenceFn,
     Outputs,
@@ -122,6 +129,12 @@ FORMATS = {
     ),
     "litert": Format("litert", "model.tflite", False, QUANTIZATIONS, write_litert, load_litert),
     "onnx": Format("onnx", "model.onnx", False, (NONE, DYNAMIC, INT8), write_onnx, load_onnx),
+    "huggingface": Format(
+        "huggingface", SAVED_MODEL, True, (NONE,), write_huggingface, load_packaged
+    ),
+    "mlflow": Format(
+        "mlflow", f"{MLFLOW_DATA}/{SAVED_MODEL}", True, (NONE,), write_mlflow, load_packaged
+    ),
 }
 """The formats that are made from the exported model alone; "keras" needs the spec as well."""
 

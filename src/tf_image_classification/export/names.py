@@ -5,7 +5,7 @@ from __future__ import annotations
 from tf_image_classification.errors import UsageError, did_you_mean
 
 KERAS, LITERT, ONNX, WEB = "keras", "litert", "onnx", "web"
-NAMES = ("saved_model", LITERT, ONNX, KERAS, WEB)
+NAMES = ("saved_model", LITERT, ONNX, KERAS, WEB, "huggingface", "mlflow")
 NONE, DYNAMIC, INT8, FLOAT16 = QUANTIZATIONS = ("none", "dynamic", "int8", "float16")
 FLOAT32, UINT8, PIXELS = INPUT_TYPES = ("float32", "uint8", "pixels")
 _OTHERS = {
@@ -13,6 +13,10 @@ _OTHERS = {
     "tf_lite": "litert",
     "savedmodel": "saved_model",
     "pb": "saved_model",
+    "hf": "huggingface",
+    "hugging_face": "huggingface",
+    "hub": "huggingface",
+    "pyfunc": "mlflow",
 }
 
 

@@ -11,11 +11,13 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from tf_image_classification.errors import BadImageError
 from tf_image_classification.serving.batcher import Batcher, Limits, QueueFullError, StoppedError
 from tf_image_classification.serving.decode_pool import LARGE_PIXELS, DecodePool, RequestJobs
 from tf_image_classification.serving.predictor import Predictor
-from tf_image_classification.serving.requests import RefusedError
+from tf_image_classification.serving.requests import PreparedImage, RefusedError, RequestImage
 
 _Result = TypeVar("_Result")
 
@@ -58,11 +60,11 @@ class InferenceQueue:
         await self._batcher.stop()
         await asyncio.to_thread(self._decoder.close)
 
-    async def predict(self, images: Sequence[bytes], field: str) -> list[Mapping[str, Any]]:
-        """The model's outputs by name for each encoded image of a request.
+    async def predict(self, images: Sequence[RequestImage], field: str) -> list[Mapping[str, Any]]:
+        """The model's outputs by name for each image of a request.
 
         Args:
-            images: the images.
+            images: the images; those that are not prepared are decoded and preprocessed.
             field: their name in the request, for messages.
 
         Raises:
@@ -76,7 +78,7 @@ class InferenceQueue:
         # Of one request no more than one batch at a time, so that others find a place in the next.
         places = asyncio.Semaphore(self._limits.max_batch_size)
 
-        async def answer(number: int, image: bytes, pixels: int) -> Mapping[str, Any]:
+        async def answer(number: int, image: RequestImage, pixels: int) -> Mapping[str, Any]:
             async with places:
                 try:
                     prepared = await self._prepared(image, pixels, jobs)
@@ -105,13 +107,15 @@ class InferenceQueue:
         [pixels] = await self._num_pixels([image], jobs)
         return await self._prepared(image, pixels, jobs)
 
-    async def _prepared(self, image: bytes, pixels: int, jobs: RequestJobs) -> Any:
+    async def _prepared(self, image: RequestImage, pixels: int, jobs: RequestJobs) -> Any:
+        if isinstance(image, PreparedImage):
+            return image.values
         work = functools.partial(self._model.prepare, image)
         is_large = LARGE_PIXELS < pixels <= self._model.max_pixels
         return await self._decoder.run(jobs, work, is_large=is_large)
 
-    async def _num_pixels(self, images: Sequence[bytes], jobs: RequestJobs) -> list[int]:
-        """The number of pixels of each image, from its header.
+    async def _num_pixels(self, images: Sequence[RequestImage], jobs: RequestJobs) -> list[int]:
+        """The number of pixels of each image, of an encoded one from its header.
 
         An image that cannot be used or has too many pixels by itself is not counted: it is rejected
         when it is decoded.
@@ -119,12 +123,16 @@ class InferenceQueue:
         Raises:
             RefusedError: together they have too many.
         """
-        sizes = await _all_or_none(
-            [
-                self._decoder.run(jobs, functools.partial(self._model.declared_pixels, one))
-                for one in images
-            ]
-        )
+
+        async def size(image: RequestImage) -> int:
+            if isinstance(image, PreparedImage):
+                return 0
+            if isinstance(image, np.ndarray):
+                return int(np.prod(image.shape[:2]))
+            work = functools.partial(self._model.declared_pixels, image)
+            return await self._decoder.run(jobs, work)
+
+        sizes = await _all_or_none([size(one) for one in images])
         total = sum(size for size in sizes if size <= self._model.max_pixels)
         if total > self._max_request_pixels:
             raise RefusedError(

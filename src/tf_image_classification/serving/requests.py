@@ -1,17 +1,24 @@
-"""Requests for predictions: parsing their JSON, and the JSON schemas of the API.
-
-images, field = images_of(parsed(body))      encoded images, and their field's name for errors
-"""
+"""The images of a request, base64, and the JSON schemas that the protocols share."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 INPUT = "image_bytes"
+"""Name of the input that takes encoded images."""
+
+PREPARED_INPUT = "images"
+"""Name of the input that takes preprocessed images, as in an exported SavedModel."""
+
 MAX_IMAGES = 128
 """Max images of a request."""
 
@@ -28,44 +35,67 @@ class RefusedError(Exception):
         self.status = status
 
 
-def _object(**properties: Any) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class PreparedImage:
+    """A preprocessed image.
+
+    Attributes:
+        values: the model's input [H, W, C].
+    """
+
+    values: npt.NDArray[Any]
+
+
+RequestImage = bytes | npt.NDArray[np.uint8] | PreparedImage
+"""An encoded image; decoded pixels [h, w, 3]; or a preprocessed image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestImages:
+    """The images of a request.
+
+    Attributes:
+        images: the images.
+        field: name of their list in the request, for messages.
+    """
+
+    images: Sequence[RequestImage]
+    field: str
+
+    def __post_init__(self) -> None:
+        if len(self.images) > MAX_IMAGES:
+            raise RefusedError(
+                413, f"{len(self.images)} images in a request, at most {MAX_IMAGES}."
+            )
+
+
+def object_schema(**properties: Any) -> dict[str, Any]:
     """The schema of an object that has these keys."""
     return {"type": "object", "properties": properties, "required": [*properties]}
 
 
-def _closed(**properties: Any) -> dict[str, Any]:
+def closed_schema(**properties: Any) -> dict[str, Any]:
     """The schema of an object that has these keys alone."""
-    return _object(**properties) | {"additionalProperties": False}
+    return object_schema(**properties) | {"additionalProperties": False}
 
 
-def _images(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items, "minItems": 1, "maxItems": MAX_IMAGES}
+def list_schema(items: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a list with an entry for each image."""
+    text = f"at most {MAX_IMAGES} images"
+    return {"type": "array", "items": items, "minItems": 1, "description": text}
 
 
-_B64 = _object(
+B64 = object_schema(
     b64={
         "type": "string",
+        "format": "byte",
         "description": "an encoded image in base64; line breaks, the URL-safe alphabet, "
         "missing padding and a data: prefix are accepted",
     }
 )
-BODY = {
-    "oneOf": [
-        _object(instances=_images({"oneOf": [_B64, _object(**{INPUT: _B64})]})),
-        _object(inputs=_object(**{INPUT: _images(_B64)})),
-    ]
-}
-"""Schema of a request, in TensorFlow Serving's row or column format."""
+"""Schema of an encoded image."""
 
-ANSWER = {
-    "oneOf": [
-        _closed(predictions={"type": "array", "items": {"type": "object"}}),
-        _closed(outputs={"type": "object", "additionalProperties": {"type": "array"}}),
-    ]
-}
-"""Schema of the answer, in the format of the request."""
-
-ERROR = _closed(error={"type": "string"})
+ERROR = closed_schema(error={"type": "string"})
 """Schema of an error."""
 
 
@@ -81,40 +111,20 @@ def parsed(data: bytes) -> Any:
         raise RefusedError(400, "The body is no JSON.") from error
 
 
-def images_of(body: Any) -> tuple[list[bytes], str]:
-    """The encoded images of a request, and their field.
+def decoded_b64(value: Any, where: str) -> bytes:
+    """The bytes of ``{"b64": "..."}``.
 
-    The field is ``instances`` (row format) or ``inputs.image_bytes`` (column format).
+    Args:
+        value: of the request.
+        where: its place in the request, for messages.
 
     Raises:
-        RefusedError: the body has another form, holds too many images, or one is not base64.
+        RefusedError: it has another form, or is not base64.
     """
-    if not isinstance(body, dict) or ("instances" in body) == ("inputs" in body):
-        raise RefusedError(400, 'Expected {"instances": [...]} or {"inputs": {...}}.')
-    signature = body.get("signature_name", "serving_default")
-    if signature not in ("", "serving_default"):
-        raise RefusedError(400, "There is one signature, serving_default.")
-    field = "inputs" if "inputs" in body else "instances"
-    given = body[field]
-    if field == "inputs" and isinstance(given, dict):
-        field, given = f"inputs.{INPUT}", given.get(INPUT)
-    if not isinstance(given, list) or not given:
-        raise RefusedError(
-            400, f'{field}: expected a list of images, as {{"{INPUT}": {{"b64": ...}}}}.'
-        )
-    if len(given) > MAX_IMAGES:
-        raise RefusedError(413, f"{len(given)} images in a request, at most {MAX_IMAGES}.")
-    return [_decoded(one, f"{field}[{number}]") for number, one in enumerate(given)], field
-
-
-def _decoded(value: Any, where: str) -> bytes:
-    if isinstance(value, dict) and INPUT in value:
-        value = value[INPUT]
     if not isinstance(value, dict) or not isinstance(value.get("b64"), str):
         raise RefusedError(400, f'{where} is not of the form {{"b64": "..."}}.')
-    text = value["b64"]
     try:
-        return base64_bytes(text)
+        return base64_bytes(value["b64"])
     except ValueError as error:
         raise RefusedError(400, f"{where} is not base64: {error}.") from error
 
@@ -151,3 +161,33 @@ def base64_bytes(text: str) -> bytes:
 
 
 _FROM_URL_SAFE = str.maketrans("-_", "+/")
+
+
+def prepared_images(
+    values: Any, shape: Sequence[int], dtype: npt.DTypeLike, field: str
+) -> RequestImages:
+    """The preprocessed images in nested lists of numbers, or in an array.
+
+    Args:
+        values: [n, H, W, C].
+        shape: of the model's input, [H, W, C].
+        dtype: of the model's input.
+        field: their name in the request, for messages.
+
+    Raises:
+        RefusedError: they have another shape, or are no numbers.
+    """
+    expected = f"preprocessed images of shape {['n', *shape]}".replace("'", "")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise RefusedError(400, f"{field} has rows of several lengths, expected {expected}.") from (
+            error
+        )
+    is_number = np.issubdtype(array.dtype, np.number) or array.dtype == dtype
+    if not is_number or array.shape[1:] != tuple(shape) or not array.shape[0]:
+        found = f"an array of {array.dtype.name} {list(array.shape)}"
+        raise RefusedError(400, f"{field} is {found}, expected {expected}.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        images = array.astype(dtype, copy=False)
+    return RequestImages([PreparedImage(one) for one in images], field)

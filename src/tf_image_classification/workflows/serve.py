@@ -1,18 +1,21 @@
-"""``tfic serve``: an HTTP server for a run's exported model."""
+"""``tfic serve``: an HTTP server for the exported models of runs."""
 
 from __future__ import annotations
 
+import functools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.serving import predictor, server
 from tf_image_classification.serving.app import ServerOptions
 from tf_image_classification.serving.engines import AUTO
+from tf_image_classification.serving.predictor import Predictor
+from tf_image_classification.serving.reloading import Source, folder_state
 
 
-def serve_folder(
-    model_dir: str,
+def serve_folders(
+    model_dirs: Mapping[str, str],
     options: ServerOptions,
     host: str,
     port: int,
@@ -21,10 +24,10 @@ def serve_folder(
     engine: str = AUTO,
     before_tensorflow: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve a run's exported model until a signal stops the server.
+    """Serve the exported models of runs until a signal stops the server.
 
     Args:
-        model_dir: folder of the run.
+        model_dirs: folders of the runs by the models' names in addresses.
         options: of the server.
         host: address to listen at.
         port: port to listen at.
@@ -34,7 +37,7 @@ def serve_folder(
 
     Raises:
         ConfigError: the port is taken.
-        TficError: the model cannot be loaded.
+        TficError: a model cannot be loaded.
         Stopped: by a signal.
     """
     _check_free(host, port)
@@ -45,12 +48,32 @@ def serve_folder(
 
         tensorflow_engine.prepare_threads()
 
-    model = predictor.load_model(
-        model_dir, max_pixels=max_pixels, engine=engine, before_tensorflow=prepare
-    )
-    how = f"step {model.step}, engine {model.engine.name}"
-    print(f"{options.name}, {how}: http://{host}:{port}", flush=True)
-    server.serve(model, options, host, port)
+    models, sources = {}, {}
+    for name, model_dir in model_dirs.items():
+        state = folder_state(model_dir)
+        load = functools.partial(
+            predictor.load_model,
+            model_dir,
+            max_pixels=max_pixels,
+            engine=engine,
+            before_tensorflow=prepare,
+        )
+        models[name] = load()
+        sources[name] = Source(model_dir, state, functools.partial(_newer, name, load))
+        print(f"{_described(name, models[name])}: http://{host}:{port}", flush=True)
+    server.serve(models, options, host, port, sources)
+
+
+def _newer(name: str, load: Callable[[], Predictor]) -> Predictor:
+    """A newer export of a folder, as fast for its first request as for the next ones."""
+    model = load()
+    server.warm_up(model)
+    print(f"{_described(name, model)}: loaded from a folder that has changed", flush=True)
+    return model
+
+
+def _described(name: str, model: Predictor) -> str:
+    return f"{name}, step {model.step}, engine {model.engine.name}"
 
 
 def _check_free(host: str, port: int) -> None:

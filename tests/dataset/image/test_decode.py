@@ -15,6 +15,8 @@ from PIL import Image, ImageOps
 
 from tf_image_classification.dataset.image.decode import decode_image, decoder
 from tf_image_classification.dataset.image.diagnose import explain_bad_image, image_format
+from tf_image_classification.errors import BadImageError
+from tf_image_classification.serving.light import decode as light
 
 LIMIT = 1_000_000
 AWKWARD = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "awkward_images"
@@ -22,7 +24,15 @@ WIDTH, HEIGHT = 45, 31
 
 
 def decode(data, max_pixels=LIMIT):
-    return decode_image(tf.constant(data), max_pixels=max_pixels).numpy()
+    """The pixels, which are the same without TensorFlow, or the error in both cases."""
+    try:
+        found = decode_image(tf.constant(data), max_pixels=max_pixels).numpy()
+    except tf.errors.InvalidArgumentError:
+        with pytest.raises(BadImageError):
+            light.decode(data, max_pixels=max_pixels)
+        raise
+    np.testing.assert_array_equal(light.decode(data, max_pixels=max_pixels), found)
+    return found
 
 
 @pytest.fixture(scope="module")

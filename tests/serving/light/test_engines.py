@@ -10,7 +10,7 @@ import light_run
 import numpy as np
 import pytest
 
-from tf_image_classification import load_model
+import tf_image_classification as tfic
 from tf_image_classification.errors import CheckpointError, ConfigError
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.serving import predictor
@@ -92,11 +92,11 @@ def test_bad_images_have_the_same_reasons(folder, expected, encoded):
 
 @pytest.mark.slow
 def test_the_model_of_python_predicts_without_tensorflow_and_explains_with_it(folder, encoded):
-    model = load_model(folder.path)
+    model = tfic.load_model(folder.path)
     assert model.predictor.engine.name == "litert"
     heat = model.explain([model.prepare(encoded[0])])
     assert set(heat) == {label.name for label in light_run.LABELS}
-    assert load_model(folder.path, engine="tensorflow").predictor.engine.name == "tensorflow"
+    assert tfic.load_model(folder.path, engine="tensorflow").predictor.engine.name == "tensorflow"
 
 
 def test_a_file_of_another_model_is_not_used(copied):
@@ -229,3 +229,23 @@ def test_where_packages_are_missing_the_error_names_the_extra(folder, tmp_path):
         result = child(program, *words, blocked=blocked)
         assert result.returncode == 1 and message in result.stderr, result.stderr
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_a_training_ends_with_a_light_file(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
+    trained = tfic.train(
+        (pixels, ["ant", "bee"] * 12),
+        backbone="mobilenet_v1_025",
+        checkpoint_path="none",
+        recipe="none",
+        image_size=32,
+        batch_size=4,
+        train_steps=2,
+        eval_split=0.25,
+        inspect=False,
+        model_dir=str(tmp_path / "m"),
+    )
+    assert f"light file:    {tmp_path}/m/light (litert" in capsys.readouterr().out
+    assert trained.predictor.engine.name == "litert" and trained.predictor.step == 2
+    assert not trained.predict(pixels[0])[0].error

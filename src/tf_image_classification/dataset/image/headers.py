@@ -201,7 +201,8 @@ def png_content(data: bytes) -> PngContent:
     if name != b"IHDR" or len(header) != 13:
         raise HeaderError("PNG without a header")
     width, height, bits, colour, *methods, interlace = struct.unpack(">2I5B", header)
-    palette, parts, is_after, has_palette = b"", [], False, False
+    parts: list[bytes] = []
+    palette, is_after, has_palette = b"", False, False
     for name, content in chunks:
         is_after |= bool(parts) and name != b"IDAT"
         if name == b"IDAT":
@@ -337,10 +338,12 @@ def after_sub_blocks(data: bytes, at: int, steps: int) -> tuple[int, int, bool]:
         full = 0
         while full < 16 and data[at + 256 * full : at + 256 * full + 1] == b"\xff":
             full += 1
-        length = integers(data, at + 256 * full, "B")[0] + 1 if full < 16 else 0
-        at, steps = min(at + 256 * full + length, size), steps - 1
-        if length == 1:
-            return at, steps, True
+        at, steps = at + 256 * full, steps - 1
+        if full < 16 and at < size:
+            length = data[at]
+            at += 1 + length
+            if length == 0:
+                return at, steps, True
     return size, steps, False
 
 

@@ -3,11 +3,12 @@ const block = text => element("pre", { tabIndex: 0 }, element("code", { textCont
 
 /* Values of the form that a JSON schema describes: one for each of its alternatives. */
 function examplesOf(schema) {
+  if (schema.const ?? schema.enum) return [schema.const ?? schema.enum[0]];
   if (schema.oneOf) return schema.oneOf.flatMap(examplesOf);
   if (schema.type === "array") return examplesOf(schema.items ?? {}).map(item => [item]);
   if (schema.type !== "object") return [schema.type === "string" ? "…" : schema.type ?? "…"];
-  const named = Object.entries(schema.properties ?? {});
-  if (schema.additionalProperties) named.push(["…", schema.additionalProperties]);
+  const named = Object.entries(schema.properties ?? {}).filter(([name]) => schema.required?.includes(name) ?? true);
+  if (schema.additionalProperties && !named.length) named.push(["…", schema.additionalProperties]);
   return named.reduce((found, [name, one]) =>
     found.flatMap(example => examplesOf(one).map(value => ({ ...example, [name]: value }))), [{}]);
 }

@@ -37,7 +37,7 @@ function classify(file) {
   };
   last = last.then(async () => {
     if (!card.isConnected) return;
-    await request("explain", { method: "POST", body: file }, show);
+    await request("explain" + location.search, { method: "POST", body: file }, show);
     if (!card.querySelector("img") && $("error").textContent) {
       state.textContent = $("error").textContent;
     }
@@ -59,6 +59,10 @@ function about(model) {
     element("h3", {}, label + (names.length ? ": " + names.length + " classes" : ": a number")),
     element("ul", { className: "classes" }, ...names.slice(0, 200).map(name => element("li", {}, element("bdi", { textContent: name }))),
       ...(names.length > 200 ? [element("li", { textContent: "…" })] : []))]));
+  const others = model.models.filter(name => name !== model.name);
+  $("models").hidden = !others.length;
+  $("models").replaceChildren("Other models of this server: ", ...others.flatMap((name, i) =>
+    [i ? ", " : "", element("a", { href: "?model=" + encodeURIComponent(name), textContent: name })]));
   const address = new URL(model.predict.slice(1), location.href).href;
   const header = token ? " -H \"Authorization: Bearer $TFIC_TOKEN\"" : "";
   const headers = token ? ", headers={\"Authorization\": f\"Bearer {os.environ['TFIC_TOKEN']}\"}" : "";
@@ -90,4 +94,4 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") [...event.dataTransfer.files].forEach(classify);
   });
 }
-request("about", {}, about);
+request("about" + location.search, {}, about);

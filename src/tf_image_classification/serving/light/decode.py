@@ -172,7 +172,7 @@ def _decode_png(data: bytes, limit: int, png16_range: PixelRange) -> Pixels:
         image = np.where(values, np.uint8(255), np.uint8(0))
     elif content.bits == 16 and png16_range != FULL_RANGE:
         # The low bytes of grey values are another channel here.
-        low = values[..., 1:2] if is_grey else read(raw.replace("B", "L"))[..., :3]
+        low = values[..., 1:2] if is_grey else read(raw[:-1] + "L")[..., :3]
         image = _scaled(256 * channels.astype(np.float32) + low, png16_range)
     else:
         image = channels
@@ -210,7 +210,8 @@ def _colours(table: bytes) -> Pixels:
 def _scaled(values: npt.NDArray[np.float32], png16_range: PixelRange) -> Pixels:
     low, high = png16_range
     scaled = np.clip((values - np.float32(low)) * np.float32(255 / (high - low)), 0, 255)
-    return (scaled + np.float32(0.5)).astype(np.uint8)
+    rounded: Pixels = (scaled + np.float32(0.5)).astype(np.uint8)
+    return rounded
 
 
 # GIF -----------------------------------------------------------------------------------------

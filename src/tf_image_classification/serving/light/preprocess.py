@@ -126,10 +126,11 @@ def central_window(
     size: tuple[int, ...], image_size: int, *, share: float, stretch: float
 ) -> tuple[int, int, int, int]:
     """Top, left, height and width of the center crop, as ``augment.central_window``."""
-    sides = np.array(size, np.float32)
-    scale = np.min(sides / np.float32(image_size)) * np.float32(share)
+    sides, fraction = np.array(size, np.float32), np.float32(share)
+    scale = np.min(sides / np.float32(image_size)) * fraction
     crop = np.full(2, scale * np.float32(image_size), np.float32)
     if stretch > 1.0:
-        crop = np.minimum(crop * np.float32(stretch), sides * np.float32(share))
+        longer = scale * np.float32(stretch) * np.float32(image_size)
+        crop = np.minimum(longer, sides * fraction)
     height, width = (max(int(side), 1) for side in np.rint(crop))
     return (size[0] - height) // 2, (size[1] - width) // 2, height, width

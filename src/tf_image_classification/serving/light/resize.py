@@ -9,16 +9,24 @@ float32 weights and sums in the same order as in TensorFlow's ScaleAndTranslate.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+_BLOCK_ROWS = 16  # of the result at once: what they need stays in the cache
+_num_images = itertools.count()
 
 
 def resize(image: npt.NDArray[np.uint8], height: int, width: int) -> Floats:
-    """An image at another size.
+    """An image at another size; may be called from several threads.
 
     Args:
         image: [h, w, C].
@@ -29,24 +37,77 @@ def resize(image: npt.NDArray[np.uint8], height: int, width: int) -> Floats:
         float32 [height, width, C].
     """
     rows, columns, channels = image.shape
-    pixels = image.astype(np.float32).reshape(rows, columns * channels)
-    pixels = _summed(pixels, *spans(rows, height))
+    # Importing SciPy takes longer than resizing one image.
+    make = _Taps if next(_num_images) == 0 else _sparse_or_taps()
+    pixels = _summed(image.reshape(rows, columns * channels), _blocks(rows, height, make))
     pixels = pixels.reshape(height, columns, channels).transpose(1, 0, 2)
-    pixels = _summed(pixels.reshape(columns, height * channels), *spans(columns, width))
+    pixels = pixels.reshape(columns, height * channels)
+    pixels = _summed(pixels, _blocks(columns, width, make))
     return np.ascontiguousarray(pixels.reshape(width, height, channels).transpose(1, 0, 2))
 
 
-def _summed(rows: Floats, starts: npt.NDArray[np.int64], weights: Floats) -> Floats:
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """Some rows of a result: a matrix [n, end - start] times the source rows from start to end."""
+
+    start: int
+    end: int
+    matrix: Any
+
+
+def _summed(rows: npt.NDArray[Any], blocks: list[_Block]) -> Floats:
     """Weighted sums of spans of rows."""
-    last = len(rows) - 1
-    result = np.zeros((len(starts), rows.shape[1]), np.float32)
-    for tap in range(weights.shape[1]):
-        result += weights[:, tap, None] * rows[np.minimum(starts + tap, last)]
-    return result
+    parts = [b.matrix @ rows[b.start : b.end].astype(np.float32, copy=False) for b in blocks]
+    return np.concatenate(parts)
 
 
 @functools.lru_cache(64)
-def spans(size: int, new_size: int) -> tuple[npt.NDArray[np.int64], Floats]:
+def _blocks(size: int, new_size: int, make: Callable[[Integers, Floats, int], Any]) -> list[_Block]:
+    starts, weights = spans(size, new_size)
+    blocks = []
+    for first in range(0, new_size, _BLOCK_ROWS):
+        some, of_some = starts[first : first + _BLOCK_ROWS], weights[first : first + _BLOCK_ROWS]
+        start, end = int(some[0]), min(int(some[-1]) + weights.shape[1], size)
+        blocks.append(_Block(start, end, make(some - start, of_some, end - start)))
+    return blocks
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taps:
+    """A matrix of spans [n, size], multiplied tap by tap."""
+
+    starts: Integers
+    weights: Floats
+    size: int
+
+    def __matmul__(self, rows: Floats) -> Floats:
+        result = np.zeros((len(self.starts), rows.shape[1]), np.float32)
+        for tap in range(self.weights.shape[1]):
+            place = np.minimum(self.starts + tap, self.size - 1)  # beyond the end the weight is 0
+            result += self.weights[:, tap, None] * rows[place]
+        return result
+
+
+@functools.cache
+def _sparse_or_taps() -> Callable[[Integers, Floats, int], Any]:
+    """Makes matrices that are multiplied in compiled code, where SciPy is installed."""
+    try:
+        from scipy.sparse import csr_matrix  # late: takes 0.2 s
+    except ImportError:
+        return _Taps
+
+    def make(starts: Integers, weights: Floats, size: int) -> Any:
+        columns = starts[:, None] + np.arange(weights.shape[1])
+        is_inside = columns < size
+        ends = np.cumsum(is_inside.sum(axis=1))
+        content = (weights[is_inside], columns[is_inside], np.concatenate([[0], ends]))
+        return csr_matrix(content, shape=(len(starts), size))
+
+    return make
+
+
+@functools.lru_cache(64)
+def spans(size: int, new_size: int) -> tuple[Integers, Floats]:
     """The spans of source pixels along one axis, by pixel of the result.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 from tf_image_classification import backbones, keras_settings
 from tf_image_classification.checkpoints import torch_files
 from tf_image_classification.checkpoints.warm_start import WarmStartReport, load_values, warm_start
+from tf_image_classification.compiled_gradients import compiled_gradients
 from tf_image_classification.config import IMAGENET, Settings
 from tf_image_classification.errors import CheckpointError, ConfigError
 from tf_image_classification.estimator_specs import call_model_fn, logits_of
@@ -44,9 +46,13 @@ def make_forward(
     With settings the logits of an evaluation are the means over the views that they ask for.
     """
     augmentation = settings.evaluation.test_time_augmentation if settings else "none"
+    is_compiled = settings is None or settings.training.jit_compile != "off"
 
     def one_view(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
-        with fused_batch_norm(model, training=training):
+        with contextlib.ExitStack() as faster:
+            faster.enter_context(fused_batch_norm(model, training=training))
+            if training and is_compiled:
+                faster.enter_context(compiled_gradients(model))
             return logits_of(schema, model, images, training=training)
 
     def forward(images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
