@@ -35,9 +35,8 @@ def fused_batch_norm(model: Any, *, training: bool) -> Iterator[None]:
 
     A layer of ``keras.layers.BatchNormalization`` takes ``FusedBatchNormV3``. With its moving
     statistics, in inference or frozen, it is folded into the convolution that it follows in a
-    functional model: ``(w * s) x + b`` for ``s (w x) + b``. Outputs agree
-    with Keras's up to rounding. Other layers, e.g. synchronised ones or those along another axis,
-    stay as they are.
+    functional model: ``(w * s) x + b`` for ``s (w x) + b``. Outputs agree with Keras's up to
+    rounding. Other layers, e.g. synchronised ones or those along another axis, stay as they are.
 
     Only the outputs are right inside the block: the output of a folded convolution is already
     normalised. Not for several threads at once.
