@@ -184,13 +184,13 @@ from fastapi.testclient import TestClient
 from tf_image_classification.cli.main import main
 from tf_image_classification.serving.app import ServerOptions, make_app
 from tf_image_classification.serving.predictor import load_model
-from tf_image_classification.serving.server import _warm_up
+from tf_image_classification.serving.server import warm_up
 
 folder, *paths = sys.argv[1:]
 assert main(["predict", folder, *paths, "--output", "-"]) == 0
 model = load_model(folder, engine="auto")
-_warm_up(model)
-with TestClient(make_app(model, ServerOptions(name="m"))) as client:
+warm_up(model)
+with TestClient(make_app({"m": model}, ServerOptions())) as client:
     data = base64.b64encode(open(paths[0], "rb").read()).decode()
     found = client.post("/v1/models/m:predict", json={"instances": [{"b64": data}]})
     assert client.post("/explain", content=open(paths[0], "rb").read()).status_code == 200
