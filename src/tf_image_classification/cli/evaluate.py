@@ -53,14 +53,10 @@ class Arguments:
 def main(given: Arguments, settings: Settings) -> int:
     """Evaluate; returns the exit status."""
     prepare_tensorflow(settings)
-    from tf_image_classification import train_estimator  # late: help is instant without it
+    from tf_image_classification.workflows.run import evaluate  # late: help is instant without it
 
     with printing_json(given.json) as write_json:
-        result = train_estimator.evaluate(
-            specs.load(given.spec, settings) if given.spec else None,
-            settings,
-            group_column=given.group_column,
-            keep_evaluation=given.keep_evaluation,
-        )
+        spec = specs.load(given.spec, settings) if given.spec else None
+        result = evaluate(spec, settings, given.group_column, given.keep_evaluation)
         write_json(result.to_json())
     return 0
