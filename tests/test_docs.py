@@ -48,7 +48,7 @@ def test_every_flag_that_a_page_names_exists(page, capsys):
         known |= set(re.findall(r'"--(\w+)"', benchmark.read_text()))
     text = (DOCS / page).read_text()
     ours = re.sub(
-        r"^(?!.*(?:tfic|python)).*(?:docker|kubectl|srun|gcloud|pip) .*$", "", text, flags=re.M
+        r"^(?!.*(?:tfic |python)).*(?:docker|kubectl|srun|gcloud|pip) .*$", "", text, flags=re.M
     )
     named = set(re.findall(r"(?<![\w-])--([a-z]\w*)", ours)) - {"nodes", "ntasks"}
     assert named <= known

@@ -7,7 +7,7 @@ model.predict(pandas.DataFrame({"image_bytes": [open("cat.jpg", "rb").read()]}))
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tf_image_classification.errors import DataError
@@ -17,13 +17,8 @@ from tf_image_classification.serving.requests import INPUT, base64_bytes
 _BATCH_SIZE = 32
 
 
-def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> ImagePyFunc:
-    """The model of a folder; called by MLflow.
-
-    Args:
-        path: the model folder.
-        model_config: of MLflow; not used.
-    """
+def _load_pyfunc(path: str) -> ImagePyFunc:
+    """The model of a model folder; called by MLflow."""
     return ImagePyFunc(load_model(path))
 
 
@@ -37,13 +32,12 @@ class ImagePyFunc:
 
     model: Predictor
 
-    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
+    def predict(self, model_input: Any) -> Any:
         """The outputs of images, a pandas DataFrame with a row each.
 
         Args:
             model_input: a DataFrame with the column ``image_bytes``, or with a single column; or
                 a list of images: encoded, or as base64.
-            params: of MLflow; not used.
 
         Raises:
             DataError: an image cannot be used; gives its row and the reason.
