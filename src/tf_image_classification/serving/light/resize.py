@@ -38,7 +38,7 @@ def resize(image: npt.NDArray[np.uint8], height: int, width: int) -> Floats:
     """
     rows, columns, channels = image.shape
     # Importing SciPy takes longer than resizing one image.
-    make = _Taps if next(_num_images) == 0 else _sparse_or_taps()
+    make = _taps if next(_num_images) == 0 else _sparse_or_taps()
     pixels = _summed(image.reshape(rows, columns * channels), _blocks(rows, height, make))
     pixels = pixels.reshape(height, columns, channels).transpose(1, 0, 2)
     pixels = pixels.reshape(columns, height * channels)
@@ -74,18 +74,23 @@ def _blocks(size: int, new_size: int, make: Callable[[Integers, Floats, int], An
 
 @dataclasses.dataclass(frozen=True)
 class _Taps:
-    """A matrix of spans [n, size], multiplied tap by tap."""
+    """A matrix of spans [n, size], multiplied tap by tap; half as fast as a sparse one."""
 
     starts: Integers
     weights: Floats
-    size: int
 
     def __matmul__(self, rows: Floats) -> Floats:
         result = np.zeros((len(self.starts), rows.shape[1]), np.float32)
-        for tap in range(self.weights.shape[1]):
-            place = np.minimum(self.starts + tap, self.size - 1)  # beyond the end the weight is 0
-            result += self.weights[:, tap, None] * rows[place]
+        part = np.empty_like(result)
+        for tap in range(self.weights.shape[1]):  # beyond the last row the weights are 0
+            np.take(rows, self.starts + tap, axis=0, out=part, mode="clip")
+            part *= self.weights[:, tap, None]
+            result += part
         return result
+
+
+def _taps(starts: Integers, weights: Floats, size: int) -> Any:
+    return _Taps(starts, weights)
 
 
 @functools.cache
@@ -94,7 +99,7 @@ def _sparse_or_taps() -> Callable[[Integers, Floats, int], Any]:
     try:
         from scipy.sparse import csr_matrix  # late: takes 0.2 s
     except ImportError:
-        return _Taps
+        return _taps
 
     def make(starts: Integers, weights: Floats, size: int) -> Any:
         columns = starts[:, None] + np.arange(weights.shape[1])
