@@ -305,3 +305,27 @@ def test_new_predictions_are_made_where_the_kept_ones_are_of_something_else(ship
         assert os.path.exists(path)
     finally:
         os.replace(path + ".kept", path)
+
+
+@pytest.mark.slow
+def test_a_litert_file_of_pixels_has_the_names_that_frigate_reads(shipped_run):
+    exported = export(shipped_run, format="litert", input_type="uint8", max_accuracy_drop=0.05)
+    assert exported.path.endswith("litert-uint8")
+    assert 0 < exported.verification.max_difference < 0.02
+    with open(os.path.join(exported.path, "labelmap.txt"), encoding="utf-8") as stream:
+        assert stream.read().split() == list(NAMES)
+    with open(os.path.join(exported.path, "model.json"), encoding="utf-8") as stream:
+        assert json.load(stream)["input"]["dtype"] == "uint8"
+    with pytest.raises(ConfigError, match="web needs the preprocessing of a run with --backbone"):
+        export(shipped_run, format="web")
+
+
+def test_a_missing_package_is_found_before_tensorflow_is_imported(shipped_run):
+    program = (
+        "import sys\n"
+        "for name in ('ai_edge_litert', 'tensorflow', 'keras'): sys.modules[name] = None\n"
+        "from tf_image_classification.cli.main import main\n"
+        f"main(['export', {shipped_run.model_dir!r}, '--format', 'litert'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "tf_image_classification[litert]" in result.stderr and result.returncode != 0

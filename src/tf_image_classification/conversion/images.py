@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import io
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +17,9 @@ from tf_image_classification.config import (
     range_of_values,
     read_pixel_range,
 )
+from tf_image_classification.dataset.file_kinds import image_format
+from tf_image_classification.dataset.image.diagnose import explain_failure
+from tf_image_classification.dataset.image.headers import image_orientation
 from tf_image_classification.errors import BadImageError, ConfigError
 
 Pixels = npt.NDArray[np.uint8]
@@ -84,13 +85,11 @@ def stored(image: bytes | Pixels, options: ImageOptions) -> bytes:
     """
     if not isinstance(image, bytes):
         return _encoded(image, options, fallback="png")
-    from tf_image_classification.dataset.image.diagnose import image_format  # late: TensorFlow
-
     pixels = _decoded(image, options)
     kind = image_format(image)
     is_larger = bool(options.short_side) and min(pixels.shape[:2]) > options.short_side
     is_other = options.format not in ("keep", kind)
-    if not (is_larger or is_other or (options.apply_exif and _is_turned(image, kind))):
+    if not (is_larger or is_other or (options.apply_exif and image_orientation(image, kind) > 1)):
         return image
     if kind == "png" and image[24:25] == b"\x10" and not options.png16_range:
         _refuse_black(image, options.max_pixels)
@@ -118,7 +117,6 @@ def _decoded(image: bytes, options: ImageOptions) -> Pixels:
     import tensorflow as tf
 
     from tf_image_classification.dataset.image.decode import decoder
-    from tf_image_classification.dataset.image.diagnose import explain_failure
 
     png16_range = read_pixel_range(options.png16_range or "full") or FULL_RANGE
     try:
@@ -126,21 +124,6 @@ def _decoded(image: bytes, options: ImageOptions) -> Pixels:
     except tf.errors.InvalidArgumentError as error:
         raise BadImageError(explain_failure(image, max_pixels=options.max_pixels)) from error
     return pixels
-
-
-def _is_turned(image: bytes, kind: str) -> bool:
-    import tensorflow as tf
-
-    return bool(_turned_test(kind)(tf.constant(image)))
-
-
-@functools.cache
-def _turned_test(kind: str) -> Any:
-    """Traced once a format and process."""
-    from tf_image_classification.dataset.image.byte_ops import as_node
-    from tf_image_classification.dataset.image.decode import is_turned
-
-    return as_node(functools.partial(is_turned, kind=kind))
 
 
 def _encoded(pixels: Pixels, options: ImageOptions, *, fallback: str) -> bytes:

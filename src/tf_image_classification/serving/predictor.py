@@ -26,7 +26,7 @@ import numpy.typing as npt
 from tf_image_classification.config import FULL_RANGE, read_pixel_range
 from tf_image_classification.dataset.file_kinds import image_format
 from tf_image_classification.dataset.image import headers
-from tf_image_classification.errors import BadImageError, DataError, TficError
+from tf_image_classification.errors import DataError, TficError
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import (
@@ -46,7 +46,7 @@ from tf_image_classification.serving.label_predictions import (
 )
 from tf_image_classification.serving.light.engine import LightEngine
 from tf_image_classification.serving.light.files import LightFile
-from tf_image_classification.serving.light.preprocess import preprocessing_of
+from tf_image_classification.serving.light.preprocess import as_rgb, preprocessing_of
 from tf_image_classification.system import files
 
 Image = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8]
@@ -246,7 +246,7 @@ class Predictor:
             TficError: it cannot be read, or is not an image that can be used; gives the reason.
         """
         if isinstance(image, np.ndarray):
-            return self.engine.prepare_pixels(self._as_rgb(image))
+            return self.engine.prepare_pixels(as_rgb(image, max_pixels=self.max_pixels))
         data = image if isinstance(image, bytes) else files.read_bytes(os.fspath(image))
         return self.engine.prepare(data)
 
@@ -260,16 +260,6 @@ class Predictor:
         except headers.HeaderError:
             return 0
         return max(0, height * width)
-
-    def _as_rgb(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-        if image.dtype != np.uint8 or not is_image:
-            raise BadImageError(
-                f"pixels are {image.dtype} {list(image.shape)}, expected uint8 [h, w, 3] or [h, w]"
-            )
-        if not 0 < image.shape[0] * image.shape[1] <= self.max_pixels:
-            raise BadImageError(f"{image.shape[0]} x {image.shape[1]} pixels: none, or too many")
-        return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
 
     @property
     def no_heat_maps(self) -> str:

@@ -120,8 +120,8 @@ def export_folder(
         _check_takes_pixels(manifest, scaling)
     if request.input_type == PIXELS and not manifest.is_of_backbone:
         raise ConfigError(
-            "--input_type pixels needs the preprocessing of a run with --backbone; this one has "
-            f"that of {manifest.spec.rpartition('/')[2]}. Use --input_type float32."
+            f"{request.name} needs the preprocessing of a run with --backbone; this one has that "
+            f"of {manifest.spec.rpartition('/')[2]}. Use --format onnx."
         )
     own_formats = {WEB: WEB_FORMAT, **FORMATS}
     kind = own_formats.get(request.format) or keras_format(spec, settings, folder, manifest)
@@ -142,6 +142,7 @@ def export_folder(
         image = predictor.prepare(data).numpy()
         return scaling.pixels(image) if scaling and request.input_type == UINT8 else image
 
+    batch_size = 1 if request.input_type == PIXELS else _BATCH_SIZE  # images of any size
     has_calibrated = request.format != KERAS and request.input_type != UINT8
     plan = ExportPlan(
         manifest.schema,
@@ -155,7 +156,7 @@ def export_folder(
             input_type=request.input_type,
         ),
         request.quantization,
-        lambda: _representative_images(data, prepare),
+        lambda: _representative_images(data, prepare, batch_size),
         request.input_type,
         scaling,
     )
@@ -171,7 +172,7 @@ def export_folder(
                     evaluated,
                     predictions.ids[rows],
                     None if kind.takes_bytes else prepare,
-                    size=1 if request.input_type == PIXELS else _BATCH_SIZE,
+                    batch_size,
                 ),
                 _references(predictions, rows, calibrations if has_calibrated else {}),
                 manifest.schema,
@@ -252,19 +253,21 @@ def _batches(
     table: Table,
     numbers: npt.NDArray[np.int64],
     prepare: Prepare | None,
-    size: int = _BATCH_SIZE,
+    batch_size: int,
 ) -> Iterator[npt.NDArray[Any]]:
     """Images of examples, prepared or encoded."""
-    for start in range(0, len(numbers), size):
-        data = table.fetch(tf.constant(numbers[start : start + size], tf.int64)).numpy()
+    for start in range(0, len(numbers), batch_size):
+        data = table.fetch(tf.constant(numbers[start : start + batch_size], tf.int64)).numpy()
         yield data if prepare is None else np.stack([prepare(one) for one in data.tolist()])
 
 
-def _representative_images(data: run_data.Data, prepare: Prepare) -> Iterator[npt.NDArray[Any]]:
+def _representative_images(
+    data: run_data.Data, prepare: Prepare, batch_size: int
+) -> Iterator[npt.NDArray[Any]]:
     """Preprocessed training images, [1, H, W, C] each, evenly over the set."""
     table = _table_of(data.train)
     numbers = evenly_spaced(table.num_examples, _NUM_REPRESENTATIVE)
-    for images in _batches(table, numbers, prepare):
+    for images in _batches(table, numbers, prepare, batch_size):
         for image in images:
             yield image[None]
 

@@ -32,7 +32,6 @@ from tf_image_classification.dataset.image.decode_guards import (
     within_text_limit,
 )
 from tf_image_classification.dataset.image.exif import (
-    exif_orientation,
     find_chunk,
     jpeg_exif,
     may_have_exif,
@@ -280,10 +279,6 @@ def _decode_gif(data: tf.Tensor, limit: int) -> tf.Tensor:
     return tf.pad(image, [[top, below], [left, right], [0, 0]])
 
 
-def _gif_size(data: tf.Tensor) -> tf.Tensor:
-    return _gif_layout(data)[2]
-
-
 def _gif_layout(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Offset and bytes of the first frame's descriptor, size of the canvas, steps left."""
     head = bytes_at(data, 0, 13)
@@ -386,36 +381,3 @@ def _decode_netpbm(data: tf.Tensor, limit: int) -> tf.Tensor:
     header = netpbm.headers(data[tf.newaxis])[0]
     data = within_limit(data, tf.cast(header[1:3], tf.int64), limit)
     return netpbm.part(data, header, tf.constant([0, 0]), header[1:3])
-
-
-def _netpbm_size(data: tf.Tensor) -> tf.Tensor:
-    header = netpbm.headers(data[tf.newaxis])[0]
-    with asserted(header[0] > 0, "Netpbm of an unknown kind"):
-        return tf.cast(header[1:3], tf.int64)
-
-
-DECLARED_SIZES = {
-    "jpeg": _jpeg_size,
-    "png": _png_size,
-    "gif": _gif_size,
-    "bmp": _bmp_size,
-    "webp": _webp_size,
-    "ppm": _netpbm_size,
-}
-"""By format: reads the declared height and width, int64 [2], without decoding."""
-
-
-def is_turned(data: tf.Tensor, kind: str) -> tf.Tensor:
-    """Whether the EXIF data of an image make ``decode_image`` turn or mirror it; scalar bool.
-
-    In-graph; the formats are those of ``DECLARED_SIZES``.
-    """
-    if kind == "jpeg":
-        has_exif, exif = may_have_exif(data), jpeg_exif
-    elif kind == "png":
-        has_exif, exif = tf.constant(True), _png_exif
-    elif kind == "webp":
-        has_exif, exif = _webp_has_exif(data), _webp_exif
-    else:
-        return tf.constant(False)
-    return tf.cond(has_exif, lambda: exif_orientation(exif(data)) > 1, lambda: False)

@@ -459,6 +459,17 @@ def netpbm_header(data: bytes) -> NetpbmHeader:
 # EXIF ----------------------------------------------------------------------------------------
 
 
+def image_orientation(data: bytes, kind: str) -> int:
+    """The EXIF orientation that applies to an image, 1 to 8; 1: it is upright.
+
+    Args:
+        data: the file's bytes.
+        kind: its format as of ``image_format``.
+    """
+    read_exif = {"jpeg": jpeg_exif, "png": png_exif, "webp": webp_exif}.get(kind)
+    return orientation(read_exif(data)) if read_exif else 1
+
+
 def orientation(exif: bytes) -> int:
     """The orientation in EXIF data, 1 to 8; 1 where it is missing or broken."""
     tiff = exif.removeprefix(b"Exif\0\0") + bytes(8)

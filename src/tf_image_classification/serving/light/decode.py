@@ -83,10 +83,8 @@ def _check(size: headers.Size, limit: int) -> None:
         raise _Damaged("no pixels, or too many")
 
 
-def _upright(image: Pixels, exif: bytes) -> Pixels:
-    if not exif:
-        return image
-    is_transposed, rows, columns = _TURNS[headers.orientation(exif)]
+def _upright(image: Pixels, data: bytes, kind: str) -> Pixels:
+    is_transposed, rows, columns = _TURNS[headers.image_orientation(data, kind)]
     return (image.transpose(1, 0, 2) if is_transposed else image)[::rows, ::columns]
 
 
@@ -111,7 +109,7 @@ def _decode_jpeg(data: bytes, limit: int) -> Pixels:
         image = _by_pillow("jpeg", "RGB", header.size, data, "RGB", "")
     else:
         raise _Damaged("neither grey, RGB nor CMYK")
-    return _upright(image, headers.jpeg_exif(data))
+    return _upright(image, data, "jpeg")
 
 
 def _from_cmyk(pixels: Pixels, header: headers.JpegHeader) -> Pixels:
@@ -178,7 +176,7 @@ def _decode_png(data: bytes, limit: int, png16_range: PixelRange) -> Pixels:
         image = channels
     if image.shape[2] == 1:
         image = np.repeat(image, 3, axis=2)
-    return _upright(image, headers.png_exif(data))
+    return _upright(image, data, "png")
 
 
 def _png_rows(content: headers.PngContent) -> bytes:
@@ -281,7 +279,7 @@ def _decode_webp(data: bytes, limit: int) -> Pixels:
     whole = data if headers.is_animated_webp(data) else headers.webp_still(data)
     with WebPImageFile(io.BytesIO(whole)) as file:
         image = np.asarray(file)[..., :3]
-    return _upright(image, headers.webp_exif(data))
+    return _upright(image, data, "webp")
 
 
 # Netpbm --------------------------------------------------------------------------------------
