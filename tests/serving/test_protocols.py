@@ -520,9 +520,15 @@ def test_a_newer_export_is_served_without_losing_a_request(tmp_path):
 
 HOOKS = """
 import base64
+import io
 import schemathesis
 from hypothesis import strategies as st
-from serving.numpy_engine import png
+from PIL import Image
+
+def png(colour):
+    stream = io.BytesIO()
+    Image.new("RGB", (6, 5), colour).save(stream, "PNG")
+    return stream.getvalue()
 
 images = st.tuples(*[st.integers(0, 255)] * 3).map(png)
 schemathesis.openapi.format("byte", images.map(lambda data: base64.b64encode(data).decode()))
@@ -536,13 +542,11 @@ def test_schemathesis_finds_nothing(tmp_path):
     """All of its checks; its hooks make real images where the description asks for images."""
     pytest.importorskip("schemathesis")
     (tmp_path / "images_of_schemathesis.py").write_text(HOOKS)
-    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    path = os.pathsep.join([str(tmp_path), tests, os.environ.get("PYTHONPATH", "")])
-    with serving({"tiny": model(PET, AGE), "ages": model(AGE)}) as client:
+    with serving(model(PET, AGE)) as client:
         command = [sys.executable, "-m", "schemathesis.cli", "run", "--checks", "all"]
-        command += [f"{client.base_url}/openapi.json", "--max-examples", "8", "--seed", "1"]
+        command += [f"{client.base_url}/openapi.json", "--max-examples", "4", "--seed", "1"]
         done = subprocess.run(
             command, capture_output=True, text=True, cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": path, "SCHEMATHESIS_HOOKS": "images_of_schemathesis"},
+            env=os.environ | {"SCHEMATHESIS_HOOKS": "images_of_schemathesis"},
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
