@@ -286,9 +286,11 @@ def _not_a_model_folder(path: str) -> CheckpointError:
 
 def _kind_and_advice(path: str) -> str:
     expected = "Give the folder that tfic train wrote (--model_dir)"
-    above = path.rstrip("/").rpartition("/")[0]
-    if above and ModelFolder(above).has_manifest:
-        return f"is a part of a model folder. Give the folder itself: {above}."
+    above = path.rstrip("/")
+    for _ in range(3):  # exports/onnx/model.onnx
+        above = above.rpartition("/")[0]
+        if above and ModelFolder(above).has_manifest:
+            return f"is a part of a model folder. Give the folder itself: {above}."
     if not files.exists(path):
         return f"is not there. {expected}."
     if not files.is_folder(path):

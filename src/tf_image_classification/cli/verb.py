@@ -270,9 +270,9 @@ def engine_argument() -> Any:
     """The argument ``engine`` of a verb that runs an exported model, as a field."""
     return declare(
         "auto",
-        "Engine that runs the model; auto: one without TensorFlow where a file of the model folder "
-        "agrees with its exported model, else TensorFlow.",
-        choices=("auto", "litert", "onnx", "openvino", "tensorflow"),
+        "Engine that runs the model: litert, onnx, openvino or tensorflow; auto: one without "
+        "TensorFlow where a file of the model folder agrees with its exported model, else "
+        "TensorFlow.",
     )
 
 

@@ -1,10 +1,21 @@
-"""Which exported model a file was made from; without TensorFlow."""
+"""Hashes of exported models and of the files that are made from them; without TensorFlow."""
 
 from __future__ import annotations
 
 import hashlib
 
 from tf_image_classification.system import files
+
+_CHUNK_BYTES = 2**20
+
+
+def file_fingerprint(path: str) -> str:
+    """SHA-256 of a file's content, hexadecimal; read in pieces."""
+    digest = hashlib.sha256()
+    with files.open_for_reading(path) as stream:
+        while piece := stream.read(_CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def saved_model_fingerprint(path: str) -> str:

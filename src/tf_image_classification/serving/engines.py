@@ -28,20 +28,44 @@ _KINDS = {LITERT: LITERT, ONNX: ONNX, OPENVINO: ONNX}
 """By engine the kind of its files."""
 
 
+_OTHER_NAMES = {
+    "tflite": LITERT,
+    "ort": ONNX,
+    "onnxruntime": ONNX,
+    "tf": TENSORFLOW,
+    "saved_model": TENSORFLOW,
+}
+
+
+def engine_named(word: str) -> str:
+    """The name of an engine, which has further names.
+
+    Raises:
+        ConfigError: there is no such engine.
+
+    Example:
+        >>> engine_named("TFLite")
+        'litert'
+    """
+    name = _OTHER_NAMES.get(word.lower(), word.lower())
+    if name not in ENGINES:
+        raise ConfigError(f"engine is {word!r}, expected one of {', '.join(ENGINES)}.")
+    return name
+
+
 def choose_engine(folder: ModelFolder, wanted: str) -> tuple[str, LightFile | None]:
     """The engine for a folder's model, and the engine's file; None for TensorFlow.
 
     Args:
         folder: of the run.
-        wanted: one of ``ENGINES``. "auto": the first engine without TensorFlow that is installed
-            and has a file that agrees with the exported model; else TensorFlow.
+        wanted: as ``engine_named`` takes it. "auto": the first engine without TensorFlow that is
+            installed and has a file that agrees with the exported model; else TensorFlow.
 
     Raises:
         CheckpointError: the folder is not a run's.
         ConfigError: the engine cannot run this model; names what is missing.
     """
-    if wanted not in ENGINES:
-        raise ConfigError(f"engine is {wanted!r}, expected {', '.join(ENGINES)}.")
+    wanted = engine_named(wanted)
     manifest = folder.known_manifest()
     if wanted == TENSORFLOW:
         return TENSORFLOW, None

@@ -41,6 +41,7 @@ from tf_image_classification.export.formats import (
     write_file,
 )
 from tf_image_classification.export.frozen_graph import half_precision
+from tf_image_classification.export.identity import file_fingerprint
 from tf_image_classification.export.inference_module import ExportPlan
 from tf_image_classification.export.names import INT8, KERAS, PIXELS, UINT8, WEB
 from tf_image_classification.export.pixel_scaling import PixelScaling, pixel_scaling
@@ -180,7 +181,7 @@ def export_folder(
             )
             half = half_precision(exported.loaded)
             check_verification(verification, request, manifest.schema, half)
-            write_notes(new, manifest.schema, description, verification)
+            write_notes(file, manifest.schema, description, verification)
             if request.input_type == UINT8:  # the name that Frigate looks for
                 shutil.copy(os.path.join(new, LABELS), os.path.join(new, "labelmap.txt"))
             if request.format == WEB:
@@ -285,18 +286,21 @@ def replaced_folder(path: str) -> Iterator[str]:
 
 
 def write_notes(
-    folder: str,
+    path: str,
     schema: LabelSchema,
     description: Mapping[str, Any],
     verification: Verification,
 ) -> None:
-    """Write the files beside an exported file."""
+    """Write the files beside an exported file, with its hash."""
+    folder = os.path.dirname(path)
     numbers = {
         _PARITY_KEYS.get(name, name): (
             None if isinstance(value, float) and not math.isfinite(value) else value
         )
         for name, value in dataclasses.asdict(verification).items()
     }
+    if not os.path.isdir(path):
+        numbers["sha256"] = file_fingerprint(path)
     files.write_json(os.path.join(folder, "parity.json"), numbers)
     files.write_json(os.path.join(folder, "model.json"), dict(description))
     if len(schema.labels) == 1 and schema.labels[0].has_classes:

@@ -108,7 +108,12 @@ def test_a_file_of_another_model_is_not_used(copied):
     with pytest.raises(ConfigError, match=r"no model\.tflite that agrees .*tfic export"):
         choose_engine(copied, "litert")
     shutil.rmtree(copied.saved_model)  # a copy for serving
-    assert choose_engine(copied, "auto")[0] == "litert"
+    assert choose_engine(copied, "TFLite")[0] == "litert"
+    with open(os.path.join(copied.light, "model.tflite"), "r+b") as stream:
+        stream.seek(-100, os.SEEK_END)
+        stream.write(b"\xff")  # damaged
+    with pytest.raises(ConfigError, match="no model.tflite that agrees"):
+        choose_engine(copied, "litert")
 
 
 @pytest.mark.slow
@@ -147,7 +152,7 @@ def test_nothing_is_written_without_a_converter_or_for_a_preprocessing_of_ones_o
 def test_a_folder_without_a_run_and_an_engine_that_is_none_are_refused(tmp_path):
     with pytest.raises(CheckpointError):
         choose_engine(ModelFolder(str(tmp_path)), "auto")
-    with pytest.raises(ConfigError, match="expected auto, litert"):
+    with pytest.raises(ConfigError, match="expected one of auto, litert"):
         choose_engine(ModelFolder(str(tmp_path)), "torch")
 
 

@@ -6,13 +6,13 @@ engine.predictions([engine.prepare(data)])
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.export.identity import file_fingerprint
 from tf_image_classification.export.runtimes import (
     File,
     InferenceFn,
@@ -73,7 +73,7 @@ class LightEngine:
 
     def fingerprint(self) -> str:
         """A hash of the file."""
-        return hashlib.sha256(files.read_bytes(self._path)).hexdigest()
+        return file_fingerprint(self._path)
 
     def prepare(self, data: bytes) -> npt.NDArray[np.float32]:
         """One encoded image, decoded and preprocessed, [H, W, C].

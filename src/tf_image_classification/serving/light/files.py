@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 
 from tf_image_classification.export import optional_packages
-from tf_image_classification.export.identity import saved_model_fingerprint
+from tf_image_classification.export.identity import file_fingerprint, saved_model_fingerprint
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 
@@ -56,7 +56,7 @@ def light_files(folder: ModelFolder) -> Iterator[LightFile]:
     for parent, kinds in ((folder.light, (LITERT, ONNX)), *_exports(folder)):
         for kind in kinds:
             path = files.join(parent, FILE_NAMES[kind])
-            if files.exists(path) and (step := _agreed_step(parent, fingerprint)) is not None:
+            if files.exists(path) and (step := _agreed_step(path, fingerprint)) is not None:
                 yield LightFile(kind, path, step)
 
 
@@ -64,16 +64,19 @@ def _exports(folder: ModelFolder) -> list[tuple[str, tuple[str, ...]]]:
     return [(files.join(folder.path, "exports", kind), (kind,)) for kind in FILE_NAMES]
 
 
-def _agreed_step(parent: str, fingerprint: str) -> int | None:
-    """The step of a file's model; None if it is another model's, or differs too much."""
+def _agreed_step(path: str, fingerprint: str) -> int | None:
+    """The step of a file's model; None if it is another's, differs too much or was changed."""
+    parent = path.rpartition("/")[0]
     try:
         description = files.read_json(files.join(parent, "model.json"))
         parity = files.read_json(files.join(parent, "parity.json"))
         made_from, difference = str(description["saved_model"]), float(parity["largest"])
         step = int(description["step"])
-        takes = description["input"]["dtype"]
+        takes, verified = description["input"]["dtype"], parity["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     is_same = made_from == fingerprint or not fingerprint
     is_close = math.isfinite(difference) and difference <= MAX_DIFFERENCE
-    return step if is_same and is_close and takes == "float32" else None
+    if not (is_same and is_close and takes == "float32"):
+        return None
+    return step if file_fingerprint(path) == verified else None
