@@ -93,7 +93,7 @@ def test_a_bad_image_is_said_to_be_somewhere(service, images, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     lines = f"{tmp_path}/bad.png,0\n" + "".join(f"{folder}/{n}.png,{n}\n" for n in (1, 2))
     (tmp_path / "bad.csv").write_text(lines)
-    with pytest.raises(DataError, match="train without --data_service, which names the file"):
+    with pytest.raises(DataError, match="train without data_service, which names the file"):
         train_estimator.train(
             tiny_runs.TinySpec(), settings(str(tmp_path / "bad.csv"), service, tmp_path)
         )

@@ -143,12 +143,10 @@ EXPECTED = "from tf_image_classification.errors import DataError\nraise DataErro
     "words",
     [
         "train --backbone mobilenet_v2 --train_metadata x",
-        "predict folder image.jpg",
         "check-spec a.py:B",
         "evaluate --model_dir m --eval_metadata x",
         "report m",
         "export m --format onnx",
-        "serve m",
     ],
 )
 def test_a_command_hides_the_import_unless_it_is_verbose(tensorflow, tmp_path, words):
@@ -163,7 +161,7 @@ def test_a_command_hides_the_import_unless_it_is_verbose(tensorflow, tmp_path, w
 @pytest.mark.parametrize(("level", "is_shown"), [("0", True), ("3", False)])
 def test_a_log_level_of_the_user_is_kept(tensorflow, tmp_path, level, is_shown):
     environment = tensorflow(EXPECTED) | {"TF_CPP_MIN_LOG_LEVEL": level}
-    command = [*TFIC, "predict", "folder", "image.jpg"]
+    command = [*TFIC, "report", "m"]
     assert (NOISE in started(command, env=environment).stderr) == is_shown
     verbose = started([*command, "--verbose"], env=environment)
     assert f"{NOISE} {level}" in verbose.stderr
@@ -171,7 +169,7 @@ def test_a_log_level_of_the_user_is_kept(tensorflow, tmp_path, level, is_shown):
 
 @pytest.mark.parametrize("end", ["os.abort()", "raise ImportError('of another version')"])
 def test_an_import_that_fails_shows_its_messages(tensorflow, end):
-    done = started([*TFIC, "predict", "folder", "image.jpg"], env=tensorflow(end))
+    done = started([*TFIC, "report", "m"], env=tensorflow(end))
     assert done.returncode and NOISE in done.stderr
 
 

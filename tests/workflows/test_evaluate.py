@@ -136,7 +136,7 @@ def test_an_evaluation_set_that_is_no_longer_there_is_told_to_be_the_folders_own
     path = pathlib.Path(run.model_dir, "run.json")
     moved = run.evaluation.replace("eval-", "moved-")
     path.write_text(path.read_text().replace("/eval-", "/moved-"))
-    with pytest.raises(DataError, match=r"model names this evaluation set; give --eval_metadata"):
+    with pytest.raises(DataError, match=r"model names this evaluation set; give eval_metadata"):
         evaluate(None, given(run))
     with pytest.raises(DataError, match=r"no file matches .* not expand it[.]$"):
         evaluate(None, given(run, moved))

@@ -55,6 +55,7 @@ class Format:
         quantizations: the possible quantizations.
         write: writes the model to a path and returns the description stored in the file.
         load: reads a file with its own runtime.
+        is_package: whether it is a copy of a model folder's files.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Format:
     quantizations: tuple[str, ...]
     write: Callable[[ExportedModel, ExportPlan, str], Mapping[str, Any]]
     load: Callable[[str], InferenceFn]
+    is_package: bool = False
 
 
 def _write_saved_model(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[str, Any]:
@@ -130,10 +132,16 @@ FORMATS = {
     "litert": Format("litert", "model.tflite", False, QUANTIZATIONS, write_litert, load_litert),
     "onnx": Format("onnx", "model.onnx", False, (NONE, DYNAMIC, INT8), write_onnx, load_onnx),
     "huggingface": Format(
-        "huggingface", SAVED_MODEL, True, (NONE,), write_huggingface, load_packaged
+        "huggingface", SAVED_MODEL, True, (NONE,), write_huggingface, load_packaged, is_package=True
     ),
     "mlflow": Format(
-        "mlflow", f"{MLFLOW_DATA}/{SAVED_MODEL}", True, (NONE,), write_mlflow, load_packaged
+        "mlflow",
+        f"{MLFLOW_DATA}/{SAVED_MODEL}",
+        True,
+        (NONE,),
+        write_mlflow,
+        load_packaged,
+        is_package=True,
     ),
 }
 """The formats that are made from the exported model alone; "keras" needs the spec as well."""

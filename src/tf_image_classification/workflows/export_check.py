@@ -36,7 +36,7 @@ _NUM_IMAGES = 4
 def try_formats(spec: EstimatorSpec, settings: Settings) -> dict[str, str]:
     """By format the reason why the spec's model cannot be exported, or "".
 
-    Formats whose packages are not installed are left out.
+    Formats whose packages are not installed are left out, and those that copy a model folder.
 
     Raises:
         SpecError: even the SavedModel that is written after a training fails.
@@ -55,7 +55,8 @@ def try_formats(spec: EstimatorSpec, settings: Settings) -> dict[str, str]:
             return plan.description
 
         found = {}
-        for kind in (*FORMATS.values(), export_keras.file_format(write, schema)):
+        converters = [kind for kind in FORMATS.values() if not kind.is_package]
+        for kind in (*converters, export_keras.file_format(write, schema)):
             try:
                 found[kind.name] = _reason(kind, exported, schema, folder)
             except ConfigError:  # its package is not installed

@@ -34,7 +34,7 @@ def test_inspect_refuses_an_evaluation_of_known_images(tmp_path):
     leaky = write_pictures(
         tmp_path / "eval", range(50, 60), copied_from=tmp_path / "train", num_copied=4
     )
-    with pytest.raises(DataError, match=r"4 of 24 evaluation images .* add --noinspect"):
+    with pytest.raises(DataError, match=r"4 of 24 evaluation images .* add inspect=False"):
         tiny_runs.run(TwoClasses(), tmp_path / "m", train, leaky, train_steps=1)
     assert not (tmp_path / "m").exists()
     tiny_runs.run(TwoClasses(), tmp_path / "m", train, leaky, train_steps=1, inspect=False)
