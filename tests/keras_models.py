@@ -450,7 +450,7 @@ MODELS = {
     "mixed float16 policy": Case(with_policy("mixed_float16"), precision="mixed_float16"),
     "mixed bfloat16 policy": Case(with_policy("mixed_bfloat16"), precision="mixed_bfloat16"),
     "policy that the run does not know": Case(
-        with_policy("mixed_float16"), refused="Give --precision mixed_float16"
+        with_policy("mixed_float16"), refused="Give precision='mixed_float16'"
     ),
     "float16 outputs": Case(half_outputs("float16")),
     "bfloat16 outputs": Case(half_outputs("bfloat16")),

@@ -42,9 +42,7 @@ VERBS = {
     "evaluate": ["--model_dir", "m", "--eval_metadata", "x"],
     "report": ["m"],
     "compare": ["m", "n"],
-    "predict": ["m", "x.jpg"],
     "export": ["m", "--format", "litert"],
-    "serve": ["m"],
     "tune": ["--spec", "x.py:S", "--space", "s.yml", "--trials", "1", "--eval_metadata", "x"],
     "inspect": ["x", "--backbone", "mobilenet_v1", "--checkpoint_path", "w.h5"],
     "preview": ["--backbone", "mobilenet_v1", "--train_metadata", "x"],
@@ -97,7 +95,7 @@ def test_a_policy_of_the_program_is_refused_unless_it_is_the_precision(tmp_path)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         expected = "sets Keras's dtype policy to mixed_bfloat16, but precision is float32.*Give "
-        with pytest.raises(ConfigError, match=f"The program {expected}--precision mixed_bfloat16"):
+        with pytest.raises(ConfigError, match=f"The program {expected}precision='mixed_bfloat16'"):
             run(plain_spec(), tmp_path / "m", records, train_steps=1)
         run(plain_spec(), tmp_path / "m", records, train_steps=1, precision="mixed_bfloat16")
     finally:

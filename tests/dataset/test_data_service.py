@@ -101,7 +101,7 @@ def test_a_bad_image_is_said_to_be_somewhere(service, images, tmp_path):
 
 def test_records_need_the_streaming_mode(service, tmp_path):
     source = tiny_runs.write_records(tmp_path)
-    with pytest.raises(ConfigError, match="--input_mode streaming"):
+    with pytest.raises(ConfigError, match="input_mode='streaming'"):
         train_estimator.train(tiny_runs.TinySpec(), settings(source, service, tmp_path))
 
 

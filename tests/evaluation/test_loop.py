@@ -513,5 +513,5 @@ def test_an_evaluation_needs_data(world, tmp_path):
     given = {n: v for n, v in settings.values().items() if settings.origin(n) != "default"}
     without = {n: v for n, v in given.items() if n not in of_evaluation}
     train(ThreeTasks(), make_settings(without | changes))
-    with pytest.raises(ConfigError, match="Give --eval_metadata"):
+    with pytest.raises(ConfigError, match="Give eval_metadata"):
         evaluate(ThreeTasks(), make_settings({"model_dir": str(tmp_path)}))

@@ -27,6 +27,9 @@ class OfPreproc:
     def __init__(self, change):
         self._change = change
 
+    def fingerprint(self):
+        return "of preproc"
+
     def preproc(self, image, width, height):
         return self._change(tf.image.resize(tf.cast(image, tf.float32), [8, 8]))
 

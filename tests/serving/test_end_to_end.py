@@ -59,7 +59,7 @@ def test_a_tiny_run(shipped_run):
     found, verifications, _ = answers_of_every_way(
         shipped_run.model_dir, shipped_run.settings, picture
     )
-    assert set(found) == {"predict", "saved_model", "litert", "onnx", "REST"}
+    assert set(found) == {"predict", "REST", *FORMATS}
     assert_one_answer(found, verifications)
 
 

@@ -132,5 +132,5 @@ def test_rows_that_are_not_one_hot_are_named(tmp_path, wrong):
 def test_settings_that_it_decides_itself_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="on_bad_image .* has no effect: the spec's own input_fn"):
         run(OwnInput(), tmp_path / "m", "train", train_steps=2, on_bad_image="skip")
-    with pytest.raises(ConfigError, match="Give --train_steps"):
+    with pytest.raises(ConfigError, match="Give train_steps"):
         run(OwnInput(), tmp_path / "m", "train", epochs=2.0)

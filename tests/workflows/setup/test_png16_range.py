@@ -55,7 +55,7 @@ def twelve_bits(tmp_path_factory):
 @pytest.mark.parametrize(("most", "named"), [(255, "0-255"), (4095, "0-4095")])
 def test_images_that_would_be_black_are_refused_before_the_first_step(tmp_path, most, named):
     train = write_deep(tmp_path / "train", range(10), most)
-    with pytest.raises(DataError, match=rf"too few to learn from. Add --png16_range {named}, or"):
+    with pytest.raises(DataError, match=rf"too few to learn from. Add png16_range='{named}', or"):
         tiny_runs.run(TwoClasses(), tmp_path / "m", train, train_steps=1)
     assert not (tmp_path / "m").exists()
 

@@ -23,7 +23,7 @@ def test_numbers_are_refused_where_only_names_are_known(named, tmp_path):
     with pytest.raises(LabelError, match="number 0, which is none of the class names"):
         run(plain_spec(), tmp_path / "m", table, records, train_steps=1)
     run(plain_spec(), tmp_path / "m", table, train_steps=1)
-    with pytest.raises(LabelError, match=r"record 0: .* Train with --labels FILE"):
+    with pytest.raises(LabelError, match=r"record 0: .* Train with labels=FILE"):
         train_estimator.evaluate(plain_spec(), tiny_settings(tmp_path / "m", table, records))
 
 
