@@ -21,6 +21,7 @@ def named(model, images):
     ]
 
 
+@pytest.mark.slow
 def test_a_folder_for_hugging_face_is_a_model_folder_with_a_card(exports, shipped_run):
     folder = exports / "huggingface"
     images = shipped_run.images[:3]

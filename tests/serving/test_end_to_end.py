@@ -53,6 +53,7 @@ def assert_one_answer(found, verifications):
         assert found.num_changed == 0 and found.accuracy_drop == 0
 
 
+@pytest.mark.slow
 @pytest.mark.as_installed
 def test_a_tiny_run(shipped_run):
     picture = shipped_run.images[0]
