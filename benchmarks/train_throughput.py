@@ -89,10 +89,10 @@ WORK = {
         128,
         32,
         steps=8,
-        rounds=5,
+        rounds=3,
     ),
     "resnet50": Work(
-        with_head(keras.applications.ResNet50, 1 / 127.5, -1), "resnet50", 96, 32, steps=5, rounds=5
+        with_head(keras.applications.ResNet50, 1 / 127.5, -1), "resnet50", 96, 32, steps=5, rounds=3
     ),
     "efficientnet_b0": Work(
         with_head(keras.applications.EfficientNetB0, 1.0, 0.0),
@@ -100,13 +100,13 @@ WORK = {
         128,
         32,
         steps=6,
-        rounds=5,
+        rounds=3,
     ),
     "efficientnet_lite0": Work(
-        backbone("efficientnet_lite0"), "tf_efficientnet_lite0", 128, 32, steps=8, rounds=5
+        backbone("efficientnet_lite0"), "tf_efficientnet_lite0", 128, 32, steps=8, rounds=3
     ),
     "vit_tiny": Work(
-        backbone("vit_tiny_patch16_224"), "vit_tiny_patch16_224", 128, 32, steps=8, rounds=5
+        backbone("vit_tiny_patch16_224"), "vit_tiny_patch16_224", 128, 32, steps=8, rounds=3
     ),
 }
 
