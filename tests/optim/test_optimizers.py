@@ -198,6 +198,7 @@ def test_the_rules_are_the_published_ones():
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+@needs_muon
 def test_muon_without_a_matrix_to_act_on_is_refused():
     variables = make_variables()
     kernels = [v for v in variables if len(v.shape) != 2]
