@@ -19,7 +19,7 @@ ARITHMETIC = 2
 """Raised by a version whose training steps differ in their rounding from those before.
 
 1: batch normalisation in TensorFlow's fused operation, or folded into convolutions.
-2: gradients of Swish, GELU and similar activations compiled, and the update of the variables.
+2: gradients of Swish, GELU and similar activations compiled.
 """
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")

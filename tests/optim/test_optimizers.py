@@ -109,19 +109,6 @@ def test_weight_decay_acts_and_is_the_default_when_not_given(name):
     assert not same(trained(name), trained(name, weight_decay=0.3))
 
 
-@pytest.mark.slow_after(3)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_compiled_update_is_the_same_up_to_rounding(name):
-    plain, variables = trained(name, weight_decay=0.1), make_variables()
-    optimizer = make_optimizer(OptimizerSettings(optimizer=name, weight_decay=0.1), 0.1)
-    prepare(optimizer, variables)
-    update = tf.function(lambda gradients: optimizer.apply(gradients, variables), jit_compile=True)
-    for step in range(3):
-        update(gradients_of(variables, step))
-    for value, variable in zip(plain, variables, strict=True):
-        np.testing.assert_allclose(variable.numpy(), value, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.slow_after(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_weight_decay_takes_its_share_of_kernels_and_leaves_the_rest_alone(name):

@@ -78,34 +78,6 @@ def test_two_devices_train_as_one(records, tmp_path, changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"optimizer": "adamw", "moving_average_decay": 0.9, "layer_decay": 0.5},
-        {"precision": "mixed_float16"},
-        {"optimizer": "momentum", "gradient_accumulation_steps": 3},
-    ],
-    ids=lambda changes: "+".join(changes),
-)
-def test_a_compiled_update_changes_rounding_alone_and_resumes_exactly(
-    records, tmp_path, monkeypatch, changes
-):
-    plain = run(
-        plain_spec(), tmp_path / "off", records, train_steps=4, jit_compile="off", **changes
-    )
-    monkeypatch.setattr(devices, "_MIN_COMPILED_VALUES", 0)
-    whole = run(plain_spec(), tmp_path / "whole", records, train_steps=4, **changes)
-    with pytest.raises(RunInterrupted):
-        stop = [StopAt(2, signal.SIGTERM)]
-        run(plain_spec(), tmp_path / "parts", records, train_steps=4, hooks=stop, **changes)
-    resumed = run(plain_spec(), tmp_path / "parts", records, train_steps=4, **changes)
-    assert_same_bits(resumed, whole)
-    assert 0 < largest_difference(whole, plain) < (1e-3 if "precision" in changes else 1e-5)
-    if "moving_average_decay" in changes:
-        assert largest_difference(whole, plain, beginning="average/") < 1e-5
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"strategy": "mirrored"}, {"gradient_accumulation_steps": 3}])
 def test_unevenly_missing_labels_weigh_the_same_in_any_split(unevenly_known, tmp_path, changes):
     spec = plain_spec(weights=(1.0, 0.3))

@@ -470,8 +470,8 @@ class TrainingSettings:
     )
     jit_compile: str = declare(
         "auto",
-        "XLA compilation of the whole step (on), of it on a single GPU and of parts of it on "
-        "processors (auto), or of nothing (off).",
+        "XLA compilation of the whole step (on), of the step on a single GPU and of the gradients "
+        "of activations on CPUs (auto), or none (off).",
         choices=("auto", "on", "off"),
     )
     gradient_clip_norm: float = declare(

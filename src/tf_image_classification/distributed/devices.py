@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.system import quiet
-from tf_image_classification.system.xla import compiles_for_processors
-
-if TYPE_CHECKING:
-    import keras
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
@@ -82,18 +75,6 @@ def check_batch_size(batch_size: int, num_replicas: int, accumulation_steps: int
             f"(of all workers) times {accumulation_steps} accumulation steps. Nearest sizes that "
             f"do: {' and '.join(str(size) for size in (below, below + parts) if size)}."
         )
-
-
-_MIN_COMPILED_VALUES = 200_000
-
-
-def compiles_update(variables: Sequence[keras.Variable], num_replicas: int) -> bool:
-    """Whether XLA compiles the update of a model's variables on a processor.
-
-    Of small models it takes less time than the compilation.
-    """
-    num_values = sum(math.prod(variable.shape) for variable in variables)
-    return num_replicas == 1 and num_values >= _MIN_COMPILED_VALUES and compiles_for_processors()
 
 
 def uses_xla(choice: str, num_replicas: int) -> bool:

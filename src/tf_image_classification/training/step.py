@@ -19,7 +19,6 @@ from tf_image_classification.dataset import mixup
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.optim.losses import known_logits, total_loss
 from tf_image_classification.optim.optimizers import gradient_scale
-from tf_image_classification.system.autograph import unconverted
 from tf_image_classification.training.state import TrainState, seed_states, statistics
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -61,8 +60,6 @@ class StepFunction:
         on_device: augments the images on the device with a batch's random parameters; or None.
         rate_fractions: for each trained variable its fraction of the learning rate as a function of
             the step; None: always 1.
-        is_update_compiled: whether XLA compiles the update of the variables, which on processors
-            takes a third of the time; needs a single replica.
     """
 
     state: TrainState
@@ -75,7 +72,6 @@ class StepFunction:
     num_replicas: int
     on_device: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
     rate_fractions: Sequence[RateFraction | None] = ()
-    is_update_compiled: bool = False
 
     def __call__(self, batch: Batch, votes: tf.Tensor) -> StepOutput:
         """Run one step in replica context; moves ``state`` by exactly one step.
@@ -95,10 +91,9 @@ class StepFunction:
         # Counters do not depend on the batch: without this they could be updated although reading
         # the batch failed in the same call.
         with tf.control_dependencies([loss, norm]):
-            if self.is_update_compiled:
-                tf.function(unconverted(self._update), jit_compile=True)(gradients)
-            else:
-                self._update(gradients)
+            self._apply(gradients)
+            self._share_statistics()
+            self._update_averages()
             self._count(loss, norm)
         return StepOutput(loss, norm, votes)
 
@@ -107,12 +102,6 @@ class StepFunction:
         if self.on_device is None:
             return batch
         return batch._replace(images=self.on_device(batch.images, batch.random_parameters))
-
-    def _update(self, gradients: list[tf.Tensor]) -> None:
-        """Every change of the model's variables and averages that follows from the gradients."""
-        self._apply(gradients)
-        self._share_statistics()
-        self._update_averages()
 
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         """The optimizer's update, scaled by each variable's fraction of the learning rate.

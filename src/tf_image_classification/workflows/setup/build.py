@@ -14,7 +14,7 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.bad_images import BadImage
 from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
-from tf_image_classification.distributed.devices import check_batch_size, compiles_update, uses_xla
+from tf_image_classification.distributed.devices import check_batch_size, uses_xla
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.estimator_specs import own_metrics
@@ -134,8 +134,6 @@ def assemble(
             num_replicas=num_replicas,
             on_device=data.train.on_device,
             rate_fractions=_rate_fractions(model, state.trained, settings, hooks),
-            is_update_compiled=settings.training.jit_compile == "auto"
-            and compiles_update(state.trained, num_replicas),
         ),
         workers,
         feed(data.train, is_training=True),
