@@ -18,7 +18,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # The tests start many processes; modules are compiled once, not in each of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow test-all check docs build clean
+.PHONY: demo test test-slow test-all check docs dist sbom licenses clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/mnist/train_mnist.py --model_dir $(DEMO)/digits --records_dir $(DEMO)/records
@@ -40,8 +40,19 @@ docs: $(VENV)/.demo
 	$(BIN)/python scripts/write_flag_table.py
 	$(BIN)/python scripts/write_metric_table.py
 
-build: $(VENV)/.dev
+# A wheel and a source archive; then the package that the wheel installs, with all it needs, as an SBOM.
+dist: $(VENV)/.dev
+	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+sbom: dist
+	rm -rf build/sbom && $(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet "$$(ls dist/*.whl)[cpu,serve]"
+	$(BIN)/cyclonedx-py environment --output-format JSON --output-file build/sbom.json build/sbom/bin/python
+
+licenses: $(VENV)/.test
+	$(BIN)/python scripts/write_license_table.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) dist build

@@ -29,6 +29,11 @@ class TaskProcess:
     """
 
     def __init__(self, command: Sequence[str], task: Task, environment: Mapping[str, str]) -> None:
+        if os.name != "posix":
+            raise ConfigError(
+                "A cluster on this machine needs the process groups of Linux or macOS. Train in "
+                "one process, or start each task by hand with its TF_CONFIG (docs/cluster.md)."
+            )
         self.task = task
         self.last_lines: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
         try:

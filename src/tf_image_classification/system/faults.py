@@ -5,9 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from collections.abc import Iterator
 
 from tf_image_classification.errors import DataError, TficError, short_message
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 _FULL = "Make room, or choose another folder."
 _REFUSED = "Change its permissions, or choose another folder."
@@ -105,11 +111,17 @@ def check_temporary() -> None:
         ) from error
 
 
+def peak_memory() -> int | None:
+    """The largest memory of this process so far in bytes; None where it is not known."""
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def allow_open_files() -> None:
     """Raise the limit of open files as far as it may go: a reader keeps each shard open."""
-    try:
-        import resource  # not on Windows
-    except ModuleNotFoundError:
+    if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from typing import Any
 
@@ -14,6 +12,7 @@ from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import Settings
 from tf_image_classification.config.command_line import settings_text
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.system import faults
 from tf_image_classification.workflows import messages
 from tf_image_classification.workflows.setup import build, default_hooks
 from tf_image_classification.workflows.setup.context import RunContext
@@ -116,9 +115,8 @@ def _duration(secs: float) -> str:
 
 
 def _memory() -> str:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_bytes = peak if sys.platform == "darwin" else peak * 1024
-    text = f"{peak_bytes / 2**30:.2f} GiB of the host at most"
+    peak_bytes = faults.peak_memory()
+    text = f"{peak_bytes / 2**30:.2f} GiB of the host at most" if peak_bytes else "not known"
     for gpu in tf.config.list_logical_devices("GPU"):
         used = tf.config.experimental.get_memory_info(gpu.name.split("/device:")[-1])["peak"]
         text += f", {used / 2**30:.2f} GiB of {gpu.name.split('/')[-1]}"
