@@ -119,6 +119,49 @@ def no_light_files(request, monkeypatch):
         monkeypatch.setattr("tf_image_classification.serving.light.files.CONVERTERS", {})
 
 
+_MATTER = (
+    *("image_size", "precision", "deterministic", "seed", "export_saved_model", "jit_compile"),
+    *("max_image_pixels", "png16_range", "test_time_augmentation"),
+)
+"""Settings that the check of a spec, or the export that is tried first, depends on."""
+_found_right = {}
+
+
+@pytest.fixture(autouse=True)
+def checked_once(request, monkeypatch):
+    """The specs of many runs are checked, and tried to export, once for each of their forms.
+
+    Both take as long as the rest of a short training. A form that is not right is checked each
+    time, and so are the specs that tests make themselves.
+    """
+    if request.node.get_closest_marker("as_installed"):
+        return
+    import keras
+
+    from serving.shipped_run import TinyMaps
+    from tf_image_classification.backbone_spec import BackboneSpec
+    from tf_image_classification.workflows import export_saved_model
+    from tf_image_classification.workflows.setup import validate
+    from tiny_runs import TinySpec
+
+    def once(check):
+        def checked(spec, settings, *more):
+            if type(spec) not in (TinySpec, TinyMaps, BackboneSpec):
+                return check(spec, settings, *more)
+            values = settings.values()
+            policy = keras.config.dtype_policy().name, keras.config.image_data_format()
+            form = (check.__name__, type(spec), *policy, *(values[name] for name in _MATTER))
+            form = (*form, repr(vars(spec)))
+            if form not in _found_right:
+                _found_right[form] = check(spec, settings, *more)
+            return _found_right[form]
+
+        return checked
+
+    monkeypatch.setattr(validate, "require_spec", once(validate.require_spec))
+    monkeypatch.setattr(export_saved_model, "try_export", once(export_saved_model.try_export))
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     import keras
