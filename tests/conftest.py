@@ -49,7 +49,10 @@ def prepare_tensorflow():
     tf.config.experimental.enable_op_determinism()
 
 
-_LONGEST = ("test_several_workers", "test_kill_and_resume", "test_train_estimator")
+_LONGEST = (
+    *("test_several_workers", "test_kill_and_resume", "test_train_estimator", "test_contract"),
+    *("test_backbone_spec", "test_bucket", "test_decode", "test_formats", "test_stops_and_faults"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -94,8 +97,8 @@ def clean_environment(monkeypatch, tmp_path_factory):
 def pytest_runtest_protocol(item, nextitem):
     """Whether TensorFlow optimizes graphs, from the first fixture of a test to the last.
 
-    That takes as long as all else that these short runs do. Tests as_installed have it, processes
-    that tests start, and make test-all.
+    That takes as long as all else that these short runs do. Tests as_installed have it, most
+    processes that tests start, and make test-all.
     """
     import tensorflow as tf
 

@@ -1,6 +1,7 @@
 """Batches from a tf.data service: a dispatcher and two workers on loopback."""
 
 import collections
+import gc
 import os
 
 import pytest
@@ -24,6 +25,7 @@ def service():
     address = dispatcher.target.partition("://")[2]
     workers = [made.WorkerServer(made.WorkerConfig(dispatcher_address=address)) for _ in range(2)]
     yield dispatcher.target
+    gc.collect()  # iterators in the frames of errors: a worker waits a minute for their requests
     for worker in workers:
         worker._stop()
     dispatcher._stop()
