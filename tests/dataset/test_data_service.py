@@ -1,7 +1,6 @@
 """Batches from a tf.data service: a dispatcher and two workers on loopback."""
 
 import collections
-import gc
 import os
 
 import pytest
@@ -25,10 +24,23 @@ def service():
     address = dispatcher.target.partition("://")[2]
     workers = [made.WorkerServer(made.WorkerConfig(dispatcher_address=address)) for _ in range(2)]
     yield dispatcher.target
-    gc.collect()  # iterators in the frames of errors: a worker waits a minute for their requests
     for worker in workers:
         worker._stop()
     dispatcher._stop()
+
+
+@pytest.fixture(autouse=True)
+def no_autotuning(monkeypatch):
+    """A worker that stops waits up to a minute for the thread that tunes its pipelines."""
+    services = tf.data.experimental.service
+    distribute, options = services.distribute, tf.data.Options()
+    options.autotune.enabled = False
+
+    def untuned(*arguments):
+        distributed = distribute(*arguments)
+        return lambda dataset: distributed(dataset.with_options(options))
+
+    monkeypatch.setattr(services, "distribute", untuned)
 
 
 @pytest.fixture(scope="module")
