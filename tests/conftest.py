@@ -52,6 +52,7 @@ def prepare_tensorflow():
 _LONGEST = (
     *("test_several_workers", "test_kill_and_resume", "test_train_estimator", "test_contract"),
     *("test_backbone_spec", "test_bucket", "test_decode", "test_formats", "test_stops_and_faults"),
+    *("test_engine", "test_every_number", "test_label_kinds", "test_tune"),
 )
 
 
