@@ -49,7 +49,11 @@ def prepare_tensorflow():
     tf.config.experimental.enable_op_determinism()
 
 
-_LONGEST = ("test_several_workers", "test_kill_and_resume", "test_train_estimator")
+_LONGEST = (
+    *("test_several_workers", "test_kill_and_resume", "test_train_estimator", "test_contract"),
+    *("test_backbone_spec", "test_bucket", "test_decode", "test_formats", "test_stops_and_faults"),
+    *("test_engine", "test_every_number", "test_label_kinds", "test_tune"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -94,8 +98,8 @@ def clean_environment(monkeypatch, tmp_path_factory):
 def pytest_runtest_protocol(item, nextitem):
     """Whether TensorFlow optimizes graphs, from the first fixture of a test to the last.
 
-    That takes as long as all else that these short runs do. Tests as_installed have it, processes
-    that tests start, and make test-all.
+    That takes as long as all else that these short runs do. Tests as_installed have it, most
+    processes that tests start, and make test-all.
     """
     import tensorflow as tf
 
@@ -117,6 +121,58 @@ def no_light_files(request, monkeypatch):
     """Trainings end without a file for prediction without TensorFlow: to convert takes seconds."""
     if not request.node.get_closest_marker("as_installed"):
         monkeypatch.setattr("tf_image_classification.serving.light.files.CONVERTERS", {})
+
+
+_MATTER = (
+    *("image_size", "precision", "deterministic", "seed", "export_saved_model", "jit_compile"),
+    *("max_image_pixels", "png16_range", "test_time_augmentation"),
+)
+"""Settings that the check of a spec, or the export that is tried first, depends on."""
+_found_right = {}
+
+
+def _kind_of(spec):
+    """The class of a spec, or the one that it only gives another name."""
+    kind = type(spec)
+    while all(name.startswith("_") and name != "__init__" for name in vars(kind)):
+        kind = kind.__base__
+    return kind
+
+
+@pytest.fixture(autouse=True)
+def checked_once(request, monkeypatch):
+    """The specs of many runs are checked, and tried to export, once for each of their forms.
+
+    Both take as long as the rest of a short training. A form that is not right is checked each
+    time, and so are the specs that tests make themselves.
+    """
+    if request.node.get_closest_marker("as_installed"):
+        return
+    import keras
+
+    from serving.shipped_run import TinyMaps
+    from tf_image_classification.backbone_spec import BackboneSpec
+    from tf_image_classification.workflows import export_saved_model
+    from tf_image_classification.workflows.setup import validate
+    from tiny_runs import TinySpec
+
+    def once(check):
+        def checked(spec, settings, *more):
+            kind = _kind_of(spec)
+            if kind not in (TinySpec, TinyMaps, BackboneSpec):
+                return check(spec, settings, *more)
+            values = settings.values()
+            policy = keras.config.dtype_policy().name, keras.config.image_data_format()
+            form = (check.__name__, kind, *policy, *(values[name] for name in _MATTER))
+            form = (*form, repr(vars(spec)))
+            if form not in _found_right:
+                _found_right[form] = check(spec, settings, *more)
+            return _found_right[form]
+
+        return checked
+
+    monkeypatch.setattr(validate, "require_spec", once(validate.require_spec))
+    monkeypatch.setattr(export_saved_model, "try_export", once(export_saved_model.try_export))
 
 
 @pytest.fixture(autouse=True)

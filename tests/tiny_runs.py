@@ -21,8 +21,10 @@ from tf_image_classification import EstimatorSpec, train_estimator
 from tf_image_classification.checkpoints.store import CheckpointStore
 from tf_image_classification.config import make_settings
 from tf_image_classification.dataset.tfrecord import write_shards
+from tf_image_classification.evaluation import measures
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
+from tf_image_classification.serving.light import files
 
 SIZE, DEPTH = 8, 3
 
@@ -176,6 +178,17 @@ def free_ports(count):
         each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         each.bind(("127.0.0.1", 0))
     return [each.getsockname()[1] for each in held]
+
+
+def leave_out_what_takes_long():
+    """For programs that tests start: what ``conftest`` leaves out of the tests' own process.
+
+    That is TensorFlow's optimization of graphs, most resamples of intervals and the light file.
+    """
+    if not os.environ.get("TFIC_ALL_TESTS"):
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        measures._NUM_RESAMPLES = 20
+        files.CONVERTERS = {}
 
 
 class StopAt(Hook):

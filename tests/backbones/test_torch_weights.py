@@ -33,6 +33,7 @@ PUBLISHED = {
 
 
 @pytest.mark.slow_after(1)
+@pytest.mark.exhaustive_after(4)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_network_has_the_published_number_of_parameters(name):
     size = 224 if name.startswith("vit") else 64

@@ -260,6 +260,7 @@ def with_trunk(*, flat):
 
 
 @pytest.mark.slow_after(1)
+@pytest.mark.exhaustive_after(5)
 @pytest.mark.parametrize("is_named", [True, False])
 @pytest.mark.parametrize("form", [".weights.h5", ".keras"])
 @pytest.mark.parametrize("flat", [True, False])

@@ -29,6 +29,20 @@ def service():
     dispatcher._stop()
 
 
+@pytest.fixture(autouse=True)
+def no_autotuning(monkeypatch):
+    """A worker that stops waits up to a minute for the thread that tunes its pipelines."""
+    services = tf.data.experimental.service
+    distribute, options = services.distribute, tf.data.Options()
+    options.autotune.enabled = False
+
+    def untuned(*arguments):
+        distributed = distribute(*arguments)
+        return lambda dataset: distributed(dataset.with_options(options))
+
+    monkeypatch.setattr(services, "distribute", untuned)
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """A CSV of image files."""

@@ -19,6 +19,7 @@ def deep_png(values):
 
 
 @pytest.mark.slow_after(4)
+@pytest.mark.exhaustive_after(9)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("png16_range", [(0, 255), (0, 4095), (1000, 3000)])
 def test_values_are_scaled_by_the_range_and_clipped(channels, png16_range):

@@ -95,6 +95,7 @@ def test_batches_equal_the_keras_metric_over_everything(name, n, cuts, is_weight
 
 
 @pytest.mark.slow_after(4)
+@pytest.mark.exhaustive_after(7)
 @pytest.mark.parametrize("name", CASES)
 def test_without_any_example_the_result_is_nan(name):
     make, keys = CASES[name]

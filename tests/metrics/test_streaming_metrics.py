@@ -192,6 +192,7 @@ def test_any_split_and_order_equals_the_formula_on_the_whole(name, columns, rand
 
 
 @pytest.mark.slow_after(5)
+@pytest.mark.exhaustive_after(10)
 @pytest.mark.parametrize("name", [n for n in CASES if not n.startswith(("mean", "root", "log"))])
 @sampled
 @given(columns=examples(), random=st.randoms(use_true_random=False))
@@ -335,6 +336,7 @@ FUNCTIONS = sorted(set(metrics.__all__) - {"StreamingMetric", "bind"})
 
 
 @pytest.mark.slow_after(2)
+@pytest.mark.exhaustive_after(6)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_symbolic_tensor_is_refused(name):
     labels, predictions = two_columns(name)
@@ -373,6 +375,7 @@ def test_a_name_is_taken_as_tf_metrics_took_it(name):
 
 
 @pytest.mark.slow_after(5)
+@pytest.mark.exhaustive_after(10)
 @pytest.mark.parametrize(
     "name", [n for n in CASES if n.partition(" ")[0] not in ("mean", "auc") and "error" not in n]
 )

@@ -102,6 +102,7 @@ def test_every_option_acts_where_it_applies_and_nowhere_else(name):
 
 
 @pytest.mark.slow_after(2)
+@pytest.mark.exhaustive_after(6)
 @pytest.mark.parametrize("name", NAMES)
 def test_weight_decay_acts_and_is_the_default_when_not_given(name):
     default = find_optimizer(name).default_weight_decay
@@ -110,6 +111,7 @@ def test_weight_decay_acts_and_is_the_default_when_not_given(name):
 
 
 @pytest.mark.slow_after(4)
+@pytest.mark.exhaustive_after(7)
 @pytest.mark.parametrize("name", NAMES)
 def test_weight_decay_takes_its_share_of_kernels_and_leaves_the_rest_alone(name):
     free = trained(name, steps=1, weight_decay=0.0)
@@ -223,6 +225,7 @@ def state_after(strategy, name, precision, steps=2):
 
 
 @pytest.mark.slow_after(2)
+@pytest.mark.exhaustive_after(6)
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_already_summed_give_on_two_replicas_the_step_of_one_device(name):
     precisions = ["float32", "mixed_float16"] if name in ("momentum", "muon") else ["float32"]
@@ -290,6 +293,7 @@ def test_slots_kept_by_path_and_put_into_a_fresh_optimizer_continue_to_the_same_
 
 
 @pytest.mark.slow_after(4)
+@pytest.mark.exhaustive_after(7)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_settings_give_the_same_bits(name):
     assert same(trained(name), trained(name))

@@ -77,6 +77,7 @@ def after_rows(monkeypatch, count, action):
 
 
 @pytest.mark.slow_after(3)
+@pytest.mark.exhaustive_after(5)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_output_keeps_its_rows_and_is_continued(

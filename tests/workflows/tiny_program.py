@@ -49,6 +49,7 @@ class Surroundings(Hook):
 
 if __name__ == "__main__":
     with ends_the_process():
+        tiny_runs.leave_out_what_takes_long()
         settings = train_estimator.settings_of_command_line(sys.argv[1:])
         spec = tiny_runs.TinySpec(
             noise=0.5 if FLAGS.noisy and not FLAGS.plain else 0.0, batch_norm=not FLAGS.plain

@@ -477,6 +477,7 @@ def test_inside_tf_data_too_the_error_names_the_pixels():
 
 
 @pytest.mark.slow_after(4)
+@pytest.mark.exhaustive_after(8)
 @pytest.mark.parametrize("kind", ["png", "gif", "bmp", "ppm"])
 @pytest.mark.parametrize("size", [(0, HEIGHT), (WIDTH, 0), (0, 0)])
 def test_an_image_without_pixels_is_refused(kind, size):

@@ -121,6 +121,7 @@ def test_interlaced_pngs_of_all_small_sizes_are_decoded_alike(bits, colour):
 
 
 @pytest.mark.slow_after(4)  # each range is traced anew
+@pytest.mark.exhaustive_after(9)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("png16_range", [(0, 4095), (300, 301), (17, 60_000)])
 def test_values_of_16_bits_are_scaled_alike(channels, png16_range):
