@@ -20,6 +20,7 @@ from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.dataset.image.diagnose import explain_failure
 from tf_image_classification.errors import BadImageError, DataError
 from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.export.names import TENSORFLOW
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.system.autograph import unconverted
@@ -33,7 +34,7 @@ class TensorFlowEngine:
         step: of the model.
     """
 
-    name = "tensorflow"
+    name = TENSORFLOW
 
     def __init__(
         self,

@@ -7,9 +7,9 @@ import socket
 from collections.abc import Callable, Mapping
 
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.export.names import AUTO
 from tf_image_classification.serving import predictor, server
 from tf_image_classification.serving.app import ServerOptions
-from tf_image_classification.serving.engines import AUTO
 from tf_image_classification.serving.predictor import Predictor
 from tf_image_classification.serving.reloading import Source, folder_state
 
@@ -32,7 +32,7 @@ def serve_folders(
         host: address to listen at.
         port: port to listen at.
         max_pixels: larger images are rejected.
-        engine: one of ``serving.engines.ENGINES``.
+        engine: one of ``export.names.ENGINES``.
         before_tensorflow: called before TensorFlow is imported, if the engine needs it.
 
     Raises:
