@@ -5,7 +5,7 @@ exports/huggingface/        README.md (model card with front matter), config.jso
 exports/mlflow/             MLmodel (flavour python_function), requirements.txt
     model/                  the same files
 
-``model.json``, ``labels.txt`` and ``parity.json`` lie in the folder itself, as those of all formats.
+``model.json``, ``labels.txt`` and ``parity.json`` lie in the folder itself, as with all formats.
 """
 
 from __future__ import annotations
