@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.dataset.image.diagnose import explain_failure
 from tf_image_classification.errors import BadImageError, DataError
 from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.export.frozen_graph import constant_weights
 from tf_image_classification.export.names import TENSORFLOW
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
@@ -54,6 +55,7 @@ class TensorFlowEngine:
         """
         self.step = exported.step
         self._exported, self._schema, self._max_pixels = exported, schema, max_pixels
+        self._logits = _logits_of(exported)
         decode = decoder(max_pixels, png16_range)
         self._prepare = tf.function(
             unconverted(lambda data: exported.preproc(decode(data), 0, 0)),
@@ -93,8 +95,7 @@ class TensorFlowEngine:
 
     def predictions(self, images: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
         """Prepared images to predictions, as ``estimator_specs.predictions_from``."""
-        logits = self._exported.forward(_batch(images), training=False)
-        found = predictions_from(self._schema, logits)
+        found = predictions_from(self._schema, self._logits(_batch(images)))
         return {key: value.numpy() for key, value in found.items()}
 
     @property
@@ -105,6 +106,18 @@ class TensorFlowEngine:
     def explain(self, images: Sequence[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Prepared images to Grad-CAM heat [B, h, w], 0..1, by label; {} without maps."""
         return {n: heat.numpy() for n, heat in self._exported.explain(_batch(images)).items()}
+
+
+def _logits_of(exported: ExportedModel) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Prepared images to logits by label; on processors with constants as weights, if possible.
+
+    oneDNN would reorder the weights of variables at every call, which costs single images most.
+    """
+    if not tf.config.list_physical_devices("GPU"):
+        found = constant_weights(exported.loaded.classify.concrete_functions[0])
+        if found is not None:
+            return found
+    return lambda images: exported.forward(images, training=False)
 
 
 def _batch(images: Sequence[Any]) -> tf.Tensor:
