@@ -7,6 +7,7 @@ engine.predictions([engine.prepare(data)])
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from tf_image_classification.export.names import TENSORFLOW
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.system.autograph import unconverted
+
+_FEW_IMAGES = 16  # oneDNN computes more with weights that it has reordered by a tenth slower
 
 
 class TensorFlowEngine:
@@ -55,7 +58,6 @@ class TensorFlowEngine:
         """
         self.step = exported.step
         self._exported, self._schema, self._max_pixels = exported, schema, max_pixels
-        self._logits = _logits_of(exported)
         decode = decoder(max_pixels, png16_range)
         self._prepare = tf.function(
             unconverted(lambda data: exported.preproc(decode(data), 0, 0)),
@@ -98,6 +100,23 @@ class TensorFlowEngine:
         found = predictions_from(self._schema, self._logits(_batch(images)))
         return {key: value.numpy() for key, value in found.items()}
 
+    def _logits(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Prepared images [B, H, W, C] to logits by label."""
+        if len(images) <= _FEW_IMAGES and self._with_constants is not None:
+            return self._with_constants(images)
+        return self._exported.forward(images, training=False)
+
+    @functools.cached_property
+    def _with_constants(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]] | None:
+        """The same for few images, on processors, if possible.
+
+        oneDNN reorders the weights of variables at every call. Made for the first prediction, as
+        exports, heat maps and large batches do without.
+        """
+        if tf.config.list_physical_devices("GPU"):
+            return None
+        return constant_weights(self._exported.loaded.classify.concrete_functions[0])
+
     @property
     def no_heat_maps(self) -> str:
         """Reason why ``explain`` returns {}, or ""."""
@@ -106,18 +125,6 @@ class TensorFlowEngine:
     def explain(self, images: Sequence[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Prepared images to Grad-CAM heat [B, h, w], 0..1, by label; {} without maps."""
         return {n: heat.numpy() for n, heat in self._exported.explain(_batch(images)).items()}
-
-
-def _logits_of(exported: ExportedModel) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Prepared images to logits by label; on processors with constants as weights, if possible.
-
-    oneDNN would reorder the weights of variables at every call, which costs single images most.
-    """
-    if not tf.config.list_physical_devices("GPU"):
-        found = constant_weights(exported.loaded.classify.concrete_functions[0])
-        if found is not None:
-            return found
-    return lambda images: exported.forward(images, training=False)
 
 
 def _batch(images: Sequence[Any]) -> tf.Tensor:
