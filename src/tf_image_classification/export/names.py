@@ -34,6 +34,7 @@ _ENGINES = {
     "ort": ONNX,
     "onnxruntime": ONNX,
     "tf": TENSORFLOW,
+    "savedmodel": TENSORFLOW,
     "saved_model": TENSORFLOW,
 }
 
