@@ -283,22 +283,22 @@ def test_deterministic_switches_exact_operations_on(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("machine", "given", "is_serving", "expected"),
+    ("machine", "given", "with_onednn", "expected"),
     [
-        ("x86_64", None, False, "1"),
-        ("x86_64", None, True, None),
-        ("x86_64", "0", False, "0"),
-        ("arm64", None, False, None),
+        ("x86_64", None, True, "1"),
+        ("x86_64", None, False, None),
+        ("x86_64", "0", True, "0"),
+        ("arm64", None, True, None),
     ],
 )
-def test_onednn_is_on_for_batches_unless_the_environment_decides(
-    monkeypatch, machine, given, is_serving, expected
+def test_onednn_is_on_where_it_is_wanted_unless_the_environment_decides(
+    monkeypatch, machine, given, with_onednn, expected
 ):
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     if given is not None:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
     monkeypatch.setattr(environment.platform, "machine", lambda: machine)
-    prepare_tensorflow(make_settings(), is_serving=is_serving)
+    prepare_tensorflow(make_settings(), with_onednn=with_onednn)
     assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
 
 

@@ -99,7 +99,8 @@ def test_an_onnx_file_of_pixels_crops_and_resizes_as_the_evaluation(exported, tm
         import openvino
     except ImportError:
         openvino = None
-    compiled = openvino and openvino.compile_model(path, "CPU")
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # not bfloat16, where the processor has it
+    compiled = openvino and openvino.compile_model(path, "CPU", exact)
     for pixels in of_any_size():
         expected = evaluated(exported, pixels)[None]
         found = infer(pixels[None])["kind_probabilities"]
@@ -188,6 +189,57 @@ def test_the_page_for_browsers_runs_without_a_network(exported, tmp_path):
     finally:
         server.shutdown()
         server.server_close()
+
+
+OLDER_TENSORFLOW = """
+import json, pathlib, sys
+import numpy as np
+import tensorflow as tf
+
+saved_model, keras_file, encoded, pixels = sys.argv[1:]
+images = [path.read_bytes() for path in sorted(pathlib.Path(encoded).iterdir())]
+serve = tf.saved_model.load(saved_model).signatures["serving_default"]
+found = serve(image_bytes=tf.constant(images))
+model = tf.keras.models.load_model(keras_file, compile=False)
+logits = model(np.load(pixels).astype(np.float32), training=False)
+assert "tf_image_classification" not in sys.modules
+print(json.dumps({
+    "version": tf.__version__,
+    "probabilities": found["kind_probabilities"].numpy().tolist(),
+    "names": [name.decode() for name in found["kind_class_name"].numpy()],
+    "keras": tf.nn.softmax(logits).numpy().tolist(),
+}))
+"""
+
+
+def test_an_older_tensorflow_reads_the_saved_model_and_the_keras_file(exported, expected, tmp_path):
+    """OLDER_TENSORFLOW is a Python interpreter that has it, for instance 2.17, and not us."""
+    python = os.environ.get("OLDER_TENSORFLOW")
+    if not python:
+        pytest.skip("OLDER_TENSORFLOW names no Python interpreter with an older TensorFlow")
+    path = written(exported, tmp_path, "saved_model")
+    small_export.small_model().save(tmp_path / "model.keras")
+    np.save(tmp_path / "pixels.npy", small_export.pictures())
+    (tmp_path / "encoded").mkdir()
+    kinds = {"png": tf.io.encode_png, "jpg": tf.io.encode_jpeg}
+    images = [encode(pixels).numpy() for encode in kinds.values() for pixels in of_any_size()]
+    for number, data in enumerate(images):
+        (tmp_path / "encoded" / f"{number:02}").write_bytes(data)
+    command = [python, "-c", OLDER_TENSORFLOW, path, tmp_path / "model.keras"]
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [*command, tmp_path / "encoded", tmp_path / "pixels.npy"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["version"] != tf.__version__
+    here = load_file(FORMATS["saved_model"], path)(np.array(images, object))
+    np.testing.assert_allclose(found["probabilities"], here["kind_probabilities"], atol=1e-5)
+    assert found["names"] == [name.decode() for name in here["kind_class_name"]]
+    np.testing.assert_allclose(found["keras"], expected, atol=1e-5)
 
 
 def test_an_input_that_a_format_or_preprocessing_lacks_is_rejected():

@@ -100,12 +100,12 @@ def test_a_quantisation_that_a_format_lacks_is_refused(shipped_run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("onnx", "--max_accuracy_drop", "0.5"), "--max_accuracy_drop (flag) has no effect with"),
+        (("onnx", "--max_accuracy_drop", "0.5"), "--max_accuracy_drop has no effect with"),
         (("onnx", "--spec", "pets.py:PetSpec"), "--spec has no effect without --format keras"),
         (("onnx", "--train_metadata", "no/such"), "--train_metadata has no effect without"),
         (
             ("onnx", "--quantize", "int8", "--tolerance", "1"),
-            "--tolerance (flag) has no effect with",
+            "--tolerance has no effect with",
         ),
         (("onnx", "saved_model", "--quantize", "int8"), "saved_model with --quantize int8 is not"),
         (("onnx", "keras"), "format keras writes the spec's own model"),

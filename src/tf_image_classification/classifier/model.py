@@ -18,11 +18,10 @@ from tf_image_classification.classifier.keyword_errors import keyword_errors
 from tf_image_classification.classifier.options import settings_of
 from tf_image_classification.classifier.shown import Predictions, ReportPage
 from tf_image_classification.config import Settings
+from tf_image_classification.export.names import AUTO, TENSORFLOW, format_named
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
-
-AUTO, TENSORFLOW = "auto", "tensorflow"  # of ``serving.engines``, which is slow to import
 
 if TYPE_CHECKING:
     import keras
@@ -318,9 +317,12 @@ class Classifier(TrainResult):
         """Write the model in another format and verify it; the result has its ``path``.
 
         Args:
-            format: "saved_model", "litert", "onnx" or "keras".
+            format: "saved_model", "litert", "onnx", "keras", "web", "huggingface" or "mlflow", or
+                another name of one, e.g. "tflite".
             quantize: "none", "dynamic", "int8" or "float16".
-            input_type: "float32", or "uint8" for a LiteRT file of pixels, as in ``tfic export``.
+            input_type: "float32": preprocessed images; "uint8", LiteRT only: cropped and resized
+                pixels, with probabilities as 0-255; "pixels", ONNX only: decoded images of any
+                size.
             examples: images to compare with the evaluation's predictions.
             limits: ``tolerance`` or ``max_accuracy_drop``, as in ``tfic export``.
 
@@ -330,8 +332,6 @@ class Classifier(TrainResult):
             TficError: the model, the evaluation examples or a package is missing.
         """
         settings = self._settings()
-        from tf_image_classification.export.names import format_named
-
         name = format_named(format)
         prepare_tensorflow(settings)
         from tf_image_classification.export.request import ExportRequest

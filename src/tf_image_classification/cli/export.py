@@ -11,7 +11,9 @@ from tf_image_classification.errors import UsageError
 from tf_image_classification.export.names import (
     FLOAT32,
     INPUT_TYPES,
+    INT8,
     KERAS,
+    NAMES,
     NONE,
     QUANTIZATIONS,
     UINT8,
@@ -28,8 +30,8 @@ class Arguments:
 
     format: tuple[str, ...] = declare(
         (),
-        "Formats to write below exports/ in the model folder: saved_model, litert, onnx, keras, "
-        "huggingface, mlflow, web (a page that runs the model in the browser).",
+        f"Formats to write below exports/ in the model folder: {', '.join(NAMES)}; web is a page "
+        "that runs the model in the browser.",
         is_required=True,
     )
     quantize: str = declare(
@@ -75,13 +77,13 @@ def main(given: Arguments, settings: Settings) -> int:
     formats = [format_named(word) for word in given.format]
     if given.spec and KERAS not in formats:
         raise UsageError("--spec has no effect without --format keras. Remove it.")
-    if settings.data.train_metadata and given.quantize != "int8":
+    if settings.data.train_metadata and given.quantize != INT8:
         raise UsageError("--train_metadata has no effect without --quantize int8. Remove it.")
     is_quantised = given.quantize != NONE or given.input_type == UINT8
     for name, of_quantised in (("tolerance", False), ("max_accuracy_drop", True)):
         if getattr(given, name) is not None and is_quantised != of_quantised:
             raise UsageError(
-                f"--{name} (flag) has no effect with --quantize {given.quantize} and --input_type "
+                f"--{name} has no effect with --quantize {given.quantize} and --input_type "
                 f"{given.input_type}. Remove it."
             )
     for name in formats:

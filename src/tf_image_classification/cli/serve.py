@@ -117,8 +117,8 @@ def main(given: Arguments, settings: Settings) -> int:
         port,
         max_pixels=given.max_image_pixels,
         engine=given.engine,
-        before_tensorflow=lambda: prepare_tensorflow(
-            settings.replace(deterministic=False), is_serving=True, is_inference=True
+        before_tensorflow=lambda with_onednn: prepare_tensorflow(
+            settings.replace(deterministic=False), with_onednn=with_onednn, is_inference=True
         ),
     )
     return 0

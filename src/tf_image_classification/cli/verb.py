@@ -30,6 +30,7 @@ from tf_image_classification.config.groups import FILE_OPTIONS, SHORT_FORMS
 from tf_image_classification.config.parser import names_of_flag, read_line
 from tf_image_classification.config.rules import check_applies, options_for
 from tf_image_classification.errors import ConfigError, UsageError
+from tf_image_classification.export.names import AUTO
 from tf_image_classification.system import files, quiet, screen
 from tf_image_classification.system.process_exit import ends_the_process
 from tf_image_classification.workflows.setup.environment import hide_libraries
@@ -269,7 +270,7 @@ def json_argument() -> Any:
 def engine_argument() -> Any:
     """The argument ``engine`` of a verb that runs an exported model, as a field."""
     return declare(
-        "auto",
+        AUTO,
         "Engine that runs the model: litert, onnx, openvino or tensorflow; auto: one without "
         "TensorFlow where a file of the model folder agrees with its exported model, else "
         "TensorFlow.",

@@ -25,11 +25,22 @@ from tf_image_classification.export.inference_module import (
     InferenceModule,
 )
 from tf_image_classification.export.litert_format import write_litert
-from tf_image_classification.export.names import DYNAMIC, INT8, NONE, QUANTIZATIONS, WEB
+from tf_image_classification.export.names import (
+    DYNAMIC,
+    FILE_NAMES,
+    HUGGINGFACE,
+    INT8,
+    LITERT,
+    MLFLOW,
+    NONE,
+    ONNX,
+    QUANTIZATIONS,
+    SAVED_MODEL,
+    WEB,
+)
 from tf_image_classification.export.onnx_format import write_onnx
 from tf_image_classification.export.packages import (
     MLFLOW_DATA,
-    SAVED_MODEL,
     load_packaged,
     write_huggingface,
     write_mlflow,
@@ -125,17 +136,18 @@ def load_file(kind: Format, path: str) -> InferenceFn:
     return lambda images: checked(infer, images)
 
 
+_INTEGERS = (NONE, DYNAMIC, INT8)
 FORMATS = {
-    "saved_model": Format(
-        "saved_model", "saved_model", True, (NONE,), _write_saved_model, _load_saved_model
+    SAVED_MODEL: Format(
+        SAVED_MODEL, SAVED_MODEL, True, (NONE,), _write_saved_model, _load_saved_model
     ),
-    "litert": Format("litert", "model.tflite", False, QUANTIZATIONS, write_litert, load_litert),
-    "onnx": Format("onnx", "model.onnx", False, (NONE, DYNAMIC, INT8), write_onnx, load_onnx),
-    "huggingface": Format(
-        "huggingface", SAVED_MODEL, True, (NONE,), write_huggingface, load_packaged, is_package=True
+    LITERT: Format(LITERT, FILE_NAMES[LITERT], False, QUANTIZATIONS, write_litert, load_litert),
+    ONNX: Format(ONNX, FILE_NAMES[ONNX], False, _INTEGERS, write_onnx, load_onnx),
+    HUGGINGFACE: Format(
+        HUGGINGFACE, SAVED_MODEL, True, (NONE,), write_huggingface, load_packaged, is_package=True
     ),
-    "mlflow": Format(
-        "mlflow",
+    MLFLOW: Format(
+        MLFLOW,
         f"{MLFLOW_DATA}/{SAVED_MODEL}",
         True,
         (NONE,),
@@ -146,6 +158,6 @@ FORMATS = {
 }
 """The formats that are made from the exported model alone; "keras" needs the spec as well."""
 
-WEB_FORMAT = dataclasses.replace(FORMATS["onnx"], name=WEB)
+WEB_FORMAT = dataclasses.replace(FORMATS[ONNX], name=WEB)
 WEB_PAGE = os.path.join(os.path.dirname(__file__), "web_page.html")
 """The page beside a file in ``WEB_FORMAT``, which runs it in a browser."""

@@ -1,16 +1,21 @@
-"""Frozen graphs for LiteRT and ONNX: weights as constants, float32, common operations only.
+"""Frozen graphs: weights as constants.
 
-frozen = frozen_function(module.classify)
+frozen = frozen_function(module.classify)   for LiteRT and ONNX: float32, common operations only
 frozen.get_concrete_function()
+
+logits = constant_weights(concrete)(images) for TensorFlow: the same operations
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tf_image_classification.export.weight_size import MAX_CONSTANT_BYTES
 
 _HALF = {tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum}
 _FLOAT = tf.float32.as_datatype_enum
@@ -26,13 +31,9 @@ def frozen_function(function: Any) -> Any:
     Args:
         function: a ``tf.function`` with an input signature and a dictionary of outputs.
     """
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     concrete = function.get_concrete_function()
     names = sorted(concrete.structured_outputs)
-    frozen = convert_variables_to_constants_v2(
-        concrete, lower_control_flow=False, aggressive_inlining=True
-    )
+    frozen = _frozen(concrete)
     outputs = [tensor.name for tensor in frozen.outputs]
     graph = frozen.graph.as_graph_def(add_shapes=True)
     _replace_half_precision(graph)
@@ -46,6 +47,37 @@ def frozen_function(function: Any) -> Any:
 
     images_spec = tf.TensorSpec(spec.shape, frozen_dtype(spec.dtype), "images")
     return tf.function(run, input_signature=[images_spec])
+
+
+def constant_weights(concrete: Any) -> Callable[[tf.Tensor], dict[str, tf.Tensor]] | None:
+    """A function of images [B, H, W, C] whose weights are constants, which oneDNN reorders once.
+
+    The values of the variables are those of now. None where the function changes variables, has
+    other resources or more than ``MAX_CONSTANT_BYTES`` of weights; call it as it is then.
+
+    Args:
+        concrete: a concrete function of images with a dictionary of outputs.
+    """
+    weights = {id(variable): variable for variable in concrete.graph.variables}.values()
+    num_bytes = sum(math.prod(one.shape) * one.dtype.size for one in weights)
+    resources = [one for one, _ in concrete.graph.captures if one.dtype == tf.resource]
+    if num_bytes > MAX_CONSTANT_BYTES or len(resources) != len(weights):
+        return None
+    nodes = _all_nodes(concrete.graph.as_graph_def())
+    if any("Assign" in node.op for node in nodes):
+        return None
+    names = sorted(concrete.structured_outputs)
+    frozen = _frozen(concrete)
+    return lambda images: dict(zip(names, frozen(images), strict=True))
+
+
+def _frozen(concrete: Any) -> Any:
+    """A concrete function with its variables as constants; its outputs are a list."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    return convert_variables_to_constants_v2(
+        concrete, lower_control_flow=False, aggressive_inlining=True
+    )
 
 
 def frozen_dtype(dtype: tf.DType) -> tf.DType:

@@ -1,22 +1,41 @@
-"""The names of the export formats, quantizations and inputs; needs no TensorFlow."""
+"""The names of export formats, quantizations, inputs and engines; needs no TensorFlow."""
 
 from __future__ import annotations
 
-from tf_image_classification.errors import UsageError, did_you_mean
+from collections.abc import Mapping
 
-KERAS, LITERT, ONNX, WEB = "keras", "litert", "onnx", "web"
-NAMES = ("saved_model", LITERT, ONNX, KERAS, WEB, "huggingface", "mlflow")
+from tf_image_classification.errors import UsageError, did_you_mean, nearest
+
+SAVED_MODEL, LITERT, ONNX, KERAS = "saved_model", "litert", "onnx", "keras"
+WEB, HUGGINGFACE, MLFLOW = "web", "huggingface", "mlflow"
+NAMES = (SAVED_MODEL, LITERT, ONNX, KERAS, WEB, HUGGINGFACE, MLFLOW)
 NONE, DYNAMIC, INT8, FLOAT16 = QUANTIZATIONS = ("none", "dynamic", "int8", "float16")
 FLOAT32, UINT8, PIXELS = INPUT_TYPES = ("float32", "uint8", "pixels")
-_OTHERS = {
-    "tflite": "litert",
-    "tf_lite": "litert",
-    "savedmodel": "saved_model",
-    "pb": "saved_model",
-    "hf": "huggingface",
-    "hugging_face": "huggingface",
-    "hub": "huggingface",
-    "pyfunc": "mlflow",
+FILE_NAMES = {LITERT: "model.tflite", ONNX: "model.onnx"}
+"""By format the file that an engine without TensorFlow reads."""
+
+AUTO, OPENVINO, TENSORFLOW = "auto", "openvino", "tensorflow"
+ENGINES = (AUTO, LITERT, ONNX, OPENVINO, TENSORFLOW)
+"""The engines of inference; "auto" chooses one of the others."""
+
+_FORMATS = {
+    "tflite": LITERT,
+    "tf_lite": LITERT,
+    "savedmodel": SAVED_MODEL,
+    "pb": SAVED_MODEL,
+    "hf": HUGGINGFACE,
+    "hugging_face": HUGGINGFACE,
+    "hub": HUGGINGFACE,
+    "pyfunc": MLFLOW,
+}
+_ENGINES = {
+    "tflite": LITERT,
+    "tf_lite": LITERT,
+    "ort": ONNX,
+    "onnxruntime": ONNX,
+    "tf": TENSORFLOW,
+    "savedmodel": TENSORFLOW,
+    "saved_model": TENSORFLOW,
 }
 
 
@@ -30,7 +49,26 @@ def format_named(word: str) -> str:
         >>> format_named("TFLite")
         'litert'
     """
-    name = _OTHERS.get(word.lower(), word.lower())
-    if name not in NAMES:
-        raise UsageError(f"--format {word}: {did_you_mean(word, NAMES)}")
+    return _named(word, "format", NAMES, _FORMATS)
+
+
+def engine_named(word: str) -> str:
+    """The name of an engine, which has further names.
+
+    Raises:
+        UsageError: there is no such engine.
+
+    Example:
+        >>> engine_named("onnxruntime")
+        'onnx'
+    """
+    return _named(word, "engine", ENGINES, _ENGINES)
+
+
+def _named(word: str, flag: str, names: tuple[str, ...], others: Mapping[str, str]) -> str:
+    plain = word.strip().lower().replace("-", "_")
+    name = others.get(plain, plain)
+    if name not in names:
+        near = nearest(plain, [*names, *others]).lstrip()
+        raise UsageError(f"--{flag} {word}: {near or did_you_mean(plain, names)}")
     return name

@@ -4,6 +4,8 @@ exports/huggingface/        README.md (model card with front matter), config.jso
     run.json, calibration.json, saved_model/, light/
 exports/mlflow/             MLmodel (flavour python_function), requirements.txt
     model/                  the same files
+
+``model.json``, ``labels.txt`` and ``parity.json`` lie in the folder itself, as with all formats.
 """
 
 from __future__ import annotations
@@ -37,7 +39,6 @@ from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.system import files
 
-SAVED_MODEL = "saved_model"
 MLFLOW_DATA = "model"
 """The model folder in a folder for MLflow."""
 

@@ -8,49 +8,23 @@ Needs no TensorFlow, so that an engine without it starts in a fraction of a seco
 from __future__ import annotations
 
 from tf_image_classification.errors import ConfigError, SpecError
-from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.serving.light.files import (
+from tf_image_classification.export.names import (
+    AUTO,
     FILE_NAMES,
     LITERT,
     ONNX,
     OPENVINO,
-    LightFile,
-    light_files,
+    TENSORFLOW,
+    engine_named,
 )
+from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.serving.light.files import LightFile, light_files
 from tf_image_classification.serving.light.preprocess import preprocessing_of
 from tf_image_classification.system import packages
-
-AUTO, TENSORFLOW = "auto", "tensorflow"
-ENGINES = (AUTO, LITERT, ONNX, OPENVINO, TENSORFLOW)
 
 _PACKAGES = {LITERT: "ai_edge_litert", ONNX: "onnxruntime", OPENVINO: "openvino"}
 _KINDS = {LITERT: LITERT, ONNX: ONNX, OPENVINO: ONNX}
 """By engine the kind of its files."""
-
-
-_OTHER_NAMES = {
-    "tflite": LITERT,
-    "ort": ONNX,
-    "onnxruntime": ONNX,
-    "tf": TENSORFLOW,
-    "saved_model": TENSORFLOW,
-}
-
-
-def engine_named(word: str) -> str:
-    """The name of an engine, which has further names.
-
-    Raises:
-        ConfigError: there is no such engine.
-
-    Example:
-        >>> engine_named("TFLite")
-        'litert'
-    """
-    name = _OTHER_NAMES.get(word.lower(), word.lower())
-    if name not in ENGINES:
-        raise ConfigError(f"engine is {word!r}, expected one of {', '.join(ENGINES)}.")
-    return name
 
 
 def choose_engine(folder: ModelFolder, wanted: str) -> tuple[str, LightFile | None]:
@@ -64,6 +38,7 @@ def choose_engine(folder: ModelFolder, wanted: str) -> tuple[str, LightFile | No
     Raises:
         CheckpointError: the folder is not a run's.
         ConfigError: the engine cannot run this model; names what is missing.
+        UsageError: there is no such engine.
     """
     wanted = engine_named(wanted)
     manifest = folder.known_manifest()

@@ -28,6 +28,7 @@ from tf_image_classification.dataset.file_kinds import image_format
 from tf_image_classification.dataset.image import headers
 from tf_image_classification.errors import DataError, TficError
 from tf_image_classification.evaluation.calibration import Calibration
+from tf_image_classification.export.names import TENSORFLOW
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import (
     calibrated_key,
@@ -37,7 +38,7 @@ from tf_image_classification.labels.outputs import (
 )
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.run_manifest import RunManifest
-from tf_image_classification.serving.engines import TENSORFLOW, choose_engine
+from tf_image_classification.serving.engines import choose_engine
 from tf_image_classification.serving.label_predictions import (
     LabelPrediction,
     Prediction,

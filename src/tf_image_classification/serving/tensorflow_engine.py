@@ -7,8 +7,9 @@ engine.predictions([engine.prepare(data)])
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,13 @@ from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.dataset.image.diagnose import explain_failure
 from tf_image_classification.errors import BadImageError, DataError
 from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.export.frozen_graph import constant_weights
+from tf_image_classification.export.names import TENSORFLOW
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.system.autograph import unconverted
+
+_FEW_IMAGES = 16  # oneDNN computes more with weights that it has reordered by a tenth slower
 
 
 class TensorFlowEngine:
@@ -33,7 +38,7 @@ class TensorFlowEngine:
         step: of the model.
     """
 
-    name = "tensorflow"
+    name = TENSORFLOW
 
     def __init__(
         self,
@@ -92,9 +97,25 @@ class TensorFlowEngine:
 
     def predictions(self, images: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
         """Prepared images to predictions, as ``estimator_specs.predictions_from``."""
-        logits = self._exported.forward(_batch(images), training=False)
-        found = predictions_from(self._schema, logits)
+        found = predictions_from(self._schema, self._logits(_batch(images)))
         return {key: value.numpy() for key, value in found.items()}
+
+    def _logits(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Prepared images [B, H, W, C] to logits by label."""
+        if len(images) <= _FEW_IMAGES and self._with_constants is not None:
+            return self._with_constants(images)
+        return self._exported.forward(images, training=False)
+
+    @functools.cached_property
+    def _with_constants(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]] | None:
+        """The same for few images, on processors, if possible.
+
+        oneDNN reorders the weights of variables at every call. Made for the first prediction, as
+        exports, heat maps and large batches do without.
+        """
+        if tf.config.list_physical_devices("GPU"):
+            return None
+        return constant_weights(self._exported.loaded.classify.concrete_functions[0])
 
     @property
     def no_heat_maps(self) -> str:

@@ -181,7 +181,7 @@ def export_folder(
             )
             half = half_precision(exported.loaded)
             check_verification(verification, request, manifest.schema, half)
-            write_notes(file, manifest.schema, description, verification)
+            write_notes(new, file, manifest.schema, description, verification)
             if request.input_type == UINT8:  # the name that Frigate looks for
                 shutil.copy(os.path.join(new, LABELS), os.path.join(new, "labelmap.txt"))
             if request.format == WEB:
@@ -286,13 +286,13 @@ def replaced_folder(path: str) -> Iterator[str]:
 
 
 def write_notes(
+    folder: str,
     path: str,
     schema: LabelSchema,
     description: Mapping[str, Any],
     verification: Verification,
 ) -> None:
-    """Write the files beside an exported file, with its hash."""
-    folder = os.path.dirname(path)
+    """Write the files that describe an exported file into its format's folder, with its hash."""
     numbers = {
         _PARITY_KEYS.get(name, name): (
             None if isinstance(value, float) and not math.isfinite(value) else value

@@ -113,7 +113,7 @@ def _written(
             raise ParityError(
                 f"The {kind.name} file differs from the exported model by {difference:.2g}."
             )
-        write_notes(path, schema, description, verification)
+        write_notes(new, path, schema, description, verification)
     return f"{folder.light} ({kind.name}, max difference {difference:.1g})"
 
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tf_image_classification.errors import RunInterrupted, RunMismatchError
+from tf_image_classification.export.names import AUTO
 from tf_image_classification.serving import predictor
-from tf_image_classification.serving.engines import AUTO
 from tf_image_classification.serving.input_images import InputImage, check_patterns, find_images
 from tf_image_classification.serving.label_predictions import PredictOptions
 from tf_image_classification.serving.prediction_file import PredictionFile
@@ -32,7 +32,7 @@ class PredictRequest:
             people on a terminal.
         resume: whether rows of an interrupted process are kept.
         options: of the inference.
-        engine: one of ``serving.engines.ENGINES``.
+        engine: one of ``export.names.ENGINES``.
     """
 
     model_dir: str

@@ -7,9 +7,11 @@ import socket
 from collections.abc import Callable, Mapping
 
 from tf_image_classification.errors import ConfigError
+from tf_image_classification.export.names import AUTO
+from tf_image_classification.export.weight_size import has_small_weights
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.serving import predictor, server
 from tf_image_classification.serving.app import ServerOptions
-from tf_image_classification.serving.engines import AUTO
 from tf_image_classification.serving.predictor import Predictor
 from tf_image_classification.serving.reloading import Source, folder_state
 
@@ -22,7 +24,7 @@ def serve_folders(
     *,
     max_pixels: int,
     engine: str = AUTO,
-    before_tensorflow: Callable[[], None] = lambda: None,
+    before_tensorflow: Callable[[bool], None] = lambda with_onednn: None,
 ) -> None:
     """Serve the exported models of runs until a signal stops the server.
 
@@ -32,8 +34,9 @@ def serve_folders(
         host: address to listen at.
         port: port to listen at.
         max_pixels: larger images are rejected.
-        engine: one of ``serving.engines.ENGINES``.
-        before_tensorflow: called before TensorFlow is imported, if the engine needs it.
+        engine: one of ``export.names.ENGINES``.
+        before_tensorflow: called before TensorFlow is imported, if the engine needs it, with
+            whether oneDNN makes no request slower: with the weights of all models as constants.
 
     Raises:
         ConfigError: the port is taken.
@@ -43,7 +46,8 @@ def serve_folders(
     _check_free(host, port)
 
     def prepare() -> None:
-        before_tensorflow()
+        folders = map(ModelFolder, model_dirs.values())
+        before_tensorflow(all(has_small_weights(folder.saved_model) for folder in folders))
         from tf_image_classification.serving import tensorflow_engine  # late: TensorFlow
 
         tensorflow_engine.prepare_threads()

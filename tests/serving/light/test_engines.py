@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tf_image_classification as tfic
-from tf_image_classification.errors import CheckpointError, ConfigError
+from tf_image_classification.errors import CheckpointError, ConfigError, UsageError
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.serving import predictor
 from tf_image_classification.serving.engines import choose_engine
@@ -152,8 +152,10 @@ def test_nothing_is_written_without_a_converter_or_for_a_preprocessing_of_ones_o
 def test_a_folder_without_a_run_and_an_engine_that_is_none_are_refused(tmp_path):
     with pytest.raises(CheckpointError):
         choose_engine(ModelFolder(str(tmp_path)), "auto")
-    with pytest.raises(ConfigError, match="expected one of auto, litert"):
+    with pytest.raises(UsageError, match="--engine torch: Known: auto, litert"):
         choose_engine(ModelFolder(str(tmp_path)), "torch")
+    with pytest.raises(UsageError, match=r"--engine opnvino: Did you mean openvino\?"):
+        choose_engine(ModelFolder(str(tmp_path)), "opnvino")
 
 
 @pytest.mark.slow

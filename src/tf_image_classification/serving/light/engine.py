@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.export.identity import file_fingerprint
+from tf_image_classification.export.names import LITERT, ONNX, OPENVINO
 from tf_image_classification.export.runtimes import (
     File,
     InferenceFn,
@@ -23,7 +24,7 @@ from tf_image_classification.export.runtimes import (
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import probabilities_key
 from tf_image_classification.model_outputs import predicted_classes
-from tf_image_classification.serving.light.files import LITERT, ONNX, OPENVINO, LightFile
+from tf_image_classification.serving.light.files import LightFile
 from tf_image_classification.serving.light.preprocess import LightPreprocessing
 from tf_image_classification.system import files, quiet
 

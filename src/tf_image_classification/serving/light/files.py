@@ -15,12 +15,9 @@ from collections.abc import Iterator
 
 from tf_image_classification.export import optional_packages
 from tf_image_classification.export.identity import file_fingerprint, saved_model_fingerprint
+from tf_image_classification.export.names import FILE_NAMES, LITERT, ONNX
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
-
-LITERT, ONNX, OPENVINO = RUNTIMES = ("litert", "onnx", "openvino")
-FILE_NAMES = {LITERT: "model.tflite", ONNX: "model.onnx"}
-"""Names of the files that the runtimes read; OpenVINO reads those of ONNX."""
 
 CONVERTERS = {kind: optional_packages.CONVERTERS[kind] for kind in (LITERT, ONNX)}
 """By kind of file the packages that write and verify it; the preferred kind first."""

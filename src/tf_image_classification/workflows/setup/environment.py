@@ -57,7 +57,7 @@ def hide_libraries(settings: Settings) -> None:
 
 
 def prepare_tensorflow(
-    settings: Settings, *, is_serving: bool = False, is_inference: bool = False
+    settings: Settings, *, with_onednn: bool = True, is_inference: bool = False
 ) -> None:
     """Import TensorFlow, set its determinism, and check how Keras is configured.
 
@@ -66,7 +66,8 @@ def prepare_tensorflow(
 
     Args:
         settings: all settings.
-        is_serving: whether single images are computed, which oneDNN makes slower there.
+        with_onednn: whether to switch it on; single images become slower where a model's weights
+            are variables.
         is_inference: whether images are predicted and nothing else, which needs TensorFlow alone.
 
     Raises:
@@ -77,7 +78,7 @@ def prepare_tensorflow(
     hide_libraries(settings)
     faults.check_temporary()
     faults.allow_open_files()
-    if not is_serving and platform.machine() in _X86:
+    if with_onednn and platform.machine() in _X86:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if not is_inference and packages.is_installed("tensorflow"):
         for package in packages.OF_TRAININGS:
