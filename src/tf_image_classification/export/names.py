@@ -8,6 +8,9 @@ KERAS, LITERT, ONNX, WEB = "keras", "litert", "onnx", "web"
 NAMES = ("saved_model", LITERT, ONNX, KERAS, WEB, "huggingface", "mlflow")
 NONE, DYNAMIC, INT8, FLOAT16 = QUANTIZATIONS = ("none", "dynamic", "int8", "float16")
 FLOAT32, UINT8, PIXELS = INPUT_TYPES = ("float32", "uint8", "pixels")
+FEATURE_MAPS = "feature_maps"
+"""Output with a model's last feature maps, float32 [B, h, w, C], of files that explain."""
+
 _OTHERS = {
     "tflite": "litert",
     "tf_lite": "litert",

@@ -82,7 +82,7 @@ def load_model(
         before_tensorflow()
         loaded = _tensorflow_engine(folder, manifest, max_pixels)
     else:
-        loaded = _light_engine(name, file, manifest, max_pixels)
+        loaded = _light_engine(name, file, folder, manifest, max_pixels)
     return Predictor(
         loaded,
         manifest.schema,
@@ -104,10 +104,12 @@ def _tensorflow_engine(folder: ModelFolder, manifest: RunManifest, max_pixels: i
     )
 
 
-def _light_engine(name: str, file: LightFile, manifest: RunManifest, max_pixels: int) -> Engine:
+def _light_engine(
+    name: str, file: LightFile, folder: ModelFolder, manifest: RunManifest, max_pixels: int
+) -> Engine:
     run = {"spec": manifest.spec, "settings": manifest.settings}
     preprocessing = preprocessing_of(run, max_pixels=max_pixels)
-    return LightEngine(name, file, manifest.schema, preprocessing)
+    return LightEngine(name, file, folder, manifest.schema, preprocessing)
 
 
 def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:

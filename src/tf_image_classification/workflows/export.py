@@ -290,8 +290,9 @@ def write_notes(
     schema: LabelSchema,
     description: Mapping[str, Any],
     verification: Verification,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the files beside an exported file, with its hash."""
+    """Write the files beside an exported file, with its hash and further notes."""
     folder = os.path.dirname(path)
     numbers = {
         _PARITY_KEYS.get(name, name): (
@@ -301,7 +302,7 @@ def write_notes(
     }
     if not os.path.isdir(path):
         numbers["sha256"] = file_fingerprint(path)
-    files.write_json(os.path.join(folder, "parity.json"), numbers)
+    files.write_json(os.path.join(folder, "parity.json"), numbers | dict(more or {}))
     files.write_json(os.path.join(folder, "model.json"), dict(description))
     if len(schema.labels) == 1 and schema.labels[0].has_classes:
         names = "".join(f"{name}\n" for name in schema.labels[0].named_classes())
