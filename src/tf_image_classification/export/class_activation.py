@@ -62,9 +62,7 @@ def linear_head(exported: ExportedModel) -> LinearHead:
     @tf.function(input_signature=[tf.TensorSpec(pooled.shape, tf.float32)])
     def after_pooling(features: tf.Tensor) -> list[tf.Tensor]:
         inputs = {pooled.name: features, images.name: tf.zeros([1, *spec.shape], images.dtype)}
-        return list(
-            tf.graph_util.import_graph_def(graph, inputs, list(names.values()), name="")
-        )
+        return list(tf.graph_util.import_graph_def(graph, inputs, list(names.values()), name=""))
 
     channels = int(pooled.shape[-1])
     units = np.eye(channels + 1, channels, k=-1, dtype=np.float32)  # zeros, then each channel
