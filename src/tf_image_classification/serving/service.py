@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from fastapi import Request
+from starlette.requests import Request
 
 from tf_image_classification.serving.hosted_model import HostedModel, ModelVersion
 from tf_image_classification.serving.request_bodies import BodyReader, within_time
