@@ -16,13 +16,18 @@ import subprocess
 import sys
 import time
 
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+"""Modules are compiled once, as ``pip`` does it for a package that is installed."""
+
 SCRIPT = os.path.join(os.path.dirname(__file__), "peers", "onnx_script.py")
 
 
 def measured(command):
     """Wall seconds, seconds of computing and peak memory in MB of a process."""
     began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:

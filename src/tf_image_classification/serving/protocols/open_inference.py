@@ -167,7 +167,7 @@ class OpenInference:
                 asked = _parsed(data, length, version)
                 return asked.images
 
-            rows = await self._service.outputs(version, images)
+            rows = await self._service.outputs(version, images, len(data))
         assert asked is not None
         head: dict[str, Any] = {"model_name": self._model.name, "model_version": version.version}
         if asked.id:

@@ -176,7 +176,7 @@ class TensorFlowServing:
                     is_numeric = body.get("signature_name") == PREPARED_INPUT
                 return found
 
-            rows = await self._service.outputs(version, images)
+            rows = await self._service.outputs(version, images, len(data))
             if is_numeric:
                 rows = [_numeric(row, version) for row in rows]
         return OutputsResponse(_columns(rows) if is_columnar else _rows(rows))
@@ -223,7 +223,7 @@ class TensorFlowServing:
                 )
             return _encoded(given, "examples")
 
-        return await self._service.outputs(version, images), labels[name]
+        return await self._service.outputs(version, images, len(data)), labels[name]
 
 
 def _labels(schema: LabelSchema, *, has_classes: bool) -> dict[str, Label]:
