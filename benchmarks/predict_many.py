@@ -3,10 +3,10 @@
     python benchmarks/predict_many.py MODEL_DIR FOLDER [--engines litert onnx] [--rounds 3]
 
 FOLDER holds images and nothing else. Each round starts every program once, in turn. Beside
-``tfic predict`` runs a program that decodes, resizes and calls the runtime and does nothing else
-(``peers/light_loop.py``). Printed are the least seconds of the rounds; the ratio is of the runtime
-alone to ``tfic predict``: 0.9 means that a tenth of the time goes elsewhere. The seconds of computing
-are less disturbed by other processes of the machine than the others.
+``tfic predict`` runs a program that decodes, resizes and calls the runtime, and does nothing else
+(``peers/light_loop.py``). Printed are the minimum seconds of the rounds; the ratio is of the runtime
+alone to ``tfic predict``: 0.9 means that a tenth of the time goes elsewhere. Other processes of the
+machine disturb the seconds of computing less than the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import sys
 import tempfile
 
 from predict_one import measured
-
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.serving.engines import choose_engine
 
@@ -52,7 +51,9 @@ def main():
                     f"{engine:<8} {name:<12} {secs:6.2f} s, {computed:6.2f} s of computing, "
                     f"{memory:4.0f} MB"
                 )
-            print(f"{engine:<8} ratio {alone[0] / ours[0]:.2f}, of computing {alone[1] / ours[1]:.2f}")
+            print(
+                f"{engine:<8} ratio {alone[0] / ours[0]:.2f}, of computing {alone[1] / ours[1]:.2f}"
+            )
 
 
 if __name__ == "__main__":

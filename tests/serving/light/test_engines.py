@@ -253,4 +253,5 @@ def test_a_training_ends_with_a_light_file(tmp_path, capsys):
     )
     assert f"light file:    {tmp_path}/m/light (litert" in capsys.readouterr().out
     assert trained.predictor.engine.name == "litert" and trained.predictor.step == 2
+    assert trained.no_heat_maps == "" and not ModelFolder(str(tmp_path / "m")).is_being_exported
     assert not trained.predict(pixels[0])[0].error

@@ -54,11 +54,13 @@ class LightFile:
         kind: "litert" or "onnx".
         path: the file.
         step: of the model.
+        made_from: fingerprint of the exported model that it was made from.
     """
 
     kind: str
     path: str
     step: int
+    made_from: str
 
 
 def light_files(
@@ -85,16 +87,17 @@ def light_files(
             if kind not in kinds or (parents is not None and parent not in parents):
                 continue
             path = files.join(parent, FILE_NAMES[kind])
-            if files.exists(path) and (step := _agreed_step(path, fingerprint)) is not None:
-                yield LightFile(kind, path, step)
+            found = _agreeing(kind, path, fingerprint) if files.exists(path) else None
+            if found is not None:
+                yield found
 
 
 def _exports(folder: ModelFolder) -> list[tuple[str, tuple[str, ...]]]:
     return [(files.join(folder.path, "exports", kind), (kind,)) for kind in FILE_NAMES]
 
 
-def _agreed_step(path: str, fingerprint: str) -> int | None:
-    """The step of a file's model; None if it is another's, differs too much or was changed."""
+def _agreeing(kind: str, path: str, fingerprint: str) -> LightFile | None:
+    """The file; None if it is of another model, differs too much or was changed."""
     parent = path.rpartition("/")[0]
     try:
         description = files.read_json(files.join(parent, "model.json"))
@@ -108,7 +111,9 @@ def _agreed_step(path: str, fingerprint: str) -> int | None:
     is_close = math.isfinite(difference) and difference <= MAX_DIFFERENCE
     if not (is_same and is_close and takes == "float32"):
         return None
-    return step if file_fingerprint(path) == verified else None
+    if file_fingerprint(path) != verified:
+        return None
+    return LightFile(kind, path, step, made_from)
 
 
 def read_parity(parent: str) -> dict[str, Any]:

@@ -93,12 +93,10 @@ class HeatMaps:
         path = files.join(self._folder.light, HEAD)
         if not files.exists(path) or file_fingerprint(path) != parity[HEAD].get("sha256"):
             raise SpecError(f"{path} is missing or damaged")
-        if self._file.path.startswith(f"{self._folder.light.rstrip('/')}/"):
-            return self._file
         found = next(light_files(self._folder, parents=(self._folder.light,)), None)
-        if found is None:
-            raise SpecError(f"no file in {self._folder.light} agrees with the exported model")
-        return found
+        if found is None or found.made_from != self._file.made_from:
+            raise SpecError(f"no file in {self._folder.light} is of the model that predicts")
+        return self._file if found.path == self._file.path else found
 
     @functools.cached_property
     def _loaded(self) -> tuple[Runtime, Mapping[str, tuple[Floats, Floats]]]:
