@@ -4,9 +4,9 @@
 
 FOLDER holds images and nothing else. Each round starts every program once, in turn. Beside
 ``tfic predict`` runs a program that decodes, resizes and calls the runtime, and does nothing else
-(``peers/light_loop.py``). Printed are the minimum seconds of the rounds; the ratio is of the runtime
-alone to ``tfic predict``: 0.9 means that a tenth of the time goes elsewhere. Other processes of the
-machine disturb the seconds of computing less than the others.
+(``peers/light_loop.py``). Printed are the minimum seconds of the rounds; the ratio is of the
+runtime alone to ``tfic predict``: 0.9 means that a tenth of the time goes elsewhere. Other
+processes of the machine disturb the seconds of computing less than the others.
 """
 
 from __future__ import annotations

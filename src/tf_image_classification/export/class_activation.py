@@ -59,14 +59,14 @@ def linear_head(exported: ExportedModel) -> LinearHead:
     graph = concrete.graph.as_graph_def()
     names = {name: tensor.name for name, tensor in outputs.items()}
 
-    @tf.function(input_signature=[tf.TensorSpec(pooled.shape, tf.float32)])
     def after_pooling(features: tf.Tensor) -> list[tf.Tensor]:
         inputs = {pooled.name: features, images.name: tf.zeros([1, *spec.shape], images.dtype)}
         return list(tf.graph_util.import_graph_def(graph, inputs, list(names.values()), name=""))
 
     channels = int(pooled.shape[-1])
     units = np.eye(channels + 1, channels, k=-1, dtype=np.float32)  # zeros, then each channel
-    found = after_pooling(tf.constant(units.reshape([-1, *pooled.shape[1:]])))
+    head = tf.function(after_pooling, input_signature=[tf.TensorSpec(pooled.shape, tf.float32)])
+    found = head(tf.constant(units.reshape([-1, *pooled.shape[1:]])))
     rows = {
         name: np.reshape(value, [channels + 1, -1])
         for name, value in zip(names, found, strict=True)
