@@ -8,9 +8,12 @@ The packages of the runtimes are optional and imported late.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +21,7 @@ import numpy.typing as npt
 
 from tf_image_classification.export.names import FEATURE_MAPS
 from tf_image_classification.export.optional_packages import import_extra
+from tf_image_classification.system import quiet
 
 Outputs = dict[str, npt.NDArray[Any]]
 InferenceFn = Callable[[npt.NDArray[Any]], Outputs]
@@ -25,6 +29,15 @@ InferenceFn = Callable[[npt.NDArray[Any]], Outputs]
 
 File = str | bytes
 """The path of a file, or its content."""
+
+
+NUM_CALLS = 2
+"""Calls at the same time; while the threads of one wait for one another, the other computes."""
+
+
+_SERVING = "serving_default"
+_RunnerOf = Callable[[str], Any]
+"""The runner of a signature, of one interpreter."""
 
 
 class Runtime(Protocol):
@@ -45,37 +58,74 @@ def load_litert(file: File) -> Runtime:
     """
     interpreter = import_extra("ai_edge_litert.interpreter", "LiteRT")
     given = {"model_content": file} if isinstance(file, bytes) else {"model_path": file}
-    return _LiteRT(interpreter.Interpreter(**given, num_threads=os.cpu_count()))
+    loaded = _version(file)
+    return _LiteRT(
+        lambda: interpreter.Interpreter(**given, num_threads=os.cpu_count()),
+        is_unchanged=lambda: _version(file) == loaded,
+    )
+
+
+def _version(file: File) -> tuple[int, ...]:
+    """What changes when a file is replaced."""
+    if isinstance(file, bytes):
+        return ()
+    try:
+        stat = os.stat(file)
+    except OSError:  # it was removed
+        return (-1,)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 class _LiteRT:
-    def __init__(self, interpreter: Any) -> None:
-        interpreter.allocate_tensors()  # writes its notices now, not at the first inference
-        self._interpreter = interpreter
-        self._runner = interpreter.get_signature_runner("serving_default")
-        [details] = self._runner.get_input_details().values()
+    """Interpreters of one file; an interpreter has one set of tensors, for one call at a time."""
+
+    def __init__(self, make: Callable[[], Any], is_unchanged: Callable[[], bool]) -> None:
+        self._make, self._is_unchanged = make, is_unchanged
+        self._free: queue.LifoQueue[_RunnerOf] = queue.LifoQueue()
+        self._may_make = threading.Semaphore(NUM_CALLS - 1)
+        runner_of = self._made()
+        runner = runner_of(_SERVING)
+        [details] = runner.get_input_details().values()
         self._dtype = details["dtype"]
         self._takes_one = details["shape_signature"][0] == 1
         self._scales = {
             name: one["quantization"][0]
-            for name, one in self._runner.get_output_details().items()
+            for name, one in runner.get_output_details().items()
             if one["dtype"] == np.uint8
         }
-        self._lock = threading.Lock()  # an interpreter has one set of tensors
+        self._free.put(runner_of)
 
     def __call__(self, images: npt.NDArray[Any]) -> Outputs:
         images = images.astype(self._dtype, copy=False)
         parts = [images[i : i + 1] for i in range(len(images))] if self._takes_one else [images]
-        with self._lock:
-            found = [dict(self._runner(images=part)) for part in parts]
+        found = self._run(_SERVING, parts)
         outputs = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
         return outputs | {name: scale * outputs[name] for name, scale in self._scales.items()}
 
     def feature_maps(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        runner = self._interpreter.get_signature_runner(FEATURE_MAPS)
-        with self._lock:
-            found: npt.NDArray[np.float32] = runner(images=images)[FEATURE_MAPS]
-        return found
+        [found] = self._run(FEATURE_MAPS, [images])
+        return found[FEATURE_MAPS]
+
+    def _run(self, signature: str, parts: Sequence[npt.NDArray[Any]]) -> list[Outputs]:
+        runner_of = self._taken()
+        try:
+            return [dict(runner_of(signature)(images=part)) for part in parts]
+        finally:
+            self._free.put(runner_of)
+
+    def _taken(self) -> _RunnerOf:
+        """A free interpreter, or a further one of the same file."""
+        with contextlib.suppress(queue.Empty):
+            return self._free.get_nowait()
+        if self._is_unchanged() and self._may_make.acquire(blocking=False):
+            return self._made()
+        return self._free.get()
+
+    def _made(self) -> _RunnerOf:
+        with quiet.hidden():  # its notices
+            interpreter = self._make()
+            interpreter.allocate_tensors()  # writes them now, not at the first inference
+        return functools.cache(interpreter.get_signature_runner)
 
 
 def load_onnx(file: File) -> Runtime:

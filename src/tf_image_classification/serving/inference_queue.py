@@ -53,7 +53,9 @@ class InferenceQueue:
         self.num_accepted = 0
         self._model, self._limits = model, limits
         self._max_request_pixels = max_request_pixels or 4 * model.max_pixels
-        self._batcher = Batcher(functools.partial(_outputs, model), limits, on_batch)
+        self._batcher = Batcher(
+            functools.partial(_outputs, model), limits, on_batch, model.engine.num_calls
+        )
         self._decoder = DecodePool()
 
     def start(self) -> None:

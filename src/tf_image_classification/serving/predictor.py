@@ -139,10 +139,12 @@ class Engine(Protocol):
     Attributes:
         name: e.g. "tensorflow".
         step: of the model.
+        num_calls: calls of ``predictions`` that are worth making at the same time.
     """
 
     name: str
     step: int
+    num_calls: int
 
     def fingerprint(self) -> str:
         """A hash of graph and weights."""

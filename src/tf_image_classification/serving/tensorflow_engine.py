@@ -31,9 +31,11 @@ class TensorFlowEngine:
     Attributes:
         name: "tensorflow".
         step: of the model.
+        num_calls: 1: an operation takes all cores.
     """
 
     name = "tensorflow"
+    num_calls = 1
 
     def __init__(
         self,

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.export.identity import file_fingerprint
+from tf_image_classification.export.runtimes import NUM_CALLS
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import probabilities_key
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.model_outputs import predicted_classes
-from tf_image_classification.serving.light.files import LightFile, open_file
+from tf_image_classification.serving.light.files import OPENVINO, LightFile, open_file
 from tf_image_classification.serving.light.heat_maps import HeatMaps
 from tf_image_classification.serving.light.preprocess import LightPreprocessing
 
@@ -28,6 +29,8 @@ class LightEngine:
     Attributes:
         name: of the runtime.
         step: of the model.
+        num_calls: 2, so that the cores have work while the threads of one call wait for one
+            another; 1 in OpenVINO.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class LightEngine:
             ConfigError: the runtime is not installed; names the extra.
         """
         self.name, self.step = name, file.step
+        self.num_calls = 1 if name == OPENVINO else NUM_CALLS
         self._schema, self._preprocessing = schema, preprocessing
         self._path = file.path
         self._infer = open_file(name, file.path)
