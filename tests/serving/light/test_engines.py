@@ -211,7 +211,7 @@ def test_prediction_and_server_work_where_tensorflow_is_not_installed(
         path.write_bytes(data)
     program = """
 import base64, json, sys
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 from tf_image_classification.cli.main import main
 from tf_image_classification.serving.app import ServerOptions, make_app
 from tf_image_classification.serving.predictor import load_model
