@@ -1,6 +1,6 @@
 """Images per second that are decoded and resized, with TensorFlow and without, in turn.
 
-    python benchmarks/light_pixels.py
+    python benchmarks/light_pixels.py [--without_scipy]
 
 Photograph-like JPEGs of several sizes to 224 pixels, one after another on one core; the figures are
 medians of rounds. Also checks that both give the same bits.
@@ -10,6 +10,7 @@ import argparse
 import io
 import os
 import statistics
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -47,7 +48,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--images", type=int, default=20, help="of each size")
     parser.add_argument("--image_size", type=int, default=224)
+    parser.add_argument("--without_scipy", action="store_true", help="as if not installed")
     options = parser.parse_args()
+    if options.without_scipy:
+        sys.modules["scipy.sparse"] = None  # an import fails
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     side = options.image_size
@@ -61,6 +65,8 @@ def main():
         "TensorFlow": lambda data: with_tensorflow(tf.constant(data)).numpy(),
         "light": light.prepare,
     }
+    for data in 5 * jpegs(SIZES["small"], 20):  # SciPy is imported after some images
+        light.prepare(data)
     print("images/s per second of CPU    TensorFlow    light    light / TensorFlow")
     for name, size in SIZES.items():
         files = jpegs(size, options.images)

@@ -21,6 +21,7 @@ import time
 import httpx
 
 NAME = "model"
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def main():
@@ -79,7 +80,7 @@ class Server:
         self.process = subprocess.Popen(
             [*command, *(["--port"] if has_option else []), str(port)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+            env=_ENVIRONMENT | {"TF_CPP_MIN_LOG_LEVEL": "3"},
         )  # fmt: skip
         while True:
             try:

@@ -1,5 +1,6 @@
 """A hand-written server: FastAPI and ONNX Runtime, the request form of TensorFlow Serving.
 
+pip install -r benchmarks/peers/requirements-onnx-server.txt
 python benchmarks/peers/onnx_server.py MODEL.onnx PORT
 """
 

@@ -53,6 +53,9 @@ def tensorboard_folder(settings: Settings) -> str:
     return settings.checkpoints.tensorboard_dir or ModelFolder(settings.run.model_dir).tensorboard
 
 
+_MAX_EXPORT_SECS = 600.0
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
     """The files of a run.
@@ -117,6 +120,36 @@ class ModelFolder:
     def data_counts(self) -> str:
         """JSON file of the data's counts before the first step."""
         return files.join(self.path, "data.json")
+
+    @property
+    def is_being_exported(self) -> bool:
+        """Whether a training writes ``saved_model`` and ``light`` now, one after the other.
+
+        A process that was killed in between is forgotten after ten minutes.
+        """
+        if files.is_remote(self.path):  # it gets no ``light``
+            return False
+        try:
+            _, began = files.size_and_time(self._export_mark)
+        except OSError:
+            return False
+        return time.time() - began / 1e9 < _MAX_EXPORT_SECS
+
+    @contextlib.contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Inside the block ``is_being_exported`` is true, for servers that reload the model."""
+        if files.is_remote(self.path):
+            yield
+            return
+        files.write_bytes(self._export_mark, b"")
+        try:
+            yield
+        finally:
+            files.remove_file(self._export_mark)
+
+    @property
+    def _export_mark(self) -> str:
+        return files.join(self.path, ".exporting")
 
     @contextlib.contextmanager
     def locked(self, doing: str = "training", option: str = "model_dir") -> Iterator[None]:

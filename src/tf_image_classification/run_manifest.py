@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import platform
 import zlib
@@ -158,6 +157,8 @@ def make_manifest(
 
 def versions() -> dict[str, str]:
     """Versions of this package, of Python and of the libraries that affect the results."""
+    import importlib.metadata  # late: only new runs need it
+
     found = {"tf_image_classification": tf_image_classification.__version__}
     found["python"] = platform.python_version()
     for package in _PACKAGES:

@@ -19,6 +19,7 @@ class NumpyEngine:
     """Logits are mean colours times a factor; a regression value is the first of them."""
 
     name = "numpy"
+    num_calls = 1
     no_heat_maps = "a model in NumPy"
 
     def __init__(self, schema, step, factor=1.0):

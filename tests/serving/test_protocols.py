@@ -20,6 +20,7 @@ from serving.running_server import serving
 from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.labels import Label
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.serving.reloading import Source
 
 AT = "/v1/models/tiny"
@@ -439,6 +440,42 @@ def export(folder, step):
     """A folder as the server looks at it."""
     (folder / "saved_model").mkdir(parents=True, exist_ok=True)
     (folder / "saved_model" / "step.json").write_text(json.dumps({"step": step}))
+
+
+def test_a_newer_export_is_loaded_when_its_training_has_written_all_files(tmp_path):
+    from tf_image_classification.serving.reloading import folder_state
+
+    export(tmp_path, 1)
+    folder, loaded = ModelFolder(str(tmp_path)), []
+
+    def load():
+        loaded.append((tmp_path / "light").exists())
+        return model(step=2)
+
+    sources = {"tiny": Source(str(tmp_path), folder_state(str(tmp_path)), load)}
+    with serving(model(step=1), sources, reload_secs=0.02) as client:
+        with folder.exporting():
+            export(tmp_path, 2)
+            time.sleep(0.5)  # for many looks
+            assert client.get(AT).json()["model_version_status"][0]["version"] == "1"
+            (tmp_path / "light").mkdir()
+        while client.get(AT).json()["model_version_status"][0]["version"] != "2":
+            time.sleep(0.02)
+    assert loaded == [True]
+
+
+def test_a_training_that_was_killed_while_it_exported_is_forgotten(tmp_path):
+    folder = ModelFolder(str(tmp_path))
+    assert not folder.is_being_exported
+    with pytest.raises(DataError, match="full"), folder.exporting():
+        assert folder.is_being_exported
+        [mark] = tmp_path.iterdir()
+        for secs, is_exporting in ((500, True), (700, False)):
+            then = time.time() - secs
+            os.utime(mark, (then, then))
+            assert folder.is_being_exported == is_exporting
+        raise DataError("full")
+    assert list(tmp_path.iterdir()) == [] and not folder.is_being_exported
 
 
 def test_a_newer_export_is_served_without_losing_a_request(tmp_path):

@@ -527,6 +527,36 @@ def test_a_batcher_that_stops_answers_the_call_under_way_and_all_that_wait(how):
     asyncio.run(asyncio.wait_for(scene(), 30))
 
 
+def test_two_calls_run_at_the_same_time_and_what_arrives_then_shares_the_next():
+    both, release, sizes = threading.Barrier(3), threading.Event(), []
+
+    def answers(images):
+        if len(sizes) <= 2:
+            both.wait(30)
+            release.wait(30)
+        return [{"said": image} for image in images]
+
+    async def scene():
+        batcher = Batcher(answers, Limits(), sizes.append, num_calls=2)
+        batcher.start()
+        asked = []
+        for number in range(2):
+            asked.append(asyncio.ensure_future(batcher.answer(number)))
+            while len(sizes) <= number:
+                await asyncio.sleep(0)
+        await asyncio.to_thread(both.wait, 30)  # both calls have begun
+        asked += [asyncio.ensure_future(batcher.answer(number)) for number in range(2, 7)]
+        await asyncio.sleep(0.05)
+        assert sizes == [1, 1] and batcher.num_waiting == 5
+        stopping = asyncio.ensure_future(batcher.stop())
+        release.set()
+        await stopping
+        assert sizes == [1, 1, 5]
+        assert [one.result() for one in asked] == [{"said": number} for number in range(7)]
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+
+
 def test_a_batcher_that_was_never_started_answers_what_it_accepted_when_it_stops():
     async def scene():
         batcher = Batcher(lambda images: [{"said": image} for image in images], Limits())

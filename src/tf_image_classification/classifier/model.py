@@ -155,14 +155,14 @@ class Classifier(TrainResult):
     def explain(self, images: Any) -> dict[str, npt.NDArray[np.float32]]:
         """Prepared images to Grad-CAM heat [B, h, w], 0..1, by label; {} for a model without.
 
-        They are computed by TensorFlow, also where another engine predicts.
+        They are computed by TensorFlow where the engine that predicts has none.
         """
         return self._explaining.explain(images)
 
     @functools.cached_property
     def _explaining(self) -> Predictor:
         """The model in the engine that has heat maps."""
-        if self.predictor.engine.name == TENSORFLOW:
+        if self.predictor.engine.name == TENSORFLOW or not self.predictor.no_heat_maps:
             return self.predictor
         return _load_predictor(self.model_dir, self.max_pixels, TENSORFLOW)
 

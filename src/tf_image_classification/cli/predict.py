@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 
-from tf_image_classification.cli.verb import check_output, engine_argument, verb
+from tf_image_classification.cli.verb import check_output, engine_argument, hide_absl, verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.config.parser import is_model_folder
 from tf_image_classification.errors import ConfigError, UsageError
@@ -48,6 +47,7 @@ class Arguments:
     example="tfic predict runs/pets pictures/ more/*.jpg --output predictions.csv",
     positions=("model_dir", "paths"),
     required=("model_dir",),
+    may_need_no_tensorflow=True,
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Predict; returns 1 if an image could not be used, else 0."""
@@ -61,9 +61,11 @@ def main(given: Arguments, settings: Settings) -> int:
         settings.run.model_dir, given.paths, given.output, given.resume, options, given.engine
     )
     lines = streams.input_lines() if "-" in given.paths else ()
-    prepare = functools.partial(
-        prepare_tensorflow, settings.replace(deterministic=False), is_inference=True
-    )
+
+    def prepare() -> None:
+        hide_absl()
+        prepare_tensorflow(settings.replace(deterministic=False), is_inference=True)
+
     return int(predict(request, cache_dir(settings), lines, prepare) > 0)
 
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from tf_image_classification.cli.verb import engine_argument, verb
+from tf_image_classification.cli.verb import engine_argument, hide_absl, verb
 from tf_image_classification.config import Settings, declare
 from tf_image_classification.errors import ConfigError, UsageError
 from tf_image_classification.system import faults, files
@@ -69,6 +69,7 @@ class Arguments:
     example="tfic serve runs/pets --port 8501",
     positions=("model_dir", "models"),
     required=("model_dir",),
+    may_need_no_tensorflow=True,
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Serve until a signal stops the server; returns the exit status."""
@@ -110,6 +111,13 @@ def main(given: Arguments, settings: Settings) -> int:
         cors_origins=origins,
         reload_secs=given.reload_secs,
     )
+
+    def prepare(with_onednn: bool) -> None:
+        hide_absl()
+        prepare_tensorflow(
+            settings.replace(deterministic=False), with_onednn=with_onednn, is_inference=True
+        )
+
     serve_folders(
         model_dirs,
         options,
@@ -117,9 +125,7 @@ def main(given: Arguments, settings: Settings) -> int:
         port,
         max_pixels=given.max_image_pixels,
         engine=given.engine,
-        before_tensorflow=lambda with_onednn: prepare_tensorflow(
-            settings.replace(deterministic=False), with_onednn=with_onednn, is_inference=True
-        ),
+        before_tensorflow=prepare,
     )
     return 0
 

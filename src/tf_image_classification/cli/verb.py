@@ -62,6 +62,7 @@ class Verb(Generic[_Arguments]):
         passes_on: name of the argument that takes unknown flags, or "".
         rewrite: translates command lines of an earlier version, or None.
         is_listing: whether it only prints, so that all its errors are those of standard output.
+        may_need_no_tensorflow: whether it calls ``hide_absl`` itself where it needs TensorFlow.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Verb(Generic[_Arguments]):
     passes_on: str = ""
     rewrite: Callable[[Sequence[str]], Sequence[str]] | None = None
     is_listing: bool = False
+    may_need_no_tensorflow: bool = False
 
     def __call__(self, arguments: Sequence[str]) -> int:
         """Parse and run; returns the exit status.
@@ -93,12 +95,8 @@ class Verb(Generic[_Arguments]):
         arguments_of_verb, settings, is_quiet = parsed
         with contextlib.nullcontext() if self.is_listing else ends_the_process():
             hide_libraries(settings)
-            if (
-                quiet.is_hiding()
-            ):  # and that of libraries which use absl; a program may use it itself
-                import absl.logging  # late: an error in the command line is shown without it
-
-                absl.logging.set_verbosity(absl.logging.ERROR)
+            if not self.may_need_no_tensorflow:
+                hide_absl()
             try:
                 with screen.quiet() if is_quiet else contextlib.nullcontext():
                     return self.run(arguments_of_verb, settings)
@@ -234,6 +232,17 @@ class Verb(Generic[_Arguments]):
         example = f" Example: {self.example}." if text.startswith("missing: ") else ""
         print(f"tfic {self.name}: {text}{example} See tfic {self.name} --help.", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+
+
+def hide_absl() -> None:
+    """Hide the messages of libraries that use absl, unless all are shown.
+
+    Only verbs do: a program may use absl itself.
+    """
+    if quiet.is_hiding():
+        import absl.logging  # late: an error in the command line is shown without it
+
+        absl.logging.set_verbosity(absl.logging.ERROR)
 
 
 def verb(

@@ -9,12 +9,8 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from absl import flags
-
-from tf_image_classification.config import yaml_files
 from tf_image_classification.config.groups import ALIASES, FILE_OPTIONS, OPTIONS
 from tf_image_classification.config.options import Option
 from tf_image_classification.config.parser import (
@@ -27,6 +23,9 @@ from tf_image_classification.config.parser import (
 )
 from tf_image_classification.config.settings import Settings, make_settings
 from tf_image_classification.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from absl import flags
 
 HELP_WIDTH = 80
 """Columns of a help page."""
@@ -112,6 +111,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def _define(option: Option, name: str, flag_values: flags.FlagValues) -> None:
+    from absl import flags  # late: the verbs of tfic do not need it
+
     common: dict[str, Any] = {"flag_values": flag_values, "allow_override": name not in _OF_2018}
     default = option.default
     if option.kind is bool:
@@ -137,6 +138,8 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> Line:
     Raises:
         UsageError: an unknown flag, a wrong value, or an argument that belongs to no flag.
     """
+    from absl import flags  # late, as above
+
     options = {**FILE_OPTIONS, **OPTIONS}
     own = {n: o for n, o in options.items() if not is_of_program(n, flag_values)}
     table = {**own, **program_options(flag_values)}
@@ -265,6 +268,8 @@ def read_settings_file(path: str) -> Mapping[str, Any]:
     Raises:
         ConfigError: the file does not exist, or it contains no mapping.
     """
+    from tf_image_classification.config import yaml_files  # late: few command lines name a file
+
     given = yaml_files.read_mapping(path, "--config")
     return {name: _at_home(value) for name, value in given.items()}
 
@@ -281,6 +286,8 @@ def settings_text(settings: Settings) -> str:
 
     Defaults are comments altogether: given, some of them would have no effect or exclude others.
     """
+    import yaml  # late, as above
+
     lines = []
     for name, value in settings.values().items():
         plain = list(value) if isinstance(value, tuple) else value

@@ -47,6 +47,8 @@ class ExportPlan:
         input_type: one of ``names.INPUT_TYPES``; "uint8" takes cropped and resized
             pixels and gives probabilities as 0-255, "pixels" takes decoded images of any size.
         scaling: of pixels to preprocessed images; None if unknown.
+        has_feature_maps: whether the file gives FEATURE_MAPS too, apart from its other outputs;
+            for models with a ``class_activation.linear_head``.
     """
 
     schema: LabelSchema
@@ -56,6 +58,7 @@ class ExportPlan:
     representative_images: Callable[[], Iterable[npt.NDArray[np.float32]]] = tuple
     input_type: str = FLOAT32
     scaling: PixelScaling | None = None
+    has_feature_maps: bool = False
 
 
 def outputs_from(plan: ExportPlan, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import tempfile
@@ -10,10 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_image_classification.export.class_activation import with_feature_maps
 from tf_image_classification.export.frozen_graph import frozen_function
 from tf_image_classification.export.inference_module import SCOPE, ExportPlan, InferenceModule
 from tf_image_classification.export.litert_metadata import NAME, metadata, with_files
-from tf_image_classification.export.names import FLOAT16, INT8, NONE, UINT8
+from tf_image_classification.export.names import FEATURE_MAPS, FLOAT16, INT8, NONE, UINT8
 from tf_image_classification.export.optional_packages import import_extra
 from tf_image_classification.export.pixel_scaling import IDENTITY, PixelScaling
 from tf_image_classification.export.saved_model import ExportedModel
@@ -27,11 +29,14 @@ METADATA = "tf_image_classification"
 def write_litert(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[str, Any]:
     """Write a file with the signature ``serving_default``; returns its description.
 
-    Its batch size is free, or 1 for models with recurrent layers, a limit of the format.
+    Its batch size is free, or 1 for models with recurrent layers, a limit of the format. With
+    feature maps it has a second signature, FEATURE_MAPS, of the same graph.
     """
     import_extra("ai_edge_litert.interpreter", "LiteRT")  # before the long part
     module = InferenceModule(exported, plan)
     function = frozen_function(module.classify_one or module.classify)
+    if plan.has_feature_maps:
+        function = with_feature_maps(function)
     content = _converted(_of_bytes(function, plan) if plan.input_type == UINT8 else function, plan)
     if module.classify_one is not None:
         takes = dict(plan.description.get("input", {}))
@@ -123,8 +128,14 @@ def _described(content: bytes, plan: ExportPlan) -> bytes:
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     graph, [signature] = model.subgraphs[0], model.signatureDefs
     found = {one.name.decode(): one.tensorIndex for one in signature.outputs}
-    names = sorted(found, key=lambda name: (not name.endswith(probabilities_key("")), name))
+    names = sorted(
+        found.keys() - {FEATURE_MAPS},
+        key=lambda name: (not name.endswith(probabilities_key("")), name),
+    )
     graph.outputs = [found[name] for name in names]
+    if plan.has_feature_maps:
+        graph.outputs.append(found[FEATURE_MAPS])
+        model.signatureDefs = _split(signature)
     if plan.input_type == UINT8:
         _set_scale(graph.tensors[graph.inputs[0]], 1.0)
         for number in graph.outputs:
@@ -145,6 +156,16 @@ def _described(content: bytes, plan: ExportPlan) -> bytes:
         model.buffers.append(buffer)
         model.metadata = [*(model.metadata or []), entry]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _split(signature: Any) -> list[Any]:
+    """A signature without the feature maps, and one with them alone."""
+    outputs = signature.outputs
+    maps = copy.copy(signature)
+    maps.signatureKey = FEATURE_MAPS.encode()
+    maps.outputs = [one for one in outputs if one.name.decode() == FEATURE_MAPS]
+    signature.outputs = [one for one in outputs if one.name.decode() != FEATURE_MAPS]
+    return [signature, maps]
 
 
 def _scaling(plan: ExportPlan) -> PixelScaling | None:

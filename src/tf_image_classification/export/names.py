@@ -14,6 +14,9 @@ FLOAT32, UINT8, PIXELS = INPUT_TYPES = ("float32", "uint8", "pixels")
 FILE_NAMES = {LITERT: "model.tflite", ONNX: "model.onnx"}
 """By format the file that an engine without TensorFlow reads."""
 
+FEATURE_MAPS = "feature_maps"
+"""Output with a model's last feature maps, float32 [B, h, w, C], of files that explain."""
+
 AUTO, OPENVINO, TENSORFLOW = "auto", "openvino", "tensorflow"
 ENGINES = (AUTO, LITERT, ONNX, OPENVINO, TENSORFLOW)
 """The engines of inference; "auto" chooses one of the others."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.export.class_activation import with_feature_maps
 from tf_image_classification.export.frozen_graph import frozen_function
 from tf_image_classification.export.inference_module import (
     SCOPE,
@@ -18,7 +19,7 @@ from tf_image_classification.export.inference_module import (
     InferenceModule,
 )
 from tf_image_classification.export.litert_format import METADATA
-from tf_image_classification.export.names import DYNAMIC, NONE, PIXELS
+from tf_image_classification.export.names import DYNAMIC, FEATURE_MAPS, NONE, PIXELS
 from tf_image_classification.export.onnx_pixels import with_preprocessing
 from tf_image_classification.export.optional_packages import import_extra
 from tf_image_classification.export.saved_model import ExportedModel
@@ -32,6 +33,8 @@ def write_onnx(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[
     onnx = import_extra("onnx", "ONNX")
     tf2onnx = import_extra("tf2onnx", "ONNX")
     function = frozen_function(InferenceModule(exported, plan).classify)
+    if plan.has_feature_maps:
+        function = with_feature_maps(function)
     model, _ = tf2onnx.convert.from_function(
         function,
         input_signature=function.input_signature,
@@ -66,10 +69,13 @@ def write_onnx(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[
 
 
 def _name_dimensions(graph: Any) -> None:
-    """Name the first dimension of inputs and outputs, and put probabilities first."""
-    outputs = sorted(
-        graph.output, key=lambda one: (not one.name.endswith(probabilities_key("")), one.name)
-    )
+    """Name the first dimension of inputs and outputs; probabilities first, feature maps last."""
+
+    def place(output: Any) -> Any:
+        is_last = output.name == FEATURE_MAPS
+        return is_last, not output.name.endswith(probabilities_key("")), output.name
+
+    outputs = sorted(graph.output, key=place)
     copies = [type(one).FromString(one.SerializeToString()) for one in outputs]
     del graph.output[:]
     graph.output.extend(copies)

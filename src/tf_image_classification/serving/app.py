@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 
 import prometheus_client
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tf_image_classification.serving.batcher import Limits
 from tf_image_classification.serving.connections import ConnectionLimits
@@ -74,7 +74,7 @@ def make_app(
     models: MutableMapping[str, Predictor],
     options: ServerOptions,
     sources: Mapping[str, Source] | None = None,
-) -> FastAPI:
+) -> Starlette:
     """The server as an ASGI application.
 
     Args:
@@ -93,7 +93,7 @@ def make_app(
     metrics.waiting.set_function(lambda: sum(model.num_accepted for model in hosted))
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         for model in hosted:
             model.start()
         watching = [
@@ -106,27 +106,39 @@ def make_app(
             task.cancel()
         await asyncio.gather(*(model.stop() for model in hosted))
 
-    title = ", ".join(model.name for model in hosted)
-    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None)
     service = InferenceService(
         hosted,
         metrics,
         max_body_bytes=options.max_body_bytes,
         timeout_secs=options.timeout_secs,
     )
-    routes = Routes(app, has_token=bool(options.token))
+    title = ", ".join(model.name for model in hosted)
+    routes = Routes(title, has_token=bool(options.token))
     _add_protocols(routes, service, options)
-    app.add_exception_handler(HTTPException, _unrouted)
-    app.middleware("http")(functools.partial(_observed, _Guard(options.token, routes), metrics))
-    if options.cors_origins:  # outermost: errors are for those pages, too
-        app.add_middleware(
+    observed = Middleware(_Observed, guard=_Guard(options.token, routes), metrics=metrics)
+    return Starlette(
+        routes=routes.all,
+        middleware=[*_for_pages_elsewhere(options.cors_origins), observed],
+        exception_handlers={HTTPException: _unrouted},
+        lifespan=lifespan,
+    )
+
+
+def _for_pages_elsewhere(origins: Sequence[str]) -> list[Middleware]:
+    """The outermost layer: errors are for those pages, too."""
+    if not origins:
+        return []
+    from starlette.middleware.cors import CORSMiddleware  # late: few servers need it
+
+    return [
+        Middleware(
             CORSMiddleware,
-            allow_origins=options.cors_origins,
+            allow_origins=origins,
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "Content-Type", "Inference-Header-Content-Length"],
             expose_headers=["Inference-Header-Content-Length", "Retry-After"],
         )
-    return app
+    ]
 
 
 def _add_protocols(routes: Routes, service: InferenceService, options: ServerOptions) -> None:
@@ -152,6 +164,11 @@ def _add_protocols(routes: Routes, service: InferenceService, options: ServerOpt
         text = service.metrics.text()
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
+    async def description() -> JSONResponse:
+        """The API as OpenAPI describes it."""
+        return JSONResponse(routes.description())
+
+    routes.get("/openapi.json", description, is_described=False)
     listed = closed_schema(models={"type": "array", "items": {"type": "string"}})
     routes.get("/v1/models", models, listed)
     for path in sorted({"/health", options.health_route} - {""}):
@@ -182,24 +199,41 @@ class _Guard:
             raise RefusedError(401, f"The token {state}. Send Authorization: Bearer TOKEN.")
 
 
-async def _observed(
-    guard: _Guard, metrics: ServerMetrics, request: Request, call_next: Any
-) -> Response:
+class _Observed:
     """Middleware: the token, errors in the form of all protocols, metrics."""
-    began = time.monotonic()
-    try:
-        guard.check(request)
-        response: Response = await call_next(request)
-    except RefusedError as error:
-        response = _error(error.status, str(error))
-    except Exception as error:  # a fault of this server, which goes on
-        logging.getLogger("uvicorn.error").error(
-            "%s %s: %r", request.method, request.url.path, error
-        )
-        response = _error(500, f"{type(error).__name__}")
-    metrics.requests.labels(str(response.status_code)).inc()
-    metrics.seconds.observe(time.monotonic() - began)
-    return response
+
+    def __init__(self, app: ASGIApp, guard: _Guard, metrics: ServerMetrics) -> None:
+        self._app, self._guard, self._metrics = app, guard, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        status = 0
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        request = Request(scope)
+        error = None
+        try:
+            self._guard.check(request)
+            await self._app(scope, receive, observed)
+        except RefusedError as refused:
+            error = _error(refused.status, str(refused))
+        except Exception as fault:  # of this server, which goes on
+            logging.getLogger("uvicorn.error").error(
+                "%s %s: %r", request.method, request.url.path, fault
+            )
+            error = _error(500, f"{type(fault).__name__}")
+        if error is not None and not status:
+            await error(scope, receive, observed)
+        self._metrics.requests.labels(str(status)).inc()
+        self._metrics.seconds.observe(time.monotonic() - began)
 
 
 async def _unrouted(request: Request, error: Exception) -> JSONResponse:

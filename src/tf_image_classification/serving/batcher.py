@@ -3,8 +3,9 @@
     batcher = Batcher(outputs_of_images, Limits())
     answer = await batcher.answer(image)      by output name, of this image
 
-A call on a batch takes little longer than one on a single image. So an image that arrives during a
-call waits until the call ends, and joins the next one with all others that wait.
+A call on a batch takes little longer than one on a single image. So an image that arrives while as
+many calls run as may run at the same time waits until one ends, and joins the next one with all
+others that wait.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _Waiting = tuple[Any, "asyncio.Future[Any]"]
 
 
 class Batcher:
-    """Computes one batch at a time, of all images that wait.
+    """Computes batches of all images that wait.
 
     Attributes:
         limits: of batches and queue.
@@ -56,19 +57,22 @@ class Batcher:
         answers: Callable[[Sequence[Any]], Sequence[Mapping[str, Any]]],
         limits: Limits,
         on_batch: Callable[[int], None] = lambda size: None,
+        num_calls: int = 1,
     ) -> None:
         """Store the settings; ``start`` begins.
 
         Args:
-            answers: images to an answer each; called in a thread, one call at a time.
+            answers: images to an answer each; called in threads.
             limits: of batches and queue.
             on_batch: called with the size of each call.
+            num_calls: calls at the same time.
         """
         self.limits = limits
         self._answers = answers
         self._on_batch = on_batch
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()  # None: the end
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._threads = ThreadPoolExecutor(num_calls, thread_name_prefix="model")
+        self._free = asyncio.Semaphore(num_calls)
         self._task: asyncio.Task[None] | None = None
         self._is_stopped = False
 
@@ -90,7 +94,7 @@ class Batcher:
             self.start()
         assert self._task is not None
         await self._task
-        self._thread.shutdown(wait=True)
+        self._threads.shutdown(wait=True)
 
     async def answer(self, image: Any) -> Mapping[str, Any]:
         """The answer to one image.
@@ -110,26 +114,35 @@ class Batcher:
 
     async def _serve(self) -> None:
         is_last = False
+        calls: set[asyncio.Task[None]] = set()
         while not is_last:
+            await self._free.acquire()
             batch, is_last = await self._next_batch()
             # A cancelled request, e.g. after its time limit, needs no answer.
             wanted = [(image, future) for image, future in batch if not future.done()]
-            if wanted:
-                await self._compute(wanted)
+            call = asyncio.create_task(self._compute(wanted))
+            calls.add(call)
+            call.add_done_callback(calls.discard)
+        await asyncio.gather(*calls)
 
     async def _compute(self, wanted: Sequence[_Waiting]) -> None:
         """Compute one batch; an error is the answer to all of its images."""
+        if not wanted:
+            self._free.release()
+            return
         loop = asyncio.get_running_loop()
         try:
             self._on_batch(len(wanted))
             images = [image for image, _ in wanted]
-            answers = await loop.run_in_executor(self._thread, self._answers, images)
+            answers = await loop.run_in_executor(self._threads, self._answers, images)
             pairs = list(zip(wanted, answers, strict=True))
         except Exception as error:
             for _, future in wanted:
                 if not future.done():
                     future.set_exception(error)
             return
+        finally:
+            self._free.release()
         for (_, future), answer in pairs:
             if not future.done():
                 future.set_result(answer)

@@ -50,9 +50,10 @@ def choose_engine(folder: ModelFolder, wanted: str) -> tuple[str, LightFile | No
         if wanted != AUTO:
             raise ConfigError(f"{error} Use --engine {TENSORFLOW}.") from error
         return _tensorflow(str(error)), None
-    candidates = list(light_files(folder))
     engines = (LITERT, ONNX, OPENVINO) if wanted == AUTO else (wanted,)
-    for file in candidates:
+    candidates = []
+    for file in light_files(folder, kinds={_KINDS[engine] for engine in engines}):
+        candidates.append(file)
         for engine in engines:
             if file.kind == _KINDS[engine] and (
                 wanted != AUTO or packages.is_installed(_PACKAGES[engine])

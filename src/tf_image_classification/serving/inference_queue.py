@@ -13,12 +13,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tf_image_classification.dataset.file_kinds import image_format
 from tf_image_classification.errors import BadImageError
 from tf_image_classification.serving.batcher import Batcher, Limits, QueueFullError, StoppedError
 from tf_image_classification.serving.decode_pool import LARGE_PIXELS, DecodePool, RequestJobs
 from tf_image_classification.serving.predictor import Predictor
 from tf_image_classification.serving.requests import PreparedImage, RefusedError, RequestImage
 
+SMALL_BYTES = 2**18
+"""Work on fewer bytes than these takes less time than a thread needs to begin."""
+
+_MAX_SEGMENTS = 4096
 _Result = TypeVar("_Result")
 
 
@@ -48,7 +53,9 @@ class InferenceQueue:
         self.num_accepted = 0
         self._model, self._limits = model, limits
         self._max_request_pixels = max_request_pixels or 4 * model.max_pixels
-        self._batcher = Batcher(functools.partial(_outputs, model), limits, on_batch)
+        self._batcher = Batcher(
+            functools.partial(_outputs, model), limits, on_batch, model.engine.num_calls
+        )
         self._decoder = DecodePool()
 
     def start(self) -> None:
@@ -129,6 +136,8 @@ class InferenceQueue:
                 return 0
             if isinstance(image, np.ndarray):
                 return int(np.prod(image.shape[:2]))
+            if _has_short_header(image):
+                return self._model.declared_pixels(image)
             work = functools.partial(self._model.declared_pixels, image)
             return await self._decoder.run(jobs, work)
 
@@ -143,6 +152,14 @@ class InferenceQueue:
         return sizes
 
 
+def _has_short_header(image: bytes) -> bool:
+    """Whether the header of an encoded image is read without delay for other requests."""
+    if len(image) > SMALL_BYTES:
+        return False
+    kind = image_format(image)
+    return kind == "png" or (kind == "jpeg" and image.count(b"\xff") <= _MAX_SEGMENTS)
+
+
 def _outputs(model: Predictor, images: Sequence[Any]) -> list[dict[str, Any]]:
     """The outputs of each image as plain values."""
     columns = {name: values.tolist() for name, values in model.outputs(images).items()}
@@ -151,6 +168,8 @@ def _outputs(model: Predictor, images: Sequence[Any]) -> list[dict[str, Any]]:
 
 async def _all_or_none(jobs: Sequence[Coroutine[Any, Any, _Result]]) -> list[_Result]:
     """The results of all; the first error cancels the others."""
+    if len(jobs) == 1:
+        return [await jobs[0]]
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         return list(await asyncio.gather(*tasks))

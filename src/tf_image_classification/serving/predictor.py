@@ -83,7 +83,7 @@ def load_model(
         before_tensorflow()
         loaded = _tensorflow_engine(folder, manifest, max_pixels)
     else:
-        loaded = _light_engine(name, file, manifest, max_pixels)
+        loaded = _light_engine(name, file, folder, manifest, max_pixels)
     return Predictor(
         loaded,
         manifest.schema,
@@ -105,10 +105,12 @@ def _tensorflow_engine(folder: ModelFolder, manifest: RunManifest, max_pixels: i
     )
 
 
-def _light_engine(name: str, file: LightFile, manifest: RunManifest, max_pixels: int) -> Engine:
+def _light_engine(
+    name: str, file: LightFile, folder: ModelFolder, manifest: RunManifest, max_pixels: int
+) -> Engine:
     run = {"spec": manifest.spec, "settings": manifest.settings}
     preprocessing = preprocessing_of(run, max_pixels=max_pixels)
-    return LightEngine(name, file, manifest.schema, preprocessing)
+    return LightEngine(name, file, folder, manifest.schema, preprocessing)
 
 
 def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
@@ -138,10 +140,12 @@ class Engine(Protocol):
     Attributes:
         name: e.g. "tensorflow".
         step: of the model.
+        num_calls: calls of ``predictions`` that are worth making at the same time.
     """
 
     name: str
     step: int
+    num_calls: int
 
     def fingerprint(self) -> str:
         """A hash of graph and weights."""

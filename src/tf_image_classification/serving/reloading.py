@@ -54,11 +54,17 @@ def folder_state(model_dir: str) -> str:
     return digest.hexdigest()
 
 
+def _is_being_exported(model_dir: str) -> bool:
+    return ModelFolder(model_dir).is_being_exported
+
+
 async def watch(hosted: HostedModel, source: Source, every_secs: float) -> None:
     """Replace the model after each change of its folder; ends when it is cancelled.
 
     A change counts when two looks find the same, so that a calibration that is written after the
-    model is loaded with it. A folder that cannot be loaded leaves the model in place.
+    model is loaded with it, and when no training is exporting any more: the file for engines
+    without TensorFlow follows the SavedModel. A folder that cannot be loaded leaves the model in
+    place.
 
     Args:
         hosted: the model.
@@ -69,6 +75,8 @@ async def watch(hosted: HostedModel, source: Source, every_secs: float) -> None:
     while True:
         await asyncio.sleep(every_secs)
         try:
+            if await asyncio.to_thread(_is_being_exported, source.model_dir):
+                continue
             state = await asyncio.to_thread(folder_state, source.model_dir)
             is_settled, before = state == before, state
             if state in ("", loaded) or not is_settled:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fastapi import FastAPI, Security
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from fastapi.security import HTTPBearer
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+import tf_image_classification
 from tf_image_classification.serving.hosted_model import LABELS
 from tf_image_classification.serving.requests import ERROR
 
 _JSON = "application/json"
+_BEARER = "HTTPBearer"
 _PARAMETERS = {
     "version": {"type": "string", "pattern": "^[0-9]{1,18}$"},
     "label": {"type": "string", "enum": [*LABELS]},
@@ -46,22 +50,28 @@ def versioned(at: str, end: str = "", *, labels: bool = True) -> list[str]:
     return [f"{at}{each}{end}" for each in inner]
 
 
+Handler = Callable[..., Awaitable[Response]]
+"""Takes the request or nothing."""
+
+
 class Routes:
     """Addresses of an application.
 
     Attributes:
-        free: those that need no token, with the methods for which they need none.
+        all: the routes, in the order in which they are tried.
+        free: addresses that need no token, with the methods for which they need none.
     """
 
-    def __init__(self, app: FastAPI, *, has_token: bool) -> None:
-        self._app = app
-        self._tokens = [Security(HTTPBearer(auto_error=False))] if has_token else []
+    def __init__(self, title: str, *, has_token: bool) -> None:
+        self.all: list[Route] = []
         self.free: set[tuple[str, str]] = set()
+        self._title, self._has_token = title, has_token
+        self._described: list[Callable[[dict[str, Any]], None]] = []
 
     def get(
         self,
         path: str,
-        handler: Callable[..., Any],
+        handler: Handler,
         answer: Mapping[str, Any] | None = None,
         *,
         media: str = _JSON,
@@ -80,17 +90,14 @@ class Routes:
         """
         if is_free:
             self.free |= {("GET", path), ("HEAD", path)}
-        responses = self._errors(is_free=is_free, has_parameters="{" in path)
         schema = {"type": "object"} if answer is None else answer
-        responses[200] = {"description": "OK", "content": {media: {"schema": schema}}}
-        kind = JSONResponse if media == _JSON else PlainTextResponse
-        for method, is_shown in (("GET", is_described), ("HEAD", False)):
-            self._add(path, handler, method, responses, kind, is_described=is_shown)
+        ok = {200: {"description": "OK", "content": {media: {"schema": schema}}}}
+        self._add(path, handler, "GET", ok, {} if is_described else None)
 
     def post(
         self,
         path: str,
-        handler: Callable[..., Any],
+        handler: Handler,
         bodies: Mapping[str, Mapping[str, Any]],
         answers: Mapping[str, Mapping[str, Any]],
         *,
@@ -105,49 +112,82 @@ class Routes:
             answers: schemas of the answer by content type.
             is_described: whether it is part of the API's description.
         """
-        responses = self._errors(has_parameters="{" in path) | _errors(_OF_BODY)
-        responses[200] = {"description": "Predictions", "content": _content(answers)}
-        body = {"required": True, "content": _content(bodies)}
-        more = {"requestBody": body}
-        self._add(path, handler, "POST", responses, JSONResponse, more, is_described=is_described)
+        ok = {200: {"description": "Predictions", "content": _content(answers)}}
+        body = {"requestBody": {"required": True, "content": _content(bodies)}}
+        self._add(path, handler, "POST", _errors(_OF_BODY) | ok, body if is_described else None)
+
+    def description(self) -> dict[str, Any]:
+        """The API as OpenAPI describes it."""
+        paths: dict[str, Any] = {}
+        for add_to in self._described:
+            add_to(paths)
+        found = {
+            "openapi": "3.1.0",
+            "info": {"title": self._title, "version": tf_image_classification.__version__},
+            "paths": paths,
+        }
+        if self._has_token:
+            found["components"] = {
+                "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer"}}
+            }
+        return found
 
     def _add(
         self,
         path: str,
-        handler: Callable[..., Any],
+        handler: Handler,
         method: str,
-        responses: dict[int | str, dict[str, Any]],
-        kind: type[Response],
-        more: Mapping[str, Any] | None = None,
-        *,
-        is_described: bool,
+        responses: Mapping[int, Any],
+        more: Mapping[str, Any] | None,
     ) -> None:
-        parameters = [
-            {"name": name, "in": "path", "required": True, "schema": schema}
-            for name, schema in _PARAMETERS.items()
-            if f"{{{name}:part}}" in path
-        ]
-        self._app.add_api_route(
-            path,
-            handler,
-            methods=[method],
-            dependencies=[] if (method, path) in self.free else self._tokens,
-            responses=dict(sorted(responses.items(), key=lambda item: str(item[0]))),
-            response_class=kind,
-            response_model=None,
-            openapi_extra={**(more or {}), **({"parameters": parameters} if parameters else {})},
-            include_in_schema=is_described,
-        )
+        """Add an address; ``more`` is of its description, None without one."""
+        self.all.append(Route(path, _of_request(handler), methods=[method]))
+        if more is None:
+            return
+        is_free = (method, path) in self.free
 
-    def _errors(
-        self, *, is_free: bool = False, has_parameters: bool
-    ) -> dict[int | str, dict[str, Any]]:
+        def add_to(paths: dict[str, Any]) -> None:
+            plain = path.replace(":part}", "}")
+            parameters = [
+                {"name": name, "in": "path", "required": True, "schema": schema}
+                for name, schema in _PARAMETERS.items()
+                if f"{{{name}}}" in plain
+            ]
+            errors = self._errors(is_free=is_free, has_parameters=bool(parameters))
+            all_responses = {**errors, **responses}
+            name = handler.__name__
+            paths.setdefault(plain, {})[method.lower()] = {
+                "summary": name.title(),
+                "description": inspect.getdoc(handler),
+                "operationId": re.sub(r"\W", "_", f"{name}{plain}_{method.lower()}"),
+                **({"parameters": parameters} if parameters else {}),
+                **more,
+                "responses": {
+                    str(status): all_responses[status] for status in sorted(all_responses)
+                },
+                **({"security": [{_BEARER: []}]} if self._has_token and not is_free else {}),
+            }
+
+        self._described.append(add_to)
+
+    def _errors(self, *, is_free: bool, has_parameters: bool) -> dict[int, dict[str, Any]]:
         texts = {}
-        if self._tokens and not is_free:
+        if self._has_token and not is_free:
             texts[401] = "The bearer token is missing or wrong."
         if has_parameters:
             texts[404] = "There is no such version."
         return _errors(texts)
+
+
+def _of_request(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """The handler as a function of the request."""
+    if inspect.signature(handler).parameters:
+        return handler
+
+    async def without_request(request: Request) -> Response:
+        return await handler()
+
+    return without_request
 
 
 _OF_BODY = {
@@ -160,7 +200,7 @@ _OF_BODY = {
 }
 
 
-def _errors(texts: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+def _errors(texts: Mapping[int, str]) -> dict[int, dict[str, Any]]:
     return {
         status: {"description": text, "content": _content({_JSON: ERROR})}
         for status, text in texts.items()

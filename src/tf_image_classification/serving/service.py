@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from fastapi import Request
+from starlette.requests import Request
 
 from tf_image_classification.serving.hosted_model import HostedModel, ModelVersion
+from tf_image_classification.serving.inference_queue import SMALL_BYTES
 from tf_image_classification.serving.request_bodies import BodyReader, within_time
 from tf_image_classification.serving.requests import RequestImages
 from tf_image_classification.serving.server_metrics import ServerMetrics
@@ -55,19 +56,21 @@ class InferenceService:
                 yield version, data
 
     async def outputs(
-        self, version: ModelVersion, images_of: Callable[[], RequestImages]
+        self, version: ModelVersion, images_of: Callable[[], RequestImages], num_bytes: int
     ) -> list[Mapping[str, Any]]:
         """The outputs of each image by name, as plain values.
 
         Args:
             version: the model.
-            images_of: parses the request; called in a thread.
+            images_of: parses the request; called in a thread if its body is large.
+            num_bytes: size of its body.
 
         Raises:
             RefusedError: the request has another form, an image cannot be used, the queue is full,
                 or it takes too long.
         """
-        given = await asyncio.to_thread(images_of)
+        is_small = num_bytes <= SMALL_BYTES  # parsed sooner than a thread begins
+        given = images_of() if is_small else await asyncio.to_thread(images_of)
         work = version.queue.predict(given.images, given.field)
         found = await within_time(work, self.timeout_secs)
         self.metrics.images.inc(len(given.images))

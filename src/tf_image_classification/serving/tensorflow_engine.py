@@ -36,9 +36,11 @@ class TensorFlowEngine:
     Attributes:
         name: "tensorflow".
         step: of the model.
+        num_calls: 1: an operation takes all cores.
     """
 
     name = TENSORFLOW
+    num_calls = 1
 
     def __init__(
         self,

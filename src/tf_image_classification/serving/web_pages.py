@@ -13,11 +13,10 @@ import base64
 from typing import Any
 
 import numpy as np
-from fastapi import Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse
 
 from tf_image_classification.errors import BadImageError
-from tf_image_classification.pages.render import render
 from tf_image_classification.serving.hosted_model import HostedModel
 from tf_image_classification.serving.predictor import Predictor
 from tf_image_classification.serving.rendering import heat_png, seen_image
@@ -42,11 +41,11 @@ class WebPages:
 
     async def page(self) -> HTMLResponse:
         """The page to drop images on."""
-        return HTMLResponse(render("serving.html", scripts=("server.js", "serving.js")))
+        return HTMLResponse(_rendered("serving.html", "serving.js"))
 
     async def docs(self) -> HTMLResponse:
         """The page that shows the description of the API."""
-        return HTMLResponse(render("docs.html", scripts=("server.js", "docs.js")))
+        return HTMLResponse(_rendered("docs.html", "docs.js"))
 
     async def about(self, request: Request) -> JSONResponse:
         """The data that the page shows of a model."""
@@ -86,6 +85,12 @@ class WebPages:
         if name not in self._service.models:
             raise RefusedError(404, f"There is no model {name!r}.")
         return self._service.models[name]
+
+
+def _rendered(template: str, script: str) -> str:
+    from tf_image_classification.pages.render import render  # late: servers start without Jinja2
+
+    return render(template, scripts=("server.js", script))
 
 
 def _explained(model: Predictor, image: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import os
 import posixpath
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
@@ -207,7 +206,7 @@ def check_writable(path: str) -> None:
 
 
 def _probe_name() -> str:
-    return f".writable-{uuid.uuid4().hex}"
+    return f".writable-{os.urandom(16).hex()}"
 
 
 @contextlib.contextmanager
@@ -253,7 +252,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
         return
     folder, name = os.path.split(path)
     # Hidden, so that no pattern, e.g. train-*, matches the leftovers of a killed process.
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    temporary = os.path.join(folder, f".{name}.{os.urandom(16).hex()}.tmp")
     try:
         try:
             stream = open(temporary, "wb")  # noqa: SIM115 (its errors are not those of the block)

@@ -14,16 +14,18 @@ import dataclasses
 import importlib.abc
 import importlib.machinery
 import os
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tf_image_classification.errors import TficError
 from tf_image_classification.system import signals
+
+if TYPE_CHECKING:
+    import subprocess
 
 _STDERR = 2
 _LEVEL, _ALL, _FATAL = "TF_CPP_MIN_LOG_LEVEL", "0", "3"
@@ -180,6 +182,8 @@ def _watcher(path: str, stderr: int) -> subprocess.Popen[bytes] | None:
     """A process that shows a file if this one dies; None where it cannot be started."""
     if os.name != "posix":
         return None
+    import subprocess  # late: few processes hide messages
+
     with contextlib.suppress(OSError):
         return subprocess.Popen(
             ["/bin/sh", "-c", _SHOW_IF_KILLED, path],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,7 +69,7 @@ class RemotePath:
         """Create the folder, and check that it can be written."""
         scheme, _, rest = self._path.partition("://")
         bucket = f"{scheme}://{rest.partition('/')[0]}/"
-        probe = f"{self._path.rstrip('/')}/.writable-{uuid.uuid4().hex}"
+        probe = f"{self._path.rstrip('/')}/.writable-{os.urandom(16).hex()}"
         with self._named_errors():
             # TensorFlow would retry for ever without the bucket.
             if scheme == "gs" and not self._gfile.exists(bucket):

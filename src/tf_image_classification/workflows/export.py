@@ -291,8 +291,9 @@ def write_notes(
     schema: LabelSchema,
     description: Mapping[str, Any],
     verification: Verification,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the files that describe an exported file into its format's folder, with its hash."""
+    """Write the files that describe an exported file into a folder: hash and further notes too."""
     numbers = {
         _PARITY_KEYS.get(name, name): (
             None if isinstance(value, float) and not math.isfinite(value) else value
@@ -301,7 +302,7 @@ def write_notes(
     }
     if not os.path.isdir(path):
         numbers["sha256"] = file_fingerprint(path)
-    files.write_json(os.path.join(folder, "parity.json"), numbers)
+    files.write_json(os.path.join(folder, "parity.json"), numbers | dict(more or {}))
     files.write_json(os.path.join(folder, "model.json"), dict(description))
     if len(schema.labels) == 1 and schema.labels[0].has_classes:
         names = "".join(f"{name}\n" for name in schema.labels[0].named_classes())

@@ -171,10 +171,11 @@ def export_at_the_end(
         signals.check()
         try:
             state = parts.state
-            text = export_run(spec, settings, parts.run.schema, state.model, folder)
-            screen.say(text, is_result=True)
-            examples = data.evaluation or data.train
-            line = light_file.write_light_file(folder, folder.known_manifest(), examples)
+            with folder.exporting():
+                text = export_run(spec, settings, parts.run.schema, state.model, folder)
+                screen.say(text, is_result=True)
+                examples = data.evaluation or data.train
+                line = light_file.write_light_file(folder, folder.known_manifest(), examples)
             if line:
                 screen.say(line)
         except ExportError as error:

@@ -15,10 +15,13 @@ import tensorflow as tf
 from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.errors import BadImageError, ParityError, SpecError, TficError, brief
+from tf_image_classification.export.class_activation import LinearHead, linear_head
 from tf_image_classification.export.description import describe
 from tf_image_classification.export.formats import FORMATS, Format, load_file, write_file
+from tf_image_classification.export.identity import file_fingerprint
 from tf_image_classification.export.inference_module import ExportPlan
 from tf_image_classification.export.pixel_scaling import pixel_scaling
+from tf_image_classification.export.runtimes import Runtime
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.export.verify import Reference, verify_file
 from tf_image_classification.labels import LabelSchema
@@ -26,6 +29,7 @@ from tf_image_classification.labels.outputs import probabilities_key
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.serving.light import files as light_files
+from tf_image_classification.serving.light import heat_maps
 from tf_image_classification.serving.light.preprocess import LightPreprocessing, preprocessing_of
 from tf_image_classification.serving.tensorflow_engine import TensorFlowEngine
 from tf_image_classification.system import files, packages, screen, signals
@@ -102,7 +106,8 @@ def _written(
     images = _prepared_by_both(engine, preprocessing, encoded)
     scaling = pixel_scaling(exported)
     about = describe(manifest, exported, {}, kind, scaling=scaling)
-    plan = ExportPlan(schema, {}, about, scaling=scaling)
+    head, reason = _head(exported)
+    plan = ExportPlan(schema, {}, about, scaling=scaling, has_feature_maps=head is not None)
     with replaced_folder(folder.light) as new:
         path = files.join(new, kind.file_name)
         description = write_file(kind, exported, plan, path)
@@ -113,8 +118,43 @@ def _written(
             raise ParityError(
                 f"The {kind.name} file differs from the exported model by {difference:.2g}."
             )
-        write_notes(new, path, schema, description, verification)
+        heat: dict[str, Any] = {"no_heat_maps": reason}
+        if head is not None:
+            heat = _write_head(
+                new, head, schema, engine, light_files.open_file(kind.name, path), images
+            )
+        write_notes(new, path, schema, description, verification, heat)
     return f"{folder.light} ({kind.name}, max difference {difference:.1g})"
+
+
+def _head(exported: ExportedModel) -> tuple[LinearHead | None, str]:
+    """The head of a model with class activation maps; else the reason why it has none."""
+    if exported.no_heat_maps:
+        return None, exported.no_heat_maps
+    try:
+        return linear_head(exported), ""
+    except SpecError as error:
+        return None, str(error)
+
+
+def _write_head(
+    new: str,
+    head: LinearHead,
+    schema: LabelSchema,
+    engine: TensorFlowEngine,
+    runtime: Runtime,
+    images: npt.NDArray[np.float32],
+) -> dict[str, Any]:
+    """Write the weights of the head, unless the heat differs; returns the notes on it."""
+    kernels = {name: (head.kernels[name], head.offsets[name]) for name in head.kernels}
+    found = heat_maps.heat_from(runtime.feature_maps(images), kernels)
+    expected = engine.explain(list(images))
+    difference = max(float(np.abs(found[name] - expected[name]).max()) for name in expected)
+    if not difference <= heat_maps.MAX_DIFFERENCE:
+        return {"no_heat_maps": f"they differ from the exported model's by {difference:.2g}"}
+    path = files.join(new, light_files.HEAD)
+    files.write_bytes(path, heat_maps.head_bytes(kernels, schema))
+    return {light_files.HEAD: {"largest": difference, "sha256": file_fingerprint(path)}}
 
 
 def _prepared_by_both(

@@ -40,13 +40,14 @@ def pictures(count=6):
     return [encode[i % 2](one).numpy() for i, one in enumerate(large)]
 
 
-def model():
+def model(*, has_linear_head=False):
     inputs = keras.Input([SIZE, SIZE, 3])
     x = keras.layers.Rescaling(1 / 64, offset=-2)(inputs)
     x = keras.layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(x)
     x = keras.layers.BatchNormalization()(x)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
-    x = keras.layers.Dense(16, activation="relu")(x)
+    if not has_linear_head:
+        x = keras.layers.Dense(16, activation="relu")(x)
     outputs = {
         label.name: keras.layers.Dense((*label.logits_shape, 1)[0], name=label.name)(x)
         for label in LABELS
@@ -54,7 +55,7 @@ def model():
     return keras.Model(inputs, outputs)
 
 
-def make(path, spec=SPEC):
+def make(path, spec=SPEC, *, has_linear_head=False):
     """The folder: run manifest, exported model and calibration."""
     folder = ModelFolder(str(path))
     path.mkdir()
@@ -74,7 +75,8 @@ def make(path, spec=SPEC):
     )
     folder.write_manifest(manifest)
     built_in = BackboneSpec(LABELS, settings.backbone_spec)
-    export_saved_model.export_untrained(folder.saved_model, built_in, settings, schema, model())
+    network = model(has_linear_head=has_linear_head)
+    export_saved_model.export_untrained(folder.saved_model, built_in, settings, schema, network)
     calibrations = {
         "kind": Calibration(1.7, (0.2, 0.4, 0.3), 0.31),
         "tags": Calibration(1.4, (0.5, 0.4, 0.6, 0.5), is_multilabel=True),

@@ -1,5 +1,6 @@
 """Engines without TensorFlow: the same predictions, for the right model, in a bare installation."""
 
+import concurrent.futures
 import json
 import os
 import shutil
@@ -99,6 +100,31 @@ def test_the_model_of_python_predicts_without_tensorflow_and_explains_with_it(fo
     assert tfic.load_model(folder.path, engine="tensorflow").predictor.engine.name == "tensorflow"
 
 
+def test_calls_at_the_same_time_give_the_same_and_only_of_the_file_that_was_loaded(copied, encoded):
+    model = predictor.load_model(copied.path, engine="litert")
+    images = np.stack([model.prepare(data) for data in encoded])
+    expected = model.engine._infer(images)["kind_probabilities"]
+
+    def rows(infer, number):
+        part = slice(number % 3, number % 3 + 3)  # batches of other images
+        np.testing.assert_allclose(
+            infer(images[part])["kind_probabilities"], expected[part], rtol=0, atol=1e-6
+        )
+
+    for is_replaced, most in ((False, 2), (True, 1)):
+        path = os.path.join(copied.light, "model.tflite")
+        infer = files.open_file("litert", path)
+        if is_replaced:
+            os.replace(shutil.copy(path, path + ".new"), path)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(rows, infer, number) for number in range(60)]:
+                done.result()
+        assert 1 <= infer._free.qsize() <= most
+    assert os.path.exists(path)
+    os.remove(path)
+    rows(infer, 0)
+
+
 def test_a_file_of_another_model_is_not_used(copied):
     assert choose_engine(copied, "auto")[0] == "litert"
     graph = os.path.join(copied.saved_model, "saved_model.pb")
@@ -187,7 +213,7 @@ def test_prediction_and_server_work_where_tensorflow_is_not_installed(
         path.write_bytes(data)
     program = """
 import base64, json, sys
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 from tf_image_classification.cli.main import main
 from tf_image_classification.serving.app import ServerOptions, make_app
 from tf_image_classification.serving.predictor import load_model
@@ -255,4 +281,5 @@ def test_a_training_ends_with_a_light_file(tmp_path, capsys):
     )
     assert f"light file:    {tmp_path}/m/light (litert" in capsys.readouterr().out
     assert trained.predictor.engine.name == "litert" and trained.predictor.step == 2
+    assert trained.no_heat_maps == "" and not ModelFolder(str(tmp_path / "m")).is_being_exported
     assert not trained.predict(pixels[0])[0].error

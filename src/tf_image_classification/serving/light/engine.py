@@ -1,38 +1,27 @@
 """Inference without TensorFlow: a verified file in its own runtime, and the light preprocessing.
 
-engine = LightEngine("litert", file, schema, preprocessing_of(run))
+engine = LightEngine("litert", file, folder, schema, preprocessing_of(run))
 engine.predictions([engine.prepare(data)])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.export.identity import file_fingerprint
-from tf_image_classification.export.names import LITERT, ONNX, OPENVINO
-from tf_image_classification.export.runtimes import (
-    File,
-    InferenceFn,
-    load_litert,
-    load_onnx,
-    load_openvino,
-)
+from tf_image_classification.export.names import OPENVINO
+from tf_image_classification.export.runtimes import NUM_CALLS
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import probabilities_key
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.model_outputs import predicted_classes
-from tf_image_classification.serving.light.files import LightFile
+from tf_image_classification.serving.light.files import LightFile, open_file
+from tf_image_classification.serving.light.heat_maps import HeatMaps
 from tf_image_classification.serving.light.preprocess import LightPreprocessing
-from tf_image_classification.system import files, quiet
-
-_LOADERS: dict[str, Callable[[File], InferenceFn]] = {
-    LITERT: load_litert,
-    ONNX: load_onnx,
-    OPENVINO: load_openvino,
-}
 
 
 class LightEngine:
@@ -41,15 +30,15 @@ class LightEngine:
     Attributes:
         name: of the runtime.
         step: of the model.
-        no_heat_maps: reason why ``explain`` returns {}.
+        num_calls: 2, so that the cores have work while the threads of one call wait for one
+            another; 1 in OpenVINO.
     """
-
-    no_heat_maps = "this engine computes none; use the engine tensorflow"
 
     def __init__(
         self,
         name: str,
         file: LightFile,
+        folder: ModelFolder,
         schema: LabelSchema,
         preprocessing: LightPreprocessing,
     ) -> None:
@@ -58,6 +47,7 @@ class LightEngine:
         Args:
             name: of the runtime.
             file: the file.
+            folder: of the run.
             schema: the model's labels.
             preprocessing: of its images.
 
@@ -65,12 +55,11 @@ class LightEngine:
             ConfigError: the runtime is not installed; names the extra.
         """
         self.name, self.step = name, file.step
+        self.num_calls = 1 if name == OPENVINO else NUM_CALLS
         self._schema, self._preprocessing = schema, preprocessing
         self._path = file.path
-        # A local file is mapped into memory.
-        content = files.read_bytes(file.path) if files.is_remote(file.path) else file.path
-        with quiet.hidden():  # its notices
-            self._infer = _LOADERS[name](content)
+        self._infer = open_file(name, file.path)
+        self._heat_maps = HeatMaps(folder, schema, engine=name, file=file, runtime=self._infer)
 
     def fingerprint(self) -> str:
         """A hash of the file."""
@@ -90,7 +79,7 @@ class LightEngine:
 
     def predictions(self, images: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
         """Prepared images to predictions: classes and probabilities, or values, by label."""
-        outputs = self._infer(np.stack(list(map(np.asarray, images))))
+        outputs = self._infer(_batch(images))
         found = {}
         for label in self._schema:
             if not label.has_classes:
@@ -101,6 +90,15 @@ class LightEngine:
             found[label.name] = predicted_classes(label, outputs[key])
         return found
 
+    @property
+    def no_heat_maps(self) -> str:
+        """Reason why ``explain`` returns {}, or ""."""
+        return self._heat_maps.reason
+
     def explain(self, images: Sequence[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """No heat maps."""
-        return {}
+        """Prepared images to heat [B, h, w], 0..1, by label; {} without maps."""
+        return self._heat_maps.explain(_batch(images))
+
+
+def _batch(images: Sequence[Any]) -> npt.NDArray[np.float32]:
+    return np.stack(list(map(np.asarray, images)))

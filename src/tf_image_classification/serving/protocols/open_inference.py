@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 import tf_image_classification
 from tf_image_classification.labels.outputs import label_of_output
@@ -167,7 +167,7 @@ class OpenInference:
                 asked = _parsed(data, length, version)
                 return asked.images
 
-            rows = await self._service.outputs(version, images)
+            rows = await self._service.outputs(version, images, len(data))
         assert asked is not None
         head: dict[str, Any] = {"model_name": self._model.name, "model_version": version.version}
         if asked.id:

@@ -6,7 +6,7 @@ POST /invocations     predictions of the server's first model, as TensorFlow Ser
 
 from __future__ import annotations
 
-from fastapi.responses import JSONResponse
+from starlette.responses import JSONResponse
 
 from tf_image_classification.serving.routes import Routes
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.outputs import (
@@ -176,7 +176,7 @@ class TensorFlowServing:
                     is_numeric = body.get("signature_name") == PREPARED_INPUT
                 return found
 
-            rows = await self._service.outputs(version, images)
+            rows = await self._service.outputs(version, images, len(data))
             if is_numeric:
                 rows = [_numeric(row, version) for row in rows]
         return OutputsResponse(_columns(rows) if is_columnar else _rows(rows))
@@ -223,7 +223,7 @@ class TensorFlowServing:
                 )
             return _encoded(given, "examples")
 
-        return await self._service.outputs(version, images), labels[name]
+        return await self._service.outputs(version, images, len(data)), labels[name]
 
 
 def _labels(schema: LabelSchema, *, has_classes: bool) -> dict[str, Label]:
