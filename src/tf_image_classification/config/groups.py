@@ -1,6 +1,6 @@
 """Every setting of a run, declared once, in groups.
 
-The flags and their help, the YAML file, the README's table, the run manifest and the rules about
+The flags and their help, the YAML file, the reference's tables, the run manifest and the rules about
 which options take effect together all come from these dataclasses.
 """
 
@@ -789,7 +789,7 @@ class EvaluationSettings:
     )
     best_metric: str = declare(
         "",
-        "Metric that selects the best checkpoint: one of the spec's or of docs/evaluate.md; "
+        "Metric that selects the best checkpoint: one of the spec's or of docs/reference/metrics.md; "
         "empty: the loss.",
     )
     best_mode: str = declare(
