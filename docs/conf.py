@@ -31,8 +31,14 @@ autodoc_default_options = {"exclude-members": "__init__, __new__"}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 python_use_unqualified_type_names = True
-# Types of other packages, of internal modules and of the standard library have no pages here.
-nitpick_ignore_regex = [(r"py:.*", r".*")]
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+# Types of other packages, of internal modules and of type annotations have no pages here.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(tensorflow|tf|keras|numpy|np|npt|collections|os|types|typing|PIL)\..*"),
+    (r"py:.*", r"tf_image_classification\.\w+\..*"),
+    (r"py:class", r"\w+"),
+]
 
 html_theme = "furo"
 html_title = "tf_image_classification"

@@ -8,28 +8,36 @@ from typing import Any
 
 from docutils import nodes
 from reference import with_parts
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.typing import ExtensionMetadata
 
-_LINK_TO_PAGE = re.compile(r"\[(?P<text>[^]]*)\]\((?!\w+:)(?P<target>[^)#\s]+\.md)(?:#[^)\s]*)?\)")
-_SENTENCE = re.compile(r"^.*?[.:!?](?=\s|$)", re.DOTALL)
+_LINK_TO_PAGE = re.compile(
+    r"\[(?P<text>[^]]*)\]\((?!\w+:)(?P<target>[^)#\s]+\.md)(?P<anchor>#[^)\s]*)?\)"
+)
+_SENTENCE = re.compile(r"^.*?[.!?:](?=\s+[A-Z]|$)", re.DOTALL)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Connect the steps to Sphinx's events."""
     app.connect("source-read", fill_generated_parts)
+    app.connect("missing-reference", find_public_name)
     app.connect("build-finished", write_index_for_language_models)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def fill_generated_parts(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Generate the parts of a page before it is parsed; unlink pages outside of the site."""
+    """Generate the parts of a page before it is parsed, and change its links."""
     page = pathlib.Path(app.env.doc2path(docname))
-    source[0] = without_links_out(with_parts(source[0]), page, pathlib.Path(app.srcdir))
+    source[0] = with_links_of_site(with_parts(source[0]), page, pathlib.Path(app.srcdir))
 
 
-def without_links_out(text: str, page: pathlib.Path, root: pathlib.Path) -> str:
-    """A page's text in which links to Markdown files outside of the site are plain text.
+def with_links_of_site(text: str, page: pathlib.Path, root: pathlib.Path) -> str:
+    """A page's text with its links to Markdown files as the site needs them.
+
+    A link whose text is the file's name gets the title of the page or of the section instead, and a
+    link to a file outside of the site becomes plain text.
 
     Args:
         text: the page's text.
@@ -37,11 +45,25 @@ def without_links_out(text: str, page: pathlib.Path, root: pathlib.Path) -> str:
         root: the folder of the site's pages.
     """
 
-    def unlinked(match: re.Match[str]) -> str:
-        target = (page.parent / match["target"]).resolve()
-        return match.group() if target.is_relative_to(root.resolve()) else match["text"]
+    def changed(match: re.Match[str]) -> str:
+        if not (page.parent / match["target"]).resolve().is_relative_to(root.resolve()):
+            return match["text"]
+        is_named = match["text"].endswith(".md")
+        return f"[]({match['target']}{match['anchor'] or ''})" if is_named else match.group()
 
-    return _LINK_TO_PAGE.sub(unlinked, text)
+    return _LINK_TO_PAGE.sub(changed, text)
+
+
+def find_public_name(
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.TextElement
+) -> nodes.Element | None:
+    """Link a name that a docstring gives without its module, e.g. ``DataError``."""
+    if node.get("refdomain") != "py" or node.get("refspecific"):
+        return None
+    node["refspecific"] = True
+    return env.domains.python_domain.resolve_xref(
+        env, node["refdoc"], app.builder, node["reftype"], node["reftarget"], node, content
+    )
 
 
 def write_index_for_language_models(app: Sphinx, exception: Exception | None) -> None:

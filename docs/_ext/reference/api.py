@@ -3,16 +3,22 @@
 import importlib
 import inspect
 
+from reference import error_pages
+
 MODULES = {
     "tf_image_classification": "The package",
     "tf_image_classification.metrics": "Metrics of a spec",
     "tf_image_classification.hooks": "Hooks",
     "tf_image_classification.dataset.preprocessing": "Preprocessing",
+    "tf_image_classification.errors": "Errors",
     "tf_image_classification.utils": "Helpers of programs of 2018",
 }
 """Heading of each module."""
 
-_WITHOUT_ALL = {"tf_image_classification.dataset.preprocessing": ["Preprocessing"]}
+_WITHOUT_ALL = {
+    "tf_image_classification.dataset.preprocessing": ["Preprocessing"],
+    "tf_image_classification.errors": [error.__name__ for error in error_pages.classes()],
+}
 
 
 def api_page() -> str:
@@ -33,7 +39,9 @@ def _entries(module_name: str) -> str:
     for name in public_names(module_name):
         value = getattr(module, name)
         kind = "class" if inspect.isclass(value) else "function"
+        kind = "exception" if kind == "class" and issubclass(value, Exception) else kind
         lines += [f".. auto{kind}:: {name}"]
         lines += ["   :members:", "   :member-order: bysource"] if kind == "class" else []
+        lines += ["   :show-inheritance:"] if kind == "exception" else []
         lines += [""]
     return "```{eval-rst}\n" + "\n".join(lines) + "```\n"
