@@ -6,7 +6,7 @@ import sys
 DOCS = pathlib.Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_ext"))
 
-import tf_image_classification  # noqa: E402
+import tf_image_classification
 
 project = "tf_image_classification"
 release = tf_image_classification.__version__

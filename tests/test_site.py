@@ -121,7 +121,9 @@ def test_every_verb_is_described_with_its_whole_help():
     for name in VERBS:
         verb = commands.load_verb(name)
         assert verb.name == name
-        assert all(f"--{option}" in verb.help() for option in verb.all_options() if option != "command")
+        assert all(
+            f"--{option}" in verb.help() for option in verb.all_options() if option != "command"
+        )
     lines = page.splitlines()
     assert max(len(line) for line in lines if not line.startswith("example:")) <= 80
 
@@ -142,7 +144,11 @@ def test_every_public_name_is_on_the_page_of_the_python_api():
 def test_every_error_class_has_a_cause_and_a_cure():
     rows = [line.split(" | ") for line in error_pages.error_classes().splitlines()[2:]]
     found = {row[0].strip("| `"): row for row in rows}
-    ours = {n: c for n, c in vars(errors).items() if isinstance(c, type) and c.__module__ == errors.__name__}
+    ours = {
+        n: c
+        for n, c in vars(errors).items()
+        if isinstance(c, type) and c.__module__ == errors.__name__
+    }
     assert found.keys() == ours.keys()
     for name, row in found.items():
         assert int(row[2].strip("`")) == ours[name].exit_code
@@ -176,9 +182,12 @@ def test_the_parts_of_the_package_that_the_topics_name_exist():
     ("code", "wanted"),
     [
         ("'no such file'", "no such file"),
-        ("f'{path!r} has {len(rows)} rows. ' + advice", "<path> has <number of rows> rows. <advice>"),
+        (
+            "f'{path!r} has {len(rows)} rows. ' + advice",
+            "<path> has <number of rows> rows. <advice>",
+        ),
         ("f'{counted(n, \"image\")}: {brief(error)}'", "<number> images: <reason>"),
-        ("f'{counted(n, \"class is\", \"classes are\")} new'", "<number> classes are new"),
+        ('f\'{counted(n, "class is", "classes are")} new\'', "<number> classes are new"),
         ("f'no {name}.{nearest(name, known)}'", "no <name>. Did you mean <known name>?"),
         ("f'one of {\", \".join(sorted(names))}'", "one of <names>"),
         ("f'{a.b.name} is {option.default}'", "<b> is <default>"),
@@ -208,9 +217,13 @@ def environment_names():
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names |= {node.value} if re.fullmatch(r"[A-Z]+\d?(_[A-Z0-9]+)+", node.value) else set()
+                names |= (
+                    {node.value} if re.fullmatch(r"[A-Z]+\d?(_[A-Z0-9]+)+", node.value) else set()
+                )
             read = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            if read and ast.unparse(node.func).endswith(("environ.get", "environment.get", "getenv")):
+            if read and ast.unparse(node.func).endswith(
+                ("environ.get", "environment.get", "getenv")
+            ):
                 names |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}
     return names
 
@@ -226,14 +239,18 @@ def test_every_environment_variable_is_described_and_no_other():
 
 def names_in_the_model_folder():
     folder = ModelFolder("m")
-    paths = [getattr(folder, name) for name, value in vars(ModelFolder).items() if isinstance(value, property) and name != "has_manifest"]
+    paths = [
+        getattr(folder, name)
+        for name, value in vars(ModelFolder).items()
+        if isinstance(value, property) and name != "has_manifest"
+    ]
     names = {path.removeprefix("m/") for path in paths}
-    for path, _, tree in trees():
+    for _, _, tree in trees():
         for node in ast.walk(tree):
             joins = isinstance(node, ast.Call) and ast.unparse(node.func) == "files.join"
             if joins and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
                 first = ast.unparse(node.args[0])
-                if first in ("folder.path", "self.path") and path.name != "store.py" or first == "beside":
+                if first in ("folder.path", "self.path", "beside"):
                     names.add(node.args[1].value)
     return names
 
@@ -280,7 +297,11 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     for page, words in {
         "reference/commands": ["--max_queue", "find-learning-rate"],
         "reference/messages": ["cannot be decoded", "Did you mean"],
-        "reference/python-api": ["tf_image_classification.Classifier", "load_model", "UnfreezeHook"],
+        "reference/python-api": [
+            "tf_image_classification.Classifier",
+            "load_model",
+            "UnfreezeHook",
+        ],
     }.items():
         html = (tmp_path / f"{page}.html").read_text(encoding="utf-8")
         assert all(word in html for word in words), page

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pathlib
 import re
-from typing import Any
 
 from docutils import nodes
-from reference import with_parts
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.typing import ExtensionMetadata
+
+from reference import with_parts
 
 _LINK_TO_PAGE = re.compile(
     r"\[(?P<text>[^]]*)\]\((?!\w+:)(?P<target>[^)#\s]+\.md)(?P<anchor>#[^)\s]*)?\)"

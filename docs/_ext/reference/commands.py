@@ -10,7 +10,8 @@ from tf_image_classification.cli.verb import Verb
 def command_pages() -> str:
     """A heading, the summary and the full help page of every verb, as the program prints it."""
     return "\n".join(
-        f"## tfic {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n```text\n{load_verb(name).help()}\n```\n"
+        f"## tfic {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n"
+        f"```text\n{load_verb(name).help()}\n```\n"
         for name, summary in VERBS.items()
     )
 

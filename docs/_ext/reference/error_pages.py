@@ -35,7 +35,7 @@ TOPICS = {
     "Cloud jobs": ("cloud",),
     "Files and machine": ("system",),
 }
-"""Parts of the package by topic. Modules of ``workflows`` named after a topic's part belong to it."""
+"""Parts of the package by topic; ``_PART_OF_WORKFLOW`` divides ``workflows`` further."""
 
 _LITERAL = re.compile(r"[A-Za-z]{3}")
 
@@ -61,7 +61,9 @@ def error_classes() -> str:
     for error in classes():
         cause, _, cure = inspect.cleandoc(error.__doc__ or "").partition("\n\n")
         if not cure:
-            raise ValueError(f"The docstring of {error.__name__} names no cure after its first line.")
+            raise ValueError(
+                f"The docstring of {error.__name__} names no cure after its first line."
+            )
         base = error.__mro__[1].__name__
         cause, cure = (" ".join(part.split()).replace("``", "`") for part in (cause, cure))
         rows.append((f"`{error.__name__}`", f"`{base}`", f"`{error.exit_code}`", cause, cure))
@@ -260,7 +262,19 @@ def _named_call(node: ast.Call) -> str:
         return f"number of {_named(node.args[0])}"
     if name == "type":
         return "type"
-    transparent = ("str", "sorted", "list", "map", "repr", "tuple", "dict", "set", "max", "min", "round")
+    transparent = (
+        "str",
+        "sorted",
+        "list",
+        "map",
+        "repr",
+        "tuple",
+        "dict",
+        "set",
+        "max",
+        "min",
+        "round",
+    )
     if name in transparent and node.args:
         return _named(node.args[-1])
     if isinstance(node.func, ast.Attribute) and name in ("join", "shorten", "dumps") and node.args:
