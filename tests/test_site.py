@@ -296,7 +296,9 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert all((tmp_path / name).is_file() for name in linked)
     for page, words in {
         "reference/commands": ["--max_queue", "find-learning-rate"],
+        "reference/environment": ['id="envvar-TF_CONFIG"'],
         "reference/messages": ["cannot be decoded", "Did you mean"],
+        "reference/options": [f'id="confval-{name}"' for name in OPTIONS],
         "reference/python-api": [
             "tf_image_classification.Classifier",
             "load_model",

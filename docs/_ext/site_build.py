@@ -16,15 +16,28 @@ from reference import with_parts
 _LINK_TO_PAGE = re.compile(
     r"\[(?P<text>[^]]*)\]\((?!\w+:)(?P<target>[^)#\s]+\.md)(?P<anchor>#[^)\s]*)?\)"
 )
+_NAMED_ROWS = {"reference/options": "confval", "reference/environment": "envvar"}
+"""Kind of object, by the page with tables of such objects."""
+
 _SENTENCE = re.compile(r"^.*?[.!?:](?=\s+[A-Z]|$)", re.DOTALL)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Connect the steps to Sphinx's events."""
+    app.connect("env-get-outdated", generated_pages)
     app.connect("source-read", fill_generated_parts)
+    app.connect("doctree-read", name_rows)
     app.connect("missing-reference", find_public_name)
     app.connect("build-finished", write_index_for_language_models)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def generated_pages(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> list[str]:
+    """The pages with generated parts, which every build reads anew: the code may have changed."""
+    pages = (name for name in env.found_docs if name not in added)
+    return [name for name in pages if "<!-- generated: " in env.doc2path(name).read_text("utf-8")]
 
 
 def fill_generated_parts(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -52,6 +65,16 @@ def with_links_of_site(text: str, page: pathlib.Path, root: pathlib.Path) -> str
         return f"[]({match['target']}{match['anchor'] or ''})" if is_named else match.group()
 
     return _LINK_TO_PAGE.sub(changed, text)
+
+
+def name_rows(app: Sphinx, page: nodes.document) -> None:
+    """Make the names in a table's first column targets, which the search lists first."""
+    kind = _NAMED_ROWS.get(app.env.docname)
+    for row in page.findall(nodes.row) if kind else ():
+        for name in (literal.astext() for literal in row[0].findall(nodes.literal)):
+            anchor = f"{kind}-{name}"
+            row[0]["ids"].append(anchor)
+            app.env.domains.standard_domain.note_object(kind, name, anchor, location=row)
 
 
 def find_public_name(
