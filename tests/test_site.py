@@ -302,7 +302,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     for page, words in {
         "reference/commands": ["--max_queue", "find-learning-rate"],
         "reference/environment": ['id="envvar-TF_CONFIG"'],
-        "reference/messages": ["cannot be decoded", "Did you mean"],
+        "reference/messages": ["can be decoded", "Did you mean"],
         "reference/options": [f'id="confval-{name}"' for name in OPTIONS],
         "reference/python-api": [
             "tf_image_classification.Classifier",
@@ -311,4 +311,5 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         ],
     }.items():
         html = (tmp_path / f"{page}.html").read_text(encoding="utf-8")
-        assert all(word in html for word in words), page
+        html = re.sub("</?span[^>]*>", "", html)  # around each word of code
+        assert [word for word in words if word not in html] == [], page
