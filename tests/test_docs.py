@@ -38,7 +38,7 @@ def test_every_flag_that_a_page_names_exists(page, capsys):
     switches = {f"{no}{name}" for name in OPTIONS for no in ("no", "no_")}
     known = {*OPTIONS, *FILE_OPTIONS, *switches, "help", "logdir", "spec", "version"}
     known |= {alias for option in OPTIONS.values() for alias in option.aliases}
-    known |= set(command_line.GONE) if page == "coming-from/migrate.md" else set()
+    known |= set(command_line.GONE) if page == "coming_from/migrate.md" else set()
     for verb in VERBS:
         assert main([verb, "--help-all"]) == 0
     of_the_first_version = {option.name for option in options_of("convert", convert._FirstVersion)}

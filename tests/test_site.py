@@ -283,8 +283,8 @@ def test_the_first_sentence_of_a_page_is_its_line_in_the_index():
     page = new_document("page")
     page += nodes.title("", "Data sets")
     assert first_sentence(page) == ""
-    page += nodes.paragraph("", "What can be\nread. More.")
-    assert first_sentence(page) == "What can be read."
+    page += nodes.paragraph("", "Files, e.g. a CSV, and\nfolders. `More` follows.")
+    assert first_sentence(page) == "Files, e.g. a CSV, and folders."
 
 
 @pytest.mark.slow

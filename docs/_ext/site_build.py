@@ -9,6 +9,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 from sphinx.util.typing import ExtensionMetadata
 
 from reference import with_parts
@@ -19,7 +20,7 @@ _LINK_TO_PAGE = re.compile(
 _NAMED_ROWS = {"reference/options": "confval", "reference/environment": "envvar"}
 """Kind of object, by the page with tables of such objects."""
 
-_SENTENCE = re.compile(r"^.*?[.!?:](?=\s+[A-Z]|$)", re.DOTALL)
+_SENTENCE = re.compile(r"^.*?(?<!\be\.g)(?<!\bi\.e)[.!?:](?=\s|$)", re.DOTALL)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
@@ -43,7 +44,11 @@ def generated_pages(
 def fill_generated_parts(app: Sphinx, docname: str, source: list[str]) -> None:
     """Generate the parts of a page before it is parsed, and change its links."""
     page = pathlib.Path(app.env.doc2path(docname))
-    source[0] = with_links_of_site(with_parts(source[0]), page, pathlib.Path(app.srcdir))
+    try:
+        text = with_parts(source[0])
+    except KeyError as error:
+        raise ExtensionError(f"{page}: {error.args[0]}") from error
+    source[0] = with_links_of_site(text, page, pathlib.Path(app.srcdir))
 
 
 def with_links_of_site(text: str, page: pathlib.Path, root: pathlib.Path) -> str:
