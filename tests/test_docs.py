@@ -23,13 +23,13 @@ def blocks(page, language):
 
 @pytest.mark.parametrize("number", range(3))
 def test_every_job_in_the_cloud_page_can_be_read(number):
-    found = blocks("guides/cloud.md", "yaml")
+    found = blocks("topics/cloud.md", "yaml")
     assert len(found) == 3
     assert make_job(yaml.safe_load(found[number]), "cloud.md").image
 
 
 def test_the_space_in_the_page_on_tuning_can_be_searched():
-    [text] = blocks("guides/tune.md", "yaml")
+    [text] = blocks("topics/tune.md", "yaml")
     assert len(parameters_of(yaml.safe_load(text), "space.yml")) == 5
 
 
@@ -42,7 +42,7 @@ def test_every_flag_that_a_page_names_exists(page, capsys):
     for verb in VERBS:
         assert main([verb, "--help-all"]) == 0
     of_the_first_version = {option.name for option in options_of("convert", convert._FirstVersion)}
-    known |= of_the_first_version if page == "guides/convert.md" else set()
+    known |= of_the_first_version if page == "topics/convert.md" else set()
     known |= set(re.findall(r"--(\w+)", capsys.readouterr().out))
     for benchmark in (DOCS.parent / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'"--(\w+)"', benchmark.read_text()))
