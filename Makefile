@@ -1,7 +1,7 @@
 # make demo    train the digits example in an environment of its own
 # make test    run the tests there, in about five minutes on two cores
 # make check   lint, formatting and types
-# make docs    write the tables of flags and metrics into README.md and docs/evaluate.md
+# make docs    build the documentation into build/site, and its generated tables in docs/reference
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -36,9 +36,10 @@ test-all: $(VENV)/.test
 check: $(VENV)/.dev
 	scripts/check $(BIN)
 
-docs: $(VENV)/.demo
-	$(BIN)/python scripts/write_flag_table.py
-	$(BIN)/python scripts/write_metric_table.py
+docs: $(VENV)/.docs
+	$(BIN)/python scripts/write_tables.py
+	$(BIN)/python -m sphinx -b html -W --keep-going -n --quiet docs build/site
+	@echo "Open build/site/index.html"
 
 # A wheel and a source archive; then the package that the wheel installs, with all it needs, as an SBOM.
 dist: $(VENV)/.dev
@@ -71,6 +72,10 @@ $(VENV)/.demo: $(VENV)/.venv pyproject.toml
 
 $(VENV)/.test: $(VENV)/.venv pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$(HARDWARE),test]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[$(HARDWARE),docs]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test

@@ -30,70 +30,117 @@ _MAX_CHARS = 400  # of another library's message
 
 
 class TficError(Exception):
-    """Base of every error raised on purpose; the command line prints it without a traceback."""
+    """Base of every error raised on purpose; the command line prints it without a traceback.
+
+    Do what the last sentence of its message advises.
+    """
 
     exit_code = 1
     """The process's exit status; 75 (``EX_TEMPFAIL`` of sysexits.h): the same command resumes."""
 
 
 class ConfigError(TficError, ValueError):
-    """A setting is unknown, out of range, contradictory or without effect."""
+    """A setting is unknown, out of range, contradictory or without effect.
+
+    Change or remove the setting that the message names, where its origin says that it was given.
+    """
 
 
 class UsageError(ConfigError):
-    """A command line cannot be understood: an unknown flag, a wrong value, a missing argument."""
+    """A command line cannot be understood: an unknown flag, a wrong value, a missing argument.
+
+    Correct the command line; ``tfic VERB --help`` lists the flags.
+    """
 
     exit_code = 2
 
 
 class SpecError(TficError):
-    """A subclass of ``EstimatorSpec`` breaks a promise of its contract."""
+    """A subclass of ``EstimatorSpec`` breaks a promise of its contract.
+
+    Change the spec as the message describes; ``tfic check-spec`` lists every problem at once.
+    """
 
 
 class DataError(TficError):
-    """A source of examples cannot be used."""
+    """A source of examples cannot be used.
+
+    Correct the file or the row that the message names; ``tfic inspect`` lists all problems of a
+    data set.
+    """
 
 
 class LabelError(DataError):
-    """A label is unknown, out of range or of the wrong form."""
+    """A label is unknown, out of range or of the wrong form.
+
+    Correct the label, or name the classes with ``--labels`` or their kind with ``--label_kinds``.
+    """
 
 
 class BadRecordError(DataError):
-    """A TFRecord file or one of its records is damaged."""
+    """A TFRecord file or one of its records is damaged.
+
+    Copy or write the file again; the message names the record.
+    """
 
 
 class BadImageError(DataError):
-    """An image cannot be decoded or has more pixels than allowed."""
+    """An image cannot be decoded or has more pixels than allowed.
+
+    Repair, convert or remove the image; ``--on_bad_image skip`` leaves it out and lists it.
+    """
 
 
 class CheckpointError(TficError):
-    """A checkpoint cannot be written, found or read."""
+    """A checkpoint cannot be written, found or read.
+
+    Free disk space, restore the file from a copy, or name the right file or folder.
+    """
 
 
 class ExportError(TficError):
-    """A model cannot be written in a format, or not to this place."""
+    """A model cannot be written in a format, or not to this place.
+
+    Remove the cause and run the same export again; earlier files are unchanged.
+    """
 
 
 class ParityError(TficError):
-    """An exported file's predictions differ from the evaluation's."""
+    """An exported file's predictions differ from the evaluation's.
+
+    The file was not kept. Choose another format or quantisation, or raise the limit that the
+    message names.
+    """
 
 
 class RunMismatchError(TficError):
-    """The model folder belongs to another spec, other data or other settings."""
+    """The model folder belongs to another spec, other data or other settings.
+
+    Give another ``--model_dir``; or ``--allow_changes`` to continue with the differences.
+    """
 
 
 class NonFiniteLossError(TficError):
-    """The loss became NaN or infinite; the last checkpoint is from before that."""
+    """The loss became NaN or infinite; the last checkpoint is from before that.
+
+    Lower the learning rate, or clip gradients with ``--gradient_clip_norm``.
+    """
 
 
 class WorkerLostError(TficError):
-    """Another process of the cluster has ended or never started; the run can be resumed."""
+    """Another process of the cluster has ended or never started; the run can be resumed.
+
+    Start the same command again on all workers; ``tfic launch --max_restarts`` does so.
+    """
 
     exit_code = 75
 
 
 class RunInterrupted(TficError):
-    """The run was asked to stop, has saved its state and continues when started again."""
+    """The run was asked to stop, has saved its state and continues when started again.
+
+    Start the same command again.
+    """
 
     exit_code = 75
 

@@ -16,7 +16,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 
-GUIDE = "docs/migrate.md"
+GUIDE = "docs/coming_from/migrate.md"
 
 MODEL_FN = (
     "model_fn(features, labels, mode, params) builds a graph for the Estimator of TensorFlow 1, "

@@ -350,19 +350,6 @@ def test_help_lists_every_flag_with_its_default_and_meaning():
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_the_table_for_the_documentation_has_a_line_for_every_flag():
-    lines = command_line.flag_table().splitlines()
-    assert lines[:2] == ["| flag | default | meaning |", "|---|---|---|"]
-    names = [line.split("|")[1].strip() for line in lines[2:]]
-    assert names == [
-        ", ".join(f"`{n}`" for n in (o.name, *o.aliases)) for o in OPTIONS.values()
-    ] + [f"`{n}`" for n in FILE_OPTIONS]
-    assert all(line.count(" | ") >= 2 or " | | " in line for line in lines[2:])
-    assert all(line.endswith(". |") for line in lines[2:]), [
-        line for line in lines[2:] if not line.endswith(". |")
-    ]
-
-
 # --- the environment ---------------------------------------------------------------------------
 
 

@@ -367,7 +367,7 @@ def test_every_verb_tells_of_a_program_that_cannot_be_imported(home, capsys):
     assert "line 3: ModuleNotFoundError" in text and "tfic check-spec" in text
 
 
-GUIDE = Path(__file__).parents[2] / "docs" / "migrate.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "coming_from" / "migrate.md"
 
 
 def test_the_translation_in_the_guide_keeps_the_contract():

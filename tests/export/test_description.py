@@ -15,7 +15,7 @@ from tf_image_classification.export.formats import FORMATS
 from tf_image_classification.export.pixel_scaling import PixelScaling, pixel_scaling
 from tf_image_classification.run_manifest import RunManifest
 
-EXPORT_PAGE = pathlib.Path(__file__).parents[2] / "docs" / "export.md"
+EXPORT_PAGE = pathlib.Path(__file__).parents[2] / "docs" / "topics" / "export.md"
 
 
 class OfPreproc:

@@ -193,6 +193,12 @@ def test_rows_are_in_a_group_only_if_their_features_are_similar():
     assert similar_groups(np.ones([5, 4], np.float32)) == []
 
 
+def test_features_that_agree_by_chance_make_no_groups():
+    random = np.random.default_rng(0)
+    for directions in (1, 2):
+        assert similar_groups(random.normal(size=[12, directions]).astype(np.float32)) == []
+
+
 NUM_PICTURES, NUM_CLASSES = 10_000, 200
 
 

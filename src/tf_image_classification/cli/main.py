@@ -46,13 +46,14 @@ _RESUMES = {
 }
 """Verbs that resume after they were stopped, with the advice to do so."""
 
-_STATUSES = {
+STATUSES = {
     "0": "success",
     "1": "an error of the run, e.g. in data or model folder; a failed check; findings",
     "2": "usage error: unknown verb or flag, wrong value, missing argument, flag without effect",
     "75": "interrupted, and the same command resumes",
     "128+N": "stopped by signal N; the same command starts from the beginning",
 }
+"""Meaning of each exit status."""
 
 _OTHER_WORDS = {
     **dict.fromkeys(("fit", "finetune", "fine-tune", "resume", "run", "start"), "train"),
@@ -180,7 +181,7 @@ def _help() -> str:
         "flags: --model_dir or --model-dir, --flag value or --flag=value; --flag, --noflag",
     ]
     lines += ["", "exit status:"]
-    lines += [f"  {status:<6} {meaning}" for status, meaning in _STATUSES.items()]
+    lines += [f"  {status:<6} {meaning}" for status, meaning in STATUSES.items()]
     return "\n".join(lines)
 
 

@@ -307,17 +307,8 @@ def settings_text(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def flag_table() -> str:
-    """Every flag as a Markdown table, for the documentation."""
-    lines = ["| flag | default | meaning |", "|---|---|---|"]
-    for option in (*OPTIONS.values(), *FILE_OPTIONS.values()):
-        names = ", ".join(f"`{name}`" for name in (option.name, *option.aliases))
-        default = "" if option.name in FILE_OPTIONS else _default_text(option)
-        lines.append(f"| {names} | {default} | {_meaning(option)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _default_text(option: Option) -> str:
+def default_text(option: Option) -> str:
+    """The default as help pages show it; "" for none."""
     if option.default is None or option.default in ("", ()):
         return ""
     if option.kind is bool:
@@ -325,7 +316,8 @@ def _default_text(option: Option) -> str:
     return f"{option.default:g}" if option.kind is float else str(option.default)
 
 
-def _meaning(option: Option) -> str:
+def meaning(option: Option) -> str:
+    """The help of an option, with its choices and the option that it depends on."""
     text = option.help
     if option.choices and not all(choice in text for choice in option.choices):
         text += f" One of {', '.join(option.choices)}."
@@ -350,13 +342,13 @@ def help_text(
     for heading, options in groups.items():
         lines += ["", f"{heading}:"] if options else []
         for option in options:
-            default = "" if option.is_required else _default_text(option)
+            default = "" if option.is_required else default_text(option)
             names = (option.name, *option.aliases)
             shown = ", ".join(f"--{n}" if n[1:] else f"-{n}" for n in names)
             shown = f"{option.shown}, {shown}" if option.name in positions else shown
             lines.append(f"  {shown}" + (f" (default {default})" if default else ""))
             lines += textwrap.wrap(
-                _meaning(option), HELP_WIDTH, initial_indent="      ", subsequent_indent="      "
+                meaning(option), HELP_WIDTH, initial_indent="      ", subsequent_indent="      "
             )
     return "\n".join(lines)
 

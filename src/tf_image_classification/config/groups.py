@@ -1,7 +1,7 @@
 """Every setting of a run, declared once, in groups.
 
-The flags and their help, the YAML file, the README's table, the run manifest and the rules about
-which options take effect together all come from these dataclasses.
+The flags and their help, the YAML file, the tables of the reference, the run manifest and the rules
+about which options take effect together all come from these dataclasses.
 """
 
 from __future__ import annotations
@@ -789,8 +789,8 @@ class EvaluationSettings:
     )
     best_metric: str = declare(
         "",
-        "Metric that selects the best checkpoint: one of the spec's or of docs/evaluate.md; "
-        "empty: the loss.",
+        "Metric that selects the best checkpoint: one of the spec's or of "
+        "docs/reference/metrics.md; empty: the loss.",
     )
     best_mode: str = declare(
         "auto",

@@ -100,7 +100,7 @@ class Option:
         if value is None:
             if self.default is None:
                 return None
-            raise ConfigError(f"{self.name}: no value is given, expected {self._expected()}.")
+            raise ConfigError(f"{self.name}: no value is given, expected {self.expected}.")
         value = self._converted(value)
         if self.choices and value not in self.choices:
             raise ConfigError(
@@ -112,7 +112,7 @@ class Option:
         too_small = self.minimum is not None and not value >= self.minimum
         too_large = self.maximum is not None and not value <= self.maximum
         if self.kind in (int, float) and (too_small or too_large):
-            raise ConfigError(f"{self.name} is {value!r}, expected {self._expected()}.")
+            raise ConfigError(f"{self.name} is {value!r}, expected {self.expected}.")
         if self.form is not None and not self.form[0](value):
             raise ConfigError(f"{self.name} is {value!r}, expected {self.form[1]}.")
         return value
@@ -160,10 +160,12 @@ class Option:
             except ValueError:
                 pass
         if type(value) is not self.kind:
-            raise ConfigError(f"{self.name} is {value!r}, expected {self._expected()}.")
+            raise ConfigError(f"{self.name} is {value!r}, expected {self.expected}.")
         return value
 
-    def _expected(self) -> str:
+    @property
+    def expected(self) -> str:
+        """The values that are accepted, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         kinds = {
@@ -175,10 +177,14 @@ class Option:
         }
         text = kinds[self.kind]
         if self.minimum is not None and self.maximum is not None:
-            return f"{text} from {self.minimum:g} to {self.maximum:g}"
+            return f"{text} from {_number(self.minimum)} to {_number(self.maximum)}"
         if self.minimum is not None:
-            return f"{text} of at least {self.minimum:g}"
+            return f"{text} of at least {_number(self.minimum)}"
         return text
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def declare(default: Any, help: str, **rules: Any) -> Any:

@@ -227,7 +227,7 @@ class Label:
 
     @property
     def missing_texts(self) -> frozenset[str]:
-        """The texts of a missing label: the empty one, and usual spellings of the marker.
+        """The texts of a missing label, i.e. the empty one and usual spellings of the marker.
 
         ``|`` alone is no class for multilabel, and missing for other kinds.
         """

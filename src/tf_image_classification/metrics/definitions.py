@@ -1,7 +1,7 @@
 """The table of metrics: every number that is computed from the predictions of one label.
 
 Evaluations during a training, ``tfic evaluate``, reports, ``best_metric`` and the table in
-docs/evaluate.md take names, directions and formulas from here.
+docs/reference/metrics.md take names, directions and formulas from here.
 
 >>> label = Label("pet", depth=2)
 >>> rows = LabelRows(np.array([0, 1, 1]), np.array([0, 1, 0]), np.eye(2)[[0, 1, 0]])

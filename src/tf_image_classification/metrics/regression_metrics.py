@@ -29,7 +29,7 @@ def mean(values: Any, weights: Any = None, *, name: str | None = None) -> Stream
 def mean_absolute_error(
     labels: Any, predictions: Any, weights: Any = None, *, name: str | None = None
 ) -> StreamingMetric:
-    """The mean of |prediction - label|, in the label's unit.
+    """The mean absolute difference of prediction and label, in the unit of the label.
 
     Example:
         >>> mean_absolute_error([1.0, 2.0], [1.5, 4.0]).result()

@@ -33,6 +33,8 @@ def similar_groups(features: npt.NDArray[np.float32]) -> list[list[int]]:
     independent = np.random.default_rng(0).permuted(features, axis=0)
     pairs = _cosines(independent)[np.triu_indices(count, 1)]
     limit = max(_MIN_SIMILARITY, pairs.mean() + 3 * pairs.std())
+    if limit > 1:  # of few rows or dimensions: no similarity would be unlikely by chance
+        return []
     clusters = AgglomerativeClustering(
         n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - limit
     ).fit_predict(1 - similarity)
