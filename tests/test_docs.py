@@ -10,7 +10,7 @@ import yaml
 from tf_image_classification.cli import convert
 from tf_image_classification.cli.main import VERBS, main
 from tf_image_classification.cloud.job import make_job
-from tf_image_classification.config import OPTIONS, command_line, options_of
+from tf_image_classification.config import OPTIONS, foreign_flags, options_of
 from tf_image_classification.config.search_space import parameters_of
 from tf_image_classification.metrics.definitions import METRICS
 
@@ -38,7 +38,7 @@ def test_the_space_in_the_page_on_tuning_can_be_searched():
 def test_every_flag_that_a_page_names_exists(page, capsys):
     known = {*OPTIONS, *(f"no{name}" for name in OPTIONS), "config", "logdir", "spec"}
     known |= {alias for option in OPTIONS.values() for alias in option.aliases}
-    known |= set(command_line.GONE) if page == "migrate.md" else set()
+    known |= set(foreign_flags.GONE) if page == "migrate.md" else set()
     for verb in VERBS:
         assert main([verb, "--help"]) == 0
     of_the_first_version = {option.name for option in options_of("convert", convert._FirstVersion)}

@@ -18,6 +18,12 @@ _OTHERS = {
     "hub": "huggingface",
     "pyfunc": "mlflow",
 }
+_SUBSTITUTES = {
+    **dict.fromkeys(("tfjs", "tf.js", "tensorflowjs", "browser"), "web"),
+    **dict.fromkeys(("openvino", "tensorrt", "engine", "trt", "coreml", "torchscript"), "onnx"),
+    **dict.fromkeys(("edgetpu", "coral"), "litert --quantize int8"),
+}
+"""By a format of other programs: the format here that their converters or runtimes read."""
 
 
 def format_named(word: str) -> str:
@@ -32,5 +38,10 @@ def format_named(word: str) -> str:
     """
     name = _OTHERS.get(word.lower(), word.lower())
     if name not in NAMES:
+        if word.lower() in _SUBSTITUTES:
+            raise UsageError(
+                f"--format {word} does not exist; the nearest is --format "
+                f"{_SUBSTITUTES[word.lower()]}."
+            )
         raise UsageError(f"--format {word}: {did_you_mean(word, NAMES)}")
     return name
