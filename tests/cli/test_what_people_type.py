@@ -127,6 +127,8 @@ def test_data_that_do_not_exist_are_an_error_of_every_verb_that_trains(words, he
         ("pets --lr 0.01", "learning_rate: 0.01"),
         ("pets --model resnet50", "backbone: resnet50"),
         ("pets --arch resnet50 --opt momentum", "optimizer: momentum"),
+        ("pets --augmentation rand", "augmentation: rand"),
+        ("pets.csv --label_columns age", "label_columns: [age]"),
     ],
 )
 def test_short_forms_of_other_programs_are_accepted(line, expected, here, capsys):
@@ -275,6 +277,18 @@ def test_a_usage_error_of_a_verb_is_one_line_with_status_2(line, message, here, 
         ("train --optimizer Adam", "Did you mean adam"),
         ("train --spec mine.py:A --backbone b", "Give either a spec or a backbone"),
         ("train --epochs 3 --train-steps 100", "exclude each other"),
+        (
+            "train pets --spec mine.py:A --augmentation rand",
+            "augmentation (flag) has no effect without backbone",
+        ),
+        (
+            "preview pets --spec mine.py:A --crop_area 0.5",
+            "crop_area (flag) has no effect without backbone",
+        ),
+        (
+            "check-spec mine.py:A --train_metadata pets --dropout 0.1",
+            "dropout (flag) has no effect without backbone",
+        ),
         ("train --optimizer sgd --momentum 0.9", "has no effect with optimizer = sgd"),
         ("train help", "'help' belongs to no flag, and there is no such file or folder"),
         ("train pest", "there is no such file or folder. Did you mean pets?"),
