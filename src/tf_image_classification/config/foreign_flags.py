@@ -174,13 +174,25 @@ def explain_flag(flag: str, known: Collection[str]) -> str:
         'Unknown flag --val-split. Use --eval_split.'
     """
     for name in names_of_flag(flag):
-        advice = GONE.get(name, "") or _advice_for(name, known)
+        advice = advice_for(name, known)
         if advice:
             return f"Unknown flag {flag}. {advice}"
     return ""
 
 
-def _advice_for(name: str, known: Collection[str]) -> str:
+def advice_for(name: str, known: Collection[str]) -> str:
+    """What to write in place of a name of an earlier version or of another program, or "".
+
+    Args:
+        name: with underscores.
+        known: the names of the options that there are.
+
+    Example:
+        >>> advice_for("patience", ["early_stopping_patience"])
+        'Use --early_stopping_patience.'
+    """
+    if name in GONE:
+        return GONE[name]
     for option, sentences in _ADVICE.items():
         if option in known and name in sentences:
             return sentences[name]
