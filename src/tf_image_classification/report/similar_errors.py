@@ -19,7 +19,8 @@ def similar_groups(features: npt.NDArray[np.float32]) -> list[list[int]]:
 
     The similarity is the cosine of the centred features. Groups are merged while the mean
     similarity between them is at least 0.2, and three standard deviations above the mean that
-    independent features would have; these are the features, each permuted over the rows.
+    independent features would have; these are the features, each permuted over the rows. There are
+    no groups if that is more than any similarity can be.
 
     Args:
         features: [N, D].
@@ -33,6 +34,8 @@ def similar_groups(features: npt.NDArray[np.float32]) -> list[list[int]]:
     independent = np.random.default_rng(0).permuted(features, axis=0)
     pairs = _cosines(independent)[np.triu_indices(count, 1)]
     limit = max(_MIN_SIMILARITY, pairs.mean() + 3 * pairs.std())
+    if limit > 1:  # of few rows or dimensions: no similarity would be unlikely by chance
+        return []
     clusters = AgglomerativeClustering(
         n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - limit
     ).fit_predict(1 - similarity)
