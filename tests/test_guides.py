@@ -62,7 +62,10 @@ def test_every_command_of_a_guide_can_be_typed(page, here):
 @pytest.mark.parametrize("page", [p for p in PAGES if p.startswith("guides/")])
 def test_every_option_that_a_guide_names_exists(page):
     text = re.sub(
-        r"^.*(?:srun|docker|tensorboard|npm|benchmarks/).*$", "", (DOCS / page).read_text(), flags=re.M
+        r"^.*(?:srun|docker|tensorboard|npm|benchmarks/).*$",
+        "",
+        (DOCS / page).read_text(),
+        flags=re.M,
     )
     known = {f"no{name}" for name in OPTIONS} | {"config"}
     for name in VERBS:
