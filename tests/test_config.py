@@ -27,6 +27,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_names():
     message = refused({"bach_size": 3})
     assert "'bach_size'" in message and "batch_size" in message
     assert "settings.yml" in refused({}, file={"epohcs": 1}, file_path="settings.yml")
+    assert "Use --early_stopping_patience." in refused({"patience": 5})
     assert "Known: " in refused({"zzzzzzzz": 3})
     assert "Unknown setting 3" in refused({}, file={3: 4})
     with pytest.raises(ConfigError, match="batch_size"):

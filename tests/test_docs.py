@@ -9,7 +9,7 @@ import yaml
 from tf_image_classification.cli import convert
 from tf_image_classification.cli.main import VERBS, main
 from tf_image_classification.cloud.job import make_job
-from tf_image_classification.config import OPTIONS, command_line, options_of
+from tf_image_classification.config import OPTIONS, foreign_flags, options_of
 from tf_image_classification.config.groups import FILE_OPTIONS
 from tf_image_classification.config.search_space import parameters_of
 
@@ -42,7 +42,7 @@ def test_every_flag_that_a_page_names_exists(page, capsys):
     switches = {f"{no}{name}" for name in OPTIONS for no in ("no", "no_")}
     known = {*OPTIONS, *FILE_OPTIONS, *switches, "help", "logdir", "spec", "version"}
     known |= {alias for option in OPTIONS.values() for alias in option.aliases}
-    known |= set(command_line.GONE) if page == "coming_from/migrate.md" else set()
+    known |= set(foreign_flags.GONE) if page == "coming_from/migrate.md" else set()
     for verb in VERBS:
         assert main([verb, "--help-all"]) == 0
     of_the_first_version = {option.name for option in options_of("convert", convert._FirstVersion)}

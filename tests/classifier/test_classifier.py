@@ -200,7 +200,7 @@ def test_a_folder_that_has_no_model(tmp_path):
         ((np.zeros([2, 4, 4]), np.zeros(2)), {}, r"train\(\(images, labels\)\)"),
         (("a", "b"), {}, r"train\(data, eval_metadata='b'\)"),
         (("a", {"epochs": 3}), {}, r"train\(data, epochs=3\)"),
-        (("a",), {"epoch": 3}, "Unknown setting 'epoch'.*Did you mean epochs"),
+        (("a",), {"epoch": 3}, "Unknown setting 'epoch'.*Use epochs"),
         (("a",), {"val": "b", "eval_metadata": "c"}, "two names of one setting"),
         (("a",), {"batch_size": "many"}, "expected a whole number"),
         ((plain_spec(),), {"spec": plain_spec()}, "two specs"),

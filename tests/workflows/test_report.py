@@ -191,6 +191,7 @@ def test_rows_are_in_a_group_only_if_their_features_are_similar():
     assert similar_groups(features) == [list(range(9)), list(range(9, 15))]
     assert similar_groups(features[17:]) == similar_groups(features[:2]) == []
     assert similar_groups(np.ones([5, 4], np.float32)) == []
+    assert similar_groups(features[17:25, :4]) == []  # too few dimensions to exceed chance
 
 
 def test_features_that_agree_by_chance_make_no_groups():

@@ -163,6 +163,8 @@ def _unknown(word: str, rest: Sequence[str]) -> str:
         return (
             f"{word} stands before the verb. Write tfic VERB {word} ..., as in tfic train --help."
         )
+    if word.lower() == "classify" and rest[:1] and rest[0] in {*VERBS, *_OTHER_WORDS}:
+        return f"unknown verb {word!r}. Write tfic {_OTHER_WORDS.get(rest[0], rest[0])}."
     if word.lower() in _OTHER_WORDS:
         return f"unknown verb {word!r}. Write tfic {_OTHER_WORDS[word.lower()]}."
     if word.endswith(".py"):

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tf_image_classification.config import Settings, command_line, declare
-from tf_image_classification.errors import UsageError
+from tf_image_classification.config import Settings, check_needs, command_line, declare
+from tf_image_classification.errors import ConfigError, UsageError
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
 if TYPE_CHECKING:
@@ -66,8 +66,13 @@ def load(reference: str, settings: Settings) -> EstimatorSpec:
     """The spec of a file or module; its code may read the settings from absl's ``FLAGS``.
 
     Raises:
+        UsageError: an option is given that only the backbone spec has.
         SpecError: it cannot be loaded.
     """
+    try:
+        check_needs(settings, has_evaluation=bool(settings.data.train_metadata))
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
     from tf_image_classification import train_estimator  # late: help is instant without it
     from tf_image_classification.estimator_specs import load_spec
 

@@ -24,6 +24,7 @@ from tf_image_classification.config import (
     Settings,
     command_line,
     declare,
+    foreign_flags,
     options_of,
 )
 from tf_image_classification.config.groups import FILE_OPTIONS, SHORT_FORMS
@@ -221,7 +222,7 @@ class Verb(Generic[_Arguments]):
 
     def _explain(self, flag: str) -> str:
         if {*OPTIONS, *ALIASES}.isdisjoint(names_of_flag(flag)):
-            return command_line.explain_flag(flag, {*self.own_options(), *self.shared_options()})
+            return foreign_flags.explain_flag(flag, {*self.own_options(), *self.shared_options()})
         is_there = self.name in FILE_OPTIONS["config"].verbs
         hint = "; a file for --config may contain settings of other verbs" if is_there else ""
         return f"{flag} has no effect in tfic {self.name}. Remove it{hint}."

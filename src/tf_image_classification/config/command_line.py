@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tf_image_classification.config.foreign_flags import explain_flag
 from tf_image_classification.config.groups import ALIASES, FILE_OPTIONS, OPTIONS
 from tf_image_classification.config.options import Option
 from tf_image_classification.config.parser import (
@@ -18,7 +19,6 @@ from tf_image_classification.config.parser import (
     HELP,
     HELP_ALL,
     Line,
-    names_of_flag,
     read_line,
 )
 from tf_image_classification.config.settings import Settings, make_settings
@@ -48,52 +48,6 @@ _OF_2018 = frozenset(
         *("save_checkpoints_secs", "keep_checkpoint_max"),
     }
 )
-
-GONE = {
-    "shuffle": "Examples are shuffled; --debug keeps their order.",
-    "sync_replicas": "Workers always train synchronously. Remove it.",
-    "replicas_to_aggregate": "Workers always train synchronously. Remove it.",
-    "job_dir": "Use --model_dir.",
-}
-"""Flags of the first version and of ML Engine that have no successor of their name."""
-
-_OF_OTHERS = {
-    **dict.fromkeys(("data", "data_dir", "dataset", "train_data", "train_dir"), "train_metadata"),
-    **dict.fromkeys(("val_data", "val_dir", "eval_data", "test_data"), "eval_metadata"),
-    **dict.fromkeys(("output_dir", "out_dir", "logdir", "project", "save_dir"), "model_dir"),
-    **dict.fromkeys(("b", "bs", "batch", "train_batch_size"), "batch_size"),
-    **dict.fromkeys(("weights", "pretrained", "initial_checkpoint"), "checkpoint_path"),
-    **dict.fromkeys(("model", "arch", "network"), "backbone"),
-    **dict.fromkeys(("imgsz", "img_size", "input_size"), "image_size"),
-    "lr": "learning_rate",
-    "e": "epochs",
-    "opt": "optimizer",
-    "wd": "weight_decay",
-    "aug": "augmentation",
-    "sched": "learning_rate_decay_type",
-    "amp": "precision",
-    "smoothing": "label_smoothing",
-    "patience": "early_stopping_patience",
-}
-"""Names of settings in other programs."""
-
-
-def explain_flag(flag: str, known: Collection[str]) -> str:
-    """The message for a flag of an earlier version or of another program; "" for another one.
-
-    Args:
-        flag: as it was typed.
-        known: the names of the options that there are.
-    """
-    for name in names_of_flag(flag):
-        advice = GONE.get(name, "")
-        if _OF_OTHERS.get(name) in known:
-            advice = f"Use --{_OF_OTHERS[name]}."
-        if name == "resume" and "train_steps" in known:
-            advice = "The same command resumes an interrupted run."
-        if advice:
-            return f"Unknown flag {flag}. {advice}"
-    return ""
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

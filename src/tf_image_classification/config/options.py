@@ -105,7 +105,7 @@ class Option:
         if self.choices and value not in self.choices:
             raise ConfigError(
                 f"{self.name} is {value!r}, expected one of {', '.join(self.choices)}."
-                f"{nearest(str(value), self.choices)}"
+                f"{nearest(str(value).lower(), self.choices)}"
             )
         if self.kind is float and not math.isfinite(value):
             raise ConfigError(f"{self.name} is {value!r}, expected a finite number.")

@@ -101,7 +101,8 @@ def check_together(values: Mapping[str, Any], origins: Mapping[str, str]) -> Non
         if conflict.holds(values):
             raise ConfigError(conflict.reason)
     check_applies(OPTIONS, values, origins)
-    _check_needs(values, origins, has_evaluation=bool(values["train_metadata"]))
+    has_data = bool(values["train_metadata"])
+    _check_needs(values, origins, has_evaluation=has_data, has_backbone=has_data)
 
 
 def _check_accumulation(values: Mapping[str, Any]) -> None:
@@ -149,22 +150,32 @@ def check_applies(
             )
 
 
-def check_needs(settings: Settings) -> None:
-    """Reject options that need another one that is not set, once the evaluation set is known.
+def check_needs(settings: Settings, *, has_evaluation: bool = False) -> None:
+    """Reject options that need another one that is not set, once the spec is known.
+
+    Args:
+        settings: all settings.
+        has_evaluation: whether the training set may still turn out to contain an evaluation split.
 
     Raises:
         ConfigError: names both options.
     """
-    _check_needs(settings.values(), settings.origins, has_evaluation=False)
+    values = settings.values()
+    _check_needs(values, settings.origins, has_evaluation=has_evaluation, has_backbone=False)
 
 
 def _check_needs(
-    values: Mapping[str, Any], origins: Mapping[str, str], *, has_evaluation: bool
+    values: Mapping[str, Any],
+    origins: Mapping[str, str],
+    *,
+    has_evaluation: bool,
+    has_backbone: bool,
 ) -> None:
-    # has_evaluation: the training set may turn out to contain an evaluation split.
+    # has_backbone: the run may turn out to have no spec, and so the default backbone.
+    may_come = {"eval_metadata": has_evaluation, "backbone": has_backbone}
     for name in (name for name in OPTIONS if name in origins and values[name]):
         needed = OPTIONS[name].needs
-        is_there = not needed or values[needed] or (needed == "eval_metadata" and has_evaluation)
+        is_there = not needed or values[needed] or may_come.get(needed)
         if is_there or origins[name] == ENVIRONMENT:
             continue
         raise ConfigError(

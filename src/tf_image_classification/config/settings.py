@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from tf_image_classification.config import rules
+from tf_image_classification.config.foreign_flags import advice_for
 from tf_image_classification.config.groups import (
     ALIASES,
     GROUPS,
@@ -165,8 +166,9 @@ def _merge(
     for given_name, value in layer.items():
         name = ALIASES.get(given_name, given_name)
         if name not in OPTIONS:
-            known = did_you_mean(str(name), [*OPTIONS, *ALIASES])
-            raise ConfigError(f"Unknown setting {name!r} ({origin}). {known}")
+            advice = advice_for(str(name), OPTIONS)
+            advice = advice or did_you_mean(str(name), [*OPTIONS, *ALIASES])
+            raise ConfigError(f"Unknown setting {name!r} ({origin}). {advice}")
         if name != given_name and name in layer:
             raise ConfigError(
                 f"{given_name} and {name} ({origin}) are two names of one setting. Give one."

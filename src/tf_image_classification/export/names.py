@@ -40,6 +40,12 @@ _ENGINES = {
     "savedmodel": TENSORFLOW,
     "saved_model": TENSORFLOW,
 }
+_SUBSTITUTES = {
+    **dict.fromkeys(("tfjs", "tf.js", "tensorflowjs", "browser"), "web"),
+    **dict.fromkeys(("openvino", "tensorrt", "engine", "trt", "coreml", "torchscript"), "onnx"),
+    **dict.fromkeys(("edgetpu", "coral"), "litert --quantize int8"),
+}
+"""By a format of other programs: the format here that their converters or runtimes read."""
 
 
 def format_named(word: str) -> str:
@@ -52,6 +58,10 @@ def format_named(word: str) -> str:
         >>> format_named("TFLite")
         'litert'
     """
+    if substitute := _SUBSTITUTES.get(word.strip().lower()):
+        raise UsageError(
+            f"--format {word} does not exist; the nearest is --format {substitute}."
+        )
     return _named(word, "format", NAMES, _FORMATS)
 
 

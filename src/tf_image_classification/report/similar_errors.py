@@ -19,7 +19,8 @@ def similar_groups(features: npt.NDArray[np.float32]) -> list[list[int]]:
 
     The similarity is the cosine of the centred features. Groups are merged while the mean
     similarity between them is at least 0.2, and three standard deviations above the mean that
-    independent features would have; these are the features, each permuted over the rows.
+    independent features would have; these are the features, each permuted over the rows. There are
+    no groups if that is more than any similarity can be.
 
     Args:
         features: [N, D].
