@@ -1,15 +1,16 @@
-"""What the README says is true: its spec trains, its flag table is that of the settings."""
+"""The README, and the complete spec of the page on own models, which trains."""
 
+import importlib
 import pathlib
 import re
+import shlex
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from tf_image_classification import make_settings, train
-from tf_image_classification.config import OPTIONS
-from tf_image_classification.config.command_line import default_text
 from tf_image_classification.estimator_specs import load_spec
 from tf_image_classification.workflows.setup.spec_check import check_spec
 
@@ -19,7 +20,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 def spec(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    page = (ROOT / "docs" / "topics" / "own_model.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     [block] = [block for block in blocks if "class PetsSpec" in block]
     assert len(block.splitlines()) <= 60
     path = tmp_path / "pets.py"
@@ -40,12 +42,12 @@ def pictures(tmp_path):
     return tmp_path
 
 
-def test_the_spec_of_the_readme_keeps_the_contract(spec):
+def test_the_spec_of_the_page_keeps_the_contract(spec):
     assert check_spec(spec, make_settings({"image_size": 32})) == []
 
 
 @pytest.mark.slow
-def test_the_spec_of_the_readme_trains_on_a_folder_of_pictures(spec, pictures):
+def test_the_spec_of_the_page_trains_on_a_folder_of_pictures(spec, pictures):
     settings = make_settings(
         {
             "train_metadata": [str(pictures / "train")],
@@ -63,25 +65,45 @@ def test_the_spec_of_the_readme_trains_on_a_folder_of_pictures(spec, pictures):
     assert result.step == 12
     assert set(result.metrics) == {"loss", "accuracy", "auc"}
     written = {path.name for path in (pictures / "model").glob("[!.]*")}
-    table = README.partition("## The model folder")[2].partition("##")[0]
-    in_table = set(re.findall(r"`(\w+)/`|`(\w+\.jsonl?)`", table))
-    only_sometimes = {"bad_images.jsonl", "warm_start.json", "evaluations.jsonl", "held_out.json"}
-    assert written == {folder or file for folder, file in in_table} - only_sometimes
+    page = (ROOT / "docs" / "reference" / "model-folder.md").read_text(encoding="utf-8")
+    described = {name.partition("/")[0] for name in re.findall(r"`([\w.]+/?)", page)}
+    assert written <= described
 
 
-def test_the_flag_table_has_the_defaults_of_the_settings():
-    rows = re.findall(r"^\| (`.*?) \| (.*?) \| ", README.partition("## Flags")[2], re.MULTILINE)
-    assert len(rows) > 10
-    for names, default in rows:
-        for name in re.findall(r"`(\w+)`", names):
-            assert default_text(OPTIONS[name]) == default, name
+def test_the_readme_is_short_and_begins_with_the_set_up_of_a_clone():
+    lines = README.splitlines()
+    assert len(lines) < 120
+    first_screen = "\n".join(lines[:30])
+    assert "make demo" in first_screen and "make test" in first_screen
 
 
-def test_every_flag_that_the_readme_names_exists():
-    commands = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
-    switches = {f"no{name}" for name, option in OPTIONS.items() if option.kind is bool}
-    own = {"config", "print_config", "spec", "mnist_dir", "logdir", "workers", "max_restarts"}
-    own |= {"eval", "short_side", "output", "format"}  # of tfic inspect, convert, predict, export
-    own |= {"train", "val", "help", "sort"}  # short forms; of tfic backbones
-    named = set(re.findall(r"--(\w+)", commands + README.split("## Flags")[0]))
-    assert named <= OPTIONS.keys() | switches | own
+def test_every_command_of_the_readme_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pets").mkdir()
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)).splitlines()
+    commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("tfic ")]
+    assert {words[0] for words in commands} >= {"train", "serve", "report", "predict", "export"}
+    for verb, *words in commands:
+        module = importlib.import_module(f"tf_image_classification.cli.{verb}")
+        assert module.main.parse(words) is not None
+
+
+def test_every_address_of_the_readme_is_a_file_or_a_page():
+    pages = re.findall(r"\.github\.io/tf_image_classification/([\w/.-]+)\.html", README)
+    files = re.findall(r"tf_image_classification/(?:blob/|tree/)?main/([\w/.-]+)", README)
+    assert len(pages) > 8 and len(files) > 2
+    for name in [*(f"docs/{page}.md" for page in pages), *files]:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_outline_of_a_spec_in_the_readme_is_complete():
+    [block] = [b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "PetsSpec" in b]
+    names = {"my_network": small_network}
+    exec(block.replace("train_estimator.train(PetsSpec())", ""), names)
+    assert check_spec(names["PetsSpec"](), make_settings({"image_size": 32})) == []
+
+
+def small_network(image_shape, num_classes):
+    inputs = keras.Input(image_shape)
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(num_classes)(pooled))

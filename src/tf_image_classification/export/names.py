@@ -59,9 +59,7 @@ def format_named(word: str) -> str:
         'litert'
     """
     if substitute := _SUBSTITUTES.get(word.strip().lower()):
-        raise UsageError(
-            f"--format {word} does not exist; the nearest is --format {substitute}."
-        )
+        raise UsageError(f"--format {word} does not exist; the nearest is --format {substitute}.")
     return _named(word, "format", NAMES, _FORMATS)
 
 
