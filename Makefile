@@ -18,7 +18,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # The tests start many processes; modules are compiled once, not in each of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow test-all check docs dist sbom licenses clean
+.PHONY: demo test test-slow test-all check docs docs-links dist sbom licenses clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/mnist/train_mnist.py --model_dir $(DEMO)/digits --records_dir $(DEMO)/records
@@ -35,6 +35,9 @@ test-all: $(VENV)/.test
 
 check: $(VENV)/.dev
 	scripts/check $(BIN)
+
+docs-links: $(VENV)/.docs
+	$(BIN)/python -m sphinx -b linkcheck --keep-going --quiet docs build/links
 
 docs: $(VENV)/.docs
 	$(BIN)/python scripts/write_tables.py

@@ -244,12 +244,8 @@ def test_every_environment_variable_is_described_and_no_other():
 
 def names_in_the_model_folder():
     folder = ModelFolder("m")
-    paths = [
-        getattr(folder, name)
-        for name, value in vars(ModelFolder).items()
-        if isinstance(value, property) and name != "has_manifest"
-    ]
-    names = {path.removeprefix("m/") for path in paths}
+    values = [getattr(folder, n) for n, p in vars(ModelFolder).items() if isinstance(p, property)]
+    names = {value.removeprefix("m/") for value in values if isinstance(value, str)}
     for _, _, tree in trees():
         for node in ast.walk(tree):
             joins = isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "join"
