@@ -32,7 +32,8 @@ class TaskProcess:
         if os.name != "posix":
             raise ConfigError(
                 "A cluster on this machine needs the process groups of Linux or macOS. Train in "
-                "one process, or start each task by hand with its TF_CONFIG (docs/topics/cluster.md)."
+                "one process, or start each task by hand with its TF_CONFIG "
+                "(docs/topics/cluster.md)."
             )
         self.task = task
         self.last_lines: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
