@@ -184,6 +184,11 @@ class Classifier(TrainResult):
         return self.predictor.max_pixels
 
     @property
+    def num_calls(self) -> int:
+        """The number of batches that are best computed at the same time."""
+        return self.predictor.num_calls
+
+    @property
     def no_heat_maps(self) -> str:
         """Reason why ``explain`` returns {}, or ""."""
         return self._explaining.no_heat_maps

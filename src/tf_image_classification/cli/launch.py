@@ -21,7 +21,10 @@ class Arguments:
     evaluator: bool = declare(False, "Start one more process that evaluates.")
     max_restarts: int = declare(0, "Maximum restarts after a failure.", minimum=0)
     grace_secs: float = declare(
-        10.0, "Seconds until SIGTERM for the other tasks after one has failed.", minimum=0.0
+        20.0,
+        "Seconds until SIGTERM for the other tasks after one has failed; they notice it by "
+        "themselves within 10.",
+        minimum=0.0,
     )
     kill_secs: float = declare(
         30.0, "Seconds from SIGTERM to SIGKILL, in which a task can save.", minimum=0.0

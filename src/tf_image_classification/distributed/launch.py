@@ -122,7 +122,7 @@ def launch(
     num_workers: int,
     with_evaluator: bool = False,
     max_restarts: int = 0,
-    grace_secs: float = 10.0,
+    grace_secs: float = 20.0,
     kill_secs: float = 30.0,
     gpus_per_worker: int = 0,
 ) -> int:

@@ -54,7 +54,7 @@ class InferenceQueue:
         self._model, self._limits = model, limits
         self._max_request_pixels = max_request_pixels or 4 * model.max_pixels
         self._batcher = Batcher(
-            functools.partial(_outputs, model), limits, on_batch, model.engine.num_calls
+            functools.partial(_outputs, model), limits, on_batch, model.num_calls
         )
         self._decoder = DecodePool()
 

@@ -267,6 +267,11 @@ class Predictor:
         return max(0, height * width)
 
     @property
+    def num_calls(self) -> int:
+        """The number of batches that are best computed at the same time."""
+        return self.engine.num_calls
+
+    @property
     def no_heat_maps(self) -> str:
         """Reason why ``explain`` returns {}, or ""."""
         return self.engine.no_heat_maps
