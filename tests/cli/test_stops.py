@@ -37,7 +37,7 @@ WORK = {
 """By verb the function that does its work, and the rest of a command line that comes there."""
 
 RESUMES = ("train", "tune", "convert")
-OTHERS = {"completion", "launch", "compare", "preview", "backbones", "submit"}
+OTHERS = {"completion", "launch", "compare", "preview", "backbones", "submit", "example"}
 """``launch`` has tests of its own, the others take seconds."""
 
 

@@ -33,6 +33,7 @@ VERBS = {
     "backbones": "list the built-in backbones",
     "submit": "send a training to Vertex AI or Kubernetes",
     "check-spec": "validate an EstimatorSpec",
+    "example": "draw a small data set to try the program with",
     "completion": "print a completion script for a shell",
 }
 """Summary of each verb, which is the module of this name."""
@@ -64,6 +65,7 @@ _OTHER_WORDS = {
     **dict.fromkeys(("models", "list", "networks", "zoo"), "backbones"),
     **dict.fromkeys(("check", "lint", "analyze", "analyse", "audit", "stats"), "inspect"),
     **dict.fromkeys(("plan", "dry-run"), "train --plan"),
+    **dict.fromkeys(("demo", "sample", "samples", "quickstart", "tutorial", "init"), "example"),
     "lr-find": "find-learning-rate",
 }
 """Names of the verbs in other programs."""
