@@ -215,6 +215,6 @@ def test_an_error_of_tensorflow_without_a_message_of_ours_names_the_flag(capsys)
 
 
 def test_every_command_that_runs_a_library_has_the_flag():
-    for verb in set(VERBS) - {"backbones", "submit", "completion"}:
+    for verb in set(VERBS) - {"backbones", "submit", "completion", "example"}:
         module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
         assert "v" in module.main.shared_options()["verbose"].aliases, verb

@@ -32,6 +32,7 @@ from tf_image_classification.workflows.setup.run_data import Data
 
 _OUTPUTS = "logits"
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse, of the regularisation of standardised features
+_LEAST_DEVIATION = 0.05  # of a feature, of the root mean square of all features' deviations
 _FOLDS = 3
 _MOST_EXAMPLES_TO_CHOOSE = 5_000
 
@@ -176,7 +177,7 @@ def _regression(
     label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
     """Kernel [D, outputs], bias [outputs] and a description of the fit."""
-    mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    mean, deviation = features.mean(axis=0), _deviation(features)
     scaled = ((features - mean) / deviation).astype(np.float64)
     if label.has_softmax:
         kernel, bias, score = _classes(label, scaled, values)
@@ -186,6 +187,16 @@ def _regression(
         kernel, bias, score = _real_values(scaled, values)
     kernel = kernel / deviation[:, None]
     return kernel, bias - mean @ kernel, score
+
+
+def _deviation(features: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The standard deviation of each feature, [D], none far below the others.
+
+    A feature that is almost constant in the training images would get a weight of thousands, which
+    decides alone where another image has it, and leaves no room for the others in 8 bits.
+    """
+    found = features.std(axis=0)
+    return np.maximum(found, max(_LEAST_DEVIATION * float(np.sqrt(np.mean(found**2))), 1e-6))
 
 
 def _classes(
@@ -235,15 +246,15 @@ def _decisions(
         rows = np.ones(len(values), bool) if label.value_shape else values >= i
         is_true = values[rows, i] > 0 if label.value_shape else values[rows] > i
         if len(set(is_true.tolist())) < 2:
-            share = (is_true.sum() + 0.5) / (len(is_true) + 1)
-            bias[i] = np.log(share / (1 - share))
+            fraction = (is_true.sum() + 0.5) / (len(is_true) + 1)
+            bias[i] = np.log(fraction / (1 - fraction))
             continue
         fitted = LogisticRegression(C=_STRENGTHS[1], max_iter=500).fit(features[rows], is_true)
         kernel[:, i], bias[i] = fitted.coef_[0], fitted.intercept_[0]
         right += int((fitted.predict(features[rows]) == is_true).sum())
         asked += len(is_true)
-    share = right / asked if asked else float("nan")
-    return kernel, bias, f"{share:.1%} of the training decisions correct"
+    fraction = right / asked if asked else float("nan")
+    return kernel, bias, f"{fraction:.1%} of the training decisions correct"
 
 
 def _real_values(
