@@ -111,7 +111,7 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues) -> Line:
 
 
 def program_options(flag_values: flags.FlagValues) -> dict[str, Option]:
-    """The flags of the user's program and of other packages, such as absl, by name."""
+    """The flags of the user's program and of other packages, e.g. absl, by name."""
     ours = {n for n in (*FILE_OPTIONS, *OPTIONS, *ALIASES) if not is_of_program(n, flag_values)}
     found = {"flagfile": Option("flagfile", FOREIGN, str, None, "")}
     for module, defined in flag_values.flags_by_module_dict().items():

@@ -17,7 +17,7 @@ from tf_image_classification.workflows.setup.png16_range import check_png16
 from tf_image_classification.workflows.setup.run_data import Data
 
 MOST_LEAKED = 0.05
-"""Share of the evaluation images that may be in the training set before the run is refused."""
+"""Fraction of the evaluation images in the training set above which the run is rejected."""
 
 _SAME_SET = (
     "The evaluation set is the training set: its metrics do not measure generalization. Give other "
