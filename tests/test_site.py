@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from browser import open_page
 from tf_image_classification import errors
 from tf_image_classification.cli.main import VERBS
 from tf_image_classification.config import OPTIONS
@@ -26,6 +28,7 @@ REFERENCE = {path.stem: path.read_text(encoding="utf-8") for path in DOCS.glob("
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import reference  # noqa: E402
+import search_words  # noqa: E402
 from reference import api, commands, error_pages  # noqa: E402
 from site_build import first_sentence  # noqa: E402
 
@@ -283,10 +286,70 @@ def test_the_first_sentence_of_a_page_is_its_line_in_the_index():
     assert first_sentence(page) == "Files, e.g. a CSV, and folders."
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the built site, and the process that built it."""
+    folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-n", "-q"]
-    result = subprocess.run([*command, DOCS, tmp_path], capture_output=True, text=True, cwd=ROOT)
+    built = subprocess.run([*command, DOCS, folder], capture_output=True, text=True, cwd=ROOT)
+    return folder, built
+
+
+QUESTIONS = {
+    # a person with a folder of pictures
+    "few pictures": "guides/few_pictures",
+    "wrong labels": "guides/wrong_labels",
+    "broken file": "guides/broken_files",
+    "none of my classes": "guides/unknown_pictures",
+    "install": "start/install",
+    # an engineer who knows other programs
+    "timm": "coming_from/timm",
+    "mixup": "topics/finetune",
+    "own model": "topics/own_model",
+    "resume after a kill": "topics/stopping",
+    "confidence interval": "explanations/intervals",
+    # an operator
+    "Slurm": "topics/cluster",
+    "Vertex AI": "topics/cloud",
+    "exit status 75": "reference/errors",
+    "Prometheus": "topics/serve",
+    "Dockerfile": "topics/serve",
+    # a developer of an app
+    "TFLite": "topics/export",
+    "int8": "topics/export",
+    "MediaPipe": "topics/export",
+    "phone": "guides/phone_answers_differently",
+    "browser": "topics/export",
+    # an auditor
+    "AI Act": "guides/eu_ai_act",
+    "privacy": "guides/privacy",
+    "licence": "reference/licenses",
+    "reproducible seed": "explanations/exact-runs",
+    "leakage": "guides/leaks_and_groups",
+}
+"""What five readers type into the search, and the page that answers."""
+
+
+@pytest.mark.slow
+def test_the_search_answers_readers_in_one_try(site):
+    address = f"{(site[0] / 'search.html').as_uri()}?q="
+    with open_page(f"{address}x") as (page, complaints):
+        for question, wanted in QUESTIONS.items():
+            page.goto(address + quote(question))
+            page.wait_for_selector("#search-results ul.search > li > a")
+            links = page.locator("#search-results ul.search > li > a").all()[:2]
+            found = [re.sub(r"\.html.*", "", link.get_attribute("href")) for link in links]
+            assert wanted in found, (question, found)
+        assert not complaints
+
+
+def test_search_words_are_of_pages_that_exist():
+    assert {f"{name}.md" for name in search_words.WORDS} <= set(PAGES)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(site):
+    tmp_path, result = site
     assert result.returncode == 0, result.stderr
     for page in PAGES:
         html = (tmp_path / page).with_suffix(".html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Sphinx extension: generated parts, links to files outside of the documentation, ``llms.txt``."""
+"""Sphinx extension: generated parts, search words, links to files outside, ``llms.txt``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.typing import ExtensionMetadata
 
 from reference import with_parts
+from search_words import with_entries
 
 _LINK_TO_PAGE = re.compile(
     r"\[(?P<text>[^]]*)\]\((?!\w+:)(?P<target>[^)#\s]+\.md)(?P<anchor>#[^)\s]*)?\)"
@@ -42,13 +43,14 @@ def generated_pages(
 
 
 def fill_generated_parts(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Generate the parts of a page before it is parsed, and change its links."""
+    """Generate the parts of a page before it is parsed, change its links, add search words."""
     page = pathlib.Path(app.env.doc2path(docname))
     try:
         text = with_parts(source[0])
     except KeyError as error:
         raise ExtensionError(f"{page}: {error.args[0]}") from error
-    source[0] = with_links_of_site(text, page, pathlib.Path(app.srcdir))
+    linked = with_links_of_site(text, page, pathlib.Path(app.srcdir))
+    source[0] = with_entries(docname, linked)
 
 
 def with_links_of_site(text: str, page: pathlib.Path, root: pathlib.Path) -> str:
