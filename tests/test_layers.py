@@ -1,5 +1,6 @@
 """Who may import whom: the contracts of pyproject.toml hold."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,9 @@ def test_the_linter_would_see_a_broken_contract(tmp_path):
     result = run_linter("--config", str(config), "--contract", "layers")
     assert result.returncode == 1
     assert "BROKEN" in result.stdout
+
+
+def test_the_drawing_in_the_architecture_shows_these_layers():
+    script = runpy.run_path(str(ROOT / "scripts" / "draw_layers.py"))
+    picture = ROOT / "docs" / "images" / "layers.svg"
+    assert picture.read_text(encoding="utf-8") == script["drawing_of_layers"]()
