@@ -196,7 +196,9 @@ def _deviation(features: npt.NDArray[Any]) -> npt.NDArray[Any]:
     decides alone where another image has it, and leaves no room for the others in 8 bits.
     """
     found = features.std(axis=0)
-    return np.maximum(found, max(_LEAST_DEVIATION * float(np.sqrt(np.mean(found**2))), 1e-6))
+    least = max(_LEAST_DEVIATION * float(np.sqrt(np.mean(found**2))), 1e-6)
+    floored: npt.NDArray[Any] = np.maximum(found, least)
+    return floored
 
 
 def _classes(
