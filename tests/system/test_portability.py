@@ -24,7 +24,7 @@ GUARDED = {"distributed/task_process.py", "distributed/launch.py"}  # `tfic laun
 
 IMPORT_ALL = """
 import importlib, pathlib, sys
-import fastapi, keras, tensorflow, uvicorn  # they may use what they find
+import keras, starlette, tensorflow, uvicorn  # they may use what they find
 import tf_image_classification
 for name in {modules!r}:
     sys.modules[name] = None
