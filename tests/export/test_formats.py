@@ -16,7 +16,7 @@ from keras_models import CaseSpec
 from serving.shipped_run import NAMES, TinyMaps
 from tf_image_classification import load_model, make_settings
 from tf_image_classification.cli import export as export_verb
-from tf_image_classification.errors import ConfigError, ExportError, ParityError
+from tf_image_classification.errors import ConfigError, ExportError, ParityError, UsageError
 from tf_image_classification.estimator_specs import schema_of
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.export import inference_module, litert_format
@@ -329,3 +329,15 @@ def test_a_missing_package_is_found_before_tensorflow_is_imported(shipped_run):
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "tf_image_classification[litert]" in result.stderr and result.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"tolerance": 0.1, "quantize": "int8"}, "tolerance has no effect with quantize"),
+        ({"max_accuracy_drop": 0.1}, "max_accuracy_drop has no effect with quantize"),
+    ],
+)
+def test_a_limit_without_effect_is_rejected_from_python_too(shipped_run, limits, message):
+    with pytest.raises(UsageError, match=message):
+        load_model(shipped_run.model_dir).export("litert", **limits)

@@ -18,7 +18,7 @@ from tf_image_classification.classifier.keyword_errors import keyword_errors
 from tf_image_classification.classifier.options import settings_of
 from tf_image_classification.classifier.shown import Predictions, ReportPage
 from tf_image_classification.config import Settings
-from tf_image_classification.export.names import AUTO, TENSORFLOW, format_named
+from tf_image_classification.export.names import AUTO, TENSORFLOW, check_limits, format_named
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
@@ -338,6 +338,7 @@ class Classifier(TrainResult):
         """
         settings = self._settings()
         name = format_named(format)
+        check_limits(limits, quantize, input_type)
         prepare_tensorflow(settings)
         from tf_image_classification.export.request import ExportRequest
         from tf_image_classification.workflows.export import export_folder

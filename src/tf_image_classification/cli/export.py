@@ -16,7 +16,7 @@ from tf_image_classification.export.names import (
     NAMES,
     NONE,
     QUANTIZATIONS,
-    UINT8,
+    check_limits,
     format_named,
 )
 from tf_image_classification.export.optional_packages import check_installed
@@ -79,13 +79,12 @@ def main(given: Arguments, settings: Settings) -> int:
         raise UsageError("--spec has no effect without --format keras. Remove it.")
     if settings.data.train_metadata and given.quantize != INT8:
         raise UsageError("--train_metadata has no effect without --quantize int8. Remove it.")
-    is_quantised = given.quantize != NONE or given.input_type == UINT8
-    for name, of_quantised in (("tolerance", False), ("max_accuracy_drop", True)):
-        if getattr(given, name) is not None and is_quantised != of_quantised:
-            raise UsageError(
-                f"--{name} has no effect with --quantize {given.quantize} and --input_type "
-                f"{given.input_type}. Remove it."
-            )
+    limits = {
+        name: value
+        for name in ("tolerance", "max_accuracy_drop")
+        if (value := getattr(given, name)) is not None
+    }
+    check_limits(limits, given.quantize, given.input_type)
     for name in formats:
         check_installed(name)
     spec = specs.load(given.spec, settings) if given.spec else None
@@ -95,11 +94,6 @@ def main(given: Arguments, settings: Settings) -> int:
 
     if spec is None and KERAS in formats:
         spec = export_keras.backbone_spec_of(settings.run.model_dir)
-    limits = {
-        name: value
-        for name in ("tolerance", "max_accuracy_drop")
-        if (value := getattr(given, name)) is not None
-    }
     requests = [
         ExportRequest(name, given.quantize, given.examples, input_type=given.input_type, **limits)
         for name in formats

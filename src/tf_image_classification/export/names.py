@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tf_image_classification.errors import UsageError, did_you_mean, nearest
 
@@ -74,6 +74,26 @@ def engine_named(word: str) -> str:
         'onnx'
     """
     return _named(word, "engine", ENGINES, _ENGINES)
+
+
+def check_limits(given: Collection[str], quantization: str, input_type: str) -> None:
+    """Check that each limit that is given has an effect on the verification of an export.
+
+    Args:
+        given: of "tolerance" and "max_accuracy_drop".
+        quantization: one of ``QUANTIZATIONS``.
+        input_type: one of ``INPUT_TYPES``.
+
+    Raises:
+        UsageError: one has none: a file is quantised, or it is not.
+    """
+    is_quantised = quantization != NONE or input_type == UINT8
+    without_effect = "tolerance" if is_quantised else "max_accuracy_drop"
+    if without_effect in given:
+        raise UsageError(
+            f"--{without_effect} has no effect with --quantize {quantization} and --input_type "
+            f"{input_type}. Remove it."
+        )
 
 
 def _named(word: str, flag: str, names: tuple[str, ...], others: Mapping[str, str]) -> str:
