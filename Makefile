@@ -1,5 +1,5 @@
 # make demo    train the digits example in an environment of its own
-# make test    run the tests there, in about five minutes on two cores
+# make test    run the tests there, in about four minutes on two cores
 # make check   lint, formatting and types
 # make docs    build the documentation into build/site, and its generated tables in docs/reference
 

@@ -5,7 +5,7 @@
 Each round measures in a process of its own, one with oneDNN and one without. In it three predict in
 turn: folded once with constants as weights, as the engine of TensorFlow does on processors; folded
 once with variables; and folded in the graph at each call. Printed are medians of the time for one
-image and for a batch of 32, each by the clock and of the processor, ratios to the second, sizes,
+image and for a batch of 32, each in wall-clock and in processor time, ratios to the second, sizes,
 and the largest difference. Two more processes a round load the export with constants and without,
 and predict one image: seconds of computing and memory.
 """

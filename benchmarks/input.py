@@ -29,7 +29,7 @@ import time
 
 SIDE, BATCH = 224, 64
 NUM_IMAGES, MEASURED_SECS, LIMIT_SECS = 512, 6.0, 3.0
-LEAST_AREA = 0.08  # share of a photograph, as usual in training from scratch; the most is all of it
+MIN_AREA = 0.08  # fraction of a photograph, as usual in training from scratch; the maximum is 1
 
 
 def limit(folder, cores):
@@ -58,13 +58,13 @@ def ours(folder, cores, source=None):
     from tf_image_classification.workflows.setup.context import make_context
 
     spec = BackboneSpec(
-        [Label("label", depth=2)], BackboneSettings(backbone="mobilenet_v1", crop_area=LEAST_AREA)
+        [Label("label", depth=2)], BackboneSettings(backbone="mobilenet_v1", crop_area=MIN_AREA)
     )
     with tempfile.TemporaryDirectory() as cache:
         settings = make_settings(
             {"train_metadata": [source or os.path.join(folder, "jpeg")], "image_size": SIDE,
              "batch_size": BATCH, "backbone": "mobilenet_v1", "cache_dir": cache,
-             "crop_area": LEAST_AREA}
+             "crop_area": MIN_AREA}
         )  # fmt: skip
         train = run_data.read_data(make_context(spec, settings)).train
         reader = dataclasses.replace(train.reader, cache=None)  # images of one size may be kept
@@ -105,7 +105,7 @@ def random_part(image):
     import tensorflow as tf
 
     begin, size, _ = tf.image.sample_distorted_bounding_box(
-        tf.shape(image), tf.zeros([1, 0, 4]), area_range=(LEAST_AREA, 1.0),
+        tf.shape(image), tf.zeros([1, 0, 4]), area_range=(MIN_AREA, 1.0),
         use_image_if_no_bounding_boxes=True,
     )  # fmt: skip
     return tf.image.resize(tf.slice(image, begin, size), [SIDE, SIDE])
@@ -172,7 +172,7 @@ def opencv_part(image):
 
 def random_box(height, width):
     """Top, left, height and width of a random part."""
-    area, ratio = random.uniform(LEAST_AREA, 1.0) * height * width, random.uniform(0.75, 1.33)
+    area, ratio = random.uniform(MIN_AREA, 1.0) * height * width, random.uniform(0.75, 1.33)
     h, w = min(height, int((area / ratio) ** 0.5)), min(width, int((area * ratio) ** 0.5))
     return random.randint(0, height - h), random.randint(0, width - w), h, w
 
@@ -237,7 +237,7 @@ def dali_cpu(folder, cores):
     @pipeline_def(batch_size=BATCH, num_threads=cores, device_id=None)
     def images():
         data, _ = fn.readers.file(files=paths_of(folder), random_shuffle=True)
-        part = fn.decoders.image_random_crop(data, random_area=[LEAST_AREA, 1.0])
+        part = fn.decoders.image_random_crop(data, random_area=[MIN_AREA, 1.0])
         return fn.resize(part, resize_x=SIDE, resize_y=SIDE)
 
     pipe = images()
@@ -344,7 +344,7 @@ def jpeg(image):
 
 
 def main():
-    global LEAST_AREA  # of this process, and handed on to those that measure
+    global MIN_AREA  # of this process, and handed on to those that measure
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="", help="folder of JPEG files")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
@@ -353,11 +353,11 @@ def main():
         "--only", default="", help="only readers whose name holds this, and the limit"
     )
     parser.add_argument(
-        "--crop_area", type=float, default=LEAST_AREA, help="least share of an image in a part"
+        "--crop_area", type=float, default=MIN_AREA, help="minimum area fraction of the random crop"
     )
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    LEAST_AREA = arguments.crop_area
+    MIN_AREA = arguments.crop_area
     if arguments.measure:
         reader, folder, cores = arguments.measure
         print(json.dumps(measured(reader, folder, int(cores))))
@@ -392,7 +392,7 @@ def in_process(reader, folder, cores):
     """Images a second of a reader in a process of its own; 0.0 where its library is absent."""
     available = sorted(os.sched_getaffinity(0))[:cores]
     done = subprocess.run(
-        [sys.executable, os.path.abspath(__file__), "--crop_area", str(LEAST_AREA),
+        [sys.executable, os.path.abspath(__file__), "--crop_area", str(MIN_AREA),
          "--measure", reader, folder, str(cores)],
         capture_output=True, text=True, check=False,
         preexec_fn=lambda: os.sched_setaffinity(0, available),

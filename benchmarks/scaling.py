@@ -2,11 +2,11 @@
 
     python benchmarks/scaling.py [--small_only]
 
-Every worker has the same share of the batch in both cases (weak scaling), and a core of its own.
+Every worker has the same part of the batch in both cases (weak scaling), and a core of its own.
 The two cases are measured in turn, several rounds each, every round in new processes on loopback;
 the efficiency is the rate of two workers over twice the rate of one. "all-reduce" is the time that
-summing tensors of the gradients' shapes takes by itself, as a share of the step. Keras ``fit`` is
-measured in the same way where it runs at all.
+summing tensors of the gradients' shapes takes by itself, as a fraction of the step. Keras ``fit``
+is measured in the same way where it runs at all.
 """
 
 from __future__ import annotations

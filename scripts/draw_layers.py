@@ -89,12 +89,13 @@ def way_of_an_image() -> str:
 def svg(title: str, height: int, parts: list[str]) -> str:
     """A drawing whose colours follow the reader's light or dark scheme."""
     style = (
+        "svg { background: #fff } "
         "text { font: 13px system-ui, sans-serif; text-anchor: middle; fill: #222 } "
         ".band { text-anchor: start; font-weight: 600 } "
         ".module { font-weight: 600; font-size: 12.5px } .small { font-size: 11.5px } "
         "path { fill: none; stroke: #8aa4c8; stroke-width: 1.5 } "
         "rect { fill: #e8eef7; stroke: #8aa4c8; rx: 4 } "
-        "@media (prefers-color-scheme: dark) { text { fill: #ddd } "
+        "@media (prefers-color-scheme: dark) { svg { background: #14171c } text { fill: #ddd } "
         "rect { fill: #24324a; stroke: #5b79a6 } }"
     )
     body = "\n".join(parts)

@@ -15,8 +15,8 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 REPOSITORY = re.search(r'^Repository = "(.+)"$', PYPROJECT, re.MULTILINE)[1]
 OWNER = REPOSITORY.split("/")[-2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-PUBLISHED = ["README.md", "SECURITY.md", "CITATION.cff", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md"]
-PUBLISHED += [".github/ISSUE_TEMPLATE/config.yml", "docs/conf.py"]
+PUBLISHED = ["README.md", "CHANGELOG.md", "SECURITY.md", "CITATION.cff", "CODE_OF_CONDUCT.md"]
+PUBLISHED += ["CONTRIBUTING.md", ".github/ISSUE_TEMPLATE/config.yml", "docs/conf.py"]
 
 
 def script(name):
@@ -36,6 +36,17 @@ def test_every_address_of_the_repository_is_that_of_the_package(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     for owner in re.findall(r"([\w-]+)(?:/|\.github\.io/)tf_image_classification[/)\"]", text):
         assert owner in (OWNER, "pypi", "v", "project", "src", "pyversions"), owner
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_address_in_the_repository_or_the_site_has_a_file(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    pages = re.findall(r"\.github\.io/tf_image_classification/([\w/.-]+)\.html", text)
+    files = re.findall(rf"{OWNER}/tf_image_classification/(?:blob/|tree/)?main/([\w/.-]+)", text)
+    for path in [*(f"docs/{page}.md" for page in pages), *files]:
+        assert (ROOT / path).exists(), path
+    if name == "README.md":
+        assert len(pages) > 8 and len(files) > 2
 
 
 def test_the_page_of_licences_names_every_dependency():

@@ -12,6 +12,11 @@ import tf_image_classification
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = pathlib.Path(tf_image_classification.__file__).parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+PROGRAMS = [
+    *PACKAGE.rglob("*.py"),
+    *(ROOT / "benchmarks").rglob("*.py"),
+    *ROOT.glob("scripts/*.py"),
+]
 
 LEFT_OUT = {
     r"\bshares? of\b": "fraction of, ratio of",
@@ -55,7 +60,7 @@ def texts_of(path):
 def test_a_phrase_stays_out(phrase):
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}; write {LEFT_OUT[phrase]}"
-        for path in [*PAGES, *PACKAGE.rglob("*.py")]
+        for path in [*PAGES, *PROGRAMS]
         for text in texts_of(path)
         for match in re.finditer(phrase.replace(" ", r"\s+"), text, re.IGNORECASE)
     ]

@@ -32,7 +32,7 @@ from tf_image_classification.workflows.setup.run_data import Data
 
 _OUTPUTS = "logits"
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse, of the regularisation of standardised features
-_LEAST_DEVIATION = 0.05  # of a feature, of the root mean square of all features' deviations
+_MIN_DEVIATION = 0.05  # of a feature, of the root mean square of all features' deviations
 _FOLDS = 3
 _MOST_EXAMPLES_TO_CHOOSE = 5_000
 
@@ -193,11 +193,11 @@ def _deviation(features: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The standard deviation of each feature, [D], none far below the others.
 
     A feature that is almost constant in the training images would get a weight of thousands, which
-    decides alone where another image has it, and leaves no room for the others in 8 bits.
+    decides alone in another image that has it, and leaves the other weights no precision in int8.
     """
     found = features.std(axis=0)
-    least = max(_LEAST_DEVIATION * float(np.sqrt(np.mean(found**2))), 1e-6)
-    floored: npt.NDArray[Any] = np.maximum(found, least)
+    minimum = max(_MIN_DEVIATION * float(np.sqrt(np.mean(found**2))), 1e-6)
+    floored: npt.NDArray[Any] = np.maximum(found, minimum)
     return floored
 
 
