@@ -358,6 +358,10 @@ def test_the_site_is_built_without_a_warning(site):
     linked = re.findall(r"\]\((\S+?)\)", index)
     assert sorted(linked) == sorted(p.replace(".md", ".html") for p in PAGES if p != "index.md")
     assert all((tmp_path / name).is_file() for name in linked)
+    gallery = (tmp_path / "gallery" / "index.html").read_text(encoding="utf-8")
+    pages = re.findall(r'href="\.\./(_downloads/[^"]+\.html)"', gallery)
+    assert len(pages) == 4 and all((tmp_path / name).is_file() for name in pages)
+    assert "download=" not in gallery
     for page, words in {
         "reference/commands": ["--max_queue", "find-learning-rate"],
         "reference/environment": ['id="envvar-TF_CONFIG"'],

@@ -29,6 +29,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("env-get-outdated", generated_pages)
     app.connect("source-read", fill_generated_parts)
     app.connect("doctree-read", name_rows)
+    app.connect("doctree-resolved", open_pages)
     app.connect("missing-reference", find_public_name)
     app.connect("build-finished", write_index_for_language_models)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
@@ -82,6 +83,14 @@ def name_rows(app: Sphinx, page: nodes.document) -> None:
             anchor = f"{kind}-{name}"
             row[0]["ids"].append(anchor)
             app.env.domains.standard_domain.note_object(kind, name, anchor, location=row)
+
+
+def open_pages(app: Sphinx, page: nodes.document, docname: str) -> None:
+    """Make links to pages of HTML open them; Sphinx's links to files download these."""
+    for link in list(page.findall(addnodes.download_reference)):
+        if link["reftarget"].endswith(".html"):
+            address = "../" * docname.count("/") + f"_downloads/{link['filename']}"
+            link.replace_self(nodes.reference("", "", *link.children, refuri=address))
 
 
 def find_public_name(
