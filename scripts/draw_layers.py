@@ -25,7 +25,10 @@ STAGES = (
 GROUPS = {
     "what people call": ("__main__", "cli", "train_estimator", "utils", "classifier"),
     "tasks and pages": ("workflows", "report"),
-    "engines": ("cloud", "serving", "inspection", "export", "training", "evaluation", "conversion"),
+    "engines": (
+        *("cloud", "serving", "inspection", "export", "training", "evaluation", "conversion"),
+        "features",
+    ),
     "what people write": ("backbone_spec", "hooks", "estimator_specs"),
     "parts": ("dataset", "backbones", "optim", "metrics", "checkpoints", "distributed"),
     "a run and its folder": (

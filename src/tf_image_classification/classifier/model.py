@@ -20,8 +20,9 @@ from tf_image_classification.classifier.shown import Predictions, ReportPage
 from tf_image_classification.config import Settings
 from tf_image_classification.export.names import AUTO, TENSORFLOW, check_limits, format_named
 from tf_image_classification.model_folder import ModelFolder
+from tf_image_classification.system import screen
 from tf_image_classification.workflows.result import TrainResult
-from tf_image_classification.workflows.setup.environment import prepare_tensorflow
+from tf_image_classification.workflows.setup.environment import cache_dir, prepare_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -206,6 +207,9 @@ class Classifier(TrainResult):
     def embed(self, images: Any) -> npt.NDArray[np.float32]:
         """The features of images [n, d]: the values that the model's last layer takes.
 
+        They are kept in ``cache_dir``, by the content of the image: a second call computes only
+        the images that are new.
+
         Args:
             images: as ``predict``.
 
@@ -213,22 +217,14 @@ class Classifier(TrainResult):
             BadImageError: one of them cannot be used; names it.
             ConfigError: the labels have different features, or the spec is not at hand.
         """
-        from tf_image_classification.errors import BadImageError
-
-        prepare_tensorflow(self._settings())
+        settings = self._settings()
+        prepare_tensorflow(settings)
         from tf_image_classification.workflows import embedding
 
-        def prepare(image: tuple[str, Any]) -> Any:
-            name, content = image
-            try:
-                if isinstance(content, Exception):
-                    raise content
-                return self.predictor.prepare(content)
-            except Exception as error:
-                raise BadImageError(f"{name}: {error}") from error
-
-        batches = embedding.batched(list(named_images(images)), prepare)
-        return embedding.features(self.model, self.schema.names, batches)
+        given = self.model, self.schema.names, self.predictor, list(named_images(images))
+        with screen.progress("features", "img") as show:
+            found = embedding.features(*given, cache_dir=cache_dir(settings), on_images=show)
+        return found.values
 
     @functools.cached_property
     @keyword_errors()

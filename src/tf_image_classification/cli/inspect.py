@@ -9,7 +9,7 @@ from tf_image_classification.cli.verb import check_output, json_argument, printi
 from tf_image_classification.config import DEFAULT_MAX_PIXELS, Settings, declare
 from tf_image_classification.errors import UsageError
 from tf_image_classification.system import screen
-from tf_image_classification.workflows.setup.environment import prepare_tensorflow
+from tf_image_classification.workflows.setup import environment
 
 if TYPE_CHECKING:
     from tf_image_classification.inspection.findings import Inspection
@@ -56,13 +56,13 @@ def main(given: Arguments, settings: Settings) -> int:
     for option in ("page", "write_csv"):
         check_output(option, getattr(given, option))
     if given.backbone:
-        prepare_tensorflow(settings.replace(deterministic=False))
+        environment.prepare_tensorflow(settings.replace(deterministic=False))
     from tf_image_classification.inspection.page import write_page  # late: help is instant
     from tf_image_classification.inspection.summary import summary
     from tf_image_classification.workflows import inspect as looking
 
     with printing_json(given.json) as write_json:
-        found = _inspect(given)
+        found = _inspect(given, settings)
         print("\n".join(summary(found)))
         if given.page:
             write_page(given.page, found, given.source)
@@ -74,7 +74,7 @@ def main(given: Arguments, settings: Settings) -> int:
     return int(found.worst == "error")
 
 
-def _inspect(given: Arguments) -> Inspection:
+def _inspect(given: Arguments, settings: Settings) -> Inspection:
     from tf_image_classification.workflows import inspect as looking
 
     with screen.progress("inspect", "img") as show:
@@ -87,6 +87,7 @@ def _inspect(given: Arguments) -> Inspection:
             num_processes=given.processes,
             backbone=given.backbone,
             weights=given.checkpoint_path,
+            cache_dir=environment.cache_dir(settings),
             for_clean_csv=bool(given.write_csv),
             on_images=show,
         )

@@ -20,6 +20,9 @@ DEFAULT_MAX_PIXELS = 100_000_000
 DEFAULT_BACKBONE = "efficientnet_lite0"
 """The backbone that is trained if neither a spec nor a backbone is given."""
 
+RECIPE_STRETCH = 1.3333
+"""``eval_stretch`` of the recipe: random crops change the aspect ratio by up to 4:3."""
+
 DEFAULT_EVAL_SPLIT = 0.2
 """The ``eval_split`` of a run without a spec and without an evaluation set."""
 
@@ -258,8 +261,8 @@ class DataSettings:
     )
     cache_dir: str = declare(
         "",
-        "Local cache for indexes and unpacked records; empty: the user's cache folder.",
-        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report"),
+        "Local cache for indexes, unpacked records and features; empty: the user's cache folder.",
+        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report", "inspect"),
         form=_form(
             "a local folder: records are read there by random access",
             lambda path: "://" not in path,

@@ -1,7 +1,7 @@
 """Outliers, likely label errors and class separability from features of a pretrained backbone.
 
-    features = extract_features(images, "mobilenet_v2", "imagenet")
-    findings = list(feature_findings(inspection, features))
+    features = extract_features(images, "mobilenet_v2", "imagenet", cache_dir=cache_dir)
+    findings = list(feature_findings(inspection, features.values))
 
 The backbone is frozen. A cross-validated logistic regression on its features gives out-of-sample
 probabilities, from which label errors are found.
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,11 @@ from tf_image_classification.inspection.findings import (
     class_of,
 )
 from tf_image_classification.inspection.image_stats import ImageStats, decode_measured
-from tf_image_classification.system.autograph import unconverted
+
+if TYPE_CHECKING:
+    from tf_image_classification.features.compute import Features
 
 _FOLDS = 5
-_BATCH_SIZE = 32
 _NEIGHBOURS = 10
 _FAR = 5.0  # times the median distance to the neighbours, in median absolute deviations above it
 _MIN_OF_CLASS = 2 * _FOLDS
@@ -43,49 +44,44 @@ def extract_features(
     backbone: str,
     weights: str,
     *,
+    cache_dir: str = "",
     max_pixels: int = DEFAULT_MAX_PIXELS,
-) -> npt.NDArray[np.float32]:
+    on_images: Callable[[int, int], Any] = lambda done, count: None,
+) -> Features:
     """Features [N, D] of all images; zeros for broken images.
 
     Args:
         images: statistics of the images.
         backbone: name of a backbone of ``tfic backbones``.
         weights: a file as for ``--checkpoint_path``, or ``imagenet``.
+        cache_dir: folder of the cache; "": nothing is cached.
         max_pixels: larger images are not decoded.
+        on_images: called with the number of images that are done, and of all.
 
     Raises:
         ConfigError: the backbone is unknown.
         CheckpointError: the weights are missing or of another backbone.
     """
-    import tensorflow as tf  # late: the rest of the inspection starts without it
+    from tf_image_classification.features.backbone import (  # late: it needs TensorFlow
+        backbone_network,
+        read_places,
+    )
+    from tf_image_classification.features.compute import compute_features
 
-    from tf_image_classification import backbones
-    from tf_image_classification.checkpoints.warm_start import load_values, warm_start
-    from tf_image_classification.config import IMAGENET
-    from tf_image_classification.dataset.preprocessing import Preprocessing
-    from tf_image_classification.fused_batch_norm import fused_batch_norm
-
-    size = backbones.find(backbone).image_size
-    model = backbones.create(backbone, (size, size, 3))
-    if weights == IMAGENET:
-        load_values(model, backbones.imagenet_values(backbone), f"ImageNet weights of {backbone}")
-    else:
-        warm_start(model, weights)
-    prepare = Preprocessing(is_training=False)
-
-    def features(images: tf.Tensor) -> tf.Tensor:
-        with fused_batch_norm(model, training=False):
-            return model(images, training=False)
-
-    forward = tf.function(unconverted(features), reduce_retracing=True)
-    found: npt.NDArray[np.float32] = np.zeros([len(images), model.output_shape[-1]], np.float32)
+    network = backbone_network(backbone, weights, max_pixels=max_pixels)
     usable = [i for i, each in enumerate(images) if not each.problem and each.place is not None]
-    for start in range(0, len(usable), _BATCH_SIZE):
-        part = usable[start : start + _BATCH_SIZE]
-        pixels = [decode_measured(images[i], max_pixels) for i in part]
-        prepared = [prepare(tf.constant(each), size, size) for each in pixels]
-        found[part] = forward(tf.stack(prepared)).numpy()
-    return found
+    read = read_places([images[i].place for i in usable])  # type: ignore[misc]
+    # A 16-bit PNG that would be nearly black is shown with its own range.
+    contents = (
+        (k, decode_measured(images[usable[k]], max_pixels) if images[usable[k]].png16 else content)
+        for k, content in read
+    )
+    found = compute_features(
+        network, contents, len(usable), cache_dir=cache_dir, on_images=on_images
+    )
+    values = np.zeros([len(images), found.values.shape[1]], np.float32)
+    values[usable] = found.values
+    return dataclasses.replace(found, values=values)
 
 
 def feature_findings(
@@ -95,7 +91,7 @@ def feature_findings(
 
     Args:
         inspection: the images with their classes.
-        features: [N, D], from ``extract_features``.
+        features: [N, D], the values of ``extract_features``.
 
     Raises:
         ConfigError: cleanlab is not installed.

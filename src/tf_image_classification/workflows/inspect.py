@@ -12,6 +12,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from tf_image_classification.config import DEFAULT_MAX_PIXELS
 from tf_image_classification.dataset.readers import LeftOut, Row, find_examples, for_role
 from tf_image_classification.dataset.readers.columns import typed_columns
@@ -26,7 +29,7 @@ from tf_image_classification.inspection.findings import EVALUATION, TRAIN, Inspe
 from tf_image_classification.inspection.image_stats import ImageStats, measure_image
 from tf_image_classification.inspection.label_columns import label_columns
 from tf_image_classification.model_folder import ModelFolder
-from tf_image_classification.system import files
+from tf_image_classification.system import files, screen
 from tf_image_classification.system.process_pool import process_pool
 
 _CHUNK = 32  # images that a process takes at a time
@@ -44,6 +47,7 @@ def inspect(
     num_processes: int = 0,
     backbone: str = "",
     weights: str = "",
+    cache_dir: str = "",
     for_clean_csv: bool = False,
     on_images: Callable[[int, int], None] = lambda done, count: None,
 ) -> Inspection:
@@ -61,6 +65,7 @@ def inspect(
         num_processes: 0: one per core.
         backbone: name of a backbone whose features find outliers and likely label errors, or "".
         weights: weights of the backbone: a file, or ``imagenet``.
+        cache_dir: folder of the cache of features; "": they are not kept.
         for_clean_csv: check that each training image is a file, as ``write_clean_csv`` needs.
         on_images: called with the number of images processed and their total.
 
@@ -101,9 +106,20 @@ def inspect(
         skipped_columns=skipped_columns,
     )
     if backbone:
-        features = extract_features(images, backbone, weights, max_pixels=max_pixels)
+        features = _features(images, backbone, weights, cache_dir, max_pixels)
         found = found.with_findings(feature_findings(found, features))
     return found
+
+
+def _features(
+    images: Sequence[ImageStats], backbone: str, weights: str, cache_dir: str, max_pixels: int
+) -> npt.NDArray[np.float32]:
+    with screen.progress("features", "img") as show:
+        found = extract_features(
+            *(images, backbone, weights), cache_dir=cache_dir, max_pixels=max_pixels, on_images=show
+        )
+    screen.say(found.note())
+    return found.values
 
 
 def _rows_of(

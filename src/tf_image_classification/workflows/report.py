@@ -43,7 +43,7 @@ from tf_image_classification.report.training_log import (
 from tf_image_classification.run_manifest import RunManifest, versions
 from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
-from tf_image_classification.workflows.embedding import batched, features
+from tf_image_classification.workflows.embedding import features
 from tf_image_classification.workflows.evaluated_model import EvaluatedModel, load_evaluated
 from tf_image_classification.workflows.export_keras import best_model
 from tf_image_classification.workflows.model_measurements import (
@@ -51,6 +51,7 @@ from tf_image_classification.workflows.model_measurements import (
     find_leakage,
     measure_model,
 )
+from tf_image_classification.workflows.setup.environment import cache_dir
 
 Array = npt.NDArray[Any]
 
@@ -268,11 +269,12 @@ def _similar_errors(
         network = best_model(model_dir, spec)
         for name, rows in wrong.items():
             encoded = model.evaluation.fetch(tf.constant(model.predictions.ids[rows], tf.int64))
-            images = batched(encoded.numpy().tolist(), model.predictor.prepare)
-            found[name] = [
-                rows[group]
-                for group in similar_groups(features(network, model.manifest.schema.names, images))
-            ]
+            images = [("", data) for data in encoded.numpy().tolist()]
+            computed = features(
+                *(network, model.manifest.schema.names, model.predictor, images),
+                cache_dir=cache_dir(model.settings),
+            )
+            found[name] = [rows[group] for group in similar_groups(computed.values)]
     except TficError as error:
         return {}, " ".join(str(error).split())
     return found, ""

@@ -4,8 +4,10 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -154,20 +156,49 @@ def test_fitted_outputs_predict_before_the_first_step(pictures, tmp_path):
     assert result.metrics["accuracy"] > 0.7
     start = start_of(tmp_path / "m")
     assert np.array_equal(start["model/logits/kernel"], end.tensors["model/logits/kernel"])
-    assert any(name.startswith("features-") for name in os.listdir(pictures["cache"]))
+    assert list(Path(pictures["cache"], "features").glob("*/*.npz"))
     _, plain = run(pictures, tmp_path / "plain", train_steps=1, head_phase=False, learning_rate=0.0)
     assert not np.array_equal(start["model/logits/kernel"], plain.tensors["model/logits/kernel"])
 
 
-@pytest.mark.exhaustive
-def test_features_are_kept_for_the_range_of_values_that_they_were_made_with(pictures, tmp_path):
-    def features(name, **changes):
-        run(pictures, tmp_path / name, train_steps=1, **changes)
-        return {name for name in os.listdir(pictures["cache"]) if name.startswith("features-")}
+@pytest.mark.slow
+def test_fitted_outputs_are_the_same_with_a_cache_that_has_some_of_the_features(
+    pictures, tmp_path, capsys
+):
+    def kernel(name, **changes):
+        changes = {"cache_dir": str(tmp_path / "cache"), "train_steps": 1} | changes
+        run(pictures, tmp_path / name, **changes)
+        return start_of(tmp_path / name)["model/logits/kernel"], capsys.readouterr().out
 
-    before = features("before")
-    assert features("same") == before
-    assert len(features("other", png16_range="0-4095") - before) == 1
+    fewer = tmp_path / "fewer"
+    shutil.copytree(pictures["train"], fewer)
+    for path in sorted(fewer.rglob("*.png"))[::2]:
+        path.unlink()
+    _, text = kernel("some", train_metadata=[str(fewer)])
+    assert "18 images, 18 of them computed" in text
+    partly, text = kernel("partly")
+    assert "36 images, 18 of them computed" in text
+    again, text = kernel("again")
+    assert "36 images, 0 of them computed" in text
+    anew, text = kernel("anew", cache_dir=str(tmp_path / "other"))
+    assert "36 images, 36 of them computed" in text
+    for other in (partly, again):
+        np.testing.assert_array_equal(other, anew)
+
+
+@pytest.mark.slow
+def test_an_inspection_leaves_the_features_that_a_training_takes(pictures, tmp_path, capsys):
+    from tf_image_classification.cli import inspect as inspect_verb
+
+    weights = tmp_path / "w.weights.h5"
+    size = backbones.find(NETWORK).image_size
+    backbones.create(NETWORK, (size, size, 3)).save_weights(weights)
+    shared = {"checkpoint_path": str(weights), "cache_dir": str(tmp_path / "cache")}
+    flags = [f"--{name}={value}" for name, value in shared.items()]
+    inspect_verb.main([pictures["train"], "--backbone", NETWORK, "--page", "", *flags])
+    assert "36 images, 36 of them computed" in capsys.readouterr().out
+    run(pictures, tmp_path / "m", train_steps=1, image_size=size, recipe="auto", **shared)
+    assert "36 images, 0 of them computed" in capsys.readouterr().out
 
 
 @pytest.mark.slow

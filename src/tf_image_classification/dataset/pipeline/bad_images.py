@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tf_image_classification.dataset.image.diagnose import explain_bad_image
+from tf_image_classification.errors import BadImageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,3 +40,12 @@ def bad_images_among(
         if reason is not None:
             found[number] = BadImage(number, locate(number), reason)
     return [found[number] for number in sorted(found)]
+
+
+def bad_image_error(found: Sequence[BadImage]) -> BadImageError:
+    """The error of a run that ends because of bad images; names the first."""
+    more = f" {len(found) - 1} more in the same batch." if len(found) > 1 else ""
+    return BadImageError(
+        f"{found[0].where}: {found[0].reason}.{more} Start again with --on_bad_image skip to "
+        "leave bad images out; or repair or remove it, and add --allow_changes to resume."
+    )

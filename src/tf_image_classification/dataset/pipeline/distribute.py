@@ -11,10 +11,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_image_classification.dataset.pipeline.bad_images import BadImage
+from tf_image_classification.dataset.pipeline.bad_images import BadImage, bad_image_error
 from tf_image_classification.dataset.pipeline.layout import Shard
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
-from tf_image_classification.errors import BadImageError, DataError
+from tf_image_classification.errors import DataError
 
 
 class DistributedBatches:
@@ -133,11 +133,7 @@ class DistributedBatches:
         if not new:
             raise error
         if not self._skips:
-            more = f" {len(new) - 1} more in the same batch." if len(new) > 1 else ""
-            raise BadImageError(
-                f"{new[0].where}: {new[0].reason}.{more} Start again with --on_bad_image skip to "
-                "leave bad images out; or repair or remove it, and add --allow_changes to resume."
-            ) from error
+            raise bad_image_error(new) from error
         self.bad_images |= {bad.number: bad for bad in new}
         if len(self.bad_images) == self.source.num_examples:
             raise DataError("Not one image can be decoded; see bad_images.jsonl.") from error

@@ -6,9 +6,8 @@ warm start has brought. The features of the training images are computed once an
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
+import concurrent.futures
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -16,15 +15,34 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import outputs_of
-from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.dataset.pipeline.bad_images import (
+    BadImage,
+    bad_image_error,
+    bad_images_among,
+)
+from tf_image_classification.dataset.pipeline.image_preprocessor import ImagePreprocessor
+from tf_image_classification.dataset.pipeline.protocols import ExampleReader
+from tf_image_classification.dataset.preprocessing import Preprocessing
+from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.estimator_specs import source_digest
+from tf_image_classification.features.backbone import backbone_text
+from tf_image_classification.features.compute import Features, compute_features
+from tf_image_classification.features.network import (
+    Content,
+    FeatureNetwork,
+    behaviour_of,
+    identity_of,
+    preparation,
+    preprocessing_text,
+    structure_of,
+)
 from tf_image_classification.fused_batch_norm import fused_batch_norm
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
 from tf_image_classification.layer_calls import watched_layers
-from tf_image_classification.system import files
+from tf_image_classification.system import screen
 from tf_image_classification.system.autograph import unconverted
 from tf_image_classification.workflows.setup import run_data
 from tf_image_classification.workflows.setup.context import RunContext
@@ -34,6 +52,7 @@ _OUTPUTS = "logits"
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse, of the regularisation of standardised features
 _MIN_DEVIATION = 0.05  # of a feature, of the root mean square of all features' deviations
 _FOLDS = 3
+_READ_AT_ONCE = 64  # images
 _MOST_EXAMPLES_TO_CHOOSE = 5_000
 
 
@@ -61,15 +80,19 @@ def fit_outputs(context: RunContext, data: Data, model: keras.Model) -> str:
     weights = [np.zeros(v.shape) for layer in layers.values() for v in layer.weights]
     text = ""
     if workers.is_writer:
-        features, columns = _features(context, data, model, layers)
+        features, usable = _features(context, data, model, layers)
         weights, scores = [], []
         for label in data.schema:
-            known = columns[f"present:{label.name}"]
-            values = columns[f"values:{label.name}"][known]
-            kernel, bias, score = _regression(label, features[known], values)
+            column = data.train.table.columns[label.name]
+            known = usable[column.mask[usable]]
+            values = column.values[known]
+            kernel, bias, score = _regression(label, features.values[known], values)
             weights += [kernel, bias]
             scores.append(f"{label.name} {score}")
-        text = f"outputs fitted to the features of {len(features)} images: {', '.join(scores)}"
+        text = (
+            f"outputs fitted to the features of {len(usable)} images: {', '.join(scores)}\n"
+            f"{features.note()}"
+        )
     flat = np.concatenate([value.ravel() for value in weights])
     flat = np.asarray(workers.exchange(flat.tolist()))[0] if workers.count > 1 else flat
     start = 0
@@ -100,29 +123,104 @@ def output_layers(model: keras.Model, names: tuple[str, ...]) -> dict[str, keras
 
 def _features(
     context: RunContext, data: Data, model: keras.Model, layers: dict[str, keras.layers.Dense]
-) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
-    """The features [n, D] of all training images, and their labels with whether they are known."""
-    assert data.train is not None
-    spec, settings = context.spec, context.settings
-    digest = hashlib.sha256()
+) -> tuple[Features, npt.NDArray[np.int64]]:
+    """The features of all training images, and the numbers of those that can be used."""
+    pipeline = run_data.without_augmentation(data, context.spec)
+    table = pipeline.table
+    assert table is not None
+    bad: dict[int, BadImage] = {}
+
+    def refuse(number: int, content: Content, error: Exception) -> None:
+        limit = context.settings.data.max_image_pixels
+        assert isinstance(content, bytes)
+        found = bad_images_among([(number, content)], table.locate, max_pixels=limit)
+        if not found:
+            raise error
+        if context.settings.data.on_bad_image != "skip":
+            raise bad_image_error(found) from error
+        bad[number] = found[0]
+        if len(bad) == table.num_examples:
+            raise DataError("Not one image can be decoded; see bad_images.jsonl.") from error
+
+    is_shown = context.settings.run.progress
+    with screen.progress("features", "img", is_shown=is_shown) as show:
+        found = compute_features(
+            _network(context, pipeline.preprocessor, model, layers),
+            _encoded(pipeline.reader.in_file_order),
+            table.num_examples,
+            cache_dir=context.cache_dir,
+            on_images=show,
+            on_problem=refuse,
+        )
+    usable = np.array([i for i in range(table.num_examples) if i not in bad], np.int64)
+    return found, usable
+
+
+def _network(
+    context: RunContext,
+    preprocessor: ImagePreprocessor,
+    model: keras.Model,
+    layers: dict[str, keras.layers.Dense],
+) -> FeatureNetwork:
+    """The model below its outputs, with the preprocessing of an evaluation."""
+
+    def features(images: tf.Tensor) -> tf.Tensor:
+        found = features_of(model, layers, tf.cast(images, tf.float32))
+        return tf.cast(found, tf.float32)  # NumPy stores no bfloat16
+
+    prepare, key_of = preparation(preprocessor)
+    forward = tf.function(unconverted(features))
     of_outputs = {id(variable) for layer in layers.values() for variable in layer.variables}
-    for variable in model.variables:
-        if id(variable) not in of_outputs:
-            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    own = {name: value for name, value in vars(spec).items() if not isinstance(value, Hook)}
-    how = (settings.data.image_size, settings.data.png16_range)
-    preprocessing = (source_digest(spec), own, how)
-    made_from = (data.train.fingerprint, preprocessing, settings.model.precision)
-    digest.update(repr(made_from).encode())
-    path = os.path.join(context.cache_dir, f"features-{digest.hexdigest()[:24]}.npz")
-    if not os.path.exists(path):
-        files.make_folder(context.cache_dir)
-        buffer = io.BytesIO()
-        np.savez(buffer, **_computed(context, data, model, layers))  # type: ignore[arg-type]
-        files.write_bytes(path, buffer.getvalue())
-    with np.load(path, allow_pickle=False) as saved:
-        columns = {name: saved[name] for name in saved.files}
-    return columns.pop("features"), columns
+    spec, preproc, size = context.spec, preprocessor.preproc, preprocessor.image_size
+    about = {"network": type(spec).__name__, "image_size": str(size)}
+    if type(spec) is BackboneSpec and type(preproc) is Preprocessing:  # shared with tfic inspect
+        about["network"] = spec.settings.backbone
+        network: object = backbone_text(spec.settings.backbone, spec.settings.pixel_scaling)
+        preprocessing: object = preprocessing_text(preproc, size)
+    else:
+        own = {name: value for name, value in vars(spec).items() if not isinstance(value, Hook)}
+        network = (source_digest(spec), own, structure_of(model))
+        preprocessing = (size, behaviour_of(prepare, forward))
+    return FeatureNetwork(
+        prepare=prepare,
+        forward=forward,
+        identity=identity_of(
+            network=network,
+            weights=[each for each in model.weights if id(each) not in of_outputs],
+            preprocessing=preprocessing,
+            precision=context.settings.model.precision,
+        ),
+        about=about,
+        key_of=key_of,
+    )
+
+
+def _encoded(reader: ExampleReader) -> Iterator[tuple[int, bytes]]:
+    """Number and encoded image of each example; some are read while others are computed.
+
+    Raises:
+        DataError: an image can no longer be read; names it.
+    """
+    starts = range(0, reader.source.num_examples, _READ_AT_ONCE)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(_read, reader, 0)
+        for start in starts:
+            now = ahead
+            ahead = pool.submit(_read, reader, start + _READ_AT_ONCE)
+            yield from enumerate(now.result(), start)
+
+
+def _read(reader: ExampleReader, start: int) -> list[bytes]:
+    table = reader.table
+    assert table is not None
+    numbers = np.arange(start, min(start + _READ_AT_ONCE, table.num_examples))
+    if not len(numbers):
+        return []
+    try:
+        found: list[bytes] = table.fetch(tf.constant(numbers)).numpy().tolist()
+        return found
+    except tf.errors.OpError:  # read one by one, which names the image
+        return [data for _, data in reader.encoded_batch(start, len(numbers))]
 
 
 def features_of(
@@ -144,33 +242,6 @@ def features_of(
             "The outputs of this model have different features. Expected outputs that share them."
         )
     return taken[0]
-
-
-def _computed(
-    context: RunContext, data: Data, model: keras.Model, layers: dict[str, keras.layers.Dense]
-) -> dict[str, npt.NDArray[Any]]:
-    pipeline = run_data.without_augmentation(data, context.spec)
-    feed = DistributedBatches(
-        pipeline,
-        tf.distribute.OneDeviceStrategy("CPU:0"),  # only for reading
-        is_training=False,
-        skip_bad_images=context.settings.data.on_bad_image == "skip",
-    )
-
-    def forward(images: tf.Tensor) -> tf.Tensor:
-        features = features_of(model, layers, tf.cast(images, tf.float32))
-        return tf.cast(features, tf.float32)  # NumPy stores no bfloat16
-
-    traced = tf.function(unconverted(forward))
-    parts: dict[str, list[npt.NDArray[Any]]] = {}
-    for batch in feed.evaluation():
-        is_example = batch.ids.numpy() >= 0
-        row = {"features": traced(batch.images).numpy()}
-        row |= {f"values:{name}": value.numpy() for name, value in batch.labels.items()}
-        row |= {f"present:{name}": value.numpy() for name, value in batch.mask.items()}
-        for name, value in row.items():
-            parts.setdefault(name, []).append(value[is_example])
-    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def _regression(

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.batches import evenly_spaced
-from tf_image_classification.config import OPTIONS
+from tf_image_classification.config import OPTIONS, RECIPE_STRETCH
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.labels.schema import SINGLE_LABEL
 from tf_image_classification.run_manifest import RunManifest
@@ -296,7 +296,7 @@ def _of_backbones(facts: Facts) -> list[Choice]:
         return []
     choices = [
         Choice("augmentation", "colour", "random crop, flip and colour (LightlyTrain)"),
-        Choice("eval_stretch", 1.3333, "random crops change the aspect ratio by up to 4:3"),
+        Choice("eval_stretch", RECIPE_STRETCH, "random crops change the aspect ratio by up to 4:3"),
     ]
     if facts.image_side is not None and facts.image_side < _SMALL_SIDE:
         size = 128 if facts.has_warm_start else max(64, 32 * math.ceil(facts.image_side / 32))

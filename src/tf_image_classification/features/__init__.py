@@ -1,0 +1,1 @@
+"""Features of images by a frozen network, computed once and kept in the cache folder."""
