@@ -265,6 +265,7 @@ BEHAVIOUR = {
     "task_weights": "workflows/test_label_kinds.py",
     "eval_split": "workflows/setup/test_held_out.py",
     "group_column": "workflows/setup/test_held_out.py",
+    "groups": "workflows/setup/test_held_out.py",
     "balanced_sampling": "workflows/test_label_kinds.py",
     "test_time_augmentation": "workflows/test_label_kinds.py",
     "trainable_scopes": "front::test_a_setting_changes_the_trained_weights",

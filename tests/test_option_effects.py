@@ -147,6 +147,8 @@ IN_A_RUN = [
     ("eval_split", 0.2, plain_spec, "records", "there is an evaluation set"),
     ("group_column", "person", OwnInput, "records", OWN),
     ("group_column", "person", plain_spec, "records", "there is an evaluation set"),
+    ("groups", "none", OwnInput, "records", OWN),
+    ("groups", "none", plain_spec, "records", "there is an evaluation set"),
     ("image_feature", "image", plain_spec, "table", "no TFRecord files are read"),
     ("label_features", ("kind=a",), plain_spec, "table", "has no 'a'. Known: label"),
     ("label_features", ("kid=a",), plain_spec, "records", "names label 'kid'. Did you mean kind"),
@@ -319,7 +321,7 @@ ELSEWHERE = {
     *("backbone", "recipe", "label_columns", "label_kinds", "augmentation", "crop_area", "dropout"),
     *("eval_crop", "eval_stretch", "pixel_scaling", "jit_compile", "save_checkpoints_secs"),
     *("trackers", "evaluator"),
-    *("slice_column", "png16_range", "verbose", "eval_split", "group_column"),
+    *("slice_column", "png16_range", "verbose", "eval_split", "group_column", "groups"),
 }
 
 

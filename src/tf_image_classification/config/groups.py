@@ -20,6 +20,9 @@ DEFAULT_MAX_PIXELS = 100_000_000
 DEFAULT_BACKBONE = "efficientnet_lite0"
 """The backbone that is trained if neither a spec nor a backbone is given."""
 
+NO_GROUPS = "none"
+"""The value of ``groups`` with which no group is found by itself."""
+
 RECIPE_STRETCH = 1.3333
 """``eval_stretch`` of the recipe: random crops change the aspect ratio by up to 4:3."""
 
@@ -168,6 +171,16 @@ class DataSettings:
         "",
         "Column of the training set that groups dependent examples, e.g. person; eval_split keeps "
         "each group on one side.",
+        verbs=_OF_A_RUN,
+        inherited=False,
+        resume="same",
+        **_BY_OWN_INPUT,
+    )
+    groups: str = declare(
+        "auto",
+        "Groups of dependent images that are found by themselves (copies, frames of one video, "
+        "bursts): auto keeps each on one side of eval_split; none divides them.",
+        choices=("auto", NO_GROUPS),
         verbs=_OF_A_RUN,
         inherited=False,
         resume="same",

@@ -62,7 +62,7 @@ class Sources:
     def held_out(self, patterns: Sequence[str], option: str, settings: Settings) -> HeldOut:
         """A source with its held-out part, by ``eval_split``; arguments and errors as ``find``."""
         data = settings.data
-        key = (*patterns, data.eval_split, data.group_column, settings.run.model_dir)
+        key = (*patterns, data.eval_split, data.group_column, data.groups, settings.run.model_dir)
         if key not in self._divided:
             whole = self._whole(patterns, option, settings)
             whole = for_role(whole, TRAIN, f"--{option} {', '.join(patterns)}")

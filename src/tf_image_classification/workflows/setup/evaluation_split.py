@@ -59,7 +59,7 @@ def _with_part(settings: Settings, sources: Sources) -> Settings:
             why_not, evaluation = "no class has examples that can be divided", ()
     elif not data.eval_split:
         why_not, evaluation = "nothing is held out", ()
-    for name in ("eval_split", "group_column"):
+    for name in ("eval_split", "group_column", "groups"):
         if why_not and settings.values()[name] and settings.is_chosen(name):
             raise ConfigError(
                 f"{name} ({settings.origin(name)}) has no effect: {why_not}. Remove it."

@@ -12,22 +12,20 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from tf_image_classification.config import Settings
-from tf_image_classification.dataset.image_digests import digests, same_length
+from tf_image_classification.config import NO_GROUPS, Settings
+from tf_image_classification.dataset.image_digests import digests
 from tf_image_classification.dataset.label_columns import class_column
 from tf_image_classification.dataset.label_discovery import kind_of
 from tf_image_classification.dataset.readers import Listing, Value
 from tf_image_classification.dataset.readers.columns import typed
 from tf_image_classification.dataset.split import hold_out
 from tf_image_classification.errors import ConfigError, DataError, RunMismatchError, did_you_mean
-from tf_image_classification.inspection.look_alikes import look_alikes
+from tf_image_classification.inspection.example_groups import Groups, Trace, find_groups
+from tf_image_classification.inspection.listing_groups import MOST_READ, groups_of_listing
 from tf_image_classification.labels import split_classes
 from tf_image_classification.labels.schema import REGRESSION
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
-
-_MOST_READ = 100_000  # images whose content is read to find identical ones
-_MOST_COMPARED = 20_000  # images on a local disk that are decoded to find near-duplicates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +37,14 @@ class HeldOut:
         ids: of each example; see ``_ids``.
         held: the ids that are held out; those of a model folder may name examples that are gone.
         fraction: the option ``eval_split``.
+        groups: of the examples, where they were divided now; None: the model folder listed them.
     """
 
     listing: Listing
     ids: Sequence[str]
     held: frozenset[str]
     fraction: float
+    groups: Groups | None = None
 
     @property
     def num_held(self) -> int:
@@ -79,6 +79,18 @@ class HeldOut:
         gone = sorted(self.held.difference(self.ids))
         if gone:
             text += f"; {len(gone)} more are in the model folder's list but gone, e.g. {gone[0]}"
+        return text + self._note_on_groups()
+
+    def _note_on_groups(self) -> str:
+        if self.groups is None:
+            return ""
+        found = self.groups.summary()
+        text = f"\ngroups: {found}, each on one side (--groups none: divide them)" if found else ""
+        if self.groups.lifted:
+            text += (
+                f"\ngroups: all images of {', '.join(self.groups.lifted[:5])} seem to be of one "
+                "video or burst and are divided all the same: expect lower accuracy on others"
+            )
         return text
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +102,7 @@ def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
     """The training set with its held-out part: that which the model folder lists, or a new choice.
 
     A new choice depends on the names of the examples, or on the content of those without a name.
-    It divides each class; identical images, near-duplicates and those of one group stay together.
+    It divides each class; the examples of a group stay together, see ``groups_for``.
 
     Raises:
         ConfigError: ``group_column`` names no column.
@@ -107,27 +119,32 @@ def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
             f"training, e.g. {min(stored)}, and {listing.locate(0)} and the others are none of "
             "them. Name the data of that run, or give another --model_dir or --eval_metadata."
         )
-    group = settings.data.group_column
-    if group and group not in listing.columns:
-        known = did_you_mean(group, listing.columns)
-        raise ConfigError(f"group_column: there is no column {group!r}. {known}")
-    alike = _digests(listing, same_length(listing))
-    ties: list[list[str]] = [[f"content/{alike[i]}"] if i in alike else [] for i in range(len(ids))]
-    for i, number in _look_alikes(listing).items():
-        ties[i].append(f"look/{number}")
-    if group:
-        for tie, value in zip(ties, listing.columns[group], strict=True):
-            tie += [f"group/{value}"] if value != "" else []
-    are_held = hold_out(ids, _classes(listing, settings), fraction, ties, stratify=not group)
+    stratify, groups = not settings.data.group_column, groups_for(listing, settings)
+    ties = [[name] if name else [] for name in groups.of]
+    are_held = hold_out(ids, _classes(listing, settings), fraction, ties, stratify=stratify)
     held = frozenset(own for own, is_held in zip(ids, are_held, strict=True) if is_held)
-    return HeldOut(listing, ids, held, fraction)
+    return HeldOut(listing, ids, held, fraction, groups)
 
 
-def _look_alikes(listing: Listing) -> Mapping[int, int]:
-    """By example the number of its group of near-duplicates; empty if there are too many images."""
-    if len(listing) > _MOST_COMPARED or any(map(files.is_remote, listing.places.paths)):
-        return {}
-    return look_alikes(listing, range(len(listing)))
+def groups_for(listing: Listing, settings: Settings) -> Groups:
+    """The group of each example: what may not be divided by a split or a fold.
+
+    ``group_column`` decides where it has a value; else identical images, near-duplicates, frames
+    of one video and bursts belong together, unless ``groups`` is "none".
+
+    Raises:
+        ConfigError: ``group_column`` names no column.
+    """
+    column = settings.data.group_column
+    if column and column not in listing.columns:
+        known = did_you_mean(column, listing.columns)
+        raise ConfigError(f"group_column: there is no column {column!r}. {known}")
+    if settings.data.groups == NO_GROUPS:
+        values = [str(value) for value in listing.columns[column]] if column else ()
+        alone = [Trace("")] * len(listing)
+        return find_groups(alone, [""] * len(listing), values=values)
+    classes = ["".join(each) if len(each) == 1 else "" for each in _classes(listing, settings)]
+    return groups_of_listing(listing, classes, column)
 
 
 def _stored(folder: ModelFolder, fraction: float) -> frozenset[str]:
@@ -163,7 +180,7 @@ def _ids(listing: Listing) -> list[str]:
 
 def _digests(listing: Listing, numbers: Sequence[int]) -> Mapping[int, str]:
     """By example a digest of its image's bytes; empty if there are too many to be read."""
-    return digests(listing, numbers) if len(numbers) <= _MOST_READ else {}
+    return digests(listing, numbers) if len(numbers) <= MOST_READ else {}
 
 
 def _classes(listing: Listing, settings: Settings) -> list[Collection[str]]:
