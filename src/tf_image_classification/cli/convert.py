@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tf_image_classification.cli.verb import verb
-from tf_image_classification.config import DEFAULT_MAX_PIXELS, Settings, declare, options_of
+from tf_image_classification.config import (
+    DEFAULT_MAX_PIXELS,
+    NO_GROUPS,
+    Settings,
+    declare,
+    options_of,
+)
 from tf_image_classification.config.parser import read_line
 from tf_image_classification.errors import ConfigError, UsageError, nearest
 from tf_image_classification.system import files, screen
@@ -34,6 +40,12 @@ class Arguments:
         (), "Splits and their fractions, e.g. train=0.8,eval=0.1,test=0.1."
     )
     group_column: str = declare("", "Column whose equal values stay in one split.")
+    groups: str = declare(
+        "auto",
+        "Copies, frames of one video and bursts: auto keeps each in one split, none divides them. "
+        "--group_column decides instead.",
+        choices=("auto", NO_GROUPS),
+    )
     stratify: str = declare("", "Column whose values get the same fractions in every split.")
     label: str = declare("", "Label column, if it is not called label.")
     feature: str = declare("", "Name of the label feature in the records.")
@@ -142,6 +154,7 @@ def main(given: Arguments, settings: Settings) -> int:
 
     options = ConvertOptions(
         split=Split(_fractions(given.split), given.group_column, given.stratify, given.seed),
+        groups_are_found=given.groups != NO_GROUPS,
         images=ImageOptions(
             given.short_side,
             given.quality,
@@ -206,6 +219,8 @@ def _fractions(entries: Sequence[str]) -> dict[str, float]:
 def _text(out: str, suffix: str, summary: Summary) -> str:
     lines = [f"{summary.num_rows} rows of the source"]
     lines += [f"  {part}: {count} images" for part, count in summary.num_examples.items()]
+    if summary.groups:
+        lines.append(f"  groups: {summary.groups}, each in one part (--groups none: divide them)")
     if summary.refused:
         lines.append(f"  refused: {len(summary.refused)}, listed in {out}/refused{suffix}.csv")
         lines += [f"    {r.where}: {r.reason}" for r in summary.refused[:_MAX_SHOWN]]

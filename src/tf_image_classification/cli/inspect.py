@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from tf_image_classification.cli.verb import check_output, json_argument, printing_json, verb
-from tf_image_classification.config import DEFAULT_MAX_PIXELS, Settings, declare
+from tf_image_classification.config import DEFAULT_MAX_PIXELS, NO_GROUPS, Settings, declare
 from tf_image_classification.errors import UsageError
 from tf_image_classification.system import screen
 from tf_image_classification.workflows.setup import environment
@@ -30,6 +30,12 @@ class Arguments:
     )
     label: str = declare("", "Label columns, e.g. colour,shape; empty: all.")
     group_column: str = declare("", "Column whose values must not occur in both sets.")
+    groups: str = declare(
+        "auto",
+        "Videos, bursts and copies: auto looks for them, none does not. --group_column decides "
+        "instead.",
+        choices=("auto", NO_GROUPS),
+    )
     backbone: str = declare("", "Backbone whose features find outliers and label errors.")
     checkpoint_path: str = declare("", "Weights of the backbone: a file, or imagenet.")
     page: str = declare("inspection.html", "HTML file to write.")
@@ -83,6 +89,7 @@ def _inspect(given: Arguments, settings: Settings) -> Inspection:
             given.eval,
             label=given.label,
             group=given.group_column,
+            groups_are_found=given.groups != NO_GROUPS,
             max_pixels=given.max_image_pixels,
             num_processes=given.processes,
             backbone=given.backbone,

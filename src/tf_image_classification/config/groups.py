@@ -179,10 +179,10 @@ class DataSettings:
     groups: str = declare(
         "auto",
         "Groups of dependent images that are found by themselves (copies, frames of one video, "
-        "bursts): auto keeps each on one side of eval_split; none divides them.",
+        "bursts): auto keeps each on one side of eval_split, and an evaluation's intervals are "
+        "over videos and bursts; none treats each image by itself.",
         choices=("auto", NO_GROUPS),
-        verbs=_OF_A_RUN,
-        inherited=False,
+        verbs=(*_OF_A_RUN, "evaluate"),
         resume="same",
         **_BY_OWN_INPUT,
     )

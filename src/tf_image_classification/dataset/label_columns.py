@@ -25,6 +25,10 @@ COMMON_LABELS = (
 """Columns that are taken for the only label of a schema if no column has its name."""
 
 
+GROUP = "group"
+"""Column of the groups of dependent examples that ``tfic inspect --write_csv`` writes."""
+
+
 def column_of(
     label: str, columns: Collection[str], *, is_only: bool, given: Mapping[str, str] | None = None
 ) -> str:
@@ -75,6 +79,8 @@ def label_columns(listing: Listing) -> list[str]:
     known = list(listing.columns)
     if not known:
         raise DataError(f"{listing.locate(0)}: no column for a label. {EXPECTED[listing.kind]}")
+    if LABEL in known:  # as in the CSV of tfic inspect
+        known = [name for name in known if name != GROUP]
     if listing.kind in (CSV, FOLDER) or len(known) == 1:
         return known
     found = class_column(listing)

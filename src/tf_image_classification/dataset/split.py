@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 
@@ -57,8 +58,19 @@ def place_of(text: str, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def divide(rows: Sequence[Row], split: Split) -> dict[str, list[Row]]:
+def divide(
+    rows: Sequence[Row],
+    split: Split,
+    groups: Sequence[str] = (),
+    classes: Sequence[str] = (),
+) -> dict[str, list[Row]]:
     """The rows of each part, in the order of the parts.
+
+    Args:
+        rows: the examples.
+        split: how to split them.
+        groups: of each row the group that stays together, "" for none; () if there are none.
+        classes: of each row, "" if unknown; with groups, each has rows in "train".
 
     Raises:
         ConfigError: no row has the column.
@@ -76,25 +88,45 @@ def divide(rows: Sequence[Row], split: Split) -> dict[str, list[Row]]:
     for name, share in split.shares.items():
         ends.append((share + (ends[-1][0] if ends else 0.0), name))
     parts = {name: [] for name in split.shares}
-    for row, name in zip(rows, _names_of_parts(rows, split, ends), strict=True):
+    for row, name in zip(rows, _names_of_parts(rows, split, ends, groups, classes), strict=True):
         parts[name].append(row)
     return parts
 
 
 def _names_of_parts(
-    rows: Sequence[Row], split: Split, ends: Sequence[tuple[float, str]]
+    rows: Sequence[Row],
+    split: Split,
+    ends: Sequence[tuple[float, str]],
+    groups: Sequence[str],
+    classes: Sequence[str],
 ) -> list[str]:
-    own = [place_of(row.key, split.seed) for row in rows]
+    of_rows = [
+        group or row.key for row, group in zip(rows, groups or [""] * len(rows), strict=True)
+    ]
+    own = [place_of(name, split.seed) for name in of_rows]
     names = [
         next((name for end, name in ends if place < end), ends[-1][1])
         for place in _places(rows, split, own)
     ]
-    if split.stratify and TRAIN in split.shares:
-        # A class that no training example has cannot be learned: the first example goes to train.
+    first: dict[str, str] = {}
+    for i, group in enumerate(groups):
+        if group:  # its rows may have several values of stratify
+            names[i] = first.setdefault(group, names[i])
+    # A class that no training example has cannot be learned: its first example goes to train, with
+    # its group.
+    if split.stratify:
         of_value = _by_value(rows, split.stratify)
-        for members in of_value.values():
-            if all(names[i] != TRAIN for i in members):
-                names[min(members, key=lambda i: own[i])] = TRAIN
+    else:
+        of_value = collections.defaultdict(list)
+        for i, name in enumerate(classes if any(groups) else ()):
+            of_value[name].append(i)
+    for value, members in of_value.items() if TRAIN in split.shares else ():
+        if value != "" and all(names[i] != TRAIN for i in members):
+            chosen = of_rows[min(members, key=lambda i: own[i])]
+            names = [
+                TRAIN if other == chosen else name
+                for name, other in zip(names, of_rows, strict=True)
+            ]
     return names
 
 
@@ -110,8 +142,14 @@ def _places(rows: Sequence[Row], split: Split, own: Sequence[float]) -> list[flo
     places = list(own)
     if split.stratify:
         for members in _by_value(rows, split.stratify).values():
-            for rank, i in enumerate(sorted(members, key=lambda i: own[i])):
-                places[i] = (rank + 0.5) / len(members)
+            done = 0
+            for _, unit in itertools.groupby(
+                sorted(members, key=lambda i: own[i]), own.__getitem__
+            ):
+                together = list(unit)  # of one group
+                for i in together:
+                    places[i] = (done + len(together) / 2) / len(members)
+                done += len(together)
     return places
 
 

@@ -45,6 +45,9 @@ Array = npt.NDArray[Any]
 MIN_TO_CALIBRATE = 40
 """Labelled examples that a calibration needs, about half of them to fit it; min 20 per half."""
 
+FOUND_GROUPS = "videos and bursts"
+"""``Analysis.group`` where the groups were found, see ``Predictions.found_groups``."""
+
 _MAX_SLICES = 50
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 _CURVE_POINTS = 200
@@ -131,7 +134,7 @@ class Analysis:
         step: of the model.
         data: fingerprint of the evaluation set.
         num_examples: in it.
-        group: column whose values are the clusters of the bootstrap, or "".
+        group: column whose values are the clusters of the bootstrap, ``FOUND_GROUPS``, or "".
         labels: by label name; those that some example has.
         schema: the labels.
     """
@@ -162,7 +165,7 @@ def analyze(predictions: Predictions, group: str = "") -> Analysis:
     Args:
         predictions: the stored predictions.
         group: column whose values are the clusters of the bootstrap, e.g. people with more than one
-            image each, or "".
+            image each; "": the videos and bursts that were found in the evaluation set, if any.
 
     Raises:
         ConfigError: the predictions have no such column.
@@ -175,6 +178,7 @@ def analyze(predictions: Predictions, group: str = "") -> Analysis:
         of_label = predictions.labels[label.name]
         if of_label.mask.any():
             labels[label.name] = _of_label(label, predictions, is_first_half, groups)
+    group = group or (FOUND_GROUPS if predictions.found_groups else "")
     return Analysis(
         predictions.step, predictions.data, len(predictions), group, labels, predictions.schema
     )

@@ -9,6 +9,7 @@ A Parquet file with one row per example and the columns
     LABEL_probabilities     per class, in the order of the file's metadata; not for regression
     LABEL_correct           whether both are equal; not for regression
     slice:NAME              a column of the source beside the labels
+    found_group             the video or burst of the example, where some were found; "" for none
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from tf_image_classification.system import files
 Array = npt.NDArray[Any]
 _METADATA = b"tf_image_classification"
 _SLICE = "slice:"
+_FOUND_GROUP = "found_group"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Predictions:
         step: of the model.
         data: fingerprint of the evaluation set.
         slices: by column name [n] texts, "" where unknown.
+        found_groups: [n], the video or burst of each example, "" for none; () if none was found.
     """
 
     schema: LabelSchema
@@ -79,19 +82,24 @@ class Predictions:
     step: int
     data: str
     slices: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    found_groups: Sequence[str] = ()
 
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.ids)
 
     def groups(self, column: str) -> Array | None:
-        """The values [n] of a column beside the labels; None for "".
+        """The values [n] of a column beside the labels; for "" the groups found, None without any.
+
+        An example in no group is a group of its own.
 
         Raises:
             ConfigError: there is no such column.
         """
         if not column:
-            return None
+            names = zip(self.found_groups, self.ids.tolist(), strict=False)
+            found = [name or f"example {i}" for name, i in names]
+            return np.asarray(found, object).astype(str) if found else None
         if column not in self.slices:
             raise ConfigError(
                 f"group_column: {column!r} is a label of the model; expected a column beside the "
@@ -218,6 +226,8 @@ def write_predictions(path: str, predictions: Predictions) -> None:
                 for right, known in zip(of_label.is_right, of_label.mask, strict=True)
             ]
     columns |= {_SLICE + name: list(values) for name, values in predictions.slices.items()}
+    if predictions.found_groups:
+        columns[_FOUND_GROUP] = list(predictions.found_groups)
     metadata = {
         "labels": predictions.schema.to_json(),
         "step": predictions.step,
@@ -279,6 +289,7 @@ def read_predictions(path: str) -> Predictions:
         metadata["step"],
         metadata["data"],
         slices,
+        table[_FOUND_GROUP].to_pylist() if _FOUND_GROUP in table.column_names else (),
     )
 
 

@@ -24,8 +24,12 @@ from tf_image_classification.inspection.findings import (
     Finding,
     Inspection,
 )
+from tf_image_classification.inspection.group_findings import (
+    group_findings,
+    groups_of_inspection,
+)
 from tf_image_classification.inspection.image_stats import ImageStats
-from tf_image_classification.inspection.same_pictures import same_picture_findings
+from tf_image_classification.inspection.same_pictures import same_picture_findings, same_pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,7 @@ def check_images(
     *,
     labels: Sequence[str],
     group: str = "",
+    groups_are_found: bool = True,
     limits: Limits | None = None,
     left_out: Sequence[LeftOut] = (),
     skipped_columns: Mapping[str, str] | None = None,
@@ -66,12 +71,17 @@ def check_images(
         sets: "train" or "eval", by image.
         labels: columns of classes.
         group: column whose values must not occur in both sets, or "".
+        groups_are_found: whether videos and bursts are looked for; not with ``group``.
         limits: thresholds of the findings.
         left_out: as in ``Inspection``.
         skipped_columns: as in ``Inspection``.
     """
     start = Inspection(images, sets, labels, (), left_out, skipped_columns or {})
-    limits = limits or Limits()
+    limits, pictures = limits or Limits(), same_pictures(images)
+    groups = None
+    if groups_are_found and not group:
+        groups = groups_of_inspection(start, pictures)
+        start = dataclasses.replace(start, groups=groups)
     found = [
         *_problems(start),
         *_left_out(start),
@@ -80,8 +90,9 @@ def check_images(
         *_names(start),
         *_sizes(start, limits),
         *(finding for label in labels for finding in _classes(start, label, limits)),
-        *same_picture_findings(start),
+        *same_picture_findings(start, pictures),
         *_groups(start, group),
+        *(group_findings(start, groups) if groups is not None else ()),
         *_drift(start, limits),
     ]
     return start.with_findings(found)

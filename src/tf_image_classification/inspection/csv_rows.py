@@ -1,7 +1,7 @@
 """The inspected images as rows of a CSV that ``tfic convert`` and ``tfic train`` read.
 
 rows = CsvRows.of(inspection)
-rows.header, rows.cells(inspection.images[0])
+rows.header, rows.cells(inspection.images[0], 0)
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+from tf_image_classification.dataset.label_columns import GROUP
 from tf_image_classification.inspection.findings import TRAIN, Inspection, class_of
 from tf_image_classification.inspection.image_stats import ImageStats
 from tf_image_classification.system import files
@@ -24,16 +25,24 @@ class CsvRows:
     Attributes:
         labels: columns of classes.
         others: further columns of the source.
+        groups: the group of each image by its index, in the column ``group``; None: no such column.
     """
 
     labels: Sequence[str]
     others: Sequence[str]
+    groups: Sequence[str] | None = None
 
     @classmethod
     def of(cls, inspection: Inspection) -> CsvRows:
         """The columns of the inspected source."""
         columns = {name for image in inspection.images for name in image.columns}
-        return cls(list(inspection.labels), sorted(columns - {*inspection.labels}))
+        found = inspection.groups
+        is_written = found is not None and bool(found.summary()) and GROUP not in columns
+        return cls(
+            list(inspection.labels),
+            sorted(columns - {*inspection.labels}),
+            found.of if found is not None and is_written else None,
+        )
 
     @property
     def header(self) -> list[str]:
@@ -42,16 +51,17 @@ class CsvRows:
         A single label has the name that training and older programs expect.
         """
         labels = self.labels if len(self.labels) != 1 else ["labels"]
-        return [_IMAGE, *labels, *self.others]
+        return [_IMAGE, *labels, *self.others, *([GROUP] if self.groups is not None else [])]
 
-    def cells(self, image: ImageStats) -> list[str]:
-        """The cells of an image, which must be a file; its path is absolute."""
+    def cells(self, image: ImageStats, number: int) -> list[str]:
+        """The cells of an image, which must be a file, and its index; its path is absolute."""
         assert image.place is not None
         path = image.place.path
         return [
             path if files.is_remote(path) else os.path.abspath(path),
             *(class_of(image, label) for label in self.labels),
             *(str(image.columns.get(name, "")) for name in self.others),
+            *([self.groups[number]] if self.groups is not None else []),
         ]
 
 

@@ -238,7 +238,7 @@ class _Ranks:
     def chance(self, i: int, limit: float) -> float:
         """The probability that the rank of unrelated images is at most a limit."""
         count = len(self._reference(i))
-        return (np.floor(limit * count) + 1) / (count + 1)
+        return float((np.floor(limit * count) + 1) / (count + 1))
 
     def can_judge(self, i: int) -> bool:
         """Whether there are enough images to compare with."""
@@ -277,7 +277,8 @@ class _Ranks:
 
 def _evenly(rows: Sequence[int]) -> npt.NDArray[np.int64]:
     places = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_OTHERS)).round().astype(np.int64)
-    return np.asarray(rows, np.int64)[places]
+    chosen: npt.NDArray[np.int64] = np.asarray(rows, np.int64)[places]
+    return chosen
 
 
 def _descriptors(smalls: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from tf_image_classification.dataset.readers import LeftOut
+from tf_image_classification.inspection.example_groups import Groups
 from tf_image_classification.inspection.image_stats import ImageStats
 from tf_image_classification.labels import split_classes
 
@@ -65,6 +66,7 @@ class Inspection:
         findings: the worst first.
         left_out: files and rows that are not images, with reasons.
         skipped_columns: columns that are not labels, with reasons.
+        groups: videos, bursts and copies among the images; None: they were not looked for.
     """
 
     images: Sequence[ImageStats]
@@ -73,6 +75,7 @@ class Inspection:
     findings: Sequence[Finding] = ()
     left_out: Sequence[LeftOut] = ()
     skipped_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    groups: Groups | None = None
 
     @property
     def worst(self) -> str:

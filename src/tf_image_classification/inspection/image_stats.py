@@ -29,6 +29,7 @@ from tf_image_classification.config import (
 )
 from tf_image_classification.dataset.readers import Place, Row, Value
 from tf_image_classification.errors import TficError
+from tf_image_classification.inspection.captures import NO_CAPTURE, Capture, capture_of
 
 SMALL_SIDE = 32
 """Side of the small image used to compare pairs, in pixels."""
@@ -76,6 +77,8 @@ class ImageStats:
         saturation: mean distance of the colours from grey, 0-255.
         detail: fraction of the resolution with content, 0-1: about 0.5 for a photograph that was
             upscaled by 3.
+        camera: make, model and serial number by EXIF, or "".
+        taken: seconds since an epoch by EXIF, or None.
     """
 
     key: str
@@ -98,6 +101,8 @@ class ImageStats:
     sharpness: float = 0.0
     saturation: float = 0.0
     detail: float = 1.0
+    camera: str = ""
+    taken: float | None = None
 
 
 def measure_image(row: Row, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageStats:
@@ -124,12 +129,12 @@ def measure_image(row: Row, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageStats:
         named = "" if kind == "unknown" else kind.upper()
         return dataclasses.replace(start, problem=problem, format=named)
     # Only now: Pillow allocates what a header declares, however much that is.
-    name, traits = _header(data)
+    name, traits, (camera, taken) = _header(data)
     ending = row.place.path.lower() if row.place.kind == "file" else ""
     expected = _ENDINGS.get(name, ())
     if ending and expected and not ending.endswith(expected):
         traits += ("wrong ending",)
-    start = dataclasses.replace(start, format=name, traits=traits)
+    start = dataclasses.replace(start, format=name, traits=traits, camera=camera, taken=taken)
     if name == "PNG" and data[24:25] == b"\x10":
         values = decode_png16(data, max_pixels=max_pixels).numpy()
         traits, png16 = (*traits, "16 bits"), (int(values.min()), int(values.max()))
@@ -172,8 +177,8 @@ def _shown_range(highest: int) -> PixelRange:
     return range_of_values(0, highest) if is_black and highest else FULL_RANGE
 
 
-def _header(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """Name of the format and unusual properties, without decoding pixels."""
+def _header(data: bytes) -> tuple[str, tuple[str, ...], Capture]:
+    """Name of the format, unusual properties, camera and time, without decoding pixels."""
     from PIL import Image
 
     traits = []
@@ -189,9 +194,9 @@ def _header(data: bytes) -> tuple[str, tuple[str, ...]]:
                     traits.append("transparent")
                 if image.getexif().get(274, 1) not in (0, 1):
                     traits.append("turned by EXIF")
-                return str(image.format), tuple(traits)
+                return str(image.format), tuple(traits), capture_of(image)
     except Exception:  # whatever Pillow stumbles over; our decoder has the last word
-        return "", ()
+        return "", (), NO_CAPTURE
 
 
 def _measured(stats: ImageStats, image: npt.NDArray[np.uint8]) -> ImageStats:

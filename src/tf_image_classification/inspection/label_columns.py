@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from tf_image_classification.dataset.label_columns import class_column
+from tf_image_classification.dataset.label_columns import GROUP, class_column
 from tf_image_classification.dataset.label_discovery import kind_of
 from tf_image_classification.dataset.readers import Listing
 from tf_image_classification.dataset.readers.columns import typed
@@ -44,6 +44,8 @@ def label_columns(listing: Listing, wanted: str, group: str) -> tuple[list[str],
                 )
         others = [name for name in listing.columns if name not in chosen]
         return chosen, dict.fromkeys(others, "not in --label")
+    if not group and GROUP in listing.columns and LABEL in listing.columns:
+        group = GROUP  # of an earlier inspection
     certain = class_column(listing)
     candidates = {name: listing.columns[name] for name in listing.columns if name != group}
     is_only = len(candidates) == 1

@@ -16,16 +16,15 @@ import dataclasses
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.dataset.image_digests import digests, same_length
 from tf_image_classification.dataset.readers import Listing
+from tf_image_classification.inspection.captures import NO_CAPTURE, capture_of
 from tf_image_classification.inspection.duplicates import connected, near_pairs
 from tf_image_classification.inspection.example_groups import Groups, Trace, find_groups
-from tf_image_classification.inspection.frame_names import seconds_of_exif
 from tf_image_classification.inspection.image_stats import SMALL_SIDE, perceptual_hashes
 from tf_image_classification.system import files
 
@@ -34,8 +33,6 @@ MOST_COMPARED = 20_000
 
 _DECODED_SIDE = 4 * SMALL_SIDE  # pixels; JPEG is decoded at a fraction of its size
 _NUM_THREADS = 8
-_EXIF, _MAKE, _MODEL = 0x8769, 271, 272
-_TAKEN, _FRACTION, _SERIAL = 0x9003, 0x9291, 0xA431
 
 
 def groups_of_listing(listing: Listing, classes: Sequence[str], column: str = "") -> Groups:
@@ -105,16 +102,4 @@ def _seen(listing: Listing, i: int) -> tuple[npt.NDArray[np.uint8] | None, str, 
             small = image.convert("L").resize((SMALL_SIDE, SMALL_SIDE), Image.Resampling.BOX)
             return np.asarray(small).ravel(), camera, taken
     except Exception:  # whatever Pillow stumbles over; the training names it or reads it
-        return None, "", None
-
-
-def capture_of(image: Any) -> tuple[str, float | None]:
-    """Camera and time (seconds since an epoch) of an open image of Pillow; "" and None without."""
-    try:
-        main = image.getexif()
-        own = main.get_ifd(_EXIF) if main else {}
-        parts = (main.get(_MAKE, ""), main.get(_MODEL, ""), own.get(_SERIAL, ""))
-        camera = " ".join(str(part).strip("\0 ") for part in parts if part)
-        return camera, seconds_of_exif(str(own.get(_TAKEN, "")), str(own.get(_FRACTION, "")))
-    except Exception:  # damaged EXIF data
-        return "", None
+        return None, *NO_CAPTURE

@@ -111,7 +111,7 @@ def _corrections(inspection: Inspection) -> dict[str, Any]:
     if _why_no_corrections(inspection):
         return {}
     rows = CsvRows.of(inspection)
-    cells = [rows.cells(image) for image in inspection.images]
+    cells = [rows.cells(image, i) for i, image in enumerate(inspection.images)]
     header = rows.header
     if len(set(inspection.sets)) > 1:
         name = next(one for one in ("split", "subset", "partition") if one not in header)

@@ -1,7 +1,7 @@
 """Duplicates and near duplicates: with different labels, in both sets, or in one set.
 
     groups = same_pictures(images)         # [[3, 8, 21], ...]
-    findings = same_picture_findings(inspection)
+    findings = same_picture_findings(inspection, groups)
 
 Images show the same picture if their decoded pixels are equal, or if they differ only by encoding,
 size, exposure or colour.
@@ -46,9 +46,13 @@ def pixel_keys(images: Sequence[ImageStats]) -> list[tuple[int, int, int, bytes]
     return [None if f.problem else (f.width, f.height, f.pixels, f.small) for f in images]
 
 
-def same_picture_findings(inspection: Inspection) -> Iterable[Finding]:
-    """Label conflicts, leakage and duplicates among images of the same picture."""
-    groups = same_pictures(inspection.images)
+def same_picture_findings(inspection: Inspection, groups: Sequence[list[int]]) -> Iterable[Finding]:
+    """Label conflicts, leakage and duplicates among images of the same picture.
+
+    Args:
+        inspection: the images with their labels.
+        groups: as of ``same_pictures``.
+    """
     keys = pixel_keys(inspection.images)
     in_conflict: set[int] = set()
     for label in inspection.labels:

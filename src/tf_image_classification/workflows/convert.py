@@ -23,6 +23,8 @@ from tf_image_classification.dataset.readers import LABEL, LeftOut, Listing, Row
 from tf_image_classification.dataset.readers.columns import typed_columns
 from tf_image_classification.dataset.split import Split, divide, place_of
 from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.inspection.example_groups import Groups
+from tf_image_classification.inspection.listing_groups import groups_of_listing
 from tf_image_classification.labels import split_classes
 from tf_image_classification.labels.schema import REGRESSION
 from tf_image_classification.system import files
@@ -37,6 +39,8 @@ class ConvertOptions:
 
     Attributes:
         split: the parts and their fractions.
+        groups_are_found: whether copies, frames of one video and bursts stay in one part; not with
+            a group column.
         images: the stored form of images.
         schema: "ours" or "legacy" (one float a label, GZIP).
         label: column whose classes are listed and numbered; "": the column ``label``, or else the
@@ -56,6 +60,7 @@ class ConvertOptions:
     """
 
     split: Split = dataclasses.field(default_factory=Split)
+    groups_are_found: bool = True
     images: ImageOptions = dataclasses.field(default_factory=ImageOptions)
     schema: str = "ours"
     label: str = ""
@@ -102,6 +107,7 @@ class Summary:
         classes: by class, its number of images in each part.
         fingerprint: digest of all shards, hexadecimal.
         paths: the shards that were written; each has images.
+        groups: the videos and bursts that stayed together in one phrase, or "".
     """
 
     num_rows: int
@@ -110,6 +116,7 @@ class Summary:
     classes: Mapping[str, Mapping[str, int]]
     fingerprint: str
     paths: Sequence[str]
+    groups: str = ""
 
 
 def convert(
@@ -151,7 +158,10 @@ def convert(
     if label and not names and not _holds_real_values(listing, label):
         names, are_numbers = classes.class_names(row.columns.get(label, "") for row in rows)
         rows = classes.with_classes(rows, label, int if are_numbers else str)
-    parts = divide(rows, options.split)
+    groups = _find_groups(listing, label, options)
+    of = dict(zip(map(listing.locate, range(len(listing))), groups.of, strict=True))
+    classes_of = [str(row.columns.get(label, "")) if label else "" for row in rows]
+    parts = divide(rows, options.split, [of[row.where] for row in rows], classes_of)
     if options.feature:
         parts = {
             p: classes.renamed(members, label, options.feature) for p, members in parts.items()
@@ -171,7 +181,9 @@ def convert(
         results[result.path] = result
         refused += result.refused
         on_shard(result, sum(map(len, shards.values())))
-    summary = _summary(num_rows, shards, results, refused, label, names)
+    summary = dataclasses.replace(
+        _summary(num_rows, shards, results, refused, label, names), groups=groups.summary()
+    )
     _write_beside(out, source, summary, options, names)
     empty = [part for part, count in summary.num_examples.items() if not count]
     if empty:
@@ -213,6 +225,15 @@ def _absolute(source: str) -> str:
     if source.startswith("tfds:") or files.is_remote(source):
         return source
     return os.path.abspath(os.path.expanduser(source))
+
+
+def _find_groups(listing: Listing, label: str, options: ConvertOptions) -> Groups:
+    """The groups of the examples that are divided; none where they are not to be found."""
+    split = options.split
+    if not split.shares or split.group or not options.groups_are_found:
+        return Groups([""] * len(listing), {})
+    values = listing.columns.get(label, [""] * len(listing))
+    return groups_of_listing(listing, ["" if isinstance(v, tuple) else str(v) for v in values])
 
 
 def _plan(

@@ -125,7 +125,7 @@ def evaluate_folder(
     picture_folder = settings.evaluation.output_cm_folder
     if picture_folder:
         default_hooks.write_confusion_pictures(picture_folder, data.schema, evaluation)
-    predictions = _with_slices(predictions, data)
+    predictions = _with_groups(_with_slices(predictions, data), context, data)
     analysis = analyze(predictions, group)
     evaluation = _with_measures(evaluation, analysis, data.schema)
     line = evaluation_line(predictions.step, evaluation.num_examples, evaluation.metrics)
@@ -231,6 +231,17 @@ def _with_slices(predictions: Predictions, data: run_data.Data) -> Predictions:
     columns = columns_beside(data.evaluation.table)
     slices = {n: [texts[i] for i in predictions.ids.tolist()] for n, texts in columns.items()}
     return dataclasses.replace(predictions, slices=slices)
+
+
+def _with_groups(predictions: Predictions, context: RunContext, data: run_data.Data) -> Predictions:
+    """The predictions with the groups that are found in the evaluation set, if there are any."""
+    if data.evaluation is None or data.evaluation.table is None:
+        return predictions
+    groups = context.sources.evaluation_groups(context.settings)
+    if not any(groups):
+        return predictions
+    found = [groups[i] for i in predictions.ids.tolist()]
+    return dataclasses.replace(predictions, found_groups=found)
 
 
 def _with_measures(evaluation: Evaluation, analysis: Analysis, schema: LabelSchema) -> Evaluation:

@@ -42,6 +42,7 @@ def inspect(
     *,
     label: str = "",
     group: str = "",
+    groups_are_found: bool = True,
     limits: Limits | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     num_processes: int = 0,
@@ -60,6 +61,7 @@ def inspect(
             one.
         label: columns of classes, separated by commas; "": those found by ``label_columns``.
         group: column whose values must not occur in both sets, e.g. a person.
+        groups_are_found: whether videos and bursts are looked for; not with ``group``.
         limits: thresholds of the findings.
         max_pixels: larger images count as broken.
         num_processes: 0: one per core.
@@ -101,6 +103,7 @@ def inspect(
         sets,
         labels=labels,
         group=group,
+        groups_are_found=groups_are_found,
         limits=limits,
         left_out=left_out,
         skipped_columns=skipped_columns,
@@ -231,7 +234,7 @@ def write_clean_csv(path: str, inspection: Inspection) -> int:
     for i, (image, name) in enumerate(zip(inspection.images, inspection.sets, strict=True)):
         if i in out or name != TRAIN:
             continue
-        writer.writerow(rows.cells(image))
+        writer.writerow(rows.cells(image, i))
         count += 1
     files.write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
     return count

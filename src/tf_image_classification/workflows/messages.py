@@ -13,7 +13,7 @@ from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.backbones import KERAS_HUB, find
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
-from tf_image_classification.evaluation.analysis import Analysis
+from tf_image_classification.evaluation.analysis import FOUND_GROUPS, Analysis
 from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.export.verify import Verification
 from tf_image_classification.labels import Label
@@ -190,6 +190,8 @@ def analysis_table(evaluation: Evaluation, step: int, analysis: Analysis) -> str
         if name not in shown or not np.isclose(value, shown[name], equal_nan=True)
     }
     lines = [f"evaluation of step {step} on {evaluation.num_examples} examples"]
+    if analysis.group == FOUND_GROUPS:
+        lines.append(f"intervals are over {FOUND_GROUPS}, not over images (--groups none)")
     width = max(map(len, own), default=0)
     lines += [f"  {name:<{width}}  {value:.4f}" for name, value in own.items()]
     for name, found in analysis.labels.items():

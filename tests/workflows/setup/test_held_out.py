@@ -133,6 +133,59 @@ def test_groups_are_on_one_side_and_their_column_is_no_label(here):
         settings_for("people.csv", group_column="persn")
 
 
+def write_videos(folder, *, num_videos=6, num_frames=5):
+    """Class folders with named frames of videos; returns the video of each name."""
+    videos = {}
+    for k, name in enumerate(("cat", "dog")):
+        (folder / name).mkdir(parents=True)
+        for video in range(num_videos):
+            for frame in range(num_frames):
+                path = folder / name / f"clip{video}_frame_{frame:03d}.png"
+                path.write_bytes(image([k, video, frame]))
+                videos[f"{name}/{path.name}"] = f"{name}{video}"
+    return videos
+
+
+def test_frames_of_a_video_are_on_one_side_unless_told_otherwise(here):
+    videos = write_videos(here / "pets")
+    settings, sources = settings_for("pets")
+    train, evaluation = ({videos[name] for name in part} for part in parts(settings, sources))
+    assert evaluation and not train & evaluation
+    [note] = [line for line in data_of(settings, sources)[0].notes if "groups" in line]
+    assert "groups: 60 images in 12 videos, each on one side" in note
+    train, evaluation = parts(settings_for("pets", groups="none")[0])
+    assert {videos[name] for name in train} & {videos[name] for name in evaluation}
+
+
+def test_a_class_of_one_video_is_divided_and_named(here):
+    write_videos(here / "pets", num_videos=1, num_frames=10)
+    settings, sources = settings_for("pets")
+    _, evaluation = parts(settings, sources)
+    assert len(evaluation) == 4
+    text = " ".join(data_of(settings, sources)[0].notes)
+    assert "all images of cat, dog seem to be of one video or burst" in text
+
+
+def test_a_group_column_takes_the_place_of_videos(here):
+    videos = write_videos(here / "pets")
+    rows = [f"pets/{name},{name[:3]},{i % 10}" for i, name in enumerate(videos)]
+    (here / "shots.csv").write_text("\n".join(["image,label,shot", *rows]))
+    for groups in ("auto", "none"):
+        settings, sources = settings_for("shots.csv", group_column="shot", groups=groups)
+        train, evaluation = (
+            set(sources.find(("shots.csv",), option, settings)[0].columns["shot"])
+            for option in ("train_metadata", "eval_metadata")
+        )
+        assert evaluation and not train & evaluation
+
+
+def test_a_folder_keeps_its_held_out_part_when_groups_are_found_later(here):
+    write_videos(here / "pets")
+    before = parts(settings_for("pets", groups="none")[0])
+    begin("pets", groups="none")
+    assert parts(settings_for("pets")[0]) == before
+
+
 def test_records_are_divided_by_the_content_of_their_images(here):
     rows = [(image([7, i]), "", {"kind": float(i % 2)}) for i in range(20)]
     write_shards("a", "train", rows, num_shards=2)

@@ -17,7 +17,7 @@ from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.setup.environment import cache_dir
-from tf_image_classification.workflows.setup.held_out import HeldOut, hold_out_of
+from tf_image_classification.workflows.setup.held_out import HeldOut, groups_for, hold_out_of
 
 
 class Sources:
@@ -68,6 +68,19 @@ class Sources:
             whole = for_role(whole, TRAIN, f"--{option} {', '.join(patterns)}")
             self._divided[key] = hold_out_of(whole, settings)
         return self._divided[key]
+
+    def evaluation_groups(self, settings: Settings) -> list[str]:
+        """The group of each evaluation example that is in a video or burst, or beside one.
+
+        Those of a held-out part were found among all examples, which is more certain. ``groups``
+        none, and a set without videos and bursts, give "" for all.
+        """
+        patterns = settings.data.eval_metadata
+        if settings.data.eval_split:
+            return self.held_out(patterns, "eval_metadata", settings).evaluation_groups
+        listing, _ = self.find(patterns, "eval_metadata", settings)
+        found = groups_for(listing, settings.replace(group_column=""))
+        return list(found.of) if found.summary() else [""] * len(listing)
 
     def _whole(self, patterns: Sequence[str], option: str, settings: Settings) -> Listing:
         feature, folder = settings.data.image_feature, cache_dir(settings)

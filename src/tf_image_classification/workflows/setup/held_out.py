@@ -38,6 +38,7 @@ class HeldOut:
         held: the ids that are held out; those of a model folder may name examples that are gone.
         fraction: the option ``eval_split``.
         groups: of the examples, where they were divided now; None: the model folder listed them.
+        stored: by id the group of a held-out example, as the model folder lists it.
     """
 
     listing: Listing
@@ -45,6 +46,7 @@ class HeldOut:
     held: frozenset[str]
     fraction: float
     groups: Groups | None = None
+    stored: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def num_held(self) -> int:
@@ -69,6 +71,20 @@ class HeldOut:
             digest = hashlib.sha256(text).hexdigest()
             part = dataclasses.replace(part, content=[each + digest for each in part.content])
         return part
+
+    @property
+    def held_groups(self) -> dict[str, str]:
+        """By id, the group of each held-out example that is in a video or burst, or beside one."""
+        if self.groups is None or not self.groups.summary():
+            return dict(self.stored)
+        pairs = zip(self.ids, self.groups.of, strict=True)
+        return {own: group for own, group in pairs if group and own in self.held}
+
+    @property
+    def evaluation_groups(self) -> list[str]:
+        """The group of each held-out example, in the sequence of ``evaluation``; "" for none."""
+        names = self.held_groups
+        return [names.get(own, "") for own in self.ids if own in self.held]
 
     def note(self, source: str) -> str:
         """A sentence about the held-out part."""
@@ -95,7 +111,9 @@ class HeldOut:
 
     def to_json(self) -> dict[str, Any]:
         """The content of held_out.json."""
-        return {"eval_split": self.fraction, "examples": sorted(self.held)}
+        content = {"eval_split": self.fraction, "examples": sorted(self.held)}
+        groups = self.held_groups
+        return content | {"groups": groups} if groups else content
 
 
 def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
@@ -110,9 +128,9 @@ def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
         RunMismatchError: none of the examples that it lists is there.
     """
     fraction, ids = settings.data.eval_split, _ids(listing)
-    stored = _stored(ModelFolder(settings.run.model_dir), fraction)
+    stored, names = _stored(ModelFolder(settings.run.model_dir), fraction)
     if not stored.isdisjoint(ids):
-        return HeldOut(listing, ids, stored, fraction)
+        return HeldOut(listing, ids, stored, fraction, stored=names)
     if stored and not settings.run.allow_changes:
         raise RunMismatchError(
             f"{settings.run.model_dir} lists {len(stored)} examples that were held out from "
@@ -147,13 +165,15 @@ def groups_for(listing: Listing, settings: Settings) -> Groups:
     return groups_of_listing(listing, classes, column)
 
 
-def _stored(folder: ModelFolder, fraction: float) -> frozenset[str]:
-    """The ids that a model folder lists for this fraction; empty without any."""
+def _stored(folder: ModelFolder, fraction: float) -> tuple[frozenset[str], dict[str, str]]:
+    """The ids that a model folder lists for this fraction, and their groups; empty without any."""
     if not (folder.has_manifest and files.exists(folder.held_out)):
-        return frozenset()
+        return frozenset(), {}
     try:
         found = files.read_json(folder.held_out)
-        return frozenset(found["examples"] if found["eval_split"] == fraction else ())
+        if found["eval_split"] != fraction:
+            return frozenset(), {}
+        return frozenset(found["examples"]), dict(found.get("groups", {}))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder.held_out}, the list of the held-out examples, is damaged: {error}. Restore "
