@@ -16,7 +16,9 @@ WORDS = {
     "guides/is_it_good_enough": ("good enough", "accuracy too low", "compare two models"),
     "guides/which_pictures_hurt": ("worst errors", "error analysis", "slices"),
     "guides/wrong_labels": ("wrong labels", "label errors", "label noise", "mislabelled"),
-    "guides/leaks_and_groups": ("leakage", "data leak", "groups", "frames of a video", "patients"),
+    "guides/leaks_and_groups": (
+        *("leakage", "data leak", "groups", "frames of a video", "patients", "bursts"),
+    ),
     "guides/unknown_pictures": ("none of my classes", "unknown class", "out of distribution"),
     "guides/several_labels": ("multilabel", "several labels", "multi-task", "tags"),
     "guides/ages_and_grades": ("regression", "ordinal", "age", "grade"),

@@ -145,6 +145,9 @@ def main(given: Arguments, settings: Settings) -> int:
         flag = given.beam_options[0].partition("=")[0]
         known = [option.name for option in options_of("convert", Arguments)]
         raise UsageError(f"Unknown flag {flag}.{nearest(flag.lstrip('-'), known)}")
+    if given.groups == NO_GROUPS and (given.group_column or not given.split):
+        reason = "--group_column decides" if given.group_column else "nothing is divided"
+        raise UsageError(f"--groups {NO_GROUPS} has no effect: {reason}. Remove it.")
     is_same = os.path.realpath(given.source) == os.path.realpath(given.out)
     if os.path.isdir(given.source) and is_same:
         raise UsageError(f"{given.out} is the source itself. Choose another folder to write.")

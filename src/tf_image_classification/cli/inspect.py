@@ -59,6 +59,8 @@ def main(given: Arguments, settings: Settings) -> int:
     """Inspect; returns 1 if there is an error among the findings, else 0."""
     if bool(given.backbone) != bool(given.checkpoint_path):
         raise UsageError("--backbone and --checkpoint_path go together: a network and its weights.")
+    if given.groups == NO_GROUPS and given.group_column:
+        raise UsageError(f"--groups {NO_GROUPS} has no effect: --group_column decides. Remove it.")
     for option in ("page", "write_csv"):
         check_output(option, getattr(given, option))
     if given.backbone:

@@ -57,7 +57,7 @@ def group_findings(inspection: Inspection, groups: Groups) -> Iterable[Finding]:
         yield _leak(inspection, both)
     if members:
         names = ", ".join(_named(inspection, some) for some in members[:_SHOWN])
-        more = ", ..." if len(members) > _SHOWN else ""
+        more = f" and {len(members) - _SHOWN} more" if len(members) > _SHOWN else ""
         yield Finding(
             "groups",
             NOTE,

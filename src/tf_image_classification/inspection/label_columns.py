@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from tf_image_classification.dataset.label_columns import GROUP, class_column
 from tf_image_classification.dataset.label_discovery import kind_of
-from tf_image_classification.dataset.readers import Listing
+from tf_image_classification.dataset.readers import LABEL, Listing
 from tf_image_classification.dataset.readers.columns import typed
 from tf_image_classification.errors import ConfigError, did_you_mean
 from tf_image_classification.labels import Value

@@ -7,7 +7,12 @@ import pytest
 import tensorflow as tf
 
 import tiny_runs
+from tf_image_classification.config import make_settings
 from tf_image_classification.errors import DataError
+from tf_image_classification.workflows.setup.backbone_spec import make_backbone_spec
+from tf_image_classification.workflows.setup.context import make_context
+from tf_image_classification.workflows.setup.data_check import check_data
+from tf_image_classification.workflows.setup.run_data import read_data
 
 
 def write_pictures(folder, seeds, *, copied_from=None, num_copied=0):
@@ -60,3 +65,23 @@ def test_the_training_set_itself_may_be_evaluated_and_is_told(tmp_path, capsys):
     tiny_runs.run(TwoClasses(), tmp_path / "m", train, train, train_steps=1)
     assert "The evaluation set is the training set" in capsys.readouterr().out
     assert json.loads((tmp_path / "m" / "data.json").read_text())["leaked"] == 20
+
+
+def test_names_of_videos_in_both_sets_are_told(tmp_path, capsys):
+    """Another class may have the same names: only those of one class and video count."""
+    for part, frames in (("train", range(6)), ("eval", range(6, 9))):
+        for kind in ("ant", "bee"):
+            folder = tmp_path / part / kind
+            folder.mkdir(parents=True)
+            for i in frames:
+                name = f"clip{i % 3}_frame_{i}.png" if kind == "ant" else f"{i}.png"
+                seed = [i, kind == "ant"]
+                pixels = np.random.default_rng(seed).integers(0, 256, [8, 8, 3], np.uint8)
+                (folder / name).write_bytes(tf.io.encode_png(pixels).numpy())
+    settings = make_settings(
+        {"train_metadata": [str(tmp_path / "train")], "eval_metadata": [str(tmp_path / "eval")],
+         "model_dir": str(tmp_path / "m")}
+    )  # fmt: skip
+    spec = make_backbone_spec(settings)
+    notes = " ".join(check_data(read_data(make_context(spec, settings))).notes)
+    assert "3 of 6 evaluation images have the name of a video" in notes and "clip" in notes

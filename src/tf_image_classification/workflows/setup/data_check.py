@@ -13,6 +13,8 @@ import tensorflow as tf
 from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import DataError
+from tf_image_classification.inspection.frame_names import parse_name
+from tf_image_classification.labels import LabelSchema
 from tf_image_classification.workflows.setup.png16_range import check_png16
 from tf_image_classification.workflows.setup.run_data import Data
 
@@ -62,6 +64,7 @@ def check_data(data: Data) -> DataCheck:
     if train.fingerprint == evaluation.fingerprint:
         counts["leaked"] = evaluation.num_examples
         return DataCheck(counts, (*notes, _SAME_SET))
+    notes += _videos_in_both(data.schema, train, evaluation)
     leaked = _leaked(train, evaluation)
     if leaked is None:
         return DataCheck(counts, notes)
@@ -98,6 +101,32 @@ def _class_counts(data: Data, table: Table) -> dict[str, dict[str, int]]:
         each = np.bincount(column.values[column.mask], minlength=label.depth)
         found[label.name] = dict(zip(label.named_classes(), each.tolist(), strict=True))
     return found
+
+
+def _videos_in_both(schema: LabelSchema, train: Table, evaluation: Table) -> tuple[str, ...]:
+    """A note where evaluation images have the name of a video or burst that training images have.
+
+    By names alone, which costs nothing for any number of images; ``tfic inspect`` compares images.
+    """
+    known = set(_videos(schema, train))
+    found = [i for i, video in enumerate(_videos(schema, evaluation)) if video and video in known]
+    if not found:
+        return ()
+    return (
+        f"{len(found)} of {evaluation.num_examples} evaluation images have the name of a video or "
+        f"burst that training images have, too, e.g. {evaluation.locate(found[0])}. If they are "
+        "frames of the same videos, the metrics are too good: tfic inspect compares the images.",
+    )
+
+
+def _videos(schema: LabelSchema, table: Table) -> list[str]:
+    """By example the video or burst that its name holds, or ""."""
+    label = next(iter(schema.class_labels), None)
+    names = label.named_classes() if label is not None and label.has_softmax else ()
+    numbers = table.columns[label.name].values.tolist() if label is not None and names else ()
+    classes = [names[k] for k in numbers] or [""] * len(table.names)
+    parsed = [parse_name(name, own) for name, own in zip(table.names, classes, strict=False)]
+    return [each.video or each.burst for each in parsed]
 
 
 def _leaked(train: Table, evaluation: Table) -> list[int] | None:
