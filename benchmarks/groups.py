@@ -152,13 +152,12 @@ def _classes(listing: Any) -> list[str]:
 
 def print_false(sources: Sequence[str]) -> None:
     """The videos and bursts found in folders of photographs."""
-    from tf_image_classification.inspection.example_groups import BURST, FRAMES
     from tf_image_classification.inspection.listing_groups import groups_of_listing
 
     for source in sources:
         listing = listing_of(source)
         groups = groups_of_listing(listing, _classes(listing))
-        wrong = sum(map(len, [*groups.found(FRAMES), *groups.found(BURST)]))
+        wrong = sum(map(len, groups.takes()))
         print(f"{os.path.basename(source)}: {wrong} of {len(listing)} images in videos or bursts")
 
 

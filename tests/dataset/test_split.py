@@ -155,3 +155,26 @@ def test_no_class_loses_its_last_training_example_whatever_hangs_together():
         assert chosen[0] == chosen[3]
         training = set().union(*(classes[i] for i in range(8) if not chosen[i]))
         assert training == {"a", "b", "c"}
+
+
+def test_a_group_is_in_one_part_also_when_classes_are_stratified():
+    rows = [Row(f"{i}.jpg", Place("file", ""), {"kind": "ab"[i % 2]}) for i in range(200)]
+    groups = [f"video {i // 8}" if i < 160 else "" for i in range(200)]
+    classes = [row.columns["kind"] for row in rows]
+    for stratify in ("", "kind"):
+        split = Split({"train": 0.7, "eval": 0.3}, stratify=stratify)
+        parts = divide(rows, split, groups, classes)
+        of = {row.key: name for name, members in parts.items() for row in members}
+        assert len(of) == 200
+        for start in range(0, 160, 8):
+            assert len({of[f"{i}.jpg"] for i in range(start, start + 8)}) == 1
+        assert 20 < len(parts["eval"]) < 100
+
+
+def test_a_class_whose_groups_all_fall_into_another_part_gets_one_for_training():
+    rows = [Row(f"{i}.jpg", Place("file", ""), {}) for i in range(60)]
+    groups = [f"{i // 3}" for i in range(60)]
+    classes = [f"class {i // 6}" for i in range(60)]  # two groups each
+    parts = divide(rows, Split({"train": 0.1, "eval": 0.9}), groups, classes)
+    assert {classes[int(row.key[:-4])] for row in parts["train"]} == set(classes)
+    assert len(parts["train"]) + len(parts["eval"]) == 60

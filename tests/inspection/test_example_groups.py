@@ -139,3 +139,14 @@ def test_the_exif_data_of_files_are_read(tmp_path):
     listing = find_examples([str(tmp_path)], option="source")
     groups = groups_of_listing(listing, [str(v) for v in listing.columns["label"]])
     assert len(groups.found(BURST)) == 30 and all(len(m) == 2 for m in groups.found(BURST))
+
+
+def test_time_stamps_in_names_make_bursts_within_a_folder(frames):
+    random = np.random.default_rng(0)
+    others = [random.integers(0, 256, 1024).astype(np.uint8) for _ in range(40)]
+    traces = [Trace(f"{'ab'[i % 2]}/x{i}q.jpg", s) for i, s in enumerate(others)]
+    for k, folder in enumerate("ab"):  # at the same second in both
+        traces += [Trace(f"{folder}/PXL_20240302_1010101{i}0.jpg", frames[k][i]) for i in range(3)]
+    groups = find_groups(traces, [trace.name[0] for trace in traces])
+    assert [len(members) for members in groups.takes()] == [3, 3]
+    assert groups.summary() == "6 images in 2 bursts"

@@ -16,7 +16,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -98,15 +98,26 @@ class Groups:
         groups = [m for name, m in self.members().items() if reason in self.reasons[name]]
         return sorted(groups, key=len, reverse=True)
 
+    def takes(self) -> list[list[int]]:
+        """The members of each video or burst, the largest first."""
+        return sorted((m for _, m in self._takes()), key=len, reverse=True)
+
     def summary(self) -> str:
         """The videos and bursts in one phrase, or ""."""
         parts = []
         for reason in (FRAMES, BURST):
-            groups = self.found(reason)
+            groups = [members for kind, members in self._takes() if kind == reason]
             if groups:
                 count = sum(map(len, groups))
                 parts.append(f"{counted(count, 'image')} in {counted(len(groups), reason)}")
         return ", ".join(parts)
+
+    def _takes(self) -> Iterator[tuple[str, list[int]]]:
+        """Kind and members; a burst whose photographs are numbered is a burst."""
+        for name, members in self.members().items():
+            kinds = [kind for kind in (BURST, FRAMES) if kind in self.reasons[name]]
+            if kinds:
+                yield kinds[0], members
 
 
 def find_groups(
@@ -377,7 +388,8 @@ def _bursts(
     Where most that are seconds apart are not alike, the times are not those of photographs.
     """
     timed = sorted(
-        (traces[i].camera, moment, traces[i].name, i)
+        # A time stamp in a name is of one of the cameras whose images lie in the folder.
+        (traces[i].camera or f"{traces[i].name.rpartition('/')[0]}/", moment, traces[i].name, i)
         for i, moment in enumerate(taken)
         if moment is not None
     )

@@ -11,13 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from tf_image_classification.errors import counted
-from tf_image_classification.inspection.example_groups import (
-    BURST,
-    FRAMES,
-    Groups,
-    Trace,
-    find_groups,
-)
+from tf_image_classification.inspection.example_groups import Groups, Trace, find_groups
 from tf_image_classification.inspection.findings import (
     ERROR,
     EVALUATION,
@@ -51,7 +45,7 @@ def _trace(image: ImageStats) -> Trace:
 
 def group_findings(inspection: Inspection, groups: Groups) -> Iterable[Finding]:
     """The videos and bursts, those in both sets, and classes of a single video."""
-    members = [*groups.found(FRAMES), *groups.found(BURST)]
+    members = groups.takes()
     both = [m for m in members if len({inspection.sets[i] for i in m}) > 1]
     if both:
         yield _leak(inspection, both)
