@@ -20,7 +20,7 @@ PACKAGE = pathlib.Path(tf_image_classification.__file__).parent
 
 TOPICS = {
     "Command line and settings": ("cli", "config", "train_estimator", "classifier"),
-    "Data sets and images": ("dataset", "labels", "inspection", "conversion"),
+    "Data sets and images": ("dataset", "labels", "inspection", "conversion", "features"),
     "Specs, models and hooks": (
         *("estimator_specs", "backbone_spec", "backbones", "hooks", "keras_settings"),
         *("layer_calls", "model_outputs", "tf1_code", "utils", "fused_batch_norm"),

@@ -43,7 +43,7 @@ class Arguments:
     groups: str = declare(
         "auto",
         "Copies, frames of one video and bursts: auto keeps each in one split, none divides them. "
-        "--group_column decides instead.",
+        "A group column decides instead.",
         choices=("auto", NO_GROUPS),
     )
     stratify: str = declare("", "Column whose values get the same fractions in every split.")

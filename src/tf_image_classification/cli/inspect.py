@@ -32,7 +32,7 @@ class Arguments:
     group_column: str = declare("", "Column whose values must not occur in both sets.")
     groups: str = declare(
         "auto",
-        "Videos, bursts and copies: auto looks for them, none does not. --group_column decides "
+        "Videos, bursts and copies: auto looks for them, none does not. A group column decides "
         "instead.",
         choices=("auto", NO_GROUPS),
     )

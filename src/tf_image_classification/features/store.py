@@ -37,6 +37,7 @@ KEY_BYTES = 16
 log = logging.getLogger("tf_image_classification")
 _FOLDER = "features"
 _PART = ".npz"
+_ABOUT = "about.json"
 _ROWS_OF_PART = 8192
 _SECS_OF_PART = 15.0
 _PARTS_IN_MEMORY = 8
@@ -92,7 +93,7 @@ class FeatureStore:
         try:
             files.make_folder(self.path)
             _make_room(os.path.dirname(self.path), keep=self.path)
-            about = os.path.join(self.path, "about.json")
+            about = os.path.join(self.path, _ABOUT)
             if not os.path.exists(about):
                 files.write_json(about, self._about)
             self._write()
