@@ -280,6 +280,32 @@ def test_slices_come_worst_first_and_numbers_by_quarters():
     assert sum(s.score.count for s in shown if s.column == "weight") == 400
 
 
+def test_groups_that_were_found_are_kept_and_resampled(tmp_path):
+    """Twelve videos of twenty frames that are right or wrong together; a column goes before."""
+    random = np.random.default_rng(0)
+    right = np.repeat(random.random(12) < 0.7, 20)
+    truth = np.zeros(240, int)
+    wrong = of_class(240).probabilities
+    frames = stored(truth, np.ones(240, bool), np.where(right, truth, 1), wrong)
+    videos = [f"video {i // 20}" for i in range(240)]
+    alone = predictions(frames, {"parity": [str(i % 30) for i in range(240)]})
+    found = dataclasses.replace(alone, found_groups=videos)
+    path = str(tmp_path / "predictions.parquet")
+    write_predictions(path, found)
+    again = read_predictions(path)
+    assert list(again.found_groups) == videos and "found_group" not in again.slices
+    widths = {}
+    for name, each in (("images", alone), ("videos", again)):
+        accuracy = analyze(each).labels["kind"].measures.overall["accuracy"]
+        widths[name] = accuracy.high - accuracy.low
+    assert widths["videos"] > 3 * widths["images"]
+    analysis = analyze(again)
+    assert analysis.group == "videos and bursts" and analyze(alone).group == ""
+    text = analysis_table(Evaluation({}, {}, 240), 7, analysis)
+    assert "intervals are over videos and bursts, not over images" in text
+    assert analyze(again, "parity").group == "parity"
+
+
 def test_groups_widen_the_interval_and_stay_in_one_half():
     found = of_class(50)
     many = LabelPredictions(*(np.repeat(v, 10, axis=0) for v in vars(found).values()))
