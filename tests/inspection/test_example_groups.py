@@ -150,3 +150,11 @@ def test_time_stamps_in_names_make_bursts_within_a_folder(frames):
     groups = find_groups(traces, [trace.name[0] for trace in traces])
     assert [len(members) for members in groups.takes()] == [3, 3]
     assert groups.summary() == "6 images in 2 bursts"
+
+
+def test_a_set_without_classes_is_not_one_group():
+    traces = [Trace(f"clip1_frame_{i}.jpg") for i in range(9)]
+    groups = find_groups(traces, [""] * 9)
+    assert groups.lifted == ("the set",) and not any(groups.of)
+    two = [*traces, *(Trace(f"clip2_frame_{i}.jpg") for i in range(9))]
+    assert len(find_groups(two, [""] * 18).takes()) == 2

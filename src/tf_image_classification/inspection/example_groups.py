@@ -29,6 +29,9 @@ SAME, ALIKE, FRAMES, BURST, COLUMN = "identical", "look-alike", "video", "burst"
 REASONS = (SAME, ALIKE, FRAMES, BURST, COLUMN)
 """Why examples are in one group."""
 
+ALL = "the set"
+"""In ``Groups.lifted`` for a set without classes that would be one group."""
+
 MAX_RANK = 0.05
 """A successor is close if at most this fraction of the other images of its class is closer."""
 
@@ -78,7 +81,8 @@ class Groups:
     Attributes:
         of: by example the name of its group, "" for one by itself: the name of its first member.
         reasons: by group, why its members belong together, some of ``REASONS``.
-        lifted: classes all of whose examples would be one video or burst, which is not kept.
+        lifted: classes all of whose examples would be one video or burst, which is not kept; or
+            ``ALL``.
     """
 
     of: Sequence[str]
@@ -210,10 +214,13 @@ class _Links:
         lifted = set()
         for members in self.components():
             for name, count in collections.Counter(classes[i] for i in members).items():
-                if name and count == sizes[name]:
-                    lifted.add(name)
+                # "" stands for many classes, unless the whole set is one group.
+                if count == sizes[name] and (name or count == len(classes)):
+                    lifted.add(name or ALL)
         self._pairs = [
-            (a, b, r) for a, b, r in self._pairs if not {classes[a], classes[b]} & lifted
+            (a, b, r)
+            for a, b, r in self._pairs
+            if not {classes[a] or ALL, classes[b] or ALL} & lifted
         ]
         return tuple(sorted(lifted))
 

@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from tf_image_classification.batches import evenly_spaced
 from tf_image_classification.config import OPTIONS, Settings
-from tf_image_classification.errors import ConfigError, TficError
+from tf_image_classification.errors import ConfigError, TficError, counted
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.analysis import LabelAnalysis, few_values
 from tf_image_classification.evaluation.label_errors import LabelErrors, label_errors
-from tf_image_classification.evaluation.predictions import LabelPredictions
+from tf_image_classification.evaluation.predictions import LabelPredictions, Predictions
 from tf_image_classification.labels import SEPARATOR, Label
 from tf_image_classification.labels.outputs import confidence_of
 from tf_image_classification.labels.schema import MULTILABEL
@@ -128,6 +128,7 @@ def _report(
         summary=[
             *_trained_text(manifest),
             ("evaluation set", _set_text(model.settings)),
+            *_groups_text(predictions),
             ("labels", ", ".join(f"{one.name} ({one.describe()})" for one in manifest.schema)),
         ],
         details=[
@@ -250,6 +251,16 @@ def _label_content(
         if label.is_class
         else (),
     )
+
+
+def _groups_text(predictions: Predictions) -> list[tuple[str, str]]:
+    """A row of the summary on the videos and bursts of the evaluation set, if some were found."""
+    grouped = [name for name in predictions.found_groups if name]
+    if not grouped:
+        return []
+    count = counted(len(set(grouped)), "group")
+    text = f"{counted(len(grouped), 'image')} in {count}; intervals are over them, not over images"
+    return [("videos and bursts", text)]
 
 
 def _similar_errors(
