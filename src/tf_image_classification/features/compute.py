@@ -50,7 +50,7 @@ class Features:
         if not self.path:
             return f"{text}, not cached"
         return (
-            f"{text}, {self.num_computed} of them computed, the others from the cache "
+            f"{text}, {self.num_computed} computed, {count - self.num_computed} from the cache "
             f"({self.num_bytes / 1e6:.1f} MB in {self.path})"
         )
 
