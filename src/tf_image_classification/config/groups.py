@@ -146,7 +146,7 @@ class DataSettings:
         (),
         "Evaluation set, in the forms of train_metadata.",
         separator="",
-        verbs=(*_OF_A_RUN, "evaluate", "export", "report"),
+        verbs=(*_OF_A_RUN, "evaluate", "export", "report", "compare"),
         inherited=True,
     )
     eval_split: float = declare(
@@ -259,7 +259,7 @@ class DataSettings:
     cache_dir: str = declare(
         "",
         "Local cache for indexes and unpacked records; empty: the user's cache folder.",
-        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report"),
+        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report", "compare"),
         form=_form(
             "a local folder: records are read there by random access",
             lambda path: "://" not in path,
