@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from tf_image_classification.cli.serve import TOKEN, read_token
 from tf_image_classification.cli.verb import check_output, json_argument, printing_json, verb
 from tf_image_classification.config import Settings, declare
-from tf_image_classification.errors import ConfigError, UsageError
+from tf_image_classification.errors import UsageError
 from tf_image_classification.system import screen
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
@@ -112,13 +111,8 @@ def _compare(
     """Print the comparison; returns whether a gate is passed, and the result as plain values."""
     from tf_image_classification.evaluation.claims import make_claim, read_margin
 
-    try:
-        claim = make_claim(given.equivalent, given.not_worse, given.better)
-        slice_margin = None
-        if given.slice_margin:
-            slice_margin = read_margin("slice_margin", given.slice_margin)
-    except ConfigError as error:
-        raise UsageError(f"--{error}") from error
+    claim = make_claim(given.equivalent, given.not_worse, given.better)
+    slice_margin = read_margin("slice_margin", given.slice_margin) if given.slice_margin else None
     if given.slice_margin and not given.slices:
         raise UsageError("--slice_margin has no effect without --slices. Name the columns.")
     if claim is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from tf_image_classification.errors import ConfigError
+from tf_image_classification.errors import UsageError
 
 EQUIVALENT, NOT_WORSE, BETTER = KINDS = ("equivalent", "not_worse", "better")
 """Equivalence (TOST, Schuirmann 1987), non-inferiority and superiority."""
@@ -52,7 +52,7 @@ def make_claim(
         better: margin of a superiority, 0 or more; True: 0.
 
     Raises:
-        ConfigError: two are given, or a margin is not a number in its range.
+        UsageError: two are given, or a margin is not a number in its range.
     """
     given = {
         kind: value
@@ -62,7 +62,8 @@ def make_claim(
     if not given:
         return None
     if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)} are given; a gate tests one claim. Keep one.")
+        names = " and ".join(f"--{name}" for name in given)
+        raise UsageError(f"{names} are given; a gate tests one claim. Keep one.")
     [(kind, value)] = given.items()
     return Claim(kind, read_margin(kind, 0.0 if value is True else value))
 
@@ -75,7 +76,7 @@ def read_margin(name: str, value: float | str) -> float:
         value: as ``Margin``.
 
     Raises:
-        ConfigError: it is not a number in the range of the claim.
+        UsageError: it is not a number in the range of the claim.
     """
     try:
         text = str(value).strip()
@@ -83,14 +84,14 @@ def read_margin(name: str, value: float | str) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise ConfigError(
-            f"{name} is {value}, expected the largest difference that does not matter, e.g. 0.01 "
+        raise UsageError(
+            f"--{name} {value}: expected the largest difference that does not matter, e.g. 0.01 "
             "for one point of accuracy, or 1%."
         )
     if name == EQUIVALENT and number == 0:
-        raise ConfigError(
-            "equivalent is 0, but no finite number of examples shows that two models are exactly "
-            "equal. Give the largest difference that does not matter, e.g. 0.01."
+        raise UsageError(
+            "--equivalent 0: no finite number of examples shows that two models are exactly equal. "
+            "Give the largest difference that does not matter, e.g. 0.01."
         )
     return number
 
@@ -99,12 +100,12 @@ def check_for_fraction(name: str, margin: float, metric: str) -> None:
     """Check the margin of a metric between 0 and 1.
 
     Raises:
-        ConfigError: every difference is within it; it was probably meant in percent.
+        UsageError: every difference is within it; it was probably meant in percent.
     """
     if margin < 1:
         return
-    raise ConfigError(
-        f"{name} is {margin:g}, but {metric} lies between 0 and 1, so that every difference is "
+    raise UsageError(
+        f"--{name} {margin:g}: {metric} lies between 0 and 1, so that every difference is "
         + (
             f"within it. For {margin:g} points write {margin / 100:g} or {margin:g}%."
             if margin < 100

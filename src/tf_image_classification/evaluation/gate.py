@@ -279,13 +279,13 @@ def _masks(found: LabelPair, columns: Sequence[str]) -> dict[str, Array]:
         else:
             known = [*found.slices, *([found.label.name] if found.label.is_class else [])]
             raise ConfigError(
-                f"slices: the evaluation set of A has no column {column!r}. "
+                f"--slices: the evaluation set of A has no column {column!r}. "
                 f"{did_you_mean(column, known)}"
             )
         values = sorted(set(texts.tolist()))
         if len(values) > MAX_SLICES:
             raise ConfigError(
-                f"slices: column {column!r} has {len(values)} values, at most {MAX_SLICES} are "
+                f"--slices: column {column!r} has {len(values)} values, at most {MAX_SLICES} are "
                 "tested. Name a column that divides the examples."
             )
         masks |= {f"{column} = {value or '(empty)'}": texts == value for value in values}
@@ -402,14 +402,15 @@ def _is_shown(claim: Claim, low: float, high: float) -> bool:
 
 def _reason(claim: Claim, low: float, high: float, metric: Metric) -> str:
     """Why an interval does not show a claim."""
-    unit = f"{metric.name.replace('_', ' ')}"
+    unit = metric.name.replace("_", " ")
     if claim.kind == BETTER:
-        return f"an advance in {unit} of {max(low, -1e9):+.4f} only is certain".replace("+", "")
+        if low <= 0:
+            return f"a loss in {unit} of up to {-low:.4f} is not excluded"
+        return f"a gain in {unit} of {low:.4f} only is certain"
     if claim.kind == NOT_WORSE or low <= -claim.margin:
         if high < -claim.margin:
             return f"B is worse: {unit} is lost by at least {-high:.4f}"
-        if low <= -claim.margin:
-            return f"a loss in {unit} of up to {-low:.4f} is not excluded"
+        return f"a loss in {unit} of up to {-low:.4f} is not excluded"
     if low > claim.margin:
         return f"B is better: {unit} is gained by at least {low:.4f}"
     return f"a gain in {unit} of up to {high:.4f} is not excluded"

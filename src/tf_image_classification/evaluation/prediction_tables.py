@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +26,7 @@ from tf_image_classification.evaluation.outside_outputs import LabelOutputs, pre
 from tf_image_classification.evaluation.predictions import LabelPredictions, Predictions
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
 from tf_image_classification.labels.schema import MULTILABEL, REGRESSION
+from tf_image_classification.system import files
 
 Array = npt.NDArray[Any]
 
@@ -212,17 +215,44 @@ class PredictionTable:
 
 
 def read_prediction_table(path: str) -> PredictionTable:
-    """The table in a CSV file.
+    """The table in a CSV file, or in a .jsonl or .parquet file of ``tfic predict``.
 
     Raises:
         DataError: it cannot be read, or no column names images.
     """
+    if path.lower().endswith((".jsonl", ".parquet")):
+        return _without_bad(_of_predict(path))
     table = read_table(path)
     columns = {
         name: [row[place].strip() if place < len(row) else "" for _, row in table.rows]
         for name, place in table.columns.items()
     }
     return _without_bad(PredictionTable(path, _image_names(table), columns))
+
+
+def _of_predict(path: str) -> PredictionTable:
+    """The table in a file of ``tfic predict`` that is no CSV."""
+    content = files.read_bytes(path)
+    try:
+        if path.lower().endswith(".jsonl"):
+            rows = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
+        else:
+            from pyarrow import parquet  # late: it takes half a second
+
+            rows = parquet.read_table(io.BytesIO(content)).to_pylist()
+        names = [str(row["uri"]) for row in rows]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(
+            f"{path} is not a file of tfic predict: {' '.join(str(error).split())[:200]}"
+        ) from error
+    if not rows:
+        raise DataError(f"{path} is empty.")
+    columns = {
+        name: ["" if row.get(name) is None else str(row[name]) for row in rows]
+        for name in dict.fromkeys(key for row in rows for key in row)
+        if name != "uri"
+    }
+    return PredictionTable(path, names, columns)
 
 
 def _image_names(table: CsvTable) -> list[str]:
@@ -246,10 +276,12 @@ def _without_bad(table: PredictionTable) -> PredictionTable:
 def _matched(table: PredictionTable, reference: Predictions) -> tuple[dict[int, int], list[str]]:
     """By row of the evaluation the row of the table, and notes."""
     finder = _Finder(reference.uris)
+    bases = {_base(_plain(name)) for name in table.names}
+    has_own_bases = len(bases) == len({*table.names})
     found: dict[int, list[int]] = collections.defaultdict(list)
     unknown, ambiguous = [], []
     for number, name in enumerate(table.names):
-        rows = finder.rows(name)
+        rows = finder.rows(name, by_base=has_own_bases)
         if len(rows) == 1:
             found[rows[0]].append(number)
         else:
@@ -297,24 +329,41 @@ class _Finder:
         self._stem: dict[str, list[int]] = collections.defaultdict(list)
         self._paths = [_plain(uri) for uri in uris]
         for row, path in enumerate(self._paths):
-            base = path.rpartition("/")[2]
+            base = _base(path)
             self._whole[path].append(row)
             self._base[base].append(row)
             self._stem[base.rpartition(".")[0] or base].append(row)
 
-    def rows(self, name: str) -> list[int]:
-        """The examples that a name may mean."""
+    def rows(self, name: str, *, by_base: bool) -> list[int]:
+        """The examples that a name may mean.
+
+        Args:
+            name: a path or base name, also without its ending.
+            by_base: whether a base name alone may decide between paths of different folders.
+        """
         path = _plain(name)
         if path in self._whole:
             return self._whole[path]
-        base = path.rpartition("/")[2]
+        base = _base(path)
         candidates = self._base.get(base) or self._stem.get(base, [])
-        ends = [row for row in candidates if self._ends_alike(self._paths[row], path)]
-        return ends if len(ends) == 1 else candidates
+        ends = [row for row in candidates if _ends_alike(self._paths[row], path)]
+        if ends:
+            return ends
+        folder = path.split("/")[-2:]
+        same = [row for row in candidates if self._paths[row].split("/")[-2:] == folder]
+        return same or (candidates if by_base else [])
 
-    @staticmethod
-    def _ends_alike(one: str, other: str) -> bool:
-        return one.endswith(f"/{other}") or other.endswith(f"/{one}")
+
+def _ends_alike(one: str, other: str) -> bool:
+    """Whether one path is the end of the other; also where the other is without its ending."""
+    one, other = (each if "." in _base(each) else f"{each}." for each in (one, other))
+    if other.endswith("."):
+        one = f"{one.rpartition('.')[0]}."
+    return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _plain(name: str) -> str:

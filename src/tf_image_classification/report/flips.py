@@ -163,7 +163,7 @@ def _slices_table(gate: LabelGate | None) -> Table:
             _difference_cell(one.difference),
             count_cell(one.num_better),
             count_cell(one.num_worse),
-            "shown" if one.is_shown else f"not shown: {one.reason}",
+            "shown" if one.is_shown else ": ".join(["not shown", *filter(None, [one.difference.note])]),
         ]
         for one in tests
     ]

@@ -27,7 +27,11 @@ from tf_image_classification.evaluation.prediction_tables import (
     PredictionTable,
     read_prediction_table,
 )
-from tf_image_classification.evaluation.predictions import Predictions, read_predictions
+from tf_image_classification.evaluation.predictions import (
+    Predictions,
+    is_of_evaluation,
+    read_predictions,
+)
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels.outputs import probabilities_key
 from tf_image_classification.model_folder import ModelFolder
@@ -47,7 +51,7 @@ Array = npt.NDArray[Any]
 Images = Callable[[Array], list[bytes]]
 """Indices of examples in the evaluation set to their encoded images."""
 
-_TABLES = (".csv", ".tsv", ".tab", ".txt", ".csv.gz", ".tsv.gz")
+_TABLES = (".csv", ".tsv", ".tab", ".txt", ".csv.gz", ".tsv.gz", ".jsonl")
 _BATCH_SIZE = 32
 FOLDER, PREDICTIONS, FILE, SERVER, TABLE = "folder", "predictions", "file", "server", "table"
 
@@ -100,7 +104,7 @@ def kind_of(given: str) -> str:
         return SERVER
     lower = given.lower()
     if lower.endswith(".parquet"):
-        return PREDICTIONS
+        return PREDICTIONS if is_of_evaluation(given) else TABLE
     if lower.endswith(_TABLES):
         return TABLE
     if files.exists(ModelFolder(given).manifest):
@@ -125,6 +129,7 @@ def read_models(a: str, b: str, settings: Settings, *, token: str = "") -> Compa
     Raises:
         TficError: one of them cannot be used, or neither has an evaluation.
     """
+    a, b = (_model_of(given) for given in (a, b))
     kinds = kind_of(a), kind_of(b)
     evaluated = _evaluated(a, b, kinds, settings)
     of_a, of_b = (
@@ -133,6 +138,13 @@ def read_models(a: str, b: str, settings: Settings, *, token: str = "") -> Compa
     )
     is_of_a = of_a.predictions.data == evaluated.predictions.data
     return ComparedModels(of_a, of_b, evaluated.images if is_of_a else None)
+
+
+def _model_of(given: str) -> str:
+    """The model folder for the exported model in it, else the text itself."""
+    folder = ModelFolder(os.path.dirname(given.rstrip("/")) or ".")
+    is_inside = os.path.basename(given.rstrip("/")) == "saved_model" and folder.has_manifest
+    return folder.path if is_inside else given
 
 
 class _Evaluated(Protocol):
