@@ -99,7 +99,9 @@ def fractions(sims: int) -> None:
                 equal = random.multinomial(count, same, sims)[:, :2].tolist()
                 row = [percent([one(g, m) for g, m in edge]) for one in cached.values()]
                 power = percent([cached["exact"](g, m) for g, m in equal])
-                print(f"| {count} | {margin} | {changed} | {' | '.join(row)} | {power} |", flush=True)
+                print(
+                    f"| {count} | {margin} | {changed} | {' | '.join(row)} | {power} |", flush=True
+                )
 
 
 # --- other metrics, groups and slices -----------------------------------------------------------
@@ -150,7 +152,10 @@ def metrics(sims: int) -> None:
     print("\nOther metrics, 460 examples of five classes, model A 90 % right\n")
     print("| metric | what B loses | margin | false passes | power |\n|---|---|---|---|---|")
     for metric in ("brier_score", "log_loss", "balanced_accuracy", "macro_f1", "macro_auc"):
-        for which, loses in (("all classes alike", np.ones(len(truth), bool)), ("the rarest", rarest)):
+        for which, loses in (
+            ("all classes alike", np.ones(len(truth), bool)),
+            ("the rarest", rarest),
+        ):
             passes: dict[bool, list[bool]] = {True: [], False: []}
             margin = true_loss(metric, truth, loses, depth)
             for is_worse, found in passes.items():
@@ -213,7 +218,9 @@ def metric_passes(
 def groups(sims: int) -> None:
     """Accuracy of grouped examples: the loss of a group is drawn, too."""
     print("\nGroups of 1 to 9 examples, all changes of a group correlated (0.5), margin 0.05\n")
-    print("| groups | false passes | of a test that ignores the groups | power |\n|---|---|---|---|")
+    print(
+        "| groups | false passes | of a test that ignores the groups | power |\n|---|---|---|---|"
+    )
     for num_groups in (10, 20, 50, 100, 400):
         worse: list[bool] = []
         ignoring: list[bool] = []
@@ -238,7 +245,9 @@ def _grouped(random: np.random.Generator, num_groups: int, is_worse: bool) -> di
     sizes = random.integers(1, 10, num_groups)
     lost, gained = (0.08, 0.03) if is_worse else (0.04, 0.04)
     concentration = 1.0  # of a beta distribution with correlation 1 / (1 + concentration) = 0.5
-    rate = random.beta((lost + gained) * concentration, (1 - lost - gained) * concentration, num_groups)
+    rate = random.beta(
+        (lost + gained) * concentration, (1 - lost - gained) * concentration, num_groups
+    )
     group = np.repeat(np.arange(num_groups), sizes)
     changes = random.random(len(group)) < rate[group]
     is_loss = (random.random(num_groups) < lost / (lost + gained))[group]
@@ -272,7 +281,8 @@ def slices(sims: int) -> None:
             row.append(
                 percent(
                     [
-                        whole(*map(int, np.sum(one, 0))) and all(passes(*each) for each in one.tolist())
+                        whole(*map(int, np.sum(one, 0)))
+                        and all(passes(*each) for each in one.tolist())
                         for one in drawn
                     ]
                 )
@@ -309,7 +319,7 @@ def size(sims: int) -> None:
                 grid = np.linspace(margin, 1, 400)
                 best = grid[int(np.argmax([error(each) for each in grid]))]
                 found = optimize.minimize_scalar(
-                    lambda each: -error(each),  # noqa: B023
+                    lambda each: -error(each),
                     bounds=(max(margin, best - 0.003), min(1, best + 0.003)),
                     method="bounded",
                 )

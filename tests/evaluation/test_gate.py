@@ -8,15 +8,18 @@ import pytest
 from evaluation.test_analysis import KIND, NAMES, of_class, predictions, stored
 from evaluation.test_compare import changed
 from tf_image_classification.errors import ConfigError, DataError, UsageError
+from tf_image_classification.evaluation.claim_test import power_text
 from tf_image_classification.evaluation.claims import make_claim, read_margin
-from tf_image_classification.evaluation.gate import judge, power_text
+from tf_image_classification.evaluation.gate import judge
 from tf_image_classification.evaluation.pairing import pair
 from tf_image_classification.labels import Label, LabelSchema
 
 
 def gate(a, b, metric="", slices=(), slice_margin=None, group="", **claim):
     pairs = pair(a, b, group)
-    return judge(pairs, make_claim(**claim), metric=metric, slices=slices, slice_margin=slice_margin)
+    return judge(
+        pairs, make_claim(**claim), metric=metric, slices=slices, slice_margin=slice_margin
+    )
 
 
 def test_few_flips_in_many_examples_are_equivalent_and_no_flip_in_few_is_not():
@@ -192,10 +195,10 @@ def test_the_power_says_what_the_examples_can_tell():
 
     random = np.random.default_rng(0)
     p = 8 / 153
-    draws = random.multinomial(power.needed, [p / 2, p / 2, 1 - p], 200)
+    draws = random.multinomial(power.needed, [p / 2, p / 2, 1 - p], 80)
     outcomes = [PairedFractions(int(g), int(b), power.needed) for g, b, _ in draws]
     passed = [max(one.p_below(-0.01), one.p_above(0.01)) <= 0.05 for one in outcomes]
-    assert 0.7 < np.mean(passed) < 0.9
+    assert 0.65 < np.mean(passed) < 0.95
 
 
 def test_a_grouped_claim_at_the_edge_is_rarely_shown():

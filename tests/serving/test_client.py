@@ -92,40 +92,48 @@ def test_busy_servers_are_asked_again_and_large_requests_divided():
 
 
 def test_errors_name_what_to_do():
-    with answering(pets) as url:
-        with pytest.raises(ConfigError, match="no model 'pats'. Did you mean pets"):
-            _ = ModelServer(f"{url}/v1/models/pats").classes
+    with (
+        answering(pets) as url,
+        pytest.raises(ConfigError, match="no model 'pats'. Did you mean pets"),
+    ):
+        _ = ModelServer(f"{url}/v1/models/pats").classes
     with pytest.raises(DataError, match="cannot be reached"):
         _ = ModelServer(url).classes
-    with answering(lambda path, body, headers: (200, {"models": ["a", "b"]})) as url:
-        with pytest.raises(ConfigError, match=r"serves 2 models \(a, b\)"):
-            _ = ModelServer(url).classes
-    with answering(lambda path, body, headers: (404, b"nothing")) as url:
-        with pytest.raises(DataError, match="HTTP 404"):
-            _ = ModelServer(f"{url}/v1/models/pets").classes
-    with answering(lambda path, body, headers: (200, b"<html>")) as url:
-        with pytest.raises(DataError, match="not JSON"):
-            _ = ModelServer(url).classes
-    with answering(lambda path, body, headers: (200, {"metadata": {}, "models": ["a"]})) as url:
-        with pytest.raises(DataError, match="does not name its classes"):
-            _ = ModelServer(url).classes
+    with (
+        answering(lambda path, body, headers: (200, {"models": ["a", "b"]})) as url,
+        pytest.raises(ConfigError, match=r"serves 2 models \(a, b\)"),
+    ):
+        _ = ModelServer(url).classes
+    with (
+        answering(lambda path, body, headers: (404, b"nothing")) as url,
+        pytest.raises(DataError, match="HTTP 404"),
+    ):
+        _ = ModelServer(f"{url}/v1/models/pets").classes
+    with (
+        answering(lambda path, body, headers: (200, b"<html>")) as url,
+        pytest.raises(DataError, match="not JSON"),
+    ):
+        _ = ModelServer(url).classes
+    with (
+        answering(lambda path, body, headers: (200, {"metadata": {}, "models": ["a"]})) as url,
+        pytest.raises(DataError, match="does not name its classes"),
+    ):
+        _ = ModelServer(url).classes
 
     def guarded(path, body, headers):
         if headers.get("Authorization") != "Bearer key":
             return 401, {"error": "The token is missing."}
         return pets(path, body, headers)
 
-    with answering(guarded) as url:
-        with pytest.raises(ConfigError, match="--token_file"):
-            _ = ModelServer(url).classes
+    with answering(guarded) as url, pytest.raises(ConfigError, match="--token_file"):
+        _ = ModelServer(url).classes
         assert ModelServer(url, token="key").classes
 
     def short(path, body, headers):
         return pets(path, body, headers) if body is None else (200, {"predictions": []})
 
-    with answering(short) as url:
-        with pytest.raises(DataError, match="no predictions for 2 images"):
-            list(ModelServer(url).predict([b"a", b"b"]))
+    with answering(short) as url, pytest.raises(DataError, match="no predictions for 2 images"):
+        list(ModelServer(url).predict([b"a", b"b"]))
 
 
 def test_what_looks_like_a_server_without_a_scheme_is_named():

@@ -14,9 +14,9 @@ from evaluation.test_analysis import of_class, predictions
 from evaluation.test_compare import changed
 from serving.running_server import serving
 from tf_image_classification import compare, load_model, train
+from tf_image_classification.classifier.model import _load_predictor
 from tf_image_classification.cli import compare as verb
 from tf_image_classification.cli import predict as predict_verb
-from tf_image_classification.classifier.model import _load_predictor
 from tf_image_classification.errors import ConfigError, DataError, TficError
 from tf_image_classification.evaluation.predictions import read_predictions, write_predictions
 from tf_image_classification.export.request import ExportRequest
@@ -72,8 +72,9 @@ def test_what_cannot_be_compared_names_the_cure(shipped_run, tmp_path):
     copied = tmp_path / "copied.tflite"
     with pytest.raises(ConfigError, match="Neither .* has an evaluation"):
         compare(copied, copied)
-    with pytest.raises(ConfigError, match="no model that can be compared"):
-        compare(shipped_run.model_dir, "weights.h5")
+    (tmp_path / "weights.h5").write_bytes(b"")
+    with pytest.raises(TficError, match="a file of weights, not a model folder"):
+        compare(shipped_run.model_dir, tmp_path / "weights.h5")
     with pytest.raises(ConfigError, match="Write http://localhost:8080"):
         compare(shipped_run.model_dir, "localhost:8080")
     with pytest.raises(DataError, match="There is no file"):
@@ -180,7 +181,7 @@ def test_a_real_int8_file_passes_and_a_spoiled_one_does_not(tmp_path, monkeypatc
     write_example(str(tmp_path))
     os.remove(tmp_path / "pets" / "dog" / "101.jpg")  # the one that is cut off
     model = train(
-        "pets", model_dir="run", eval_metadata="pets", image_size=64, epochs=3, batch_size=16,
+        "pets", model_dir="run", eval_metadata="pets", image_size=64, epochs=1, batch_size=16,
         checkpoint_path="imagenet",
     )  # fmt: skip
     path = model.export("litert", quantize="int8", max_accuracy_drop=0.2).path

@@ -122,7 +122,9 @@ def compare(
             claim=claim,
             metric=metric,
             slices=[slices] if isinstance(slices, str) else slices,
-            slice_margin=None if slice_margin is None else read_margin("slice_margin", slice_margin),
+            slice_margin=None
+            if slice_margin is None
+            else read_margin("slice_margin", slice_margin),
             group=group_column,
             token=token,
         )

@@ -9,7 +9,7 @@ from typing import Any
 from tf_image_classification.cli.serve import TOKEN, read_token
 from tf_image_classification.cli.verb import check_output, json_argument, printing_json, verb
 from tf_image_classification.config import Settings, declare
-from tf_image_classification.errors import UsageError
+from tf_image_classification.errors import UsageError, counted
 from tf_image_classification.system import screen
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
@@ -36,7 +36,8 @@ class Arguments:
         "Release gate: exit with 0 only if B differs from A by less than this, e.g. 0.01 or 1%.",
     )
     not_worse: str = declare(
-        "", "Release gate: exit with 0 only if B is less than this worse than A.",
+        "",
+        "Release gate: exit with 0 only if B is less than this worse than A.",
         aliases=("non_inferior",),
     )
     better: str = declare(
@@ -99,8 +100,8 @@ def _models(given: Arguments) -> tuple[str, str]:
             )
     if len(given.model_dirs) != 2:
         raise UsageError(
-            f"{len(given.model_dirs)} models are given ({', '.join(given.model_dirs)}), "
-            "expected 2: tfic compare A B."
+            f"{counted(len(given.model_dirs), 'model is', 'models are')} given "
+            f"({', '.join(given.model_dirs)}), expected 2: tfic compare A B."
         )
     return given.model_dirs[0], given.model_dirs[1]
 

@@ -81,8 +81,8 @@ def comparison_of(found: LabelPair) -> Comparison:
     name, scores_a = main_score(label, found.a)
     _, scores_b = main_score(label, found.b)
     change = (scores_b - scores_a) * (1 if label.has_classes else -1)
-    gained = [found.names[i] for i in np.flatnonzero(change > 0)]
-    lost = [found.names[i] for i in np.flatnonzero(change < 0)]
+    gained = [found.names[i] for i in np.flatnonzero(change > 0).tolist()]
+    lost = [found.names[i] for i in np.flatnonzero(change < 0).tolist()]
     flipped = len(gained) + len(lost)
     fractions, differences = None, None
     if label.has_classes:

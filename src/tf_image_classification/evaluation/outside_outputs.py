@@ -75,16 +75,8 @@ def predictions_of(
         found,
         0,
         reference.data,
-        {
-            name: [texts[row] for row in rows.tolist()]
-            for name, texts in reference.slices.items()
-        },
+        {name: [texts[row] for row in rows.tolist()] for name, texts in reference.slices.items()},
     )
-
-
-def without_probabilities(outputs: Mapping[str, LabelOutputs]) -> list[str]:
-    """The labels with classes for which there are no probabilities."""
-    return [name for name, one in outputs.items() if one.classes and one.probabilities is None]
 
 
 def _of_label(

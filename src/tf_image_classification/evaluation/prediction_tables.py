@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from tf_image_classification.dataset.readers.csv_text import CsvTable, read_table
 from tf_image_classification.errors import DataError, counted
+from tf_image_classification.evaluation.image_names import ImageFinder, base_name
 from tf_image_classification.evaluation.outside_outputs import LabelOutputs, predictions_of
 from tf_image_classification.evaluation.predictions import LabelPredictions, Predictions
 from tf_image_classification.labels import SEPARATOR, Label, LabelSchema
@@ -90,10 +91,11 @@ class PredictionTable:
             if found is not None:
                 outputs[label.name] = found
         if not outputs:
+            classes = ", ".join(reference.schema.labels[0].named_classes()[:5])
             raise DataError(
                 f"{self.path} has the columns {', '.join(self.columns) or 'of images only'}; "
                 "expected one with the predicted class, called e.g. predicted, or one per class "
-                f"with its probability: {', '.join(reference.schema.labels[0].named_classes()[:5])}."
+                f"with its probability: {classes}."
             )
         lacking = [n for n, o in outputs.items() if o.classes and o.probabilities is None]
         found_all = predictions_of(reference, rows, outputs, self.path)
@@ -143,14 +145,10 @@ class PredictionTable:
             slices,
         )
 
-    def _outputs(
-        self, label: Label, rows: Sequence[int], *, is_alone: bool
-    ) -> LabelOutputs | None:
+    def _outputs(self, label: Label, rows: Sequence[int], *, is_alone: bool) -> LabelOutputs | None:
         """The columns of a label; None without any."""
         if label.has_classes and (columns := self._of_classes(label)):
-            numbers = [
-                [self._numeric(column, row) for column in columns.values()] for row in rows
-            ]
+            numbers = [[self._numeric(column, row) for column in columns.values()] for row in rows]
             values = np.array(numbers, np.float64)
             if values.max(initial=0.0) > _PERCENT:
                 values /= 100
@@ -195,7 +193,9 @@ class PredictionTable:
             forms = [name, *(f"{prefix}_{name}" for prefix in (*_PREFIXES, label.name))]
             forms += [f"{name}_{prefix}" for prefix in _PREFIXES]
             column = next((by_word[_word(one)] for one in forms if _word(one) in by_word), None)
-            if column is not None and all(_number(text) is not None for text in self.columns[column]):
+            if column is not None and all(
+                _number(text) is not None for text in self.columns[column]
+            ):
                 found[name] = column
         return found if len(found) >= min(2, label.depth) else {}
 
@@ -275,11 +275,12 @@ def _without_bad(table: PredictionTable) -> PredictionTable:
 
 def _matched(table: PredictionTable, reference: Predictions) -> tuple[dict[int, int], list[str]]:
     """By row of the evaluation the row of the table, and notes."""
-    finder = _Finder(reference.uris)
-    bases = {_base(_plain(name)) for name in table.names}
+    finder = ImageFinder(reference.uris)
+    bases = {base_name(name) for name in table.names}
     has_own_bases = len(bases) == len({*table.names})
     found: dict[int, list[int]] = collections.defaultdict(list)
-    unknown, ambiguous = [], []
+    unknown: list[str] = []
+    ambiguous: list[str] = []
     for number, name in enumerate(table.names):
         rows = finder.rows(name, by_base=has_own_bases)
         if len(rows) == 1:
@@ -318,57 +319,6 @@ def _matched(table: PredictionTable, reference: Predictions) -> tuple[dict[int, 
         text = counted(table.num_bad, "row has an error", "rows have errors")
         notes.append(f"{table.path}: {text} instead of a prediction.")
     return keep, notes
-
-
-class _Finder:
-    """The examples by name, end of the path, base name and stem."""
-
-    def __init__(self, uris: Sequence[str]) -> None:
-        self._whole: dict[str, list[int]] = collections.defaultdict(list)
-        self._base: dict[str, list[int]] = collections.defaultdict(list)
-        self._stem: dict[str, list[int]] = collections.defaultdict(list)
-        self._paths = [_plain(uri) for uri in uris]
-        for row, path in enumerate(self._paths):
-            base = _base(path)
-            self._whole[path].append(row)
-            self._base[base].append(row)
-            self._stem[base.rpartition(".")[0] or base].append(row)
-
-    def rows(self, name: str, *, by_base: bool) -> list[int]:
-        """The examples that a name may mean.
-
-        Args:
-            name: a path or base name, also without its ending.
-            by_base: whether a base name alone may decide between paths of different folders.
-        """
-        path = _plain(name)
-        if path in self._whole:
-            return self._whole[path]
-        base = _base(path)
-        candidates = self._base.get(base) or self._stem.get(base, [])
-        ends = [row for row in candidates if _ends_alike(self._paths[row], path)]
-        if ends:
-            return ends
-        folder = path.split("/")[-2:]
-        same = [row for row in candidates if self._paths[row].split("/")[-2:] == folder]
-        return same or (candidates if by_base else [])
-
-
-def _ends_alike(one: str, other: str) -> bool:
-    """Whether one path is the end of the other; also where the other is without its ending."""
-    one, other = (each if "." in _base(each) else f"{each}." for each in (one, other))
-    if other.endswith("."):
-        one = f"{one.rpartition('.')[0]}."
-    return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
-
-
-def _base(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _plain(name: str) -> str:
-    path = re.sub(r"^(?:file://|\./)", "", name.replace("\\", "/"))
-    return re.sub(r"/+", "/", path)
 
 
 def _word(name: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tf_image_classification.evaluation.claim_test import Tested, power_text
 from tf_image_classification.evaluation.compare import Comparison
-from tf_image_classification.evaluation.gate import Gate, LabelGate, Tested, power_text
+from tf_image_classification.evaluation.gate import Gate, LabelGate
 from tf_image_classification.evaluation.intervals import Interval
 from tf_image_classification.evaluation.pairing import LabelPair
 from tf_image_classification.evaluation.predictions import LabelPredictions
@@ -163,7 +164,9 @@ def _slices_table(gate: LabelGate | None) -> Table:
             _difference_cell(one.difference),
             count_cell(one.num_better),
             count_cell(one.num_worse),
-            "shown" if one.is_shown else ": ".join(["not shown", *filter(None, [one.difference.note])]),
+            "shown"
+            if one.is_shown
+            else ": ".join(["not shown", *filter(None, [one.difference.note])]),
         ]
         for one in tests
     ]

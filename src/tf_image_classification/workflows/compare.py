@@ -15,16 +15,10 @@ import numpy as np
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation import compare
+from tf_image_classification.evaluation.claim_test import Tested, power_text
 from tf_image_classification.evaluation.claims import Claim
 from tf_image_classification.evaluation.compare import Comparison
-from tf_image_classification.evaluation.gate import (
-    Gate,
-    LabelGate,
-    Tested,
-    judge,
-    needs_probabilities,
-    power_text,
-)
+from tf_image_classification.evaluation.gate import Gate, LabelGate, judge, needs_probabilities
 from tf_image_classification.evaluation.pairing import LabelPair, pair
 from tf_image_classification.pages.render import render
 from tf_image_classification.report import flips

@@ -51,7 +51,7 @@ Array = npt.NDArray[Any]
 Images = Callable[[Array], list[bytes]]
 """Indices of examples in the evaluation set to their encoded images."""
 
-_TABLES = (".csv", ".tsv", ".tab", ".txt", ".csv.gz", ".tsv.gz", ".jsonl")
+_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".jsonl")
 _BATCH_SIZE = 32
 FOLDER, PREDICTIONS, FILE, SERVER, TABLE = "folder", "predictions", "file", "server", "table"
 
@@ -97,8 +97,7 @@ def kind_of(given: str) -> str:
     """What a text names.
 
     Raises:
-        ConfigError: it is no model, or an address without its scheme.
-        CheckpointError: a folder that is not a run's.
+        ConfigError: it is an address without its scheme.
     """
     if is_server(given):
         return SERVER
@@ -129,7 +128,6 @@ def read_models(a: str, b: str, settings: Settings, *, token: str = "") -> Compa
     Raises:
         TficError: one of them cannot be used, or neither has an evaluation.
     """
-    a, b = (_model_of(given) for given in (a, b))
     kinds = kind_of(a), kind_of(b)
     evaluated = _evaluated(a, b, kinds, settings)
     of_a, of_b = (
@@ -140,17 +138,12 @@ def read_models(a: str, b: str, settings: Settings, *, token: str = "") -> Compa
     return ComparedModels(of_a, of_b, evaluated.images if is_of_a else None)
 
 
-def _model_of(given: str) -> str:
-    """The model folder for the exported model in it, else the text itself."""
-    folder = ModelFolder(os.path.dirname(given.rstrip("/")) or ".")
-    is_inside = os.path.basename(given.rstrip("/")) == "saved_model" and folder.has_manifest
-    return folder.path if is_inside else given
-
-
 class _Evaluated(Protocol):
     """An evaluation that the other model is measured on."""
 
-    predictions: Predictions
+    @property
+    def predictions(self) -> Predictions:
+        """Of its model."""
 
     @property
     def images(self) -> Images | None:
@@ -279,9 +272,7 @@ def _model(
     )
 
 
-def _of_file(
-    file: ExportedFile, reference: Predictions, images: Images
-) -> dict[str, LabelOutputs]:
+def _of_file(file: ExportedFile, reference: Predictions, images: Images) -> dict[str, LabelOutputs]:
     """The outputs of an exported file for the examples of an evaluation."""
     parts: list[dict[str, Array]] = []
     with screen.progress("compare", "img") as bar:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.errors import ConfigError, DataError
+from tf_image_classification.errors import DataError
 from tf_image_classification.export.formats import FORMATS, load_file
-from tf_image_classification.export.litert_format import litert_description
+from tf_image_classification.export.litert_format import METADATA, litert_description
 from tf_image_classification.export.names import (
     FILE_NAMES,
     LITERT,
@@ -27,6 +27,7 @@ from tf_image_classification.export.names import (
     SAVED_MODEL,
     UINT8,
 )
+from tf_image_classification.export.optional_packages import import_extra
 from tf_image_classification.export.pixel_scaling import IDENTITY, pixel_scaling
 from tf_image_classification.export.runtimes import InferenceFn, Outputs
 from tf_image_classification.export.saved_model import ExportedModel
@@ -41,24 +42,18 @@ Array = npt.NDArray[Any]
 Prepare = Callable[[bytes], Any]
 
 _SUFFIXES = {".tflite": LITERT, ".lite": LITERT, ".onnx": ONNX}
-_OTHERS = (".keras", ".h5", ".hdf5", ".pt", ".pth", ".safetensors", ".pb", ".mlmodel", ".xml")
 
 
 def exported_kind(path: str) -> str:
     """The format of an exported file or of the file in a folder; "" if it is none.
 
-    Raises:
-        ConfigError: it is a model of a format that cannot be run here.
+    A SavedModel counts if its description lies beside it.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
-    if suffix in _OTHERS:
-        raise ConfigError(
-            f"{path} is no model that can be compared. Name a model folder, an exported .tflite, "
-            ".onnx or SavedModel, the address of a server, or a CSV of its predictions."
-        )
-    return _file_in(path)[0]
+    kind, file = _file_in(path)
+    return "" if kind == SAVED_MODEL and not _description(kind, file) else kind
 
 
 def run_folder_of(path: str) -> str:
@@ -155,9 +150,6 @@ def _description(kind: str, file: str) -> Mapping[str, Any]:
 
 
 def _onnx_description(file: str) -> Mapping[str, Any]:
-    from tf_image_classification.export.onnx_format import METADATA
-    from tf_image_classification.export.optional_packages import import_extra
-
     runtime = import_extra("onnxruntime", "ONNX")
     session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
     text = session.get_modelmeta().custom_metadata_map.get(METADATA, "{}")
@@ -179,9 +171,7 @@ def _preparation(
         png16_range=(low, high),
     )
     if is_pixels:
-        return lambda data: decode(
-            data, max_pixels=light.max_pixels, png16_range=light.png16_range
-        )
+        return lambda data: decode(data, max_pixels=light.max_pixels, png16_range=light.png16_range)
     if is_uint8:
         return lambda data: IDENTITY.pixels(light.prepare(data))
     return light.prepare
