@@ -13,7 +13,7 @@ from tf_image_classification.errors import ConfigError, UsageError
 from tf_image_classification.system import faults, files
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
-TOKEN = "TFICTOKEN"
+TOKEN = "TFIC_TOKEN"
 _MAX_PORT = 65535
 _ABOVE_0 = (lambda number: number > 0, "a number above 0")
 
