@@ -112,7 +112,7 @@ class ClaimTest:
         is_shown = not note and _is_shown(claim, *ends) and not p_value > ALPHA
         power = None
         if not note:
-            power = self._power(claim, (better, worse, count), high - low, count)
+            power = self._power(claim, better + worse, count, high - low)
         reason = "" if is_shown else note or _reason(claim, *ends, metric)
         return Tested(name, of_a, of_b, difference, p_value, is_shown, reason, better, worse, power)
 
@@ -144,17 +144,13 @@ class ClaimTest:
             p_values.append(outcome.p_above(claim.margin))
         return *outcome.interval(ALPHA), "", max(p_values)
 
-    def _power(
-        self, claim: Claim, changes: tuple[int, int, int], width: float, count: int
-    ) -> Power:
-        """By the interval's width; of ungrouped fractions by the number of changes."""
+    def _power(self, claim: Claim, changed: int, count: int, width: float) -> Power:
+        """By the number of changes; of groups and other metrics by the width of the interval."""
         from scipy import special  # late: it takes half a second
 
-        better, worse, _ = changes
         if self.metric.statistic != FRACTION or self.is_grouped:
             deviation = width / 2 / float(special.ndtri(1 - ALPHA))
             return power_of(claim, variance=count * deviation**2, count=count, is_fraction=False)
-        changed = better + worse
         high = 1.0
         if changed < count:
             high = float(special.betaincinv(changed + 1, count - changed, 1 - ALPHA))

@@ -5,8 +5,8 @@
 (0.045, 4282)
 
 By the normal approximation (Connor, Biometrics 43, 1987, 207-211, for paired fractions), with the
-variance of one example's difference that was observed, and a true difference of 0; for a claim of
-superiority, of 0 beyond its margin nothing can be needed, so that only ``detectable`` is given.
+observed variance of one example's difference, and two models that are equal. Of equal models no
+number of examples shows that one is better, so ``needed`` is None for such a claim.
 """
 
 from __future__ import annotations
