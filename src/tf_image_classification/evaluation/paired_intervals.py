@@ -28,7 +28,11 @@ ALPHA = 0.05
 """Error of each one-sided test; both together are a 90 % interval."""
 
 _NUM_RESAMPLES = 2_000
-_NUM_OF_METRIC = 1_000  # resamples of a metric that is computed anew for each
+_NUM_OF_METRIC, _NUM_OF_MANY = 1_000, 200
+"""Resamples of a metric that is computed anew for each; the fewer for more than ``_MANY`` scores,
+of which areas under curves would take minutes."""
+
+_MANY = 500_000
 _NUMBERS_AT_ONCE = 10_000_000
 _UNSEEN = 2.0
 """Mean number of unseen changes of each direction that are added to a resample. With two, the
@@ -152,10 +156,11 @@ def metric_difference(
 ) -> Ends:
     """The interval of the difference of any metric, by a paired bootstrap.
 
-    1,000 resamples, stratified by class, or of groups; both models have the same in each. The
-    percentiles are those of Student's distribution (Hesterberg, arXiv 1411.5279), and changes that
-    the sample does not show are added, see ``_UNSEEN``: without them no flip in 20 examples would
-    prove that the models are equal. Groups get them where fewer than 10 change.
+    1,000 resamples (200 of more than 500,000 scores), stratified by class, or of groups; both
+    models have the same in each. The percentiles are those of Student's distribution (Hesterberg,
+    arXiv 1411.5279), and changes that the sample does not show are added, see ``_UNSEEN``: without
+    them no flip in 20 examples would prove that the models are equal. Groups get them where fewer
+    than 10 change.
 
     Args:
         label: the label.
@@ -175,10 +180,12 @@ def metric_difference(
     num_changed = len(np.unique(units.places[is_changed]))
     has_unseen = num_changed < MIN_RESAMPLED or (metric.is_bounded and groups is None)
     of_a, of_b = _values_of(label, metric, a, b, has_unseen=has_unseen)
-    weights = _resamples(label, a, units, np.random.default_rng(seed), has_unseen=has_unseen)
+    number = _NUM_OF_METRIC if a.probabilities.size <= _MANY else _NUM_OF_MANY
+    random = np.random.default_rng(seed)
+    weights = _resamples(label, a, units, random, number, has_unseen=has_unseen)
     found = np.array([of_b(each) - of_a(each) for each in weights], np.float64)
     found = found[np.isfinite(found)]
-    if len(found) < _NUM_OF_METRIC / 2:
+    if len(found) < number / 2:
         return Ends(np.nan, np.nan, f"{metric.name} is undefined in most resamples")
     parts = [np.ones(count), *([np.zeros(2 * count)] if has_unseen else [])]
     value = of_b(np.concatenate(parts)) - of_a(np.concatenate(parts))
@@ -222,7 +229,13 @@ def _value_of(label: Label, metric: Metric, rows: LabelRows) -> _Value:
 
 
 def _resamples(
-    label: Label, rows: LabelRows, units: _Units, random: np.random.Generator, *, has_unseen: bool
+    label: Label,
+    rows: LabelRows,
+    units: _Units,
+    random: np.random.Generator,
+    number: int,
+    *,
+    has_unseen: bool,
 ) -> Iterator[Array]:
     """Times that each example is in a resample, [n] or with unseen changes [3 n]."""
     size = len(rows.truth)
@@ -234,7 +247,7 @@ def _resamples(
     # The loss of an example of a rare class moves a mean over classes more.
     of_class = np.empty(len(units))
     of_class[order] = 1 / (length * len(sizes))
-    for _ in range(_NUM_OF_METRIC):
+    for _ in range(number):
         chosen = order[start + (random.random(len(units)) * length).astype(int)]
         times = [np.bincount(chosen, minlength=len(units))]
         for _ in range(2 * has_unseen):
