@@ -158,7 +158,7 @@ def metric_difference(
 
     1,000 resamples (200 of more than 500,000 scores), stratified by class, or of groups; both
     models have the same in each. The percentiles are those of Student's distribution (Hesterberg,
-    arXiv 1411.5279), and changes that the sample does not show are added, see ``_UNSEEN``: without
+    arXiv 1411.5279), of a mean over classes for the number of the rarest one, and changes that the sample does not show are added, see ``_UNSEEN``: without
     them no flip in 20 examples would prove that the models are equal. Groups get them where fewer
     than 10 change.
 
@@ -190,6 +190,9 @@ def metric_difference(
     parts = [np.ones(count), *([np.zeros(2 * count)] if has_unseen else [])]
     value = of_b(np.concatenate(parts)) - of_a(np.concatenate(parts))
     size = len(units)
+    if metric.mean_of and label.is_class and groups is None:  # the rarest class decides
+        counts = np.bincount(a.truth)
+        size = max(MIN_RESAMPLED, int(counts[counts > 0].min()))
     level = stats.norm.sf(np.sqrt(size / (size - 1)) * stats.t.isf(ALPHA, size - 1))
     low, high = (np.quantile(found, [level, 1 - level]) - found.mean()).tolist()
     return Ends(float(value + low), float(value + high))
