@@ -158,9 +158,9 @@ def metric_difference(
 
     1,000 resamples (200 of more than 500,000 scores), stratified by class, or of groups; both
     models have the same in each. The percentiles are those of Student's distribution (Hesterberg,
-    arXiv 1411.5279), of a mean over classes for the number of the rarest one, and changes that the sample does not show are added, see ``_UNSEEN``: without
-    them no flip in 20 examples would prove that the models are equal. Groups get them where fewer
-    than 10 change.
+    arXiv 1411.5279), for a mean over classes with the number of examples of the rarest one.
+    Changes that the sample does not show are added, see ``_UNSEEN``: without them no flip in 20
+    examples would prove that the models are equal. Groups get them where fewer than 10 change.
 
     Args:
         label: the label.
