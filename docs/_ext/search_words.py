@@ -14,6 +14,13 @@ WORDS = {
     "guides/unbalanced_classes": ("unbalanced classes", "class imbalance", "rare class"),
     "guides/overfitting": ("overfitting", "regularization", "dropout"),
     "guides/is_it_good_enough": ("good enough", "accuracy too low", "compare two models"),
+    "guides/may_it_replace": (
+        "release gate",
+        "equivalence test",
+        "non-inferiority",
+        "regression test of a model",
+        "A/B comparison",
+    ),
     "guides/which_pictures_hurt": ("worst errors", "error analysis", "slices"),
     "guides/wrong_labels": ("wrong labels", "label errors", "label noise", "mislabelled"),
     "guides/leaks_and_groups": (

@@ -51,6 +51,7 @@ STATUSES = {
     "0": "success",
     "1": "an error of the run, e.g. in data or model folder; a failed check; findings",
     "2": "usage error: unknown verb or flag, wrong value, missing argument, flag without effect",
+    "3": "the claim of a release gate is not shown (`tfic compare`)",
     "75": "interrupted, and the same command resumes",
     "128+N": "stopped by signal N; the same command starts from the beginning",
 }

@@ -13,7 +13,7 @@ from tf_image_classification.errors import ConfigError, UsageError
 from tf_image_classification.system import faults, files
 from tf_image_classification.workflows.setup.environment import prepare_tensorflow
 
-_TOKEN = "TFIC_TOKEN"
+TOKEN = "TFIC_TOKEN"
 _MAX_PORT = 65535
 _ABOVE_0 = (lambda number: number > 0, "a number above 0")
 
@@ -33,7 +33,7 @@ class Arguments:
         maximum=_MAX_PORT,
     )
     name: str = declare("", "Name of the first model in addresses; empty: that of its folder.")
-    token_file: str = declare("", f"File with the bearer token to require; empty: ${_TOKEN}.")
+    token_file: str = declare("", f"File with the bearer token to require; empty: ${TOKEN}.")
     cors: tuple[str, ...] = declare(
         (), "Origins whose web pages may use the server, e.g. https://example.org; * for all."
     )
@@ -105,7 +105,7 @@ def main(given: Arguments, settings: Settings) -> int:
         max_body_bytes=int(given.max_body_mb * 2**20),
         max_request_pixels=given.max_request_pixels,
         timeout_secs=given.timeout_secs,
-        token=_token(given.token_file),
+        token=read_token(given.token_file),
         predict_route=from_platform.get("predict_route", ""),
         health_route=from_platform.get("health_route", ""),
         cors_origins=origins,
@@ -181,9 +181,10 @@ def _platform_port(text: str) -> int:
     return int(text or 0)
 
 
-def _token(path: str) -> str:
+def read_token(path: str) -> str:
+    """The token in a file; without one that of the environment, or ""."""
     if not path:
-        return os.environ.get(_TOKEN, "")
+        return os.environ.get(TOKEN, "")
     try:
         token = files.read_text(path).strip()
     except OSError as error:

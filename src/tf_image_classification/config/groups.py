@@ -152,7 +152,7 @@ class DataSettings:
         (),
         "Evaluation set, in the forms of train_metadata.",
         separator="",
-        verbs=(*_OF_A_RUN, "evaluate", "export", "report"),
+        verbs=(*_OF_A_RUN, "evaluate", "export", "report", "compare"),
         inherited=True,
     )
     eval_split: float = declare(
@@ -275,7 +275,7 @@ class DataSettings:
     cache_dir: str = declare(
         "",
         "Local cache for indexes, unpacked records and features; empty: the user's cache folder.",
-        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report", "inspect"),
+        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report", "inspect", "compare"),
         form=_form(
             "a local folder: records are read there by random access",
             lambda path: "://" not in path,

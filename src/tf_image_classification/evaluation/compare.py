@@ -10,9 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.analysis import main_score
 from tf_image_classification.evaluation.intervals import (
     DIFFERENCE_BOUNDS,
@@ -20,8 +18,8 @@ from tf_image_classification.evaluation.intervals import (
     Interval,
     mean_with_interval,
 )
+from tf_image_classification.evaluation.pairing import LabelPair, pair
 from tf_image_classification.evaluation.predictions import Predictions
-from tf_image_classification.labels import Label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +36,7 @@ class Comparison:
         gained: names of examples that only b predicts right, or that b predicts better.
         lost: names of examples for which the same holds of a.
         is_more_better: whether a higher score is better.
+        notes: on classes that one of the models lacks, in sentences.
     """
 
     score_name: str
@@ -48,6 +47,7 @@ class Comparison:
     gained: Sequence[str]
     lost: Sequence[str]
     is_more_better: bool
+    notes: Sequence[str] = ()
 
     @property
     def verdict(self) -> str:
@@ -70,75 +70,33 @@ def compare(a: Predictions, b: Predictions, group: str = "") -> dict[str, Compar
         DataError: they have no examples or labels in common, or different true labels.
         ConfigError: there is no such column.
     """
-    groups = a.groups(group)
-    names_of_a, names_of_b = _names(a, b)
-    places = {name: i for i, name in enumerate(names_of_b)}
-    rows = [(i, places[name]) for i, name in enumerate(names_of_a) if name in places]
-    if not rows:
-        raise DataError(
-            "The two evaluations have no examples in common: their names differ. Evaluate both "
-            "models on the same --eval_metadata."
-        )
-    of_a, of_b = np.array(rows).T
-    names = [a.uris[i] for i in of_a.tolist()]
-    groups = None if groups is None else groups[of_a]
-    found = {}
-    for label in a.schema:
-        if label.name in b.schema.names:
-            found[label.name] = _of_label(label, a, b, (of_a, of_b), names, groups)
-    if not found:
-        raise DataError("The two models have no label in common.")
-    return found
+    return {name: comparison_of(one) for name, one in pair(a, b, group).items()}
 
 
-def _names(a: Predictions, b: Predictions) -> tuple[Sequence[object], Sequence[object]]:
-    """The names that match examples: indices if the sets are the same, else URIs."""
-    return (a.ids.tolist(), b.ids.tolist()) if a.data == b.data else (a.uris, b.uris)
-
-
-def _of_label(
-    label: Label,
-    a: Predictions,
-    b: Predictions,
-    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    names: Sequence[str],
-    groups: npt.NDArray[np.str_] | None,
-) -> Comparison:
+def comparison_of(found: LabelPair) -> Comparison:
+    """The comparison of one label."""
     from scipy import stats  # late: it takes half a second
 
-    other = b.schema[label.name]
-    if (other.kind, other.class_names) != (label.kind, label.class_names):
-        raise DataError(f"Label {label.name!r} has other classes in the two models.")
-    one, two = a.labels[label.name].rows(rows[0]), b.labels[label.name].rows(rows[1])
-    known = one.mask & two.mask
-    if not known.any():
-        raise DataError(f"No example that both models have has label {label.name!r}.")
-    if not np.array_equal(one.truth[known], two.truth[known]):
-        raise DataError(
-            f"The two evaluations name different truths for label {label.name!r} of the same "
-            "examples. Evaluate both models on the same --eval_metadata."
-        )
-    name, scores_a = main_score(label, one)
-    _, scores_b = main_score(label, two)
-    scores_a, scores_b = scores_a[known], scores_b[known]
-    clusters = None if groups is None else groups[known]
-    known_names = [name for name, is_known in zip(names, known, strict=True) if is_known]
+    label = found.label
+    name, scores_a = main_score(label, found.a)
+    _, scores_b = main_score(label, found.b)
     change = (scores_b - scores_a) * (1 if label.has_classes else -1)
-    gained = [known_names[i] for i in np.flatnonzero(change > 0)]
-    lost = [known_names[i] for i in np.flatnonzero(change < 0)]
+    gained = [found.names[i] for i in np.flatnonzero(change > 0).tolist()]
+    lost = [found.names[i] for i in np.flatnonzero(change < 0).tolist()]
     flipped = len(gained) + len(lost)
     fractions, differences = None, None
     if label.has_classes:
         fractions, differences = FRACTION_BOUNDS, DIFFERENCE_BOUNDS
     return Comparison(
         name,
-        mean_with_interval(scores_a, clusters, bounds=fractions),
-        mean_with_interval(scores_b, clusters, bounds=fractions),
-        mean_with_interval(scores_b - scores_a, clusters, bounds=differences),
+        mean_with_interval(scores_a, found.groups, bounds=fractions),
+        mean_with_interval(scores_b, found.groups, bounds=fractions),
+        mean_with_interval(scores_b - scores_a, found.groups, bounds=differences),
         float(stats.binomtest(len(gained), flipped).pvalue) if flipped else 1.0,
         gained,
         lost,
         label.has_classes,
+        found.notes,
     )
 
 

@@ -293,6 +293,18 @@ def read_predictions(path: str) -> Predictions:
     )
 
 
+def is_of_evaluation(path: str) -> bool:
+    """Whether a Parquet file holds stored predictions; True also for one that cannot be read."""
+    import pyarrow as pa  # late, as above
+    from pyarrow import parquet
+
+    try:
+        schema = parquet.read_schema(io.BytesIO(files.read_bytes(path)))
+    except (pa.ArrowException, OSError):
+        return True
+    return _METADATA in (schema.metadata or {})
+
+
 def _names(label: Label, values: Array) -> list[Any]:
     """Class names, for multilabel joined ones, or real values."""
     names = label.named_classes()
