@@ -18,6 +18,7 @@ from tf_image_classification.errors import (
     ConfigError,
     DataError,
     RunMismatchError,
+    TficError,
 )
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
@@ -42,7 +43,7 @@ from tf_image_classification.model_folder import ModelFolder, evaluation_line
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
-from tf_image_classification.workflows import keep_evaluation
+from tf_image_classification.workflows import keep_evaluation, unknown
 from tf_image_classification.workflows.setup import default_hooks, png16_range, run_data
 from tf_image_classification.workflows.setup.context import RunContext, make_context
 from tf_image_classification.workflows.setup.default_folder import same_sources
@@ -66,6 +67,7 @@ class FolderEvaluation:
         analysis: of these predictions; None on workers that do not write.
         notes: notes on the evaluation set, in sentences.
         kept: a sentence that names what the folder stores.
+        unknown: a line on the limit for unknown pictures, or "".
         failure: why the folder could not be written, or None.
     """
 
@@ -75,6 +77,7 @@ class FolderEvaluation:
     analysis: Analysis | None
     notes: tuple[str, ...] = ()
     kept: str = ""
+    unknown: str = ""
     failure: DataError | None = None
 
 
@@ -117,6 +120,7 @@ def evaluate_folder(
         settings.replace(batch_size=batch_size),
         workers,
     )
+    unknown.check_examples(settings.evaluation.unknown_examples)
     data = _read_data(context, manifest, names_own_set=names_own_set)
     evaluation, predictions = _evaluate(context, data, manifest, exported)
     if not workers.is_writer:
@@ -130,14 +134,40 @@ def evaluate_folder(
     evaluation = _with_measures(evaluation, analysis, data.schema)
     line = evaluation_line(predictions.step, evaluation.num_examples, evaluation.metrics)
     of_set = {"eval_metadata": list(settings.data.eval_metadata), "eval_data": predictions.data}
-    failure = None
+    failure, line_on_unknown = None, ""
     try:
         folder.add_later_evaluation(line | of_set)
         kept = differs or keep_evaluation.keep(folder, predictions, analysis, choice=choice)
+        if kept.startswith(keep_evaluation.KEPT):
+            line_on_unknown = _fit_unknown(context, data, manifest)
     except DataError as error:
         failure, kept = error, f"not kept: {error}"
     return FolderEvaluation(
-        evaluation, predictions.step, predictions, analysis, data.notes, kept, failure
+        evaluation, predictions.step, predictions, analysis, data.notes, kept,
+        line_on_unknown, failure,
+    )  # fmt: skip
+
+
+def _fit_unknown(context: RunContext, data: run_data.Data, manifest: RunManifest) -> str:
+    """Fit the limit for unknown pictures to the evaluation; returns a line on it, or ""."""
+    folder, settings = context.folder, context.settings
+    if files.is_remote(folder.path) or exported_step(folder.saved_model) is None:
+        return ""
+    train, has_detector = None, unknown.has_detector(folder)
+    if not has_detector and settings.evaluation.unknown_rate:
+        both = settings.replace(train_metadata=tuple(manifest.settings["train_metadata"]))
+        try:
+            again = make_context(context.spec, both)
+            train = run_data.read_data(again, manifest.schema).train
+        except TficError as error:
+            log.warning("The training examples cannot be read: %s", error)
+    return unknown.fit_detector(
+        folder,
+        unknown.Request.of(settings),
+        schema=manifest.schema,
+        train=train,
+        evaluation=data.evaluation,
+        may_keep_distances=has_detector,
     )
 
 
