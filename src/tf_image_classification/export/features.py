@@ -1,39 +1,35 @@
 """The features of a model: the values that its last layer takes, beside its logits.
 
-forward = logits_and_features(model, schema, forward)
+forward = logits_and_features(model, forward)
 logits, features = forward(images)            while traced
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tf_image_classification.errors import SpecError
-from tf_image_classification.labels import LabelSchema
 from tf_image_classification.layer_calls import watched_layers
 
-_OUTPUTS = "logits"
-_Call = tuple[keras.layers.Layer, tf.Tensor]
+_Calls = Mapping[tf.Operation, tuple[keras.layers.Layer, tf.Tensor]]
+"""Layer and argument of each call of a layer with a kernel, by the operation of its output."""
 
 
 def logits_and_features(
-    model: keras.Model,
-    schema: LabelSchema,
-    forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]],
+    model: keras.Model, forward: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
 ) -> Callable[[tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
     """The function that gives logits by label and features, float32 [B, D], of one forward pass.
 
-    The last layer is the one called ``logits``, or of several labels those called ``logits_NAME``;
-    else the last one with a kernel. Feature maps are averaged over their places, and the features
-    of several views (test-time augmentation) over the views.
+    The last layer is the last one with a kernel on the way to the logits, whatever its name; the
+    last layers of several labels must take the same values. Feature maps are averaged over their
+    places, and the features of several views (test-time augmentation) over the views.
 
     Args:
         model: the model.
-        schema: its labels.
         forward: images and whether training, to logits; calls the model.
 
     Returns:
@@ -41,52 +37,51 @@ def logits_and_features(
     """
 
     def run(images: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        calls: list[_Call] = []
-        with watched_layers(model, lambda layer, taken, _: calls.append((layer, taken))):
+        calls: dict[tf.Operation, tuple[keras.layers.Layer, tf.Tensor]] = {}
+
+        def keep(layer: Any, taken: Any, output: Any) -> None:
+            if getattr(layer, "kernel", None) is not None and tf.is_symbolic_tensor(output):
+                calls[output.op] = layer, taken
+
+        with watched_layers(model, keep):
             logits = forward(images, False)
-        taken = _taken(calls, schema)
-        graph = next(iter(logits.values())).graph
-        if any(one.graph is not graph for one in taken):
-            raise SpecError("its last layer is called inside a loop")
-        views = [_pooled(one) for one in taken]
+        of_labels = [[calls[op] for op in _last_calls(one.op, calls)] for one in logits.values()]
+        if len({tuple(sorted(_source(taken).name for _, taken in one)) for one in of_labels}) > 1:
+            raise SpecError("the last layers of its labels take different values")
+        if len({id(layer) for layer, _ in of_labels[0]}) > 1:
+            raise SpecError("its logits are made of several layers")
+        views = [_pooled(taken) for _, taken in of_labels[0]]
         return logits, tf.add_n(views) / len(views)
 
     return run
 
 
-def _taken(calls: list[_Call], schema: LabelSchema) -> list[tf.Tensor]:
-    """What the last layer takes, once a view.
+def _last_calls(output: tf.Operation, calls: _Calls) -> list[tf.Operation]:
+    """The calls of layers that an output depends on through no other such call.
 
     Raises:
-        SpecError: there is no such layer, or the labels have different features.
+        SpecError: there is none.
     """
-    names = {_OUTPUTS, *(f"{_OUTPUTS}_{name}" for name in schema.names)}
-    named = [call for call in calls if call[0].name in names and _has_kernel(call[0])]
-    if not named:
-        with_kernel = [call for call in calls if _has_kernel(call[0])]
-        if len(schema.labels) > 1 or not with_kernel:
-            raise SpecError(
-                "the last layers of its labels have other names than logits_LABEL"
-                if with_kernel
-                else "no layer of the model has a kernel"
-            )
-        named = [call for call in with_kernel if call[0] is with_kernel[-1][0]]
-    by_head: dict[int, list[tf.Tensor]] = {}
-    for layer, taken in named:
-        by_head.setdefault(id(layer), []).append(taken)
-    sources = {tuple(_source(one) for one in of_head) for of_head in by_head.values()}
-    if len(sources) > 1:
-        raise SpecError("its labels have different features")
-    return next(iter(by_head.values()))
+    found: dict[tf.Operation, None] = {}
+    seen: set[tf.Operation] = set()
+    waiting = [output]
+    while waiting:
+        operation = waiting.pop()
+        if operation in seen:
+            continue
+        seen.add(operation)
+        if operation in calls:
+            found[operation] = None
+        else:
+            waiting += [tensor.op for tensor in operation.inputs]
+    if not found:
+        raise SpecError("no layer with a kernel gives the logits")
+    return list(found)
 
 
-def _has_kernel(layer: Any) -> bool:
-    return getattr(layer, "kernel", None) is not None
-
-
-def _source(taken: tf.Tensor) -> Any:
+def _source(taken: tf.Tensor) -> tf.Tensor:
     """The tensor itself, where a layer took it in another precision."""
-    return (taken.op.inputs[0] if taken.op.type == "Cast" else taken).ref()
+    return taken.op.inputs[0] if taken.op.type == "Cast" else taken
 
 
 def _pooled(taken: tf.Tensor) -> tf.Tensor:

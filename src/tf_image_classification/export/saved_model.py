@@ -176,7 +176,7 @@ def named_predictions(schema: LabelSchema, logits: dict[str, tf.Tensor]) -> dict
 def _features_of(servable: Servable, images_spec: tf.TensorSpec) -> tuple[Any, str]:
     """The function of images to logits and FEATURES, and the reason why it cannot be traced."""
     folded = servable.folded
-    forward = logits_and_features(folded.model, servable.schema, servable.forward)
+    forward = logits_and_features(folded.model, servable.forward)
 
     def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
         with folded.applied():

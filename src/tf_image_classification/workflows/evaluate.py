@@ -12,6 +12,7 @@ import numpy as np
 
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import (
@@ -153,21 +154,23 @@ def _fit_unknown(context: RunContext, data: run_data.Data, manifest: RunManifest
     folder, settings = context.folder, context.settings
     if files.is_remote(folder.path) or exported_step(folder.saved_model) is None:
         return ""
-    train, has_detector = None, unknown.has_detector(folder)
-    if not has_detector and settings.evaluation.unknown_rate:
+
+    def train() -> BatchSource | None:
         both = settings.replace(train_metadata=tuple(manifest.settings["train_metadata"]))
         try:
             again = make_context(context.spec, both)
-            train = run_data.read_data(again, manifest.schema).train
+            return run_data.read_data(again, manifest.schema).train
         except TficError as error:
             log.warning("The training examples cannot be read: %s", error)
+            return None
+
     return unknown.fit_detector(
         folder,
         unknown.Request.of(settings),
         schema=manifest.schema,
         train=train,
         evaluation=data.evaluation,
-        may_keep_distances=has_detector,
+        may_keep_distances=True,
     )
 
 

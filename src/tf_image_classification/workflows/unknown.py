@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ def fit_detector(
     request: Request,
     *,
     schema: LabelSchema,
-    train: BatchSource | None,
+    train: Callable[[], BatchSource | None],
     evaluation: BatchSource | None,
     may_keep_distances: bool = False,
 ) -> str:
@@ -117,7 +117,7 @@ def fit_detector(
         folder: of the run, with its exported model.
         request: rate and unknown examples.
         schema: the labels.
-        train: the training set; None where it cannot be read.
+        train: reads the training set; gives None where that is not possible.
         evaluation: the evaluation set, or None.
         may_keep_distances: whether distances that were fitted to this model before are kept.
     """
@@ -150,7 +150,9 @@ def fit_at_the_end(
 ) -> str:
     """As ``fit_detector``, at the end of a training, which no failure of it may spoil."""
     try:
-        return fit_detector(folder, request, schema=schema, train=train, evaluation=evaluation)
+        return fit_detector(
+            folder, request, schema=schema, train=lambda: train, evaluation=evaluation
+        )
     except (TficError, OSError, tf.errors.OpError) as error:  # the model predicts without it
         if (stopped := signals.cause_of(error)) is not None:
             raise stopped from None
@@ -166,11 +168,6 @@ def is_fitted(folder: ModelFolder) -> bool:
         return bool(stored["saved_model"] == saved_model_fingerprint(folder.saved_model))
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def has_detector(folder: ModelFolder) -> bool:
-    """Whether the folder has a detector of its exported model."""
-    return is_fitted(folder) and "none" not in files.read_json(folder.unknown)
 
 
 def _forget_damaged(folder: ModelFolder, made_from: str) -> None:
@@ -206,7 +203,7 @@ def _fitted(
     model: Predictor,
     request: Request,
     schema: LabelSchema,
-    train: BatchSource | None,
+    train: Callable[[], BatchSource | None],
     evaluation: BatchSource | None,
     before: Detector | None,
 ) -> tuple[Detector, list[str]]:
@@ -220,7 +217,7 @@ def _fitted(
     digests: set[str] = set()
     label = schema.labels[0] if len(schema.labels) == 1 and schema.labels[0].is_class else None
     if before is None:
-        table = _table(train, "the training set")
+        table = _table(train(), "the training set")
         numbers = evenly_spaced(table.num_examples, MAX_EXAMPLES)
         if label is not None:
             numbers = numbers[table.columns[label.name].mask[numbers]]
