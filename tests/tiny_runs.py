@@ -184,8 +184,8 @@ def free_ports(count):
 def leave_out_what_takes_long():
     """For programs that tests start: what ``conftest`` leaves out of the tests' own process.
 
-    That is TensorFlow's optimization of graphs, most resamples of intervals, the light file and the limit
-    for unknown pictures.
+    That is TensorFlow's optimization of graphs, most resamples of intervals, the light file and the
+    limit for unknown pictures.
     """
     if not os.environ.get("TFIC_ALL_TESTS"):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
