@@ -122,8 +122,9 @@ def fit_distances(features: Array, classes: Array | None, *, seed: int = 0) -> d
     if classes is not None and len(points) - len(np.unique(classes)) >= _MIN_WITHIN:
         rest = float(((exact - mean) ** 2).sum() - (points**2).sum()) / len(points)
         fits[MAHALANOBIS] = _mahalanobis(points, classes, rest, exact.shape[1] - basis.shape[1])
+    space = _float32(mean), _float32(basis)
     return {
-        name: Distance(name, *map(_float32, (mean, basis, scaling, centres)), rest_weight=weight)
+        name: Distance(name, *space, _float32(scaling), _float32(centres), weight)
         for name, (scaling, centres, weight) in fits.items()
     }
 
@@ -347,8 +348,8 @@ def auroc_with_interval(unknown: Array, known: Array) -> Interval:
     variance = placed_unknown.var(ddof=1) / len(unknown) + placed_known.var(ddof=1) / len(known)
     if area in (0.0, 1.0):  # all are separated: the rule of three, of the smaller side
         width = 1 - 0.05 ** (1 / min(len(unknown), len(known)))
-        ends = (1 - width, 1.0) if area else (0.0, width)
-        return Interval(area, *ends, count)
+        low, high = (1 - width, 1.0) if area else (0.0, width)
+        return Interval(area, low, high, count)
     half = 1.959964 * math.sqrt(variance) / (area * (1 - area))
     middle = math.log(area / (1 - area))
     low, high = (1 / (1 + math.exp(-end)) for end in (middle - half, middle + half))

@@ -47,8 +47,8 @@ class Detector:
         distances: those that were fitted, by name.
         choice: the one that is used.
         limit: on its distance.
-        scale: unit of the score: the limit, or without one the median distance of the training
-            examples that were held back.
+        scale: unit of the score: the limit, or without one the median distance of the evaluation
+            examples, or of the training examples.
         num_train: training examples that were fitted.
         data: fingerprint of the evaluation set; "" without one.
         ids: int64 [n], indices in it of the examples that set the limit.

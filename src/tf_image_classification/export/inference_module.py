@@ -170,8 +170,10 @@ class InferenceModule(tf.Module):
             if plan.detector is None:
                 predictions = exported.loaded.serve(image_bytes)
                 return _with_calibrated(plan, predictions) | {k: predictions[k] for k in names}
+            decode = plan.decode
+            assert decode is not None
             images = tf.map_fn(
-                lambda data: exported.preproc(plan.decode(data), 0, 0),
+                lambda data: exported.preproc(decode(data), 0, 0),
                 image_bytes,
                 fn_output_signature=exported.image_spec,
             )

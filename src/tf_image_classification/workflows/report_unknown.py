@@ -23,7 +23,8 @@ def refused_rows(model: EvaluatedModel) -> list[int]:
         return []
     rows, scores = _scored_rows(model, detector)
     refused = [row for row in np.argsort(-scores, kind="stable") if scores[row] > 1]
-    return rows[refused].tolist()[:_MAX_IN_GALLERY]
+    found: list[int] = rows[refused[:_MAX_IN_GALLERY]].tolist()
+    return found
 
 
 def unknown_content(

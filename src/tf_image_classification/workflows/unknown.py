@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -216,6 +216,7 @@ def _fitted(
         raise SpecError(f"{model.engine.no_features}")
     digests: set[str] = set()
     label = schema.labels[0] if len(schema.labels) == 1 and schema.labels[0].is_class else None
+    distances: Mapping[str, Distance]
     if before is None:
         table = _table(train(), "the training set")
         numbers = evenly_spaced(table.num_examples, MAX_EXAMPLES)
@@ -247,9 +248,15 @@ def _fitted(
     distance = distances[choice.name]
     of_known = distance(known) if len(known) else np.zeros(0, np.float32)
     limit = conformal_limit(of_known, request.rate)
+    if not limit.value > 0:
+        note = "the evaluation examples do not differ from training examples"
     if note:
         limit = Limit(np.inf, request.rate, 0, note=note)
-    scale = limit.value if limit.exists and limit.value > 0 else unit or 1.0
+    if limit.exists:
+        unit = limit.value
+    elif len(known):
+        unit = float(np.median(of_known))
+    scale = unit if unit > 0 else 1.0
     detector = Detector(
         model.step,
         model.engine.made_from,
@@ -374,7 +381,7 @@ def _features(
 
 
 def _choice_by_examples(
-    distances: dict[str, Distance] | Any, unknown: npt.NDArray[Any], known: npt.NDArray[Any]
+    distances: Mapping[str, Distance], unknown: npt.NDArray[Any], known: npt.NDArray[Any]
 ) -> Choice:
     """The distance that separates unknown examples best from known ones."""
     areas = {name: auroc(distances[name](unknown), distances[name](known)) for name in distances}
