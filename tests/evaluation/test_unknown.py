@@ -192,7 +192,20 @@ def test_a_detector_is_the_same_after_it_was_stored():
     limit = conformal_limit(known, 0.05)
     result = UnknownResult(3, auroc_with_interval(known, known), None)
     detector = Detector(
-        7, "abc", distances, choice, limit, limit.value, 120, "d", np.arange(30), known, result
+        7,
+        "abc",
+        distances,
+        choice,
+        limit,
+        limit.value,
+        120,
+        "t",
+        np.arange(3, dtype=np.uint64),
+        1.0,
+        "d",
+        np.arange(30),
+        known,
+        result,
     )
     again = Detector.from_files(detector.facts(), detector.arrays())
     assert again.facts() == detector.facts() and again.fingerprint() == detector.fingerprint()

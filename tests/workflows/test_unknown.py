@@ -42,7 +42,7 @@ def test_a_training_ends_with_the_score_and_its_evaluation_sets_the_limit(run):
     assert found["choice"]["protocol"] == "classes left out of the training set"
     detector = predictor.load_model(run.model_dir).detector
     refused = (detector.known_scores > 1).sum()
-    assert refused == 4  # 91 x 0.05, rounded down
+    assert refused == 3  # the limit is the 87th of 90: 91 x 0.95, rounded up
     scores = [one.unknown_score for one in predictor.load_model(run.model_dir).predict(run.images)]
     np.testing.assert_allclose(scores, detector.known_scores[: len(scores)], rtol=1e-4)
 
@@ -61,14 +61,18 @@ def test_an_evaluation_that_is_kept_moves_the_limit_and_one_that_is_not_leaves_i
     assert after["num_train"] == 60  # the distances are those of the training
 
 
+@pytest.mark.slow
 def test_an_evaluation_fits_a_model_without_a_score_where_the_training_set_is_there(run, caplog):
     folder = ModelFolder(run.model_dir)
     os.remove(folder.unknown)
-    os.rename(run.folder / "train-00000-of-00002.tfrecord", run.folder / "away")
+    records = sorted(run.folder.glob("train-*"))
+    for path in records:
+        path.rename(run.folder / f"away-{path.name}")
     evaluate(None, run.settings)
     assert facts(run.model_dir)["none"] == "the training set cannot be read"
     assert "training examples cannot be read" in caplog.text
-    os.rename(run.folder / "away", run.folder / "train-00000-of-00002.tfrecord")
+    for path in records:
+        (run.folder / f"away-{path.name}").rename(path)
     evaluate(None, run.settings)
     assert facts(run.model_dir)["num_train"] == 60
 
@@ -111,6 +115,7 @@ def test_unknown_examples_choose_and_are_measured_and_reported(run, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive_after(1)
 @pytest.mark.parametrize("name", ["onnx", "litert", "saved_model", "mlflow", "huggingface"])
 def test_an_export_carries_the_score_and_is_compared_with_it(run, name):
     exported = export_folder(run.settings, ExportRequest(name, num_examples=20))
@@ -133,6 +138,7 @@ def test_a_quantised_export_has_the_reason_why_there_is_none(run):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive_after(1)
 @pytest.mark.parametrize("labels", ["one class", "regression", "rare class"])
 def test_labels_at_the_edge(tmp_path, labels):
     class Spec(type(plain_spec())):
@@ -171,6 +177,21 @@ def test_the_options_reject_what_cannot_be_meant(run, capsys):
     assert "0.05 for 5 %" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="unknown_examples: .*nowhere cannot be used"):
         evaluate(None, run.settings.replace(unknown_examples=("nowhere",)))
+
+
+@pytest.mark.slow
+def test_unknown_examples_of_the_training_that_are_gone_are_a_warning(run, caplog):
+    """As where the model folder was moved: only those that are given now must be there."""
+    path = ModelFolder(run.model_dir).manifest
+    with open(path, encoding="utf-8") as stream:
+        manifest = json.load(stream)
+    manifest["settings"]["unknown_examples"] = ["gone"]
+    manifest["origins"]["unknown_examples"] = "flag"
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump(manifest, stream)
+    evaluate(None, run.settings)
+    assert "without the training's unknown examples" in caplog.text
+    assert facts(run.model_dir)["limit"]["count"] == 90
 
 
 def test_without_a_rate_there_is_no_score(run, capsys):

@@ -50,6 +50,9 @@ class Detector:
         scale: unit of the score: the limit, or without one the median distance of the evaluation
             examples, or of the training examples.
         num_train: training examples that were fitted.
+        train_data: fingerprint of the training set.
+        train_digests: uint64 [num_train], parts of the hashes of these examples' files.
+        train_fraction: fraction of the training set that they are, 0..1.
         data: fingerprint of the evaluation set; "" without one.
         ids: int64 [n], indices in it of the examples that set the limit.
         known_scores: their scores [n].
@@ -63,6 +66,9 @@ class Detector:
     limit: Limit
     scale: float
     num_train: int
+    train_data: str
+    train_digests: npt.NDArray[np.uint64]
+    train_fraction: float
     data: str = ""
     ids: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     known_scores: Floats = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
@@ -114,6 +120,8 @@ class Detector:
             "limit": _plain(self.limit),
             "scale": self.scale,
             "num_train": self.num_train,
+            "train_data": self.train_data,
+            "train_fraction": self.train_fraction,
             "data": self.data,
             "unknown_examples": None
             if result is None
@@ -131,6 +139,7 @@ class Detector:
         for name, distance in self.distances.items():
             found[f"{name}_scaling"], found[f"{name}_centres"] = distance.scaling, distance.centres
             found[f"{name}_rest_weight"] = np.float32(distance.rest_weight)
+        found |= {"train_digests": self.train_digests}
         found |= {"ids": self.ids, "known_scores": self.known_scores}
         stream = io.BytesIO()
         np.savez(stream, allow_pickle=False, **found)
@@ -156,6 +165,7 @@ class Detector:
                 for name in facts["distances"]
             }
             ids, known_scores = arrays["ids"], arrays["known_scores"]
+            train_digests = arrays["train_digests"]
         unknown, result = facts["unknown_examples"], None
         if unknown is not None:
             detected = unknown["detected"]
@@ -175,6 +185,9 @@ class Detector:
             Limit(**limit),
             facts["scale"],
             facts["num_train"],
+            facts["train_data"],
+            train_digests,
+            facts["train_fraction"],
             facts["data"],
             ids,
             known_scores,

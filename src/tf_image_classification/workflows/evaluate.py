@@ -110,9 +110,11 @@ def evaluate_folder(
     manifest = folder.known_manifest()
     differs = _why_not_stored(spec, settings, manifest, choice)
     names_own_set = settings.origin("eval_metadata") == "default"
+    has_own_unknown = settings.origin("unknown_examples") != "default"
     settings = inherited(settings, manifest)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
+    settings = _with_usable_unknown(settings, are_given=has_own_unknown)
     replicas = workers.strategy.num_replicas_in_sync
     batch_size = -(-settings.data.batch_size // replicas) * replicas  # a multiple of the replicas
     exported = None if spec else ExportedModel(folder.saved_model).load()
@@ -121,7 +123,6 @@ def evaluate_folder(
         settings.replace(batch_size=batch_size),
         workers,
     )
-    unknown.check_examples(settings.evaluation.unknown_examples)
     data = _read_data(context, manifest, names_own_set=names_own_set)
     evaluation, predictions = _evaluate(context, data, manifest, exported)
     if not workers.is_writer:
@@ -147,6 +148,22 @@ def evaluate_folder(
         evaluation, predictions.step, predictions, analysis, data.notes, kept,
         line_on_unknown, failure,
     )  # fmt: skip
+
+
+def _with_usable_unknown(settings: Settings, *, are_given: bool) -> Settings:
+    """The settings; without unknown examples of the training that are not there any more.
+
+    Raises:
+        ConfigError: those that are given now cannot be used.
+    """
+    try:
+        unknown.check_examples(settings.evaluation.unknown_examples)
+    except ConfigError as error:
+        if are_given:
+            raise
+        log.warning("Evaluated without the training's unknown examples. %s", error)
+        return settings.replace(unknown_examples=())
+    return settings
 
 
 def _fit_unknown(context: RunContext, data: run_data.Data, manifest: RunManifest) -> str:

@@ -214,47 +214,27 @@ def _fitted(
     """
     if model.engine.no_features:
         raise SpecError(f"{model.engine.no_features}")
-    digests: set[str] = set()
-    label = schema.labels[0] if len(schema.labels) == 1 and schema.labels[0].is_class else None
-    distances: Mapping[str, Distance]
-    if before is None:
-        table = _table(train(), "the training set")
-        numbers = evenly_spaced(table.num_examples, MAX_EXAMPLES)
-        if label is not None:
-            numbers = numbers[table.columns[label.name].mask[numbers]]
-        features, numbers = _features_of_table(model, table, numbers, digests)
-        if not len(features):
-            raise SpecError("no training example can be used")
-        if features.shape[1] > MAX_FEATURES:
-            raise SpecError(
-                f"the last layer takes {features.shape[1]:,} values, at most {MAX_FEATURES:,}"
-            )
-        if spread(features) < MIN_SPREAD:
-            raise SpecError("the network gives almost the same features for all pictures")
-        classes = None if label is None else table.columns[label.name].values[numbers]
-        distances = fit_distances(features, classes)
-        choice = choose_distance(features, classes)
-        num_train, train_data = len(features), table.fingerprint
-        unit = float(np.median(distances[choice.name](features)))
-    else:
-        distances, choice, num_train = before.distances, before.choice, before.num_train
-        train_data, unit = "", before.scale
-    known, ids, data, note = _known_features(model, evaluation, train_data, digests)
-    unknown, notes = _unknown_features(model, request.paths, digests)
+    fitted = _of_training(model, schema, train) if before is None else _OfTraining.of(before)
+    distances, choice, unit = fitted.distances, fitted.choice, fitted.unit
+    known = _known(model, evaluation, fitted)
+    unknown, notes = _unknown_features(
+        model, request.paths, {*fitted.digests.tolist(), *known.digests.tolist()}
+    )
     result_of = None
-    if len(unknown) and len(known):
-        choice = _choice_by_examples(distances, unknown[::2], known[::2])
-        result_of = unknown[1::2], known[1::2]
+    if len(unknown) and len(known.features):
+        choice = _choice_by_examples(distances, unknown[::2], known.features[::2])
+        result_of = unknown[1::2], known.features[1::2]
     distance = distances[choice.name]
-    of_known = distance(known) if len(known) else np.zeros(0, np.float32)
+    of_known = distance(known.features) if len(known.features) else np.zeros(0, np.float32)
     limit = conformal_limit(of_known, request.rate)
+    note = known.why_no_limit
     if not limit.value > 0:
         note = "the evaluation examples do not differ from training examples"
     if note:
         limit = Limit(np.inf, request.rate, 0, note=note)
     if limit.exists:
         unit = limit.value
-    elif len(known):
+    elif len(of_known):
         unit = float(np.median(of_known))
     scale = unit if unit > 0 else 1.0
     detector = Detector(
@@ -264,9 +244,12 @@ def _fitted(
         choice,
         limit,
         scale,
-        num_train,
-        data,
-        ids,
+        len(fitted.digests),
+        fitted.data,
+        fitted.digests,
+        fitted.fraction,
+        known.data,
+        known.ids,
         np.asarray(of_known / np.float32(scale), np.float32),
     )
     if result_of is not None:
@@ -275,57 +258,130 @@ def _fitted(
     return detector, notes
 
 
-def _table(source: BatchSource | None, name: str) -> Table:
-    """The examples of a set by number.
+@dataclasses.dataclass(frozen=True)
+class _OfTraining:
+    """What training examples give: distances, choice and unit; fields as those of ``Detector``."""
+
+    distances: Mapping[str, Distance]
+    choice: Choice
+    unit: float
+    data: str
+    digests: npt.NDArray[np.uint64]
+    fraction: float
+
+    @classmethod
+    def of(cls, detector: Detector) -> _OfTraining:
+        return cls(
+            detector.distances,
+            detector.choice,
+            detector.scale,
+            detector.train_data,
+            detector.train_digests,
+            detector.train_fraction,
+        )
+
+
+def _of_training(
+    model: Predictor, schema: LabelSchema, train: Callable[[], BatchSource | None]
+) -> _OfTraining:
+    """The distances, fitted to training examples.
 
     Raises:
-        SpecError: there are none.
+        SpecError: there can be none; gives the reason.
     """
+    source = train()
     if source is None:
-        raise SpecError(f"{name} cannot be read")
+        raise SpecError("the training set cannot be read")
     if source.table is None:
-        raise SpecError(f"{name} is not read by number (input_mode indexed)")
-    return source.table
-
-
-def _known_features(
-    model: Predictor, evaluation: BatchSource | None, train_data: str, digests: set[str]
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], str, str]:
-    """Features of evaluation examples, their numbers, the set's fingerprint, and why none count."""
-    nothing = np.zeros([0, 0], np.float32), np.zeros(0, np.int64), ""
-    if evaluation is None:
-        return *nothing, "there is no evaluation set"
-    if evaluation.table is None:
-        return *nothing, "the evaluation set is not read by number"
-    table = evaluation.table
-    if table.fingerprint == train_data:
-        return *nothing, "the evaluation set is the training set"
+        raise SpecError("the training set is not read by number (input_mode indexed)")
+    table = source.table
+    label = schema.labels[0] if len(schema.labels) == 1 and schema.labels[0].is_class else None
     numbers = evenly_spaced(table.num_examples, MAX_EXAMPLES)
-    found, numbers = _features_of_table(model, table, numbers, digests)
-    return found, numbers, table.fingerprint, ""
+    if label is not None:
+        numbers = numbers[table.columns[label.name].mask[numbers]]
+    features, numbers, digests = _features_of_table(model, table, numbers)
+    if not len(features):
+        raise SpecError("no training example can be used")
+    if features.shape[1] > MAX_FEATURES:
+        raise SpecError(
+            f"the last layer takes {features.shape[1]:,} values, at most {MAX_FEATURES:,}"
+        )
+    if spread(features) < MIN_SPREAD:
+        raise SpecError("the network gives almost the same features for all pictures")
+    classes = None if label is None else table.columns[label.name].values[numbers]
+    distances = fit_distances(features, classes)
+    choice = choose_distance(features, classes)
+    unit = float(np.median(distances[choice.name](features)))
+    fraction = len(numbers) / table.num_examples
+    return _OfTraining(distances, choice, unit, table.fingerprint, digests, fraction)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """Evaluation examples that were not trained on.
+
+    Attributes:
+        features: [n, D].
+        ids: their numbers in the set, [n].
+        digests: parts of the hashes of their files, [n].
+        data: fingerprint of the set; "" without one.
+        why_no_limit: why they cannot set the limit, or "".
+    """
+
+    features: npt.NDArray[Any]
+    ids: npt.NDArray[np.int64]
+    digests: npt.NDArray[np.uint64]
+    data: str
+    why_no_limit: str = ""
+
+
+def _known(model: Predictor, evaluation: BatchSource | None, fitted: _OfTraining) -> _Known:
+    """The evaluation examples; those whose file is in the training set as well are left out."""
+    nothing = np.zeros([0, 0], np.float32), np.zeros(0, np.int64), np.zeros(0, np.uint64), ""
+    if evaluation is None:
+        return _Known(*nothing, "there is no evaluation set")
+    if evaluation.table is None:
+        return _Known(*nothing, "the evaluation set is not read by number")
+    table = evaluation.table
+    if table.fingerprint == fitted.data:
+        return _Known(*nothing, "the evaluation set is the training set")
+    numbers = evenly_spaced(table.num_examples, MAX_EXAMPLES)
+    features, numbers, digests = _features_of_table(model, table, numbers)
+    is_new = ~np.isin(digests, fitted.digests)
+    trained = float(1 - is_new.mean()) / fitted.fraction if len(is_new) else 0.0
+    why = ""
+    if trained > _MOST_TRAINED:
+        why = f"about {min(trained, 1):.0%} of the evaluation examples are training examples"
+    return _Known(features[is_new], numbers[is_new], digests[is_new], table.fingerprint, why)
+
+
+_MOST_TRAINED = 0.05  # fraction of the evaluation examples; as the check of a training's data
 
 
 def _features_of_table(
-    model: Predictor, table: Table, numbers: npt.NDArray[np.int64], digests: set[str]
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Features of examples, and the numbers of those that can be used; adds their digests."""
+    model: Predictor, table: Table, numbers: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """Features, numbers and digests of the examples that can be used."""
+    digests: list[int] = []
 
     def contents() -> Iterator[bytes]:
         for start in range(0, len(numbers), _BATCH_SIZE):
             part = tf.constant(numbers[start : start + _BATCH_SIZE], tf.int64)
-            yield from table.fetch(part).numpy().tolist()
+            for data in table.fetch(part).numpy().tolist():
+                digests.append(_digest(data))
+                yield data
 
-    def noted() -> Iterator[bytes]:
-        for data in contents():
-            digests.add(hashlib.sha256(data).hexdigest())
-            yield data
+    features, are_usable = _features(model, contents())
+    return features, numbers[are_usable], np.array(digests, np.uint64)[are_usable]
 
-    features, are_usable = _features(model, noted())
-    return features, numbers[are_usable]
+
+def _digest(data: bytes) -> int:
+    """The first eight bytes of a file's hash."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def _unknown_features(
-    model: Predictor, paths: Sequence[str], digests: set[str]
+    model: Predictor, paths: Sequence[str], digests: set[int]
 ) -> tuple[npt.NDArray[Any], list[str]]:
     """Features of unknown examples that are not in training or evaluation set, and notes."""
     notes, contents, num_same = [], [], 0
@@ -337,7 +393,7 @@ def _unknown_features(
                 content = files.read_bytes(content)
             except (TficError, OSError, ValueError) as error:
                 content = error
-        if isinstance(content, bytes) and hashlib.sha256(content).hexdigest() in digests:
+        if isinstance(content, bytes) and _digest(content) in digests:
             num_same += 1
             continue
         contents.append(content)

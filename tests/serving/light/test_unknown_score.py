@@ -1,5 +1,7 @@
 """The score of unknown pictures: fitted, stored, and the same in every engine and file."""
 
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from serving.test_server import serving
+from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.evaluation.unknown import NEIGHBOURS
 from tf_image_classification.export.formats import FORMATS, load_file, write_file
 from tf_image_classification.export.inference_module import ExportPlan
@@ -112,7 +115,9 @@ def test_an_engine_without_tensorflow_gives_the_same_score(fitted, expected, eng
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [LITERT, pytest.param(ONNX, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.exhaustive_after(1)
+@pytest.mark.parametrize("kind", [ONNX, LITERT])
 def test_a_file_computes_the_score_itself_and_the_engine_that_runs_it_takes_it(
     copied, expected, kind
 ):
@@ -133,7 +138,7 @@ def test_a_file_computes_the_score_itself_and_the_engine_that_runs_it_takes_it(
 
     shutil.rmtree(copied.light)
     with open(path, "rb") as stream:
-        digest = __import__("hashlib").sha256(stream.read()).hexdigest()
+        digest = hashlib.sha256(stream.read()).hexdigest()
     for name, notes in (("model", description), ("parity", {"largest": 0.0, "sha256": digest})):
         with open(os.path.join(parent, f"{name}.json"), "w", encoding="utf-8") as stream:
             json.dump(notes, stream)
@@ -144,9 +149,8 @@ def test_a_file_computes_the_score_itself_and_the_engine_that_runs_it_takes_it(
     assert found.unknown_score is None and found.is_unknown is None
 
 
+@pytest.mark.slow
 def test_a_savedmodel_of_encoded_images_gives_the_score(copied, expected, tmp_path):
-    from tf_image_classification.dataset.image.decode import decoder
-
     model = predictor.load_model(copied.path)
     exported = ExportedModel(copied.saved_model).load()
     plan = ExportPlan(SCHEMA, {}, {}, decode=decoder(10**6), detector=model.detector)
@@ -158,9 +162,8 @@ def test_a_savedmodel_of_encoded_images_gives_the_score(copied, expected, tmp_pa
     assert {"kind_class_name", "tags_class_names"} < found.keys()
 
 
+@pytest.mark.slow
 def test_the_server_answers_it_in_every_protocol(fitted, expected):
-    import base64
-
     model = predictor.load_model(fitted[0].path)
     text = base64.b64encode(UNKNOWN[0]).decode()
     with serving(model) as client:
@@ -196,12 +199,19 @@ def test_rows_have_the_columns_and_a_line_for_people_says_unknown(fitted):
     assert rows.as_table([row_of(far)]).column("is_unknown").to_pylist() == [True]
 
 
+@pytest.mark.slow
+@pytest.mark.exhaustive_after(1)
 @pytest.mark.parametrize(
     ("sets", "rate", "text"),
     [
         ({"evaluation": EVALUATION[:10]}, 0.05, "needs 19 examples, there are 10"),
         ({"evaluation": None}, 0.05, "there is no evaluation set"),
         ({"evaluation": KNOWN}, 0.05, "the evaluation set is the training set"),
+        (
+            {"evaluation": EVALUATION[:30] + KNOWN[:10]},
+            0.05,
+            "about 25% of the evaluation examples are training examples",
+        ),
     ],
 )
 def test_without_a_valid_limit_there_is_a_score_and_no_verdict(copied, sets, rate, text):
@@ -214,6 +224,8 @@ def test_without_a_valid_limit_there_is_a_score_and_no_verdict(copied, sets, rat
     assert model.added_outputs == ("unknown_score",)
 
 
+@pytest.mark.slow
+@pytest.mark.exhaustive_after(1)
 @pytest.mark.parametrize(
     ("sets", "rate", "line"),
     [
@@ -242,6 +254,7 @@ def test_a_detector_of_another_model_is_not_used(copied):
     assert predictor.load_model(copied.path).detector is None
 
 
+@pytest.mark.slow
 def test_a_damaged_detector_is_an_error_that_an_evaluation_repairs(copied):
     with open(copied.unknown_arrays, "ab") as stream:
         stream.write(b"x")
