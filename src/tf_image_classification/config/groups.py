@@ -808,7 +808,7 @@ class EvaluationSettings:
         "Largest fraction of pictures of known classes that may be refused as showing none of the "
         "classes; sets the limit of unknown_score. 0: no score.",
         verbs=(*_OF_A_RUN, "evaluate"),
-        needs="",
+        needs="export_saved_model",
         inherited=True,
         form=_form("a fraction from 0 to 0.5, e.g. 0.05 for 5 %", lambda rate: 0 <= rate <= 0.5),
         **_BY_OWN_INPUT,
