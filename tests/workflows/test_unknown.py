@@ -1,5 +1,6 @@
 """The score of unknown pictures from a training to its report."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -35,6 +36,16 @@ def facts(folder):
         return json.load(stream)
 
 
+@contextlib.contextmanager
+def changed_manifest(folder):
+    """The content of run.json, which is written again after the block."""
+    with open(folder.manifest, encoding="utf-8") as stream:
+        content = json.load(stream)
+    yield content
+    with open(folder.manifest, "w", encoding="utf-8") as stream:
+        json.dump(content, stream)
+
+
 def test_a_training_ends_with_the_score_and_its_evaluation_sets_the_limit(run):
     found = facts(run.model_dir)
     assert found["limit"]["count"] == 90 and found["num_train"] == 60
@@ -65,14 +76,14 @@ def test_an_evaluation_that_is_kept_moves_the_limit_and_one_that_is_not_leaves_i
 def test_an_evaluation_fits_a_model_without_a_score_where_the_training_set_is_there(run, caplog):
     folder = ModelFolder(run.model_dir)
     os.remove(folder.unknown)
-    records = sorted(run.folder.glob("train-*"))
-    for path in records:
-        path.rename(run.folder / f"away-{path.name}")
+    with changed_manifest(folder) as manifest:
+        there = manifest["settings"]["train_metadata"]
+        manifest["settings"]["train_metadata"] = [str(run.folder / "gone-*")]
     evaluate(None, run.settings)
     assert facts(run.model_dir)["none"] == "the training set cannot be read"
     assert "training examples cannot be read" in caplog.text
-    for path in records:
-        (run.folder / f"away-{path.name}").rename(path)
+    with changed_manifest(folder) as manifest:
+        manifest["settings"]["train_metadata"] = there
     evaluate(None, run.settings)
     assert facts(run.model_dir)["num_train"] == 60
 
@@ -173,7 +184,8 @@ def test_labels_at_the_edge(tmp_path, labels):
 def test_the_options_reject_what_cannot_be_meant(run, capsys):
     with pytest.raises(ConfigError, match=r"unknown_rate is 5.0, expected .* e.g. 0.05 for 5 %"):
         run.settings.replace(unknown_rate=5.0)
-    assert main(["evaluate", run.model_dir, "--unknown_rate", "5"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", run.model_dir, "--unknown_rate", "5"])
     assert "0.05 for 5 %" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="unknown_examples: .*nowhere cannot be used"):
         evaluate(None, run.settings.replace(unknown_examples=("nowhere",)))
@@ -182,13 +194,9 @@ def test_the_options_reject_what_cannot_be_meant(run, capsys):
 @pytest.mark.slow
 def test_unknown_examples_of_the_training_that_are_gone_are_a_warning(run, caplog):
     """As where the model folder was moved: only those that are given now must be there."""
-    path = ModelFolder(run.model_dir).manifest
-    with open(path, encoding="utf-8") as stream:
-        manifest = json.load(stream)
-    manifest["settings"]["unknown_examples"] = ["gone"]
-    manifest["origins"]["unknown_examples"] = "flag"
-    with open(path, "w", encoding="utf-8") as stream:
-        json.dump(manifest, stream)
+    with changed_manifest(ModelFolder(run.model_dir)) as manifest:
+        manifest["settings"]["unknown_examples"] = ["gone"]
+        manifest["origins"]["unknown_examples"] = "flag"
     evaluate(None, run.settings)
     assert "without the training's unknown examples" in caplog.text
     assert facts(run.model_dir)["limit"]["count"] == 90
