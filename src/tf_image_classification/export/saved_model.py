@@ -39,7 +39,10 @@ log = logging.getLogger("tf_image_classification")
 _STEP_FILE = "step.json"
 _NO_HEAT_MAPS, _NO_FEATURES = "no_heat_maps", "no_features"
 _RECURRENT = "TensorListReserve"  # in the graph of layers that keep their results in a list
-_BEFORE_FEATURES = "the model was exported by an earlier version"
+_BEFORE_FEATURES = (
+    "an earlier version exported the model. Remove its saved_model and start the training's "
+    "command again, which exports it anew"
+)
 _UNFINISHED = ".saved_model-"
 _OLD = ".old"
 
