@@ -123,6 +123,14 @@ def no_light_files(request, monkeypatch):
         monkeypatch.setattr("tf_image_classification.serving.light.files.CONVERTERS", {})
 
 
+@pytest.fixture(autouse=True)
+def no_detectors(request, monkeypatch):
+    """Trainings and evaluations end without the limit for unknown pictures, which takes seconds."""
+    if not request.node.get_closest_marker("as_installed"):
+        name = "tf_image_classification.workflows.unknown.fit_detector"
+        monkeypatch.setattr(name, lambda *given, **named: "")
+
+
 _MATTER = (
     *("image_size", "precision", "deterministic", "seed", "export_saved_model", "jit_compile"),
     *("max_image_pixels", "png16_range", "test_time_augmentation"),

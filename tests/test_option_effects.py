@@ -62,6 +62,12 @@ TOGETHER = {
     "checkpoint_averages": (
         {"checkpoint_averages": True, "checkpoint_path": "imagenet"}, "contain no moving averages",
     ),
+    "unknown_rate": (
+        {"unknown_rate": 0.1, "export_saved_model": False}, "no effect without export_saved_model",
+    ),
+    "unknown_examples": (
+        {"unknown_examples": ("a",), "unknown_rate": 0.0}, "no effect without unknown_rate",
+    ),
     "test_time_augmentation": (
         {"test_time_augmentation": "flip", "export_saved_model": False},
         "no effect without evaluations and without an exported",
@@ -322,6 +328,7 @@ ELSEWHERE = {
     *("eval_crop", "eval_stretch", "pixel_scaling", "jit_compile", "save_checkpoints_secs"),
     *("trackers", "evaluator"),
     *("slice_column", "png16_range", "verbose", "eval_split", "group_column", "groups"),
+    *("unknown_rate", "unknown_examples"),
 }
 
 

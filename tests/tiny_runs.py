@@ -25,6 +25,7 @@ from tf_image_classification.evaluation import measures
 from tf_image_classification.hooks import Hook
 from tf_image_classification.labels import Label
 from tf_image_classification.serving.light import files
+from tf_image_classification.workflows import unknown
 
 SIZE, DEPTH = 8, 3
 
@@ -183,12 +184,14 @@ def free_ports(count):
 def leave_out_what_takes_long():
     """For programs that tests start: what ``conftest`` leaves out of the tests' own process.
 
-    That is TensorFlow's optimization of graphs, most resamples of intervals and the light file.
+    That is TensorFlow's optimization of graphs, most resamples of intervals, the light file and the
+    limit for unknown pictures.
     """
     if not os.environ.get("TFIC_ALL_TESTS"):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         measures._NUM_RESAMPLES = 20
         files.CONVERTERS = {}
+        unknown.fit_detector = lambda *given, **named: ""
 
 
 class StopAt(Hook):

@@ -7,6 +7,7 @@ evaluations.jsonl   one later evaluation of the folder's model per line
 predictions.parquet the predictions of the last evaluation
 judgement.json      its analysis: metrics with confidence intervals, calibration, slices
 calibration.json    temperature scaling and the like, fitted to the evaluation
+unknown.json        the limit of the score for pictures of none of the classes; unknown.npz: centres
 held_out.json       the examples held out from training, where the run has no other evaluation set
 data.json           counts of the data before the first step
 bad_images.jsonl    skipped images; those of worker 1 are in bad_images-1.jsonl, ...
@@ -110,6 +111,16 @@ class ModelFolder:
     def calibration(self) -> str:
         """JSON file of the labels' calibrations."""
         return files.join(self.path, "calibration.json")
+
+    @property
+    def unknown(self) -> str:
+        """JSON file of the score for pictures of none of the classes."""
+        return files.join(self.path, "unknown.json")
+
+    @property
+    def unknown_arrays(self) -> str:
+        """File of its arrays."""
+        return files.join(self.path, "unknown.npz")
 
     @property
     def held_out(self) -> str:

@@ -20,10 +20,12 @@ class NumpyEngine:
 
     name = "numpy"
     num_calls = 1
-    no_heat_maps = "a model in NumPy"
+    no_heat_maps = no_features = "a model in NumPy"
+    scores_of = ""
 
     def __init__(self, schema, step, factor=1.0):
         self.schema, self.step, self.factor = schema, step, factor
+        self.made_from = self.fingerprint()
 
     def fingerprint(self):
         return hashlib.sha256(str((self.step, self.factor)).encode()).hexdigest()

@@ -30,6 +30,8 @@ def answers_of_every_way(model_dir, settings, picture):
     [name] = model.schema.names
     said = model.predict(picture)[0].labels[name]
     found = {"predict": said.probabilities}
+    score = model.predict(picture)[0].unknown_score
+    scores = {} if score is None else {"predict": score}
     prepared = model.prepare(picture).numpy()[None]
     verifications = {}
     for kind in FORMATS.values():
@@ -38,6 +40,8 @@ def answers_of_every_way(model_dir, settings, picture):
         run = kind.load(os.path.join(exported.path, kind.file_name))
         outputs = run(np.array([picture], object) if kind.takes_bytes else prepared)
         found[kind.name] = outputs[f"{name}_calibrated"][0]
+        if scores and not kind.is_package:
+            scores[kind.name] = outputs["unknown_score"][0]
     body = {"instances": [{"b64": base64.b64encode(picture).decode()}]}
     with serving(model) as client:
         answer = client.post("/v1/models/tiny:predict", json=body)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.evaluation.calibration import Calibration
+    from tf_image_classification.evaluation.unknown_detector import Detector
     from tf_image_classification.labels import LabelSchema
     from tf_image_classification.serving.label_predictions import Prediction
     from tf_image_classification.serving.predictor import Image, Predictor
@@ -198,6 +199,11 @@ class Classifier(TrainResult):
     def calibrations(self) -> Mapping[str, Calibration]:
         """The calibrations by label name; labels without one keep the model's probabilities."""
         return self.predictor.calibrations
+
+    @property
+    def detector(self) -> Detector | None:
+        """Of unknown pictures: its limit and result; None where predictions have no score."""
+        return self.predictor.detector
 
     def fingerprint(self) -> str:
         """A hash of the model and its calibrations."""

@@ -61,7 +61,11 @@ class Predictions(list["Prediction"]):
         shown = self[:_MAX_SHOWN]
         names = list(dict.fromkeys(name for one in shown for name in one.labels))
         head = ["image", *(part for name in names for part in (name, "probability", "next"))]
-        return head, [self._row(one, names) for one in shown]
+        rows = [self._row(one, names) for one in shown]
+        if any(one.unknown_score is not None for one in shown):
+            head.append("unknown_score")
+            rows = [[*row, _score(one)] for row, one in zip(rows, shown, strict=True)]
+        return head, rows
 
     @staticmethod
     def _row(one: Prediction, names: Sequence[str]) -> list[str]:
@@ -76,6 +80,12 @@ class Predictions(list["Prediction"]):
             else:
                 cells += [of_label.name, f"{of_label.probability:.2f}", ", ".join(others)]
         return cells
+
+
+def _score(one: Prediction) -> str:
+    if one.unknown_score is None:
+        return ""
+    return f"{one.unknown_score:.2f}{' (unknown)' if one.is_unknown else ''}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -819,6 +819,27 @@ class EvaluationSettings:
         "Column of the evaluation set that defines slices for worst_slice_accuracy, which "
         "best_metric can name.",
     )
+    unknown_rate: float = declare(
+        0.05,
+        "Largest fraction of pictures of known classes that may be refused as showing none of the "
+        "classes; sets the limit of unknown_score. 0: no score.",
+        verbs=(*_OF_A_RUN, "evaluate"),
+        needs="export_saved_model",
+        inherited=True,
+        form=_form("a fraction from 0 to 0.5, e.g. 0.05 for 5 %", lambda rate: 0 <= rate <= 0.5),
+        **_BY_OWN_INPUT,
+    )
+    unknown_examples: tuple[str, ...] = declare(
+        (),
+        "Pictures of none of the classes, in the forms of tfic predict: they choose the distance "
+        "behind unknown_score and measure how many are recognised; never trained on.",
+        separator="",
+        verbs=(*_OF_A_RUN, "evaluate"),
+        needs="unknown_rate",
+        inherited=True,
+        metavar="PATHS",
+        **_BY_OWN_INPUT,
+    )
     output_cm_folder: str = declare(
         "",
         "Folder for the confusion matrices of the class labels, as PNG files.",

@@ -182,6 +182,11 @@ def _check_needs(
             f"{name} ({origins[name]}) has no effect without {needed}. "
             f"Give {needed} or remove {name}."
         )
+    if values["unknown_examples"] and not values["export_saved_model"]:
+        raise ConfigError(
+            "unknown_examples has no effect without export_saved_model: the score is that of the "
+            "exported model. Give export_saved_model or remove it."
+        )
     is_seen = has_evaluation or values["eval_metadata"] or values["export_saved_model"]
     if values["test_time_augmentation"] != "none" and not is_seen:
         raise ConfigError(

@@ -18,9 +18,17 @@ import tensorflow as tf
 
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.evaluation.calibration import MULTILABEL_LIMITS, Calibration
-from tf_image_classification.export.names import FLOAT32, NONE
+from tf_image_classification.evaluation.unknown_detector import Detector
+from tf_image_classification.export.names import (
+    FEATURE_MAPS,
+    FEATURES,
+    FLOAT32,
+    NONE,
+    UNKNOWN_SCORE,
+)
 from tf_image_classification.export.pixel_scaling import PixelScaling
-from tf_image_classification.export.saved_model import ExportedModel
+from tf_image_classification.export.saved_model import ExportedModel, named_predictions
+from tf_image_classification.export.unknown_output import unknown_score
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import (
     calibrated_key,
@@ -47,8 +55,11 @@ class ExportPlan:
         input_type: one of ``names.INPUT_TYPES``; "uint8" takes cropped and resized
             pixels and gives probabilities as 0-255, "pixels" takes decoded images of any size.
         scaling: of pixels to preprocessed images; None if unknown.
+        decode: one encoded image to pixels; for a file of encoded images with a detector.
         has_feature_maps: whether the file gives FEATURE_MAPS too, apart from its other outputs;
             for models with a ``class_activation.linear_head``.
+        has_features: whether the file gives FEATURES too.
+        detector: whose UNKNOWN_SCORE the file gives; None without it.
     """
 
     schema: LabelSchema
@@ -58,7 +69,10 @@ class ExportPlan:
     representative_images: Callable[[], Iterable[npt.NDArray[np.float32]]] = tuple
     input_type: str = FLOAT32
     scaling: PixelScaling | None = None
+    decode: Callable[[tf.Tensor], tf.Tensor] | None = None
     has_feature_maps: bool = False
+    has_features: bool = False
+    detector: Detector | None = None
 
 
 def outputs_from(plan: ExportPlan, logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -70,6 +84,13 @@ def outputs_from(plan: ExportPlan, logits: Mapping[str, tf.Tensor]) -> dict[str,
     """
     with tf.name_scope(SCOPE):
         return _with_calibrated(plan, predictions_from(plan.schema, logits))
+
+
+def output_place(name: str) -> tuple[int, bool, str]:
+    """Sorts a file's outputs: probabilities, others, score and features, feature maps."""
+    added = (UNKNOWN_SCORE, FEATURES, FEATURE_MAPS)
+    place = 1 + added.index(name) if name in added else 0
+    return place, not name.endswith(probabilities_key("")), name
 
 
 def _with_calibrated(
@@ -104,6 +125,20 @@ def _tempered_logits(logits: tf.Tensor, calibration: Calibration) -> tf.Tensor:
     return tf.sigmoid(tf.clip_by_value(logits, low, high) / calibration.temperature)
 
 
+def _outputs(exported: ExportedModel, plan: ExportPlan, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The outputs of preprocessed images."""
+    if plan.detector is None and not plan.has_features:
+        return outputs_from(plan, exported.forward(images, False))
+    logits, features = exported.forward_with_features(images)
+    found = outputs_from(plan, logits)
+    with tf.name_scope(SCOPE):
+        if plan.has_features:
+            found[FEATURES] = tf.identity(features)
+        if plan.detector is not None:
+            found[UNKNOWN_SCORE] = unknown_score(plan.detector, features)
+    return found
+
+
 class InferenceModule(tf.Module):
     """The functions that a SavedModel exports and the converters take.
 
@@ -120,7 +155,7 @@ class InferenceModule(tf.Module):
         self.description = tf.constant(json.dumps(plan.description))
         shape, dtype = exported.image_spec.shape, exported.image_spec.dtype
         self.classify = tf.function(
-            unconverted(lambda images: outputs_from(plan, exported.forward(images, False))),
+            unconverted(lambda images: _outputs(exported, plan, images)),
             input_signature=[tf.TensorSpec([None, *shape], dtype, "images")],
         )
         self.classify_one = None
@@ -131,9 +166,21 @@ class InferenceModule(tf.Module):
             )
 
         def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            predictions = exported.loaded.serve(image_bytes)
             names = [class_names_key(label) for label in plan.schema.labels_with_classes]
-            return _with_calibrated(plan, predictions) | {k: predictions[k] for k in names}
+            if plan.detector is None:
+                predictions = exported.loaded.serve(image_bytes)
+                return _with_calibrated(plan, predictions) | {k: predictions[k] for k in names}
+            decode = plan.decode
+            assert decode is not None
+            images = tf.map_fn(
+                lambda data: exported.preproc(decode(data), 0, 0),
+                image_bytes,
+                fn_output_signature=exported.image_spec,
+            )
+            logits, features = exported.forward_with_features(images)
+            predictions = named_predictions(plan.schema, logits)
+            found = _with_calibrated(plan, predictions) | {k: predictions[k] for k in names}
+            return found | {UNKNOWN_SCORE: unknown_score(plan.detector, features)}
 
         encoded = tf.TensorSpec([None], tf.string, "image_bytes")
         self.serve = tf.function(unconverted(serve), input_signature=[encoded])

@@ -13,7 +13,12 @@ import tensorflow as tf
 
 from tf_image_classification.export.class_activation import with_feature_maps
 from tf_image_classification.export.frozen_graph import frozen_function
-from tf_image_classification.export.inference_module import SCOPE, ExportPlan, InferenceModule
+from tf_image_classification.export.inference_module import (
+    SCOPE,
+    ExportPlan,
+    InferenceModule,
+    output_place,
+)
 from tf_image_classification.export.litert_metadata import NAME, metadata, with_files
 from tf_image_classification.export.names import FEATURE_MAPS, FLOAT16, INT8, NONE, UINT8
 from tf_image_classification.export.optional_packages import import_extra
@@ -128,10 +133,7 @@ def _described(content: bytes, plan: ExportPlan) -> bytes:
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     graph, [signature] = model.subgraphs[0], model.signatureDefs
     found = {one.name.decode(): one.tensorIndex for one in signature.outputs}
-    names = sorted(
-        found.keys() - {FEATURE_MAPS},
-        key=lambda name: (not name.endswith(probabilities_key("")), name),
-    )
+    names = sorted(found.keys() - {FEATURE_MAPS}, key=output_place)
     graph.outputs = [found[name] for name in names]
     if plan.has_feature_maps:
         graph.outputs.append(found[FEATURE_MAPS])

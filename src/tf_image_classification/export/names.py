@@ -17,6 +17,16 @@ FILE_NAMES = {LITERT: "model.tflite", ONNX: "model.onnx"}
 FEATURE_MAPS = "feature_maps"
 """Output with a model's last feature maps, float32 [B, h, w, C], of files that explain."""
 
+FEATURES = "tfic_features"
+"""Output with the values that the last layer takes, float32 [B, D], of the exported model and of
+the file in ``light/``."""
+
+UNKNOWN_SCORE = "unknown_score"
+"""Output with the distance to the training set, float32 [B], of exported files."""
+
+IS_UNKNOWN = "is_unknown"
+"""Whether the score is above its limit, bool [B]; in the answers of this package."""
+
 AUTO, OPENVINO, TENSORFLOW = "auto", "openvino", "tensorflow"
 ENGINES = (AUTO, LITERT, ONNX, OPENVINO, TENSORFLOW)
 """The engines of inference; "auto" chooses one of the others."""

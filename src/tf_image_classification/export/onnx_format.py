@@ -17,13 +17,13 @@ from tf_image_classification.export.inference_module import (
     SCOPE,
     ExportPlan,
     InferenceModule,
+    output_place,
 )
 from tf_image_classification.export.litert_format import METADATA
-from tf_image_classification.export.names import DYNAMIC, FEATURE_MAPS, NONE, PIXELS
+from tf_image_classification.export.names import DYNAMIC, NONE, PIXELS
 from tf_image_classification.export.onnx_pixels import with_preprocessing
 from tf_image_classification.export.optional_packages import import_extra
 from tf_image_classification.export.saved_model import ExportedModel
-from tf_image_classification.labels.outputs import probabilities_key
 
 _OPSET = 17
 
@@ -69,13 +69,8 @@ def write_onnx(exported: ExportedModel, plan: ExportPlan, path: str) -> Mapping[
 
 
 def _name_dimensions(graph: Any) -> None:
-    """Name the first dimension of inputs and outputs; probabilities first, feature maps last."""
-
-    def place(output: Any) -> Any:
-        is_last = output.name == FEATURE_MAPS
-        return is_last, not output.name.endswith(probabilities_key("")), output.name
-
-    outputs = sorted(graph.output, key=place)
+    """Name the first dimension of inputs and outputs; in the order of ``output_place``."""
+    outputs = sorted(graph.output, key=lambda output: output_place(output.name))
     copies = [type(one).FromString(one.SerializeToString()) for one in outputs]
     del graph.output[:]
     graph.output.extend(copies)

@@ -1,7 +1,7 @@
 """Folders for model hubs: the exported model with all that ``load_model`` needs, and metadata.
 
 exports/huggingface/        README.md (model card with front matter), config.json
-    run.json, calibration.json, saved_model/, light/
+    run.json, calibration.json, unknown.json, unknown.npz, saved_model/, light/
 exports/mlflow/             MLmodel (flavour python_function), requirements.txt
     model/                  the same files
 
@@ -26,6 +26,7 @@ import yaml
 import tf_image_classification
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.export.inference_module import ExportPlan
+from tf_image_classification.export.names import IS_UNKNOWN, UNKNOWN_SCORE
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import (
@@ -117,6 +118,9 @@ def _copy_model(source: ModelFolder, target: str, plan: ExportPlan) -> RunManife
     if plan.calibrations:
         stored = files.read_json(source.calibration)
         files.write_json(there.calibration, _without_folders(stored))
+    if plan.detector is not None:
+        for name in ("unknown", "unknown_arrays"):
+            files.write_bytes(getattr(there, name), files.read_bytes(getattr(source, name)))
     return manifest
 
 
@@ -224,6 +228,10 @@ def _mlmodel(manifest: RunManifest, plan: ExportPlan) -> dict[str, Any]:
         for label in manifest.schema
         for name in exported_outputs(label, is_calibrated=label.name in plan.calibrations)
     ]
+    if plan.detector is not None:
+        outputs.append({"name": UNKNOWN_SCORE, "type": "float"})
+        if plan.detector.limit.exists:
+            outputs.append({"name": IS_UNKNOWN, "type": "boolean"})
     inputs = [{"name": "image_bytes", "type": "binary"}]
     return {
         "flavors": {

@@ -24,6 +24,9 @@ NUM_EXAMPLES = 500
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 """Max difference by the precision of the model; other runtimes compute in float32."""
 
+ADDED_TOLERANCES = {"float32": 2e-3, "float16": 5e-2, "bfloat16": 1e-1}
+"""Max difference of an output beside the predictions, as ``Verification.added``."""
+
 MAX_ACCURACY_DROP = 0.01
 
 
@@ -107,6 +110,8 @@ def check_verification(
     Raises:
         ParityError: they are not; names the label.
     """
+    precision = half or "float32"
+    different = {n: d for n, d in found.added.items() if not d <= ADDED_TOLERANCES[precision]}
     problem = ""
     if not math.isfinite(found.max_difference):
         problem = "gives numbers that are not finite"
@@ -114,6 +119,12 @@ def check_verification(
         problem = (
             "gives calibrated probabilities that name another class than the probabilities in "
             f"{found.num_contradictions} of {found.num_examples} examples"
+        )
+    elif different:
+        name, difference = max(different.items(), key=lambda one: one[1])
+        problem = (
+            f"gives another {name}: it differs by {difference:.2g} of its largest value, more than "
+            f"{ADDED_TOLERANCES[precision]:g}"
         )
     elif request.is_quantised:
         problem = _lost_too_much(found, request, schema)

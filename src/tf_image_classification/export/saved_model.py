@@ -4,6 +4,7 @@ serve(image_bytes)    encoded images [B] to predictions by name
 preprocess(image)     one decoded image to what the model takes
 classify(images)      preprocessed images to logits by label name
 classify_one(images)  the same of a single image, of models with recurrent layers, for LiteRT
+features(images)      preprocessed images to logits and FEATURES, if the model has a last layer
 explain(images)       preprocessed images to Grad-CAM heat maps, if the model has feature maps
 """
 
@@ -21,11 +22,13 @@ import tensorflow as tf
 
 from tf_image_classification.config import PixelRange
 from tf_image_classification.dataset.image.decode import decoder
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, SpecError, brief
 from tf_image_classification.estimator_specs import predictions_from
+from tf_image_classification.export.features import logits_and_features
 from tf_image_classification.export.folding import FoldedModel
 from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
 from tf_image_classification.export.identity import saved_model_fingerprint
+from tf_image_classification.export.names import FEATURES
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.labels.outputs import class_names_key
 from tf_image_classification.system import files, quiet, signals
@@ -34,8 +37,12 @@ from tf_image_classification.system.autograph import unconverted
 log = logging.getLogger("tf_image_classification")
 
 _STEP_FILE = "step.json"
-_NO_HEAT_MAPS = "no_heat_maps"
+_NO_HEAT_MAPS, _NO_FEATURES = "no_heat_maps", "no_features"
 _RECURRENT = "TensorListReserve"  # in the graph of layers that keep their results in a list
+_BEFORE_FEATURES = (
+    "an earlier version exported the model. Remove its saved_model and start the training's "
+    "command again, which exports it anew"
+)
 _UNFINISHED = ".saved_model-"
 _OLD = ".old"
 
@@ -94,10 +101,16 @@ def _archive(servable: Servable) -> tuple[keras.export.ExportArchive, dict[str, 
     folded, schema, image_spec = servable.folded, servable.schema, servable.image_spec
     images_spec = tf.TensorSpec([None, *image_spec.shape], image_spec.dtype, "images")
 
-    def logits(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def plain_logits(images: tf.Tensor) -> dict[str, tf.Tensor]:
         with folded.applied():
             return servable.forward(images, False)
 
+    both, no_features = _features_of(servable, images_spec)
+
+    def logits_beside_features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: value for name, value in both(images).items() if name != FEATURES}
+
+    logits = plain_logits if no_features else logits_beside_features
     classify = tf.function(unconverted(logits), input_signature=[images_spec])
 
     decode = decoder(servable.max_pixels, servable.png16_range)
@@ -108,17 +121,7 @@ def _archive(servable: Servable) -> tuple[keras.export.ExportArchive, dict[str, 
             image_bytes,
             fn_output_signature=image_spec,
         )
-        predictions = predictions_from(schema, classify(images))
-        for label in schema.class_labels:
-            names = tf.constant(label.named_classes())
-            predictions[class_names_key(label)] = tf.gather(names, predictions[label.name])
-        for label in schema.labels_with_classes:
-            if not label.is_class:
-                names = tf.where(predictions[label.name], label.named_classes(), "")
-                kept = tf.ragged.boolean_mask(names, predictions[label.name])
-                joined = tf.strings.reduce_join(kept, axis=1, separator=SEPARATOR)
-                predictions[class_names_key(label)] = joined
-        return predictions
+        return named_predictions(schema, classify(images))
 
     archive = keras.export.ExportArchive()
     # Keras's variables would be stored beside those of TensorFlow inside them.
@@ -135,7 +138,12 @@ def _archive(servable: Servable) -> tuple[keras.export.ExportArchive, dict[str, 
     archive.add_endpoint("classify", classify)
     if any(node.op == _RECURRENT for node in graph.node):
         one = tf.TensorSpec([1, *image_spec.shape], image_spec.dtype, "images")
-        archive.add_endpoint("classify_one", logits, [one])
+        archive.add_endpoint("classify_one", plain_logits, [one])
+    notes = {}
+    if no_features:
+        notes[_NO_FEATURES] = no_features
+    else:
+        archive.add_endpoint("features", both)
     heat_maps = heat_maps_of(folded.model, schema)
 
     def explained(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -148,9 +156,46 @@ def _archive(servable: Servable) -> tuple[keras.export.ExportArchive, dict[str, 
     except Exception as error:  # of any layer's gradient: the model is exported without heat maps
         if (stopped := signals.cause_of(error)) is not None:
             raise stopped from None
-        return archive, {_NO_HEAT_MAPS: reason_of(error)}
+        return archive, notes | {_NO_HEAT_MAPS: reason_of(error)}
     archive.add_endpoint("explain", explain)
-    return archive, {}
+    return archive, notes
+
+
+def named_predictions(schema: LabelSchema, logits: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Predictions with class names, as ``serve`` gives them, from logits by label; traced."""
+    predictions = predictions_from(schema, logits)
+    for label in schema.class_labels:
+        names = tf.constant(label.named_classes())
+        predictions[class_names_key(label)] = tf.gather(names, predictions[label.name])
+    for label in schema.labels_with_classes:
+        if not label.is_class:
+            names = tf.where(predictions[label.name], label.named_classes(), "")
+            kept = tf.ragged.boolean_mask(names, predictions[label.name])
+            joined = tf.strings.reduce_join(kept, axis=1, separator=SEPARATOR)
+            predictions[class_names_key(label)] = joined
+    return predictions
+
+
+def _features_of(servable: Servable, images_spec: tf.TensorSpec) -> tuple[Any, str]:
+    """The function of images to logits and FEATURES, and the reason why it cannot be traced."""
+    folded = servable.folded
+    forward = logits_and_features(folded.model, servable.forward)
+
+    def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        with folded.applied():
+            logits, features = forward(images)
+        return logits | {FEATURES: features}
+
+    both = tf.function(unconverted(run), input_signature=[images_spec])
+    try:
+        both.get_concrete_function()
+    except SpecError as error:
+        return both, str(error)
+    except Exception as error:  # of any layer: the model is exported without features
+        if (stopped := signals.cause_of(error)) is not None:
+            raise stopped from None
+        return both, brief(error)
+    return both, ""
 
 
 def replace_folder(source: str, target: str) -> None:
@@ -212,12 +257,14 @@ class ExportedModel:
         path: the SavedModel's folder.
         step: steps done when its weights were saved; -1 before it is loaded.
         no_heat_maps: reason why ``explain`` returns {}, or "".
+        no_features: reason why there is no ``forward_with_features``, or "".
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.step = -1
         self.no_heat_maps = ""
+        self.no_features = ""
         self._loaded: Any = None
 
     def load(self) -> ExportedModel:
@@ -243,6 +290,8 @@ class ExportedModel:
                 "run's command again, which exports it anew."
             ) from error
         self.no_heat_maps = str(notes.get(_NO_HEAT_MAPS, ""))
+        if "features" not in self._loaded.signatures:
+            self.no_features = str(notes.get(_NO_FEATURES, _BEFORE_FEATURES))
         return self
 
     def fingerprint(self) -> str:
@@ -256,6 +305,11 @@ class ExportedModel:
     def forward(self, images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
         """Preprocessed images [B, H, W, C] to logits by label name."""
         return dict(self._loaded.classify(images))
+
+    def forward_with_features(self, images: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Preprocessed images to logits by label name, and features [B, D]."""
+        found = dict(self._loaded.features(images))
+        return found, found.pop(FEATURES)
 
     @property
     def is_traced_for_one(self) -> bool:

@@ -55,6 +55,8 @@ class Verification:
             examples are absent.
         milliseconds: median latency of one image.
         megabytes: size of the file or folder.
+        added: largest differences of the outputs beside the predictions, by name, each over its
+            largest absolute value in the reference.
     """
 
     num_examples: int
@@ -68,6 +70,7 @@ class Verification:
     losses: Mapping[str, float]
     milliseconds: float
     megabytes: float
+    added: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def accuracy_drop(self) -> float:
@@ -100,6 +103,7 @@ def verify_file(
     references: Mapping[str, Reference],
     schema: LabelSchema,
     path: str,
+    added: Mapping[str, Array] | None = None,
 ) -> Verification:
     """Run the file on the images and compare its predictions with the references.
 
@@ -109,6 +113,7 @@ def verify_file(
         references: by label name.
         schema: the labels.
         path: the file, for its size.
+        added: by name the expected values of the file's outputs beside the predictions.
 
     Raises:
         ParityError: an output is missing, or has no reference.
@@ -119,7 +124,8 @@ def verify_file(
         first = images[:1] if first is None else first
         parts.append(infer(images))
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    _check_names(outputs, references, schema)
+    added = added or {}
+    _check_names(outputs, references, schema, added)
     compared = {label.name: _compare(label, references[label.name], outputs) for label in schema}
     differences = np.concatenate([one.differences for one in compared.values()])
     with_classes = [compared[label.name] for label in schema.labels_with_classes]
@@ -140,7 +146,14 @@ def verify_file(
         },
         milliseconds=_milliseconds(infer, first),
         megabytes=num_bytes(path) / 1e6,
+        added={name: _relative(outputs[name], expected) for name, expected in added.items()},
     )
+
+
+def _relative(found: Array, expected: Array) -> float:
+    """The largest difference over the largest expected absolute value."""
+    exact = expected.astype(np.float64)
+    return float(np.abs(found.reshape(exact.shape) - exact).max() / max(np.abs(exact).max(), 1e-9))
 
 
 def scale_of(values: Array) -> float:
@@ -153,10 +166,13 @@ def scale_of(values: Array) -> float:
 
 
 def _check_names(
-    outputs: Outputs, references: Mapping[str, Reference], schema: LabelSchema
+    outputs: Outputs,
+    references: Mapping[str, Reference],
+    schema: LabelSchema,
+    added: Mapping[str, Array],
 ) -> None:
     """Check that every output has a reference, and that none is missing."""
-    expected: set[str] = set()
+    expected = set(added)
     for label in schema:
         is_calibrated = references[label.name].calibrated is not None
         expected |= set(exported_outputs(label, is_calibrated=is_calibrated))

@@ -130,6 +130,15 @@ class CalibrationContent:
 
 
 @dataclasses.dataclass(frozen=True)
+class UnknownContent:
+    """Pictures of none of the classes: limit, refusals by class and refused examples."""
+
+    text: str
+    by_class: Sequence[Table]
+    refused: Gallery
+
+
+@dataclasses.dataclass(frozen=True)
 class LabelContent:
     """One label.
 
@@ -207,6 +216,7 @@ class Report:
         counts: examples by class, a table for each label with classes.
         changed_settings: those of the run that differ from their defaults.
         default_settings: the others.
+        unknown: pictures of none of the classes; None without a score of this evaluation.
     """
 
     title: str
@@ -225,6 +235,7 @@ class Report:
     counts: Sequence[Table]
     changed_settings: Table
     default_settings: Table
+    unknown: UnknownContent | None = None
 
     @property
     def has_heat(self) -> bool:

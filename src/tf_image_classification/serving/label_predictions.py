@@ -82,11 +82,15 @@ class Prediction:
         uri: its path, or its number in the given images.
         labels: by label name; empty for a bad image.
         error: why it could not be used, or "".
+        unknown_score: distance to the training set; with a limit in units of it. None without.
+        is_unknown: whether the picture shows none of the classes, by the limit; None without one.
     """
 
     uri: str
     labels: dict[str, LabelPrediction]
     error: str = ""
+    unknown_score: float | None = None
+    is_unknown: bool | None = None
 
 
 def label_predictions(

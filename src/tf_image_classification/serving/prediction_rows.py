@@ -14,6 +14,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from tf_image_classification.export.names import IS_UNKNOWN, UNKNOWN_SCORE
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.serving.label_predictions import Prediction
@@ -23,6 +24,9 @@ Row = dict[str, Any]
 
 _MAX_CLASSES = 3  # of a label in a line for people
 _TEXT, _NUMBER, _TRUTH, _CLASSES, _RANKED = "text", "number", "truth", "classes", "ranked"
+
+
+_ADDED = {UNKNOWN_SCORE: _NUMBER, IS_UNKNOWN: _TRUTH}
 
 
 def row_of(prediction: Prediction) -> Row:
@@ -42,6 +46,10 @@ def row_of(prediction: Prediction) -> Row:
             row[f"{name}_set"] = list(one.conformal_set)
         if one.above_threshold is not None:
             row[f"{name}_above_threshold"] = list(one.above_threshold)
+    if prediction.unknown_score is not None:
+        row[UNKNOWN_SCORE] = prediction.unknown_score
+    if prediction.is_unknown is not None:
+        row[IS_UNKNOWN] = prediction.is_unknown
     return row
 
 
@@ -62,12 +70,15 @@ class PredictionRows:
         columns: their names, in order.
     """
 
-    def __init__(self, schema: LabelSchema, calibrated: Collection[str]) -> None:
+    def __init__(
+        self, schema: LabelSchema, calibrated: Collection[str], added: Collection[str] = ()
+    ) -> None:
         """Derive the columns.
 
         Args:
             schema: the model's labels.
             calibrated: names of the labels whose probabilities are calibrated.
+            added: of UNKNOWN_SCORE and IS_UNKNOWN those that the model gives.
         """
         kinds = {"uri": _TEXT, "error": _TEXT}
         for label in schema:
@@ -84,6 +95,7 @@ class PredictionRows:
                 if label.kind != MULTILABEL:
                     kinds[f"{name}_set"] = _CLASSES
                 kinds[f"{name}_above_threshold"] = _CLASSES
+        kinds |= {name: kind for name, kind in _ADDED.items() if name in added}
         self._kinds = kinds
         self._labels = schema.names
         self.columns = list(kinds)
@@ -120,7 +132,8 @@ class PredictionRows:
             if row.get(f"{label}_rejected"):
                 text += " (rejected)"
             texts.append(text if len(self._labels) == 1 else f"{label}: {text}")
-        return f"{row['uri']}  {'; '.join(texts)}\n"
+        is_unknown = "unknown, nearest: " if row.get(IS_UNKNOWN) else ""
+        return f"{row['uri']}  {is_unknown}{'; '.join(texts)}\n"
 
     def as_table(self, rows: Iterable[Row]) -> Any:
         """Rows as a pyarrow table; every table of a model has the same schema."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -28,7 +29,8 @@ from tf_image_classification.dataset.file_kinds import image_format
 from tf_image_classification.dataset.image import headers
 from tf_image_classification.errors import DataError, TficError
 from tf_image_classification.evaluation.calibration import Calibration
-from tf_image_classification.export.names import TENSORFLOW
+from tf_image_classification.evaluation.unknown_detector import Detector
+from tf_image_classification.export.names import FEATURES, IS_UNKNOWN, TENSORFLOW, UNKNOWN_SCORE
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import (
     calibrated_key,
@@ -88,6 +90,7 @@ def load_model(
         loaded,
         manifest.schema,
         read_calibrations(folder, loaded.step),
+        detector=read_detector(folder, loaded.made_from),
         max_pixels=max_pixels,
         facts=manifest.model_facts(),
     )
@@ -132,6 +135,33 @@ def read_calibrations(folder: ModelFolder, step: int) -> dict[str, Calibration]:
         ) from error
 
 
+def read_detector(folder: ModelFolder, made_from: str) -> Detector | None:
+    """The detector of unknown pictures that was fitted to an exported model; None without one.
+
+    Args:
+        folder: of the run.
+        made_from: fingerprint of the exported model.
+
+    Raises:
+        DataError: its files are damaged.
+    """
+    if not files.exists(folder.unknown):
+        return None
+    try:
+        facts = files.read_json(folder.unknown)
+        if facts["saved_model"] != made_from or "none" in facts:
+            return None
+        content = files.read_bytes(folder.unknown_arrays)
+        if facts["sha256"] != hashlib.sha256(content).hexdigest():
+            raise ValueError(f"it belongs to another {os.path.basename(folder.unknown_arrays)}")
+        return Detector.from_files(facts, content)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise DataError(
+            f"{folder.unknown} is damaged ({' '.join(str(error).split())[:80]}). Evaluate the "
+            f"model again: tfic evaluate --model_dir {folder.path}"
+        ) from error
+
+
 class Engine(Protocol):
     """Preprocessing, model and heat maps, in one runtime; may be used from several threads.
 
@@ -141,11 +171,15 @@ class Engine(Protocol):
         name: e.g. "tensorflow".
         step: of the model.
         num_calls: calls of ``predictions`` that are worth making at the same time.
+        made_from: fingerprint of the exported model that it runs, or that its file was made from.
+        scores_of: fingerprint of the detector whose UNKNOWN_SCORE its file computes itself, or "".
     """
 
     name: str
     step: int
     num_calls: int
+    made_from: str
+    scores_of: str
 
     def fingerprint(self) -> str:
         """A hash of graph and weights."""
@@ -161,7 +195,14 @@ class Engine(Protocol):
         """An image of pixels [h, w, 3], preprocessed."""
 
     def predictions(self, images: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
-        """Prepared images to predictions, as ``estimator_specs.predictions_from``."""
+        """Prepared images to predictions, as ``estimator_specs.predictions_from``.
+
+        With FEATURES where ``no_features`` is "".
+        """
+
+    @property
+    def no_features(self) -> str:
+        """Reason why ``predictions`` has no FEATURES, or ""."""
 
     @property
     def no_heat_maps(self) -> str:
@@ -178,6 +219,7 @@ class Predictor:
         engine: computes images and model.
         schema: the labels with their class names.
         calibrations: by label name; labels without one keep the model's own probabilities.
+        detector: of unknown pictures; None where there is no score.
         step: of the model.
         max_pixels: larger images are rejected.
         facts: network, weights and image size of the run, by name, for people.
@@ -191,8 +233,13 @@ class Predictor:
         *,
         max_pixels: int,
         facts: Mapping[str, str] | None = None,
+        detector: Detector | None = None,
     ) -> None:
         self.engine = engine
+        has_scores = not engine.no_features or (
+            detector is not None and engine.scores_of == detector.fingerprint()
+        )
+        self.detector = detector if has_scores else None
         self.facts = dict(facts or {})
         self.schema = schema
         self.calibrations = calibrations
@@ -200,9 +247,12 @@ class Predictor:
         self.max_pixels = max_pixels
 
     def fingerprint(self) -> str:
-        """A hash of the model and its calibrations."""
+        """A hash of the model, its calibrations and its detector of unknown pictures."""
         calibrations = {name: value.to_json() for name, value in self.calibrations.items()}
-        described = json.dumps([self.schema.to_json(), calibrations], sort_keys=True)
+        parts = [self.schema.to_json(), calibrations]
+        if self.detector is not None:
+            parts.append(self.detector.facts())
+        described = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(f"{self.engine.fingerprint()}{described}".encode()).hexdigest()
 
     def predict(self, images: Iterable[Image] | Image, **options: Any) -> list[Prediction]:
@@ -237,12 +287,12 @@ class Predictor:
         with contextlib.closing(self._prepared(images, ahead=ahead)) as prepared:
             while batch := list(itertools.islice(prepared, checked.batch_size)):
                 usable = [image for _, image in batch if not isinstance(image, Exception)]
-                found = iter(self.predict_prepared(usable, checked) if usable else [])
+                found = iter(self.predict_each_prepared(usable, checked) if usable else [])
                 for name, image in batch:
                     if isinstance(image, Exception):
                         yield Prediction(name, {}, _reason(image).removeprefix(f"{name}: "))
                     else:
-                        yield Prediction(name, next(found))
+                        yield dataclasses.replace(next(found), uri=name)
 
     def prepare(self, image: Image) -> Any:
         """One image, decoded and preprocessed, [H, W, C]; an array of the engine.
@@ -284,6 +334,12 @@ class Predictor:
         self, images: Any, options: PredictOptions | None = None
     ) -> list[dict[str, LabelPrediction]]:
         """The predictions of prepared images [B, H, W, C], by label name."""
+        return [one.labels for one in self.predict_each_prepared(images, options)]
+
+    def predict_each_prepared(
+        self, images: Any, options: PredictOptions | None = None
+    ) -> list[Prediction]:
+        """The predictions of prepared images [B, H, W, C], with their numbers as names."""
         options = options or PredictOptions()
         outputs = self.engine.predictions(images)
         columns = {
@@ -295,10 +351,39 @@ class Predictor:
             )
             for label in self.schema
         }
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        labels = [
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
+        scores = self._scores(outputs)
+        added = {name: values.tolist() for name, values in scores.items()}  # named as the fields
+        return [
+            Prediction(str(i), one, **{name: values[i] for name, values in added.items()})
+            for i, one in enumerate(labels)
+        ]
+
+    def _scores(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """UNKNOWN_SCORE and, with a limit, IS_UNKNOWN of each image; {} without a detector."""
+        if self.detector is None:
+            return {}
+        scores = outputs.get(UNKNOWN_SCORE)
+        if FEATURES in outputs:
+            scores = self.detector.scores(outputs[FEATURES])
+        assert scores is not None
+        are_unknown = self.detector.are_unknown(scores)
+        return {UNKNOWN_SCORE: scores} | ({} if are_unknown is None else {IS_UNKNOWN: are_unknown})
+
+    @property
+    def added_outputs(self) -> tuple[str, ...]:
+        """The outputs beside those of the labels: UNKNOWN_SCORE and, with a limit, IS_UNKNOWN."""
+        if self.detector is None:
+            return ()
+        return (UNKNOWN_SCORE, *((IS_UNKNOWN,) if self.detector.limit.exists else ()))
 
     def outputs(self, images: Any) -> dict[str, npt.NDArray[Any]]:
-        """Prepared images [B, H, W, C] to the outputs of an exported SavedModel, by name."""
+        """Prepared images [B, H, W, C] to the outputs of an exported SavedModel, by name.
+
+        With a limit also IS_UNKNOWN, bool [B].
+        """
         predictions = self.engine.predictions(images)
         found: dict[str, npt.NDArray[Any]] = {}
         for label in self.schema:
@@ -312,7 +397,7 @@ class Predictor:
             if calibration is not None:
                 found[calibrated_key(label.name)] = calibration.apply(probabilities)
             found[class_names_key(label)] = np.array(predicted_names(label, predicted), object)
-        return found
+        return found | self._scores(predictions)
 
     def _prepared(
         self, images: Iterable[tuple[str, Image | Exception]], *, ahead: int

@@ -34,7 +34,7 @@ class Source:
 
 
 def folder_state(model_dir: str) -> str:
-    """A hash that changes with a folder's exported model, manifest or calibration.
+    """A hash that changes with a folder's exported model, manifest, calibration or limit.
 
     "" without a model, of TensorFlow or for prediction without it.
 
@@ -47,7 +47,7 @@ def folder_state(model_dir: str) -> str:
     if not any(map(files.exists, notes)):
         return ""
     digest = hashlib.sha256()
-    for path in (*notes, folder.manifest, folder.calibration):
+    for path in (*notes, folder.manifest, folder.calibration, folder.unknown):
         digest.update(files.read_bytes(path) if files.exists(path) else b"-")
         if path in notes and os.path.exists(path):  # a model of the same step, exported anew
             digest.update(str(os.stat(path).st_mtime_ns).encode())

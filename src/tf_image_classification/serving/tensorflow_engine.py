@@ -22,7 +22,7 @@ from tf_image_classification.dataset.image.diagnose import explain_failure
 from tf_image_classification.errors import BadImageError, DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.export.frozen_graph import constant_weights
-from tf_image_classification.export.names import TENSORFLOW
+from tf_image_classification.export.names import FEATURES, TENSORFLOW
 from tf_image_classification.export.saved_model import ExportedModel
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.system.autograph import unconverted
@@ -37,10 +37,13 @@ class TensorFlowEngine:
         name: "tensorflow".
         step: of the model.
         num_calls: 1: an operation takes all cores.
+        made_from: fingerprint of the model.
+        scores_of: "", as it gives features.
     """
 
     name = TENSORFLOW
     num_calls = 1
+    scores_of = ""
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class TensorFlowEngine:
             max_pixels: larger images are rejected.
             png16_range: as ``decode_image`` takes it.
         """
-        self.step = exported.step
+        self.step, self.made_from = exported.step, exported.fingerprint()
         self._exported, self._schema, self._max_pixels = exported, schema, max_pixels
         decode = decoder(max_pixels, png16_range)
         self._prepare = tf.function(
@@ -72,7 +75,7 @@ class TensorFlowEngine:
 
     def fingerprint(self) -> str:
         """A hash of graph and weights."""
-        return self._exported.fingerprint()
+        return self.made_from
 
     def prepare(self, data: bytes) -> tf.Tensor:
         """One encoded image, decoded and preprocessed, [H, W, C].
@@ -98,15 +101,27 @@ class TensorFlowEngine:
             return self._prepare_pixels(tf.constant(pixels))
 
     def predictions(self, images: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
-        """Prepared images to predictions, as ``estimator_specs.predictions_from``."""
-        found = predictions_from(self._schema, self._logits(_batch(images)))
+        """Prepared images to predictions, as ``predictions_from``, and to FEATURES if it can."""
+        found = self._logits(_batch(images))
+        features = {FEATURES: found.pop(FEATURES)} if FEATURES in found else {}
+        found = predictions_from(self._schema, found) | features
         return {key: value.numpy() for key, value in found.items()}
 
+    @property
+    def no_features(self) -> str:
+        """Reason why ``predictions`` has no FEATURES, or ""."""
+        return self._exported.no_features
+
     def _logits(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Prepared images [B, H, W, C] to logits by label."""
+        """Prepared images [B, H, W, C] to logits by label, and FEATURES."""
         if len(images) <= _FEW_IMAGES and self._with_constants is not None:
             return self._with_constants(images)
-        return self._exported.forward(images, training=False)
+        return dict(self._function(images))
+
+    @property
+    def _function(self) -> Any:
+        loaded = self._exported.loaded
+        return loaded.classify if self.no_features else loaded.features
 
     @functools.cached_property
     def _with_constants(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]] | None:
@@ -117,7 +132,7 @@ class TensorFlowEngine:
         """
         if tf.config.list_physical_devices("GPU"):
             return None
-        return constant_weights(self._exported.loaded.classify.concrete_functions[0])
+        return constant_weights(self._function.concrete_functions[0])
 
     @property
     def no_heat_maps(self) -> str:

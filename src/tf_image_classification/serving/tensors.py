@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from tf_image_classification.export.names import IS_UNKNOWN, UNKNOWN_SCORE
 from tf_image_classification.labels.outputs import class_names_key, exported_outputs
 from tf_image_classification.serving.hosted_model import ModelVersion
 from tf_image_classification.serving.predictor import Predictor
 from tf_image_classification.serving.requests import INPUT, PREPARED_INPUT
 
-BYTES = "BYTES"
+BYTES, BOOL = "BYTES", "BOOL"
 _DATATYPES = {
     "float64": "FP64",
     "float32": "FP32",
@@ -56,4 +57,5 @@ def output_tensors(model: Predictor) -> list[Tensor]:
         found += [Tensor(name, "FP32", shape) for name in names]
         if label.has_classes:
             found.append(Tensor(class_names_key(label), BYTES, (-1,)))
-    return found
+    kinds = {UNKNOWN_SCORE: "FP32", IS_UNKNOWN: BOOL}
+    return found + [Tensor(name, kinds[name], (-1,)) for name in model.added_outputs]

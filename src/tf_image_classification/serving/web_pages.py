@@ -57,6 +57,7 @@ class WebPages:
                 "engine": model.engine.name,
                 **({"heat maps": model.no_heat_maps} if model.no_heat_maps else {}),
                 "calibrated": ", ".join(sorted(model.calibrations)) or "no",
+                **_refusal_fact(model),
             }
             found = {
                 "name": hosted.name,
@@ -94,7 +95,8 @@ def _rendered(template: str, script: str) -> str:
 
 
 def _explained(model: Predictor, image: Any) -> dict[str, Any]:
-    [predictions] = model.predict_prepared([image])
+    [one_image] = model.predict_each_prepared([image])
+    predictions = one_image.labels
     heat = model.explain([image])
     labels = {
         name: {
@@ -106,7 +108,17 @@ def _explained(model: Predictor, image: Any) -> dict[str, Any]:
         }
         for name, one in predictions.items()
     }
-    return {"labels": labels, "seen": _data_uri(seen_image(np.asarray(image)))}
+    unknown = {"score": one_image.unknown_score, "is_unknown": one_image.is_unknown}
+    return {"labels": labels, "unknown": unknown, "seen": _data_uri(seen_image(np.asarray(image)))}
+
+
+def _refusal_fact(model: Predictor) -> dict[str, str]:
+    """Whether the model refuses pictures of none of its classes."""
+    if model.detector is None:
+        return {}
+    limit = model.detector.limit
+    text = f"at most {limit.rate:.0%} of known ones" if limit.exists else f"no limit: {limit.note}"
+    return {"refused as unknown": text}
 
 
 def _data_uri(png: bytes) -> str:

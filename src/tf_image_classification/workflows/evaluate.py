@@ -12,12 +12,14 @@ import numpy as np
 
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.pipeline.distribute import DistributedBatches
+from tf_image_classification.dataset.pipeline.protocols import BatchSource
 from tf_image_classification.distributed.devices import make_strategy
 from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.errors import (
     ConfigError,
     DataError,
     RunMismatchError,
+    TficError,
 )
 from tf_image_classification.estimator_specs import (
     EstimatorSpec,
@@ -42,7 +44,7 @@ from tf_image_classification.model_folder import ModelFolder, evaluation_line
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.system import files
 from tf_image_classification.training.step import Forward
-from tf_image_classification.workflows import keep_evaluation
+from tf_image_classification.workflows import keep_evaluation, unknown
 from tf_image_classification.workflows.setup import default_hooks, png16_range, run_data
 from tf_image_classification.workflows.setup.context import RunContext, make_context
 from tf_image_classification.workflows.setup.default_folder import same_sources
@@ -66,6 +68,7 @@ class FolderEvaluation:
         analysis: of these predictions; None on workers that do not write.
         notes: notes on the evaluation set, in sentences.
         kept: a sentence that names what the folder stores.
+        unknown: a line on the limit for unknown pictures, or "".
         failure: why the folder could not be written, or None.
     """
 
@@ -75,6 +78,7 @@ class FolderEvaluation:
     analysis: Analysis | None
     notes: tuple[str, ...] = ()
     kept: str = ""
+    unknown: str = ""
     failure: DataError | None = None
 
 
@@ -106,9 +110,11 @@ def evaluate_folder(
     manifest = folder.known_manifest()
     differs = _why_not_stored(spec, settings, manifest, choice)
     names_own_set = settings.origin("eval_metadata") == "default"
+    has_own_unknown = settings.origin("unknown_examples") != "default"
     settings = inherited(settings, manifest)
     if not settings.data.eval_metadata:
         raise ConfigError("There is nothing to evaluate on. Give --eval_metadata.")
+    settings = _with_usable_unknown(settings, are_given=has_own_unknown)
     replicas = workers.strategy.num_replicas_in_sync
     batch_size = -(-settings.data.batch_size // replicas) * replicas  # a multiple of the replicas
     exported = None if spec else ExportedModel(folder.saved_model).load()
@@ -130,14 +136,58 @@ def evaluate_folder(
     evaluation = _with_measures(evaluation, analysis, data.schema)
     line = evaluation_line(predictions.step, evaluation.num_examples, evaluation.metrics)
     of_set = {"eval_metadata": list(settings.data.eval_metadata), "eval_data": predictions.data}
-    failure = None
+    failure, line_on_unknown = None, ""
     try:
         folder.add_later_evaluation(line | of_set)
         kept = differs or keep_evaluation.keep(folder, predictions, analysis, choice=choice)
+        if kept.startswith(keep_evaluation.KEPT):
+            line_on_unknown = _fit_unknown(context, data, manifest)
     except DataError as error:
         failure, kept = error, f"not kept: {error}"
     return FolderEvaluation(
-        evaluation, predictions.step, predictions, analysis, data.notes, kept, failure
+        evaluation, predictions.step, predictions, analysis, data.notes, kept,
+        line_on_unknown, failure,
+    )  # fmt: skip
+
+
+def _with_usable_unknown(settings: Settings, *, are_given: bool) -> Settings:
+    """The settings; without unknown examples of the training that are not there any more.
+
+    Raises:
+        ConfigError: those that are given now cannot be used.
+    """
+    try:
+        unknown.check_examples(settings.evaluation.unknown_examples)
+    except ConfigError as error:
+        if are_given:
+            raise
+        log.warning("Evaluated without the training's unknown examples. %s", error)
+        return settings.replace(unknown_examples=())
+    return settings
+
+
+def _fit_unknown(context: RunContext, data: run_data.Data, manifest: RunManifest) -> str:
+    """Fit the limit for unknown pictures to the evaluation; returns a line on it, or ""."""
+    folder, settings = context.folder, context.settings
+    if files.is_remote(folder.path) or exported_step(folder.saved_model) is None:
+        return ""
+
+    def train() -> BatchSource | None:
+        both = settings.replace(train_metadata=tuple(manifest.settings["train_metadata"]))
+        try:
+            again = make_context(context.spec, both)
+            return run_data.read_data(again, manifest.schema).train
+        except TficError as error:
+            log.warning("The training examples cannot be read: %s", error)
+            return None
+
+    return unknown.fit_detector(
+        folder,
+        unknown.Request.of(settings),
+        schema=manifest.schema,
+        train=train,
+        evaluation=data.evaluation,
+        may_keep_distances=True,
     )
 
 

@@ -32,18 +32,28 @@ from tf_image_classification.errors import ConfigError, DataError, ExportError, 
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.calibration import Calibration
 from tf_image_classification.evaluation.predictions import Predictions
+from tf_image_classification.evaluation.unknown_detector import Detector
 from tf_image_classification.export.description import describe
 from tf_image_classification.export.formats import (
     FORMATS,
     WEB_FORMAT,
     WEB_PAGE,
+    Format,
     load_file,
     write_file,
 )
 from tf_image_classification.export.frozen_graph import half_precision
 from tf_image_classification.export.identity import file_fingerprint
 from tf_image_classification.export.inference_module import ExportPlan
-from tf_image_classification.export.names import INT8, KERAS, PIXELS, UINT8, WEB
+from tf_image_classification.export.names import (
+    INT8,
+    KERAS,
+    LITERT,
+    PIXELS,
+    UINT8,
+    UNKNOWN_SCORE,
+    WEB,
+)
 from tf_image_classification.export.pixel_scaling import PixelScaling, pixel_scaling
 from tf_image_classification.export.request import ExportRequest, check_verification
 from tf_image_classification.export.saved_model import ExportedModel, replace_folder
@@ -51,7 +61,7 @@ from tf_image_classification.export.verify import Reference, Verification, verif
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.run_manifest import RunManifest
-from tf_image_classification.serving.predictor import load_model
+from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.system import files
 from tf_image_classification.workflows import evaluate
 from tf_image_classification.workflows.export_keras import backbone_spec_of, keras_format
@@ -145,6 +155,7 @@ def export_folder(
 
     batch_size = 1 if request.input_type == PIXELS else _BATCH_SIZE  # images of any size
     has_calibrated = request.format != KERAS and request.input_type != UINT8
+    detector, unknown = _detector(predictor, exported, kind, request)
     plan = ExportPlan(
         manifest.schema,
         calibrations,
@@ -155,11 +166,14 @@ def export_folder(
             kind,
             scaling=scaling,
             input_type=request.input_type,
-        ),
+        )
+        | unknown,
         request.quantization,
         lambda: _representative_images(data, prepare, batch_size),
         request.input_type,
         scaling,
+        decode,
+        detector=detector,
     )
     path = files.join(folder.path, "exports", request.name)
     try:
@@ -178,6 +192,9 @@ def export_folder(
                 _references(predictions, rows, calibrations if has_calibrated else {}),
                 manifest.schema,
                 file,
+                _scores(predictor, evaluated, predictions.ids[rows])
+                if detector is not None and not kind.is_package
+                else None,
             )
             half = half_precision(exported.loaded)
             check_verification(verification, request, manifest.schema, half)
@@ -194,6 +211,35 @@ def export_folder(
     if verification.num_examples < min(_MIN_EXAMPLES, request.num_examples):
         log.warning(_few_examples(verification, request))
     return Exported(path, verification)
+
+
+def _detector(
+    predictor: Predictor, exported: ExportedModel, kind: Format, request: ExportRequest
+) -> tuple[Detector | None, dict[str, Any]]:
+    """The detector whose score the file gives, and what its description holds of it."""
+    detector, reason = predictor.detector, ""
+    if detector is None:
+        return None, {}
+    if request.is_quantised:
+        reason = "quantised features shift the score, so that its limit would not hold"
+    elif request.format == KERAS:
+        reason = "a Keras file holds the network alone"
+    elif request.format == LITERT and exported.is_traced_for_one:
+        reason = "a LiteRT file of a model with recurrent layers has no features"
+    if reason:
+        return None, {"unknown": {"none": reason}}
+    return detector, {"unknown": detector.described()}
+
+
+def _scores(
+    predictor: Predictor, table: Table, numbers: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    """The scores of examples by the exported model and the detector of its folder."""
+    prepared = _batches(
+        table, numbers, lambda data: np.asarray(predictor.prepare(data)), _BATCH_SIZE
+    )
+    found = [predictor.outputs(list(images))[UNKNOWN_SCORE] for images in prepared]
+    return {UNKNOWN_SCORE: np.concatenate(found)}
 
 
 def _check_takes_pixels(manifest: RunManifest, scaling: PixelScaling | None) -> None:

@@ -20,7 +20,7 @@ from tf_image_classification.export.saved_model import Servable, export_saved_mo
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import faults, files, screen, signals
-from tf_image_classification.workflows import light_file
+from tf_image_classification.workflows import light_file, unknown
 from tf_image_classification.workflows.setup import default_hooks
 from tf_image_classification.workflows.setup.build import Assembly
 from tf_image_classification.workflows.setup.model import make_forward
@@ -130,7 +130,8 @@ def export_run(
     """
     saved, which = newest_weights(folder)
     assign_weights(model, saved)
-    files.remove(folder.light)  # it is that of the model before
+    for path in (folder.light, folder.unknown, folder.unknown_arrays):
+        files.remove(path)  # it is that of the model before
     try:
         parts = servable(spec, settings, schema, model)
         export_saved_model(folder.saved_model, parts, step=saved.step)
@@ -176,6 +177,7 @@ def export_at_the_end(
                 screen.say(text, is_result=True)
                 examples = data.evaluation or data.train
                 line = light_file.write_light_file(folder, folder.known_manifest(), examples)
+                fit_unknown(settings, folder, data)
             if line:
                 screen.say(line)
         except ExportError as error:
@@ -184,6 +186,16 @@ def export_at_the_end(
                 raise stopped from None
             return error
     return None
+
+
+def fit_unknown(settings: Settings, folder: ModelFolder, data: Data) -> None:
+    """Fit the detector of unknown pictures to the exported model, and print a line on it."""
+    if files.is_remote(folder.path):
+        return
+    request = unknown.Request.of(settings)
+    line = unknown.fit_at_the_end(folder, request, data.schema, data.train, data.evaluation)
+    if line:
+        screen.say(line)
 
 
 def is_exported(folder: ModelFolder, settings: Settings) -> bool:

@@ -21,6 +21,9 @@ from tf_image_classification.system import files
 AUTO, ALWAYS, NEVER = CHOICES = ("auto", "yes", "no")
 """Whether an evaluation is stored; auto: unless a calibration would be lost."""
 
+KEPT = "kept: "
+"""Begins the sentence of ``keep`` on an evaluation that is stored."""
+
 _FILES = "predictions.parquet, judgement.json and calibration.json"
 _USERS = "tfic predict, serve, export and report"
 
@@ -74,7 +77,7 @@ def keep(
     place = ""
     if before and before["data"] != predictions.data:
         place = f", and replace those of {before['count']} other examples"
-    text = f"kept: {_FILES} hold this evaluation of {len(predictions)} examples{place}."
+    text = f"{KEPT}{_FILES} hold this evaluation of {len(predictions)} examples{place}."
     if lost:
         text += f" The calibration of label {', '.join(lost)} was removed: {uncalibrated}."
     elif uncalibrated:

@@ -20,6 +20,7 @@ from tf_image_classification.export.description import describe
 from tf_image_classification.export.formats import FORMATS, Format, load_file, write_file
 from tf_image_classification.export.identity import file_fingerprint
 from tf_image_classification.export.inference_module import ExportPlan
+from tf_image_classification.export.names import FEATURES, LITERT
 from tf_image_classification.export.pixel_scaling import pixel_scaling
 from tf_image_classification.export.runtimes import Runtime
 from tf_image_classification.export.saved_model import ExportedModel
@@ -107,16 +108,34 @@ def _written(
     scaling = pixel_scaling(exported)
     about = describe(manifest, exported, {}, kind, scaling=scaling)
     head, reason = _head(exported)
-    plan = ExportPlan(schema, {}, about, scaling=scaling, has_feature_maps=head is not None)
+    has_features = not exported.no_features and not (
+        kind.name == LITERT and exported.is_traced_for_one
+    )
+    plan = ExportPlan(
+        schema,
+        {},
+        about,
+        scaling=scaling,
+        has_feature_maps=head is not None,
+        has_features=has_features,
+    )
     with replaced_folder(folder.light) as new:
         path = files.join(new, kind.file_name)
         description = write_file(kind, exported, plan, path)
-        references = _references(schema, engine.predictions(list(images)))
-        verification = verify_file(load_file(kind, path), [images], references, schema, path)
+        expected = engine.predictions(list(images))
+        references, added = _references(schema, expected), {}
+        if has_features:
+            added[FEATURES] = expected[FEATURES]
+        verification = verify_file(load_file(kind, path), [images], references, schema, path, added)
         difference = verification.max_difference
-        if not difference <= light_files.MAX_DIFFERENCE:
+        of_features = verification.added.get(FEATURES, 0.0)
+        if not (
+            difference <= light_files.MAX_DIFFERENCE
+            and of_features <= light_files.MAX_FEATURE_DIFFERENCE
+        ):
             raise ParityError(
-                f"The {kind.name} file differs from the exported model by {difference:.2g}."
+                f"The {kind.name} file differs from the exported model by "
+                f"{max(difference, of_features):.2g}."
             )
         heat: dict[str, Any] = {"no_heat_maps": reason}
         if head is not None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tf_image_classification.errors import RunInterrupted, RunMismatchError
-from tf_image_classification.export.names import AUTO
+from tf_image_classification.export.names import AUTO, IS_UNKNOWN
 from tf_image_classification.serving import predictor
 from tf_image_classification.serving.input_images import InputImage, check_patterns, find_images
 from tf_image_classification.serving.label_predictions import PredictOptions
@@ -66,7 +66,7 @@ def predict(
         request.model_dir, engine=request.engine, before_tensorflow=before_tensorflow
     )
     calibrated = model.calibrations if request.options.is_calibrated else {}
-    rows = PredictionRows(model.schema, calibrated)
+    rows = PredictionRows(model.schema, calibrated, model.added_outputs)
     images = find_images(request.paths, lines)
     if request.output == "-":
         return _print_rows(model, images, request.options, rows)
@@ -171,7 +171,7 @@ class _Progress:
     """A progress bar, and the counts for the last line on standard error."""
 
     def __init__(self, bar: screen.Progress) -> None:
-        self.num_images = self.num_bad = self._num_before = 0
+        self.num_images = self.num_bad = self._num_before = self._num_unknown = 0
         self._reasons: list[str] = []
         self._bar = bar
         self._began = time.monotonic()
@@ -186,6 +186,7 @@ class _Progress:
         """Count one image."""
         self.num_images += 1
         self._bar(self.num_images, 0)
+        self._num_unknown += bool(row.get(IS_UNKNOWN))
         if row["error"]:
             self.num_bad += 1
             if len(self._reasons) < _MAX_SHOWN:
@@ -196,8 +197,9 @@ class _Progress:
         new = self.num_images - self._num_before
         speed = new / (time.monotonic() - self._began)
         resumed = f" ({self._num_before:,} from before)" if self._num_before else ""
+        unknown = f", {self._num_unknown:,} of none of the classes" if self._num_unknown else ""
         counts = (
-            f"{self.num_images:,} images{resumed}, {self.num_bad:,} of them bad, "
+            f"{self.num_images:,} images{resumed}, {self.num_bad:,} of them bad{unknown}, "
             f"{speed:.1f} images/s"
         )
         return "\n".join([*self._reasons, counts])

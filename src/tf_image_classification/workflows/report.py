@@ -51,6 +51,7 @@ from tf_image_classification.workflows.model_measurements import (
     find_leakage,
     measure_model,
 )
+from tf_image_classification.workflows.report_unknown import refused_rows, unknown_content
 from tf_image_classification.workflows.setup.environment import cache_dir
 
 Array = npt.NDArray[Any]
@@ -111,7 +112,8 @@ def _report(
         for label in labels
     }
     slices = _slices(model)
-    examples = _examples(model, labels, _shown_rows(model, labels, chosen), slices)
+    rows = dict.fromkeys([*refused_rows(model), *_shown_rows(model, labels, chosen)])
+    examples = _examples(model, labels, list(rows)[:_MAX_EXAMPLES], slices)
     similar, no_similar = _similar_errors(folder.path, model, labels, spec)
     name = folder.path.rstrip("/").rpartition("/")[2]
     group = f", resampled by {model.analysis.group}" if model.analysis.group else ""
@@ -155,6 +157,7 @@ def _report(
         slices=[f"{column} = {value}" for column, value in slices],
         changed_settings=_settings_table(manifest, of_changed=True),
         default_settings=_settings_table(manifest, of_changed=False),
+        unknown=unknown_content(model, examples),
     )  # fmt: skip
 
 

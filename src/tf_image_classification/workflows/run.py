@@ -115,6 +115,8 @@ def evaluate(
             screen.say(note)
         print(messages.analysis_table(found.evaluation, found.step, found.analysis))
         screen.say(found.kept)
+        if found.unknown:
+            screen.say(found.unknown)
     if found.failure is not None and keep_evaluation == "yes":
         raise found.failure
     evaluation = found.evaluation

@@ -14,7 +14,12 @@ from tf_image_classification.evaluation.loop import Evaluation
 from tf_image_classification.hooks import Hook
 from tf_image_classification.system import files, screen
 from tf_image_classification.training import loop
-from tf_image_classification.workflows import evaluate_continuously, export_saved_model, messages
+from tf_image_classification.workflows import (
+    evaluate_continuously,
+    export_saved_model,
+    messages,
+    unknown,
+)
 from tf_image_classification.workflows.result import TrainResult
 from tf_image_classification.workflows.setup import (
     build,
@@ -59,6 +64,8 @@ def train(
     workers.check_same("spec, data and settings", manifest.digest())
     for note in opened.notes:
         show(note)
+    if workers.is_writer:
+        unknown.check_examples(settings.evaluation.unknown_examples)
 
     # 3. Model, optimizer, step and loop are built; the export of a user's model is tried first.
     bad_images = default_hooks.BadImageList(folder, workers.rank)
@@ -107,8 +114,10 @@ def train(
         # 5. It trains, evaluates and saves, unless that is done already.
         is_evaluated = parts.evaluate_some is None or run.evaluated_step == run.step
         was_complete = run.is_complete and is_evaluated
+        is_exporting = False
         if was_complete:
             show(messages.already_complete(run))
+            is_exporting = exports
             exports = exports and not export_saved_model.is_exported(folder, settings)
             metrics = folder.last_metrics()
         else:
@@ -118,6 +127,8 @@ def train(
         failure = None
         if exports:
             failure = export_saved_model.export_at_the_end(spec, settings, parts, folder, data)
+        elif is_exporting and not unknown.is_fitted(folder):  # killed before it was
+            export_saved_model.fit_unknown(settings, folder, data)
     if not was_complete:
         show(messages.farewell(run, settings))
     workers.wait_for_all()

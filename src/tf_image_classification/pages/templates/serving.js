@@ -33,7 +33,8 @@ function classify(file) {
     frame.append(element("img", { src: explained.seen, alt: file.name + " as the model sees it" }));
     const heat = labels.find(([, label]) => label.heat)?.[1].heat;
     if (heat) frame.append(element("img", { className: "heat", src: heat, alt: "" }));
-    found.replaceChildren(...labels.flatMap(([label, value]) => labelOf(label, value, labels.length === 1)));
+    const unknown = explained.unknown.is_unknown ? [element("p", { role: "status" }, element("strong", { textContent: "Unknown: none of the classes. The nearest ones:" }))] : [];
+    found.replaceChildren(...unknown, ...labels.flatMap(([label, value]) => labelOf(label, value, labels.length === 1)));
   };
   last = last.then(async () => {
     if (!card.isConnected) return;

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_image_classification.export.identity import file_fingerprint
-from tf_image_classification.export.names import OPENVINO
+from tf_image_classification.export.names import FEATURES, OPENVINO, UNKNOWN_SCORE
 from tf_image_classification.export.runtimes import NUM_CALLS
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.labels.outputs import probabilities_key
@@ -32,6 +32,9 @@ class LightEngine:
         step: of the model.
         num_calls: 2, so that the cores have work while the threads of one call wait for one
             another; 1 in OpenVINO.
+        made_from: fingerprint of the exported model that the file was made from.
+        scores_of: fingerprint of the detector whose scores the file gives, or "".
+        no_features: reason why ``predictions`` has no FEATURES, or "".
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class LightEngine:
         Raises:
             ConfigError: the runtime is not installed; names the extra.
         """
-        self.name, self.step = name, file.step
+        self.name, self.step, self.made_from = name, file.step, file.made_from
         self.num_calls = 1 if name == OPENVINO else NUM_CALLS
         self._schema, self._preprocessing = schema, preprocessing
         self._path = file.path
+        self.scores_of = file.scores_of
         self._infer = open_file(name, file.path)
+        self.no_features = "" if file.has_features else _NO_FEATURES.format(file.path)
         self._heat_maps = HeatMaps(folder, schema, engine=name, file=file, runtime=self._infer)
 
     def fingerprint(self) -> str:
@@ -88,6 +93,9 @@ class LightEngine:
             key = probabilities_key(label.name)
             found[key] = outputs[key]
             found[label.name] = predicted_classes(label, outputs[key])
+        for key in (FEATURES, UNKNOWN_SCORE):
+            if key in outputs:
+                found[key] = outputs[key]
         return found
 
     @property
@@ -98,6 +106,11 @@ class LightEngine:
     def explain(self, images: Sequence[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Prepared images to heat [B, h, w], 0..1, by label; {} without maps."""
         return self._heat_maps.explain(_batch(images))
+
+
+_NO_FEATURES = (
+    "{} gives no features, from which the score is computed; use the engine auto or tensorflow"
+)
 
 
 def _batch(images: Sequence[Any]) -> npt.NDArray[np.float32]:

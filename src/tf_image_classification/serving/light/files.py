@@ -16,7 +16,7 @@ from typing import Any
 
 from tf_image_classification.export import optional_packages
 from tf_image_classification.export.identity import file_fingerprint, saved_model_fingerprint
-from tf_image_classification.export.names import FILE_NAMES, LITERT, ONNX, OPENVINO
+from tf_image_classification.export.names import FEATURES, FILE_NAMES, LITERT, ONNX, OPENVINO
 from tf_image_classification.export.runtimes import (
     File,
     Runtime,
@@ -43,6 +43,10 @@ MAX_DIFFERENCE = 1e-5
 """Largest difference of a probability from the exported model's, as ``export.verify`` measures."""
 
 
+MAX_FEATURE_DIFFERENCE = 1e-3
+"""Largest difference of a feature from the exported model's, over the largest feature."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LightFile:
     """A file that predicts as the exported model does.
@@ -52,12 +56,16 @@ class LightFile:
         path: the file.
         step: of the model.
         made_from: fingerprint of the exported model that it was made from.
+        has_features: whether it gives FEATURES too, for the score of unknown pictures.
+        scores_of: fingerprint of the detector whose UNKNOWN_SCORE it gives, or "".
     """
 
     kind: str
     path: str
     step: int
     made_from: str
+    has_features: bool = False
+    scores_of: str = ""
 
 
 def light_files(
@@ -102,7 +110,8 @@ def _agreeing(kind: str, path: str, fingerprint: str) -> LightFile | None:
         made_from, difference = str(description["saved_model"]), float(parity["largest"])
         step = int(description["step"])
         takes, verified = description["input"]["dtype"], parity["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        scores_of = str((description.get("unknown") or {}).get("fingerprint", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     is_same = made_from == fingerprint or not fingerprint
     is_close = math.isfinite(difference) and difference <= MAX_DIFFERENCE
@@ -110,7 +119,9 @@ def _agreeing(kind: str, path: str, fingerprint: str) -> LightFile | None:
         return None
     if file_fingerprint(path) != verified:
         return None
-    return LightFile(kind, path, step, made_from)
+    return LightFile(
+        kind, path, step, made_from, FEATURES in (parity.get("added") or {}), scores_of
+    )
 
 
 def read_parity(parent: str) -> dict[str, Any]:

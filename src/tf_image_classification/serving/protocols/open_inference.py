@@ -55,7 +55,8 @@ PIXELS = "pixels"
 
 _HEADER = "inference-header-content-length"
 _OCTETS = "application/octet-stream"
-_NUMPY = {"FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "UINT8": "u1", "INT8": "i1", "INT32": "<i4"}
+_NUMPY = {"FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "UINT8": "u1", "INT8": "i1", "INT32": "<i4",
+          "BOOL": "?"}  # fmt: skip
 
 _NAME = {"type": "string"}
 _SHAPE = {"type": "array", "items": {"type": "integer"}}

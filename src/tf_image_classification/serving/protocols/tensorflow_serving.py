@@ -18,6 +18,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from tf_image_classification.export.names import IS_UNKNOWN, UNKNOWN_SCORE
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.outputs import (
     calibrated_key,
@@ -43,6 +44,7 @@ from tf_image_classification.serving.responses import OutputsResponse
 from tf_image_classification.serving.routes import Routes, versioned
 from tf_image_classification.serving.service import InferenceService
 from tf_image_classification.serving.tensors import (
+    BOOL,
     BYTES,
     ENCODED,
     Tensor,
@@ -100,6 +102,7 @@ _DTYPES = {
     "FP16": "DT_HALF",
     "BF16": "DT_BFLOAT16",
     BYTES: "DT_STRING",
+    BOOL: "DT_BOOL",
 }
 
 
@@ -296,13 +299,25 @@ def _numeric(row: Mapping[str, Any], version: ModelVersion) -> dict[str, Any]:
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The row format; a single output has no name."""
+    rows = _without_score_beside_a_number(rows)
     if len(rows[0]) == 1:
         return {"predictions": [value for row in rows for value in row.values()]}
     return {"predictions": list(rows)}
 
 
+def _without_score_beside_a_number(
+    rows: Sequence[Mapping[str, Any]],
+) -> Sequence[Mapping[str, Any]]:
+    """The rows; of a model with one regression label the number alone, as its clients expect."""
+    added = {UNKNOWN_SCORE, IS_UNKNOWN} & rows[0].keys()
+    if len(rows[0]) - len(added) != 1:
+        return rows
+    return [{name: value for name, value in row.items() if name not in added} for row in rows]
+
+
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The column format; a single output has no name."""
+    rows = _without_score_beside_a_number(rows)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     return {"outputs": next(iter(columns.values())) if len(columns) == 1 else columns}
 
