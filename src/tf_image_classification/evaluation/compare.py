@@ -19,6 +19,7 @@ from tf_image_classification.evaluation.intervals import (
     FRACTION_BOUNDS,
     Interval,
     mean_with_interval,
+    of_folds,
 )
 from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.labels import Label
@@ -34,7 +35,7 @@ class Comparison:
         b: score of the second model.
         difference: mean paired difference, b minus a, with its interval.
         p_value: of McNemar's exact test; for regression of the sign test. Not valid for grouped
-            examples.
+            examples and for cross-validations.
         gained: names of examples that only b predicts right, or that b predicts better.
         lost: names of examples for which the same holds of a.
         is_more_better: whether a higher score is better.
@@ -132,9 +133,13 @@ def _of_label(
         fractions, differences = FRACTION_BOUNDS, DIFFERENCE_BOUNDS
     return Comparison(
         name,
-        mean_with_interval(scores_a, clusters, bounds=fractions),
-        mean_with_interval(scores_b, clusters, bounds=fractions),
-        mean_with_interval(scores_b - scores_a, clusters, bounds=differences),
+        of_folds(mean_with_interval(scores_a, clusters, bounds=fractions), a.num_folds, fractions),
+        of_folds(mean_with_interval(scores_b, clusters, bounds=fractions), b.num_folds, fractions),
+        of_folds(
+            mean_with_interval(scores_b - scores_a, clusters, bounds=differences),
+            max(a.num_folds, b.num_folds),
+            differences,
+        ),
         float(stats.binomtest(len(gained), flipped).pvalue) if flipped else 1.0,
         gained,
         lost,

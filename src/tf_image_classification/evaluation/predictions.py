@@ -70,6 +70,7 @@ class Predictions:
         step: of the model.
         data: fingerprint of the evaluation set.
         slices: by column name [n] texts, "" where unknown.
+        num_folds: number of models of a cross-validation that share the examples; 0: one model.
     """
 
     schema: LabelSchema
@@ -79,6 +80,7 @@ class Predictions:
     step: int
     data: str
     slices: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    num_folds: int = 0
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -222,6 +224,7 @@ def write_predictions(path: str, predictions: Predictions) -> None:
         "labels": predictions.schema.to_json(),
         "step": predictions.step,
         "data": predictions.data,
+        "num_folds": predictions.num_folds,
     }
     table = pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(metadata)})
     buffer = io.BytesIO()
@@ -279,6 +282,7 @@ def read_predictions(path: str) -> Predictions:
         metadata["step"],
         metadata["data"],
         slices,
+        metadata.get("num_folds", 0),  # files of earlier versions have none
     )
 
 

@@ -17,7 +17,7 @@ from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.setup.environment import cache_dir
-from tf_image_classification.workflows.setup.held_out import HeldOut, hold_out_of
+from tf_image_classification.workflows.setup.held_out import HeldOut, hold_out_of, ids_of
 
 
 class Sources:
@@ -61,13 +61,28 @@ class Sources:
 
     def held_out(self, patterns: Sequence[str], option: str, settings: Settings) -> HeldOut:
         """A source with its held-out part, by ``eval_split``; arguments and errors as ``find``."""
-        data = settings.data
-        key = (*patterns, data.eval_split, data.group_column, settings.run.model_dir)
+        key = _key(patterns, settings)
         if key not in self._divided:
             whole = self._whole(patterns, option, settings)
             whole = for_role(whole, TRAIN, f"--{option} {', '.join(patterns)}")
             self._divided[key] = hold_out_of(whole, settings)
         return self._divided[key]
+
+    def divide(self, patterns: Sequence[str], settings: Settings, held: frozenset[str]) -> None:
+        """Hold out these examples of a training set, by id, instead of a choice by hash.
+
+        Args:
+            patterns: the training set.
+            settings: all settings, with ``eval_split``.
+            held: the ids, see ``held_out.ids_of``.
+
+        Raises:
+            DataError: as ``find``.
+        """
+        whole = self._whole(patterns, "train_metadata", settings)
+        whole = for_role(whole, TRAIN, f"--train_metadata {', '.join(patterns)}")
+        divided = HeldOut(whole, ids_of(whole), held, settings.data.eval_split)
+        self._divided[_key(patterns, settings)] = divided
 
     def _whole(self, patterns: Sequence[str], option: str, settings: Settings) -> Listing:
         feature, folder = settings.data.image_feature, cache_dir(settings)
@@ -77,6 +92,12 @@ class Sources:
                 patterns, option=option, cache_dir=folder, image_feature=feature
             )
         return self._found[key]
+
+
+def _key(patterns: Sequence[str], settings: Settings) -> tuple[object, ...]:
+    """The settings that the held-out part of a source depends on."""
+    data = settings.data
+    return (*patterns, data.eval_split, data.group_column, settings.run.model_dir)
 
 
 @dataclasses.dataclass(frozen=True)

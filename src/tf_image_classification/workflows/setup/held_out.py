@@ -36,7 +36,7 @@ class HeldOut:
 
     Attributes:
         listing: all examples.
-        ids: of each example; see ``_ids``.
+        ids: of each example; see ``ids_of``.
         held: the ids that are held out; those of a model folder may name examples that are gone.
         fraction: the option ``eval_split``.
     """
@@ -97,7 +97,7 @@ def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
         DataError: the model folder's list is damaged.
         RunMismatchError: none of the examples that it lists is there.
     """
-    fraction, ids = settings.data.eval_split, _ids(listing)
+    fraction, ids = settings.data.eval_split, ids_of(listing)
     stored = _stored(ModelFolder(settings.run.model_dir), fraction)
     if not stored.isdisjoint(ids):
         return HeldOut(listing, ids, stored, fraction)
@@ -108,19 +108,40 @@ def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
             "them. Name the data of that run, or give another --model_dir or --eval_metadata."
         )
     group = settings.data.group_column
-    if group and group not in listing.columns:
-        known = did_you_mean(group, listing.columns)
-        raise ConfigError(f"group_column: there is no column {group!r}. {known}")
-    alike = _digests(listing, same_length(listing))
-    ties: list[list[str]] = [[f"content/{alike[i]}"] if i in alike else [] for i in range(len(ids))]
-    for i, number in _look_alikes(listing).items():
-        ties[i].append(f"look/{number}")
-    if group:
-        for tie, value in zip(ties, listing.columns[group], strict=True):
-            tie += [f"group/{value}"] if value != "" else []
+    ties = ties_of(listing, group)
     are_held = hold_out(ids, _classes(listing, settings), fraction, ties, stratify=not group)
     held = frozenset(own for own, is_held in zip(ids, are_held, strict=True) if is_held)
     return HeldOut(listing, ids, held, fraction)
+
+
+def groups_of(listing: Listing, column: str) -> list[str]:
+    """The group of each example, the value of a column; "" if it has none.
+
+    Raises:
+        ConfigError: there is no such column.
+    """
+    if column not in listing.columns:
+        known = did_you_mean(column, listing.columns)
+        raise ConfigError(f"group_column: there is no column {column!r}. {known}")
+    return [str(value) for value in listing.columns[column]]
+
+
+def ties_of(listing: Listing, group_column: str = "") -> list[list[str]]:
+    """Of each example the texts that it has in common with those that it must stay together with.
+
+    Those are identical images, near-duplicates, and the examples of one group.
+
+    Raises:
+        ConfigError: as ``groups_of``.
+    """
+    groups = groups_of(listing, group_column) if group_column else []
+    alike = _digests(listing, same_length(listing))
+    ties = [[f"content/{alike[i]}"] if i in alike else [] for i in range(len(listing))]
+    for i, number in _look_alikes(listing).items():
+        ties[i].append(f"look/{number}")
+    for tie, group in zip(ties, groups, strict=False):
+        tie += [f"group/{group}"] if group else []
+    return ties
 
 
 def _look_alikes(listing: Listing) -> Mapping[int, int]:
@@ -144,7 +165,7 @@ def _stored(folder: ModelFolder, fraction: float) -> frozenset[str]:
         ) from error
 
 
-def _ids(listing: Listing) -> list[str]:
+def ids_of(listing: Listing) -> list[str]:
     """An identifier of each example, the same wherever the source lies.
 
     Its name; or a digest of its content; or, where too many have no name, its place in its file.
