@@ -4,6 +4,7 @@ Public are the names in ``__all__``; the modules of this folder are internal. Ne
 before it is used.
 """
 
+from tf_image_classification.classifier.cross_validation import CrossValidated, cross_validate
 from tf_image_classification.classifier.history import History
 from tf_image_classification.classifier.keyword_errors import keyword_errors
 from tf_image_classification.classifier.model import Classifier, load_model
@@ -12,9 +13,11 @@ from tf_image_classification.classifier.training import train
 
 __all__ = [
     "Classifier",
+    "CrossValidated",
     "History",
     "Predictions",
     "ReportPage",
+    "cross_validate",
     "keyword_errors",
     "load_model",
     "train",

@@ -185,6 +185,12 @@ NOT_COMPARED = Leakage(
     None, "Training and evaluation images were not compared; tfic inspect compares them."
 )
 
+FOLDS_ARE_APART = Leakage(
+    0,
+    "Identical images are in one fold, and so are near-duplicates among up to 20,000 images on a "
+    "local disk: no fold is scored on an image that its model was trained on.",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -204,6 +210,7 @@ class Report:
         examples_text: how many of how many these are.
         slices: name of each slice; examples refer to their numbers.
         leakage: between training and evaluation set.
+        folds: main metrics by fold of a cross-validation; None for one model.
         counts: examples by class, a table for each label with classes.
         changed_settings: those of the run that differ from their defaults.
         default_settings: the others.
@@ -222,6 +229,7 @@ class Report:
     examples_text: str
     slices: Sequence[str]
     leakage: Leakage
+    folds: Table | None
     counts: Sequence[Table]
     changed_settings: Table
     default_settings: Table

@@ -318,7 +318,7 @@ def table(result: CrossValidation) -> str:
         ]
     total = ["all", str(len(result.predictions)), *(str(result.scores[n]) for n in names)]
     lines = _aligned([head, *rows, total])
-    return "\n".join([*lines, _meaning(result)])
+    return "\n".join([*lines, pool_folds.meaning(result)])
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
@@ -327,15 +327,6 @@ def _aligned(rows: list[list[str]]) -> list[str]:
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-
-
-def _meaning(result: CrossValidation) -> str:
-    group = f", for new values of {result.analysis.group}" if result.analysis.group else ""
-    fraction = 1 - 1 / result.predictions.num_folds
-    return (
-        f"95 % interval of the mean of models trained on {fraction:.0%} of the examples{group}, "
-        "each scored by its last checkpoint"
-    )
 
 
 def farewell(result: CrossValidation) -> str:

@@ -24,7 +24,12 @@ from tf_image_classification.evaluation.intervals import (
 )
 from tf_image_classification.evaluation.predictions import LabelPredictions, Predictions
 from tf_image_classification.workflows import keep_evaluation
-from tf_image_classification.workflows.setup.folds import Fold, FoldPlan, folder_of_repeat
+from tf_image_classification.workflows.setup.folds import (
+    Fold,
+    FoldPlan,
+    folder_of_repeat,
+    read_plan,
+)
 from tf_image_classification.workflows.train_fold import complete_predictions
 
 FOLD_COLUMN = "fold"
@@ -141,6 +146,16 @@ def pool(
     )
 
 
+def meaning(result: CrossValidation) -> str:
+    """What the interval of a result is of, in words."""
+    group = f", for new values of {result.analysis.group}" if result.analysis.group else ""
+    fraction = 1 - 1 / result.predictions.num_folds
+    return (
+        f"95 % interval of the mean of models trained on {fraction:.0%} of the examples{group}, "
+        "each scored by its last checkpoint"
+    )
+
+
 def store(plan: FoldPlan, predictions: Mapping[Fold, Predictions], group: str) -> CrossValidation:
     """Pool, and write predictions, analysis and calibration into the folder of each division.
 
@@ -174,6 +189,25 @@ def read_folds(plan: FoldPlan) -> dict[Fold, Predictions]:
             )
         found[fold] = predictions
     return found
+
+
+def first_fold(root: str) -> str:
+    """The model folder of the first fold of a cross-validation.
+
+    Raises:
+        DataError: as ``read_plan``.
+    """
+    numbers = (read_plan(root) or {"examples": [{}]})["examples"][0].values()
+    return Fold(root, 1, min({number for number in numbers if number}, default=1)).folder.path
+
+
+def group_of(root: str) -> str:
+    """The column that groups the examples of a cross-validation, or "".
+
+    Raises:
+        DataError: as ``read_plan``.
+    """
+    return str((read_plan(root) or {"settings": {}})["settings"].get("group_column", ""))
 
 
 def _pooled(plan: FoldPlan, predictions: Mapping[Fold, Predictions]) -> Predictions:

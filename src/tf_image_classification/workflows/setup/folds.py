@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tf_image_classification.config import OPTIONS, Settings
 from tf_image_classification.dataset.folds import NEVER, divide_into_folds, folds_of_groups
+from tf_image_classification.dataset.readers import Listing
 from tf_image_classification.dataset.table import Table
 from tf_image_classification.errors import ConfigError, DataError, RunMismatchError, counted
 from tf_image_classification.labels import LabelSchema
@@ -184,6 +185,25 @@ def open_plan(
     stored = {**described, "groups": groups, "notes": notes, "examples": examples}
     files.make_folder(root)
     files.write_json(ModelFolder(root).cross_validation, stored)
+    return _plan(root, ids, stored)
+
+
+def stored_plan(root: str, listing: Listing, data: str) -> FoldPlan:
+    """The folds of a cross-validation that exists.
+
+    Args:
+        root: its folder.
+        listing: its training set.
+        data: fingerprint of the training set.
+
+    Raises:
+        DataError: the list of the folds is gone or damaged.
+        RunMismatchError: the training set has changed.
+    """
+    stored, ids = read_plan(root), ids_of(listing)
+    if stored is None:
+        raise DataError(f"{root} is not the folder of a cross-validation.")
+    _check_same(root, stored, stored | {"data": data}, ids)
     return _plan(root, ids, stored)
 
 
