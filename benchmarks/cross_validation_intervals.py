@@ -1,6 +1,7 @@
 """Coverage of the intervals of a cross-validation, on Gaussian classes whose truth is known.
 
     python benchmarks/cross_validation_intervals.py
+    python benchmarks/cross_validation_intervals.py --simulations 300 --parts grouped optimism
 
 Two classes of Gaussian vectors, a linear classifier by ridge regression, and the accuracy of each
 fitted model in closed form. Each line is a setting, simulated 1,000 times: how often the 95 %
@@ -33,8 +34,8 @@ from tf_image_classification.evaluation.intervals import (
 )
 
 FACTORS = (1.0, 1.15, OF_FOLDS, 1.4)
-SETTINGS = [
-    # examples, features, distance, folds, repeats, examples of a group
+# examples, features, distance of the classes, folds, repeats, examples of a group
+UNGROUPED = [
     (50, 2, 0.8, 5, 1, 1),
     (50, 2, 1.5, 5, 1, 1),
     (50, 20, 1.5, 5, 1, 1),
@@ -47,6 +48,8 @@ SETTINGS = [
     (200, 100, 1.5, 5, 1, 1),
     (500, 20, 1.0, 5, 1, 1),
     (500, 20, 1.6, 5, 1, 1),
+]
+GROUPED = [
     (100, 5, 1.0, 5, 1, 5),
     (200, 5, 1.0, 5, 1, 10),
     (200, 20, 1.5, 5, 1, 5),
@@ -213,6 +216,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parts = {"ungrouped": UNGROUPED, "grouped": GROUPED, "differences": (), "optimism": ()}
+    parser.add_argument("--parts", nargs="*", default=list(parts), choices=parts)
     given = parser.parse_args()
     names = [*(f"{factor:.2f}" for factor in FACTORS), "Student", "Nadeau and Bengio"]
     print(f"{given.simulations} simulations of each line, seed {given.seed}")
@@ -221,13 +226,25 @@ def main():
         "| examples, features, folds, repeats, of a group | accuracy | " + " | ".join(names) + " |"
     )
     print("|---" * (len(names) + 2) + "|")
-    for setting in SETTINGS:
+    for setting in (one for part in given.parts for one in parts[part]):
         print(coverage(setting, given.simulations, given.seed), flush=True)
+    if "differences" in given.parts:
+        print_differences(given, names)
+    if "optimism" in given.parts:
+        print_optimism(given)
+
+
+def print_differences(given, names):
+    """The table of two procedures."""
     print("\ndifference of two procedures: coverage of the fold models' mean and of the procedures")
     print("| examples, features | difference | " + " | ".join(names[: len(FACTORS)]) + " |")
     print("|---" * (len(FACTORS) + 2) + "|")
     for examples, features, distance in ((50, 5, 1.0), (100, 20, 1.0), (200, 100, 1.5)):
         print(differences(examples, features, distance, given.simulations, given.seed), flush=True)
+
+
+def print_optimism(given):
+    """The table of chosen checkpoints."""
     print("\nscore minus true accuracy, 20 checkpoints, 95 % interval")
     print("| examples, features | last checkpoint | best checkpoint on the scored fold |")
     print("|---|---|---|")

@@ -20,10 +20,8 @@ def test_each_class_is_divided_evenly_whatever_the_sequence():
         counts = collections.Counter(
             fold for fold, own in zip(folds, classes, strict=True) if kind in own
         )
-        assert (
-            set(counts) == {1, 2, 3, 4, 5}
-            and set(counts.values()) == {most - 1, most}
-            or (set(counts.values()) == {most})
+        assert (set(counts) == {1, 2, 3, 4, 5} and set(counts.values()) == {most - 1, most}) or (
+            set(counts.values()) == {most}
         )
     assert max(collections.Counter(folds).values()) - min(collections.Counter(folds).values()) <= 1
     turned = divide_into_folds(ids[::-1], classes[::-1], 5)

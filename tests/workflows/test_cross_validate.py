@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import signal
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tiny_runs
+from tf_image_classification import cross_validate as cross_validation
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import (
     CheckpointError,
@@ -255,6 +258,34 @@ def test_the_folder_is_no_model_folder_and_says_how_to_train_one(straight, recor
     line = (folder / "final_model.txt").read_text()
     assert line.startswith(f"tfic train '{records}' --eval_split 0 ")
     assert "--train_steps 6" in line and "model_dir" not in line
+
+
+@pytest.mark.slow
+def test_a_built_in_backbone_is_scored_with_the_preprocessing_of_its_training(tmp_path):
+    random = np.random.RandomState(0)
+    for i in range(16):
+        kind = ("cat", "dog")[i % 2]
+        (tmp_path / "pets" / kind).mkdir(parents=True, exist_ok=True)
+        pixels = random.randint(0, 200, [16, 48, 3], np.uint8)
+        pixels[:, : 16 + 32 * (i % 2)] += 50
+        Image.fromarray(pixels).save(tmp_path / "pets" / kind / f"{i}.png")
+    result = cross_validation(
+        tmp_path / "pets", folds=2, model_dir=tmp_path / "cv", backbone="mobilenet_v2",
+        checkpoint_path="none", image_size=32, train_steps=1, eval_stretch=3.0, eval_crop=0.8,
+    )  # fmt: skip
+    assert list(result) == ["label"] and len(result.to_pandas()) == 2
+    assert "95 % interval of the mean of models trained on 50% of the examples" in repr(result)
+    for number in (1, 2):
+        (line,) = tiny_runs.evaluations(tmp_path / "cv" / f"fold-{number}")
+        judged = json.loads((tmp_path / f"cv/fold-{number}/judgement.json").read_text())
+        overall = judged["labels"]["label"]["measures"]["overall"]
+        assert overall["log_loss"]["value"] == pytest.approx(line["log_loss"], rel=1e-4)
+    page = result.report()
+    text = pathlib.Path(page.path).read_text()
+    assert "each of 16 examples is scored by the one of 2 models" in text
+    assert "fold 1" in text and "Learning curves" not in text
+    assert "## Folds" in pathlib.Path(page.model_card).read_text()
+    assert result.folds[0].predict(str(tmp_path / "pets/cat/0.png"))[0].labels["label"].name
 
 
 @pytest.mark.slow

@@ -6,11 +6,13 @@ predictions = train_fold(spec, settings, sources, plan, fold)
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from typing import Any
 
 from tf_image_classification.backbone_spec import BackboneSpec
 from tf_image_classification.config import OPTIONS, Settings, make_settings
+from tf_image_classification.config.groups import BackboneSettings
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluation.predictions import Predictions, read_predictions
@@ -18,7 +20,6 @@ from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files, signals
 from tf_image_classification.workflows import keep_evaluation
 from tf_image_classification.workflows.evaluate import evaluate_folder
-from tf_image_classification.workflows.export_keras import backbone_spec_of
 from tf_image_classification.workflows.setup.context import Sources, make_context
 from tf_image_classification.workflows.setup.environment import join
 from tf_image_classification.workflows.setup.folds import Fold, FoldPlan
@@ -87,9 +88,12 @@ def train_fold(
     ):
         workers = join(settings)
         train(make_context(spec, settings, workers, sources), (), ())
-        own = backbone_spec_of(folder.path) if isinstance(spec, BackboneSpec) else spec
         evaluated = evaluate_folder(
-            own, _of_evaluation(settings), workers, choice=keep_evaluation.ALWAYS
+            _as_trained(spec, folder),
+            _of_evaluation(settings),
+            workers,
+            group=settings.data.group_column,
+            choice=keep_evaluation.ALWAYS,
         )
         print(evaluated.kept)
     predictions = evaluated.predictions
@@ -104,6 +108,19 @@ def train_fold(
     }
     files.write_json(folder.fold, mark)
     return predictions
+
+
+def _as_trained(spec: EstimatorSpec, folder: ModelFolder) -> EstimatorSpec:
+    """The spec with the settings that the recipe has chosen for the fold, e.g. its crop."""
+    if not isinstance(spec, BackboneSpec):
+        return spec
+    manifest = folder.known_manifest()
+    chosen = {
+        field.name: tuple(value) if isinstance(value, list) else value
+        for field in dataclasses.fields(BackboneSettings)
+        if (value := manifest.settings.get(field.name)) is not None
+    }
+    return BackboneSpec(manifest.schema.labels, BackboneSettings(**chosen))
 
 
 def _of_evaluation(settings: Settings) -> Settings:
