@@ -27,13 +27,14 @@ from scipy import stats
 from tf_image_classification.dataset.folds import divide_into_folds
 from tf_image_classification.evaluation.intervals import (
     DIFFERENCE_BOUNDS,
+    DIFFERENCE_OF_FOLDS,
     FRACTION_BOUNDS,
     OF_FOLDS,
     Interval,
     mean_with_interval,
 )
 
-FACTORS = (1.0, 1.15, OF_FOLDS, 1.4)
+FACTORS = (1.0, 1.15, OF_FOLDS, DIFFERENCE_OF_FOLDS)
 # examples, features, distance of the classes, folds, repeats, examples of a group
 UNGROUPED = [
     (50, 2, 0.8, 5, 1, 1),

@@ -32,6 +32,7 @@ from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.workflows import cross_validate as validating
 from tf_image_classification.workflows import train_fold as training_fold
 from tf_image_classification.workflows.cross_validate import cross_validate
+from tf_image_classification.workflows.report import write_report
 from tf_image_classification.workflows.run import evaluate
 from tf_image_classification.workflows.setup.fold_options import FoldOptions
 
@@ -272,6 +273,7 @@ def test_a_built_in_backbone_is_scored_with_the_preprocessing_of_its_training(tm
     result = cross_validation(
         tmp_path / "pets", folds=2, model_dir=tmp_path / "cv", backbone="mobilenet_v2",
         checkpoint_path="none", image_size=32, train_steps=1, eval_stretch=3.0, eval_crop=0.8,
+        export_saved_model=False,
     )  # fmt: skip
     assert list(result) == ["label"] and len(result.to_pandas()) == 2
     assert "95 % interval of the mean of models trained on 50% of the examples" in repr(result)
@@ -280,12 +282,19 @@ def test_a_built_in_backbone_is_scored_with_the_preprocessing_of_its_training(tm
         judged = json.loads((tmp_path / f"cv/fold-{number}/judgement.json").read_text())
         overall = judged["labels"]["label"]["measures"]["overall"]
         assert overall["log_loss"]["value"] == pytest.approx(line["log_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_report_shows_all_examples_and_the_folds(records, tmp_path):
+    made = settings(records, tmp_path / "cv", train_steps=1, export_saved_model=True)
+    result = cross_validation(None, made, folds=2, spec=tiny_runs.TinySpec())
     page = result.report()
     text = pathlib.Path(page.path).read_text()
-    assert "each of 16 examples is scored by the one of 2 models" in text
+    assert f"each of {COUNT} examples is scored by the one of 2 models" in text
     assert "fold 1" in text and "Learning curves" not in text
     assert "## Folds" in pathlib.Path(page.model_card).read_text()
-    assert result.folds[0].predict(str(tmp_path / "pets/cat/0.png"))[0].labels["label"].name
+    with pytest.raises(ConfigError, match="reported on its own examples"):
+        write_report(make_settings({"model_dir": result.model_dir, "eval_metadata": records}))
 
 
 @pytest.mark.slow

@@ -120,7 +120,7 @@ class CrossValidated(Mapping[str, "Interval"]):
 
 
 def cross_validate(
-    data: Any,
+    data: Any = None,
     settings: Settings | None = None,
     *,
     folds: int | None = None,
@@ -136,7 +136,7 @@ def cross_validate(
     interrupted cross-validation.
 
     Args:
-        data: all examples, as ``train`` takes its training set.
+        data: all examples, as ``train`` takes its training set; None: that of the settings.
         settings: settings that the options override; None: the defaults.
         folds: parts that the examples are divided into; None: 5.
         repeats: divisions into folds, each with trainings of its own; None: 1.
@@ -164,7 +164,8 @@ def cross_validate(
         )
         _at_least("processes", processes, 1)
         prepare_tensorflow(settings or Settings())
-        settings = settings_of({"train_metadata": data, **options}, settings)
+        given = options if data is None else {"train_metadata": data, **options}
+        settings = settings_of(given, settings)
         from tf_image_classification.workflows import cross_validate as validating
 
         found = validating.cross_validate(spec, settings, chosen, processes=processes)

@@ -16,6 +16,7 @@ from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.analysis import main_score
 from tf_image_classification.evaluation.intervals import (
     DIFFERENCE_BOUNDS,
+    DIFFERENCE_OF_FOLDS,
     FRACTION_BOUNDS,
     Interval,
     mean_with_interval,
@@ -139,6 +140,7 @@ def _of_label(
             mean_with_interval(scores_b - scores_a, clusters, bounds=differences),
             max(a.num_folds, b.num_folds),
             differences,
+            DIFFERENCE_OF_FOLDS,
         ),
         float(stats.binomtest(len(gained), flipped).pvalue) if flipped else 1.0,
         gained,

@@ -115,7 +115,7 @@ def _as_trained(spec: EstimatorSpec, folder: ModelFolder) -> EstimatorSpec:
     if not isinstance(spec, BackboneSpec):
         return spec
     manifest = folder.known_manifest()
-    chosen = {
+    chosen: dict[str, Any] = {
         field.name: tuple(value) if isinstance(value, list) else value
         for field in dataclasses.fields(BackboneSettings)
         if (value := manifest.settings.get(field.name)) is not None
