@@ -158,6 +158,8 @@ class _Work:
     settings: Settings
     sources: Sources
     plan: FoldPlan
+    has_classes: bool
+    notes: tuple[str, ...]
 
 
 def _open(spec: EstimatorSpec | None, settings: Settings, options: FoldOptions) -> _Work:
@@ -182,9 +184,11 @@ def _open(spec: EstimatorSpec | None, settings: Settings, options: FoldOptions) 
             "train once for each fold."
         )
     data = run_data.read_data(make_context(spec, settings, sources=sources))
-    assert data.train is not None and data.train.table is not None
-    plan = open_plan(settings, options, sources, data.train.table, data.schema, spec_name(spec))
-    return _Work(spec, settings, sources, plan)
+    table = data.train.table if data.train is not None else None
+    assert table is not None
+    plan = open_plan(settings, options, sources, table, data.schema, spec_name(spec))
+    has_classes = any(label.has_classes for label in data.schema)
+    return _Work(spec, settings, sources, plan, has_classes, table.notes)
 
 
 def _complete(plan: FoldPlan) -> dict[Fold, Predictions]:
@@ -271,14 +275,16 @@ def _failed(failures: Mapping[Fold, TficError], count: int) -> TficError:
 def _announcement(work: _Work, processes: int) -> str:
     plan = work.plan
     scored = int((plan.assigned[0] > 0).sum())
-    how = "one for each group" if plan.groups else "of each class"
+    how = ", of each class" if work.has_classes else ""
+    how = ", one for each group" if plan.groups else how
     column = work.settings.data.group_column
     if column and not plan.groups:
         how += f", each {column} in one fold"
     repeats = f", {plan.repeats} times" if plan.repeats > 1 else ""
     lines = [
-        f"cross-validation: {scored} examples in {plan.num_folds} folds{repeats}, {how}; "
+        f"cross-validation: {scored} examples in {plan.num_folds} folds{repeats}{how}; "
         f"{len(plan.folds)} trainings in {plan.root}",
+        *work.notes,
         *plan.notes,
     ]
     if processes > 1:

@@ -180,7 +180,8 @@ def open_plan(
             f"{counted(never, 'example is', 'examples are')} always trained on and never scored: "
             "without it no training would have its class, or it has no group"
         )
-    notes += _few(classes, rows[0], len(set(rows[0]) - {NEVER}))
+    if not groups:
+        notes += _few(classes, rows[0], options.folds)
     examples = [dict(zip(ids, row, strict=True)) for row in rows]
     stored = {**described, "groups": groups, "notes": notes, "examples": examples}
     files.make_folder(root)
