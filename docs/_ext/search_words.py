@@ -63,6 +63,12 @@ WORDS = {
         "freeze layers",
     ),
     "topics/evaluate": ("confusion matrix", "calibration", "threshold", "ROC AUC", "report"),
+    "topics/cross_validation": (
+        "cross-validation",
+        "k-fold",
+        "leave one group out",
+        "stratified folds",
+    ),
     "topics/serve": ("serving", "REST API", "Prometheus", "Dockerfile", "Docker", "Triton"),
     "topics/export": (
         "export",

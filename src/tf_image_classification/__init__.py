@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tf_image_classification.classifier import Classifier as Classifier
     from tf_image_classification.classifier import compare as compare
+    from tf_image_classification.classifier import cross_validate as cross_validate
     from tf_image_classification.classifier import load_model as load_model
     from tf_image_classification.config import Settings as Settings
     from tf_image_classification.config import make_settings as make_settings
@@ -27,6 +28,7 @@ _HOMES = {
     "Label": "labels",
     "Settings": "config",
     "compare": "classifier",
+    "cross_validate": "classifier",
     "evaluate": "train_estimator",
     "load_model": "classifier",
     "make_settings": "config",

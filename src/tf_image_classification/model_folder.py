@@ -18,6 +18,9 @@ tensorboard/        TensorBoard logs
 saved_model/        the exported model
 light/              the same model for prediction without TensorFlow, where it was verified
 exports/            exports for other runtimes, each compared with the evaluation
+cross_validation.json  in the folder of a cross-validation, which has the folder of each fold in it
+final_model.txt     beside it: the command that trains one model on all examples
+fold.json           of such a fold: it is complete
 report.html         the report; model_card.md has the same numbers as text
 """
 
@@ -55,6 +58,9 @@ def tensorboard_folder(settings: Settings) -> str:
 
 
 _MAX_EXPORT_SECS = 600.0
+
+FINAL_COMMAND = "final_model.txt"
+"""File of a cross-validation with the command that trains the model on all examples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +132,21 @@ class ModelFolder:
     def held_out(self) -> str:
         """JSON file that lists the examples held out from training."""
         return files.join(self.path, "held_out.json")
+
+    @property
+    def cross_validation(self) -> str:
+        """JSON file of the folds and settings, in the folder of a cross-validation."""
+        return files.join(self.path, "cross_validation.json")
+
+    @property
+    def is_cross_validation(self) -> bool:
+        """Whether the folder is that of a cross-validation: it has folds and no model."""
+        return files.exists(self.cross_validation) and not self.has_manifest
+
+    @property
+    def fold(self) -> str:
+        """JSON file that marks a fold of a cross-validation as complete."""
+        return files.join(self.path, "fold.json")
 
     @property
     def data_counts(self) -> str:
@@ -201,6 +222,21 @@ class ModelFolder:
             yield
 
     @property
+    def is_locked(self) -> bool:
+        """Whether a process holds the lock of ``locked``, as far as this machine knows."""
+        path = files.join(self.path, ".lock")
+        if files.is_remote(self.path) or fcntl is None or not files.exists(path):
+            return False
+        try:
+            with open(path, "rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            return False
+        return False
+
+    @property
     def has_manifest(self) -> bool:
         """Whether the folder is a model folder: a run was begun in it."""
         return files.exists(self.manifest)
@@ -257,7 +293,10 @@ class ModelFolder:
 
         Raises:
             RunMismatchError: they differ, and that is not allowed.
+            CheckpointError: the folder is that of a cross-validation.
         """
+        if self.is_cross_validation:
+            raise _not_a_model_folder(self.path)
         before = self.read_manifest()
         differences = before.differences(manifest) if before else []
         if differences and not allow_changes:
@@ -342,6 +381,13 @@ def _kind_and_advice(path: str) -> str:
             advice = "Weights from elsewhere are for --checkpoint_path of tfic train"
             return f"is a file of weights, not a model folder. {expected}. {advice}."
         return f"is a file, not a model folder. {expected}."
+    if ModelFolder(path).is_cross_validation:
+        return (
+            "is the folder of a cross-validation: it has the models of its folds and none of its "
+            f"own. Train the final model on all examples into another --model_dir, with the line "
+            f"in {files.join(path, FINAL_COMMAND)}; or give the folder of a fold, e.g. "
+            f"{files.join(path, 'fold-1')}."
+        )
     names = files.list_folder(path)
     if not names:
         return f"is an empty folder. {expected}, or train into it first."

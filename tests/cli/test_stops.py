@@ -24,6 +24,7 @@ WORK = {
     "predict": ("serving.predictor:load_model", "{dir} {dir}"),
     "export": ("workflows.export:export_folder", "{dir} --format litert"),
     "serve": ("serving.predictor:load_model", "{dir} --port 0"),
+    "cross-validate": ("workflows.cross_validate:_open", "TRIAL --model_dir {dir}/cv"),
     "tune": (
         "workflows.tune:_optuna",
         "TRIAL --eval_metadata {dir}/train-* --space {dir}/space.yml --trials 2 --study_dir {dir}",
@@ -36,7 +37,7 @@ WORK = {
 }
 """By verb the function that does its work, and the rest of a command line that comes there."""
 
-RESUMES = ("train", "tune", "convert")
+RESUMES = ("train", "cross-validate", "tune", "convert")
 OTHERS = {"completion", "launch", "compare", "preview", "backbones", "submit", "example"}
 """``launch`` has tests of its own, the others take seconds."""
 

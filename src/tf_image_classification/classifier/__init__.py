@@ -5,6 +5,7 @@ before it is used.
 """
 
 from tf_image_classification.classifier.comparison import ComparedModels, compare
+from tf_image_classification.classifier.cross_validation import CrossValidated, cross_validate
 from tf_image_classification.classifier.history import History
 from tf_image_classification.classifier.keyword_errors import keyword_errors
 from tf_image_classification.classifier.model import Classifier, load_model
@@ -14,10 +15,12 @@ from tf_image_classification.classifier.training import train
 __all__ = [
     "Classifier",
     "ComparedModels",
+    "CrossValidated",
     "History",
     "Predictions",
     "ReportPage",
     "compare",
+    "cross_validate",
     "keyword_errors",
     "load_model",
     "train",

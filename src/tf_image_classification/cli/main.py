@@ -19,6 +19,7 @@ VERBS = {
     "train": "train a spec or a built-in backbone; resume, plan or evaluate its run",
     "evaluate": "evaluate the model of a model folder on any data",
     "report": "write an HTML report and a model card",
+    "cross-validate": "train and evaluate on every fold of a data set, with one pooled result",
     "compare": "test whether one model is better than another",
     "predict": "run inference on images",
     "export": "export a model to another format, verified against its evaluation",
@@ -41,6 +42,7 @@ VERBS = {
 
 _RESUMES = {
     "train": "Start the same command again to train.",
+    "cross-validate": "Start the same command again to continue the cross-validation.",
     "tune": "Start the same command again to continue the study.",
     "convert": "Start the same command again: the shards that are complete are kept.",
     "launch": "Start the same command again to resume.",
@@ -65,6 +67,10 @@ _OTHER_WORDS = {
     **dict.fromkeys(("search", "hpo", "sweep", "optimize"), "tune"),
     **dict.fromkeys(("models", "list", "networks", "zoo"), "backbones"),
     **dict.fromkeys(("check", "lint", "analyze", "analyse", "audit", "stats"), "inspect"),
+    **dict.fromkeys(
+        ("cv", "crossval", "cross-val", "crossvalidate", "kfold", "k-fold", "folds"),
+        "cross-validate",
+    ),
     **dict.fromkeys(("plan", "dry-run"), "train --plan"),
     **dict.fromkeys(("demo", "sample", "samples", "quickstart", "tutorial", "init"), "example"),
     "lr-find": "find-learning-rate",

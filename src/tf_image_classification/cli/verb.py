@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
 import tf_image_classification
@@ -62,6 +62,7 @@ class Verb(Generic[_Arguments]):
         rest: name of the argument that takes a command after ``--``.
         passes_on: name of the argument that takes unknown flags, or "".
         rewrite: translates command lines of an earlier version, or None.
+        refused: by setting why the verb cannot follow it, for the message that rejects it.
         is_listing: whether it only prints, so that all its errors are those of standard output.
         may_need_no_tensorflow: whether it calls ``hide_absl`` itself where it needs TensorFlow.
     """
@@ -77,6 +78,7 @@ class Verb(Generic[_Arguments]):
     rest: str = ""
     passes_on: str = ""
     rewrite: Callable[[Sequence[str]], Sequence[str]] | None = None
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     is_listing: bool = False
     may_need_no_tensorflow: bool = False
 
@@ -223,6 +225,10 @@ class Verb(Generic[_Arguments]):
     def _explain(self, flag: str) -> str:
         if {*OPTIONS, *ALIASES}.isdisjoint(names_of_flag(flag)):
             return foreign_flags.explain_flag(flag, {*self.own_options(), *self.shared_options()})
+        known = next((n for n in names_of_flag(flag) if n in {*OPTIONS, *ALIASES}), "")
+        reason = self.refused.get(ALIASES.get(known, known))
+        if reason:
+            return f"{flag} has no effect in tfic {self.name}: {reason}. Remove it."
         is_there = self.name in FILE_OPTIONS["config"].verbs
         hint = "; a file for --config may contain settings of other verbs" if is_there else ""
         return f"{flag} has no effect in tfic {self.name}. Remove it{hint}."

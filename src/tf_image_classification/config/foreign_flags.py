@@ -137,7 +137,7 @@ _ADVICE = {
     "train_metadata": {
         **dict.fromkeys(
             ("kfold", "folds", "cv", "k_fold", "n_splits", "cross_validation"),
-            "There is no cross-validation; the intervals of tfic report show how sure a figure is.",
+            "That is a verb: tfic cross-validate DATA --folds 5.",
         ),
         **dict.fromkeys(
             ("dataset_name", "dataset_split_name"),

@@ -49,8 +49,10 @@ SHORT_FORMS: Mapping[str, tuple[str, ...]] = {
 
 # Verbs of tfic, by the options that have an effect in them. A spec's model_fn may read every
 # setting, so check-spec takes those of a training.
-_OF_A_RUN = ("train", "tune", "check-spec")
+_OF_ONE_RUN = ("train", "tune", "check-spec")
+_OF_A_RUN = (*_OF_ONE_RUN, "cross-validate")
 _OF_A_TRIAL = (*_OF_A_RUN, "find-learning-rate", "find-batch-size")
+_OF_ONE_TRIAL = tuple(verb for verb in _OF_A_TRIAL if verb != "cross-validate")
 _OF_IMAGES = (*_OF_A_TRIAL, "preview")
 _OF_ALL_IMAGES = (*_OF_IMAGES, "evaluate")
 _OF_A_FOLDER = ("evaluate", "export", "predict", "report", "serve")
@@ -74,7 +76,7 @@ class RunSettings:
     model_dir: str = declare(
         "./models",
         "Model folder: checkpoints, TensorBoard logs, run manifest and evaluations; may be gs://.",
-        verbs=("train", "check-spec", "preview", *_OF_A_FOLDER),
+        verbs=("train", "cross-validate", "check-spec", "preview", *_OF_A_FOLDER),
     )
     evaluate: bool = declare(
         False,
@@ -109,7 +111,9 @@ class RunSettings:
         resume="same",
     )
     allow_changes: bool = declare(
-        False, "Resume although spec, data or settings differ from the run manifest."
+        False,
+        "Resume although spec, data or settings differ from the run manifest.",
+        verbs=_OF_ONE_RUN,
     )
     strategy: str = declare(
         "auto",
@@ -123,7 +127,7 @@ class RunSettings:
         600.0,
         "Seconds to wait for the other workers of a cluster to start.",
         minimum=1.0,
-        verbs=(*_OF_A_RUN, "evaluate"),
+        verbs=(*_OF_ONE_RUN, "evaluate"),
         facts=("cluster",),
     )
     progress: bool = declare(True, "Show the progress bar.")
@@ -152,7 +156,7 @@ class DataSettings:
         (),
         "Evaluation set, in the forms of train_metadata.",
         separator="",
-        verbs=(*_OF_A_RUN, "evaluate", "export", "report", "compare"),
+        verbs=(*_OF_ONE_RUN, "evaluate", "export", "report", "compare"),
         inherited=True,
     )
     eval_split: float = declare(
@@ -162,15 +166,15 @@ class DataSettings:
         "tfic train without a spec is 0.2.",
         minimum=0.0,
         maximum=0.9,
-        verbs=_OF_A_RUN,
+        verbs=_OF_ONE_RUN,
         inherited=False,
         resume="same",
         **_BY_OWN_INPUT,
     )
     group_column: str = declare(
         "",
-        "Column of the training set that groups dependent examples, e.g. person; eval_split keeps "
-        "each group on one side.",
+        "Column of the training set that groups dependent examples, e.g. person; eval_split and "
+        "the folds of a cross-validation keep each group on one side.",
         verbs=_OF_A_RUN,
         inherited=False,
         resume="same",
@@ -209,7 +213,7 @@ class DataSettings:
         "Input pipeline: random access with a full shuffle (indexed), or sequential reads of "
         "TFRecord files with bounded memory (streaming).",
         choices=("indexed", "streaming"),
-        verbs=_OF_A_TRIAL,
+        verbs=_OF_ONE_TRIAL,
         inherited=False,
         resume="same",
         **_BY_OWN_INPUT,
@@ -218,7 +222,7 @@ class DataSettings:
         4096,
         "Shuffle buffer of the streaming pipeline, in encoded examples.",
         minimum=1,
-        verbs=_OF_A_TRIAL,
+        verbs=_OF_ONE_TRIAL,
         applies=("input_mode", ("streaming",)),
         inherited=False,
         resume="same",
@@ -558,7 +562,7 @@ class TrainingSettings:
     early_stopping_patience: int = declare(
         0,
         "Early stopping: evaluations without improvement of best_metric; 0: off.",
-        verbs=_OF_A_RUN,
+        verbs=_OF_ONE_RUN,
         minimum=0,
         resume="free",
         **_BY_EVALUATION,
@@ -751,12 +755,14 @@ class CheckpointSettings:
     export_dir: str = declare(
         "",
         "Folder for a copy of the exported model; may be gs://.",
+        verbs=_OF_ONE_RUN,
         needs="export_saved_model",
         **_BY_OWN_INPUT,
     )
     tensorboard_dir: str = declare(
         "",
         "Folder of the TensorBoard logs; empty: tensorboard in model_dir.",
+        verbs=_OF_ONE_RUN,
         needs="save_summary_steps",
     )
     trackers: tuple[str, ...] = declare(
@@ -771,7 +777,7 @@ class EvaluationSettings:
     """Evaluation during training, and the best checkpoint."""
 
     RULES: ClassVar[Mapping[str, Any]] = {
-        "verbs": _OF_A_RUN,
+        "verbs": _OF_ONE_RUN,
         "resume": "free",
         **_BY_EVALUATION,
     }
@@ -843,7 +849,7 @@ class EvaluationSettings:
     output_cm_folder: str = declare(
         "",
         "Folder for the confusion matrices of the class labels, as PNG files.",
-        verbs=(*_OF_A_RUN, "evaluate"),
+        verbs=(*_OF_ONE_RUN, "evaluate"),
         facts=("class_label", "drawable_matrix"),
     )
 

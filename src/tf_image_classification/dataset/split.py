@@ -184,7 +184,7 @@ def hold_out(
         >>> sum(hold_out([f"{i}.jpg" for i in range(10)], [{"cat"}] * 10, 0.2))
         2
     """
-    units = _units(ids, ties)
+    units = tied(ids, ties)
     places = [min((place_of(ids[i], 0), ids[i]) for i in unit) for unit in units]
     of_units = [frozenset[str]().union(*(classes[i] for i in unit)) for unit in units]
     strata: dict[Collection[str], list[int]] = {}
@@ -204,7 +204,7 @@ def hold_out(
     return [i in chosen for i in range(len(ids))]
 
 
-def _units(ids: Sequence[str], ties: Sequence[Collection[str]]) -> list[list[int]]:
+def tied(ids: Sequence[str], ties: Sequence[Collection[str]] = ()) -> list[list[int]]:
     """The examples that stay together, which have an id or a tie in common."""
     parent = list(range(len(ids)))
 

@@ -32,6 +32,7 @@ from tf_image_classification.evaluation.intervals import (
     FRACTION_BOUNDS,
     Interval,
     mean_with_interval,
+    of_folds,
 )
 from tf_image_classification.evaluation.measures import Measures, measure
 from tf_image_classification.evaluation.predictions import LabelPredictions, Predictions
@@ -39,7 +40,7 @@ from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.outputs import confidence_of
 from tf_image_classification.labels.schema import MULTILABEL
 from tf_image_classification.metrics.class_metrics import MIN_IN_A_GROUP
-from tf_image_classification.metrics.definitions import metrics_of
+from tf_image_classification.metrics.definitions import FRACTION, find_metric, metrics_of
 
 Array = npt.NDArray[Any]
 MIN_TO_CALIBRATE = 40
@@ -177,7 +178,8 @@ def analyze(predictions: Predictions, group: str = "") -> Analysis:
     for label in predictions.schema:
         of_label = predictions.labels[label.name]
         if of_label.mask.any():
-            labels[label.name] = _of_label(label, predictions, is_first_half, groups)
+            found = _of_label(label, predictions, is_first_half, groups)
+            labels[label.name] = _of_folds(found, predictions.num_folds)
     group = group or (FOUND_GROUPS if predictions.found_groups else "")
     return Analysis(
         predictions.step, predictions.data, len(predictions), group, labels, predictions.schema
@@ -211,6 +213,37 @@ def _of_label(
     some = evenly_spaced(len(coverages), _CURVE_POINTS)
     curve = [(float(coverages[i]), float(risks[i])) for i in some]
     return LabelAnalysis(measures, name, calibrated, rows, curve, slices)
+
+
+def _of_folds(found: LabelAnalysis, num_folds: int) -> LabelAnalysis:
+    """The analysis with the intervals of a cross-validation; unchanged for one model."""
+
+    def wider(name: str, interval: Interval) -> Interval:
+        return of_folds(interval, num_folds, _bounds(name))
+
+    measures = dataclasses.replace(
+        found.measures,
+        overall={name: wider(name, one) for name, one in found.measures.overall.items()},
+        of_classes={
+            of_class: {name: wider(name, one) for name, one in of_metric.items()}
+            for of_class, of_metric in found.measures.of_classes.items()
+        },
+    )
+    slices = [
+        dataclasses.replace(one, score=wider(found.score_name, one.score)) for one in found.slices
+    ]
+    return dataclasses.replace(found, measures=measures, slices=slices)
+
+
+def _bounds(name: str) -> tuple[float, float] | None:
+    """The range of a metric of the table: a fraction, an error of at least 0, or any number."""
+    metric = find_metric(name)
+    if metric is None:
+        return None
+    is_fraction = metric.statistic == FRACTION if metric.per_example else metric.is_bounded
+    if is_fraction:
+        return FRACTION_BOUNDS
+    return (0.0, np.inf) if metric.higher_is_better is False else None
 
 
 def main_score(label: Label, of_label: LabelPredictions) -> tuple[str, Array]:

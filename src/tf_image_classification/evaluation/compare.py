@@ -14,9 +14,11 @@ import numpy as np
 from tf_image_classification.evaluation.analysis import main_score
 from tf_image_classification.evaluation.intervals import (
     DIFFERENCE_BOUNDS,
+    DIFFERENCE_OF_FOLDS,
     FRACTION_BOUNDS,
     Interval,
     mean_with_interval,
+    of_folds,
 )
 from tf_image_classification.evaluation.pairing import LabelPair, pair
 from tf_image_classification.evaluation.predictions import Predictions
@@ -32,7 +34,7 @@ class Comparison:
         b: score of the second model.
         difference: mean paired difference, b minus a, with its interval.
         p_value: of McNemar's exact test; for regression of the sign test. Not valid for grouped
-            examples.
+            examples and for cross-validations.
         gained: names of examples that only b predicts right, or that b predicts better.
         lost: names of examples for which the same holds of a.
         is_more_better: whether a higher score is better.
@@ -87,11 +89,17 @@ def comparison_of(found: LabelPair) -> Comparison:
     fractions, differences = None, None
     if label.has_classes:
         fractions, differences = FRACTION_BOUNDS, DIFFERENCE_BOUNDS
+    of_a, of_b = found.num_folds
     return Comparison(
         name,
-        mean_with_interval(scores_a, found.groups, bounds=fractions),
-        mean_with_interval(scores_b, found.groups, bounds=fractions),
-        mean_with_interval(scores_b - scores_a, found.groups, bounds=differences),
+        of_folds(mean_with_interval(scores_a, found.groups, bounds=fractions), of_a, fractions),
+        of_folds(mean_with_interval(scores_b, found.groups, bounds=fractions), of_b, fractions),
+        of_folds(
+            mean_with_interval(scores_b - scores_a, found.groups, bounds=differences),
+            max(of_a, of_b),
+            differences,
+            DIFFERENCE_OF_FOLDS,
+        ),
         float(stats.binomtest(len(gained), flipped).pvalue) if flipped else 1.0,
         gained,
         lost,

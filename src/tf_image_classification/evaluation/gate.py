@@ -146,8 +146,14 @@ def judge(
         slice_margin: of the claim for slices; None: that of ``claim``.
 
     Raises:
-        ConfigError: there is no such metric or column, or the margin does not fit the metric.
+        ConfigError: there is no such metric or column, the margin does not fit the metric, or one
+            of the models is a cross-validation.
     """
+    if any(any(one.num_folds) for one in pairs.values()):
+        raise ConfigError(
+            "A cross-validation is no model that can replace another: its folds are several. "
+            "Compare it without a gate, or train on the whole set and evaluate that model."
+        )
     chosen = {
         name: found
         for name, one in pairs.items()

@@ -76,6 +76,7 @@ def predictions_of(
         0,
         reference.data,
         {name: [texts[row] for row in rows.tolist()] for name, texts in reference.slices.items()},
+        [reference.found_groups[row] for row in rows.tolist()] if reference.found_groups else (),
     )
 
 

@@ -37,6 +37,7 @@ class LabelPair:
         groups: their clusters; None without.
         slices: by column their values.
         notes: on different classes, in sentences.
+        num_folds: of both models, ``Predictions.num_folds``.
     """
 
     label: Label
@@ -47,6 +48,7 @@ class LabelPair:
     groups: npt.NDArray[np.str_] | None
     slices: Mapping[str, Array]
     notes: Sequence[str] = ()
+    num_folds: tuple[int, int] = (0, 0)
 
 
 def pair(a: Predictions, b: Predictions, group: str = "") -> dict[str, LabelPair]:
@@ -96,6 +98,7 @@ def pair(a: Predictions, b: Predictions, group: str = "") -> dict[str, LabelPair
             None if groups is None else groups[of_a][known],
             {name: values[known] for name, values in slices.items()},
             notes,
+            (a.num_folds, b.num_folds),
         )
     if not found:
         raise DataError(

@@ -73,6 +73,7 @@ class Predictions:
         data: fingerprint of the evaluation set.
         slices: by column name [n] texts, "" where unknown.
         found_groups: [n], the video or burst of each example, "" for none; () if none was found.
+        num_folds: number of models of a cross-validation that share the examples; 0: one model.
     """
 
     schema: LabelSchema
@@ -83,6 +84,7 @@ class Predictions:
     data: str
     slices: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     found_groups: Sequence[str] = ()
+    num_folds: int = 0
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -232,6 +234,7 @@ def write_predictions(path: str, predictions: Predictions) -> None:
         "labels": predictions.schema.to_json(),
         "step": predictions.step,
         "data": predictions.data,
+        "num_folds": predictions.num_folds,
     }
     table = pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(metadata)})
     buffer = io.BytesIO()
@@ -290,6 +293,7 @@ def read_predictions(path: str) -> Predictions:
         metadata["data"],
         slices,
         table[_FOUND_GROUP].to_pylist() if _FOUND_GROUP in table.column_names else (),
+        metadata.get("num_folds", 0),  # files of earlier versions have none
     )
 
 

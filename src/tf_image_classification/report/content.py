@@ -194,6 +194,12 @@ NOT_COMPARED = Leakage(
     None, "Training and evaluation images were not compared; tfic inspect compares them."
 )
 
+FOLDS_ARE_APART = Leakage(
+    0,
+    "Identical images are in one fold, and so are near-duplicates among up to 20,000 images on a "
+    "local disk: no fold is scored on an image that its model was trained on.",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -213,6 +219,7 @@ class Report:
         examples_text: how many of how many these are.
         slices: name of each slice; examples refer to their numbers.
         leakage: between training and evaluation set.
+        folds: main metrics by fold of a cross-validation; None for one model.
         counts: examples by class, a table for each label with classes.
         changed_settings: those of the run that differ from their defaults.
         default_settings: the others.
@@ -232,6 +239,7 @@ class Report:
     examples_text: str
     slices: Sequence[str]
     leakage: Leakage
+    folds: Table | None
     counts: Sequence[Table]
     changed_settings: Table
     default_settings: Table

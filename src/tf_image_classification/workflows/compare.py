@@ -15,6 +15,7 @@ import numpy as np
 from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation import compare
+from tf_image_classification.evaluation.analysis import FOUND_GROUPS
 from tf_image_classification.evaluation.claim_test import Tested, power_text
 from tf_image_classification.evaluation.claims import Claim
 from tf_image_classification.evaluation.compare import Comparison
@@ -40,7 +41,7 @@ class Compared:
         b: the second.
         comparisons: by label name.
         gate: of a claim; None without one.
-        notes: on examples without a prediction, in sentences.
+        notes: on examples without a prediction and on groups, in sentences.
         pairs: the examples by label name.
         images: of the examples, by index; None where they are not at hand.
     """
@@ -106,12 +107,15 @@ def compare_models(
                     f"{one.metric} needs the probabilities of all classes, and {source} gives "
                     "predicted classes only. Use accuracy or macro_f1, or add a column per class."
                 )
+    notes = [*models.a.notes, *models.b.notes]
+    if not group and any(one.groups is not None for one in pairs.values()):
+        notes.append(f"intervals are over {FOUND_GROUPS}, not over images.")
     return Compared(
         a,
         b,
         {name: compare.comparison_of(one) for name, one in pairs.items()},
         gate,
-        [*models.a.notes, *models.b.notes],
+        notes,
         pairs,
         models.images,
     )

@@ -19,6 +19,7 @@ from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.run_manifest import RunManifest
 from tf_image_classification.serving.predictor import Predictor, load_model
 from tf_image_classification.workflows import evaluate
+from tf_image_classification.workflows.pool_folds import CrossValidation
 from tf_image_classification.workflows.setup import run_data
 from tf_image_classification.workflows.setup.context import make_context
 
@@ -36,6 +37,8 @@ class EvaluatedModel:
         predictor: runs the exported model.
         predictions: for the evaluation examples.
         analysis: of the predictions.
+        folds: of a cross-validation its result, and then the evaluation examples are all examples
+            and model and training examples those of its first fold; else None.
     """
 
     manifest: RunManifest
@@ -44,6 +47,7 @@ class EvaluatedModel:
     predictor: Predictor
     predictions: Predictions
     analysis: Analysis
+    folds: CrossValidation | None = None
 
     @property
     def evaluation(self) -> Table:

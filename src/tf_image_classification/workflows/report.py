@@ -43,7 +43,9 @@ from tf_image_classification.report.training_log import (
 from tf_image_classification.run_manifest import RunManifest, versions
 from tf_image_classification.serving.rendering import heat_png, seen_image
 from tf_image_classification.system import files
+from tf_image_classification.workflows import pool_folds
 from tf_image_classification.workflows.embedding import features
+from tf_image_classification.workflows.evaluated_folds import load_cross_validated
 from tf_image_classification.workflows.evaluated_model import EvaluatedModel, load_evaluated
 from tf_image_classification.workflows.export_keras import best_model
 from tf_image_classification.workflows.model_measurements import (
@@ -51,6 +53,7 @@ from tf_image_classification.workflows.model_measurements import (
     find_leakage,
     measure_model,
 )
+from tf_image_classification.workflows.pool_folds import CrossValidation
 from tf_image_classification.workflows.report_unknown import refused_rows, unknown_content
 from tf_image_classification.workflows.setup.environment import cache_dir
 
@@ -88,8 +91,11 @@ def write_report(
         TficError: the folder has no exported model, or there are no evaluation examples.
     """
     folder = ModelFolder(settings.run.model_dir)
-    model = load_evaluated(folder, settings, group)
-    leakage = find_leakage(model) if is_inspected else content.NOT_COMPARED
+    if folder.is_cross_validation:
+        model, leakage = load_cross_validated(folder, settings, group), content.FOLDS_ARE_APART
+    else:
+        model = load_evaluated(folder, settings, group)
+        leakage = find_leakage(model) if is_inspected else content.NOT_COMPARED
     report = _report(folder, model, leakage, spec)
     page = output or files.join(folder.path, "report.html")
     beside = page.rpartition("/")[0]
@@ -116,12 +122,10 @@ def _report(
     examples = _examples(model, labels, list(rows)[:_MAX_EXAMPLES], slices)
     similar, no_similar = _similar_errors(folder.path, model, labels, spec)
     name = folder.path.rstrip("/").rpartition("/")[2]
-    group = f", resampled by {model.analysis.group}" if model.analysis.group else ""
     shown = sorted(examples.values(), key=lambda example: example.is_right)
     return Report(
         title=f"Report of {name}",
-        lead=f"Exported model of step {predictions.step}, evaluated on {len(predictions)} "
-        f"examples{group}.",
+        lead=_lead(model),
         step=predictions.step,
         num_examples=len(predictions),
         num_train_examples=f"{manifest.num_train_examples:,}"
@@ -129,7 +133,7 @@ def _report(
         else "unknown",
         summary=[
             *_trained_text(manifest),
-            ("evaluation set", _set_text(model.settings)),
+            ("evaluation set", _set_text(model)),
             *_groups_text(predictions),
             ("labels", ", ".join(f"{one.name} ({one.describe()})" for one in manifest.schema)),
         ],
@@ -153,12 +157,48 @@ def _report(
         examples_text=f"{len(shown)} of {len(predictions)} evaluation examples, errors first. "
         "predictions.parquet in the model folder has all of them.",
         leakage=leakage,
+        folds=_folds_table(model.folds) if model.folds else None,
         counts=[_counts_table(label, model) for label in manifest.schema if label.has_classes],
         slices=[f"{column} = {value}" for column, value in slices],
         changed_settings=_settings_table(manifest, of_changed=True),
         default_settings=_settings_table(manifest, of_changed=False),
         unknown=unknown_content(model, examples),
     )  # fmt: skip
+
+
+def _lead(model: EvaluatedModel) -> str:
+    """What was evaluated, in a sentence."""
+    group = f", resampled by {model.analysis.group}" if model.analysis.group else ""
+    count = len(model.predictions)
+    if model.folds:
+        return (
+            f"Cross-validation: each of {count} examples is scored by the one of "
+            f"{model.predictions.num_folds} models that was trained without it{group}. Training "
+            "examples, steps and settings are those of the first fold."
+        )
+    step = model.predictions.step
+    return f"Exported model of step {step}, evaluated on {count} examples{group}."
+
+
+def _folds_table(result: CrossValidation) -> Table:
+    """The main metric of each label by fold, and of all examples."""
+    names = result.score_names
+    columns = ["fold", "examples"]
+    columns += [
+        f"{label} {name}".removeprefix(f"{label} " if len(names) == 1 else "").replace("_", " ")
+        for label, name in names.items()
+    ]
+    rows: list[list[Cell]] = [
+        [
+            one.fold.title,
+            count_cell(one.num_examples),
+            *(content.score_cell(names[n], one.scores[n]) for n in names),
+        ]
+        for one in result.folds
+    ]
+    mean = [content.score_cell(names[n], result.scores[n]) for n in names]
+    rows.append(["all", count_cell(len(result.predictions)), *mean])
+    return Table(pool_folds.meaning(result), columns, rows)
 
 
 def _trained_text(manifest: RunManifest) -> list[tuple[str, str]]:
@@ -205,14 +245,19 @@ def _slices(model: EvaluatedModel) -> dict[tuple[str, str], Array]:
     return {(column, value): texts[column] == value for column, value in sorted(named)}
 
 
-def _set_text(settings: Settings) -> str:
+def _set_text(model: EvaluatedModel) -> str:
     """The name of the evaluation set."""
+    settings = model.settings
     names = " ".join(settings.data.eval_metadata)
+    if model.folds:
+        return f"{names}, every example held out once"
     return f"{names}, the part held out from training" if settings.data.eval_split else names
 
 
 def _heat_text(model: EvaluatedModel, examples: Sequence[Example]) -> str:
     """For how many examples the page has a class activation map, or why it has none."""
+    if model.folds:
+        return "none: each fold has a model of its own; the report of a fold has them"
     count = sum(bool(example.heat) for example in examples)
     if count:
         return f"Grad-CAM for {count} examples"
@@ -278,6 +323,8 @@ def _similar_errors(
             wrong[label.name] = rows[evenly_spaced(len(rows), _MAX_GROUPED)]
     if not any(map(len, wrong.values())):
         return {}, ""
+    if model.folds:
+        return {}, "each fold has a model with other features; the report of a fold has them"
     found = {}
     try:
         network = best_model(model_dir, spec)
@@ -396,7 +443,9 @@ def _examples(
         images: list[str] = [""] * len(batch)
         heat: list[dict[str, str]] = [{}] * len(batch)
         if size <= _MAX_BYTES:
-            images, heat = _images(model, batch, is_heated=start < _MAX_HEATED)
+            images, heat = _images(
+                model, batch, is_heated=start < _MAX_HEATED and model.folds is None
+            )
             size += sum(map(len, images)) + sum(len(one) for h in heat for one in h.values())
         for i, row in enumerate(batch):
             found[row] = Example(

@@ -7,7 +7,7 @@ context = recipe.settle(context)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tf_image_classification.config import Settings
 from tf_image_classification.dataset.readers import Listing, find_examples, for_role
@@ -17,7 +17,12 @@ from tf_image_classification.distributed.workers import Workers
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.workflows.setup.environment import cache_dir
-from tf_image_classification.workflows.setup.held_out import HeldOut, groups_for, hold_out_of
+from tf_image_classification.workflows.setup.held_out import (
+    HeldOut,
+    groups_for,
+    hold_out_of,
+    ids_of,
+)
 
 
 class Sources:
@@ -61,8 +66,7 @@ class Sources:
 
     def held_out(self, patterns: Sequence[str], option: str, settings: Settings) -> HeldOut:
         """A source with its held-out part, by ``eval_split``; arguments and errors as ``find``."""
-        data = settings.data
-        key = (*patterns, data.eval_split, data.group_column, data.groups, settings.run.model_dir)
+        key = _key(patterns, settings)
         if key not in self._divided:
             whole = self._whole(patterns, option, settings)
             whole = for_role(whole, TRAIN, f"--{option} {', '.join(patterns)}")
@@ -82,6 +86,30 @@ class Sources:
         found = groups_for(listing, settings.replace(group_column=""))
         return list(found.of) if found.summary() else [""] * len(listing)
 
+    def divide(
+        self,
+        patterns: Sequence[str],
+        settings: Settings,
+        held: frozenset[str],
+        groups: Mapping[str, str],
+    ) -> None:
+        """Hold out these examples of a training set, by id, instead of a choice by hash.
+
+        Args:
+            patterns: the training set.
+            settings: all settings, with ``eval_split``.
+            held: the ids, see ``held_out.ids_of``.
+            groups: by id the video or burst of those that are in one.
+
+        Raises:
+            DataError: as ``find``.
+        """
+        whole = self._whole(patterns, "train_metadata", settings)
+        whole = for_role(whole, TRAIN, f"--train_metadata {', '.join(patterns)}")
+        stored = {own: group for own, group in groups.items() if own in held}
+        divided = HeldOut(whole, ids_of(whole), held, settings.data.eval_split, stored=stored)
+        self._divided[_key(patterns, settings)] = divided
+
     def _whole(self, patterns: Sequence[str], option: str, settings: Settings) -> Listing:
         feature, folder = settings.data.image_feature, cache_dir(settings)
         key = (*patterns, feature, folder)
@@ -90,6 +118,12 @@ class Sources:
                 patterns, option=option, cache_dir=folder, image_feature=feature
             )
         return self._found[key]
+
+
+def _key(patterns: Sequence[str], settings: Settings) -> tuple[object, ...]:
+    """The settings that the held-out part of a source depends on."""
+    data = settings.data
+    return (*patterns, data.eval_split, data.group_column, data.groups, settings.run.model_dir)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,6 +53,24 @@ def with_default_folder(settings: Settings) -> tuple[Settings, str]:
     raise AssertionError("the candidates do not end")
 
 
+def cross_validation_folder(settings: Settings) -> Settings:
+    """The settings, with models/NAME-cv as the folder of a cross-validation if none is given.
+
+    Raises:
+        ConfigError: it would lie in the training set.
+    """
+    names = settings.data.train_metadata
+    path = settings.run.model_dir
+    if settings.origin("model_dir") == "default":
+        path = f"{_ABOVE}/{name_of(names)}-cv"
+    if not _may_be_used(path, names, above=False):
+        raise ConfigError(
+            f"The folder of the cross-validation, {path}, is a file or would lie in the training "
+            f"set {', '.join(names)}. Give --model_dir."
+        )
+    return settings.replace(model_dir=path)
+
+
 def _candidates(earlier: str, name: str) -> Iterator[str]:
     yield earlier
     yield f"{_ABOVE}/{name}"

@@ -34,7 +34,7 @@ class HeldOut:
 
     Attributes:
         listing: all examples.
-        ids: of each example; see ``_ids``.
+        ids: of each example; see ``ids_of``.
         held: the ids that are held out; those of a model folder may name examples that are gone.
         fraction: the option ``eval_split``.
         groups: of the examples, where they were divided now; None: the model folder listed them.
@@ -127,7 +127,7 @@ def hold_out_of(listing: Listing, settings: Settings) -> HeldOut:
         DataError: the model folder's list is damaged.
         RunMismatchError: none of the examples that it lists is there.
     """
-    fraction, ids = settings.data.eval_split, _ids(listing)
+    fraction, ids = settings.data.eval_split, ids_of(listing)
     stored, names = _stored(ModelFolder(settings.run.model_dir), fraction)
     if not stored.isdisjoint(ids):
         return HeldOut(listing, ids, stored, fraction, stored=names)
@@ -154,15 +154,24 @@ def groups_for(listing: Listing, settings: Settings) -> Groups:
         ConfigError: ``group_column`` names no column.
     """
     column = settings.data.group_column
-    if column and column not in listing.columns:
-        known = did_you_mean(column, listing.columns)
-        raise ConfigError(f"group_column: there is no column {column!r}. {known}")
+    values = values_of(listing, column) if column else ()
     if settings.data.groups == NO_GROUPS:
-        values = [str(value) for value in listing.columns[column]] if column else ()
         alone = [Trace("")] * len(listing)
         return find_groups(alone, [""] * len(listing), values=values)
     classes = ["".join(each) if len(each) == 1 else "" for each in _classes(listing, settings)]
     return groups_of_listing(listing, classes, column)
+
+
+def values_of(listing: Listing, column: str) -> list[str]:
+    """The value of each example in the group column; "" if it has none.
+
+    Raises:
+        ConfigError: there is no such column.
+    """
+    if column not in listing.columns:
+        known = did_you_mean(column, listing.columns)
+        raise ConfigError(f"group_column: there is no column {column!r}. {known}")
+    return [str(value) for value in listing.columns[column]]
 
 
 def _stored(folder: ModelFolder, fraction: float) -> tuple[frozenset[str], dict[str, str]]:
@@ -181,7 +190,7 @@ def _stored(folder: ModelFolder, fraction: float) -> tuple[frozenset[str], dict[
         ) from error
 
 
-def _ids(listing: Listing) -> list[str]:
+def ids_of(listing: Listing) -> list[str]:
     """An identifier of each example, the same wherever the source lies.
 
     Its name; or a digest of its content; or, where too many have no name, its place in its file.
