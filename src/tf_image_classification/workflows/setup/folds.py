@@ -164,8 +164,8 @@ def open_plan(
         across = _across_groups(found.of, of_examples)
         if across:
             notes.append(
-                f"{counted(across, 'image has', 'images have')} a near-duplicate, or a frame of the "
-                "same video, in another group, which stays in training: tfic inspect lists them"
+                f"{counted(across, 'image has', 'images have')} a near-duplicate, or a frame of "
+                "the same video, in another group, which stays in training: tfic inspect lists them"
             )
     else:
         found = groups_for(listing, settings)
