@@ -409,6 +409,7 @@ def test_memory_stays_level_however_many_inputs_there_are(tmp_path, monkeypatch)
     model = types.SimpleNamespace(
         schema=LabelSchema((Label("kind", depth=2, class_names=("cat", "dog")),)),
         calibrations={},
+        added_outputs=(),
         step=1,
         engine=types.SimpleNamespace(name="tensorflow"),
         fingerprint=lambda: "x",
@@ -433,6 +434,7 @@ def test_a_model_that_says_no_number_gives_valid_json(tmp_path, monkeypatch):
     model = types.SimpleNamespace(
         schema=LabelSchema((Label("age", one_hot=False),)),
         calibrations={},
+        added_outputs=(),
         step=1,
         engine=types.SimpleNamespace(name="tensorflow"),
         fingerprint=lambda: "x",
