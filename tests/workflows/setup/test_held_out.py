@@ -28,6 +28,8 @@ from tf_image_classification.workflows.setup.evaluation_split import (
     why_no_evaluation,
     with_own_evaluation,
 )
+from tf_image_classification.workflows.setup.fold_options import FoldOptions
+from tf_image_classification.workflows.setup.folds import open_plan
 from tf_image_classification.workflows.setup.run_data import read_data
 
 
@@ -155,6 +157,31 @@ def test_frames_of_a_video_are_on_one_side_unless_told_otherwise(here):
     assert "groups: 60 images in 12 videos, each on one side" in note
     train, evaluation = parts(settings_for("pets", groups="none")[0])
     assert {videos[name] for name in train} & {videos[name] for name in evaluation}
+
+
+def test_folds_keep_videos_together_unless_told_otherwise(here):
+    videos = write_videos(here / "pets")
+    for groups, is_together in (("auto", True), ("none", False)):
+        settings = backbone_settings(
+            make_settings({"train_metadata": ("pets",), "model_dir": groups, "groups": groups})
+        ).with_choices({"eval_split": 0.0}, "fold", over=("backbone",))
+        sources = Sources()
+        spec = make_backbone_spec(settings, sources)
+        data = read_data(make_context(spec, settings, sources=sources))
+        table = data.train.table
+        plan = open_plan(settings, FoldOptions(3), sources, table, data.schema, "spec")
+        folds = {}
+        for own, fold in zip(plan.ids, plan.assigned[0].tolist(), strict=True):
+            folds.setdefault(videos[own], set()).add(fold)
+        assert all(len(of_video) == 1 for of_video in folds.values()) == is_together
+        assert any("12 videos, each in one fold" in note for note in plan.notes) == is_together
+        assert len(plan.found_groups) == (len(videos) if is_together else 0)
+        again = open_plan(settings, FoldOptions(3), sources, table, data.schema, "spec")
+        assert again.found_groups == plan.found_groups
+        fold = plan.folds[0]
+        part = settings.replace(eval_split=1 / 3, eval_metadata=("pets",))
+        sources.divide(("pets",), part, plan.held(fold), plan.found_groups)
+        assert sources.evaluation_groups(part).count("") == (0 if is_together else 20)
 
 
 def test_a_class_of_one_video_is_divided_and_named(here):
