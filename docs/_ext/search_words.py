@@ -26,8 +26,6 @@ WORDS = {
     "guides/leaks_and_groups": (
         *("leakage", "data leak", "groups", "frames of a video", "patients", "bursts"),
     ),
-    "guides/unknown_pictures": ("none of my classes", "unknown class", "out of distribution"),
-    "guides/leaks_and_groups": ("leakage", "data leak", "groups", "frames of a video", "patients"),
     "guides/unknown_pictures": (
         "none of my classes",
         "unknown class",
