@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_image_classification.cli import inspect as inspect_verb
 from tf_image_classification.dataset.label_columns import label_columns
 from tf_image_classification.dataset.readers import find_examples
+from tf_image_classification.inspection.csv_rows import removable
 from tf_image_classification.workflows.inspect import inspect
 
 VIDEOS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "groups.py"))
@@ -39,11 +40,17 @@ def kinds(found):
 
 
 def test_videos_are_a_note_and_those_in_both_sets_an_error(named):
-    found = kinds(inspect(str(named / "train"), str(named / "val"), num_processes=1))
+    both = inspect(str(named / "train"), str(named / "val"), num_processes=1)
+    found = kinds(both)
     assert "4 of 4 evaluation images are of the same 2 videos" in found["group_leak"].text
     assert found["group_leak"].severity == "error"
     assert found["groups"].text.startswith("30 images in 6 videos: ")
     assert "and 3 more" in found["groups"].text
+    of_train = [i for i, name in enumerate(both.sets) if name == "train"]
+    leaked = [i for group in found["group_leak"].members for i in group]
+    offered = [removable(both, "group_leak", group) for group in found["group_leak"].members]
+    assert sorted(i for some in offered for i in some) == sorted(set(leaked) & set(of_train))
+    assert removable(both, "groups", found["groups"].members[0]) == []  # frames are no mistakes
     none = inspect(
         str(named / "train"), str(named / "val"), groups_are_found=False, num_processes=1
     )

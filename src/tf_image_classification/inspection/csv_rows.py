@@ -68,10 +68,13 @@ class CsvRows:
 def removable(inspection: Inspection, kind: str, group: Sequence[int]) -> list[int]:
     """The images of a finding's group that a training is better without.
 
-    Of duplicates all but the first one, of leakage the training images, else the whole group.
+    Of duplicates all but the first one, of leakage the training images, of videos and bursts none,
+    else the whole group.
     """
+    if kind == "groups":
+        return []
     if kind == "duplicates":
         return list(group[1:])
-    if kind == "leak":
+    if kind in ("leak", "group_leak"):
         return [i for i in group if inspection.sets[i] == TRAIN]
     return list(group)
