@@ -226,6 +226,19 @@ def test_two_are_compared_on_the_same_examples(straight, records, tmp_path):
 
 
 @pytest.mark.slow
+def test_folds_in_processes_give_the_same_result(straight, records, tmp_path):
+    made = settings(records, tmp_path / "cv")
+    spec, options = tiny_runs.TinySpec(), FoldOptions(3)
+    with pytest.raises(ConfigError, match="other processes cannot load a spec from Python"):
+        cross_validate(spec, made, options, processes=2)
+    found = cross_validate(spec, made, options, processes=2, load=tiny_runs.TinySpec)
+    assert found.predictions.uris == straight[0].predictions.uris
+    one, two = (r.predictions.labels["kind"].probabilities for r in (found, straight[0]))
+    # Only nearly: this process has the devices of the tests, and its children have not.
+    assert np.allclose(one, two, atol=1e-3)
+
+
+@pytest.mark.slow
 def test_a_group_is_one_fold(tmp_path):
     records = tiny_runs.write_records(
         tmp_path, count=COUNT, labels=lambda i, kind: {"kind": float(kind), "person": f"p{i % 4}"}
