@@ -165,6 +165,9 @@ IN_A_RUN = [
     ("label_smoothing", 0.1, OwnLoss, "records", "the spec has its own losses"),
     ("label_smoothing", 0.1, OnlyValue, "values", "no label whose loss can be smoothed"),
     ("regression_loss", "huber", plain_spec, "records", "no regression label"),
+    ("loss", "focal", OwnLoss, "records", "the spec has its own losses"),
+    ("loss", "focal", OnlyValue, "values", "focal is for single-label and multilabel labels"),
+    ("loss", "asymmetric", plain_spec, "records", "asymmetric is for multilabel labels"),
     ("class_weights", "balanced", OnlyValue, "values", "no class label"),
     ("output_cm_folder", "cm", OnlyValue, "values", "no class label"),
     ("slice_column", "a", OnlyValue, "values", "needs a class label"),
@@ -268,6 +271,9 @@ CHANGED = {
     "task_weights": ("learned", {}),
     "balanced_sampling": ("kind", {"source": "uneven"}),
     "class_weights": ("balanced", {"source": "uneven"}),
+    "loss": ("focal", {}),
+    "focal_gamma": (1.0, {"loss": "focal"}),
+    "logit_adjustment_tau": (0.5, {"loss": "logit_adjusted", "source": "uneven"}),
     "regression_loss": ("huber", {}),
     "huber_delta": (0.1, {"regression_loss": "huber"}),
     "early_stopping_patience": (1, {"eval_every_steps": 1, "learning_rate": 0.0}),
@@ -320,6 +326,7 @@ ELSEWHERE = {
     *("eval_crop", "eval_stretch", "pixel_scaling", "jit_compile", "save_checkpoints_secs"),
     *("trackers", "evaluator"),
     *("slice_column", "png16_range", "verbose", "eval_split", "group_column"),
+    *("asymmetric_gamma_pos", "asymmetric_gamma_neg", "asymmetric_clip"),
 }
 
 

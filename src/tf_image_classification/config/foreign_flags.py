@@ -145,11 +145,25 @@ _ADVICE = {
         ),
     },
     "eval_metadata": {"split": "Write the split after the path, e.g. pets:test."},
-    "label_kinds": {
+    "loss": {
         **dict.fromkeys(
-            ("loss", "criterion", "loss_fn"),
-            "The loss follows from the kind of the label; losses() of a spec sets another.",
-        )
+            ("focal", "focal_loss", "use_focal_loss", "focal_loss_gamma", "fl_gamma", "gamma"),
+            "Use --loss focal; --focal_gamma sets its gamma.",
+        ),
+        **dict.fromkeys(
+            ("asl", "asymmetric_loss", "gamma_neg", "gamma_pos", "asl_loss"),
+            "Use --loss asymmetric, with --asymmetric_gamma_neg, --asymmetric_gamma_pos and "
+            "--asymmetric_clip.",
+        ),
+        **dict.fromkeys(
+            ("logit_adjustment", "logit_adjust", "logit_adj", "tau", "la_loss"),
+            "Use --loss logit_adjusted; --logit_adjustment_tau sets its factor.",
+        ),
+        **dict.fromkeys(
+            ("criterion", "loss_fn", "loss_function", "loss_name", "loss_type", "bce_loss"),
+            "The loss follows from the kind of the label; --loss sets another training loss, "
+            "losses() of a spec any.",
+        ),
     },
     "checkpoint_path": {
         **dict.fromkeys(

@@ -522,6 +522,53 @@ class TrainingSettings:
         choices=("none", "balanced"),
         facts=("class_label",),
     )
+    loss: str = declare(
+        "cross_entropy",
+        "Training loss of labels with classes: cross-entropy; focal, which weights well classified "
+        "examples down; asymmetric, for multilabels with few classes an image; or logit_adjusted, "
+        "for rare classes. Evaluations keep cross-entropy.",
+        choices=("cross_entropy", "focal", "asymmetric", "logit_adjusted"),
+        inherited=False,
+        facts=("package_losses", "class_loss"),
+    )
+    focal_gamma: float = declare(
+        2.0,
+        "Gamma of the focal loss; 0: cross-entropy.",
+        minimum=0.0,
+        applies=("loss", ("focal",)),
+        inherited=False,
+    )
+    asymmetric_gamma_pos: float = declare(
+        1.0,
+        "Gamma of the asymmetric loss for the classes that an image has.",
+        minimum=0.0,
+        applies=("loss", ("asymmetric",)),
+        inherited=False,
+    )
+    asymmetric_gamma_neg: float = declare(
+        4.0,
+        "Gamma of the asymmetric loss for the classes that an image does not have.",
+        minimum=0.0,
+        applies=("loss", ("asymmetric",)),
+        inherited=False,
+    )
+    asymmetric_clip: float = declare(
+        0.05,
+        "Probability below which a class that an image does not have adds nothing to the "
+        "asymmetric loss.",
+        minimum=0.0,
+        maximum=0.999,
+        applies=("loss", ("asymmetric",)),
+        inherited=False,
+    )
+    logit_adjustment_tau: float = declare(
+        1.0,
+        "Factor of the logarithm of the class frequencies in the logit-adjusted loss; 0: "
+        "cross-entropy.",
+        minimum=0.0,
+        applies=("loss", ("logit_adjusted",)),
+        inherited=False,
+    )
     regression_loss: str = declare(
         "mean_squared",
         "Loss of regression labels.",

@@ -39,9 +39,9 @@ from tf_image_classification.workflows.setup import batch_norm
 from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.evaluator import make_evaluate, regularisation_of
 from tf_image_classification.workflows.setup.losses import (
-    balanced_weights,
     log_variances_of,
     make_losses,
+    make_training_losses,
 )
 from tf_image_classification.workflows.setup.model import build_model, make_forward
 from tf_image_classification.workflows.setup.run_data import Data
@@ -127,7 +127,7 @@ def assemble(
             state=state,
             schema=data.schema,
             forward=forward,
-            losses=_weighted(context, data, losses),
+            losses=make_training_losses(context, data.train, data.schema),
             settings=settings.training,
             average_decay=settings.model.moving_average_decay,
             seed=settings.run.seed,
@@ -218,14 +218,6 @@ def _optimizer_and_state(
             log_variances=log_variances,
         )
     return state, schedule
-
-
-def _weighted(context: RunContext, data: Data, losses: Any) -> Any:
-    """The losses of the training, with class weights if the settings ask for them."""
-    if context.settings.training.class_weights != "balanced":
-        return losses
-    assert data.train is not None
-    return make_losses(context, data.schema, balanced_weights(data.train, data.schema))
 
 
 def _rate_fractions(

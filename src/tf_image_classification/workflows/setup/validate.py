@@ -27,6 +27,12 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.loop import MAX_CLASSES_OF_MATRIX
 from tf_image_classification.labels import LabelSchema, example_values
+from tf_image_classification.optim.long_tail_losses import (
+    ASYMMETRIC,
+    FOCAL,
+    LOGIT_ADJUSTED,
+    is_changed_by,
+)
 from tf_image_classification.run_manifest import RunManifest, make_manifest
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import png16_range, run_data
@@ -136,6 +142,11 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
         lacking["regression_label"] = "class_dict has no regression label"
     if not any(label.can_be_smoothed for label in schema):
         lacking["smoothable_label"] = "class_dict has no label whose loss can be smoothed"
+    loss = settings.training.loss
+    if loss != "cross_entropy" and not any(is_changed_by(label, loss) for label in schema):
+        lacking["class_loss"] = (
+            f"{loss} is for {_LABELS_OF_LOSS[loss]} labels, and class_dict has none"
+        )
     if not schema.class_labels:
         lacking["class_label"] = "class_dict has no class label"
     elif all(label.depth > MAX_CLASSES_OF_MATRIX for label in schema.class_labels):
@@ -143,6 +154,13 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
             f"confusion matrices are drawn for up to {MAX_CLASSES_OF_MATRIX} classes"
         )
     check_facts(settings, lacking)
+
+
+_LABELS_OF_LOSS = {
+    FOCAL: "single-label and multilabel",
+    ASYMMETRIC: "multilabel",
+    LOGIT_ADJUSTED: "single-label",
+}
 
 
 def _check_channels(settings: Settings, image_shape: tuple[int, int, int]) -> None:
