@@ -1,14 +1,14 @@
 """What training methods change in balanced accuracy: paired runs over several seeds.
 
     python benchmarks/training_methods.py --pictures FOLDER [--test FOLDER] --methods loss=focal sam_rho=0.05
-        [--per_class 200 --imbalance 20] [--seeds 5] [--image_size 96] [--epochs 4]
+        [--per_class 200 --imbalance 20] [--seeds 5] [--settings image_size=96 epochs=4]
 
 FOLDER has a folder of images for each class. For each seed, three tenths of each class are drawn for
 the evaluation, or as many images as for training (at most 50 of each class) from the folder --test;
 of the others --per_class of the first class are kept for training, and fewer of each further class,
 down to a --imbalance-th of that in the last one (as Cui et al., arXiv 1901.05555, make CIFAR
 long-tailed). Every method and "recipe", the run without one, see the same images and the same seed.
-A method is OPTION=VALUE[,OPTION=VALUE...] of tfic train. The interval of the difference is
+A method is OPTION=VALUE[,OPTION=VALUE...] of tfic train; --settings hold for all runs. The interval of the difference is
 Student's, over the seeds.
 """
 
@@ -61,21 +61,28 @@ def write_table(path, rows):
     return path
 
 
+def read(pairs):
+    """Options by name; numbers and switches as such."""
+    import yaml
+
+    return {name: yaml.safe_load(value) for name, value in (pair.split("=") for pair in pairs)}
+
+
 def balanced_accuracy(folder, rows, options, seed, method):
     import tf_image_classification as tfic
 
-    given = dict(part.split("=") for part in method.split(",") if method != "recipe")
+    given = read(options.settings)
+    given |= read(method.split(",") if method != "recipe" else ())
     model = tfic.train(
         write_table(f"{folder}/train.csv", rows[0]),
         eval_metadata=write_table(f"{folder}/eval.csv", rows[1]),
         model_dir=os.path.join(folder, method.replace("/", "_")),
         seed=seed,
-        epochs=options.epochs,
-        image_size=options.image_size,
         progress=False,
         inspect=False,
         export_saved_model=False,
         best_metric="balanced_accuracy",
+        eval_every_steps=10**6,  # at the end alone
         **given,
     )
     return model.metrics["balanced_accuracy"]
@@ -100,8 +107,7 @@ def main():
     parser.add_argument("--per_class", type=int, default=0)
     parser.add_argument("--imbalance", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--image_size", type=int, default=96)
-    parser.add_argument("--epochs", type=float, default=4.0)
+    parser.add_argument("--settings", nargs="*", default=["image_size=96", "epochs=4"])
     options = parser.parse_args()
     found = {method: [] for method in ("recipe", *options.methods)}
     for seed in range(options.seeds):

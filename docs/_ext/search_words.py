@@ -46,6 +46,7 @@ WORDS = {
         "logit adjustment",
         "long tail",
     ),
+    "topics/combine": ("ensemble", "model soup", "weight averaging", "combine models"),
     "topics/evaluate": ("confusion matrix", "calibration", "threshold", "ROC AUC", "report"),
     "topics/serve": ("serving", "REST API", "Prometheus", "Dockerfile", "Docker", "Triton"),
     "topics/export": (

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tf_image_classification.classifier import Classifier as Classifier
+    from tf_image_classification.classifier import combine as combine
     from tf_image_classification.classifier import load_model as load_model
     from tf_image_classification.config import Settings as Settings
     from tf_image_classification.config import make_settings as make_settings
@@ -25,6 +26,7 @@ _HOMES = {
     "EstimatorSpec": "estimator_specs",
     "Label": "labels",
     "Settings": "config",
+    "combine": "classifier",
     "evaluate": "train_estimator",
     "load_model": "classifier",
     "make_settings": "config",

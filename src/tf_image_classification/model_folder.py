@@ -248,6 +248,16 @@ class ModelFolder:
             RunMismatchError: they differ, and that is not allowed.
         """
         before = self.read_manifest()
+        if before is not None and before.combined:
+            raise RunMismatchError(
+                f"{self.path} was written by tfic combine and cannot be trained further. Use another "
+                "model_dir"
+                + (
+                    "."
+                    if before.combined["how"] == "ensemble"
+                    else f", and --checkpoint_path {self.path} to start from its weights."
+                )
+            )
         differences = before.differences(manifest) if before else []
         if differences and not allow_changes:
             raise RunMismatchError(

@@ -38,6 +38,8 @@ class RunManifest:
         settings: all settings by name.
         origins: the origin of each setting that was given, e.g. "flag".
         arithmetic: ``ARITHMETIC`` of the version that began the run.
+        combined: of a folder that ``tfic combine`` wrote: "how" it was and its "members"; then the
+            rest describes the first member. Else empty.
     """
 
     spec: str
@@ -49,6 +51,7 @@ class RunManifest:
     settings: Mapping[str, Any]
     origins: Mapping[str, str]
     arithmetic: int = ARITHMETIC
+    combined: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of run.json."""
@@ -64,7 +67,7 @@ class RunManifest:
             ValueError, KeyError, TypeError, AttributeError, SpecError: it is damaged.
         """
         names = [field.name for field in dataclasses.fields(cls) if field.name != "schema"]
-        values = {"arithmetic": 0, **values}
+        values = {"arithmetic": 0, "combined": {}, **values}
         found = {name: values[name] for name in names}
         found |= {"settings": dict(found["settings"]), "origins": dict(found["origins"])}
         return cls(schema=LabelSchema.from_json(values["labels"]), **found)
@@ -74,10 +77,13 @@ class RunManifest:
         given = self.settings
         weights = given.get("checkpoint_path") or FROM_SCRATCH
         known = {IMAGENET: "ImageNet", FROM_SCRATCH: "random"}
+        network = str(given["backbone"] if self.is_of_backbone else self.spec.rpartition(":")[2])
+        if self.combined:
+            networks = ", ".join(dict.fromkeys(self.combined["networks"]))
+            count = len(self.combined["members"])
+            network = f"{self.combined['how']} of {count} models ({networks})"
         return {
-            "network": str(
-                given["backbone"] if self.is_of_backbone else self.spec.rpartition(":")[2]
-            ),
+            "network": network,
             "initial weights": known.get(weights, str(weights)),
             "image size": f"{given['image_size']} x {given['image_size']} pixels",
         }

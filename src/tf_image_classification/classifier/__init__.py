@@ -4,6 +4,7 @@ Public are the names in ``__all__``; the modules of this folder are internal. Ne
 before it is used.
 """
 
+from tf_image_classification.classifier.combining import combine
 from tf_image_classification.classifier.history import History
 from tf_image_classification.classifier.keyword_errors import keyword_errors
 from tf_image_classification.classifier.model import Classifier, load_model
@@ -15,6 +16,7 @@ __all__ = [
     "History",
     "Predictions",
     "ReportPage",
+    "combine",
     "keyword_errors",
     "load_model",
     "train",

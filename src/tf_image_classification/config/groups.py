@@ -68,7 +68,7 @@ class RunSettings:
     model_dir: str = declare(
         "./models",
         "Model folder: checkpoints, TensorBoard logs, run manifest and evaluations; may be gs://.",
-        verbs=("train", "check-spec", "preview", *_OF_A_FOLDER),
+        verbs=("train", "check-spec", "preview", "combine", *_OF_A_FOLDER),
     )
     evaluate: bool = declare(
         False,
@@ -124,7 +124,10 @@ class RunSettings:
     verbose: bool = declare(
         False,
         "Show the messages of TensorFlow and other libraries.",
-        verbs=(*_OF_A_TRIAL, *_OF_A_FOLDER, "preview", "compare", "convert", "inspect", "launch"),
+        verbs=(
+            *(*_OF_A_TRIAL, *_OF_A_FOLDER, "preview", "combine", "compare", "convert", "inspect"),
+            "launch",
+        ),
     )
 
 
@@ -146,7 +149,7 @@ class DataSettings:
         (),
         "Evaluation set, in the forms of train_metadata.",
         separator="",
-        verbs=(*_OF_A_RUN, "evaluate", "export", "report"),
+        verbs=(*_OF_A_RUN, "combine", "evaluate", "export", "report"),
         inherited=True,
     )
     eval_split: float = declare(
@@ -259,7 +262,7 @@ class DataSettings:
     cache_dir: str = declare(
         "",
         "Local cache for indexes and unpacked records; empty: the user's cache folder.",
-        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report"),
+        verbs=(*_OF_ALL_IMAGES, "combine", "export", "predict", "report"),
         form=_form(
             "a local folder: records are read there by random access",
             lambda path: "://" not in path,

@@ -24,7 +24,7 @@ from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.export.folding import FoldedModel
-from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
+from tf_image_classification.export.grad_cam import Explain, heat_maps_of, reason_of
 from tf_image_classification.export.identity import saved_model_fingerprint
 from tf_image_classification.labels import SEPARATOR, LabelSchema
 from tf_image_classification.labels.outputs import class_names_key
@@ -52,6 +52,7 @@ class Servable:
         image_spec: shape and dtype of one preprocessed image.
         max_pixels: larger images are rejected.
         png16_range: as ``decode_image`` takes it.
+        heat_maps: as ``heat_maps_of`` returns it; None: that of the model.
     """
 
     folded: FoldedModel
@@ -61,6 +62,7 @@ class Servable:
     image_spec: tf.TensorSpec
     max_pixels: int
     png16_range: PixelRange
+    heat_maps: Explain | None = None
 
 
 def export_saved_model(path: str, servable: Servable, *, step: int) -> None:
@@ -136,7 +138,7 @@ def _archive(servable: Servable) -> tuple[keras.export.ExportArchive, dict[str, 
     if any(node.op == _RECURRENT for node in graph.node):
         one = tf.TensorSpec([1, *image_spec.shape], image_spec.dtype, "images")
         archive.add_endpoint("classify_one", logits, [one])
-    heat_maps = heat_maps_of(folded.model, schema)
+    heat_maps = servable.heat_maps or heat_maps_of(folded.model, schema)
 
     def explained(images: tf.Tensor) -> dict[str, tf.Tensor]:
         with folded.applied():
