@@ -38,6 +38,7 @@ ALWAYS = {
     "steps_per_call": "every run has steps",
     "jit_compile": "every step is compiled, or not",
     "optimizer": "every run has an update rule",
+    "sam_rho": "every update has a gradient",
     "weight_decay": "every update rule takes it",
     "learning_rate": "every update rule takes it",
     "learning_rate_decay_type": "every run has a rate",
@@ -89,6 +90,8 @@ for name, needed, value in (
     ("best_metric", "eval_metadata", "accuracy"),
     ("best_mode", "best_metric", "max"),
     ("slice_column", "eval_metadata", "camera"),
+    ("distillation_temperature", "teacher", 4.0),
+    ("distillation_weight", "teacher", 0.9),
     ("output_cm_folder", "eval_metadata", "cm"),
 ):
     TOGETHER[name] = ({name: value}, f"{name} .* has no effect without {needed}")
@@ -165,6 +168,8 @@ IN_A_RUN = [
     ("label_smoothing", 0.1, OwnLoss, "records", "the spec has its own losses"),
     ("label_smoothing", 0.1, OnlyValue, "values", "no label whose loss can be smoothed"),
     ("regression_loss", "huber", plain_spec, "records", "no regression label"),
+    ("teacher", ("gone",), plain_spec, "records", "'gone' is not there"),
+    ("teacher", ("gone",), OnlyValue, "values", "no single-label or multilabel label"),
     ("loss", "focal", OwnLoss, "records", "the spec has its own losses"),
     ("loss", "focal", OnlyValue, "values", "focal is for single-label and multilabel labels"),
     ("loss", "asymmetric", plain_spec, "records", "asymmetric is for multilabel labels"),
@@ -271,6 +276,7 @@ CHANGED = {
     "task_weights": ("learned", {}),
     "balanced_sampling": ("kind", {"source": "uneven"}),
     "class_weights": ("balanced", {"source": "uneven"}),
+    "sam_rho": (0.5, {}),
     "loss": ("focal", {}),
     "focal_gamma": (1.0, {"loss": "focal"}),
     "logit_adjustment_tau": (0.5, {"loss": "logit_adjusted", "source": "uneven"}),
@@ -326,6 +332,7 @@ ELSEWHERE = {
     *("eval_crop", "eval_stretch", "pixel_scaling", "jit_compile", "save_checkpoints_secs"),
     *("trackers", "evaluator"),
     *("slice_column", "png16_range", "verbose", "eval_split", "group_column"),
+    *("teacher", "distillation_temperature", "distillation_weight"),
     *("asymmetric_gamma_pos", "asymmetric_gamma_neg", "asymmetric_clip"),
 }
 

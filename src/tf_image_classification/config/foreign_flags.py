@@ -76,6 +76,12 @@ _OPTIONS = {
     ),
     "label_smoothing": ("smoothing",),
     "class_weights": ("class_weight", "weighted", "balanced", "cls_pw", "class_balance"),
+    "teacher": (
+        *("teacher_model", "teacher_path", "teacher_checkpoint", "teacher_dir", "teacher_weights"),
+        *("kd", "distill", "distillation", "distil", "kd_model_name", "distillation_type"),
+    ),
+    "distillation_temperature": ("temperature", "kd_temperature", "distillation_tau", "kd_temp"),
+    "distillation_weight": ("alpha", "kd_alpha", "distillation_alpha", "kd_loss_weight"),
     "labels": ("class_map", "classes", "class_names", "label_file"),
     "label_kinds": ("multi_label", "multilabel", "task", "problem_type"),
     "precision": ("amp", "fp16", "bf16", "half", "mixed_precision", "amp_dtype"),
@@ -102,6 +108,9 @@ _ADVICE = {
         "steps_per_epoch": "An epoch is each example once; --train_steps sets the length in steps.",
         "warmup_epochs": "Use --warmup_steps, in steps; --plan prints the steps of an epoch.",
     },
+    "sam_rho": dict.fromkeys(
+        ("sam", "use_sam", "rho", "asam", "sharpness_aware", "sam_optimizer"), "Use --sam_rho 0.05."
+    ),
     "strategy": {
         **dict.fromkeys(
             (

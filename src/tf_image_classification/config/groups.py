@@ -486,6 +486,13 @@ class TrainingSettings:
         minimum=0.0,
         excludes="gradient_clip_norm",
     )
+    sam_rho: float = declare(
+        0.0,
+        "Sharpness-aware minimization (SAM): distance at which the gradient is taken uphill of the "
+        "weights; 0: off, usual: 0.05. Each step takes twice the time.",
+        minimum=0.0,
+        inherited=False,
+    )
     label_smoothing: float = declare(
         0.0,
         "Label smoothing: fraction of the target spread evenly over all classes.",
@@ -570,6 +577,31 @@ class TrainingSettings:
         "cross-entropy.",
         minimum=0.0,
         applies=("loss", ("logit_adjusted",)),
+        inherited=False,
+    )
+    teacher: tuple[str, ...] = declare(
+        (),
+        "Distillation: model folders whose predictions of the same augmented images the model "
+        "learns beside the labels; of several, their mean.",
+        separator="",
+        resume="free",
+        inherited=False,
+        facts=("distilled_label",),
+        metavar="MODEL_DIR",
+    )
+    distillation_temperature: float = declare(
+        2.0,
+        "Temperature that softens the probabilities of teacher and model.",
+        minimum=0.01,
+        needs="teacher",
+        inherited=False,
+    )
+    distillation_weight: float = declare(
+        0.5,
+        "Weight of the teacher's predictions in the loss; that of the labels is 1 minus it.",
+        minimum=0.0,
+        maximum=1.0,
+        needs="teacher",
         inherited=False,
     )
     regression_loss: str = declare(

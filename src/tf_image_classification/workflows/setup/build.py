@@ -46,6 +46,7 @@ from tf_image_classification.workflows.setup.losses import (
 from tf_image_classification.workflows.setup.model import build_model, make_forward
 from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.slices import watched_slices
+from tf_image_classification.workflows.setup.teachers import teacher_forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +134,9 @@ def assemble(
             seed=settings.run.seed,
             num_replicas=num_replicas,
             on_device=data.train.on_device,
+            teacher=teacher_forward(context, data.schema, data.train.image_shape)
+            if settings.training.teacher
+            else None,
             rate_fractions=_rate_fractions(model, state.trained, settings, hooks),
         ),
         workers,

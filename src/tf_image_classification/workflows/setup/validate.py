@@ -27,6 +27,7 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.loop import MAX_CLASSES_OF_MATRIX
 from tf_image_classification.labels import LabelSchema, example_values
+from tf_image_classification.optim.distillation import can_be_distilled
 from tf_image_classification.optim.long_tail_losses import (
     ASYMMETRIC,
     FOCAL,
@@ -41,6 +42,7 @@ from tf_image_classification.workflows.setup.data_check import DataCheck, check_
 from tf_image_classification.workflows.setup.metric_check import check_metrics
 from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.spec_check import require_spec
+from tf_image_classification.workflows.setup.teachers import teacher_fingerprints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +94,7 @@ def open_run(context: RunContext) -> OpenedRun:
         num_train_examples=data.train.num_examples,
         eval_data=data.evaluation.fingerprint if data.evaluation is not None else "",
         settings=settings,
+        teachers=teacher_fingerprints(settings, data.schema),
     )
     changes = folder.check_same_run(manifest, allow_changes=settings.run.allow_changes)
     notes = tuple(f"allowed change: {change}" for change in changes)
@@ -147,6 +150,8 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
         lacking["class_loss"] = (
             f"{loss} is for {_LABELS_OF_LOSS[loss]} labels, and class_dict has none"
         )
+    if not any(map(can_be_distilled, schema)):
+        lacking["distilled_label"] = "class_dict has no single-label or multilabel label"
     if not schema.class_labels:
         lacking["class_label"] = "class_dict has no class label"
     elif all(label.depth > MAX_CLASSES_OF_MATRIX for label in schema.class_labels):
