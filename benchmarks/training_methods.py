@@ -8,7 +8,9 @@ the evaluation, or as many images as for training (at most 50 of each class) fro
 of the others --per_class of the first class are kept for training, and fewer of each further class,
 down to a --imbalance-th of that in the last one (as Cui et al., arXiv 1901.05555, make CIFAR
 long-tailed). Every method and "recipe", the run without one, see the same images and the same seed.
-A method is OPTION=VALUE[,OPTION=VALUE...] of tfic train; --settings hold for all runs. The interval of the difference is
+A method is OPTION=VALUE[,OPTION=VALUE...] of tfic train; or combine=HOW, the model that tfic combine
+makes of that run and one with another seed; or teacher=both, a run that learns from these two.
+--settings hold for all runs. The interval of the difference is
 Student's, over the seeds.
 """
 
@@ -68,24 +70,51 @@ def read(pairs):
     return {name: yaml.safe_load(value) for name, value in (pair.split("=") for pair in pairs)}
 
 
-def balanced_accuracy(folder, rows, options, seed, method):
-    import tf_image_classification as tfic
+class Runs:
+    """The trainings of one seed; those that several methods need are trained once."""
 
-    given = read(options.settings)
-    given |= read(method.split(",") if method != "recipe" else ())
-    model = tfic.train(
-        write_table(f"{folder}/train.csv", rows[0]),
-        eval_metadata=write_table(f"{folder}/eval.csv", rows[1]),
-        model_dir=os.path.join(folder, method.replace("/", "_")),
-        seed=seed,
-        progress=False,
-        inspect=False,
-        export_saved_model=False,
-        best_metric="balanced_accuracy",
-        eval_every_steps=10**6,  # at the end alone
-        **given,
-    )
-    return model.metrics["balanced_accuracy"]
+    def __init__(self, options, seed, rows, folder):
+        self.options, self.seed, self.folder = options, seed, folder
+        self.train = write_table(f"{folder}/train.csv", rows[0])
+        self.eval = write_table(f"{folder}/eval.csv", rows[1])
+        self.exports = any(method.startswith(("combine", "teacher")) for method in options.methods)
+        self.both = []
+
+    def score(self, method):
+        """The balanced accuracy of a method."""
+        if method == "recipe":
+            self.both = [self.run("recipe")]
+            return self.both[0].metrics["balanced_accuracy"]
+        given = read(method.split(","))
+        if "combine" in given or given.get("teacher") == "both":
+            if len(self.both) < 2:
+                self.both.append(self.run("another seed", is_other=True))
+            folders = [model.model_dir for model in self.both]
+            if "combine" in given:
+                return self.combined(folders, given["combine"])
+            given["teacher"] = folders
+        return self.run(method, **given).metrics["balanced_accuracy"]
+
+    def combined(self, folders, how):
+        import tf_image_classification as tfic
+
+        model = tfic.combine(folders, os.path.join(self.folder, how), how=how)
+        return model.evaluate().metrics["balanced_accuracy"]
+
+    def run(self, name, *, is_other=False, **given):
+        import tf_image_classification as tfic
+
+        common = {"seed": self.seed + 100 * is_other, "export_saved_model": self.exports and not given}
+        return tfic.train(
+            self.train,
+            eval_metadata=self.eval,
+            model_dir=os.path.join(self.folder, name.replace("/", "_")),
+            progress=False,
+            inspect=False,
+            best_metric="balanced_accuracy",
+            eval_every_steps=10**6,  # at the end alone
+            **common | read(self.options.settings) | given,
+        )
 
 
 def interval(gains):
@@ -112,9 +141,11 @@ def main():
     found = {method: [] for method in ("recipe", *options.methods)}
     for seed in range(options.seeds):
         rows = split(options, seed)
-        for method, values in found.items():
-            with tempfile.TemporaryDirectory() as folder:
-                values.append(balanced_accuracy(folder, rows, options, seed, method))
+        with tempfile.TemporaryDirectory() as folder:
+            runs = Runs(options, seed, rows, folder)
+            for method, values in found.items():
+                values.append(runs.score(method))
+                print(f"RESULT seed {seed}, {method}: {values[-1]:.3f}", flush=True)
         line = ", ".join(f"{name} {values[-1]:.3f}" for name, values in found.items())
         print(f"RESULT seed {seed} ({len(rows[0])} training images, {len(rows[1])} of evaluation): {line}",
               flush=True)  # fmt: skip

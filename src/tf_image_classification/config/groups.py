@@ -398,8 +398,8 @@ class BackboneSettings:
         "crop",
         "Train-time augmentation: none, horizontal flip (flip), random translation (translate) or "
         "random resized crop (crop); with random erasing and color jitter (colour), RandAugment "
-        "(rand) or TrivialAugment (trivial).",
-        choices=("none", "flip", "translate", "crop", "colour", "rand", "trivial"),
+        "(rand) or TrivialAugment (trivial); or with AugMix (augmix).",
+        choices=("none", "flip", "translate", "crop", "colour", "rand", "trivial", "augmix"),
     )
     crop_area: float = declare(
         0.35,
@@ -407,7 +407,7 @@ class BackboneSettings:
         "scratch.",
         minimum=0.01,
         maximum=1.0,
-        applies=("augmentation", ("crop", "colour", "rand", "trivial")),
+        applies=("augmentation", ("crop", "colour", "rand", "trivial", "augmix")),
     )
     dropout: float = declare(
         0.2, "Dropout rate before the classifier.", minimum=0.0, maximum=0.99, verbs=_OF_A_TRIAL
