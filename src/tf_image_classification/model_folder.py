@@ -250,8 +250,8 @@ class ModelFolder:
         before = self.read_manifest()
         if before is not None and before.combined:
             raise RunMismatchError(
-                f"{self.path} was written by tfic combine and cannot be trained further. Use another "
-                "model_dir"
+                f"{self.path} was written by tfic combine and cannot be trained further. Use "
+                "another model_dir"
                 + (
                     "."
                     if before.combined["how"] == "ensemble"

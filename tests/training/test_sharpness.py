@@ -98,8 +98,8 @@ def test_statistics_are_those_of_the_first_pass_and_weights_come_back(records, t
 def test_layers_that_a_hook_freezes_stay_out_of_the_norm(records, tmp_path):
     options = STEP | {"sam_rho": 0.2, "train_steps": 1}
     by_hook = tiny_runs.run(
-        tiny_runs.plain_spec(), tmp_path / "a", records, hooks=[UnfreezeHook(["hidden"], at_step=9)],
-        **options,
+        tiny_runs.plain_spec(), tmp_path / "a", records,
+        hooks=[UnfreezeHook(["hidden"], at_step=9)], **options,
     )  # fmt: skip
     by_scope = tiny_runs.run(
         tiny_runs.plain_spec(), tmp_path / "b", records, trainable_scopes=("logits",), **options

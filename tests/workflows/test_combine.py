@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
+import tf_image_classification as tfic
 import tiny_runs
 from serving.shipped_run import TinyMaps
-import tf_image_classification as tfic
 from tf_image_classification import evaluate, make_settings
 from tf_image_classification.cli.main import main
 from tf_image_classification.errors import (

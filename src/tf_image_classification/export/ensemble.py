@@ -1,6 +1,6 @@
 """Several exported models as one: the mean of their probabilities.
 
-    export_saved_model(path, ensemble_of(members, schema, max_pixels=..., png16_range=...), step=0)
+export_saved_model(path, ensemble_of(members, schema, max_pixels=..., png16_range=...), step=0)
 """
 
 from __future__ import annotations

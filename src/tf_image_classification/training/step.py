@@ -175,7 +175,9 @@ class StepFunction:
         state = self.state
         fractions = self.rate_fractions or [None] * len(gradients)
         moving = [
-            g if f is None else tf.where(tf.cast(f(state.step), tf.float32) > 0, g, tf.zeros_like(g))
+            g
+            if f is None
+            else tf.where(tf.cast(f(state.step), tf.float32) > 0, g, tf.zeros_like(g))
             for g, f in zip(gradients, fractions, strict=True)
         ]
         radius = self.settings.sam_rho / (tf.linalg.global_norm(moving) + 1e-12)

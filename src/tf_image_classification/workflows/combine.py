@@ -52,7 +52,11 @@ SOUP, GREEDY, ENSEMBLE = HOWS = ("soup", "greedy", "ensemble")
 
 _OF_PIXELS = ("image_size", "eval_crop", "eval_stretch", "png16_range", "test_time_augmentation")
 _OF_LAYERS = ("backbone", "pixel_scaling", "precision")
-_SIZES = ((97, 64), (50, 120), (224, 224))  # pixels, of the images that preprocessings must agree on
+_SIZES = (
+    (97, 64),
+    (50, 120),
+    (224, 224),
+)  # pixels, of the images that preprocessings must agree on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,14 +268,12 @@ def _see_the_same(a: ExportedModel, b: ExportedModel) -> bool:
 
 def _notes_on_data(members: Sequence[Member]) -> tuple[str, ...]:
     first, *others = members
-    differ = [
-        m.folder.path for m in others if m.manifest.train_data != first.manifest.train_data
-    ]
+    differ = [m.folder.path for m in others if m.manifest.train_data != first.manifest.train_data]
     if not differ:
         return ()
     return (
-        f"{', '.join(differ)} had another training set than {first.folder.path}: evaluate on images "
-        "that no member was trained on",
+        f"{', '.join(differ)} had another training set than {first.folder.path}: evaluate on "
+        "images that no member was trained on",
     )
 
 
@@ -400,7 +402,9 @@ def greedy_choice(
 
 def _network(member: Member) -> str:
     given = member.manifest
-    return str(given.settings["backbone"] if given.is_of_backbone else given.spec.rpartition(":")[2])
+    return str(
+        given.settings["backbone"] if given.is_of_backbone else given.spec.rpartition(":")[2]
+    )
 
 
 def _write(
@@ -436,9 +440,7 @@ def _write(
         if files.exists(path):
             name = path.rstrip("/").rpartition("/")[2]
             files.write_json(files.join(folder.path, name), files.read_json(path))
-    folder.write_manifest(
-        dataclasses.replace(first.manifest, settings=settings, combined=combined)
-    )
+    folder.write_manifest(dataclasses.replace(first.manifest, settings=settings, combined=combined))
 
 
 def _light_file(folder: ModelFolder, settings: Settings) -> str:

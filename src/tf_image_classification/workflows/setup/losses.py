@@ -18,7 +18,6 @@ from tf_image_classification.optim.long_tail_losses import LOGIT_ADJUSTED, train
 from tf_image_classification.optim.losses import label_losses
 from tf_image_classification.workflows.setup.context import RunContext
 
-
 Losses = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
 
 

@@ -1,7 +1,7 @@
 """The teachers of a distillation: model folders whose predictions a training learns from.
 
-    fingerprints = teacher_fingerprints(settings, schema)    # before the run, without loading them
-    forward = teacher_forward(context, schema, image_shape)  # images of a batch to their logits
+fingerprints = teacher_fingerprints(settings, schema)    # before the run, without loading them
+forward = teacher_forward(context, schema, image_shape)  # images of a batch to their logits
 """
 
 from __future__ import annotations
