@@ -38,6 +38,7 @@ ALWAYS = {
     "steps_per_call": "every run has steps",
     "jit_compile": "every step is compiled, or not",
     "optimizer": "every run has an update rule",
+    "sam_rho": "every update has a gradient",
     "weight_decay": "every update rule takes it",
     "learning_rate": "every update rule takes it",
     "learning_rate_decay_type": "every run has a rate",
@@ -95,6 +96,8 @@ for name, needed, value in (
     ("best_metric", "eval_metadata", "accuracy"),
     ("best_mode", "best_metric", "max"),
     ("slice_column", "eval_metadata", "camera"),
+    ("distillation_temperature", "teacher", 4.0),
+    ("distillation_weight", "teacher", 0.9),
     ("output_cm_folder", "eval_metadata", "cm"),
 ):
     TOGETHER[name] = ({name: value}, f"{name} .* has no effect without {needed}")
@@ -173,6 +176,11 @@ IN_A_RUN = [
     ("label_smoothing", 0.1, OwnLoss, "records", "the spec has its own losses"),
     ("label_smoothing", 0.1, OnlyValue, "values", "no label whose loss can be smoothed"),
     ("regression_loss", "huber", plain_spec, "records", "no regression label"),
+    ("teacher", ("gone",), plain_spec, "records", "'gone' is not there"),
+    ("teacher", ("gone",), OnlyValue, "values", "no single-label or multilabel label"),
+    ("loss", "focal", OwnLoss, "records", "the spec has its own losses"),
+    ("loss", "focal", OnlyValue, "values", "focal is for single-label and multilabel labels"),
+    ("loss", "asymmetric", plain_spec, "records", "asymmetric is for multilabel labels"),
     ("class_weights", "balanced", OnlyValue, "values", "no class label"),
     ("output_cm_folder", "cm", OnlyValue, "values", "no class label"),
     ("slice_column", "a", OnlyValue, "values", "needs a class label"),
@@ -276,6 +284,10 @@ CHANGED = {
     "task_weights": ("learned", {}),
     "balanced_sampling": ("kind", {"source": "uneven"}),
     "class_weights": ("balanced", {"source": "uneven"}),
+    "sam_rho": (0.5, {}),
+    "loss": ("focal", {}),
+    "focal_gamma": (1.0, {"loss": "focal"}),
+    "logit_adjustment_tau": (0.5, {"loss": "logit_adjusted", "source": "uneven"}),
     "regression_loss": ("huber", {}),
     "huber_delta": (0.1, {"regression_loss": "huber"}),
     "early_stopping_patience": (1, {"eval_every_steps": 1, "learning_rate": 0.0}),
@@ -329,6 +341,8 @@ ELSEWHERE = {
     *("trackers", "evaluator"),
     *("slice_column", "png16_range", "verbose", "eval_split", "group_column", "groups"),
     *("unknown_rate", "unknown_examples"),
+    *("teacher", "distillation_temperature", "distillation_weight"),
+    *("asymmetric_gamma_pos", "asymmetric_gamma_neg", "asymmetric_clip"),
 }
 
 

@@ -19,6 +19,7 @@ def test_the_public_names_are_these_and_each_can_be_had():
         "EstimatorSpec",
         "Label",
         "Settings",
+        "combine",
         "compare",
         "cross_validate",
         "evaluate",

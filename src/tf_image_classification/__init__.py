@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tf_image_classification.classifier import Classifier as Classifier
+    from tf_image_classification.classifier import combine as combine
     from tf_image_classification.classifier import compare as compare
     from tf_image_classification.classifier import cross_validate as cross_validate
     from tf_image_classification.classifier import load_model as load_model
@@ -27,6 +28,7 @@ _HOMES = {
     "EstimatorSpec": "estimator_specs",
     "Label": "labels",
     "Settings": "config",
+    "combine": "classifier",
     "compare": "classifier",
     "cross_validate": "classifier",
     "evaluate": "train_estimator",

@@ -298,6 +298,16 @@ class ModelFolder:
         if self.is_cross_validation:
             raise _not_a_model_folder(self.path)
         before = self.read_manifest()
+        if before is not None and before.combined:
+            raise RunMismatchError(
+                f"{self.path} was written by tfic combine and cannot be trained further. Use "
+                "another model_dir"
+                + (
+                    "."
+                    if before.combined["how"] == "ensemble"
+                    else f", and --checkpoint_path {self.path} to start from its weights."
+                )
+            )
         differences = before.differences(manifest) if before else []
         if differences and not allow_changes:
             raise RunMismatchError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,6 +126,49 @@ def predictions_from(schema: LabelSchema, logits: Mapping[str, tf.Tensor]) -> di
             tf.argmax(value, axis=-1) if is_softmax else predicted_classes(label, probabilities)
         )
     return predictions
+
+
+def mean_logits(
+    schema: LabelSchema, logits: Sequence[Mapping[str, tf.Tensor]]
+) -> dict[str, tf.Tensor]:
+    """The logits whose probabilities are the means of those of several models, by label.
+
+    Regression values are averaged. Works traced and eagerly.
+
+    Args:
+        schema: the labels.
+        logits: of each model, as ``split_logits`` gives them.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> schema = LabelSchema((Label("pet", depth=2),))
+        >>> both = [{"pet": tf.math.log([[0.5, 0.5]])}, {"pet": tf.math.log([[0.1, 0.9]])}]
+        >>> tf.exp(mean_logits(schema, both)["pet"]).numpy().round(3)
+        array([[0.3, 0.7]], dtype=float32)
+    """
+    import tensorflow as tf  # late, as above
+
+    means = {}
+    for label in schema:
+        values = tf.stack([each[label.name] for each in logits])  # [models, B, ...]
+        count = float(len(logits))
+        if not label.has_classes:
+            means[label.name] = tf.reduce_mean(values, axis=0)
+        elif label.has_softmax:
+            all_logs = tf.nn.log_softmax(values)
+            means[label.name] = tf.reduce_logsumexp(all_logs, axis=0) - tf.math.log(count)
+        else:
+            # With thresholds the probability to exceed class k is a product of sigmoids: P(above
+            # k - 1) times that of the logit. The mean's logit is the ratio of the two means.
+            before = tf.zeros_like(values)
+            if label.coding == THRESHOLDS:
+                before = tf.cumsum(tf.math.log_sigmoid(values), axis=-1, exclusive=True)
+            above, below = (
+                tf.reduce_logsumexp(before + tf.math.log_sigmoid(signed), axis=0)
+                for signed in (values, -values)
+            )
+            means[label.name] = above - below
+    return means
 
 
 def predicted_classes(label: Label, probabilities: Any) -> Any:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import platform
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tf_image_classification
@@ -38,6 +38,9 @@ class RunManifest:
         settings: all settings by name.
         origins: the origin of each setting that was given, e.g. "flag".
         arithmetic: ``ARITHMETIC`` of the version that began the run.
+        teachers: fingerprints of the models that the run learns from; () without any.
+        combined: of a folder that ``tfic combine`` wrote: "how" it was and its "members"; then the
+            rest describes the first member. Else empty.
     """
 
     spec: str
@@ -49,6 +52,8 @@ class RunManifest:
     settings: Mapping[str, Any]
     origins: Mapping[str, str]
     arithmetic: int = ARITHMETIC
+    teachers: Sequence[str] = ()
+    combined: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of run.json."""
@@ -64,7 +69,7 @@ class RunManifest:
             ValueError, KeyError, TypeError, AttributeError, SpecError: it is damaged.
         """
         names = [field.name for field in dataclasses.fields(cls) if field.name != "schema"]
-        values = {"arithmetic": 0, **values}
+        values = {"arithmetic": 0, "teachers": (), "combined": {}, **values}
         found = {name: values[name] for name in names}
         found |= {"settings": dict(found["settings"]), "origins": dict(found["origins"])}
         return cls(schema=LabelSchema.from_json(values["labels"]), **found)
@@ -74,10 +79,13 @@ class RunManifest:
         given = self.settings
         weights = given.get("checkpoint_path") or FROM_SCRATCH
         known = {IMAGENET: "ImageNet", FROM_SCRATCH: "random"}
+        network = str(given["backbone"] if self.is_of_backbone else self.spec.rpartition(":")[2])
+        if self.combined:
+            networks = ", ".join(dict.fromkeys(self.combined["networks"]))
+            count = len(self.combined["members"])
+            network = f"{self.combined['how']} of {count} models ({networks})"
         return {
-            "network": str(
-                given["backbone"] if self.is_of_backbone else self.spec.rpartition(":")[2]
-            ),
+            "network": network,
             "initial weights": known.get(weights, str(weights)),
             "image size": f"{given['image_size']} x {given['image_size']} pixels",
         }
@@ -101,6 +109,7 @@ class RunManifest:
             self.schema.to_json(),
             self.train_data,
             self.eval_data,
+            list(self.teachers),
             settings,
         )
         return zlib.crc32(json.dumps(parts, sort_keys=True).encode())
@@ -124,6 +133,11 @@ class RunManifest:
                 f"evaluation set: {self.eval_data[:12]} there, {other.eval_data[:12]} now, so that "
                 "the best checkpoint would be chosen between different sets"
             )
+        if list(self.teachers) != list(other.teachers):
+            there, now = (
+                ", ".join(one[:12] for one in run.teachers) or "none" for run in (self, other)
+            )
+            found.append(f"teacher: {there} there, {now} now, by the content of its exported model")
         for name in _fixed_settings():
             there = _comparable(name, self.settings.get(name, OPTIONS[name].default))
             now = _comparable(name, other.settings[name])
@@ -141,6 +155,7 @@ def make_manifest(
     num_train_examples: int | None,
     eval_data: str,
     settings: Settings,
+    teachers: Sequence[str] = (),
 ) -> RunManifest:
     """The manifest of a run that is about to start; arguments as the attributes of the manifest."""
     return RunManifest(
@@ -152,6 +167,7 @@ def make_manifest(
         eval_data=eval_data,
         settings={name: _comparable(name, value) for name, value in settings.values().items()},
         origins=dict(settings.origins),
+        teachers=tuple(teachers),
     )
 
 

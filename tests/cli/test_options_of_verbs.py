@@ -11,6 +11,7 @@ from tf_image_classification.config.groups import FILE_OPTIONS
 
 NEEDED = {
     "check-spec": ["a:B"],
+    "combine": ["a", "b", "--model_dir", "c"],
     "compare": ["a", "b"],
     "convert": ["a", "b"],
     "export": ["m", "--format", "onnx"],

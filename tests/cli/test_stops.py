@@ -21,6 +21,7 @@ WORK = {
     "train": ("workflows.train:train", "TRAINING"),
     "evaluate": ("workflows.evaluate:evaluate_folder", "--model_dir {dir}"),
     "report": ("workflows.report:write_report", "{dir}"),
+    "combine": ("workflows.combine:combine", "{dir}/a {dir}/b --model_dir {dir}/c"),
     "predict": ("serving.predictor:load_model", "{dir} {dir}"),
     "export": ("workflows.export:export_folder", "{dir} --format litert"),
     "serve": ("serving.predictor:load_model", "{dir} --port 0"),

@@ -18,7 +18,7 @@ SAME = {
     name: getattr(augment, name)
     for name in (
         "random_flip", "random_translate", "random_colour", "random_erasing", "trivial_augment",
-        "rand_augment",
+        "rand_augment", "augmix",
     )
 }  # fmt: skip
 
@@ -51,6 +51,15 @@ def test_every_change_of_trivial_augment_keeps_shape_and_range(name, channels):
         found = change.make(image, tf.constant(amount, tf.float32)).numpy()
         assert found.shape == image.shape and np.isfinite(found).all()
         assert found.min() >= 0 and found.max() <= 255.5
+
+
+def test_augmix_is_a_mean_of_the_image_and_its_changes():
+    seeds = [tf.constant([3, n], tf.int64) for n in range(40)]
+    photo = tf.image.resize(IMAGE, [24, 24])
+    distances = [abs(augment.augmix(photo, seed) - photo).numpy().mean() for seed in seeds]
+    once = [abs(augment.augmix(photo, s, width=1, depth=1) - photo).numpy().mean() for s in seeds]
+    assert np.mean(distances) > 2 and len({f"{value:.4f}" for value in distances}) == 40
+    assert np.mean(once) < np.mean(distances)
 
 
 def test_nothing_changes_at_strength_zero():

@@ -4,6 +4,7 @@ Public are the names in ``__all__``; the modules of this folder are internal. Ne
 before it is used.
 """
 
+from tf_image_classification.classifier.combining import combine
 from tf_image_classification.classifier.comparison import ComparedModels, compare
 from tf_image_classification.classifier.cross_validation import CrossValidated, cross_validate
 from tf_image_classification.classifier.history import History
@@ -19,6 +20,7 @@ __all__ = [
     "History",
     "Predictions",
     "ReportPage",
+    "combine",
     "compare",
     "cross_validate",
     "keyword_errors",

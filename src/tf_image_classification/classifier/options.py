@@ -40,7 +40,8 @@ def settings_of(
         if name in plain:
             raise ConfigError(f"{given} and {name} are two names of one setting. Give one.")
         plain[name] = value
-    data = {name: plain.pop(name) for name in _DATA if plain.get(name) is not None}
+    data = {name: plain[name] for name in _DATA if plain.get(name) is not None}
+    plain |= dict.fromkeys(data, ("stored below",))  # options that need a set are checked first
     path = str(plain.pop("config", ""))
     if base is None:
         file = read_settings_file(path) if path else None

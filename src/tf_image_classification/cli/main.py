@@ -21,6 +21,7 @@ VERBS = {
     "report": "write an HTML report and a model card",
     "cross-validate": "train and evaluate on every fold of a data set, with one pooled result",
     "compare": "test whether one model is better than another",
+    "combine": "combine several models: mean of their weights or of their predictions",
     "predict": "run inference on images",
     "export": "export a model to another format, verified against its evaluation",
     "serve": "serve a model over HTTP, with a page for trying out images",
@@ -73,6 +74,7 @@ _OTHER_WORDS = {
     ),
     **dict.fromkeys(("plan", "dry-run"), "train --plan"),
     **dict.fromkeys(("demo", "sample", "samples", "quickstart", "tutorial", "init"), "example"),
+    **dict.fromkeys(("soup", "ensemble", "merge", "average", "swa", "blend"), "combine"),
     "lr-find": "find-learning-rate",
 }
 """Names of the verbs in other programs."""

@@ -76,6 +76,12 @@ _OPTIONS = {
     ),
     "label_smoothing": ("smoothing",),
     "class_weights": ("class_weight", "weighted", "balanced", "cls_pw", "class_balance"),
+    "teacher": (
+        *("teacher_model", "teacher_path", "teacher_checkpoint", "teacher_dir", "teacher_weights"),
+        *("kd", "distill", "distillation", "distil", "kd_model_name", "distillation_type"),
+    ),
+    "distillation_temperature": ("temperature", "kd_temperature", "distillation_tau", "kd_temp"),
+    "distillation_weight": ("alpha", "kd_alpha", "distillation_alpha", "kd_loss_weight"),
     "labels": ("class_map", "classes", "class_names", "label_file"),
     "label_kinds": ("multi_label", "multilabel", "task", "problem_type"),
     "precision": ("amp", "fp16", "bf16", "half", "mixed_precision", "amp_dtype"),
@@ -102,6 +108,9 @@ _ADVICE = {
         "steps_per_epoch": "An epoch is each example once; --train_steps sets the length in steps.",
         "warmup_epochs": "Use --warmup_steps, in steps; --plan prints the steps of an epoch.",
     },
+    "sam_rho": dict.fromkeys(
+        ("sam", "use_sam", "rho", "asam", "sharpness_aware", "sam_optimizer"), "Use --sam_rho 0.05."
+    ),
     "strategy": {
         **dict.fromkeys(
             (
@@ -145,11 +154,25 @@ _ADVICE = {
         ),
     },
     "eval_metadata": {"split": "Write the split after the path, e.g. pets:test."},
-    "label_kinds": {
+    "loss": {
         **dict.fromkeys(
-            ("loss", "criterion", "loss_fn"),
-            "The loss follows from the kind of the label; losses() of a spec sets another.",
-        )
+            ("focal", "focal_loss", "use_focal_loss", "focal_loss_gamma", "fl_gamma", "gamma"),
+            "Use --loss focal; --focal_gamma sets its gamma.",
+        ),
+        **dict.fromkeys(
+            ("asl", "asymmetric_loss", "gamma_neg", "gamma_pos", "asl_loss"),
+            "Use --loss asymmetric, with --asymmetric_gamma_neg, --asymmetric_gamma_pos and "
+            "--asymmetric_clip.",
+        ),
+        **dict.fromkeys(
+            ("logit_adjustment", "logit_adjust", "logit_adj", "tau", "la_loss"),
+            "Use --loss logit_adjusted; --logit_adjustment_tau sets its factor.",
+        ),
+        **dict.fromkeys(
+            ("criterion", "loss_fn", "loss_function", "loss_name", "loss_type", "bce_loss"),
+            "The loss follows from the kind of the label; --loss sets another training loss, "
+            "losses() of a spec any.",
+        ),
     },
     "checkpoint_path": {
         **dict.fromkeys(

@@ -76,7 +76,7 @@ class RunSettings:
     model_dir: str = declare(
         "./models",
         "Model folder: checkpoints, TensorBoard logs, run manifest and evaluations; may be gs://.",
-        verbs=("train", "cross-validate", "check-spec", "preview", *_OF_A_FOLDER),
+        verbs=("train", "cross-validate", "check-spec", "preview", "combine", *_OF_A_FOLDER),
     )
     evaluate: bool = declare(
         False,
@@ -134,7 +134,10 @@ class RunSettings:
     verbose: bool = declare(
         False,
         "Show the messages of TensorFlow and other libraries.",
-        verbs=(*_OF_A_TRIAL, *_OF_A_FOLDER, "preview", "compare", "convert", "inspect", "launch"),
+        verbs=(
+            *(*_OF_A_TRIAL, *_OF_A_FOLDER, "preview", "combine", "compare", "convert", "inspect"),
+            "launch",
+        ),
     )
 
 
@@ -156,7 +159,7 @@ class DataSettings:
         (),
         "Evaluation set, in the forms of train_metadata.",
         separator="",
-        verbs=(*_OF_ONE_RUN, "evaluate", "export", "report", "compare"),
+        verbs=(*_OF_ONE_RUN, "combine", "evaluate", "export", "report", "compare"),
         inherited=True,
     )
     eval_split: float = declare(
@@ -279,7 +282,10 @@ class DataSettings:
     cache_dir: str = declare(
         "",
         "Local cache for indexes, unpacked records and features; empty: the user's cache folder.",
-        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report", "inspect", "compare"),
+        verbs=(
+            *_OF_ALL_IMAGES,
+            *("combine", "compare", "export", "inspect", "predict", "report"),
+        ),
         form=_form(
             "a local folder: records are read there by random access",
             lambda path: "://" not in path,
@@ -415,8 +421,8 @@ class BackboneSettings:
         "crop",
         "Train-time augmentation: none, horizontal flip (flip), random translation (translate) or "
         "random resized crop (crop); with random erasing and color jitter (colour), RandAugment "
-        "(rand) or TrivialAugment (trivial).",
-        choices=("none", "flip", "translate", "crop", "colour", "rand", "trivial"),
+        "(rand) or TrivialAugment (trivial); or with AugMix (augmix).",
+        choices=("none", "flip", "translate", "crop", "colour", "rand", "trivial", "augmix"),
     )
     crop_area: float = declare(
         0.35,
@@ -424,7 +430,7 @@ class BackboneSettings:
         "scratch.",
         minimum=0.01,
         maximum=1.0,
-        applies=("augmentation", ("crop", "colour", "rand", "trivial")),
+        applies=("augmentation", ("crop", "colour", "rand", "trivial", "augmix")),
     )
     dropout: float = declare(
         0.2, "Dropout rate before the classifier.", minimum=0.0, maximum=0.99, verbs=_OF_A_TRIAL
@@ -503,6 +509,13 @@ class TrainingSettings:
         minimum=0.0,
         excludes="gradient_clip_norm",
     )
+    sam_rho: float = declare(
+        0.0,
+        "Sharpness-aware minimization (SAM): distance at which the gradient is taken uphill of the "
+        "weights; 0: off, usual: 0.05. Each step takes twice the time.",
+        minimum=0.0,
+        inherited=False,
+    )
     label_smoothing: float = declare(
         0.0,
         "Label smoothing: fraction of the target spread evenly over all classes.",
@@ -541,6 +554,78 @@ class TrainingSettings:
         "Weight the loss by inverse class frequency (balanced).",
         choices=("none", "balanced"),
         facts=("class_label",),
+    )
+    loss: str = declare(
+        "cross_entropy",
+        "Training loss of labels with classes: cross-entropy; focal, which weights well classified "
+        "examples down; asymmetric, for multilabels with few classes an image; or logit_adjusted, "
+        "for rare classes. Evaluations keep cross-entropy.",
+        choices=("cross_entropy", "focal", "asymmetric", "logit_adjusted"),
+        inherited=False,
+        facts=("package_losses", "class_loss"),
+    )
+    focal_gamma: float = declare(
+        2.0,
+        "Gamma of the focal loss; 0: cross-entropy.",
+        minimum=0.0,
+        applies=("loss", ("focal",)),
+        inherited=False,
+    )
+    asymmetric_gamma_pos: float = declare(
+        1.0,
+        "Gamma of the asymmetric loss for the classes that an image has.",
+        minimum=0.0,
+        applies=("loss", ("asymmetric",)),
+        inherited=False,
+    )
+    asymmetric_gamma_neg: float = declare(
+        4.0,
+        "Gamma of the asymmetric loss for the classes that an image does not have.",
+        minimum=0.0,
+        applies=("loss", ("asymmetric",)),
+        inherited=False,
+    )
+    asymmetric_clip: float = declare(
+        0.05,
+        "Probability below which a class that an image does not have adds nothing to the "
+        "asymmetric loss.",
+        minimum=0.0,
+        maximum=0.999,
+        applies=("loss", ("asymmetric",)),
+        inherited=False,
+    )
+    logit_adjustment_tau: float = declare(
+        1.0,
+        "Factor of the logarithm of the class frequencies in the logit-adjusted loss; 0: "
+        "cross-entropy.",
+        minimum=0.0,
+        applies=("loss", ("logit_adjusted",)),
+        inherited=False,
+    )
+    teacher: tuple[str, ...] = declare(
+        (),
+        "Distillation: model folders whose predictions of the same augmented images the model "
+        "learns beside the labels; of several, their mean.",
+        separator="",
+        resume="free",
+        inherited=False,
+        facts=("distilled_label",),
+        metavar="MODEL_DIR",
+    )
+    distillation_temperature: float = declare(
+        2.0,
+        "Temperature that softens the probabilities of teacher and model.",
+        minimum=0.01,
+        needs="teacher",
+        inherited=False,
+    )
+    distillation_weight: float = declare(
+        0.5,
+        "Weight of the teacher's predictions in the loss; that of the labels is 1 minus it.",
+        minimum=0.0,
+        maximum=1.0,
+        needs="teacher",
+        inherited=False,
     )
     regression_loss: str = declare(
         "mean_squared",

@@ -70,6 +70,16 @@ _CONFLICTS = (
         "Give one of them.",
     ),
     Conflict(
+        {"loss": "logit_adjusted", "class_weights": "balanced"},
+        "loss logit_adjusted and class_weights balanced would compensate class imbalance twice. "
+        "Give one of them.",
+    ),
+    Conflict(
+        {"loss": "logit_adjusted", "balanced_sampling": True},
+        "loss logit_adjusted and balanced_sampling would compensate class imbalance twice. Give "
+        "one of them.",
+    ),
+    Conflict(
         {"checkpoint_averages": True, "checkpoint_path": IMAGENET},
         "checkpoint_averages has no effect with checkpoint_path imagenet: these weights contain "
         "no moving averages. Remove it.",

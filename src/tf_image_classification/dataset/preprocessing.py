@@ -29,6 +29,7 @@ CHANGES: dict[str, tuple[Change, ...]] = {
     "colour": (),
     "rand": (augment.rand_augment, augment.random_erasing),
     "trivial": (augment.trivial_augment, augment.random_erasing),
+    "augmix": (augment.augmix,),
 }
 """By augmentation, the changes of each image; ``on_device`` applies the rest to batches."""
 

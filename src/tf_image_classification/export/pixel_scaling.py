@@ -6,6 +6,7 @@ pixel_scaling(exported)         PixelScaling(mean=(127.5, 127.5, 127.5), std=(12
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,15 @@ IDENTITY = PixelScaling((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 def pixel_scaling(exported: ExportedModel) -> PixelScaling | None:
     """The scaling in a model's preprocessing; None if it is not of this form."""
+    return scaling_of(lambda image: exported.preproc(image, 0, 0))
+
+
+def scaling_of(preprocess: Callable[[tf.Tensor], tf.Tensor]) -> PixelScaling | None:
+    """The scaling in a preprocessing of decoded images; None if it is not of this form."""
     values = []
     for colour in _COLOURS:
         image = tf.broadcast_to(tf.constant(colour, tf.uint8), [_SIZE, _SIZE, 3])
-        values.append(tf.cast(exported.preproc(image, 0, 0), tf.float32).numpy())
+        values.append(tf.cast(preprocess(image), tf.float32).numpy())
     found = np.stack(values)  # [colours, H, W, C]
     if found.shape[-1] != 3:
         return None

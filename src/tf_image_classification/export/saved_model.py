@@ -26,7 +26,7 @@ from tf_image_classification.errors import DataError, SpecError, brief
 from tf_image_classification.estimator_specs import predictions_from
 from tf_image_classification.export.features import logits_and_features
 from tf_image_classification.export.folding import FoldedModel
-from tf_image_classification.export.grad_cam import heat_maps_of, reason_of
+from tf_image_classification.export.grad_cam import Explain, heat_maps_of, reason_of
 from tf_image_classification.export.identity import saved_model_fingerprint
 from tf_image_classification.export.names import FEATURES
 from tf_image_classification.labels import SEPARATOR, LabelSchema
@@ -59,6 +59,7 @@ class Servable:
         image_spec: shape and dtype of one preprocessed image.
         max_pixels: larger images are rejected.
         png16_range: as ``decode_image`` takes it.
+        heat_maps: as ``heat_maps_of`` returns it; None: that of the model.
     """
 
     folded: FoldedModel
@@ -68,6 +69,7 @@ class Servable:
     image_spec: tf.TensorSpec
     max_pixels: int
     png16_range: PixelRange
+    heat_maps: Explain | None = None
 
 
 def export_saved_model(path: str, servable: Servable, *, step: int) -> None:
@@ -144,7 +146,7 @@ def _archive(servable: Servable) -> tuple[keras.export.ExportArchive, dict[str, 
         notes[_NO_FEATURES] = no_features
     else:
         archive.add_endpoint("features", both)
-    heat_maps = heat_maps_of(folded.model, schema)
+    heat_maps = servable.heat_maps or heat_maps_of(folded.model, schema)
 
     def explained(images: tf.Tensor) -> dict[str, tf.Tensor]:
         with folded.applied():

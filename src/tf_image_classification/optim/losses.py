@@ -5,7 +5,8 @@
     loss = total_loss(schema, per_example, mask, counts)
 
 B is the number of rows of one replica, or of one accumulation part of its batch. All arithmetic is
-in float32. Works eagerly and traced.
+in float32. Works eagerly and traced. The losses that ``--loss`` can name beside these are in
+``long_tail_losses``.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def _loss(
     if not label.has_classes:
         return _regression(output - tf.cast(target, tf.float32), settings)
     if label.kind == MULTILABEL:
-        wanted = target * (1.0 - settings.label_smoothing) + settings.label_smoothing / 2
+        wanted = smoothed(label, target, settings.label_smoothing)
         each = tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=output)
         return tf.reduce_mean(each, axis=-1)
     if label.coding == THRESHOLDS:
@@ -138,7 +139,25 @@ def _loss(
         distance = tf.range(label.depth, dtype=tf.float32) - tf.cast(target, tf.float32)[:, None]
         curve = tf.nn.softmax(-tf.square(distance / label.spread) / 2)
         return tf.nn.softmax_cross_entropy_with_logits(labels=curve, logits=output)
-    return _cross_entropy(target, output, label.depth, settings.label_smoothing)
+    return cross_entropy(smoothed(label, target, settings.label_smoothing), output)
+
+
+def smoothed(label: Label, target: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Smoothed targets, float32 [B, depth], of class numbers [B] or multilabel rows [B, depth].
+
+    A one-hot target accepts any number where the label is missing; the sparse form of the operation
+    raises an error.
+    """
+    if label.kind == MULTILABEL:
+        return target * (1.0 - smoothing) + smoothing / 2
+    one_hot = tf.one_hot(target, label.depth, dtype=tf.float32)
+    return one_hot * (1.0 - smoothing) + smoothing / label.depth
+
+
+def cross_entropy(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Softmax cross-entropy, [B], of logits [B, D] against probabilities [B, D]."""
+    loss: tf.Tensor = tf.nn.softmax_cross_entropy_with_logits(labels=wanted, logits=logits)
+    return loss
 
 
 def _thresholds(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -148,17 +167,6 @@ def _thresholds(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     is_trained = tf.cast(target[:, None] >= k, tf.float32)
     each = tf.nn.sigmoid_cross_entropy_with_logits(labels=is_above, logits=logits)
     return tf.reduce_sum(is_trained * each, axis=-1)
-
-
-def _cross_entropy(target: tf.Tensor, logits: tf.Tensor, depth: int, smoothing: float) -> tf.Tensor:
-    """Cross-entropy, [B], of logits [B, D] against class numbers [B].
-
-    A one-hot target accepts any number where the label is missing; the sparse form of the operation
-    raises an error.
-    """
-    wanted = tf.one_hot(target, depth, dtype=tf.float32) * (1.0 - smoothing) + smoothing / depth
-    loss: tf.Tensor = tf.nn.softmax_cross_entropy_with_logits(labels=wanted, logits=logits)
-    return loss
 
 
 def _regression(error: tf.Tensor, settings: TrainingSettings) -> tf.Tensor:

@@ -17,6 +17,7 @@ from tf_image_classification.batches import Batch
 from tf_image_classification.config import TrainingSettings
 from tf_image_classification.dataset import mixup
 from tf_image_classification.labels import LabelSchema
+from tf_image_classification.optim.distillation import distilled
 from tf_image_classification.optim.losses import known_logits, total_loss
 from tf_image_classification.optim.optimizers import gradient_scale
 from tf_image_classification.training.state import TrainState, seed_states, statistics
@@ -58,6 +59,7 @@ class StepFunction:
         seed: the run's seed, for random layers.
         num_replicas: replicas in all.
         on_device: augments the images on the device with a batch's random parameters; or None.
+        teacher: images to the logits of a teacher to learn from; or None.
         rate_fractions: for each trained variable its fraction of the learning rate as a function of
             the step; None: always 1.
     """
@@ -71,6 +73,7 @@ class StepFunction:
     seed: int
     num_replicas: int
     on_device: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
+    teacher: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
     rate_fractions: Sequence[RateFraction | None] = ()
 
     def __call__(self, batch: Batch, votes: tf.Tensor) -> StepOutput:
@@ -87,6 +90,8 @@ class StepFunction:
         counts = dict(zip(batch.mask, sums, strict=True))
         loss, gradients = self._gradients(batch, counts)
         loss, *gradients = self._sum([loss, *gradients])
+        if self.settings.sam_rho:
+            gradients = self._sharpness_aware(batch, counts, gradients)
         gradients, norm = self._clipped(gradients)
         # Counters do not depend on the batch: without this they could be updated although reading
         # the batch failed in the same call.
@@ -158,15 +163,51 @@ class StepFunction:
         )
         return loss, gradients
 
+    def _sharpness_aware(
+        self, batch: Batch, counts: Mapping[str, tf.Tensor], gradients: list[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """Gradients where the loss is highest near the weights (Foret et al., arXiv 2010.01412).
+
+        They are taken at weights + sam_rho * gradient / norm (equation 2) of the global batch, with
+        the same images and dropout. Weights and batch-norm statistics are put back. Variables whose
+        learning rate is 0 at this step stay out of gradient and norm.
+        """
+        state = self.state
+        fractions = self.rate_fractions or [None] * len(gradients)
+        moving = [
+            g
+            if f is None
+            else tf.where(tf.cast(f(state.step), tf.float32) > 0, g, tf.zeros_like(g))
+            for g, f in zip(gradients, fractions, strict=True)
+        ]
+        radius = self.settings.sam_rho / (tf.linalg.global_norm(moving) + 1e-12)
+        changed = [*state.trained, *statistics(state.model)]
+        before = [tf.identity(variable.value.read_value()) for variable in changed]
+        with tf.control_dependencies(before):
+            for variable, value, gradient in zip(state.trained, before, moving, strict=False):
+                variable.value.assign(value + tf.cast(radius * gradient, value.dtype))
+        self._seed_random_layers()
+        _, gradients = self._gradients(batch, counts)
+        gradients = self._sum(gradients)
+        with tf.control_dependencies(gradients):
+            for variable, value in zip(changed, before, strict=True):
+                variable.value.assign(value)
+        return gradients
+
     def _part_gradients(
         self, part: Batch, counts: Mapping[str, tf.Tensor], number: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Loss and gradients of a part of the global batch; number counts over all replicas."""
         state = self.state
         images, weight = self._mixed(part, number)
+        teacher_logits = self.teacher(images) if self.teacher else None
         with tf.GradientTape() as tape:
             logits = known_logits(self.schema, self.forward(images, True), part.mask)
             per_example = self._mixed_losses(part, logits, weight)
+            if teacher_logits is not None:
+                per_example = distilled(
+                    self.schema, self.settings, per_example, logits, teacher_logits
+                )
             uncertainty = {name: v.value for name, v in state.log_variances.items()}
             loss = total_loss(self.schema, per_example, part.mask, counts, uncertainty)
             if state.model.losses:

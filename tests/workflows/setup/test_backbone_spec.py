@@ -271,7 +271,7 @@ def test_frozen_batch_norm_stays_as_it_was(pictures, tmp_path):
 
 @pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
-    "augmentation", ["none", "flip", "translate", "crop", "colour", "rand", "trivial"]
+    "augmentation", ["none", "flip", "translate", "crop", "colour", "rand", "trivial", "augmix"]
 )
 def test_augmentation_dropout_and_eval_crop_reach_the_images(augmentation):
     spec = BackboneSpec(

@@ -39,13 +39,14 @@ from tf_image_classification.workflows.setup import batch_norm
 from tf_image_classification.workflows.setup.context import RunContext
 from tf_image_classification.workflows.setup.evaluator import make_evaluate, regularisation_of
 from tf_image_classification.workflows.setup.losses import (
-    balanced_weights,
     log_variances_of,
     make_losses,
+    make_training_losses,
 )
 from tf_image_classification.workflows.setup.model import build_model, make_forward
 from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.slices import watched_slices
+from tf_image_classification.workflows.setup.teachers import teacher_forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +128,15 @@ def assemble(
             state=state,
             schema=data.schema,
             forward=forward,
-            losses=_weighted(context, data, losses),
+            losses=make_training_losses(context, data.train, data.schema),
             settings=settings.training,
             average_decay=settings.model.moving_average_decay,
             seed=settings.run.seed,
             num_replicas=num_replicas,
             on_device=data.train.on_device,
+            teacher=teacher_forward(context, data.schema, data.train.image_shape)
+            if settings.training.teacher
+            else None,
             rate_fractions=_rate_fractions(model, state.trained, settings, hooks),
         ),
         workers,
@@ -218,14 +222,6 @@ def _optimizer_and_state(
             log_variances=log_variances,
         )
     return state, schedule
-
-
-def _weighted(context: RunContext, data: Data, losses: Any) -> Any:
-    """The losses of the training, with class weights if the settings ask for them."""
-    if context.settings.training.class_weights != "balanced":
-        return losses
-    assert data.train is not None
-    return make_losses(context, data.schema, balanced_weights(data.train, data.schema))
 
 
 def _rate_fractions(

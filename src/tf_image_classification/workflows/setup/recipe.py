@@ -101,7 +101,8 @@ def settle(context: RunContext) -> tuple[RunContext, str]:
         )
     facts = Facts(
         num_images=num_images,
-        can_be_smoothed=any(label.can_be_smoothed for label in data.schema),
+        can_be_smoothed=settings.training.loss == "cross_entropy"  # the others have no smoothing
+        and any(label.can_be_smoothed for label in data.schema),
         has_warm_start=bool(settings.model.checkpoint_path),
         is_backbone_spec=isinstance(spec, BackboneSpec),
         is_indexed=settings.data.input_mode == "indexed",

@@ -27,6 +27,13 @@ from tf_image_classification.estimator_specs import (
 )
 from tf_image_classification.evaluation.loop import MAX_CLASSES_OF_MATRIX
 from tf_image_classification.labels import LabelSchema, example_values
+from tf_image_classification.optim.distillation import can_be_distilled
+from tf_image_classification.optim.long_tail_losses import (
+    ASYMMETRIC,
+    FOCAL,
+    LOGIT_ADJUSTED,
+    is_changed_by,
+)
 from tf_image_classification.run_manifest import RunManifest, make_manifest
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import png16_range, run_data
@@ -35,6 +42,7 @@ from tf_image_classification.workflows.setup.data_check import DataCheck, check_
 from tf_image_classification.workflows.setup.metric_check import check_metrics
 from tf_image_classification.workflows.setup.run_data import Data
 from tf_image_classification.workflows.setup.spec_check import require_spec
+from tf_image_classification.workflows.setup.teachers import teacher_fingerprints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +94,7 @@ def open_run(context: RunContext) -> OpenedRun:
         num_train_examples=data.train.num_examples,
         eval_data=data.evaluation.fingerprint if data.evaluation is not None else "",
         settings=settings,
+        teachers=teacher_fingerprints(settings, data.schema),
     )
     changes = folder.check_same_run(manifest, allow_changes=settings.run.allow_changes)
     notes = tuple(f"allowed change: {change}" for change in changes)
@@ -136,6 +145,13 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
         lacking["regression_label"] = "class_dict has no regression label"
     if not any(label.can_be_smoothed for label in schema):
         lacking["smoothable_label"] = "class_dict has no label whose loss can be smoothed"
+    loss = settings.training.loss
+    if loss != "cross_entropy" and not any(is_changed_by(label, loss) for label in schema):
+        lacking["class_loss"] = (
+            f"{loss} is for {_LABELS_OF_LOSS[loss]} labels, and class_dict has none"
+        )
+    if not any(map(can_be_distilled, schema)):
+        lacking["distilled_label"] = "class_dict has no single-label or multilabel label"
     if not schema.class_labels:
         lacking["class_label"] = "class_dict has no class label"
     elif all(label.depth > MAX_CLASSES_OF_MATRIX for label in schema.class_labels):
@@ -143,6 +159,13 @@ def _check_effects(spec: EstimatorSpec, settings: Settings, schema: LabelSchema)
             f"confusion matrices are drawn for up to {MAX_CLASSES_OF_MATRIX} classes"
         )
     check_facts(settings, lacking)
+
+
+_LABELS_OF_LOSS = {
+    FOCAL: "single-label and multilabel",
+    ASYMMETRIC: "multilabel",
+    LOGIT_ADJUSTED: "single-label",
+}
 
 
 def _check_channels(settings: Settings, image_shape: tuple[int, int, int]) -> None:

@@ -33,6 +33,12 @@ def newest_weights(folder: ModelFolder) -> tuple[Saved, str]:
             continue
         if saved is not None:
             return saved, which
+    manifest = folder.read_manifest()
+    if manifest is not None and manifest.combined:
+        raise CheckpointError(
+            f"{folder.path} is an ensemble, which has no weights of one network. Use one of its "
+            f"members: {', '.join(manifest.combined['members'])}."
+        )
     raise CheckpointError(f"{folder.path} holds no readable checkpoint. Train first.")
 
 
