@@ -1,7 +1,8 @@
 """What training methods change in balanced accuracy, on fixed features: paired over many seeds.
 
     python benchmarks/training_methods.py --pictures FOLDER
-    python benchmarks/training_methods.py --pictures FOLDER --test FOLDER --per_class 120 --imbalance 20
+    python benchmarks/training_methods.py --pictures TRAIN --test TEST
+        --per_class 120 --imbalance 20
 
 FOLDER has a folder of images for each class. A head of two layers is trained on the features of
 EfficientNet-Lite 0 with ImageNet weights, by the training step of tfic train, once with plain
@@ -9,8 +10,8 @@ cross-entropy and once with each method. For each seed, three tenths of each cla
 evaluation, or all of the folder --test; of the others --per_class of the first class are kept for
 training, and fewer of each further class, down to an --imbalance-th of that in the last one (as Cui
 et al., arXiv 1901.05555, make CIFAR long-tailed). All methods of a seed see the same images,
-initial weights and batches; soup, ensemble and teachers are three runs with the same initial weights and
-other batches. The interval of the difference is Student's, over the seeds.
+initial weights and batches; soup, ensemble and teachers are three runs with the same initial
+weights and other batches. The interval of the difference is Student's, over the seeds.
 """
 
 from __future__ import annotations

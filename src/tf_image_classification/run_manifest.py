@@ -72,6 +72,7 @@ class RunManifest:
         values = {"arithmetic": 0, "teachers": (), "combined": {}, **values}
         found = {name: values[name] for name in names}
         found |= {"settings": dict(found["settings"]), "origins": dict(found["origins"])}
+        found["teachers"] = tuple(found["teachers"])
         return cls(schema=LabelSchema.from_json(values["labels"]), **found)
 
     def model_facts(self) -> dict[str, str]:

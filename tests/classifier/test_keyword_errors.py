@@ -4,6 +4,7 @@ import pytest
 
 from tf_image_classification import load_model, train
 from tf_image_classification.classifier.keyword_errors import in_keywords
+from tf_image_classification.classifier.options import settings_of
 from tf_image_classification.errors import TficError
 
 _SAME = "Evaluate again: tfic evaluate --model_dir a/b.c"
@@ -43,3 +44,9 @@ def test_the_errors_of_train_and_load_model_name_keywords(tmp_path) -> None:
     assert not str(caught.value).startswith("--")
     with pytest.raises(TficError, match=r"precision='mixed_bfloat16'"):
         train(str(tmp_path), strategy="tpu", precision="mixed_float16")
+
+
+def test_options_that_need_an_evaluation_set_are_accepted_with_one():
+    settings = settings_of({"train": "pets", "val": "more", "eval_every_steps": 5})
+    assert settings.data.eval_metadata == ("more",)
+    assert settings.evaluation.eval_every_steps == 5

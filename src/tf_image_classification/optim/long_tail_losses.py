@@ -9,7 +9,7 @@ eagerly and traced.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from types import MappingProxyType
 
 import tensorflow as tf
 
@@ -46,7 +46,7 @@ def training_losses(
     settings: TrainingSettings,
     labels: Tensors,
     logits: Tensors,
-    log_priors: Mapping[str, tf.Tensor] | None = None,
+    log_priors: Tensors = MappingProxyType({}),
 ) -> dict[str, tf.Tensor]:
     """The training loss of each example by label name, as the setting ``loss`` names it.
 
@@ -86,7 +86,7 @@ def training_losses(
         if not is_changed_by(label, settings.loss):
             continue
         wanted = smoothed(label, labels[label.name], settings.label_smoothing)
-        prior = (log_priors or {}).get(label.name)
+        prior = log_priors.get(label.name, 0.0)
         losses[label.name] = _loss(label, settings, wanted, logits[label.name], prior)
     return losses
 
@@ -96,7 +96,7 @@ def _loss(
     settings: TrainingSettings,
     wanted: tf.Tensor,
     logits: tf.Tensor,
-    log_prior: tf.Tensor | None,
+    log_prior: tf.Tensor,
 ) -> tf.Tensor:
     """One label's loss, [B], of targets and logits [B, depth]."""
     if settings.loss == LOGIT_ADJUSTED:

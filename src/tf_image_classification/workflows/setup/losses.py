@@ -72,13 +72,15 @@ def balanced_weights(counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     As scikit-learn's ``class_weight="balanced"``: n / (classes · n_c).
     """
     num_present = max(1, int((counts > 0).sum()))
-    return (counts.sum() / (num_present * np.maximum(counts, 1))).astype("f4")
+    weights: npt.NDArray[Any] = counts.sum() / (num_present * np.maximum(counts, 1))
+    return weights.astype(np.float32)
 
 
 def log_frequencies(counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Logarithms of the class frequencies; a class without examples counts as one with one."""
     counts = np.maximum(counts, 1)
-    return np.log(counts / counts.sum()).astype("f4")
+    frequencies: npt.NDArray[Any] = np.log(counts / counts.sum())
+    return frequencies.astype(np.float32)
 
 
 def _class_counts(

@@ -15,7 +15,7 @@ from tf_image_classification.config import Settings
 from tf_image_classification.dataset.pipeline.image_preprocessor import preprocessed
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.export.identity import saved_model_fingerprint
-from tf_image_classification.export.pixel_scaling import scaling_of
+from tf_image_classification.export.pixel_scaling import pixel_scaling, scaling_of
 from tf_image_classification.export.saved_model import ExportedModel, exported_step
 from tf_image_classification.labels import LabelSchema
 from tf_image_classification.model_folder import ModelFolder
@@ -84,7 +84,7 @@ def teacher_forward(
     teachers = []
     for path in settings.training.teacher:
         exported = ExportedModel(ModelFolder(path).saved_model).load()
-        theirs = scaling_of(lambda image, e=exported: e.preproc(image, 0, 0))
+        theirs = pixel_scaling(exported)
         if own is None or theirs != own or exported.image_spec.shape[-1] != image_shape[-1]:
             raise ConfigError(
                 f"teacher {path} takes pixels scaled by {theirs or 'its own preprocessing'}, this "
