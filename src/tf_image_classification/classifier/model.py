@@ -172,6 +172,15 @@ class Classifier(TrainResult):
         """The predictions of prepared images [B, H, W, C], by label name."""
         return self.predictor.predict_prepared(images, options)
 
+    def predict_each_prepared(self, images: Any, options: Any = None) -> list[Prediction]:
+        """The predictions of prepared images [B, H, W, C], with their scores."""
+        return self.predictor.predict_each_prepared(images, options)
+
+    @property
+    def added_outputs(self) -> tuple[str, ...]:
+        """The outputs beside those of the labels, of a model that recognises unknown pictures."""
+        return self.predictor.added_outputs
+
     def outputs(self, images: Any) -> dict[str, npt.NDArray[Any]]:
         """Prepared images [B, H, W, C] to the outputs of an exported SavedModel, by name."""
         return self.predictor.outputs(images)
