@@ -313,8 +313,8 @@ BEHAVIOUR = {
     "best_metric": "front::test_the_best_checkpoint_is_chosen_by_metric_and_mode",
     "best_mode": "front::test_the_best_checkpoint_is_chosen_by_metric_and_mode",
     "output_cm_folder": "evaluation/test_loop.py",
-    "unknown_rate": "workflows/test_unknown.py",
-    "unknown_examples": "workflows/test_unknown.py",
+    "unknown_rate": "workflows/test_unknown_pictures.py",
+    "unknown_examples": "workflows/test_unknown_pictures.py",
 } | {
     name: f"optim/test_{option.group}s.py"
     for name, option in OPTIONS.items()

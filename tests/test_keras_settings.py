@@ -44,7 +44,7 @@ VERBS = {
     "compare": ["m", "n"],
     "export": ["m", "--format", "litert"],
     "tune": ["--spec", "x.py:S", "--space", "s.yml", "--trials", "1", "--eval_metadata", "x"],
-    "cross-validate": ["x", "--backbone", "mobilenet_v1"],
+    "cross-validate": ["--backbone", "mobilenet_v1", "--train_metadata", "x"],
     "inspect": ["x", "--backbone", "mobilenet_v1", "--checkpoint_path", "w.h5"],
     "preview": ["--backbone", "mobilenet_v1", "--train_metadata", "x"],
     "find-learning-rate": ["--backbone", "mobilenet_v1", "--train_metadata", "x"],

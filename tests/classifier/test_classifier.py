@@ -113,7 +113,7 @@ def test_predictions_show_themselves_as_a_table(model, pixels):
     found = model.predict([pixels[0], "<b>.png"])
     kind = found[0].labels["kind"]
     head, row, bad = repr(found).splitlines()
-    assert head.split() == ["image", "kind", "probability", "next"]
+    assert head.split() == ["image", "kind", "probability", "next", "unknown_score"]
     assert row.split()[:3] == ["0", kind.name, f"{kind.probability:.2f}"]
     assert bad.split()[:2] == ["<b>.png", "error:"]
     assert "<td>&lt;b&gt;.png</td>" in found._repr_html_()

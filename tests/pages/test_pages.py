@@ -19,6 +19,7 @@ from tf_image_classification.report.content import (
     LabelContent,
     Outcome,
     Report,
+    UnknownContent,
 )
 from tf_image_classification.report.error_analysis import FOUND
 from tf_image_classification.report.error_analysis import Finding as Cause
@@ -72,6 +73,10 @@ def hostile_report():
         examples_text=HOSTILE[0],
         slices=HOSTILE,
         leakage=NOT_COMPARED,
+        folds=table,
+        unknown=UnknownContent(
+            HOSTILE[1], [table], Gallery("refused", HOSTILE[0], HOSTILE[1], examples)
+        ),
         counts=[table],
         changed_settings=table,
         default_settings=table,

@@ -610,7 +610,7 @@ class TrainingSettings:
         resume="free",
         inherited=False,
         facts=("distilled_label",),
-        metavar="MODEL_DIR",
+        metavar="DIR",
     )
     distillation_temperature: float = declare(
         2.0,
