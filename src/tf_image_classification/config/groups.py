@@ -54,6 +54,7 @@ _OF_A_TRIAL = (*_OF_A_RUN, "find-learning-rate", "find-batch-size")
 _OF_IMAGES = (*_OF_A_TRIAL, "preview")
 _OF_ALL_IMAGES = (*_OF_IMAGES, "evaluate")
 _OF_A_FOLDER = ("evaluate", "export", "predict", "report", "serve")
+_OF_LABELLING = ("label-next", "forecast")
 
 _BY_CHECKPOINT = {"needs": "checkpoint_path"}
 _BY_BACKBONE: Mapping[str, Any] = {"needs": "backbone", "facts": ("backbone_spec",)}
@@ -130,7 +131,10 @@ class RunSettings:
     verbose: bool = declare(
         False,
         "Show the messages of TensorFlow and other libraries.",
-        verbs=(*_OF_A_TRIAL, *_OF_A_FOLDER, "preview", "compare", "convert", "inspect", "launch"),
+        verbs=(
+            *(*_OF_A_TRIAL, *_OF_A_FOLDER, "preview", "compare", "convert", "inspect", "launch"),
+            *_OF_LABELLING,
+        ),
     )
 
 
@@ -275,7 +279,7 @@ class DataSettings:
     cache_dir: str = declare(
         "",
         "Local cache for indexes, unpacked records and features; empty: the user's cache folder.",
-        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report", "inspect"),
+        verbs=(*_OF_ALL_IMAGES, "export", "predict", "report", "inspect", *_OF_LABELLING),
         form=_form(
             "a local folder: records are read there by random access",
             lambda path: "://" not in path,
