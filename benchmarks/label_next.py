@@ -7,8 +7,8 @@ The argument is a folder of class folders. In each repeat a test part is drawn (
 many labels of the others are known (``--start``, at random); the labels of the rest are hidden.
 A rule chooses up to each number of labels in turn, which become known. Printed are the accuracy of
 the linear probe on the test part, the paired difference to random with its 95 % interval over the
-repeats (t), and the labels that random needs for the accuracy that the rule reaches, where its
-curve reaches it.
+repeats (t), and the labels that the rule saves at the accuracy that random has with each number of
+labels, with a 95 % interval (bootstrap over the repeats).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def main() -> None:
         for rule in given.rules.split(",")
     }
     print(
-        f"{len(labels)} images, {labels.max() + 1} classes, {DEFAULT_BACKBONE}, {IMAGENET} weights; "
-        f"{given.start} labels at first, seeds 0 to {given.repeats - 1}"
+        f"{len(labels)} images, {labels.max() + 1} classes, {DEFAULT_BACKBONE}, {IMAGENET} "
+        f"weights; {given.start} labels at first, seeds 0 to {given.repeats - 1}"
     )
     print("labels   " + "".join(f"{goal:>22}" for goal in goals))
     for rule, found in curves.items():
@@ -73,10 +73,11 @@ def main() -> None:
                 for i, cell in enumerate(cells)
             ]
         print(f"{rule:<9}" + "".join(f"{cell:>22}" for cell in cells))
+    print("labels saved by the accuracy of random")
     for rule, found in curves.items():
         if rule != RANDOM:
-            saved = [labels_saved(goals, r, f) for r, f in zip(curves[RANDOM], found, strict=True)]
-            print(f"{rule}: {saved_text(saved)}")
+            cells = saved(goals, curves[RANDOM], found)
+            print(f"{rule:<9}" + "".join(f"{cell:>22}" for cell in cells))
 
 
 def features_of(source: str) -> tuple[npt.NDArray[np.float32], Numbers]:
@@ -86,7 +87,7 @@ def features_of(source: str) -> tuple[npt.NDArray[np.float32], Numbers]:
     from tf_image_classification.features.backbone import backbone_features
 
     listing = find_examples([source], option="source")
-    names, labels = np.unique(np.array(listing.columns["label"]), return_inverse=True)
+    labels = np.unique(np.array(listing.columns["label"]), return_inverse=True)[1]
     return backbone_features(listing, cache_dir=cache_dir(settings)).values, labels.astype(np.int64)
 
 
@@ -125,27 +126,34 @@ def difference(values: npt.NDArray[np.float64]) -> str:
     return f"({values.mean():+.3f} ± {half:.3f})"
 
 
-def labels_saved(
+def saved(
     goals: Sequence[int], random: npt.NDArray[np.float64], found: npt.NDArray[np.float64]
-) -> float:
-    """Labels saved at the accuracy that random has with the last but one number of labels.
+) -> list[str]:
+    """Labels saved at the accuracy of each number of random labels; "" out of the curve's range.
 
-    Curves are made monotone and interpolated; NaN if the rule does not reach it.
+    The mean curves are made monotone and interpolated.
     """
-    goal = np.maximum.accumulate(random)[-2]
-    reached = np.maximum.accumulate(found)
-    if reached[-1] < goal:
-        return float("nan")
-    steps = reached + np.arange(len(reached)) * 1e-9
-    return goals[-2] - float(np.interp(goal, steps, goals))
+    numbers = np.random.default_rng(0).integers(len(found), size=[1000, len(found)])
+    choices = [np.arange(len(found)), *numbers]
+    saved = np.array(
+        [_saved(goals, random[c].mean(axis=0), found[c].mean(axis=0)) for c in choices]
+    )
+    cells = []
+    for k in range(len(goals)):
+        if np.isnan(saved[:, k]).mean() > 0.025:
+            cells.append("")
+            continue
+        low, high = np.nanpercentile(saved[1:, k], [2.5, 97.5])
+        cells.append(f"{saved[0, k]:+.0f} [{low:+.0f}, {high:+.0f}]")
+    return cells
 
 
-def saved_text(saved: Sequence[float]) -> str:
-    """Mean and interval of the labels saved; repeats that do not reach the accuracy are counted."""
-    values = np.array(saved)
-    usable = values[~np.isnan(values)]
-    text = f"labels saved {difference(usable)}" if len(usable) > 1 else "labels saved unknown"
-    return f"{text}; the accuracy was not reached in {len(values) - len(usable)} of {len(values)}"
+def _saved(
+    goals: Sequence[int], random: npt.NDArray[np.float64], found: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    reached = np.maximum.accumulate(found) + np.arange(len(found)) * 1e-9
+    needed = np.interp(random, reached, goals, left=np.nan, right=np.nan)
+    return np.array(goals) - needed
 
 
 if __name__ == "__main__":

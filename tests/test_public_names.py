@@ -20,6 +20,8 @@ def test_the_public_names_are_these_and_each_can_be_had():
         "Label",
         "Settings",
         "evaluate",
+        "forecast",
+        "label_next",
         "load_model",
         "make_settings",
         "train",

@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tf_image_classification.classifier import Classifier as Classifier
+    from tf_image_classification.classifier import forecast as forecast
+    from tf_image_classification.classifier import label_next as label_next
     from tf_image_classification.classifier import load_model as load_model
     from tf_image_classification.config import Settings as Settings
     from tf_image_classification.config import make_settings as make_settings
@@ -26,6 +28,8 @@ _HOMES = {
     "Label": "labels",
     "Settings": "config",
     "evaluate": "train_estimator",
+    "forecast": "classifier",
+    "label_next": "classifier",
     "load_model": "classifier",
     "make_settings": "config",
     "train": "train_estimator",

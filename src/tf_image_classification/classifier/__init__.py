@@ -6,6 +6,7 @@ before it is used.
 
 from tf_image_classification.classifier.history import History
 from tf_image_classification.classifier.keyword_errors import keyword_errors
+from tf_image_classification.classifier.labelling import forecast, label_next
 from tf_image_classification.classifier.model import Classifier, load_model
 from tf_image_classification.classifier.shown import Predictions, ReportPage
 from tf_image_classification.classifier.training import train
@@ -15,7 +16,9 @@ __all__ = [
     "History",
     "Predictions",
     "ReportPage",
+    "forecast",
     "keyword_errors",
+    "label_next",
     "load_model",
     "train",
 ]

@@ -8,7 +8,7 @@ import shlex
 
 from tf_image_classification.cli.verb import check_output, json_argument, printing_json, verb
 from tf_image_classification.config import DEFAULT_MAX_PIXELS, Settings, declare
-from tf_image_classification.errors import UsageError, counted
+from tf_image_classification.errors import UsageError
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup import environment
 
@@ -70,7 +70,9 @@ def main(given: Arguments, settings: Settings) -> int:
 
     for path in (given.output, choosing.labelled_path(given.output)):
         if _is_among(path, (*given.labelled, *given.unlabelled)):
-            raise UsageError(f"--output {given.output} would overwrite {path}. Choose another name.")
+            raise UsageError(
+                f"--output {given.output} would overwrite {path}. Choose another name."
+            )
     choosing.check_not_filled_in(given.output)
     with printing_json(given.json) as write_json:
         found = choosing.label_next(

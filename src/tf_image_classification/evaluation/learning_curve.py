@@ -1,12 +1,12 @@
 """Learning curves of the linear probe, and what they forecast for more labels.
 
     curve = learning_curve(space, labels, num_classes=6)
-    forecast(curve, 800)                     # Expected(0.81, 0.77, 0.85)
+    forecast(curve, now=400, then=800).then          # Expected(0.81, 0.77, 0.85)
 
-The error falls with the number n of labels like e + b * n^-c: a power law with an asymptote (Hestness et
-al., 2017, arXiv 1712.00409; Rosenfeld et al., 2020, arXiv 1909.12673). With few points e and c cannot
-be told apart, and the best fit alone extrapolates badly (Viering and Loog, 2023, arXiv 2103.10948).
-So every c of a grid is fitted, and its forecast counts by its likelihood.
+The error falls with the number n of labels like e + b * n^-c: a power law with an asymptote
+(Hestness et al., 2017, arXiv 1712.00409; Rosenfeld et al., 2020, arXiv 1909.12673). With few points
+e and c cannot be told apart, and the best fit alone extrapolates badly (Viering and Loog, 2023,
+arXiv 2103.10948). So every c of a grid is fitted, and its forecast counts by its likelihood.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tf_image_classification.evaluation.probe import Floats, Ints, fit_probe, one_thread
 
@@ -28,32 +27,40 @@ MIN_LABELS = 40
 MIN_OF_CLASS = 5
 
 _FOLDS = 5
-_REPEATS = 4
-_POINTS = 6
+_REPEATS, _REPEATS_OF_CLASS = 4, 2
+_POINTS, _POINTS_OF_CLASS = 6, 4
 _STEP = 2**0.5  # ratio of neighbouring numbers of labels
 _EXPONENTS = np.linspace(0.1, 1.0, 10)
 _BOOTSTRAPS = 300
 _DEVIATIONS = 1.645  # of a normal distribution: 90 %
-_ERROR_PER_DOUBLING = 0.01  # of the extrapolation; calibrated by benchmarks/forecast.py
-_MOST_LABELS = 20_000
+# Standard deviations of errors of the model; calibrated by benchmarks/forecast.py.
+_ERROR, _ERROR_PER_DOUBLING = 0.01, 0.01
 
 
 @dataclasses.dataclass(frozen=True)
 class LearningCurve:
-    """Out-of-fold results by number of labels.
+    """Out-of-fold scores by number of labels; a score is a ratio of two sums over the examples.
 
     Attributes:
         sizes: [m], mean numbers of labels, increasing.
-        hits: [m, N], how often each example was predicted correctly when it was left out, 0-1.
+        numerators: [m, N], the share of each example in the numerator.
+        denominators: [m, N], the same of the denominator.
     """
 
     sizes: Floats
-    hits: Floats
+    numerators: Floats
+    denominators: Floats
 
     @property
-    def accuracies(self) -> Floats:
-        """The accuracy at each size, [m]."""
-        found: Floats = self.hits.mean(axis=1)
+    def scores(self) -> Floats:
+        """The score at each size, [m]."""
+        return self.weighted(np.ones([1, self.numerators.shape[1]]))[0]
+
+    def weighted(self, weights: Floats) -> Floats:
+        """The scores [B, m] where the examples have weights [B, N]."""
+        found: Floats = (weights @ self.numerators.T) / np.maximum(
+            weights @ self.denominators.T, 1e-9
+        )
         return found
 
 
@@ -66,6 +73,21 @@ class Expected:
     high: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """A score with the labels that there are and with more of them.
+
+    Attributes:
+        now: with the labels that there are.
+        then: with more.
+        gain: the difference; surer than both, since the same examples judge them.
+    """
+
+    now: Expected
+    then: Expected
+    gain: Expected
+
+
 def learning_curve(
     space: Floats,
     labels: Ints,
@@ -74,34 +96,77 @@ def learning_curve(
     seed: int = 0,
     on_fits: Callable[[int, int], Any] = lambda done, count: None,
 ) -> LearningCurve:
-    """The curve over nested random subsets, each judged on the examples of the fold left out.
+    """The accuracy over nested random subsets, each judged on the fold left out.
 
     Args:
         space: [N, d], ``probe_space`` of the labelled examples.
         labels: [N], numbers of the classes.
         num_classes: of the labels.
         seed: of folds and subsets.
-        on_fits: called with the number of fits that are done, and of all.
+        on_fits: called with the number of folds that are done, and of all.
     """
     random = np.random.default_rng(seed)
-    count = len(labels)
     fractions = _STEP ** -np.arange(_POINTS)[::-1]
-    hits = np.zeros([_POINTS, count])
+    hits = np.zeros([_POINTS, len(labels)])
     sizes = np.zeros(_POINTS)
+    splits = _splits(labels, _REPEATS, random)
     with one_thread():
-        for repeat in range(_REPEATS):
-            folds = _rank_in_class(labels, random) % _FOLDS
-            for fold in range(_FOLDS):
-                inside = np.flatnonzero(folds != fold)
-                outside = np.flatnonzero(folds == fold)
-                order = inside[_nested_order(labels[inside], random)]
-                for k, fraction in enumerate(fractions):
-                    some = order[: max(2, round(fraction * len(order)))]
-                    probe = fit_probe(space[some], labels[some], num_classes)
-                    hits[k, outside] += probe.predicted(space[outside]) == labels[outside]
-                    sizes[k] += len(some)
-                on_fits(repeat * _FOLDS + fold + 1, _REPEATS * _FOLDS)
-    return LearningCurve(sizes / (_REPEATS * _FOLDS), hits / _REPEATS)
+        for done, (inside, outside) in enumerate(splits, start=1):
+            order = inside[_nested_order(labels[inside], random)]
+            for k, fraction in enumerate(fractions):
+                some = order[: max(2, round(fraction * len(order)))]
+                probe = fit_probe(space[some], labels[some], num_classes)
+                hits[k, outside] += probe.predicted(space[outside]) == labels[outside]
+                sizes[k] += len(some)
+            on_fits(done, len(splits))
+    return LearningCurve(sizes / len(splits), hits, np.full(hits.shape, float(_REPEATS)))
+
+
+def class_curve(
+    space: Floats, labels: Ints, number: int, *, num_classes: int, seed: int = 0
+) -> LearningCurve:
+    """The F1 score of a class over nested subsets of it; the other classes keep all examples.
+
+    F1 counts both the examples of the class that are missed and those of others that are called
+    by its name, of which there are more with more labels of the class.
+
+    Args:
+        space: [N, d], ``probe_space`` of the labelled examples.
+        labels: [N], numbers of the classes.
+        number: of the class.
+        num_classes: of the labels.
+        seed: of folds and subsets.
+    """
+    random = np.random.default_rng(seed)
+    fractions = _STEP ** -np.arange(_POINTS_OF_CLASS)[::-1]
+    hits = np.zeros([_POINTS_OF_CLASS, len(labels)])
+    called = np.zeros(hits.shape)
+    sizes = np.zeros(_POINTS_OF_CLASS)
+    splits = _splits(labels, _REPEATS_OF_CLASS, random)
+    is_class = labels == number
+    with one_thread():
+        for inside, outside in splits:
+            others = inside[~is_class[inside]]
+            own = random.permutation(inside[is_class[inside]])
+            for k, fraction in enumerate(fractions):
+                some = own[: max(1, round(fraction * len(own)))]
+                rows = np.concatenate([others, some])
+                predicted = fit_probe(space[rows], labels[rows], num_classes).predicted(
+                    space[outside]
+                )
+                called[k, outside] += predicted == number
+                hits[k, outside] += (predicted == number) & is_class[outside]
+                sizes[k] += len(some)
+    return LearningCurve(sizes / len(splits), 2 * hits, called + _REPEATS_OF_CLASS * is_class)
+
+
+def _splits(labels: Ints, repeats: int, random: np.random.Generator) -> list[tuple[Ints, Ints]]:
+    """The examples inside and outside of each fold."""
+    found = []
+    for _ in range(repeats):
+        folds = _rank_in_class(labels, random) % _FOLDS
+        found += [(np.flatnonzero(folds != k), np.flatnonzero(folds == k)) for k in range(_FOLDS)]
+    return [(inside, outside) for inside, outside in found if len(outside)]
 
 
 def _rank_in_class(labels: Ints, random: np.random.Generator) -> Ints:
@@ -123,41 +188,59 @@ def _nested_order(labels: Ints, random: np.random.Generator) -> Ints:
     return order
 
 
-def forecast(curve: LearningCurve, num_labels: float, seed: int = 0) -> Expected:
-    """The accuracy to expect of a probe that is fitted to so many labels.
+def forecast(curve: LearningCurve, *, now: float, then: float, seed: int = 0) -> Forecast:
+    """The scores to expect of probes that are fitted to two numbers of labels.
 
-    The 90 % interval adds three variances: a bootstrap over the examples, the disagreement of the
-    exponents, and an error that grows with every doubling beyond the largest number of labels.
+    The variance of each 90 % interval is the sum of three: a bootstrap over the examples, the
+    disagreement of the exponents, and an error of the model that grows with every doubling.
+
+    Args:
+        curve: of the labels that there are.
+        now: their number.
+        then: a larger number.
+        seed: of the bootstrap.
     """
     random = np.random.default_rng(seed)
-    count = curve.hits.shape[1]
-    weights = random.multinomial(count, np.full(count, 1 / count), _BOOTSTRAPS) / count
-    bootstrapped = weights @ curve.hits.T  # [bootstraps, m]
-    noise = np.maximum(bootstrapped.std(axis=0), 1e-3)
-    value, spread = _extrapolated(curve.sizes, curve.accuracies[None], noise, num_labels)
-    values, _ = _extrapolated(curve.sizes, bootstrapped, noise, num_labels)
-    doublings = max(0.0, math.log2(num_labels / curve.sizes[-1]))
-    variance = values.var() + spread[0] ** 2 + (_ERROR_PER_DOUBLING * doublings) ** 2
+    count = curve.numerators.shape[1]
+    weights = random.multinomial(count, np.full(count, 1 / count), _BOOTSTRAPS).astype(np.float64)
+    weights = np.concatenate([np.ones([1, count]), weights])
+    scores = curve.weighted(weights)  # of the examples themselves, and of the bootstraps
+    noise = np.maximum(scores[1:].std(axis=0), 1e-3)
+    targets = np.array([now, then])
+    values, spread = _extrapolated(curve.sizes, scores, noise, targets)  # [2, 1 + bootstraps]
+    doublings = np.log2(np.maximum(targets / curve.sizes[-1], 1))
+    model = _ERROR**2 + (_ERROR_PER_DOUBLING * doublings) ** 2
+    variances = values[:, 1:].var(axis=1) + spread[:, 0] ** 2 + model
+    gains = values[1] - values[0]
+    between = (spread[1, 0] - spread[0, 0]) ** 2
+    growth = (_ERROR_PER_DOUBLING * math.log2(then / now)) ** 2
+    return Forecast(
+        now=_expected(values[0, 0], variances[0], 0.0),
+        then=_expected(values[1, 0], variances[1], 0.0),
+        gain=_expected(gains[0], gains[1:].var() + between + growth, -1.0),
+    )
+
+
+def _expected(value: float, variance: float, least: float) -> Expected:
     half = _DEVIATIONS * math.sqrt(variance)
-    middle = float(value[0])
-    return Expected(middle, max(0.0, middle - half), min(1.0, middle + half))
+    return Expected(float(value), float(max(least, value - half)), float(min(1.0, value + half)))
 
 
 def _extrapolated(
-    sizes: Floats, accuracies: Floats, noise: Floats, num_labels: float
+    sizes: Floats, scores: Floats, noise: Floats, targets: Floats
 ) -> tuple[Floats, Floats]:
-    """Forecasts [B] of curves [B, m], and the standard deviations among the exponents."""
-    errors = 1 - accuracies
+    """Forecasts [T, B] of curves [B, m], and the standard deviations among the exponents."""
+    errors = 1 - scores
     forecasts, misfits = [], []
     for c in _EXPONENTS:
         x = (sizes / sizes[-1]) ** -c
         a, b = _line(x, errors, 1 / noise**2)
         residuals = (errors - a[:, None] - b[:, None] * x) / noise
         misfits.append((residuals**2).sum(axis=1))
-        forecasts.append(a + b * (num_labels / sizes[-1]) ** -c)
-    found = 1 - np.array(forecasts)  # [exponents, B]
+        forecasts.append(a + b * (targets[:, None] / sizes[-1]) ** -c)
+    found = 1 - np.array(forecasts)  # [exponents, T, B]
     likelihood = np.exp(-0.5 * (np.array(misfits) - np.min(misfits, axis=0)))
-    likelihood /= likelihood.sum(axis=0)
+    likelihood = (likelihood / likelihood.sum(axis=0))[:, None]
     mean = (likelihood * found).sum(axis=0)
     spread = np.sqrt((likelihood * (found - mean) ** 2).sum(axis=0))
     return mean, spread

@@ -1,8 +1,8 @@
-"""A linear probe: logistic regression on frozen features, small enough to be fitted hundreds of times.
+"""A linear probe: logistic regression on frozen features, fitted in milliseconds.
 
-    space = probe_space(features)                    # float64 [N, <= 128]
-    probe = fit_probe(space[known], labels, 6)
-    probe.probabilities(space)                       # float64 [N, 6]
+space = probe_space(features)                    # float64 [N, <= 128]
+probe = fit_probe(space[known], labels, 6)
+probe.probabilities(space)                       # float64 [N, 6]
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from tf_image_classification.evaluation.probe import Floats, Ints, fit_probe, one_thread
 
@@ -103,7 +104,7 @@ def choose(
     )
 
 
-def _typical(space: Floats, known: np.ndarray, count: int, seed: int) -> Chosen:
+def _typical(space: Floats, known: npt.NDArray[np.bool_], count: int, seed: int) -> Chosen:
     """TypiClust: round by round one image of each cluster, those with the fewest labels first."""
     num_clusters = min(int(known.sum()) + count, _MOST_CLUSTERS, len(space))
     cluster = _clusters(space, num_clusters, seed)
@@ -159,9 +160,7 @@ def _typicality(members: Floats, seed: int) -> Floats:
     return found
 
 
-def _spread(
-    space: Floats, probabilities: Floats, count: int, random: np.random.Generator
-) -> Ints:
+def _spread(space: Floats, probabilities: Floats, count: int, random: np.random.Generator) -> Ints:
     """k-means++ over gradient embeddings, the outer products of residuals and features.
 
     Only inner products are needed, and that of two outer products is the product of those of

@@ -22,10 +22,17 @@ from tf_image_classification.dataset.readers import Place, Row, find_examples, s
 from tf_image_classification.dataset.readers.kinds import CSV
 from tf_image_classification.dataset.readers.listing import LABEL
 from tf_image_classification.dataset.readers.names import TRAIN
-from tf_image_classification.errors import DataError, counted
-from tf_image_classification.evaluation.probe import Floats, Ints, fit_probe, one_thread, probe_space
+from tf_image_classification.errors import ConfigError, DataError, counted, nearest
+from tf_image_classification.evaluation.probe import (
+    Floats,
+    Ints,
+    fit_probe,
+    one_thread,
+    probe_space,
+)
 from tf_image_classification.evaluation.selection import (
     AUTO,
+    RULES,
     UNLABELLED,
     Chosen,
     choose,
@@ -123,9 +130,15 @@ def label_next(
 
     Raises:
         DataError: a source cannot be read, or no image of ``unlabelled`` is left to label.
-        ConfigError: there is no such column.
+        ConfigError: there is no such column, or an option is out of its range.
         CheckpointError: the model folder cannot be used.
     """
+    if rule not in RULES:
+        raise ConfigError(
+            f"rule is {rule!r}, expected one of {', '.join(RULES)}.{nearest(rule, RULES)}"
+        )
+    if count < 1:
+        raise ConfigError(f"count is {count}, expected 1 or more.")
     check_patterns(unlabelled)
     known, pool, problems = _sources(unlabelled, labelled, label, cache_dir)
     if not pool:
@@ -205,7 +218,11 @@ def _is_table(path: str) -> bool:
 
 def _refuse_empty(unlabelled: Sequence[str], problems: dict[str, str]) -> None:
     first = next(iter(problems.items()), None)
-    reason = f" {counted(len(problems), 'image')} cannot be used, e.g. {': '.join(first)}." if first else ""
+    reason = (
+        f" {counted(len(problems), 'image')} cannot be used, e.g. {': '.join(first)}."
+        if first
+        else ""
+    )
     raise DataError(
         f"{', '.join(unlabelled)} holds no images that can be used.{reason} Name a folder of "
         "images, images, a CSV or another source of images."
@@ -417,7 +434,8 @@ def summary(found: LabelNext, count: int) -> list[str]:
     known = found.labelled
     per_class = len(known.places) / max(1, len(known.classes))
     labels = (
-        f"{counted(len(known.places), 'label')} of {counted(len(known.classes), 'class', 'classes')} "
+        f"{counted(len(known.places), 'label')} of "
+        f"{counted(len(known.classes), 'class', 'classes')} "
         f"({per_class:.1f} per class)"
         if len(known.places)
         else "no labels yet"

@@ -1,7 +1,7 @@
 """Labelled images of one or more sources, for work on their features.
 
-    found = labelled_images(["pets", "next.csv"])
-    found.classes[found.labels[0]]
+found = labelled_images(["pets", "next.csv"])
+found.classes[found.labels[0]]
 """
 
 from __future__ import annotations
