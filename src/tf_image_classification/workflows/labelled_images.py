@@ -14,15 +14,16 @@ import numpy as np
 
 from tf_image_classification.config import DEFAULT_BACKBONE, DEFAULT_MAX_PIXELS, IMAGENET
 from tf_image_classification.dataset.label_columns import class_column
-from tf_image_classification.dataset.label_discovery import find_labels
+from tf_image_classification.dataset.label_discovery import kind_of
 from tf_image_classification.dataset.readers import Listing, Place, find_examples
+from tf_image_classification.dataset.readers.columns import typed
 from tf_image_classification.dataset.readers.names import EVAL, TEST, part_role
 from tf_image_classification.errors import DataError
 from tf_image_classification.evaluation.probe import Ints
 from tf_image_classification.features.compute import Features, compute_features
 from tf_image_classification.inspection.label_columns import label_columns
 from tf_image_classification.labels import natural_order
-from tf_image_classification.labels.schema import ORDINAL, SINGLE_LABEL
+from tf_image_classification.labels.schema import SINGLE_LABEL
 from tf_image_classification.serving import predictor
 from tf_image_classification.system import screen
 
@@ -107,11 +108,12 @@ def _label_of(listing: Listing, option: str, label: str) -> str:
             f"{option}: expected one column of classes in {listing.locate(0)}, found {found}. "
             "Name it with --label."
         )
-    [found_label] = find_labels(listing, columns=chosen)
-    if found_label.kind not in (SINGLE_LABEL, ORDINAL):
+    are_cells = chosen[0] in listing.texts
+    kind = kind_of(typed(listing.columns[chosen[0]], are_cells=are_cells))
+    if kind != SINGLE_LABEL:
         raise DataError(
-            f"{option}: the label {chosen[0]} is {found_label.kind}. Expected one class for each "
-            "image; name another column with --label."
+            f"{option}: the label {chosen[0]} is {kind}. Expected one class for each image; name "
+            "another column with --label."
         )
     return chosen[0]
 
