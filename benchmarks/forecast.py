@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--labels", default="64,86,107,171", help="numbers of labels to start from")
     parser.add_argument("--most", type=int, default=340, help="largest number to forecast")
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the first repeat")
     parser.add_argument("--classes", action="store_true", help="also of each class, twice as many")
     given = parser.parse_args()
     features, labels = features_of(given.source)
@@ -48,7 +49,7 @@ def main() -> None:
     for count in map(int, given.labels.split(",")):
         targets = [times for times in _TIMES if count * times <= given.most]
         truths = {times: accuracy(space, labels, round(count * times)) for times in (1.0, *targets)}
-        for seed in range(given.repeats):
+        for seed in range(given.seed, given.seed + given.repeats):
             some = np.random.default_rng(seed).permutation(len(labels))[:count]
             curve = learning_curve(
                 probe_space(features[some]), labels[some], num_classes=labels.max() + 1, seed=seed
@@ -112,9 +113,10 @@ def f1_with(
             predicted = fit_probe(space[inside], labels[inside], len(wanted)).predicted(
                 space[outside]
             )
-            own = labels[outside] == number
-            both = ((predicted == number) & own).sum()
-            values.append(2 * both / max(1, (predicted == number).sum() + own.sum()))
+            own, called = labels[outside] == number, predicted == number
+        # Every class counts as in the whole set, though fewer of its images are left.
+        weights = (np.bincount(labels) / np.bincount(labels[outside]))[labels[outside]]
+        values.append(2 * (weights @ (called & own)) / (weights @ called + weights @ own))
     return float(np.mean(values))
 
 

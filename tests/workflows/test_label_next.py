@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browser import open_page
+from browser import accessibility_violations, open_page
 from tf_image_classification.cli.main import main
 from tf_image_classification.dataset.image.decode import decoder
 from tf_image_classification.errors import ConfigError, DataError
@@ -185,7 +185,8 @@ def test_an_other_file_is_never_overwritten(here, capsys):
 def test_a_person_can_label_on_the_page(here, monkeypatch):
     monkeypatch.setattr(choosing, "image_features", mean_colours)
     run(["label-next", "pool", "--labelled", "pets", "--count", "5", "--html", "next.html"])
-    with open_page(here / "next.html") as page:
+    with open_page((here / "next.html").as_uri()) as (page, complaints):
+        assert accessibility_violations(page) == []
         inputs = page.locator("figure input")
         assert inputs.count() == 5 and page.locator("figure img").count() == 5
         inputs.nth(1).fill("red, dark")
@@ -193,6 +194,7 @@ def test_a_person_can_label_on_the_page(here, monkeypatch):
         with page.expect_download() as download:
             page.locator("#download").click()
         [row] = rows_of(download.value.path())
+    assert complaints == []
     assert row == {"URIs": rows_of("next.csv")[1]["URIs"], "label": "red, dark"}
 
 

@@ -62,7 +62,7 @@ def page(content: ForecastPage) -> str:
         overall=Table("", ["labels", "accuracy", "gain"], [_row(*row) for row in content.rows]),
         classes=Table(
             "",
-            ["class", "labels", "more", "F1 now", "F1 then", "gain"],
+            ["class", "labels", "F1 now", "F1 then", "gain"],
             [_class_row(*row) for row in content.classes],
         ),
     )
@@ -75,9 +75,9 @@ def _row(count: int, one: Expected, gain: Expected | None) -> list[Cell]:
 def _class_row(name: str, count: int, more: int, found: Forecast | None) -> list[Cell]:
     if found is None:
         none = Number(None, "", "too few labels")
-        return [name, count_cell(count), count_cell(None), none, none, none]
-    cells = [_cell(found.now), _cell(found.then), _gain(found.gain)]
-    return [name, count_cell(count), count_cell(more), *cells]
+        return [name, count_cell(count), none, none, none]
+    labels = Number(count, f"{count:,} + {more:,}")
+    return [name, labels, _cell(found.now), _cell(found.then), _gain(found.gain)]
 
 
 def _cell(one: Expected) -> Number:

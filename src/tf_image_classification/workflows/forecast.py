@@ -256,7 +256,7 @@ def as_json(found: Growth) -> dict[str, Any]:
 def page_content(found: Growth, title: str) -> ForecastPage:
     """What the page shows."""
     now = found.overall[0].forecast.now
-    rows = [(found.num_labels, now, None)]
+    rows: list[tuple[int, Expected, Expected | None]] = [(found.num_labels, now, None)]
     rows += [(one.num_labels, one.forecast.then, one.forecast.gain) for one in found.overall]
     return ForecastPage(
         title=title,

@@ -488,7 +488,7 @@ def page_content(found: LabelNext) -> NextLabelsPage:
         label=found.labelled.label,
         classes=found.labelled.classes,
         others={"split": TRAIN} if any(found.labelled.splits) else {},
-        lines=lines,
+        lines=[line.rstrip(":") for line in lines],
         rows=[
             PageRow(
                 one.stats,
