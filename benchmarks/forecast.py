@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from label_next import features_of
 from tf_image_classification.evaluation.learning_curve import (
+    MIN_OF_CLASS,
     Expected,
     class_curve,
     forecast,
@@ -62,7 +63,8 @@ def main() -> None:
             if given.classes:
                 for_classes(features[some], space, labels, some, seed, found)
     print(
-        f"{len(labels)} images, {labels.max() + 1} classes; {given.repeats} repeats, seeds from 0"
+        f"{len(labels)} images, {labels.max() + 1} classes; {given.repeats} repeats, seeds from "
+        f"{given.seed}"
     )
     for (what, count, times), each in found.items():
         print(f"{what:<9} {count:>5} labels, times {times}: {line(each)}")
@@ -74,7 +76,7 @@ def for_classes(features, space, labels, some, seed, found):
     """Forecasts for twice the labels of one class, the class by turns."""
     number = seed % (int(labels.max()) + 1)
     count = int((labels[some] == number).sum())
-    if count < 5:
+    if count < MIN_OF_CLASS or 2 * count > 0.8 * (labels == number).sum():
         return
     curve = class_curve(
         probe_space(features), labels[some], number, num_classes=labels.max() + 1, seed=seed
@@ -115,7 +117,9 @@ def f1_with(
             )
             own, called = labels[outside] == number, predicted == number
         # Every class counts as in the whole set, though fewer of its images are left.
-        weights = (np.bincount(labels) / np.bincount(labels[outside]))[labels[outside]]
+        weights = (np.bincount(labels) / np.bincount(labels[outside], minlength=len(wanted)))[
+            labels[outside]
+        ]
         values.append(2 * (weights @ (called & own)) / (weights @ called + weights @ own))
     return float(np.mean(values))
 

@@ -246,6 +246,7 @@ def forecast(curve: LearningCurve, *, now: float, then: float, seed: int = 0) ->
 
 def _expected(value: float, variance: float, least: float) -> Expected:
     half = _DEVIATIONS * math.sqrt(variance)
+    value = min(1.0, max(least, value))
     return Expected(float(value), float(max(least, value - half)), float(min(1.0, value + half)))
 
 

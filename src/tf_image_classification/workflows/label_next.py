@@ -63,8 +63,8 @@ class ImageToLabel:
         path: of the image; inside a packed file its record, row or member.
         reason: why it is chosen.
         score: by the rule; images chosen by one rule can be compared.
-        guess: the most probable class, or "" without labels.
-        probability: of that class; NaN without labels.
+        guess: the most probable class, or "" without labels of two classes.
+        probability: of that class; NaN without a guess.
         stats: of its pixels, for thumbnails.
     """
 
@@ -329,7 +329,8 @@ class _Selection:
         """The chosen images with the class that the probe guesses."""
         has_label = self._labels != UNLABELLED
         classes = self._known.classes
-        if has_label.any():
+        is_guessed = len(np.unique(self._labels[has_label])) > 1
+        if is_guessed:
             with one_thread():
                 probe = fit_probe(self._space[has_label], self._labels[has_label], len(classes))
             probabilities: Floats = probe.probabilities(self._space[list(chosen.numbers)])
@@ -338,7 +339,7 @@ class _Selection:
             zip(chosen.numbers, chosen.scores, chosen.reasons, strict=True)
         ):
             guess, probability = "", float("nan")
-            if has_label.any():
+            if is_guessed:
                 best = int(probabilities[k].argmax())
                 guess, probability = classes[best], float(probabilities[k, best])
             text = _named(reason, classes)
