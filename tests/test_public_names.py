@@ -23,6 +23,8 @@ def test_the_public_names_are_these_and_each_can_be_had():
         "compare",
         "cross_validate",
         "evaluate",
+        "forecast",
+        "label_next",
         "load_model",
         "make_settings",
         "train",

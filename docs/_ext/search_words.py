@@ -52,6 +52,13 @@ WORDS = {
     "guides/privacy": ("privacy", "telemetry", "offline", "personal data", "GDPR"),
     "guides/eu_ai_act": ("AI Act", "compliance", "audit"),
     "topics/data": ("data formats", "CSV", "TFRecord", "folder of images", "held-out examples"),
+    "topics/labelling": (
+        "active learning",
+        "which images to label",
+        "more labels",
+        "enough data",
+        "learning curve",
+    ),
     "topics/own_model": ("own model", "custom model", "EstimatorSpec", "own network"),
     "topics/finetune": (
         "fine-tuning",

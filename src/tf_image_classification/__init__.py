@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tf_image_classification.classifier import combine as combine
     from tf_image_classification.classifier import compare as compare
     from tf_image_classification.classifier import cross_validate as cross_validate
+    from tf_image_classification.classifier import forecast as forecast
+    from tf_image_classification.classifier import label_next as label_next
     from tf_image_classification.classifier import load_model as load_model
     from tf_image_classification.config import Settings as Settings
     from tf_image_classification.config import make_settings as make_settings
@@ -32,6 +34,8 @@ _HOMES = {
     "compare": "classifier",
     "cross_validate": "classifier",
     "evaluate": "train_estimator",
+    "forecast": "classifier",
+    "label_next": "classifier",
     "load_model": "classifier",
     "make_settings": "config",
     "train": "train_estimator",

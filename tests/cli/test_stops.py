@@ -32,6 +32,8 @@ WORK = {
     ),
     "convert": ("workflows.convert:convert", "{dir} {dir}/out"),
     "inspect": ("workflows.inspect:inspect", "{dir}"),
+    "label-next": ("workflows.label_next:label_next", "{dir}"),
+    "forecast": ("workflows.forecast:forecast", "{dir}"),
     "find-learning-rate": ("workflows.find_learning_rate:find_learning_rate", "TRIAL"),
     "find-batch-size": ("workflows.find_batch_size:find_batch_size", "TRIAL"),
     "check-spec": ("workflows.setup.spec_check:check_spec", f"{SPEC} --train_metadata x"),

@@ -9,6 +9,7 @@ from tf_image_classification.classifier.comparison import ComparedModels, compar
 from tf_image_classification.classifier.cross_validation import CrossValidated, cross_validate
 from tf_image_classification.classifier.history import History
 from tf_image_classification.classifier.keyword_errors import keyword_errors
+from tf_image_classification.classifier.labelling import forecast, label_next
 from tf_image_classification.classifier.model import Classifier, load_model
 from tf_image_classification.classifier.shown import Predictions, ReportPage
 from tf_image_classification.classifier.training import train
@@ -23,7 +24,9 @@ __all__ = [
     "combine",
     "compare",
     "cross_validate",
+    "forecast",
     "keyword_errors",
+    "label_next",
     "load_model",
     "train",
 ]

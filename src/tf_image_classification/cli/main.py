@@ -29,6 +29,8 @@ VERBS = {
     "tune": "search for hyperparameters",
     "convert": "convert a data set to sharded TFRecords",
     "inspect": "check images and labels, with an HTML page",
+    "label-next": "choose which images to label next",
+    "forecast": "forecast the accuracy with more labels",
     "preview": "draw training images after augmentation",
     "find-learning-rate": "learning-rate range test",
     "find-batch-size": "throughput by batch size",

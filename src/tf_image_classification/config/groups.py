@@ -56,6 +56,7 @@ _OF_ONE_TRIAL = tuple(verb for verb in _OF_A_TRIAL if verb != "cross-validate")
 _OF_IMAGES = (*_OF_A_TRIAL, "preview")
 _OF_ALL_IMAGES = (*_OF_IMAGES, "evaluate")
 _OF_A_FOLDER = ("evaluate", "export", "predict", "report", "serve")
+_OF_LABELLING = ("label-next", "forecast")
 
 _BY_CHECKPOINT = {"needs": "checkpoint_path"}
 _BY_BACKBONE: Mapping[str, Any] = {"needs": "backbone", "facts": ("backbone_spec",)}
@@ -136,7 +137,7 @@ class RunSettings:
         "Show the messages of TensorFlow and other libraries.",
         verbs=(
             *(*_OF_A_TRIAL, *_OF_A_FOLDER, "preview", "combine", "compare", "convert", "inspect"),
-            "launch",
+            *("launch", *_OF_LABELLING),
         ),
     )
 
@@ -284,7 +285,7 @@ class DataSettings:
         "Local cache for indexes, unpacked records and features; empty: the user's cache folder.",
         verbs=(
             *_OF_ALL_IMAGES,
-            *("combine", "compare", "export", "inspect", "predict", "report"),
+            *("combine", "compare", "export", "inspect", "predict", "report", *_OF_LABELLING),
         ),
         form=_form(
             "a local folder: records are read there by random access",

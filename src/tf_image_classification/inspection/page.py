@@ -197,8 +197,8 @@ class _Figures:
         labels = self.inspection.labels
         place = image.place
         is_local = place is not None and place.kind == "file" and not files.is_remote(place.path)
-        thumbnail = _thumbnail(image) if self._num_bytes < _MAX_BYTES else ""
-        self._num_bytes += len(thumbnail)
+        source = thumbnail(image) if self._num_bytes < _MAX_BYTES else ""
+        self._num_bytes += len(source)
         return {
             "row": i,
             "where": image.where,
@@ -207,7 +207,7 @@ class _Figures:
             "classes": ", ".join(filter(None, (class_of(image, one) for one in labels))),
             "set": self.inspection.sets[i],
             "problem": image.problem,
-            "source": thumbnail,
+            "source": source,
         }
 
     def suggestion(self, one: Suggestion) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class _Figures:
         }
 
 
-def _thumbnail(image: ImageStats) -> str:
+def thumbnail(image: ImageStats) -> str:
     """A small JPEG as a data URI; "" where there is no image."""
     from PIL import Image  # late: half a second
 

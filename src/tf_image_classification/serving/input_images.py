@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tf_image_classification.dataset.readers import find_examples, source_kind
+from tf_image_classification.dataset.readers import Place, find_examples, source_kind
 from tf_image_classification.dataset.readers.csv_files import images_of_csv
 from tf_image_classification.dataset.readers.kinds import (
     CSV,
@@ -41,10 +41,12 @@ class InputImage:
     Attributes:
         name: its path, or the record, row or member that it comes from.
         read: reads its content; may raise like reading a file.
+        place: the location of its bytes, unless it cannot be used.
     """
 
     name: str
     read: Callable[[], Content]
+    place: Place | None = None
 
     def content(self) -> Content | Exception:
         """Its content, or the error of reading it."""
@@ -105,7 +107,7 @@ def _file(path: str) -> InputImage:
             raise DataError(f"there is no such file, but there is {other}: write / for \\")
         return path
 
-    return InputImage(path, read)
+    return InputImage(path, read, Place("file", path))
 
 
 def _unusable(name: str, error: Exception) -> InputImage:
@@ -204,6 +206,7 @@ def _in_packed(path: str) -> Iterator[InputImage]:
     for number in range(len(listing)):
         place = listing.places[number]
         is_file = place.kind == "file"
-        yield _file(place.path) if is_file else InputImage(listing.locate(number), place.read)
+        where = listing.locate(number)
+        yield _file(place.path) if is_file else InputImage(where, place.read, place)
     for damaged in listing.damaged:
         yield _unusable(damaged.where, DataError(damaged.reason))

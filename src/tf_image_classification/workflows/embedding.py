@@ -55,7 +55,7 @@ def features(
         raise BadImageError(f"{images[number][0]}: {error}") from error
 
     return compute_features(
-        _network(model, names, predictor),
+        feature_network(model, names, predictor),
         _contents(content for _, content in images),
         len(images),
         cache_dir=cache_dir,
@@ -64,7 +64,11 @@ def features(
     )
 
 
-def _network(model: keras.Model, names: tuple[str, ...], predictor: Predictor) -> FeatureNetwork:
+def feature_network(
+    model: keras.Model, names: tuple[str, ...], predictor: Predictor
+) -> FeatureNetwork:
+    """The model below its last layer, with the preprocessing of its inference."""
+
     def prepare(contents: Sequence[Content], numbers: Sequence[int]) -> tf.Tensor:
         return tf.stack([predictor.prepare(content) for content in contents])
 

@@ -90,7 +90,6 @@ if (corrections) {
     groups.before(element("p", { className: "tools" }, button));
   }
 
-  const cell = text => /[",\r\n]|^\s|\s$/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
   $("download").addEventListener("click", () => {
     const left = new Set(broken);
     const lines = [header];
@@ -101,10 +100,7 @@ if (corrections) {
       for (const [label, value] of Object.entries(values)) own[1 + Number(label)] = value.trim() || own[1 + Number(label)];
       lines.push(own);
     });
-    const text = lines.map(line => line.map(cell).join(",") + "\n").join("");
-    const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "corrected.csv" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    saveCsv("corrected.csv", lines);
   });
   $("clear").addEventListener("click", () => { marks = new Map(); store(); update(); });
 

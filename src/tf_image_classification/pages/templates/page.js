@@ -190,3 +190,12 @@ const observer = new IntersectionObserver(changes => {
   entries.get(current).setAttribute("aria-current", "true");
 }, { rootMargin: "-10% 0px -60% 0px" });
 document.querySelectorAll("main section[id]").forEach(section => observer.observe(section));
+
+/* Offer rows of texts as a CSV file. */
+function saveCsv(name, rows) {
+  const cell = text => /[",\r\n]|^\s|\s$/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+  const text = rows.map(row => row.map(cell).join(",") + "\n").join("");
+  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
