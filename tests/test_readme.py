@@ -84,7 +84,7 @@ def test_every_command_of_the_readme_can_be_typed(tmp_path, monkeypatch):
     commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("tfic ")]
     assert {words[0] for words in commands} >= {"train", "serve", "report", "predict", "export"}
     for verb, *words in commands:
-        module = importlib.import_module(f"tf_image_classification.cli.{verb}")
+        module = importlib.import_module(f"tf_image_classification.cli.{verb.replace('-', '_')}")
         assert module.main.parse(words) is not None
 
 
