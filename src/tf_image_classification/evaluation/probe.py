@@ -38,14 +38,27 @@ def probe_space(features: npt.NDArray[Any]) -> Floats:
     from sklearn.decomposition import PCA  # late: it takes a second
 
     some = features[:: max(1, len(features) // _MOST_TO_ANALYSE)].astype(np.float64)
-    deviation = some.std(axis=0)
-    least = max(_MIN_DEVIATION * float(np.sqrt(np.mean(deviation**2))), 1e-6)
-    mean, deviation = some.mean(axis=0), np.maximum(deviation, least)
+    mean, deviation = some.mean(axis=0), floored_deviation(some)
     size = min(_DIMENSIONS, *some.shape)
     analysis = PCA(size, svd_solver="randomized", random_state=0).fit((some - mean) / deviation)
     parts = np.array_split(features, max(1, len(features) // _MOST_TO_ANALYSE))
     found: Floats = np.concatenate([analysis.transform((one - mean) / deviation) for one in parts])
     return found
+
+
+def floored_deviation(features: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The standard deviation of each feature, [D], none far below the others.
+
+    A feature that is almost constant in the training images would get a weight of thousands, which
+    decides alone in another image that has it, and leaves the other weights no precision in int8.
+
+    Args:
+        features: [N, D].
+    """
+    found = features.std(axis=0)
+    minimum = max(_MIN_DEVIATION * float(np.sqrt(np.mean(found**2))), 1e-6)
+    floored: npt.NDArray[Any] = np.maximum(found, minimum)
+    return floored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +115,7 @@ def fit_probe(space: Floats, labels: Ints, num_classes: int) -> Probe:
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Inside the block NumPy computes with one thread: small fits wait for more of them."""
-    from threadpoolctl import threadpool_limits  # late; scikit-learn needs it
+    from threadpoolctl import threadpool_limits  # late: an extra
 
     with threadpool_limits(1):
         yield

@@ -27,6 +27,7 @@ from tf_image_classification.dataset.pipeline.protocols import ExampleReader
 from tf_image_classification.dataset.preprocessing import Preprocessing
 from tf_image_classification.errors import ConfigError, DataError
 from tf_image_classification.estimator_specs import source_digest
+from tf_image_classification.evaluation.probe import floored_deviation
 from tf_image_classification.features.backbone import backbone_text
 from tf_image_classification.features.compute import Features, compute_features
 from tf_image_classification.features.network import (
@@ -50,7 +51,6 @@ from tf_image_classification.workflows.setup.run_data import Data
 
 _OUTPUTS = "logits"
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse, of the regularisation of standardised features
-_MIN_DEVIATION = 0.05  # of a feature, of the root mean square of all features' deviations
 _FOLDS = 3
 _READ_AT_ONCE = 64  # images
 _MOST_EXAMPLES_TO_CHOOSE = 5_000
@@ -248,7 +248,7 @@ def _regression(
     label: Label, features: npt.NDArray[Any], values: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
     """Kernel [D, outputs], bias [outputs] and a description of the fit."""
-    mean, deviation = features.mean(axis=0), _deviation(features)
+    mean, deviation = features.mean(axis=0), floored_deviation(features)
     scaled = ((features - mean) / deviation).astype(np.float64)
     if label.has_softmax:
         kernel, bias, score = _classes(label, scaled, values)
@@ -258,18 +258,6 @@ def _regression(
         kernel, bias, score = _real_values(scaled, values)
     kernel = kernel / deviation[:, None]
     return kernel, bias - mean @ kernel, score
-
-
-def _deviation(features: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The standard deviation of each feature, [D], none far below the others.
-
-    A feature that is almost constant in the training images would get a weight of thousands, which
-    decides alone in another image that has it, and leaves the other weights no precision in int8.
-    """
-    found = features.std(axis=0)
-    minimum = max(_MIN_DEVIATION * float(np.sqrt(np.mean(found**2))), 1e-6)
-    floored: npt.NDArray[Any] = np.maximum(found, minimum)
-    return floored
 
 
 def _classes(
