@@ -107,6 +107,7 @@ def test_new_classes_are_kept_and_wrong_ones_explained(tmp_path):
         ("file,prediction\na.jpg,cat\n", "names no image"),
         ("file,prediction\nset/cat/1.jpg,0\nset/cat/2.jpg,1\n", "names, not numbers"),
         ("file,prediction\nset/cat/1.jpg,Katze\nset/cat/2.jpg,Hund\n", "expected classes"),
+        ("file,prediction\nset/cat/1.jpg,CAT\nset/cat/2.jpg,DOG\n", "upper and lower case"),
         ("file,colour,size\nset/cat/1.jpg,red,big\nset/cat/2.jpg,red,big\n", "expected one with"),
     ):
         with pytest.raises(DataError, match=match):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -173,6 +174,25 @@ def test_the_page_without_images_and_claim(tmp_path, capsys):
     text = page.read_text()
     assert "no image kept" in text and "Worse: only A is right" in text
     assert str(tmp_path) in text  # the names of the models, as they were given
+
+
+def test_a_csv_of_classes_gets_no_percentages_on_the_page(tmp_path, capsys):
+    of_kind = of_class(60)
+    found = predictions(of_kind)
+    a = write(tmp_path / "a.parquet", of_kind)
+    names = found.schema["kind"].named_classes()
+    rows = [
+        f"{uri},{names[(number + 1) % len(names)]}"
+        for uri, number in zip(found.uris, of_kind.predicted.tolist(), strict=True)
+    ]
+    b = tmp_path / "b.csv"
+    b.write_text("\n".join(["image,prediction", *rows]))
+    page = tmp_path / "page.html"
+    assert verb.main([a, str(b), "--not_worse", "0.02", "--html", str(page)]) == 3
+    text = page.read_text()
+    assert "most confident of B first" not in text
+    assert re.search(r"A: .*\d %</span>", text) and not re.search(r"B: .*\d %</span>", text)
+    assert text.count("<div>actual: ") == text.count("<figure>") > 0
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import tiny_runs
+from tf_image_classification import compare as tfic_compare
 from tf_image_classification import cross_validate as cross_validation
 from tf_image_classification.config import make_settings
 from tf_image_classification.errors import (
@@ -261,6 +262,14 @@ def test_a_group_is_one_fold(tmp_path):
     ):
         homes.setdefault(person, set()).add(fold)
     assert all(len(folds) == 1 for folds in homes.values())
+
+
+def test_a_gate_rejects_a_cross_validation_and_a_comparison_takes_it(straight):
+    _, folder = straight
+    with pytest.raises(ConfigError, match="is a cross-validation, which has a model for each fold"):
+        tfic_compare(str(folder), str(folder), not_worse=0.1)
+    found = tfic_compare(str(folder), str(folder))
+    assert found.to_json()["kind"]["verdict"] == "cannot tell"
 
 
 def test_the_folder_is_no_model_folder_and_says_how_to_train_one(straight, records):

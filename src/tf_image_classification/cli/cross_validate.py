@@ -50,7 +50,7 @@ class Arguments(specs.SpecArguments):
     Arguments,
     description="Cross-validation: divide the examples into folds, train once for each on all "
     "other folds,\nand evaluate on the fold. Every example is scored once by a model that has not "
-    "seen it, so the\nintervals are as narrow as the whole data set allows. The folder can be "
+    "seen it, so the\nresult rests on the whole data set. The folder can be "
     "reported and compared\nlike a model's. The same command resumes.",
     example="tfic cross-validate pets --folds 5 --model_dir cv/pets",
     positions=("train_metadata",),

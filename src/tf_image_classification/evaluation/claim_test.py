@@ -17,7 +17,7 @@ from tf_image_classification.errors import counted
 from tf_image_classification.evaluation.analysis import main_score
 from tf_image_classification.evaluation.claims import BETTER, EQUIVALENT, NOT_WORSE, Claim
 from tf_image_classification.evaluation.intervals import Interval
-from tf_image_classification.evaluation.paired_fractions import PairedFractions
+from tf_image_classification.evaluation.paired_fractions import LEAST_P_VALUE, PairedFractions
 from tf_image_classification.evaluation.paired_intervals import (
     ALPHA,
     mean_difference,
@@ -207,6 +207,13 @@ def _largest_change(label: Label, metric: Metric, of_a: Array, of_b: Array) -> f
     return float(max(np.abs(of_a).max(), np.abs(of_b).max()))
 
 
+def p_value_text(p_value: float) -> str:
+    """A p-value as text; the exact test for fractions gives none below ``LEAST_P_VALUE``."""
+    if p_value < 1.05 * LEAST_P_VALUE:
+        return f"p <= {LEAST_P_VALUE:g}"
+    return f"p = {p_value:.2g}"
+
+
 def power_text(found: Tested, claim: Claim) -> str:
     """What the examples of a test can show, in a sentence; "" without power."""
     power = found.power
@@ -215,7 +222,7 @@ def power_text(found: Tested, claim: Claim) -> str:
     text = (
         f"with {counted(power.count, 'example')} a difference of {power.detectable:.2g} can be told"
     )
-    if power.needed is None:
+    if power.needed is None or found.is_shown:
         return text
     text += f"; for the margin {claim.margin:g} about {_rounded(power.needed):,} are needed"
     low, high = power.needed_low, power.needed_high

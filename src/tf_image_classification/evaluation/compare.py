@@ -13,6 +13,7 @@ import numpy as np
 
 from tf_image_classification.evaluation.analysis import main_score
 from tf_image_classification.evaluation.intervals import (
+    CONFIDENCE,
     DIFFERENCE_BOUNDS,
     DIFFERENCE_OF_FOLDS,
     FRACTION_BOUNDS,
@@ -111,6 +112,6 @@ def comparison_of(found: LabelPair) -> Comparison:
 def as_json(comparisons: Mapping[str, Comparison]) -> dict[str, object]:
     """Plain values."""
     return {
-        name: dataclasses.asdict(one) | {"verdict": one.verdict}
+        name: dataclasses.asdict(one) | {"verdict": one.verdict, "confidence": CONFIDENCE}
         for name, one in comparisons.items()
     }

@@ -120,7 +120,7 @@ class Gate:
             "claim": str(self.claim),
             "kind": self.claim.kind,
             "margin": self.claim.margin,
-            "confidence": 1 - ALPHA,
+            "confidence": 1 - 2 * ALPHA,
             "is_shown": self.is_shown,
             "labels": labels,
         }
@@ -150,10 +150,7 @@ def judge(
             of the models is a cross-validation.
     """
     if any(any(one.num_folds) for one in pairs.values()):
-        raise ConfigError(
-            "A cross-validation is no model that can replace another: its folds are several. "
-            "Compare it without a gate, or train on the whole set and evaluate that model."
-        )
+        raise of_cross_validation("One of the two")
     chosen = {
         name: found
         for name, one in pairs.items()
@@ -174,6 +171,14 @@ def judge(
             name: _of_label(pairs[name], one, claim, slices, slice_margin)
             for name, one in chosen.items()
         },
+    )
+
+
+def of_cross_validation(name: str) -> ConfigError:
+    """The error of a cross-validation where a model is expected."""
+    return ConfigError(
+        f"{name} is a cross-validation, which has a model for each fold and none that could "
+        "replace another. Compare it without a gate, or train on the whole set and gate that model."
     )
 
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-_OUTSIDE = 0.001
+LEAST_P_VALUE = 0.001
 """Probability that the fraction of changes lies outside its interval; it is added to p."""
 
 _NUM_NUISANCE = 48
@@ -90,7 +90,7 @@ def _p_value(gained: int, lost: int, count: int, difference: float) -> float:
     observed = float(_score(gained, lost, count, difference))
     changed = _changed(gained + lost, count, abs(difference))
     if changed is None:  # a fraction of changes that would be compatible is excluded
-        return _OUTSIDE
+        return LEAST_P_VALUE
     of_lost = (changed - difference) / 2  # [nuisance]
     of_gained = changed - of_lost
     mean = count * of_lost
@@ -113,7 +113,7 @@ def _p_value(gained: int, lost: int, count: int, difference: float) -> float:
     tail = special.betainc(k, np.maximum(rest - k + 1, 1), fraction)
     tail = np.where(fewest <= 0, 1.0, np.where(fewest > rest, 0.0, tail))
     found = (np.exp(log_lost) * tail).sum(axis=1).max()
-    return float(min(1.0, found + _OUTSIDE))
+    return float(min(1.0, found + LEAST_P_VALUE))
 
 
 def _changed(observed: int, count: int, least: float) -> Array | None:
@@ -126,7 +126,7 @@ def _changed(observed: int, count: int, least: float) -> Array | None:
     """
     from scipy import special  # late, as above
 
-    half = _OUTSIDE / 2
+    half = LEAST_P_VALUE / 2
     low, high = 0.0, 1.0
     if observed:
         low = float(special.betaincinv(observed, count - observed + 1, half))

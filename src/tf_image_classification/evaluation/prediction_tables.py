@@ -176,8 +176,8 @@ class PredictionTable:
         if not seen & {*known}:
             raise DataError(
                 f"{self.path}: column {column!r} has the values {', '.join(sorted(seen)[:5])}, "
-                f"expected classes of label {label.name!r}: {', '.join(known[:5])}. "
-                + ("Write names, not numbers." if all(map(_is_whole, seen)) else "")
+                f"expected classes of label {label.name!r}: {', '.join(known[:5])}."
+                + _advice(seen, known)
             )
         return LabelOutputs(
             [*known, *sorted(seen - {*known})],
@@ -335,6 +335,15 @@ def _number(text: str) -> float | None:
         return float(plain) * scale
     except ValueError:
         return None
+
+
+def _advice(seen: set[str], known: Sequence[str]) -> str:
+    """How to write the classes of a label, after a space, or ""."""
+    if all(map(_is_whole, seen)):
+        return " Write names, not numbers."
+    if {name.casefold() for name in seen} & {name.casefold() for name in known}:
+        return " They differ in upper and lower case: write them as the label does."
+    return ""
 
 
 def _is_whole(text: str) -> bool:

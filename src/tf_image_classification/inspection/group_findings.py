@@ -65,8 +65,9 @@ def group_findings(inspection: Inspection, groups: Groups) -> Iterable[Finding]:
             "one_video",
             NOTE,
             f"All images of {', '.join(groups.lifted[:_SHOWN])} seem to be of one video or burst. "
-            "Nothing can measure how the class is recognised elsewhere: add images of another day "
-            "and place.",
+            "Nothing can measure how such a class is recognised elsewhere: add images of another "
+            "day and place. If they are several videos, name them in a column of a CSV and give it "
+            "as --group_column.",
         )
 
 

@@ -34,12 +34,12 @@ class Flip:
 
     Attributes:
         example: its index in the evaluation set.
-        name: of its image.
+        name: of its image, with its folder.
         where: its file, with line or record.
         actual: class or value.
         a: prediction of the first model.
         b: prediction of the second.
-        confidence_a: as a percentage; "" for a regression.
+        confidence_a: as a percentage; "" for a regression, and for a model that gives none.
         confidence_b: the same.
         a_is_right: None for a regression.
         b_is_right: the same.
@@ -120,8 +120,23 @@ class Flips:
     notes: Sequence[str]
 
 
-def label_content(found: LabelPair, compared: Comparison, gate: LabelGate | None) -> LabelFlips:
-    """What the page shows of one label."""
+def label_content(
+    found: LabelPair,
+    compared: Comparison,
+    gate: LabelGate | None,
+    *,
+    a_has_probabilities: bool = True,
+    b_has_probabilities: bool = True,
+) -> LabelFlips:
+    """What the page shows of one label.
+
+    Args:
+        found: the examples.
+        compared: their comparison.
+        gate: of the label; None without a claim.
+        a_has_probabilities: whether the first model gives more than classes.
+        b_has_probabilities: the same of the second.
+    """
     if gate is None:
         verdict = compared.verdict
         numbers = [
@@ -148,7 +163,7 @@ def label_content(found: LabelPair, compared: Comparison, gate: LabelGate | None
         f"{power[0].upper()}{power[1:]}." if power else "",
         _slices_table(gate),
         _changes_table(found),
-        _galleries(found),
+        _galleries(found, a_has_probabilities, b_has_probabilities),
         found.notes,
     )
 
@@ -201,7 +216,7 @@ def _changes_table(found: LabelPair) -> Table:
     return Table("", ["prediction of A → of B", "examples"], rows)
 
 
-def _galleries(found: LabelPair) -> list[FlipGallery]:
+def _galleries(found: LabelPair, a_has: bool, b_has: bool) -> list[FlipGallery]:
     a, b = found.a, found.b
     if not found.label.has_classes:
         gain = np.abs(a.predicted - a.truth) - np.abs(b.predicted - b.truth)
@@ -211,8 +226,10 @@ def _galleries(found: LabelPair) -> list[FlipGallery]:
             ("worse", "Larger errors in B", order[gain[order] < 0]),
         ]
     else:
-        confidence = confidence_of(b.predicted, b.probabilities)
-        order = np.argsort(-confidence, kind="stable")
+        order = np.arange(len(found.names))
+        if b_has:
+            confidence = confidence_of(b.predicted, b.probabilities)
+            order = np.argsort(-confidence, kind="stable")
         differs = (a.predicted != b.predicted).reshape(len(order), -1).any(axis=1)[order]
         of_a, of_b = a.is_right[order], b.is_right[order]
         kinds = [
@@ -221,12 +238,12 @@ def _galleries(found: LabelPair) -> list[FlipGallery]:
             ("other", "Changed, and both are wrong", order[differs & ~of_a & ~of_b]),
         ]
     return [
-        FlipGallery(key, title, len(rows), _flips(found, rows[:_MAX_SHOWN]))
+        FlipGallery(key, title, len(rows), _flips(found, rows[:_MAX_SHOWN], a_has, b_has))
         for key, title, rows in kinds
     ]
 
 
-def _flips(found: LabelPair, rows: Array) -> list[Flip]:
+def _flips(found: LabelPair, rows: Array, a_has: bool, b_has: bool) -> list[Flip]:
     a, b = found.a.rows(rows), found.b.rows(rows)
     actual = _texts(found, found.a.truth[rows])
     of_a, of_b = _texts(found, a.predicted), _texts(found, b.predicted)
@@ -234,13 +251,13 @@ def _flips(found: LabelPair, rows: Array) -> list[Flip]:
     return [
         Flip(
             int(found.ids[row]),
-            found.names[row].rstrip("/").rpartition("/")[2] or found.names[row],
+            "/".join(found.names[row].rstrip("/").split("/")[-2:]),
             found.names[row],
             actual[i],
             of_a[i],
             of_b[i],
-            _percent(a, i) if has_classes else "",
-            _percent(b, i) if has_classes else "",
+            _percent(a, i) if has_classes and a_has else "",
+            _percent(b, i) if has_classes and b_has else "",
             bool(a.is_right[i]) if has_classes else None,
             bool(b.is_right[i]) if has_classes else None,
         )

@@ -16,17 +16,24 @@ from tf_image_classification.config import Settings
 from tf_image_classification.errors import ConfigError
 from tf_image_classification.evaluation import compare
 from tf_image_classification.evaluation.analysis import FOUND_GROUPS
-from tf_image_classification.evaluation.claim_test import Tested, power_text
+from tf_image_classification.evaluation.claim_test import Tested, p_value_text, power_text
 from tf_image_classification.evaluation.claims import Claim
 from tf_image_classification.evaluation.compare import Comparison
-from tf_image_classification.evaluation.gate import Gate, LabelGate, judge, needs_probabilities
+from tf_image_classification.evaluation.gate import (
+    Gate,
+    LabelGate,
+    judge,
+    needs_probabilities,
+    of_cross_validation,
+)
 from tf_image_classification.evaluation.pairing import LabelPair, pair
+from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.pages.render import render
 from tf_image_classification.report import flips
 from tf_image_classification.serving.light.decode import decode
 from tf_image_classification.serving.rendering import seen_image
 from tf_image_classification.system import files
-from tf_image_classification.workflows.compared_models import Images, read_models
+from tf_image_classification.workflows.compared_models import FOLDER, Images, kind_of, read_models
 
 _MAX_PIXELS = 2**28
 _SIDE = 160  # of a thumbnail, in pixels
@@ -44,6 +51,8 @@ class Compared:
         notes: on examples without a prediction and on groups, in sentences.
         pairs: the examples by label name.
         images: of the examples, by index; None where they are not at hand.
+        a_is_without: labels with classes for which the first model gives no probabilities.
+        b_is_without: the same of the second.
     """
 
     a: str
@@ -53,6 +62,8 @@ class Compared:
     notes: Sequence[str]
     pairs: Mapping[str, LabelPair]
     images: Images | None
+    a_is_without: Sequence[str] = ()
+    b_is_without: Sequence[str] = ()
 
     @property
     def is_shown(self) -> bool:
@@ -95,6 +106,10 @@ def compare_models(
     Raises:
         TficError: a model cannot be used, or they have no examples in common.
     """
+    if claim is not None:
+        for each in (a, b):
+            if kind_of(each) == FOLDER and ModelFolder(each).is_cross_validation:
+                raise of_cross_validation(each)
     models = read_models(a, b, settings, token=token)
     pairs = pair(models.a.predictions, models.b.predictions, group)
     gate = None
@@ -118,6 +133,8 @@ def compare_models(
         notes,
         pairs,
         models.images,
+        models.a.is_without,
+        models.b.is_without,
     )
 
 
@@ -150,7 +167,7 @@ def _gate_lines(name: str, one: LabelGate) -> list[str]:
     """The gate of a label."""
     overall = one.overall
     head = f"{name}: {'shown' if overall.is_shown else 'not shown'}: {one.claim}"
-    p_value = "" if np.isnan(overall.p_value) else f", p = {overall.p_value:.2g}"
+    p_value = "" if np.isnan(overall.p_value) else f", {p_value_text(overall.p_value)}"
     text = [
         f"{head}, on {overall.difference.count} examples",
         f"  {one.metric:<20} A {overall.a:.3f}, B {overall.b:.3f}",
@@ -178,7 +195,11 @@ def write_page(path: str, found: Compared) -> None:
     """Write the page with the verdict and the changed predictions."""
     labels = [
         flips.label_content(
-            pair_of, found.comparisons[name], found.gate.labels.get(name) if found.gate else None
+            pair_of,
+            found.comparisons[name],
+            found.gate.labels.get(name) if found.gate else None,
+            a_has_probabilities=name not in found.a_is_without,
+            b_has_probabilities=name not in found.b_is_without,
         )
         for name, pair_of in found.pairs.items()
     ]

@@ -32,7 +32,7 @@ from tf_image_classification.evaluation.predictions import Predictions
 from tf_image_classification.model_folder import FINAL_COMMAND, ModelFolder
 from tf_image_classification.system import files, screen, signals
 from tf_image_classification.system.process_pool import process_pool
-from tf_image_classification.workflows import pool_folds
+from tf_image_classification.workflows import messages, pool_folds
 from tf_image_classification.workflows.pool_folds import CrossValidation
 from tf_image_classification.workflows.setup import backbone_spec, run_data
 from tf_image_classification.workflows.setup.context import Sources, make_context
@@ -159,6 +159,7 @@ class _Work:
     sources: Sources
     plan: FoldPlan
     has_classes: bool
+    labels: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -188,7 +189,9 @@ def _open(spec: EstimatorSpec | None, settings: Settings, options: FoldOptions) 
     assert table is not None
     plan = open_plan(settings, options, sources, table, data.schema, spec_name(spec))
     has_classes = any(label.has_classes for label in data.schema)
-    return _Work(spec, settings, sources, plan, has_classes, table.notes)
+    assert data.train is not None
+    labels = tuple(messages.label_line(data, label, data.train) for label in data.schema)
+    return _Work(spec, settings, sources, plan, has_classes, labels, table.notes)
 
 
 def _complete(plan: FoldPlan) -> dict[Fold, Predictions]:
@@ -231,6 +234,7 @@ def _one_by_one(work: _Work, folds: list[Fold]) -> Iterator[tuple[Fold, _Outcome
         fold = free[0]
         waiting.remove(fold)
         outcome: _Outcome
+        screen.say(f"{fold.title}: training in {fold.folder.path}")
         try:
             outcome = train_fold(work.spec, work.settings, work.sources, work.plan, fold)
         except RunMismatchError:
@@ -265,9 +269,8 @@ def _failed(failures: Mapping[Fold, TficError], count: int) -> TficError:
     many = f"{len(failures)} of {count} folds failed. " if len(failures) > 1 else ""
     text = str(error).rstrip(".").removesuffix(_ALLOWED)
     text = (
-        f"{many}{fold.title}, in {fold.folder.path}: {text}. The complete folds are kept: start "
-        "the same command again when the cause is removed; after a change of the data give another "
-        "--model_dir."
+        f"{many}{fold.title}, in {fold.folder.path}: {text}. The complete folds are kept "
+        "for the same command with the same images; with other images start in another --model_dir."
     )
     return type(error)(text)
 
@@ -284,6 +287,7 @@ def _announcement(work: _Work, processes: int) -> str:
     lines = [
         f"cross-validation: {scored} examples in {plan.num_folds} folds{repeats}{how}; "
         f"{len(plan.folds)} trainings in {plan.root}",
+        *work.labels,
         *work.notes,
         *plan.notes,
     ]

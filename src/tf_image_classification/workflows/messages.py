@@ -42,10 +42,10 @@ def announcement(context: RunContext, parts: Assembly, data: Data) -> str:
         f"train: {examples}, {plan.train_steps} steps of {settings.data.batch_size}"
         f" ({plan.train_steps / plan.steps_per_epoch:.3g} epochs)"
     )
-    lines += [_label_line(data, label, train) for label in data.schema]
+    lines += [label_line(data, label, train) for label in data.schema]
     if data.evaluation is not None and data.evaluation.num_examples is not None:
         lines.append(f"evaluation: {data.evaluation.num_examples} examples")
-        lines += [_label_line(data, label, data.evaluation) for label in data.schema]
+        lines += [label_line(data, label, data.evaluation) for label in data.schema]
     pipeline = train.as_pipeline
     if pipeline is not None and pipeline.preprocessor.bytes_preproc is None:
         lines.append("preprocessing: the spec's own function, on fully decoded images")
@@ -83,7 +83,7 @@ def _pixel_line(settings: Settings) -> str:
     return f"pixels: normalized with mean {mean} and standard deviation {deviation} ({source})"
 
 
-def _label_line(data: Data, label: Label, of_set: BatchSource) -> str:
+def label_line(data: Data, label: Label, of_set: BatchSource) -> str:
     """The kind of a label and its examples per class in one set."""
     name = f"{label.name}: " if len(data.schema.labels) > 1 else ""
     return f"  {name}{label.describe()}{_class_counts(of_set, label)}"

@@ -155,9 +155,9 @@ def meaning(result: CrossValidation) -> str:
     """What the interval of a result is of, in words."""
     by = result.analysis.group
     group = f", for new {by if by == FOUND_GROUPS else f'values of {by}'}" if by else ""
-    fraction = 1 - 1 / result.predictions.num_folds
+    percent = 100 - 100 / result.predictions.num_folds
     return (
-        f"95 % interval of the mean of models trained on {fraction:.0%} of the examples{group}, "
+        f"95 % interval of the mean of models trained on {percent:.0f} % of the examples{group}, "
         "each scored by its last checkpoint"
     )
 

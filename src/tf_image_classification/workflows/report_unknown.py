@@ -81,7 +81,7 @@ def _text(detector: Detector) -> str:
         text = f"{score}. It has no limit: {limit.note}."
     if result is None:
         return f"{text} How many unknown pictures it finds: give --unknown_examples."
-    found = "" if result.detected is None else f", {result.detected} of them above the limit"
+    found = "" if result.detected is None else f", fraction above the limit {result.detected}"
     return f"{text} {result.count} unknown examples: AUROC {result.auroc}{found}."
 
 

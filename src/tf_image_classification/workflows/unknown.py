@@ -191,8 +191,9 @@ def describe(detector: Detector) -> str:
         text = f"score without a limit: {limit.note}"
     if result is None:
         return text
-    detected = "" if result.detected is None else f", {result.detected} above the limit"
-    return f"{text}; {counted(result.count, 'unknown example')}: AUROC {result.auroc}{detected}"
+    detected = "" if result.detected is None else f", fraction above the limit {result.detected}"
+    others = counted(result.count, "unknown example")
+    return f"{text}; {others}, not those that chose the distance: AUROC {result.auroc}{detected}"
 
 
 def _line(text: str) -> str:

@@ -85,7 +85,8 @@ def test_the_line_has_limit_interval_and_detection_rate(fitted):
     _, line = fitted
     assert "limit for at most 0.05 of known pictures, by 40 evaluation examples" in line
     assert "(refused of new ones: 0.006 to 0.132)" in line  # Beta(2, 39)
-    assert "10 unknown examples: AUROC 1.000 [0.741, 1.000], 1.000 [0.722, 1.000] above" in line
+    assert "10 unknown examples, not those that chose the distance: AUROC 1.000 [0.741" in line
+    assert "fraction above the limit 1.000 [0.722, 1.000]" in line
     assert "1 picture of 21 left out: the same file is in the training or evaluation set" in line
 
 
