@@ -315,6 +315,7 @@ BEHAVIOUR = {
     "output_cm_folder": "evaluation/test_loop.py",
     "unknown_rate": "workflows/test_unknown_pictures.py",
     "unknown_examples": "workflows/test_unknown_pictures.py",
+    "from_model": "workflows/setup/test_earlier_model.py",
 } | {
     name: f"optim/test_{option.group}s.py"
     for name, option in OPTIONS.items()

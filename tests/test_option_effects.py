@@ -87,6 +87,7 @@ for name, needed, value in (
     ("eval_crop", "backbone", 0.5),
     ("eval_stretch", "backbone", 2.0),
     ("pixel_scaling", "backbone", "0.5/0.5"),
+    ("from_model", "backbone", "models/pets"),
     ("label_columns", "backbone", ("a",)),
     ("label_kinds", "backbone", ("a=class",)),
     ("early_stopping_patience", "eval_metadata", 2),
@@ -340,7 +341,7 @@ ELSEWHERE = {
     *("eval_crop", "eval_stretch", "pixel_scaling", "jit_compile", "save_checkpoints_secs"),
     *("trackers", "evaluator"),
     *("slice_column", "png16_range", "verbose", "eval_split", "group_column", "groups"),
-    *("unknown_rate", "unknown_examples"),
+    *("unknown_rate", "unknown_examples", "from_model"),
     *("teacher", "distillation_temperature", "distillation_weight"),
     *("asymmetric_gamma_pos", "asymmetric_gamma_neg", "asymmetric_clip"),
 }
