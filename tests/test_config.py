@@ -155,7 +155,7 @@ def test_flags_go_before_the_file_and_the_file_before_the_defaults():
 
 
 def test_an_alias_is_the_setting_itself():
-    assert ALIASES == {"warm_start_ckpt": "checkpoint_path"}
+    assert ALIASES == {"warm_start_ckpt": "checkpoint_path", "from": "from_model"}
     assert make_settings({"warm_start_ckpt": "x"}).model.checkpoint_path == "x"
     assert "two names" in refused({"warm_start_ckpt": "x", "checkpoint_path": "y"})
     assert make_settings().replace(warm_start_ckpt="x").model.checkpoint_path == "x"

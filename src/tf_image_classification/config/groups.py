@@ -406,6 +406,7 @@ class BackboneSettings:
         "classes get new outputs, and its training set is added if the given one lacks some of "
         "its classes. The new model gets a folder of its own.",
         verbs=("train",),
+        needs="",
         aliases=("from",),
         metavar="MODEL_DIR",
         resume="free",

@@ -23,8 +23,8 @@ from tf_image_classification.workflows.setup.earlier_model import (
 
 
 def pictures(folder, counts):
-    random = np.random.RandomState(0)
     for kind, count in counts.items():
+        random = np.random.RandomState(ord(kind[0]))  # no copies in two classes
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             pixels = random.randint(0, 255, [32, 32, 3], np.uint8)
