@@ -408,7 +408,7 @@ class BackboneSettings:
         verbs=("train",),
         needs="",
         aliases=("from",),
-        metavar="MODEL_DIR",
+        metavar="MODEL",
         resume="free",
         inherited=False,
     )
