@@ -155,7 +155,7 @@ def test_flags_go_before_the_file_and_the_file_before_the_defaults():
 
 
 def test_an_alias_is_the_setting_itself():
-    assert ALIASES == {"warm_start_ckpt": "checkpoint_path"}
+    assert ALIASES == {"warm_start_ckpt": "checkpoint_path", "from": "from_model"}
     assert make_settings({"warm_start_ckpt": "x"}).model.checkpoint_path == "x"
     assert "two names" in refused({"warm_start_ckpt": "x", "checkpoint_path": "y"})
     assert make_settings().replace(warm_start_ckpt="x").model.checkpoint_path == "x"
@@ -315,6 +315,7 @@ BEHAVIOUR = {
     "output_cm_folder": "evaluation/test_loop.py",
     "unknown_rate": "workflows/test_unknown_pictures.py",
     "unknown_examples": "workflows/test_unknown_pictures.py",
+    "from_model": "workflows/setup/test_earlier_model.py",
 } | {
     name: f"optim/test_{option.group}s.py"
     for name, option in OPTIONS.items()

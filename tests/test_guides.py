@@ -34,7 +34,7 @@ def here(tmp_path, monkeypatch):
     """A folder with the sources and settings that the pages name."""
     for name in ("cloud.yml", "kubernetes.yml"):
         (tmp_path / name).write_text("epochs: 3\n", encoding="utf-8")
-    for folder in ("models/pets", "pets", "rare", "path", "flower_photos"):
+    for folder in ("models/pets", "pets", "new", "rare", "path", "flower_photos"):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
 

@@ -156,6 +156,7 @@ IN_A_RUN = [
     ("eval_split", 0.2, plain_spec, "records", "there is an evaluation set"),
     ("group_column", "person", OwnInput, "records", OWN),
     ("group_column", "person", plain_spec, "records", "there is an evaluation set"),
+    ("from_model", "models/pets", plain_spec, "records", "the spec has its own network"),
     ("groups", "none", OwnInput, "records", OWN),
     ("groups", "none", plain_spec, "records", "there is an evaluation set"),
     ("image_feature", "image", plain_spec, "table", "no TFRecord files are read"),
@@ -340,7 +341,7 @@ ELSEWHERE = {
     *("eval_crop", "eval_stretch", "pixel_scaling", "jit_compile", "save_checkpoints_secs"),
     *("trackers", "evaluator"),
     *("slice_column", "png16_range", "verbose", "eval_split", "group_column", "groups"),
-    *("unknown_rate", "unknown_examples"),
+    *("unknown_rate", "unknown_examples", "from_model"),
     *("teacher", "distillation_temperature", "distillation_weight"),
     *("asymmetric_gamma_pos", "asymmetric_gamma_neg", "asymmetric_clip"),
 }

@@ -21,6 +21,14 @@ WORDS = {
         "regression test of a model",
         "A/B comparison",
     ),
+    "guides/add_a_class": (
+        "add a class",
+        "new class",
+        "incremental learning",
+        "continual learning",
+        "catastrophic forgetting",
+        "from_model",
+    ),
     "guides/which_pictures_hurt": ("worst errors", "error analysis", "slices"),
     "guides/wrong_labels": ("wrong labels", "label errors", "label noise", "mislabelled"),
     "guides/leaks_and_groups": (

@@ -315,6 +315,7 @@ class ModelFolder:
                 + "\n  ".join(differences)
                 + "\nUse another model_dir for a new run, repeat the settings to resume, or add "
                 "--allow_changes to resume with these differences."
+                + (_going_on(self.path) if _may_go_on(before, manifest) else "")
             )
         return differences
 
@@ -424,3 +425,15 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, list):
         return [_json_value(part) for part in value]
     return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def _may_go_on(before: RunManifest | None, now: RunManifest) -> bool:
+    """Whether another training set is given to a built-in backbone, e.g. with corrected labels."""
+    return before is not None and before.is_of_backbone and before.train_data != now.train_data
+
+
+def _going_on(path: str) -> str:
+    return (
+        f"\nTo go on from this model with the other data (more classes, corrected labels), add "
+        f"--from {path} and give another model_dir, or none."
+    )

@@ -67,6 +67,10 @@ _OPTIONS = {
         *("weights", "pretrained", "initial_checkpoint", "pretrained_path"),
         *("checkpoint", "init_checkpoint", "load_weights", "pretrained_model"),
     ),
+    "from_model": (
+        *("base_model", "resume_from", "start_from", "continue_from", "finetune_from"),
+        *("from_checkpoint", "previous_model", "init_from", "from_pretrained"),
+    ),
     "backbone": ("model", "arch", "network", "model_name", "model_spec", "architecture"),
     "freeze_layers": ("freeze", "frozen_layers"),
     "dropout": ("drop", "drop_rate", "dropout_rate"),

@@ -400,6 +400,19 @@ class BackboneSettings:
         f"without a spec takes {DEFAULT_BACKBONE} if it is empty.",
         needs="",
     )
+    from_model: str = declare(
+        "",
+        "Model folder of an earlier training to go on from, e.g. to add a class or after labels "
+        "were corrected: its backbone, preprocessing, weights and outputs are taken over, new "
+        "classes get new outputs, and its training set is added if the given one lacks some of "
+        "its classes. The new model gets a folder of its own.",
+        verbs=("train",),
+        needs="",
+        aliases=("from",),
+        metavar="MODEL",
+        resume="free",
+        inherited=False,
+    )
     recipe: str = declare(
         "none",
         "Hyperparameters from a built-in recipe (auto), chosen by dataset size, number of classes "

@@ -32,7 +32,10 @@ from tf_image_classification.errors import ConfigError, did_you_mean
 
 _Group = TypeVar("_Group")
 
-_AUTOMATIC = ("default", rules.ENVIRONMENT, "recipe", "backbone", "train_metadata", "fold")
+_AUTOMATIC = (
+    *("default", rules.ENVIRONMENT, "recipe", "backbone", "train_metadata", "fold"),
+    "from_model",
+)
 """Origins of settings that the user did not choose, so that they need no effect."""
 
 _PARTNERS = {o.name: o.excludes for o in OPTIONS.values() if o.excludes}

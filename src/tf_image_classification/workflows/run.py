@@ -76,12 +76,15 @@ def run_backbone(settings: Settings, hooks: Sequence[Any] = ()) -> TrainResult:
     from tf_image_classification.workflows.setup import backbone_spec
     from tf_image_classification.workflows.setup.context import Sources
     from tf_image_classification.workflows.setup.default_folder import with_default_folder
+    from tf_image_classification.workflows.setup.earlier_model import with_earlier_model
 
+    sources = Sources()
+    settings, rehearsal = with_earlier_model(settings, sources)
     settings, line = with_default_folder(settings)
-    settings, sources = backbone_spec.backbone_settings(settings), Sources()
+    settings = backbone_spec.backbone_settings(settings)
     spec = backbone_spec.make_backbone_spec(settings, sources)
-    if line:
-        screen.say(line)
+    for note in filter(None, (line, rehearsal)):
+        screen.say(note)
     return run(spec, settings, hooks, sources)
 
 

@@ -20,6 +20,7 @@ from tf_image_classification.labels.schema import KINDS, kind_named
 from tf_image_classification.model_folder import ModelFolder
 from tf_image_classification.system import files
 from tf_image_classification.workflows.setup.context import Sources
+from tf_image_classification.workflows.setup.earlier_model import in_earlier_order
 from tf_image_classification.workflows.setup.evaluation_split import default_eval_split
 from tf_image_classification.workflows.setup.run_data import given_class_names
 
@@ -120,12 +121,13 @@ def _labels(settings: Settings, sources: Sources) -> list[Label]:
     if not columns and group in listing.columns:
         others = {name: v for name, v in listing.columns.items() if name != group}
         columns = tuple(label_columns(dataclasses.replace(listing, columns=others)))
-    return find_labels(
+    found = find_labels(
         listing,
         depths={name: len(names) for name, names in given_class_names(settings).items()},
         columns=columns,
         kinds=_kinds(settings.backbone_spec.label_kinds),
     )
+    return in_earlier_order(found, settings)
 
 
 def _kinds(entries: Sequence[str]) -> dict[str, str]:

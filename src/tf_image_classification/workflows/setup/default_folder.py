@@ -123,7 +123,7 @@ def is_same_run(settings: Settings, begun: RunManifest) -> bool:
     if begun.settings["backbone"] != backbone:
         return False
     fixed = {name for name, option in OPTIONS.items() if option.resume == "same"}
-    for name in (*(fixed - {"backbone"}), "checkpoint_path"):
+    for name in (*(fixed - {"backbone"}), "checkpoint_path", "from_model"):
         value = begun.settings.get(name, OPTIONS[name].default)
         is_given, was_given = settings.is_chosen(name), before.is_chosen(name)
         if (is_given and _plain(name, settings.values()[name]) != _plain(name, value)) or (
