@@ -170,7 +170,7 @@ def test_the_page_without_images_and_claim(tmp_path, capsys):
     a = write(tmp_path / "a.parquet", found)
     b = write(tmp_path / "b.parquet", changed(found, np.flatnonzero(found.is_right)[:9], False))
     page = tmp_path / "page.html"
-    assert verb.main([a, b, "--html", str(page)]) == 0
+    assert verb.main([a, b, "--page", str(page)]) == 0
     text = page.read_text()
     assert "no image kept" in text and "Worse: only A is right" in text
     assert str(tmp_path) in text  # the names of the models, as they were given
@@ -188,7 +188,7 @@ def test_a_csv_of_classes_gets_no_percentages_on_the_page(tmp_path, capsys):
     b = tmp_path / "b.csv"
     b.write_text("\n".join(["image,prediction", *rows]))
     page = tmp_path / "page.html"
-    assert verb.main([a, str(b), "--not_worse", "0.02", "--html", str(page)]) == 3
+    assert verb.main([a, str(b), "--not_worse", "0.02", "--page", str(page)]) == 3
     text = page.read_text()
     assert "most confident of B first" not in text
     assert re.search(r"A: .*\d %</span>", text) and not re.search(r"B: .*\d %</span>", text)

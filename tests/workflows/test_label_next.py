@@ -194,7 +194,7 @@ def test_an_other_file_is_never_overwritten(here, capsys):
 @pytest.mark.filterwarnings("ignore")
 def test_a_person_can_label_on_the_page(here, monkeypatch):
     monkeypatch.setattr(choosing, "image_features", mean_colours)
-    run(["label-next", "pool", "--labelled", "pets", "--count", "5", "--html", "next.html"])
+    run(["label-next", "pool", "--labelled", "pets", "--count", "5", "--page", "next.html"])
     with open_page((here / "next.html").as_uri()) as (page, complaints):
         inputs = page.locator("figure input")
         assert inputs.count() == 5 and page.locator("figure img").count() == 5

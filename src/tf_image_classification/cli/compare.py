@@ -60,7 +60,7 @@ class Arguments:
         "", "Margin of the gate for slices; empty: that of the whole. Needs --slices."
     )
     group_column: str = declare("", "Column that groups dependent examples, e.g. person.")
-    html: str = declare("", "HTML page to write, with the changed predictions.")
+    page: str = declare("", "HTML page to write, with the changed predictions.", aliases=("html",))
     token_file: str = declare(
         "", f"File with the bearer token of a server that is compared; empty: ${TOKEN}."
     )
@@ -83,7 +83,7 @@ def main(given: Arguments, settings: Settings) -> int:
     """Compare; returns the exit status."""
     models = _models(given)
     with printing_json(given.json) as write_json:
-        check_output("html", given.html)
+        check_output("page", given.page)
         is_shown, found = _compare(given, models, settings)
         write_json(found)
     return 0 if is_shown else NOT_SHOWN
@@ -135,7 +135,7 @@ def _compare(
             token=read_token(given.token_file),
         )
     print("\n".join(compare.lines(found, show=given.show)))
-    if given.html:
-        compare.write_page(given.html, found)
-        print(f"wrote {given.html}")
+    if given.page:
+        compare.write_page(given.page, found)
+        print(f"wrote {given.page}")
     return found.is_shown, found.to_json()

@@ -43,7 +43,7 @@ class Arguments:
     )
     seed: int = declare(0, "Random seed of the rule.", minimum=0)
     output: str = declare("next.csv", "CSV to write, with an empty column for the labels.")
-    html: str = declare("", "HTML page with the chosen images to write.", aliases=("page",))
+    page: str = declare("", "HTML page with the chosen images to write.", aliases=("html",))
     json: str = json_argument()
     max_image_pixels: int = declare(
         DEFAULT_MAX_PIXELS, "Maximum pixels per image; larger ones are left out.", minimum=1
@@ -55,14 +55,14 @@ class Arguments:
     Arguments,
     description="Choose which images without a label to label next, so that a training gains most. "
     "Write the labels into the CSV, then train on it together with the labelled images.",
-    example="tfic label-next unlabelled --labelled pets --count 50 --html next.html",
+    example="tfic label-next unlabelled --labelled pets --count 50 --page next.html",
     positions=("unlabelled",),
 )
 def main(given: Arguments, settings: Settings) -> int:
     """Choose; returns the exit status."""
     if not given.output.lower().endswith(".csv"):
         raise UsageError(f"--output {given.output}: expected a name ending in .csv.")
-    for option in ("output", "html"):
+    for option in ("output", "page"):
         check_output(option, getattr(given, option))
     environment.prepare_tensorflow(settings.replace(deterministic=False))
     from tf_image_classification.report.next_labels import write_page  # late: help is instant
@@ -95,9 +95,9 @@ def main(given: Arguments, settings: Settings) -> int:
         paths = choosing.write_tables(given.output, found)
         for path in paths:
             print(f"wrote {path}")
-        if given.html:
-            write_page(given.html, choosing.page_content(found))
-            print(f"wrote {given.html}")
+        if given.page:
+            write_page(given.page, choosing.page_content(found))
+            print(f"wrote {given.page}")
         print(_next_step(given, found.labelled.label, found.are_files, paths))
         write_json(choosing.as_json(found))
     return 0
