@@ -96,8 +96,9 @@ def test_an_export_stores_folded_weights_once_and_the_plain_ones_can_be_read_bac
     )
     heat = exported.explain(tf.constant(IMAGES))["kind"]
     assert heat.shape[0] == len(IMAGES) and np.isfinite(heat).all()
-    graph = exported.loaded.classify.concrete_functions[0].graph
-    operations = [op.type for op in graph.get_operations()]
+    graph = exported.loaded.classify.concrete_functions[0].graph.as_graph_def()
+    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+    operations = [node.op for node in nodes]
     assert operations.count("Rsqrt") == 1  # of the convolution whose output is used twice
     stored = tf.train.list_variables(os.path.join(path, "variables", "variables"))
     kernels = [shape for _, shape in stored if len(shape) == 4 and shape[0] > 1]

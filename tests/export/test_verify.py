@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from tf_image_classification.errors import ParityError
 from tf_image_classification.estimator_specs import predicted_classes, predictions_from
+from tf_image_classification.export.names import UNKNOWN_SCORE
 from tf_image_classification.export.request import ExportRequest, check_verification
-from tf_image_classification.export.verify import Reference, verify_file
+from tf_image_classification.export.verify import Reference, _relative, verify_file
 from tf_image_classification.labels import Label, LabelSchema
 
 RANDOM = np.random.default_rng(0)
@@ -149,3 +150,11 @@ def test_an_ordinal_label_is_decided_as_in_the_evaluation(coding):
     predictions = predictions_from(LabelSchema((label,)), {"age": tf.constant(logits)})
     found = predicted_classes(label, predictions["age_probabilities"])
     np.testing.assert_array_equal(found, predictions["age"])
+
+
+def test_scores_near_zero_are_compared_by_their_squares():
+    expected = np.array([0.0, 0.001, 0.9], np.float32)
+    rounded = np.array([0.0007, 0.0003, 0.9], np.float32)  # roots of rounded squares
+    assert _relative(UNKNOWN_SCORE, rounded, expected) < 1e-5
+    assert _relative(UNKNOWN_SCORE, expected + np.float32(0.01), expected) > 2e-3
+    assert _relative("features", rounded, expected) > 5e-4

@@ -62,10 +62,10 @@ def test_features_come_from_the_named_weights(tmp_path):
     model.save_weights(weights)
     plain = inspect(str(tmp_path / "set"))
     given = plain.images, "mobilenet_v1_025", weights
-    features = extract_features(*given)
+    features = extract_features(*given).values
     broken = [bool(image.problem) for image in plain.images]
     assert features.shape[0] == 13 and (np.abs(features).sum(axis=1) == 0).tolist() == broken
-    np.testing.assert_array_equal(features, extract_features(*given))
+    np.testing.assert_array_equal(features, extract_features(*given).values)
     with pytest.raises(CheckpointError):
         inspect(str(tmp_path / "set"), backbone="mobilenet_v1_025", weights=str(tmp_path / "none"))
 

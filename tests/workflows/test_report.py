@@ -223,6 +223,7 @@ def test_a_report_of_10_000_pictures_stays_under_20_mb(report, tmp_path):
             prepare=lambda _: pixels,
             explain=lambda images: {"kind": random.random([len(images), 7, 7]).astype(np.float32)},
         ),
+        folds=None,
     )
     chosen = range(report_workflow._MAX_EXAMPLES)
     examples = report_workflow._examples(model, [label], chosen, {})

@@ -211,7 +211,7 @@ class Classifier(TrainResult):
 
     @property
     def detector(self) -> Detector | None:
-        """Of unknown pictures: its limit and result; None where predictions have no score."""
+        """The score of unknown pictures, with its limit; None where predictions have none."""
         return self.predictor.detector
 
     def fingerprint(self) -> str:

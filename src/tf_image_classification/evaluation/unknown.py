@@ -81,12 +81,21 @@ class Distance:
         weight = np.float32(self.rest_weight).reshape(1)
         return self.mean, self.basis, self.scaling, self.centres, weight
 
-    def _of(self, features: Array) -> Floats:
+    def spread(self, features: Array) -> float:
+        """The root mean square of the distance to the mean, for features [n, D]."""
+        q, rest = self._placed(features)
+        return float(np.sqrt(((q * q).sum(axis=1) + self.rest_weight * rest).mean()))
+
+    def _placed(self, features: Array) -> tuple[Floats, Floats]:
+        """The scaled part of each example in the kept directions, and the square of the rest."""
         x = np.asarray(features, np.float32)
         x = x / np.sqrt(np.maximum((x * x).sum(axis=1, keepdims=True), TINY)) - self.mean
         p = x @ self.basis
         rest = np.maximum((x * x).sum(axis=1) - (p * p).sum(axis=1), 0)
-        q = p @ self.scaling
+        return p @ self.scaling, rest
+
+    def _of(self, features: Array) -> Floats:
+        q, rest = self._placed(features)
         squares = (q * q).sum(axis=1, keepdims=True) - 2 * q @ self.centres.T
         near = np.maximum((squares + (self.centres**2).sum(axis=1)).min(axis=1), 0)
         return np.asarray(np.sqrt(near + self.rest_weight * rest), np.float32)

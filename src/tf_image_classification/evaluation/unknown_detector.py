@@ -47,8 +47,8 @@ class Detector:
         distances: those that were fitted, by name.
         choice: the one that is used.
         limit: on its distance.
-        scale: unit of the score: the limit, or without one the median distance of the evaluation
-            examples, or of the training examples.
+        scale: unit of the score: the limit, or without one the root mean square of the training
+            examples' distance to their mean.
         num_train: training examples that were fitted.
         train_data: fingerprint of the training set.
         train_digests: uint64 [num_train], parts of the hashes of these examples' files.

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tf_image_classification.errors import ParityError
 from tf_image_classification.estimator_specs import predicted_classes
+from tf_image_classification.export.names import UNKNOWN_SCORE
 from tf_image_classification.export.runtimes import InferenceFn, Outputs
 from tf_image_classification.labels import Label, LabelSchema
 from tf_image_classification.labels.outputs import (
@@ -146,14 +147,20 @@ def verify_file(
         },
         milliseconds=_milliseconds(infer, first),
         megabytes=num_bytes(path) / 1e6,
-        added={name: _relative(outputs[name], expected) for name, expected in added.items()},
+        added={name: _relative(name, outputs[name], expected) for name, expected in added.items()},
     )
 
 
-def _relative(found: Array, expected: Array) -> float:
-    """The largest difference over the largest expected absolute value."""
-    exact = expected.astype(np.float64)
-    return float(np.abs(found.reshape(exact.shape) - exact).max() / max(np.abs(exact).max(), 1e-9))
+def _relative(name: str, found: Array, expected: Array) -> float:
+    """The largest difference over the largest expected absolute value.
+
+    Of scores the squares are compared, of which the largest is at least 1: a distance is the root
+    of a difference of squares, so near 0 only its square is exact.
+    """
+    exact, found, least = expected.astype(np.float64), found.reshape(expected.shape), 1e-9
+    if name == UNKNOWN_SCORE:
+        exact, found, least = exact**2, found.astype(np.float64) ** 2, 1.0
+    return float(np.abs(found - exact).max() / max(np.abs(exact).max(), least))
 
 
 def scale_of(values: Array) -> float:

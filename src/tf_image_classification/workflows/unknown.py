@@ -235,8 +235,6 @@ def _fitted(
         limit = Limit(np.inf, request.rate, 0, note=note)
     if limit.exists:
         unit = limit.value
-    elif len(of_known):
-        unit = float(np.median(of_known))
     scale = unit if unit > 0 else 1.0
     detector = Detector(
         model.step,
@@ -312,7 +310,7 @@ def _of_training(
     classes = None if label is None else table.columns[label.name].values[numbers]
     distances = fit_distances(features, classes)
     choice = choose_distance(features, classes)
-    unit = float(np.median(distances[choice.name](features)))
+    unit = distances[choice.name].spread(features)
     fraction = len(numbers) / table.num_examples
     return _OfTraining(distances, choice, unit, table.fingerprint, digests, fraction)
 

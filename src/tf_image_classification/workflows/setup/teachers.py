@@ -34,7 +34,9 @@ def teacher_fingerprints(settings: Settings, schema: LabelSchema) -> tuple[str, 
         ConfigError: it is the run's own folder, or its labels or classes are others.
         DataError: it has no exported model.
     """
-    found = []
+    found: list[str] = []
+    if not any(map(can_be_distilled, schema)):
+        return ()  # the option is rejected as one without effect
     for path in settings.training.teacher:
         folder = ModelFolder(path)
         manifest = folder.known_manifest()
