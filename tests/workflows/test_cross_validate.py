@@ -216,7 +216,7 @@ def test_repeats_divide_anew_and_their_mean_counts_each_example_once(records, tm
     assert result.scores["kind"].value == pytest.approx(np.mean(values))
     assert result.scores["kind"].count == COUNT
     text = validating.table(result)
-    assert "all of repeat 2" in text and "models trained on 50% of the examples" in text
+    assert "all of repeat 2" in text and "models trained on 50 % of the examples" in text
 
 
 @pytest.mark.slow
@@ -298,7 +298,7 @@ def test_a_built_in_backbone_is_scored_with_the_preprocessing_of_its_training(tm
         export_saved_model=False,
     )  # fmt: skip
     assert list(result) == ["label"] and len(result.to_pandas()) == 2
-    assert "95 % interval of the mean of models trained on 50% of the examples" in repr(result)
+    assert "95 % interval of the mean of models trained on 50 % of the examples" in repr(result)
     for number in (1, 2):
         (line,) = tiny_runs.evaluations(tmp_path / "cv" / f"fold-{number}")
         judged = json.loads((tmp_path / f"cv/fold-{number}/judgement.json").read_text())
